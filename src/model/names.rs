@@ -1,0 +1,200 @@
+//! Names that are safe by construction.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Why a name was refused. The text says what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct NameError(pub String);
+
+/// Name of a source: chosen by the user, or the secret's path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceName(Arc<str>);
+
+impl SourceName {
+    /// # Errors
+    /// If the name is empty, has control characters or more than 253 characters.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        if name.is_empty() || name.len() > 253 || name.chars().any(char::is_control) {
+            return Err(NameError("a name has 1 to 253 characters and no control characters".into()));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Name of a Kubernetes object: an RFC 1123 subdomain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName(Arc<str>);
+
+impl ObjectName {
+    /// # Errors
+    /// If it is not an RFC 1123 subdomain
+    /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>).
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        let label = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('-')
+                && !part.ends_with('-')
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if name.len() > 253 || !name.split('.').all(label) {
+            return Err(NameError(
+                "a Kubernetes name has at most 253 lower-case letters, digits, '-' and '.', and starts and ends with a letter or digit".into(),
+            ));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Path of a file below the output directory: relative, without `..`, and outside what the publisher reserves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FilePath(Arc<str>);
+
+impl FilePath {
+    /// Limits of the kubelet's `AtomicWriter`: 255 bytes a component, 4096 a path.
+    ///
+    /// # Errors
+    /// If a component is empty, `.`, starts with `..`, is too long or holds a NUL.
+    pub fn new(path: &str) -> Result<Self, NameError> {
+        let refuse = |why: &str| Err(NameError(format!("{why}; a file path is relative, like \"tls/key.pem\"")));
+        if path.is_empty() {
+            return refuse("the path is empty");
+        }
+        if path.len() > 4096 {
+            return refuse("the path is longer than 4096 bytes");
+        }
+        for part in path.split('/') {
+            match part {
+                "" => return refuse("a component is empty (a leading, trailing or double '/')"),
+                "." => return refuse("a component is '.'"),
+                _ if part.starts_with("..") => return refuse("a component starts with '..', which is reserved"),
+                _ if part.len() > 255 => return refuse("a component is longer than 255 bytes"),
+                _ if part.contains('\0') => return refuse("a component holds a NUL byte"),
+                _ => {}
+            }
+        }
+        Ok(Self(path.into()))
+    }
+
+    /// The path as text, with `/` between components.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first component: the name that is visible in the output directory.
+    #[must_use]
+    pub fn top(&self) -> &str {
+        self.0.split('/').next().unwrap_or(&self.0)
+    }
+
+    /// Whether both cannot exist in one directory: equal, or one is a directory of the other.
+    #[must_use]
+    pub fn collides_with(&self, other: &Self) -> bool {
+        let inside = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        inside(&self.0, &other.0) || inside(&other.0, &self.0)
+    }
+}
+
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Permission bits of a published file.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mode(u32);
+
+impl Mode {
+    /// # Errors
+    /// If bits beyond 0777 are set, or the owner (the agent) could not read its own file.
+    pub fn new(bits: u32) -> Result<Self, NameError> {
+        if bits > 0o777 || bits & 0o400 == 0 {
+            return Err(NameError("a mode is octal, at most 0777, and readable by its owner, like \"0440\"".into()));
+        }
+        Ok(Self(bits))
+    }
+
+    /// The bits for `chmod`.
+    #[must_use]
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_path_stays_below_its_directory() {
+        for good in ["username", "tls/key.pem", ".hidden", "a.b-c_d", "ü/ß"] {
+            assert_eq!(FilePath::new(good).expect(good).as_str(), good);
+        }
+        for bad in ["", "/a", "a/", "a//b", ".", "a/./b", "..", "..data", "a/../b", "a/..b", "a\0b"] {
+            assert!(FilePath::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(FilePath::new(&"x".repeat(256)).is_err());
+    }
+
+    #[test]
+    fn a_file_and_a_directory_of_the_same_name_collide() {
+        let path = |p| FilePath::new(p).expect(p);
+        assert!(path("a").collides_with(&path("a")));
+        assert!(path("a/b").collides_with(&path("a")));
+        assert!(path("a").collides_with(&path("a/b")));
+        assert!(!path("a/b").collides_with(&path("a/c")));
+        assert!(!path("ab").collides_with(&path("a")));
+    }
+
+    #[test]
+    fn an_object_name_is_a_dns_subdomain() {
+        for good in ["top-secret-ks", "a.b-c", "0"] {
+            assert!(ObjectName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a..b", "a_b", "a/b", "a b"] {
+            assert!(ObjectName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_readable_by_its_owner() {
+        assert!(Mode::new(0o440).is_ok());
+        assert!(Mode::new(0o1777).is_err());
+        assert!(Mode::new(0o044).is_err());
+    }
+}

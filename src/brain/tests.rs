@@ -1,0 +1,1 @@
+//! Each transition by a table.

@@ -143,7 +143,7 @@ impl Sources {
         let mut old = std::mem::take(&mut self.all);
         for (name, spec) in &plan.sources {
             let state = match old.remove(name) {
-                Some(mut state) if same_place(&state.spec, spec) => {
+                Some(mut state) if state.spec.same_place(spec) => {
                     if state.spec != *spec {
                         state.spec = spec.clone();
                         // A shorter interval must not wait for the old, longer one.
@@ -347,18 +347,13 @@ impl Sources {
     }
 }
 
-/// Whether both are read from the same place, so that a reading of one is a reading of the other.
-fn same_place(a: &Source, b: &Source) -> bool {
-    (&a.path, &a.mount, a.engine, a.version) == (&b.path, &b.mount, b.engine, b.version)
-}
-
 #[cfg(test)]
 impl Sources {
     /// A failing source never delays another, and each is retried within its bound.
     pub(super) fn check_law(&self, plan: &Plan, live: bool, now: Tick) {
         let bound = plan.retry.max.max(plan.retry.slow).max(std::time::Duration::from_secs(600)) + plan.retry.base;
         let failing = self.all.values().filter(|s| s.in_flight.is_some() && s.backoff.attempts > 0).count();
-        assert!(failing <= Self::slots_for_failing(plan), "failing sources took the slots of others");
+        assert!(failing < plan.concurrency, "failing sources took the slots of others");
         for (name, source) in &self.all {
             if source.failure.is_some() && source.in_flight.is_none() {
                 assert!(source.next <= now + bound, "source {name} is not retried within its bound: {source:#?}");

@@ -149,6 +149,15 @@ pub struct Source {
     pub required: bool,
 }
 
+impl Source {
+    /// Whether both are read from the same place, so that a reading of one is a reading of the other.
+    #[must_use]
+    pub fn same_place(&self, other: &Self) -> bool {
+        let place = |source: &Self| (source.path.clone(), source.mount.clone(), source.engine, source.version);
+        place(self) == place(other)
+    }
+}
+
 /// One output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {

@@ -109,7 +109,9 @@ pub(super) fn finish_once(state: &mut State, now: &Now) {
     }
 }
 
-fn exit_code(failure: &Failure) -> u8 {
+/// The exit code that tells why the work could not be done.
+#[must_use]
+pub fn exit_code(failure: &Failure) -> u8 {
     match (failure.reason, failure.class) {
         (Reason::Foreign, _) => exit::CANNOT_CREATE,
         (_, FailureClass::Denied | FailureClass::TokenDead) => exit::NO_PERMISSION,

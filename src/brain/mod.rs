@@ -18,6 +18,7 @@ mod retry;
 mod session;
 mod sources;
 
+pub use drain::exit_code;
 pub use event::{Effect, Event, PublishOutcome, ReadFacts, Reply, Ticket};
 pub use plan::{Mode, Plan};
 pub use report::Snapshot;

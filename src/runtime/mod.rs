@@ -7,18 +7,21 @@ mod clock;
 mod driver;
 mod effects;
 mod hands;
-pub mod listener;
-pub mod metrics;
+mod health;
+mod listener;
+mod metrics;
 pub mod probe;
 mod reload;
 mod shelf;
 mod signals;
+mod voice;
 
 use std::time::Duration;
 
 use crate::config::Environment;
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
+pub use crate::brain::exit_code;
 pub use reload::ConfigSource;
 
 /// How long to work.

@@ -1,0 +1,157 @@
+//! `outputs`
+
+use std::collections::BTreeMap;
+
+use super::super::mistakes::{Mistakes, suggestion};
+use super::super::raw::{RawEncoding, RawFormat, RawOutput, RawSource};
+use super::mode;
+use crate::model::{FileFormat, FilePath, Output, OutputKind, SourceName};
+
+/// No outputs at all = every key of every source.
+pub(super) fn parse(
+    raw: Option<Vec<RawOutput>>,
+    sources: &BTreeMap<String, RawSource>,
+    mistakes: &mut Mistakes,
+) -> Vec<Output> {
+    let Some(raw) = raw.filter(|raw| !raw.is_empty()) else {
+        let each_key =
+            |source| Output { source, kind: OutputKind::EachKey { prefix: None, base64: false }, mode: None };
+        return sources.keys().filter_map(|name| SourceName::new(name).ok()).map(each_key).collect();
+    };
+    let numbered: Vec<(usize, Output)> = raw
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, raw)| Some((index, output(index, raw, sources, mistakes)?)))
+        .collect();
+    collisions(&numbered, mistakes);
+    numbered.into_iter().map(|(_, output)| output).collect()
+}
+
+fn output(
+    index: usize,
+    raw: RawOutput,
+    sources: &BTreeMap<String, RawSource>,
+    mistakes: &mut Mistakes,
+) -> Option<Output> {
+    let at = |key: &str| format!("outputs[{index}].{key}");
+    let mode = raw.mode.as_deref().and_then(|text| mode(&at("mode"), text, mistakes));
+    if let Some(name) = raw.source.as_deref().filter(|name| !sources.contains_key(*name)) {
+        let known: Vec<_> = sources.keys().map(String::as_str).collect();
+        let message = format!("is not a name in `sources`; {}", suggestion(name, known.iter().copied()));
+        mistakes.wrong(&at("source"), name, message);
+    }
+    let base64 = raw.encoding == Some(RawEncoding::Base64);
+    let mut path = |key: &str, text: &str| {
+        FilePath::new(text).map_err(|error| mistakes.wrong(&at(key), text, error.to_string())).ok()
+    };
+    let prefix = raw.prefix.as_deref().map(|text| path("prefix", text));
+    let file = raw.file.as_deref().map(|text| path("file", text));
+    let kind = match (raw.key, raw.format) {
+        (Some(_), Some(_)) => {
+            mistakes.at(&at("format"), "does not go with `key`: a format is for a file with all keys");
+            return None;
+        }
+        (None, None) => {
+            if file.is_some() {
+                let message = "does not go with every key; add `key` (one key) or `format` (all keys in one file), or use `prefix`";
+                mistakes.at(&at("file"), message);
+                return None;
+            }
+            OutputKind::EachKey { prefix: transposed(prefix)?, base64 }
+        }
+        (key, format) => {
+            if prefix.is_some() {
+                mistakes.at(&at("prefix"), "is for an output with every key; write the directory into `file`");
+            }
+            match (key, format) {
+                (Some(key), _) => {
+                    let path = match file {
+                        Some(file) => file?,
+                        None => FilePath::new(&key)
+                            .map_err(|error| {
+                                let message = format!("cannot be the name of the file ({error}); say `file`");
+                                mistakes.wrong(&at("key"), key.as_str(), message);
+                            })
+                            .ok()?,
+                    };
+                    OutputKind::Key { key, path, base64 }
+                }
+                (None, format) => {
+                    if base64 {
+                        mistakes.at(&at("encoding"), "does not go with `format`: there values stay as they are");
+                    }
+                    if file.is_none() {
+                        mistakes
+                            .missing(&at("file"), "is missing; `format` needs the file's path, like \"config.json\"");
+                    }
+                    let format = match format? {
+                        RawFormat::Dotenv => FileFormat::Dotenv,
+                        RawFormat::Json => FileFormat::Json,
+                        RawFormat::Properties => FileFormat::Properties,
+                        RawFormat::Yaml => FileFormat::Yaml,
+                    };
+                    OutputKind::Whole { path: file??, format }
+                }
+            }
+        }
+    };
+    Some(Output { source: SourceName::new(&raw.source?).ok()?, kind, mode })
+}
+
+/// `None` if there was a path and it was wrong.
+fn transposed(path: Option<Option<FilePath>>) -> Option<Option<FilePath>> {
+    match path {
+        Some(None) => None,
+        Some(Some(path)) => Some(Some(path)),
+        None => Some(None),
+    }
+}
+
+/// The file of an output, if it is known before the secret is read.
+pub(super) fn file(output: &Output) -> Option<&FilePath> {
+    match &output.kind {
+        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => Some(path),
+        OutputKind::EachKey { .. } => None,
+    }
+}
+
+/// Collisions that are certain. Those that hang on the keys of a secret are found when it is rendered.
+fn collisions(outputs: &[(usize, Output)], mistakes: &mut Mistakes) {
+    for (place, (index, output)) in outputs.iter().enumerate() {
+        for (other_index, other) in &outputs[..place] {
+            let message = match (&output.kind, &other.kind) {
+                (OutputKind::EachKey { prefix, .. }, OutputKind::EachKey { prefix: other_prefix, .. }) => {
+                    (output.source == other.source && prefix == other_prefix)
+                        .then(|| format!("makes the same files as outputs[{other_index}]"))
+                }
+                (OutputKind::EachKey { prefix: Some(prefix), .. }, _) => {
+                    file(other).filter(|file| is_below_or_same(prefix, file)).map(|file| {
+                        format!(
+                            "its directory \"{prefix}\" collides with the file \"{file}\" of outputs[{other_index}]"
+                        )
+                    })
+                }
+                (_, OutputKind::EachKey { prefix: Some(prefix), .. }) => {
+                    file(output).filter(|file| is_below_or_same(prefix, file)).map(|file| {
+                        format!(
+                            "its file \"{file}\" collides with the directory \"{prefix}\" of outputs[{other_index}]"
+                        )
+                    })
+                }
+                _ => file(output).zip(file(other)).filter(|(ours, theirs)| ours.collides_with(theirs)).map(
+                    |(ours, theirs)| {
+                        format!("its file \"{ours}\" collides with \"{theirs}\" of outputs[{other_index}]")
+                    },
+                ),
+            };
+            if let Some(message) = message {
+                mistakes.at(&format!("outputs[{index}]"), message);
+            }
+        }
+    }
+}
+
+/// Whether a directory cannot exist because of a file: the file is at its place or above it.
+fn is_below_or_same(directory: &FilePath, file: &FilePath) -> bool {
+    directory.collides_with(file) && file.as_str().len() <= directory.as_str().len()
+}

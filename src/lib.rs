@@ -9,6 +9,6 @@ pub mod config;
 pub mod disk;
 pub mod model;
 pub mod render;
-// pub mod runtime;
+pub mod runtime;
 pub mod telemetry;
 pub mod vault;

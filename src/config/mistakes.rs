@@ -83,9 +83,10 @@ impl Mistakes {
         self.push(path, None, message.into());
     }
 
-    /// Adds a mistake about an absent value, unless that very key is already in the list (it was there, but wrong).
+    /// Adds a mistake about an absent value, unless the key or one above it is already in the list: then it was there,
+    /// but wrong.
     pub(super) fn missing(&mut self, path: &str, message: impl Into<String>) {
-        if !self.list.iter().any(|mistake| mistake.path == path) {
+        if !self.told(path) {
             self.push(path, None, message.into());
         }
     }
@@ -97,13 +98,17 @@ impl Mistakes {
 
     /// The variable that filled `path` or the nearest key above it.
     fn origin(&self, path: &str) -> Option<&str> {
-        let covers =
-            |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
         self.origins
             .iter()
-            .filter(|(key, _)| covers(key))
+            .filter(|(key, _)| covers(key, path))
             .max_by_key(|(key, _)| key.len())
             .map(|(_, name)| name.as_str())
+    }
+
+    /// Whether the key or one above it is already in the list.
+    pub(super) fn told(&self, path: &str) -> bool {
+        let shown = self.origin(path).unwrap_or(path);
+        self.list.iter().any(|mistake| covers(&mistake.path, path) || mistake.path == shown)
     }
 
     /// Whether the document as a whole could not be read.
@@ -120,6 +125,11 @@ impl Mistakes {
     pub(super) fn into_error(self) -> ConfigError {
         ConfigError { mistakes: self.list }
     }
+}
+
+/// Whether `path` is `key` or below it.
+fn covers(key: &str, path: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// The value as text for a message, unless it may hold a secret.

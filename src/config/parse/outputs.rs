@@ -40,6 +40,10 @@ fn output(
         let message = format!("is not a name in `sources`; {}", suggestion(name, known.iter().copied()));
         mistakes.wrong(&at("source"), name, message);
     }
+    // What kind of output it is to be, `key` and `format` say.
+    if mistakes.told(&at("key")) || mistakes.told(&at("format")) {
+        return None;
+    }
     let base64 = raw.encoding == Some(RawEncoding::Base64);
     let mut path = |key: &str, text: &str| {
         FilePath::new(text).map_err(|error| mistakes.wrong(&at(key), text, error.to_string())).ok()

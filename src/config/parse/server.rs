@@ -64,7 +64,9 @@ fn address(path: &str, text: &str, mistakes: &mut Mistakes) -> Option<String> {
         mistakes.at(path, format!("{FORM}: without user and password, Vault does not use them"));
         return None;
     }
-    if authority.host().is_empty() || (authority.port().is_some() && authority.port_u16().is_none()) {
+    // Behind the host there is a port that fits, or nothing at all.
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    if authority.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none()) {
         mistakes.wrong(path, text, FORM);
         return None;
     }

@@ -111,6 +111,11 @@ impl Mistakes {
         self.list.iter().any(|mistake| covers(&mistake.path, path) || mistake.path == shown)
     }
 
+    /// Whether something below the key is in the list, so that what was parsed of it is not complete.
+    pub(super) fn told_below(&self, path: &str) -> bool {
+        self.list.iter().any(|mistake| covers(path, &mistake.path))
+    }
+
     /// Whether the document as a whole could not be read.
     pub(super) fn stopped(&self) -> bool {
         self.list.iter().any(|mistake| mistake.path == DOCUMENT)
@@ -139,6 +144,10 @@ fn showable(path: &str, value: &Value) -> Option<String> {
         if !SHOWN_OF_AUTH.contains(&key) {
             return None;
         }
+    }
+    // A document that is one text is no document: perhaps the wrong file, with a password in it.
+    if path == DOCUMENT {
+        return None;
     }
     // Values of annotations may be anything; an address may hold `user:password@`.
     if path.contains(".annotations.") {

@@ -11,13 +11,10 @@ use super::{duration, is_plain};
 use crate::model::{Tls, VaultServer};
 
 pub(super) fn parse(raw: RawVault, mistakes: &mut Mistakes) -> Option<VaultServer> {
-    let address = match raw.address {
-        Some(text) => address("vault.address", &text, mistakes),
-        None => {
-            mistakes.missing("vault.address", "is missing; give Vault's address here or in VAULT_ADDR");
-            None
-        }
-    };
+    if raw.address.is_none() {
+        mistakes.missing("vault.address", "is missing; give Vault's address here or in VAULT_ADDR");
+    }
+    let address = raw.address.and_then(|text| address("vault.address", &text, mistakes));
     let redirect_to = raw.redirect_to.unwrap_or_default();
     let redirect_to = redirect_to
         .iter()

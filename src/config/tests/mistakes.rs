@@ -1,6 +1,10 @@
 //! Every kind of mistake, where it is said to be and what would be right.
 
-use super::{MINIMAL, refused};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::{load, schema};
+use super::{MINIMAL, environment, refused};
 
 /// The minimal document with one section put in place of its own, or added.
 fn with(section: &str) -> String {
@@ -86,7 +90,7 @@ fn each_mistake_has_its_place_and_its_remedy() {
         ("outputs: [{source: dbb}]", "outputs[0].source", "did you mean `db`? (found \"dbb\")"),
         ("outputs: [{source: db, key: a, format: json, file: f}]", "outputs[0].format", "does not go with `key`"),
         ("outputs: [{source: db, key: a, prefix: p}]", "outputs[0].prefix", "into `file`"),
-        ("outputs: [{source: db, file: f}]", "outputs[0].file", "add `key`"),
+        ("outputs: [{source: db, file: f}]", "outputs[0].file", "needs `key`"),
         ("outputs: [{source: db, format: json}]", "outputs[0].file", "is missing"),
         (
             "outputs: [{source: db, format: toml, file: f}]",
@@ -194,7 +198,7 @@ fn mistakes_in_variables_name_the_variable() {
         let error = refused(&variables, None);
         assert_eq!(error.mistakes.len(), 1, "{error}");
         let line = error.to_string();
-        assert!(line.starts_with(&format!("{name}")) || line.starts_with("sources"), "{line}");
+        assert!(line.starts_with(*name), "{line}");
         assert!(line.contains(part), "{line}");
     }
 }
@@ -277,6 +281,10 @@ fn no_secret_gets_into_the_text() {
         format!("token: !!binary {PLANTED}"),
         format!("token: *{PLANTED}"),
         format!("? {{a: {PLANTED}}}\n: x"),
+        "Losungwort\n".to_owned(),
+        "password=Losungwort\n".to_owned(),
+        "password: Losungwort\n".to_owned(),
+        "- Losungwort\n".to_owned(),
     ] {
         let text = refused(&good, Some(&document)).to_string();
         // A mount is a name, not a credential: it is shown.
@@ -286,4 +294,75 @@ fn no_secret_gets_into_the_text() {
     }
     let text = refused(&[good[0], good[2], ("VAULT_TOKEN", "hvs.Losung wort")], None).to_string();
     assert!(text.starts_with("VAULT_TOKEN: ") && !text.contains("Losung"), "{text}");
+}
+
+/// A value for a place in the document: mostly of the right shape, so that deep places are reached, else anything.
+fn value_for(schema: &Value, depth: u32) -> BoxedStrategy<Value> {
+    let anything = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        prop::sample::select(vec![
+            "",
+            "db",
+            "a/b",
+            "0440",
+            "30s",
+            "1Mi",
+            "json",
+            "base64",
+            "https://v",
+            "/a",
+            "jwt",
+            "Losungwort",
+            ":1"
+        ])
+        .prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+        Just(json!([1])),
+        Just(json!({"x": 1})),
+    ];
+    let right = if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+        let fields: Vec<_> = properties
+            .iter()
+            .map(|(name, property)| (Just(name.clone()), prop::option::weighted(0.5, value_for(property, depth + 1))))
+            .collect();
+        fields
+            .prop_map(|fields| fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect::<Value>())
+            .boxed()
+    } else if let Some(items) = schema.get("items") {
+        prop::collection::vec(value_for(items, depth + 1), 0..3).prop_map(Value::from).boxed()
+    } else if let Some(values) = schema.get("additionalProperties").filter(|values| values.is_object()) {
+        let names = prop::sample::select(vec!["db", "a/b", "x", "tls.crt"]).prop_map(String::from);
+        prop::collection::btree_map(names, value_for(values, depth + 1), 0..3)
+            .prop_map(|map| map.into_iter().collect::<Value>())
+            .boxed()
+    } else {
+        return anything.boxed();
+    };
+    // The root is always an object: other roots have their own test.
+    prop_oneof![u32::from(depth > 0) => anything, 9 => right].boxed()
+}
+
+proptest! {
+    #[test]
+    fn whatever_passes_the_schema_is_read(document in value_for(&schema(), 0)) {
+        let text = document.to_string();
+        if let Err(error) = load(&environment(&[]), Some(&text)) {
+            for mistake in &error.mistakes {
+                prop_assert!(mistake.path != "configuration", "{text}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,80}", name in "[A-Z_]{1,8}", value in "\\PC{0,20}") {
+        let suffixed = [format!("KEYFERRY_{name}"), format!("VAULT_{name}")];
+        let mut variables: Vec<_> = suffixed.iter().map(|name| (name.as_str(), value.as_str())).collect();
+        let known = ["VAULT_ADDR", "KEYFERRY_ROLE", "KEYFERRY_SECRETS", "KEYFERRY_REFRESH", "KEYFERRY_LISTEN", "POD_UID"];
+        variables.extend(known.map(|name| (name, value.as_str())));
+        let _ = load(&environment(&variables), None);
+        let _ = load(&environment(&[]), Some(&text));
+    }
 }

@@ -63,7 +63,7 @@ fn the_document_wins_and_variables_fill_what_it_leaves_open() {
     assert_eq!(settings.auth.mount, "k8s-prod");
     assert_eq!(settings.sources.len(), 1);
     let source = &settings.sources[&SourceName::new("db").expect("name")];
-    assert_eq!((source.refresh, source.max_stale), (Duration::from_secs(7200), Duration::from_secs(3 * 7200)));
+    assert_eq!((source.refresh, source.max_stale), (Duration::from_hours(2), Duration::from_hours(6)));
     assert_eq!(settings.listener.map(|listener| listener.address.to_string()).as_deref(), Some("0.0.0.0:8250"));
     assert!(settings.directory.allow_disk);
 }
@@ -138,7 +138,7 @@ drain: 3s
     assert_eq!(settings.server.redirect_to, ["https://vault-0:8200"]);
     assert!(matches!(settings.auth.method, AuthMethod::AppRole { remove_secret_id: true, .. }));
     let db = &settings.sources[&SourceName::new("db").expect("name")];
-    assert_eq!((db.engine, db.refresh, db.required), (KvEngine::Other, Duration::from_secs(5400), false));
+    assert_eq!((db.engine, db.refresh, db.required), (KvEngine::Other, Duration::from_mins(90), false));
     let path = |text| FilePath::new(text).expect(text);
     let kinds: Vec<_> = settings.outputs.iter().map(|output| output.kind.clone()).collect();
     assert_eq!(

@@ -245,7 +245,7 @@ listen: here
 #[test]
 fn bad_yaml_is_told_with_its_line_and_nothing_else() {
     for (document, line, part) in [
-        ("vault:\n  address: a\n  address: b\n", "line 3", "address"),
+        ("vault:\n  address: a\n  address: b\n", "line 3", "the key `address` is there twice"),
         ("vault: {address: a\nlisten: x", "line 2", "not valid YAML"),
         ("a: 1\n---\nb: 2\n", "line", "not valid YAML"),
         ("a: *nowhere\n", "line 1", "not valid YAML"),

@@ -9,19 +9,19 @@ pub const DIRECTORY: &str = "/etc/sensitive";
 /// person who waits; a start probe does not.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the kubelet puts the ServiceAccount's token. What Vault Agent and its injector use too.
+/// Where the kubelet puts the `ServiceAccount`'s token. What Vault Agent and its injector use too.
 pub const KUBERNETES_JWT_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Cheap, because an unchanged version of a KV secret makes nothing happen; and as quick as the kubelet itself, which
 /// syncs Secret volumes about once a minute.
-pub const REFRESH: Duration = Duration::from_secs(60);
+pub const REFRESH: Duration = Duration::from_mins(1);
 
 /// Below this a poll is a load test.
 pub const MIN_REFRESH: Duration = Duration::from_secs(1);
 
 /// Long enough that the failover of a Vault cluster or a rolling upgrade of it alarms nobody, short enough that a lost
 /// right is seen the same coffee break.
-pub const MAX_STALE: Duration = Duration::from_secs(300);
+pub const MAX_STALE: Duration = Duration::from_mins(5);
 
 /// A source that is read seldom is stale after this number of missed reads, if that is later than [`MAX_STALE`].
 pub const MAX_STALE_REFRESHES: u32 = 3;
@@ -36,13 +36,13 @@ pub const MAX_CONCURRENCY: usize = 64;
 pub const RETRY_BASE: Duration = Duration::from_millis(500);
 
 /// With full jitter a pod asks every 30 s on average: a server that comes back sees no stampede and is found soon.
-pub const RETRY_MAX: Duration = Duration::from_secs(60);
+pub const RETRY_MAX: Duration = Duration::from_mins(1);
 
 /// A policy or a missing secret is repaired by a person, so once a minute finds it soon enough.
-pub const RETRY_SLOW: Duration = Duration::from_secs(60);
+pub const RETRY_SLOW: Duration = Duration::from_mins(1);
 
 /// Well within the pod's default grace of 30 s, of which the application may need most.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// The kubelet's own grace for a pod is rarely longer.
-pub const MAX_DRAIN: Duration = Duration::from_secs(300);
+pub const MAX_DRAIN: Duration = Duration::from_mins(5);

@@ -39,6 +39,9 @@ fn parse(text: &str) -> Result<Value, String> {
         // Without a snippet: the lines of an inline document may hold what does not belong into a log.
         let place =
             error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column())).unwrap_or_default();
+        if let serde_saphyr::Error::DuplicateMappingKey { key, .. } = error.without_snippet() {
+            return format!("{place}the key `{}` is there twice", key.as_deref().unwrap_or("?"));
+        }
         let text = error.without_snippet().to_string();
         // The library appends its own form of the place.
         let cause = text.split(" at line ").next().unwrap_or(&text);

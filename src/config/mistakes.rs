@@ -83,9 +83,10 @@ impl Mistakes {
         self.push(path, None, message.into());
     }
 
-    /// Adds a mistake about an absent value, unless that very key is already in the list (it was there, but wrong).
+    /// Adds a mistake about an absent value, unless the key or one above it is already in the list: then it was there,
+    /// but wrong.
     pub(super) fn missing(&mut self, path: &str, message: impl Into<String>) {
-        if !self.list.iter().any(|mistake| mistake.path == path) {
+        if !self.told(path) {
             self.push(path, None, message.into());
         }
     }
@@ -97,13 +98,22 @@ impl Mistakes {
 
     /// The variable that filled `path` or the nearest key above it.
     fn origin(&self, path: &str) -> Option<&str> {
-        let covers =
-            |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
         self.origins
             .iter()
-            .filter(|(key, _)| covers(key))
+            .filter(|(key, _)| covers(key, path))
             .max_by_key(|(key, _)| key.len())
             .map(|(_, name)| name.as_str())
+    }
+
+    /// Whether the key or one above it is already in the list.
+    pub(super) fn told(&self, path: &str) -> bool {
+        let shown = self.origin(path).unwrap_or(path);
+        self.list.iter().any(|mistake| covers(&mistake.path, path) || mistake.path == shown)
+    }
+
+    /// Whether something below the key is in the list, so that what was parsed of it is not complete.
+    pub(super) fn told_below(&self, path: &str) -> bool {
+        self.list.iter().any(|mistake| covers(path, &mistake.path))
     }
 
     /// Whether the document as a whole could not be read.
@@ -122,6 +132,11 @@ impl Mistakes {
     }
 }
 
+/// Whether `path` is `key` or below it.
+fn covers(key: &str, path: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
 /// The value as text for a message, unless it may hold a secret.
 fn showable(path: &str, value: &Value) -> Option<String> {
     if let Some(key) = path.strip_prefix("auth") {
@@ -129,6 +144,10 @@ fn showable(path: &str, value: &Value) -> Option<String> {
         if !SHOWN_OF_AUTH.contains(&key) {
             return None;
         }
+    }
+    // A document that is one text is no document: perhaps the wrong file, with a password in it.
+    if path == DOCUMENT {
+        return None;
     }
     // Values of annotations may be anything; an address may hold `user:password@`.
     if path.contains(".annotations.") {

@@ -1,6 +1,7 @@
 //! Durations, sizes and modes as people write them.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -85,7 +86,7 @@ pub(super) fn duration_as_text(duration: Duration) -> String {
     let mut text = String::new();
     for (unit, factor) in UNITS.iter().skip(1) {
         if left >= *factor {
-            text.push_str(&format!("{}{unit}", left / factor));
+            let _ = write!(text, "{}{unit}", left / factor);
             left %= factor;
         }
     }
@@ -159,7 +160,7 @@ mod tests {
             assert_eq!(duration(&text(written)), Some(Duration::from_secs(seconds)), "{written}");
         }
         assert_eq!(duration(&text("500ms")), Some(Duration::from_millis(500)));
-        assert_eq!(duration(&Scalar::Number(60)), Some(Duration::from_secs(60)));
+        assert_eq!(duration(&Scalar::Number(60)), Some(Duration::from_mins(1)));
         for wrong in ["", "s", "5 m", "1.5h", "-5s", "5x", "1h30", "99999999999999999999s", "9999999d"] {
             assert_eq!(duration(&text(wrong)), None, "{wrong}");
         }
@@ -172,7 +173,7 @@ mod tests {
             let duration = Duration::from_millis(millis);
             assert_eq!(super::duration(&text(&duration_as_text(duration))), Some(duration));
         }
-        assert_eq!(duration_as_text(Duration::from_secs(5400)), "1h30m");
+        assert_eq!(duration_as_text(Duration::from_mins(90)), "1h30m");
     }
 
     #[test]

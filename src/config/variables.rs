@@ -190,7 +190,7 @@ fn own(env: &dyn Environment, name: &str) -> Option<(String, String)> {
     (!text.is_empty()).then(|| (name.to_owned(), text))
 }
 
-/// `BAO_*` before `VAULT_*`, as OpenBao's CLI does it (`ReadBaoVariable`).
+/// `BAO_*` before `VAULT_*`, as `OpenBao`'s CLI does it (`ReadBaoVariable`).
 fn of_vault(env: &dyn Environment, suffix: &str) -> Option<(String, String)> {
     own(env, &format!("BAO_{suffix}")).or_else(|| own(env, &format!("VAULT_{suffix}")))
 }

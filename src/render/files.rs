@@ -110,7 +110,9 @@ impl<'a> Collected<'a> {
                 }
             }
         }
-        blocked.into_iter().for_each(|message| self.invalid(message));
+        for message in blocked {
+            self.invalid(message);
+        }
         if self.failures.is_empty() {
             Ok(FileSet { files: self.files.into_iter().map(|(path, (_, entry))| (path, entry)).collect() })
         } else {

@@ -11,6 +11,10 @@ use crate::model::{Auth, AuthMethod, SecretBytes};
 
 /// `given` is a token from the environment, with the variable's name.
 pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes: &mut Mistakes) -> Option<Auth> {
+    // Of an unknown method nobody can say what it needs.
+    if mistakes.told("auth.method") {
+        return None;
+    }
     let method = raw.method.unwrap_or_else(|| default_method(&raw, given.is_some()));
     foreign_keys(&raw, method, mistakes);
 

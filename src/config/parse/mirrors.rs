@@ -61,7 +61,7 @@ fn mirror_key(at: &str, key: String, path: &str, outputs: &[Output], mistakes: &
         mistakes.at(&at, error.to_string());
     }
     let file_path = FilePath::new(path).map_err(|error| mistakes.wrong(&at, path, error.to_string())).ok()?;
-    if !outputs.is_empty() && !outputs.iter().any(|output| can_make(output, &file_path)) {
+    if !mistakes.told_below("outputs") && !outputs.iter().any(|output| can_make(output, &file_path)) {
         let known: Vec<_> = outputs.iter().filter_map(file).map(FilePath::as_str).collect();
         mistakes.wrong(&at, path, format!("no output makes this file; {}", suggestion(path, known.iter().copied())));
     }

@@ -57,7 +57,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, mistakes: &mut M
 
 fn directory(raw: RawDirectory, mistakes: &mut Mistakes) -> Directory {
     let path = raw.path.unwrap_or_else(|| defaults::DIRECTORY.to_owned());
-    let below_root = path.starts_with('/') && path.trim_matches('/') != "";
+    let below_root = path.starts_with('/') && !path.trim_matches('/').is_empty();
     if !below_root || path.split('/').any(|part| part == ".." || part == ".") {
         mistakes.wrong(
             "directory.path",

@@ -40,70 +40,60 @@ fn output(
         let message = format!("is not a name in `sources`; {}", suggestion(name, known.iter().copied()));
         mistakes.wrong(&at("source"), name, message);
     }
+    // What kind of output it is to be, `key` and `format` say.
+    if mistakes.told(&at("key")) || mistakes.told(&at("format")) {
+        return None;
+    }
     let base64 = raw.encoding == Some(RawEncoding::Base64);
-    let mut path = |key: &str, text: &str| {
-        FilePath::new(text).map_err(|error| mistakes.wrong(&at(key), text, error.to_string())).ok()
+    let mut path = |key: &str, text: Option<String>| {
+        let parsed = text.map(|text| FilePath::new(&text).map_err(|error| (text, error))).transpose();
+        parsed.map_err(|(text, error)| mistakes.wrong(&at(key), text, error.to_string()))
     };
-    let prefix = raw.prefix.as_deref().map(|text| path("prefix", text));
-    let file = raw.file.as_deref().map(|text| path("file", text));
+    let (prefix, file) = (path("prefix", raw.prefix), path("file", raw.file));
+    let unfit = match (&raw.key, raw.format) {
+        (Some(_), Some(_)) => Some(("format", "does not go with `key`: a format is for a file with all keys")),
+        (None, None) if !matches!(file, Ok(None)) => Some((
+            "file",
+            "needs `key` (one key) or `format` (all keys in one file); a directory for every key is `prefix`",
+        )),
+        (None, None) => None,
+        _ if !matches!(prefix, Ok(None)) => {
+            Some(("prefix", "is for an output with every key; write the directory into `file`"))
+        }
+        (None, Some(_)) if base64 => Some(("encoding", "does not go with `format`: there values stay as they are")),
+        (None, Some(_)) if matches!(file, Ok(None)) => {
+            Some(("file", "is missing; `format` needs the file's path, like \"config.json\""))
+        }
+        _ => None,
+    };
+    if let Some((key, message)) = unfit {
+        mistakes.missing(&at(key), message);
+        return None;
+    }
+    let (prefix, file) = (prefix.ok()?, file.ok()?);
     let kind = match (raw.key, raw.format) {
-        (Some(_), Some(_)) => {
-            mistakes.at(&at("format"), "does not go with `key`: a format is for a file with all keys");
-            return None;
+        (Some(key), _) => {
+            OutputKind::Key { path: file.or_else(|| named_after(&at("key"), &key, mistakes))?, key, base64 }
         }
-        (None, None) => {
-            if file.is_some() {
-                let message = "does not go with every key; add `key` (one key) or `format` (all keys in one file), or use `prefix`";
-                mistakes.at(&at("file"), message);
-                return None;
-            }
-            OutputKind::EachKey { prefix: transposed(prefix)?, base64 }
-        }
-        (key, format) => {
-            if prefix.is_some() {
-                mistakes.at(&at("prefix"), "is for an output with every key; write the directory into `file`");
-            }
-            match (key, format) {
-                (Some(key), _) => {
-                    let path = match file {
-                        Some(file) => file?,
-                        None => FilePath::new(&key)
-                            .map_err(|error| {
-                                let message = format!("cannot be the name of the file ({error}); say `file`");
-                                mistakes.wrong(&at("key"), key.as_str(), message);
-                            })
-                            .ok()?,
-                    };
-                    OutputKind::Key { key, path, base64 }
-                }
-                (None, format) => {
-                    if base64 {
-                        mistakes.at(&at("encoding"), "does not go with `format`: there values stay as they are");
-                    }
-                    if file.is_none() {
-                        mistakes
-                            .missing(&at("file"), "is missing; `format` needs the file's path, like \"config.json\"");
-                    }
-                    let format = match format? {
-                        RawFormat::Dotenv => FileFormat::Dotenv,
-                        RawFormat::Json => FileFormat::Json,
-                        RawFormat::Properties => FileFormat::Properties,
-                        RawFormat::Yaml => FileFormat::Yaml,
-                    };
-                    OutputKind::Whole { path: file??, format }
-                }
-            }
-        }
+        (None, Some(format)) => OutputKind::Whole { path: file?, format: whole(format) },
+        (None, None) => OutputKind::EachKey { prefix, base64 },
     };
     Some(Output { source: SourceName::new(&raw.source?).ok()?, kind, mode })
 }
 
-/// `None` if there was a path and it was wrong.
-fn transposed(path: Option<Option<FilePath>>) -> Option<Option<FilePath>> {
-    match path {
-        Some(None) => None,
-        Some(Some(path)) => Some(Some(path)),
-        None => Some(None),
+/// The file of a key that is not given another name.
+fn named_after(at: &str, key: &str, mistakes: &mut Mistakes) -> Option<FilePath> {
+    FilePath::new(key)
+        .map_err(|error| mistakes.wrong(at, key, format!("cannot be the name of the file ({error}); say `file`")))
+        .ok()
+}
+
+const fn whole(format: RawFormat) -> FileFormat {
+    match format {
+        RawFormat::Dotenv => FileFormat::Dotenv,
+        RawFormat::Json => FileFormat::Json,
+        RawFormat::Properties => FileFormat::Properties,
+        RawFormat::Yaml => FileFormat::Yaml,
     }
 }
 

@@ -11,13 +11,10 @@ use super::{duration, is_plain};
 use crate::model::{Tls, VaultServer};
 
 pub(super) fn parse(raw: RawVault, mistakes: &mut Mistakes) -> Option<VaultServer> {
-    let address = match raw.address {
-        Some(text) => address("vault.address", &text, mistakes),
-        None => {
-            mistakes.missing("vault.address", "is missing; give Vault's address here or in VAULT_ADDR");
-            None
-        }
-    };
+    if raw.address.is_none() {
+        mistakes.missing("vault.address", "is missing; give Vault's address here or in VAULT_ADDR");
+    }
+    let address = raw.address.and_then(|text| address("vault.address", &text, mistakes));
     let redirect_to = raw.redirect_to.unwrap_or_default();
     let redirect_to = redirect_to
         .iter()
@@ -64,7 +61,9 @@ fn address(path: &str, text: &str, mistakes: &mut Mistakes) -> Option<String> {
         mistakes.at(path, format!("{FORM}: without user and password, Vault does not use them"));
         return None;
     }
-    if authority.host().is_empty() || (authority.port().is_some() && authority.port_u16().is_none()) {
+    // Behind the host there is a port that fits, or nothing at all.
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    if authority.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none()) {
         mistakes.wrong(path, text, FORM);
         return None;
     }

@@ -23,9 +23,9 @@ pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()
             out.write_all(b": ")?;
         }
         if *is_json {
-            flow(text, out)?
+            flow(text, out)?;
         } else {
-            quoted(text, out)?
+            quoted(text, out)?;
         }
         out.write_all(b"\n")?;
     }

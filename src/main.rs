@@ -22,7 +22,7 @@ struct Cli {
     /// Configuration file (YAML); also `KEYFERRY_CONFIG`. Without one, environment variables are enough.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Log filter like `info` or `keyferry=debug`; also `RUST_LOG`.
+    /// Log filter like `info` or `keyferry=debug`; also `KEYFERRY_LOG`, then `RUST_LOG`.
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
     #[command(subcommand)]
@@ -74,8 +74,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let environment = ProcessEnvironment;
-    let filter = cli.log.or_else(|| environment.get("RUST_LOG"));
-    let format = if std::io::stderr().is_terminal() { telemetry::Format::Human } else { telemetry::Format::Json };
+    let filter = cli.log.or_else(|| environment.get("KEYFERRY_LOG")).or_else(|| environment.get("RUST_LOG"));
+    let format = match environment.get("KEYFERRY_LOG_FORMAT").as_deref() {
+        Some("text") => telemetry::Format::Human,
+        Some("json") => telemetry::Format::Json,
+        _ if std::io::stderr().is_terminal() => telemetry::Format::Human,
+        _ => telemetry::Format::Json,
+    };
     if let Err(error) = telemetry::init(filter.as_deref().unwrap_or("info"), format) {
         eprintln!("{error}");
         return EXIT_CONFIG.into();

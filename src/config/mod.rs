@@ -51,6 +51,14 @@ pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -
         .or_else(|| variable("KEYFERRY_CONFIG_INLINE").map(DocumentLocation::Inline))
 }
 
+/// Parses a duration as the document does, for the command line.
+///
+/// # Errors
+/// What a duration looks like.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    quantity::duration(&quantity::Scalar::Text(text.to_owned())).ok_or(quantity::DURATION_FORM)
+}
+
 /// Makes the settings from the document's YAML text and the environment. The document wins, key by key; variables fill
 /// what it leaves open.
 pub fn load(env: &dyn Environment, document: Option<&str>) -> Result<Settings, ConfigError> {

@@ -43,7 +43,7 @@ pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &Hands, shel
     let cluster = Arc::clone(&hands.cluster);
     let settings = Arc::clone(settings);
     let limit = settings.server.timeout * REQUESTS_PER_EFFECT;
-    let late = |what: &str| {
+    let late = move |what: &str| {
         let message = format!("failed to {what}: no answer within {}s", limit.as_secs());
         Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, message)
     };

@@ -125,7 +125,8 @@ fn violations(files: &[File]) -> Vec<String> {
     for (path, text) in files {
         let module = module(path);
         let source = source::read(text, &module);
-        test_files.extend(source.test_modules.iter().map(|name| [module.as_slice(), &[name.clone()]].concat()));
+        test_files
+            .extend(source.test_modules.iter().map(|name| [module.as_slice(), std::slice::from_ref(name)].concat()));
         sources.push((path, module, source));
     }
     for (path, module, source) in sources {

@@ -28,7 +28,7 @@ struct Token {
 
 /// Reads `text`, the source of the module `module` (`["brain", "session"]`; empty for the crate's root).
 pub(crate) fn read(text: &str, module: &[String]) -> Source {
-    let (tokens, test_modules) = without_tests(tokens(&quiet(text)));
+    let (tokens, test_modules) = without_tests(&tokens(&quiet(text)));
     Source { paths: Scan::new(&tokens, module).run(), test_modules }
 }
 
@@ -124,7 +124,7 @@ fn tokens(text: &str) -> Vec<Token> {
 }
 
 /// Drops every item under `#[cfg(test)]`; names those that are modules in files of their own.
-fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Vec<String>) {
+fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
     const MARK: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
     let is_mark = |i: usize| MARK.iter().enumerate().all(|(n, m)| tokens.get(i + n).is_some_and(|t| t.text == *m));
     let (mut kept, mut modules, mut i) = (Vec::new(), Vec::new(), 0);

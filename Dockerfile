@@ -4,17 +4,17 @@
 #   from source, in one command:
 #     docker build .
 
-FROM docker.io/library/rust:1.95-alpine AS build
-# ring compiles a little C.
-RUN apk add --no-cache musl-dev
+FROM docker.io/library/rust:1.95.0 AS build
+RUN apt-get update && apt-get install -y --no-install-recommends musl-tools && rm -rf /var/lib/apt/lists/*
+# The image's own compiler is the one that rust-toolchain.toml names; rustup must not fetch clippy and rustfmt.
+ENV RUSTUP_TOOLCHAIN=1.95.0
+RUN rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /src
-COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
-COPY benches benches
-COPY examples examples
-COPY src src
-# The image's compiler is the one that rust-toolchain.toml names; rustup must not fetch another.
-ENV RUSTUP_TOOLCHAIN=1.95.0 RUSTFLAGS="-C target-feature=+crt-static"
-RUN cargo build --locked --release --bin keyferry && mv target/release/keyferry /keyferry
+COPY . .
+# ring compiles a little C.
+RUN triple="$(uname -m)-unknown-linux-musl" && \
+    env "CC_$(echo "$triple" | tr - _)=musl-gcc" cargo build --locked --release --bin keyferry --target "$triple" && \
+    mv "target/$triple/release/keyferry" /keyferry
 
 # Everything that both have in common. No shell, no libc, no package: nothing to exec into and nothing to patch but us.
 FROM scratch AS base

@@ -36,8 +36,8 @@ trap clean EXIT
 rm -f "$context/keyferry.tar"
 buildah manifest create localhost/keyferry:"$version" >/dev/null
 for arch in amd64 arm64; do
-  # `--timestamp 0`: the same binary gives the same image.
-  buildah build --quiet --isolation chroot --target prebuilt --platform "linux/$arch" --timestamp 0 \
+  # `--timestamp 0`: the same binary gives the same image. `--squash`: one layer, without the empty one of `base`.
+  buildah build --quiet --isolation chroot --target prebuilt --platform "linux/$arch" --timestamp 0 --squash \
     --build-arg VERSION="$version" --build-arg REVISION="$revision" \
     --manifest localhost/keyferry:"$version" -f Dockerfile "$context"
 done

@@ -38,7 +38,7 @@ image:
 
 # keyferry beside bare requests and `vault agent`, in one run on this machine
 bench: build
-    cargo bench --locked --bench side_by_side
+    cargo run --locked --quiet --example side_by_side
 
 # All that must hold before a change is merged
 ci:

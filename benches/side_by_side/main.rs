@@ -13,6 +13,7 @@ mod proxy;
 mod stats;
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -111,7 +112,7 @@ fn residents(ground: &Ground, effort: &Effort) -> Result<String> {
         column.extend(rest(ground, effort, start)?);
         let (numbers, listed) = count(ground, effort, start)?;
         column.extend(numbers);
-        requests += &format!("- {name}: {listed}\n");
+        let _ = writeln!(requests, "- {name}: {listed}");
         columns.push(column);
     }
     let names = [

@@ -18,7 +18,9 @@ pub enum Format {
 #[derive(Debug, Error)]
 pub enum Error {
     /// The filter is not of the form `level` or `target=level,...`.
-    #[error("failed to parse log filter \"{filter}\": write a level (error, warn, info, debug, trace) or target=level pairs: {source}")]
+    #[error(
+        "failed to parse log filter \"{filter}\": write a level (error, warn, info, debug, trace) or target=level pairs: {source}"
+    )]
     Filter {
         /// What was written.
         filter: String,
@@ -36,8 +38,7 @@ pub enum Error {
 /// If the filter is malformed, or logging was set up before.
 pub fn init(filter: &str, format: Format) -> Result<(), Error> {
     // `Targets` rather than `EnvFilter`: the same levels per target without a regex engine in the binary.
-    let targets: Targets =
-        filter.parse().map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
+    let targets: Targets = filter.parse().map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
     let layer = fmt::layer().with_writer(std::io::stderr);
     let layer = match format {
         Format::Human => layer.compact().with_target(false).boxed(),
@@ -50,9 +51,7 @@ pub fn init(filter: &str, format: Format) -> Result<(), Error> {
 /// Makes the process not dumpable: no core file, no `ptrace` and no reading of `/proc/<pid>/environ` by another process
 /// of the same UID (prctl(2), `PR_SET_DUMPABLE`).
 pub fn harden() {
-    if let Err(error) =
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-    {
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::warn!(%error, "failed to make the process not dumpable");
     }
 }

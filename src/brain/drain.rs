@@ -3,7 +3,7 @@
 use super::event::{Effect, Ticket};
 use super::plan::Plan;
 use super::retry::{Now, Tick};
-use super::{report, State};
+use super::{State, report};
 use crate::model::{Failure, FailureClass, Reason};
 
 /// Exit codes, after `sysexits.h`.

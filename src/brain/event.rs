@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::Plan;
-use crate::model::{Condition, Failure, Generation, Lease, LeaseId, Notice, ObjectName, SourceName, TokenInfo, Version};
+use crate::model::{
+    Condition, Failure, Generation, Lease, LeaseId, Notice, ObjectName, SourceName, TokenInfo, Version,
+};
 
 /// Names one started effect, so that its result finds home and a late one does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

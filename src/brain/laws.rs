@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    FailureClass, Generation, KvEngine, Lease, LeaseId, Mirror, ObjectName, Reason, Retry, SecretType, Source, SourceName,
-    TokenInfo, Version,
+    FailureClass, Generation, KvEngine, Lease, LeaseId, Mirror, ObjectName, Reason, Retry, SecretType, Source,
+    SourceName, TokenInfo, Version,
 };
 
 const RETRY: Retry =
@@ -20,10 +20,18 @@ enum Act {
     /// Time passes; the driver wakes the brain at each asked-for time.
     Pass(u64),
     /// One of the effects in flight ends.
-    End { pick: usize, how: How },
+    End {
+        pick: usize,
+        how: How,
+    },
     /// A result of an effect that ended long ago.
-    Late { ticket: u64 },
-    Config { variant: u8, login: bool },
+    Late {
+        ticket: u64,
+    },
+    Config {
+        variant: u8,
+        login: bool,
+    },
     ConfigBad,
     Refresh,
     Terminate,
@@ -41,7 +49,8 @@ struct How {
 
 fn how() -> impl Strategy<Value = How> {
     use FailureClass::*;
-    let class = prop::sample::select(vec![Conflict, Denied, Local, Invalid, Missing, TokenDead, Transient, Unreachable]);
+    let class =
+        prop::sample::select(vec![Conflict, Denied, Local, Invalid, Missing, TokenDead, Transient, Unreachable]);
     (
         prop::option::weighted(0.4, class),
         prop::option::weighted(0.1, 0_u64..1000),

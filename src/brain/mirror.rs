@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Tickets;
 use super::event::{Effect, Ticket};
 use super::plan::Plan;
 use super::retry::{Backoff, Now, Tick};
-use super::Tickets;
 use crate::model::{Failure, Generation, Mirror, ObjectName};
 
 /// How often a mirrored Secret is looked at though nothing changed: somebody may have edited or deleted it.

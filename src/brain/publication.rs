@@ -1,9 +1,9 @@
 //! When to make the accepted readings visible.
 
+use super::Tickets;
 use super::event::{Effect, PublishOutcome, Ticket};
 use super::plan::Plan;
 use super::retry::{Backoff, Now, Tick};
-use super::Tickets;
 use crate::model::{Failure, Generation};
 
 /// What is visible and what should be.

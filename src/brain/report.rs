@@ -217,7 +217,8 @@ impl Report {
     ) {
         self.note_transitions(&wanted, generation);
         self.wanted = wanted;
-        if plan.conditions && self.in_flight.is_none() && self.wanted != self.said && self.backoff.not_before <= now.at {
+        if plan.conditions && self.in_flight.is_none() && self.wanted != self.said && self.backoff.not_before <= now.at
+        {
             self.send(tickets, effects);
         }
         if !plan.events {

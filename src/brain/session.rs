@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::Tickets;
 use super::event::{Effect, Ticket};
 use super::plan::Plan;
 use super::retry::{Backoff, Now, Tick};
-use super::Tickets;
 use crate::model::{Failure, FailureClass, TokenInfo};
 
 /// Part of what is left of a token after which it is renewed. The lower end leaves a third for retries.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Tickets;
 use super::event::{Effect, ReadFacts, Ticket};
 use super::plan::Plan;
 use super::retry::{Backoff, Now, Tick};
-use super::Tickets;
 use crate::model::{Failure, FailureClass, Lease, Reason, Source, SourceName, Version};
 
 /// Part of a lease after which it is renewed, or read anew where it cannot be.

@@ -79,7 +79,8 @@ impl Life {
 
     #[track_caller]
     fn renew(&mut self, result: Result<TokenInfo, Failure>) {
-        let ticket = self.take("renewal", |e| if let Effect::RenewToken { ticket, .. } = e { Some(*ticket) } else { None });
+        let ticket =
+            self.take("renewal", |e| if let Effect::RenewToken { ticket, .. } = e { Some(*ticket) } else { None });
         self.step(Event::Reply(ticket, Reply::TokenRenewed(result)));
     }
 
@@ -94,7 +95,8 @@ impl Life {
 
     #[track_caller]
     fn publish(&mut self, result: Result<PublishOutcome, Failure>) {
-        let ticket = self.take("publish", |e| if let Effect::Publish { ticket, .. } = e { Some(*ticket) } else { None });
+        let ticket =
+            self.take("publish", |e| if let Effect::Publish { ticket, .. } = e { Some(*ticket) } else { None });
         self.step(Event::Reply(ticket, Reply::Published(result)));
     }
 
@@ -127,7 +129,8 @@ impl Life {
             life.report(Ok(()));
         }
         while life.has(|e| matches!(e, Effect::Record { .. })) {
-            let ticket = life.take("event", |e| if let Effect::Record { ticket, .. } = e { Some(*ticket) } else { None });
+            let ticket =
+                life.take("event", |e| if let Effect::Record { ticket, .. } = e { Some(*ticket) } else { None });
             life.step(Event::Reply(ticket, Reply::Recorded(Ok(()))));
         }
         life

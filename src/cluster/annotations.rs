@@ -44,7 +44,8 @@ pub(super) fn supersedes(there: &ObjectMeta, ours: &BTreeMap<SourceName, Version
             Some((version, Version { number: written.v, created: written.t }))
         })
     };
-    pairs().any(|(ours, theirs)| ours.is_older_than(&theirs)) && !pairs().any(|(ours, theirs)| theirs.is_older_than(ours))
+    pairs().any(|(ours, theirs)| ours.is_older_than(&theirs))
+        && !pairs().any(|(ours, theirs)| theirs.is_older_than(ours))
 }
 
 pub(super) fn digest(there: &ObjectMeta) -> Option<&str> {

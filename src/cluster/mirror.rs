@@ -57,7 +57,8 @@ impl Cluster {
         // An apply of nothing but the name, as a dry run, tells whether the Secret is there without a right to read it:
         // 201 = absent, 200 = present, with labels, uid and managers, and no values.
         let look = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name.as_str()}});
-        let seen = match self.apply(&what, name, "&dryRun=All", &look).await? {
+        // Under a name of its own: an apply of ours that leaves out our labels shows the Secret without them.
+        let seen = match self.apply(&what, name, "fieldManager=keyferry-look&dryRun=All", &look).await? {
             Ok(Accepted { created: true, .. }) => None,
             Ok(Accepted { metadata, .. }) => Some(metadata),
             Err(refusal) => return Err(self.failure(&what, name, &refusal)),
@@ -76,7 +77,7 @@ impl Cluster {
             }
         }
         let body = body(name, mirror, content, seen.as_ref());
-        match self.apply(&what, name, "", &body).await? {
+        match self.apply(&what, name, &format!("fieldManager={FIELD_MANAGER}"), &body).await? {
             Ok(_) if seen.is_none() => Ok(MirrorOutcome::Created),
             Ok(_) => Ok(MirrorOutcome::Updated),
             Err(refusal) => Err(self.failure(&what, name, &refusal)),
@@ -87,10 +88,10 @@ impl Cluster {
         &self,
         what: &str,
         name: &ObjectName,
-        more: &str,
+        query: &str,
         body: &Value,
     ) -> Result<Result<Accepted, Refusal>, Failure> {
-        let path = format!("secrets/{name}?fieldManager={FIELD_MANAGER}&force=false{more}");
+        let path = format!("secrets/{name}?force=false&{query}");
         self.send(what, Method::PATCH, &path, APPLY, body.to_string().into_bytes()).await
     }
 
@@ -122,9 +123,10 @@ fn has_metadata(there: &ObjectMeta, mirror: &Mirror) -> bool {
     let has = |wanted: &BTreeMap<String, String>, found: Option<&BTreeMap<String, String>>| {
         wanted.iter().all(|(key, value)| found.is_some_and(|found| found.get(key) == Some(value)))
     };
-    let owned = mirror.owner.as_ref().is_none_or(|owner| {
-        there.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
-    });
+    let owned = mirror
+        .owner
+        .as_ref()
+        .is_none_or(|owner| there.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid));
     has(&mirror.labels, there.labels.as_ref()) && has(&mirror.annotations, there.annotations.as_ref()) && owned
 }
 

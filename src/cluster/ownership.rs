@@ -52,7 +52,10 @@ mod tests {
         let data = || json!({"f:data": {"f:a": {}}});
         let label = || json!({"f:metadata": {}});
         assert_eq!(foreign(&secret(true, &[("keyferry", "Apply", data())])), None);
-        assert_eq!(foreign(&secret(true, &[("keyferry", "Apply", data()), ("kubectl-label", "Update", label())])), None);
+        assert_eq!(
+            foreign(&secret(true, &[("keyferry", "Apply", data()), ("kubectl-label", "Update", label())])),
+            None
+        );
         for theirs in [
             secret(false, &[("keyferry", "Apply", data())]),
             secret(true, &[("kubectl-create", "Update", data())]),

@@ -35,6 +35,12 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable("KEYFERRY_ROLE", "auth.role", "Role for the login."),
     variable("KEYFERRY_AUTH_METHOD", "auth.method", "The login method."),
     variable("KEYFERRY_AUTH_MOUNT", "auth.mount", "Mount of the auth method."),
+    variable(
+        "KEYFERRY_JWT_FILE",
+        "auth.jwtFile",
+        "File with the token that the methods kubernetes and jwt show to Vault.",
+    ),
+    variable("KEYFERRY_AUDIENCE", "auth.audience", "Audience that this token must have."),
     variable("KEYFERRY_DIRECTORY", "directory.path", "Where files go."),
     variable(
         "KEYFERRY_ALLOW_DISK",
@@ -48,7 +54,11 @@ pub(super) const VARIABLES: &[Variable] = &[
     ),
     variable("KEYFERRY_MIRROR", "mirrors", "Name of one Secret of type Opaque that gets a copy of all files."),
     variable("KEYFERRY_LISTEN", "listen", "Address for probes and metrics."),
-    variable("KEYFERRY_LOG", "", "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs; goes before `RUST_LOG`."),
+    variable(
+        "KEYFERRY_LOG",
+        "",
+        "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs; goes before `RUST_LOG`.",
+    ),
     variable("KEYFERRY_LOG_FORMAT", "", "`text` or `json`; left out: `text` on a terminal."),
     variable("VAULT_ADDR", "vault.address", "As the Vault CLI understands it."),
     variable("VAULT_NAMESPACE", "vault.namespace", "As the Vault CLI understands it."),
@@ -77,6 +87,8 @@ pub(super) fn overlay(env: &dyn Environment, raw: &mut RawDocument, mistakes: &m
     let auth = raw.auth.get_or_insert_default();
     fill(&mut auth.role, "auth.role", own(env, "KEYFERRY_ROLE"), mistakes);
     fill(&mut auth.mount, "auth.mount", own(env, "KEYFERRY_AUTH_MOUNT"), mistakes);
+    fill(&mut auth.jwt_file, "auth.jwtFile", own(env, "KEYFERRY_JWT_FILE"), mistakes);
+    fill(&mut auth.audience, "auth.audience", own(env, "KEYFERRY_AUDIENCE"), mistakes);
     if let Some((name, text)) = own(env, "KEYFERRY_AUTH_METHOD").filter(|_| auth.method.is_none()) {
         mistakes.came_from("auth.method", &name);
         match serde_json::from_value(text.as_str().into()) {

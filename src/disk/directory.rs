@@ -44,7 +44,8 @@ impl Owned {
             Err(error) => return Err(failed(&format!("make directory {shown}"), error)),
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::open(path, flags, Mode::empty()).map_err(|error| failed(&format!("open directory {shown}"), error))?;
+        let fd =
+            fs::open(path, flags, Mode::empty()).map_err(|error| failed(&format!("open directory {shown}"), error))?;
         let stat = fs::fstat(&fd).map_err(|error| failed(&format!("look at directory {shown}"), error))?;
         let us = rustix::process::geteuid().as_raw();
         let sticky = stat.st_mode & 0o1000 != 0;
@@ -59,7 +60,8 @@ impl Owned {
             )));
         }
         if !settings.allow_disk {
-            let kind = fs::fstatfs(&fd).map_err(|error| failed(&format!("look at the file system of {shown}"), error))?;
+            let kind =
+                fs::fstatfs(&fd).map_err(|error| failed(&format!("look at the file system of {shown}"), error))?;
             #[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "f_type differs between architectures")]
             if !IN_MEMORY.contains(&(kind.f_type as i64)) {
                 return Err(unusable(format!(

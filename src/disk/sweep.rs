@@ -22,7 +22,8 @@ impl Publisher {
         }
         // A link to nothing would make every reader fail in a way that looks like a set.
         if current.is_some_and(|target| !is_directory(root, &target)) {
-            fs::unlinkat(root, DATA, AtFlags::empty()).map_err(|error| failed("remove the dangling data link", error))?;
+            fs::unlinkat(root, DATA, AtFlags::empty())
+                .map_err(|error| failed("remove the dangling data link", error))?;
         }
         Ok(())
     }

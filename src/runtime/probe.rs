@@ -57,7 +57,8 @@ fn ask_listener(question: Question, mut address: SocketAddr) -> Result<(), Strin
 
 fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
     let file = state_file(directory);
-    let text = std::fs::read(&file).map_err(|error| format!("the agent has not started: {}: {error}", file.display()))?;
+    let text =
+        std::fs::read(&file).map_err(|error| format!("the agent has not started: {}: {error}", file.display()))?;
     let standing: Standing =
         serde_json::from_slice(&text).map_err(|error| format!("failed to read {}: {error}", file.display()))?;
     if !Path::new("/proc").join(standing.pid.to_string()).exists() {

@@ -45,14 +45,24 @@ impl Voice {
         self.requests = requests;
         match done {
             Done::Login(result) => {
-                self.tell("login", "", result.as_ref().map(|session| session.info.ttl.map_or(0, |ttl| ttl.as_secs())), |ttl| {
-                    tracing::info!(ttl_seconds = ttl, "logged in to vault");
-                });
+                self.tell(
+                    "login",
+                    "",
+                    result.as_ref().map(|session| session.info.ttl.map_or(0, |ttl| ttl.as_secs())),
+                    |ttl| {
+                        tracing::info!(ttl_seconds = ttl, "logged in to vault");
+                    },
+                );
             }
             Done::TokenRenewed(result) => {
-                self.tell("renew_token", "", result.as_ref().map(|info| info.ttl.map_or(0, |ttl| ttl.as_secs())), |ttl| {
-                    tracing::info!(ttl_seconds = ttl, "renewed the vault token");
-                });
+                self.tell(
+                    "renew_token",
+                    "",
+                    result.as_ref().map(|info| info.ttl.map_or(0, |ttl| ttl.as_secs())),
+                    |ttl| {
+                        tracing::info!(ttl_seconds = ttl, "renewed the vault token");
+                    },
+                );
             }
             Done::Read { source, result, .. } => self.tell("read", source.as_str(), result.as_ref(), |reading| {
                 for warning in &reading.warnings {
@@ -62,20 +72,28 @@ impl Voice {
             }),
             Done::LeaseRenewed { source, result, .. } => {
                 self.tell("renew_lease", source.as_str(), result.as_ref(), |lease| {
-                    tracing::info!(source = source.as_str(), ttl_seconds = lease.duration.as_secs(), "renewed the lease");
+                    tracing::info!(
+                        source = source.as_str(),
+                        ttl_seconds = lease.duration.as_secs(),
+                        "renewed the lease"
+                    );
                 });
             }
-            Done::Published(result) => self.tell("publish", "", result.as_ref().map(|(outcome, _)| outcome), |outcome| {
-                if *outcome == PublishOutcome::Unchanged {
-                    tracing::info!("the published set is already what it should be");
-                }
-            }),
+            Done::Published(result) => {
+                self.tell("publish", "", result.as_ref().map(|(outcome, _)| outcome), |outcome| {
+                    if *outcome == PublishOutcome::Unchanged {
+                        tracing::info!("the published set is already what it should be");
+                    }
+                })
+            }
             Done::Mirrored { name, result } => self.tell("mirror", name.as_str(), result.as_ref(), |outcome| {
                 tracing::info!(output = name.as_str(), ?outcome, "mirrored");
             }),
             Done::Reported(result) => self.tell("report", "", result.as_ref(), |()| {}),
             Done::Recorded(result) => self.tell("record", "", result.as_ref(), |()| {}),
-            Done::Revoked(result) => self.tell("revoke", "", result.as_ref(), |()| tracing::info!("revoked the vault token")),
+            Done::Revoked(result) => {
+                self.tell("revoke", "", result.as_ref(), |()| tracing::info!("revoked the vault token"))
+            }
         }
     }
 
@@ -94,7 +112,10 @@ impl Voice {
 
     pub(super) fn config_rejected(&self, message: &str) {
         self.metrics.ended("config", "ConfigRejected");
-        tracing::warn!(reason = "ConfigRejected", "the new configuration was refused, the old one stays in force: {message}");
+        tracing::warn!(
+            reason = "ConfigRejected",
+            "the new configuration was refused, the old one stays in force: {message}"
+        );
     }
 
     pub(super) fn config_reloaded(&mut self, settings: &Settings) {

@@ -78,7 +78,8 @@ impl Vault {
     /// What is known of the mount of a path.
     pub(super) fn known_mount(&self, path: &str) -> Option<(String, Mount)> {
         let mounts = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let longest = mounts.iter().filter(|(prefix, _)| path.starts_with(prefix.as_str())).max_by_key(|(p, _)| p.len());
+        let longest =
+            mounts.iter().filter(|(prefix, _)| path.starts_with(prefix.as_str())).max_by_key(|(p, _)| p.len());
         longest.map(|(prefix, mount)| (prefix.clone(), *mount))
     }
 

@@ -109,7 +109,9 @@ impl Vault {
         let what = "failed to look up the wrapping token";
         let answer = self.send(what, post("sys/wrapping/lookup", body, namespace)).await?;
         if !answer.is_ok() {
-            return Err(refused(what, &answer, || alarm(format!("vault does not know the wrapping token ({})", answer.status))));
+            return Err(refused(what, &answer, || {
+                alarm(format!("vault does not know the wrapping token ({})", answer.status))
+            }));
         }
         let made: WrapAnswer =
             serde_json::from_slice(&answer.body).map_err(|error| classify::not_understood(what, &error))?;

@@ -12,7 +12,8 @@ use super::client::{Answer, Ask, Vault};
 use super::kv::{Mount, Place, first_place};
 use super::wire::{KvMetadata, KvTwo, RawData, SecretAnswer};
 use crate::model::{
-    Failure, FailureClass, KvEngine, Lease, LeaseId, Reading, Reason, SecretBytes, SecretValue, Source, VaultToken, Version,
+    Failure, FailureClass, KvEngine, Lease, LeaseId, Reading, Reason, SecretBytes, SecretValue, Source, VaultToken,
+    Version,
 };
 
 impl Vault {
@@ -116,7 +117,8 @@ fn parse(what: &str, source: &Source, place: &Place, answer: &Answer) -> Result<
         _ => serde_json::from_str::<KvTwo<'_>>(data.get()).ok(),
     };
     if let Some(KvTwo { data, metadata }) = two {
-        let version = Version { number: Some(metadata.version), created: metadata.created_time.parse::<Timestamp>().ok() };
+        let version =
+            Version { number: Some(metadata.version), created: metadata.created_time.parse::<Timestamp>().ok() };
         let Some(data) = data.filter(|data| data.get() != "null") else {
             return Err(Miss::sure(deleted(what, &metadata)));
         };

@@ -24,7 +24,8 @@ fn unreadable(what: impl std::fmt::Display) -> Failure {
 impl TlsFiles {
     pub(super) fn read(tls: &Tls) -> Result<Self, Failure> {
         let read = |path: &std::path::Path| {
-            std::fs::read(path).map_err(|error| unreadable(format!("failed to read TLS file {}: {error}", path.display())))
+            std::fs::read(path)
+                .map_err(|error| unreadable(format!("failed to read TLS file {}: {error}", path.display())))
         };
         let ca = tls.ca_file.as_deref().map(read).transpose()?;
         let client = match &tls.client {
@@ -52,7 +53,8 @@ impl TlsFiles {
             .build()
             .map_err(|error| unreadable(format!("failed to trust CA file {shown}: {error}")))?;
         let name = tls.server_name.as_ref().map(|name| {
-            ServerName::try_from(name.clone()).map_err(|error| unreadable(format!("failed to use server name {name}: {error}")))
+            ServerName::try_from(name.clone())
+                .map_err(|error| unreadable(format!("failed to use server name {name}: {error}")))
         });
         let verifier = NamedVerifier { inner, name: name.transpose()? };
         // "dangerous" is rustls's word for any verifier that is not its own; ours only changes the name to check.

@@ -15,7 +15,13 @@ impl Vault {
     /// What Vault says of `token`. `TokenDead` if it does not know it.
     pub(super) async fn lookup(&self, token: &VaultToken) -> Result<TokenInfo, Failure> {
         let what = "failed to look up the vault token";
-        let ask = Ask { method: Method::GET, path: "auth/token/lookup-self", token: Some(token), namespace: None, body: None };
+        let ask = Ask {
+            method: Method::GET,
+            path: "auth/token/lookup-self",
+            token: Some(token),
+            namespace: None,
+            body: None,
+        };
         let answer = self.send(what, ask).await?;
         if answer.status == 403 {
             let message = "failed to use the vault token: it was revoked or has expired";
@@ -50,7 +56,8 @@ impl Vault {
     pub async fn renew_token(&self, token: &VaultToken) -> Result<TokenInfo, Failure> {
         let what = "failed to renew the vault token";
         let body = Some(Zeroizing::new(b"{}".to_vec()));
-        let ask = Ask { method: Method::POST, path: "auth/token/renew-self", token: Some(token), namespace: None, body };
+        let ask =
+            Ask { method: Method::POST, path: "auth/token/renew-self", token: Some(token), namespace: None, body };
         let answer = self.send(what, ask).await?;
         if !answer.is_ok() {
             return Err(self.judge(token, classify::failure(what, &answer), &answer).await);
@@ -100,7 +107,13 @@ impl Vault {
     /// Where Vault does not answer or cannot do it now.
     pub async fn revoke_self(&self, token: &VaultToken) -> Result<(), Failure> {
         let what = "failed to revoke the vault token";
-        let ask = Ask { method: Method::POST, path: "auth/token/revoke-self", token: Some(token), namespace: None, body: None };
+        let ask = Ask {
+            method: Method::POST,
+            path: "auth/token/revoke-self",
+            token: Some(token),
+            namespace: None,
+            body: None,
+        };
         let answer = self.send(what, ask).await?;
         if answer.is_ok() || answer.status == 403 { Ok(()) } else { Err(classify::failure(what, &answer)) }
     }

@@ -128,6 +128,11 @@ impl Kube {
     }
 
     /// A kubeconfig that may do everything, for kubectl.
+    /// The key by which `ServiceAccount` tokens can be verified, as PEM.
+    pub fn service_account_public_key(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.directory.join("pki/service-accounts.pub"))?)
+    }
+
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig
     }

@@ -1,1 +1,153 @@
-fn main(){}
+//! Order of start and exit code; no decisions.
+#![forbid(unsafe_code)]
+#![allow(clippy::disallowed_methods, reason = "the process's own environment and exit belong here")]
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use keyferry::config::{self, DocumentLocation, Environment as _, ProcessEnvironment};
+use keyferry::runtime::{self, ConfigSource, EXIT_OWN_FAULT, Work, probe};
+use keyferry::telemetry;
+
+/// Exit code for what the user wrote (`EX_USAGE`).
+const EXIT_CONFIG: u8 = 64;
+
+/// Brings secrets from Vault into Kubernetes pods as files, and keeps them fresh.
+#[derive(Parser)]
+#[command(name = "keyferry", version, max_term_width = 100)]
+struct Cli {
+    /// Configuration file (YAML); also `KEYFERRY_CONFIG`. Without one, environment variables are enough.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Log filter like `info` or `keyferry=debug`; also `KEYFERRY_LOG`, then `RUST_LOG`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publish, then stay: renew, refresh, report (the default).
+    Run,
+    /// Publish and mirror once, then exit.
+    Once {
+        /// Give up after this time: seconds, or with a unit (30s, 2m).
+        #[arg(long, default_value = "60s", value_parser = config::parse_duration)]
+        timeout: Duration,
+    },
+    /// Check the configuration without reaching anything; all mistakes at once.
+    Check,
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+    /// Ask a running agent, for images without a shell; exit code 0 = yes.
+    Probe {
+        /// What to ask.
+        what: Ask,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Ask {
+    /// Whether the first set is published.
+    Startup,
+    /// Whether all required outputs are published.
+    Ready,
+    /// Whether the agent itself is alive.
+    Live,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    if matches!(cli.command, Some(Command::Schema)) {
+        println!("{:#}", config::schema());
+        return ExitCode::SUCCESS;
+    }
+    let environment = ProcessEnvironment;
+    let filter = cli.log.or_else(|| environment.get("KEYFERRY_LOG")).or_else(|| environment.get("RUST_LOG"));
+    let format = match environment.get("KEYFERRY_LOG_FORMAT").as_deref() {
+        Some("text") => telemetry::Format::Human,
+        Some("json") => telemetry::Format::Json,
+        _ if std::io::stderr().is_terminal() => telemetry::Format::Human,
+        _ => telemetry::Format::Json,
+    };
+    if let Err(error) = telemetry::init(filter.as_deref().unwrap_or("info"), format) {
+        eprintln!("{error}");
+        return EXIT_CONFIG.into();
+    }
+    let (settings, source) = match load(cli.config, &environment) {
+        Ok(loaded) => loaded,
+        Err(message) => {
+            eprintln!("{message}");
+            return EXIT_CONFIG.into();
+        }
+    };
+    let work = match cli.command {
+        Some(Command::Check) => {
+            println!("the configuration is good");
+            return ExitCode::SUCCESS;
+        }
+        Some(Command::Probe { what }) => {
+            let question = match what {
+                Ask::Startup => probe::Question::Startup,
+                Ask::Ready => probe::Question::Ready,
+                Ask::Live => probe::Question::Live,
+            };
+            return match probe::ask(question, settings.listener, &settings.directory.path) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => {
+                    eprintln!("{why}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        Some(Command::Once { timeout }) => Work::Once(timeout),
+        Some(Command::Run | Command::Schema) | None => Work::Run,
+    };
+    telemetry::harden();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = settings.server.address, "keyferry starts");
+    // The one TLS provider; a second one in the binary would make rustls refuse to choose.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::error!("failed to install the TLS provider: there is one already");
+        return EXIT_OWN_FAULT.into();
+    }
+    match runtime::run(settings, source, Box::new(environment), work) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            tracing::error!(reason = %failure.reason, "{failure}");
+            runtime::exit_code(&failure).into()
+        }
+    }
+}
+
+/// Reads the document, if there is one, and parses it with the environment.
+fn load(
+    cli: Option<PathBuf>,
+    environment: &ProcessEnvironment,
+) -> Result<(keyferry::model::Settings, ConfigSource), String> {
+    let source = match config::document_location(environment, cli) {
+        None => ConfigSource::Fixed(None),
+        Some(DocumentLocation::Inline(text)) => ConfigSource::Fixed(Some(text)),
+        Some(DocumentLocation::File(path)) => {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| format!("failed to read configuration {}: {error}", path.display()))?;
+            ConfigSource::File { path, text }
+        }
+    };
+    let text = match &source {
+        ConfigSource::Fixed(text) => text.as_deref(),
+        ConfigSource::File { text, .. } => Some(text.as_str()),
+    };
+    let settings = config::load(environment, text).map_err(|mistakes| mistakes.to_string())?;
+    Ok((settings, source))
+}

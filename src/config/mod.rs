@@ -1,1 +1,76 @@
-//! (being built)
+//! Raw text to parsed [`Settings`]: every name that a user can write, every default with its reason.
+//!
+//! Owns: the document, its schema, the environment variables. All mistakes are told at once, each with the key path,
+//! the value (unless it may be secret) and what would be right. Never touches: network, clock, files (the caller reads
+//! the document and hands over its text).
+//!
+//! Two types, so that nothing downstream sees raw text: [`raw`] is what was written, closed to unknown keys;
+//! [`Settings`] holds parsed values only. On the way: `document` (syntax and shape), `variables` (fill what is open),
+//! `parse` (meaning).
+
+pub mod defaults;
+mod document;
+mod environment;
+mod mistakes;
+mod parse;
+mod quantity;
+#[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
+mod raw;
+mod schema;
+mod variables;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use environment::{Environment, ProcessEnvironment};
+pub use mistakes::{ConfigError, Mistake};
+pub use schema::{reference, schema};
+
+use crate::model::Settings;
+use mistakes::Mistakes;
+
+/// Where the document is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DocumentLocation {
+    /// In a file.
+    File(PathBuf),
+    /// Here is its text.
+    Inline(String),
+}
+
+/// Finds the document: the command line wins, then `KEYFERRY_CONFIG` (a path), then `KEYFERRY_CONFIG_INLINE` (YAML).
+/// `None`: there is none, and variables must suffice.
+#[must_use]
+pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -> Option<DocumentLocation> {
+    let variable = |name| env.get(name).filter(|text| !text.trim().is_empty());
+    command_line
+        .or_else(|| variable("KEYFERRY_CONFIG").map(PathBuf::from))
+        .map(DocumentLocation::File)
+        .or_else(|| variable("KEYFERRY_CONFIG_INLINE").map(DocumentLocation::Inline))
+}
+
+/// Parses a duration as the document does, for the command line.
+///
+/// # Errors
+/// What a duration looks like.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    quantity::duration(&quantity::Scalar::Text(text.to_owned())).ok_or(quantity::DURATION_FORM)
+}
+
+/// Makes the settings from the document's YAML text and the environment. The document wins, key by key; variables fill
+/// what it leaves open.
+pub fn load(env: &dyn Environment, document: Option<&str>) -> Result<Settings, ConfigError> {
+    let mut mistakes = Mistakes::default();
+    let mut raw = document.map(|text| document::read(text, &mut mistakes)).unwrap_or_default();
+    // A document that cannot be read at all says nothing about what is missing in it.
+    if mistakes.stopped() {
+        return Err(mistakes.into_error());
+    }
+    variables::overlay(env, &mut raw, &mut mistakes);
+    match parse::settings(raw, env, &mut mistakes) {
+        Some(settings) if mistakes.is_empty() => Ok(settings),
+        _ => Err(mistakes.into_error()),
+    }
+}

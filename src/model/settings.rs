@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{FilePath, Mode, ObjectName, SecretBytes, SourceName};
+use super::{FilePath, Mode, NameError, ObjectName, SecretBytes, SourceName};
 
 /// The whole configuration in force.
 #[derive(Clone, PartialEq)]
@@ -149,6 +149,15 @@ pub struct Source {
     pub required: bool,
 }
 
+impl Source {
+    /// Whether both are read from the same place, so that a reading of one is a reading of the other.
+    #[must_use]
+    pub fn same_place(&self, other: &Self) -> bool {
+        let place = |source: &Self| (source.path.clone(), source.mount.clone(), source.engine, source.version);
+        place(self) == place(other)
+    }
+}
+
 /// One output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
@@ -254,6 +263,17 @@ impl SecretType {
             Self::SshAuth => &["ssh-privatekey"],
         }
     }
+
+    /// What the API server would miss in a Secret of this type, in words for a message; `None` if nothing.
+    #[must_use]
+    pub fn missing_key(&self, has: impl Fn(&str) -> bool) -> Option<String> {
+        let keys = self.required_keys();
+        if matches!(self, Self::BasicAuth) {
+            return (!keys.iter().any(|key| has(key))).then(|| format!("at least one of the keys {}", keys.join(", ")));
+        }
+        let missing: Vec<_> = keys.iter().copied().filter(|key| !has(key)).collect();
+        (!missing.is_empty()).then(|| format!("the keys {}", missing.join(", ")))
+    }
 }
 
 /// A key of the mirrored Secret and the published file it is a copy of.
@@ -263,6 +283,22 @@ pub struct MirrorKey {
     pub key: String,
     /// Published file.
     pub file: FilePath,
+}
+
+impl MirrorKey {
+    /// # Errors
+    /// If the API server would not take `key` as a key of a Secret
+    /// (<https://kubernetes.io/docs/concepts/configuration/secret/#restriction-names-data>).
+    pub fn check(key: &str) -> Result<(), NameError> {
+        let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if key.is_empty() || key.len() > 253 || !key.bytes().all(known) || key == "." || key.starts_with("..") {
+            return Err(NameError(
+                "a key of a Secret has at most 253 letters, digits, '-', '_' and '.', and does not start with \"..\""
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Owner of the mirrored Secret.

@@ -1,0 +1,45 @@
+# Every recipe is a plain command; nobody needs `just` to work here.
+
+musl := "x86_64-unknown-linux-musl"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Shows the article's case on real servers, step by step
+demo:
+    cargo demo
+
+# All tests; the real Vault and API server are built on the first run and kept in ~/.cache/keyferry
+test *filter:
+    cargo test --locked {{filter}}
+
+# Format, lints, and what may come in as a dependency
+lint:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo deny check bans licenses sources
+
+# Formats the code
+fmt:
+    cargo fmt
+
+# The static binary that is shipped
+build:
+    cargo build --locked --release --target {{musl}}
+
+# Known faults of our dependencies; needs GitHub
+advisories:
+    cargo deny check advisories
+
+# The image from scratch for amd64 and arm64, as one OCI archive in target/image
+image:
+    images/build.sh
+
+# keyferry beside bare requests and `vault agent`, in one run on this machine
+bench: build
+    cargo run --locked --quiet --example side_by_side
+
+# All that must hold before a change is merged
+ci:
+    .ci/run

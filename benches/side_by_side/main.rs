@@ -1,0 +1,168 @@
+//! `just bench`: keyferry beside bare requests and `vault agent`, in one run on one machine, and prints tables.
+//!
+//! The article's case: login with the method `kubernetes`, one KV secret, two files. Runs alternate, so that a slow
+//! minute of the machine is everybody's; every run starts from an empty directory in memory and is checked.
+//! `--quick` makes a rehearsal of it: few runs, seconds instead of minutes.
+#![allow(unreachable_pub, missing_docs, reason = "a program for those who work here")]
+#![allow(clippy::disallowed_methods, reason = "measuring is reading clocks; the walls stand around src/ only")]
+
+mod contenders;
+mod ground;
+mod process;
+mod proxy;
+mod stats;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use contenders::{Running, Scratch};
+use ground::Ground;
+use proxy::Proxy;
+use stats::{Summary, megabytes, milliseconds, table};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Brings the two files into a directory.
+type Contender = fn(&Ground, &Path) -> Result<()>;
+
+/// Starts a resident towards an address, with the time between reads.
+type Start = fn(&Ground, &str, &Path, Duration) -> Result<Running>;
+
+/// How much is measured.
+struct Effort {
+    runs: usize,
+    /// How long the residents are left alone.
+    rest: Duration,
+    /// Between the reads of a resident while requests are counted, and how many are waited for.
+    refresh: Duration,
+    refreshes: u32,
+}
+
+const FULL: Effort = Effort { runs: 15, rest: Duration::from_mins(1), refresh: Duration::from_secs(5), refreshes: 6 };
+const QUICK: Effort = Effort { runs: 3, rest: Duration::from_secs(3), refresh: Duration::from_secs(1), refreshes: 3 };
+
+fn main() -> Result<()> {
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let effort = if quick { QUICK } else { FULL };
+    // Plain HTTP is measured; the client is built for TLS all the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ground = Ground::from_environment()?;
+
+    println!("{}", ground.versions());
+    println!(
+        "{} cores, {} runs each, alternating, warm{}\n",
+        cores(),
+        effort.runs,
+        if quick { " (rehearsal)" } else { "" }
+    );
+    println!("{}", times(&ground, &effort)?);
+    println!("{}", residents(&ground, &effort)?);
+    Ok(())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// From start of the process (or client) to two files on the disk.
+fn times(ground: &Ground, effort: &Effort) -> Result<String> {
+    let contenders: [(&str, Contender); 4] = [
+        ("two requests, HTTP client in process", contenders::client),
+        ("two requests, curl", contenders::curl),
+        ("keyferry once", contenders::keyferry_once),
+        ("vault agent -exit-after-auth", contenders::agent_once),
+    ];
+    let mut samples = vec![Vec::new(); contenders.len()];
+    // Run 0 warms binaries and caches and is thrown away.
+    for run in 0..=effort.runs {
+        for ((name, contender), samples) in contenders.iter().zip(&mut samples) {
+            let scratch = Scratch::new("once")?;
+            let files = scratch.join("files");
+            let start = Instant::now();
+            contender(ground, &files).map_err(|error| format!("{name}: {error}"))?;
+            let time = start.elapsed();
+            if !contenders::is_complete(ground, &files) {
+                return Err(format!("{name}: the files are not there or not right").into());
+            }
+            if run > 0 {
+                samples.push(time);
+            }
+        }
+    }
+    let row = |(name, samples): (&str, &Vec<Duration>)| {
+        let summary = Summary::of(samples)?;
+        let cells = [summary.min, summary.median, summary.max].map(milliseconds);
+        Some([&[name.to_owned()], cells.as_slice()].concat())
+    };
+    let rows: Vec<_> = contenders.iter().map(|(name, _)| *name).zip(&samples).filter_map(row).collect();
+    Ok(table(&["start to two files", "min", "median", "max"], &rows))
+}
+
+/// What it costs to stay.
+fn residents(ground: &Ground, effort: &Effort) -> Result<String> {
+    let starts: [(&str, &Path, Start); 2] = [
+        ("keyferry run", &ground.keyferry, contenders::keyferry_run),
+        ("vault agent", &ground.vault, contenders::agent_run),
+    ];
+    let (mut columns, mut requests) = (Vec::new(), String::new());
+    for (name, binary, start) in starts {
+        let mut column = vec![megabytes(std::fs::metadata(binary)?.len())];
+        column.extend(rest(ground, effort, start)?);
+        let (numbers, listed) = count(ground, effort, start)?;
+        column.extend(numbers);
+        let _ = writeln!(requests, "- {name}: {listed}");
+        columns.push(column);
+    }
+    let names = [
+        "binary".to_owned(),
+        format!("resident after {} s", effort.rest.as_secs()),
+        "of it anonymous".to_owned(),
+        "threads".to_owned(),
+        format!("CPU time in {} s at rest", effort.rest.as_secs()),
+        "requests for a start".to_owned(),
+        "requests per refresh".to_owned(),
+    ];
+    let rows: Vec<_> = names
+        .into_iter()
+        .enumerate()
+        .map(|(i, name)| vec![name, columns[0][i].clone(), columns[1][i].clone()])
+        .collect();
+    Ok(format!("{}\nA start asks Vault:\n{requests}", table(&["staying", "keyferry run", "vault agent"], &rows)))
+}
+
+/// Memory and CPU time of a resident that is left alone with its default interval.
+fn rest(ground: &Ground, effort: &Effort, start: Start) -> Result<Vec<String>> {
+    let scratch = Scratch::new("rest")?;
+    let files = scratch.join("files");
+    let mut process = start(ground, &ground.address, &files, Duration::from_mins(1))?;
+    contenders::await_files(ground, &files, &mut process)?;
+    let before = process::cpu(process.id())?;
+    std::thread::sleep(effort.rest);
+    let used = process::cpu(process.id())?.saturating_sub(before);
+    let memory = process::memory(process.id())?;
+    Ok(vec![megabytes(memory.resident), megabytes(memory.anonymous), memory.threads.to_string(), milliseconds(used)])
+}
+
+/// Requests to Vault, seen by a proxy: until the files are there, and on average for each refresh.
+fn count(ground: &Ground, effort: &Effort, start: Start) -> Result<(Vec<String>, String)> {
+    let proxy = Proxy::start(&ground.address)?;
+    let scratch = Scratch::new("count")?;
+    let files = scratch.join("files");
+    let mut process = start(ground, &proxy.address, &files, effort.refresh)?;
+    contenders::await_files(ground, &files, &mut process)?;
+    // What follows at once belongs to the start too.
+    std::thread::sleep(effort.refresh / 3);
+    let at_start = proxy.take();
+    std::thread::sleep(effort.refresh * effort.refreshes);
+    let later = proxy.take();
+    // Intervals have jitter, so the number of refreshes is counted too: reads of the secret.
+    let path = format!("/v1/{}", ground.api_path());
+    let reads = later.iter().filter(|request| request.ends_with(&path)).count();
+    #[allow(clippy::cast_precision_loss, reason = "a handful")]
+    let per_read = later.len() as f64 / reads.max(1) as f64;
+    let window = (effort.refresh * effort.refreshes).as_secs();
+    let numbers = vec![at_start.len().to_string(), format!("{per_read:.1} ({} in {window} s)", later.len())];
+    Ok((numbers, at_start.join(", ")))
+}

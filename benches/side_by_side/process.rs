@@ -1,0 +1,69 @@
+//! What Linux says about a process: <https://docs.kernel.org/filesystems/proc.html>.
+
+use std::time::Duration;
+
+use super::Result;
+
+/// Clock ticks of `/proc/<pid>/stat`: `USER_HZ` is 100 on every architecture that we ship for.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Memory and threads of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// `VmRSS` in bytes: all resident pages, the binary's own included.
+    pub resident: u64,
+    /// `RssAnon` in bytes: what cannot be given back by reading the binary again.
+    pub anonymous: u64,
+    pub threads: u64,
+}
+
+pub fn memory(pid: u32) -> Result<Memory> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    parse_status(&text).ok_or_else(|| format!("/proc/{pid}/status misses a field").into())
+}
+
+/// User and system time since the process started.
+pub fn cpu(pid: u32) -> Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_stat(&text).ok_or_else(|| format!("/proc/{pid}/stat misses a field").into())
+}
+
+fn parse_status(text: &str) -> Option<Memory> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some(Memory { resident: field("VmRSS")? * 1024, anonymous: field("RssAnon")? * 1024, threads: field("Threads")? })
+}
+
+fn parse_stat(text: &str) -> Option<Duration> {
+    // The name of the process is in parentheses and may hold anything, so count from behind it: state is field 3.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u32>().ok();
+    Some(TICK * (field(14)? + field(15)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_read_by_name() {
+        let text = "Name:\tx\nVmPeak:\t9 kB\nVmRSS:\t    5000 kB\nRssAnon:\t 700 kB\nThreads:\t2\n";
+        assert_eq!(parse_status(text), Some(Memory { resident: 5_120_000, anonymous: 716_800, threads: 2 }));
+        assert_eq!(parse_status("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_does_not_shift_the_times() {
+        let text = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 5\n";
+        assert_eq!(parse_stat(text), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn our_own_process_can_be_read() {
+        let own = memory(std::process::id()).expect("/proc is mounted");
+        assert!(own.resident > own.anonymous && own.threads >= 1);
+        assert!(cpu(std::process::id()).is_ok());
+    }
+}

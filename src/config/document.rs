@@ -1,0 +1,204 @@
+//! YAML text to [`RawDocument`]: syntax, then shape against the schema. What is wrong is told and cut out, so that the
+//! rest can still be looked at and all mistakes appear at once.
+
+use serde_json::{Map, Value};
+
+use super::mistakes::{DOCUMENT, Mistakes, suggestion};
+use super::quantity::{DURATION_FORM, SIZE_FORM};
+use super::raw::RawDocument;
+use super::schema::{choices, schema};
+
+/// Reads the document. Of what is wrong in it, nothing is left in the result.
+pub(super) fn read(text: &str, mistakes: &mut Mistakes) -> RawDocument {
+    let mut value = match parse(text) {
+        Ok(Value::Null) => return RawDocument::default(),
+        Ok(value) => value,
+        Err(message) => {
+            mistakes.at(DOCUMENT, message);
+            return RawDocument::default();
+        }
+    };
+    if !prune(&mut value, &schema(), "", mistakes) {
+        return RawDocument::default();
+    }
+    serde_json::from_value(value).unwrap_or_else(|_| {
+        // The schema is made from the same types, so a value that passed it fits; a test walks all of it. No cause in
+        // the text, because serde quotes values.
+        mistakes.at(DOCUMENT, "does not fit the schema");
+        RawDocument::default()
+    })
+}
+
+/// YAML to a tree. `0440` stays text: YAML 1.2 would make it the decimal 440, which no author of a file mode means.
+fn parse(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! {
+        leading_zero_numbers_as_strings: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        // Without a snippet: the lines of an inline document may hold what does not belong into a log.
+        let place =
+            error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column())).unwrap_or_default();
+        if let serde_saphyr::Error::DuplicateMappingKey { key, .. } = error.without_snippet() {
+            return format!("{place}the key `{}` is there twice", key.as_deref().unwrap_or("?"));
+        }
+        let text = error.without_snippet().to_string();
+        // The library appends its own form of the place.
+        let cause = text.split(" at line ").next().unwrap_or(&text);
+        format!("{place}not valid YAML: {cause}")
+    })
+}
+
+/// Checks `value` against `schema`, tells what is wrong and cuts it out. Returns whether `value` itself can stay.
+fn prune(value: &mut Value, schema: &Value, path: &str, mistakes: &mut Mistakes) -> bool {
+    let here = if path.is_empty() { DOCUMENT } else { path };
+    if let Some(choices) = choices(schema) {
+        let Value::String(text) = &*value else {
+            return refuse(value, &format!("must be one of {}", choices.join(", ")), here, mistakes);
+        };
+        if choices.contains(&text.as_str()) {
+            return true;
+        }
+        let mut message = format!("must be one of {}", choices.join(", "));
+        if identity_type(path, text) {
+            message.push_str("; a type that grants an identity is never mirrored");
+        } else if let Some(near) = super::mistakes::nearest(text, choices.iter().copied()) {
+            message = format!("{message}; did you mean `{near}`?");
+        }
+        return refuse(value, &message, here, mistakes);
+    }
+    let allowed: Vec<&str> = match schema.get("type") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        _ => return true,
+    };
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        // Beyond i64 nothing here makes sense.
+        Value::Number(number) if number.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if !allowed.contains(&found) {
+        return refuse(value, &expectation(&allowed, schema, found), here, mistakes);
+    }
+    match value {
+        Value::Object(object) => prune_object(object, schema, path, mistakes),
+        Value::Array(items) => {
+            let inner = schema.get("items").unwrap_or(&Value::Null);
+            let mut index = 0;
+            items.retain_mut(|item| {
+                let keep = prune(item, inner, &format!("{path}[{index}]"), mistakes);
+                index += 1;
+                // An item that is cut out must not shift the numbers of those after it; an empty one is told already.
+                if !keep {
+                    *item = if inner.get("type") == Some(&"object".into()) {
+                        Value::Object(Map::new())
+                    } else {
+                        Value::Null
+                    };
+                }
+                !item.is_null()
+            });
+        }
+        Value::Number(number) => {
+            let number = number.as_i64().unwrap_or_default();
+            let minimum = schema.get("minimum").and_then(Value::as_i64);
+            let maximum = schema.get("maximum").and_then(Value::as_i64);
+            if minimum.is_some_and(|minimum| number < minimum) {
+                let message = format!("must be at least {}", minimum.unwrap_or_default());
+                return refuse(value, &message, here, mistakes);
+            }
+            if maximum.is_some_and(|maximum| number > maximum) {
+                let message = format!("must be at most {}", maximum.unwrap_or_default());
+                return refuse(value, &message, here, mistakes);
+            }
+        }
+        Value::String(text) if text.is_empty() && schema.get("minLength").is_some() => {
+            return refuse(value, "is empty; leave the key out or give it a value", here, mistakes);
+        }
+        _ => {}
+    }
+    true
+}
+
+fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, mistakes: &mut Mistakes) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let values = schema.get("additionalProperties").filter(|values| values.is_object());
+    // An author who leaves a key without a value ("mirrors:") left it out. In a map chosen by the author
+    // ("sources: {db: }") the name itself is the statement.
+    object.retain(|name, value| {
+        values.is_some() || !value.is_null() || !properties.is_some_and(|p| p.contains_key(name))
+    });
+    object.retain(|name, value| {
+        if let Some(property) = properties.and_then(|properties| properties.get(name)) {
+            return prune(value, property, &below(name), mistakes);
+        }
+        if let Some(values) = values {
+            let section = values.get("properties").is_some();
+            if value.is_null() && section && values.get("required").is_none() {
+                *value = Value::Object(Map::new());
+            }
+            let keep = prune(value, values, &below(name), mistakes);
+            if !keep && section {
+                // The name stays, or whoever refers to it would look wrong too.
+                *value = Value::Object(Map::new());
+            }
+            return keep || section;
+        }
+        let known = properties.into_iter().flat_map(Map::keys).map(String::as_str);
+        // Nothing of the value: nobody knows what it is.
+        mistakes.at(&below(name), format!("is not a key of the configuration; {}", suggestion(name, known)));
+        false
+    });
+    for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        if !object.contains_key(name) {
+            mistakes.missing(&below(name), "is missing");
+        }
+    }
+}
+
+fn refuse(value: &Value, message: &str, path: &str, mistakes: &mut Mistakes) -> bool {
+    mistakes.wrong(path, value.clone(), message);
+    false
+}
+
+/// What would be right, in the words of the document's author.
+fn expectation(allowed: &[&str], schema: &Value, found: &str) -> String {
+    let pattern = schema.get("pattern").and_then(Value::as_str).unwrap_or_default();
+    let wanted = match *allowed {
+        ["string", "integer"] if pattern.contains("(d|h|m|s|ms)") => {
+            return format!("is not a duration; {DURATION_FORM}");
+        }
+        ["string", "integer"] => return format!("is not a size; {SIZE_FORM}"),
+        ["string"] if pattern.contains("0o?") => {
+            return "must be octal in quotes, like \"0440\": a plain number is decimal in YAML".to_owned();
+        }
+        ["string"] if found == "integer" || found == "boolean" || found == "number" => "text; put it in quotes",
+        ["string"] => "text",
+        ["boolean"] => "true or false",
+        ["integer"] => "a whole number",
+        ["array"] => "a list",
+        ["object"] => "a mapping",
+        _ => "something else",
+    };
+    let found = match found {
+        "null" => "nothing",
+        "object" => "a mapping",
+        "array" => "a list",
+        "string" => "text",
+        "boolean" => "true or false",
+        _ => "a number",
+    };
+    format!("must be {wanted}, not {found}")
+}
+
+/// Types of Secrets that make their holder somebody else.
+fn identity_type(path: &str, text: &str) -> bool {
+    path.starts_with("mirrors.")
+        && matches!(text, "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token")
+}

@@ -1,0 +1,36 @@
+//! The environment behind one small trait, so that no test sets a real variable.
+
+use std::collections::HashMap;
+
+/// Environment variables as the configuration sees them.
+pub trait Environment {
+    /// The variable's value; `None` if it is not set or not UTF-8.
+    fn get(&self, name: &str) -> Option<String>;
+
+    /// Names of all variables, to find misspelt ones. In no order.
+    fn names(&self) -> Vec<String>;
+}
+
+/// The environment of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn names(&self) -> Vec<String> {
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+    }
+}
+
+impl<S: std::hash::BuildHasher> Environment for HashMap<String, String, S> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.get(name).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}

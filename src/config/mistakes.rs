@@ -1,0 +1,232 @@
+//! What is wrong with a configuration: everything at once, and never a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::Value;
+use thiserror::Error;
+
+/// Name of the whole document in messages.
+pub(super) const DOCUMENT: &str = "configuration";
+
+/// Longest text of an offending value in a message.
+const MAX_SHOWN: usize = 80;
+
+/// Keys below `auth` whose value cannot be a credential; every other one is never shown, for a user may have put the
+/// credential itself where its file's name belongs.
+const SHOWN_OF_AUTH: [&str; 6] = ["method", "mount", "namespace", "role", "audience", "removeSecretId"];
+
+/// How Vault's tokens start (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
+const TOKEN_PREFIXES: [&str; 6] = ["hvs.", "hvb.", "hvr.", "s.", "b.", "r."];
+
+/// All mistakes of a configuration. Its text has one line per mistake.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct ConfigError {
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{mistake}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Key path (`outputs[2].mode`) or the name of the environment variable.
+    pub path: String,
+    /// What was found there; absent where it may be a secret.
+    pub value: Option<String>,
+    /// What would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)?;
+        match &self.value {
+            Some(value) => write!(f, " (found {value})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Collects mistakes, and knows which keys were filled from a variable, so that the user is told about what they wrote.
+#[derive(Default)]
+pub(super) struct Mistakes {
+    list: Vec<Mistake>,
+    origins: BTreeMap<String, String>,
+}
+
+impl Mistakes {
+    /// The value at `path` (and below it) came from the variable `name`.
+    pub(super) fn came_from(&mut self, path: &str, name: &str) {
+        self.origins.insert(path.to_owned(), name.to_owned());
+    }
+
+    /// Adds a mistake about the value found at `path`.
+    pub(super) fn wrong(&mut self, path: &str, found: impl Into<Value>, message: impl Into<String>) {
+        let value = showable(path, &found.into());
+        self.push(path, value, message.into());
+    }
+
+    /// Adds a mistake about something whose value says nothing or may be a secret.
+    pub(super) fn at(&mut self, path: &str, message: impl Into<String>) {
+        self.push(path, None, message.into());
+    }
+
+    /// Adds a mistake about an absent value, unless the key or one above it is already in the list: then it was there,
+    /// but wrong.
+    pub(super) fn missing(&mut self, path: &str, message: impl Into<String>) {
+        if !self.told(path) {
+            self.push(path, None, message.into());
+        }
+    }
+
+    fn push(&mut self, path: &str, value: Option<String>, message: String) {
+        let path = self.origin(path).unwrap_or(path).to_owned();
+        self.list.push(Mistake { path, value, message });
+    }
+
+    /// The variable that filled `path` or the nearest key above it.
+    fn origin(&self, path: &str) -> Option<&str> {
+        self.origins
+            .iter()
+            .filter(|(key, _)| covers(key, path))
+            .max_by_key(|(key, _)| key.len())
+            .map(|(_, name)| name.as_str())
+    }
+
+    /// Whether the key or one above it is already in the list.
+    pub(super) fn told(&self, path: &str) -> bool {
+        let shown = self.origin(path).unwrap_or(path);
+        self.list.iter().any(|mistake| covers(&mistake.path, path) || mistake.path == shown)
+    }
+
+    /// Whether something below the key is in the list, so that what was parsed of it is not complete.
+    pub(super) fn told_below(&self, path: &str) -> bool {
+        self.list.iter().any(|mistake| covers(path, &mistake.path))
+    }
+
+    /// Whether the document as a whole could not be read.
+    pub(super) fn stopped(&self) -> bool {
+        self.list.iter().any(|mistake| mistake.path == DOCUMENT)
+    }
+
+    /// Whether all is well so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// All of them as one error.
+    pub(super) fn into_error(self) -> ConfigError {
+        ConfigError { mistakes: self.list }
+    }
+}
+
+/// Whether `path` is `key` or below it.
+fn covers(key: &str, path: &str) -> bool {
+    path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// The value as text for a message, unless it may hold a secret.
+fn showable(path: &str, value: &Value) -> Option<String> {
+    if let Some(key) = path.strip_prefix("auth") {
+        let key = key.trim_start_matches('.');
+        if !SHOWN_OF_AUTH.contains(&key) {
+            return None;
+        }
+    }
+    // A document that is one text is no document: perhaps the wrong file, with a password in it.
+    if path == DOCUMENT {
+        return None;
+    }
+    // Values of annotations may be anything; an address may hold `user:password@`.
+    if path.contains(".annotations.") {
+        return None;
+    }
+    let text = match value {
+        Value::String(text) => text.as_str(),
+        Value::Number(_) | Value::Bool(_) => return Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => return None,
+    };
+    if text.contains('@') || text.contains('\n') || TOKEN_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+        return None;
+    }
+    let short: String = text.chars().take(MAX_SHOWN).collect();
+    let dots = if short.len() < text.len() { "..." } else { "" };
+    Some(format!("{short:?}{dots}"))
+}
+
+/// The known name nearest to `typed`, if it is near enough to be what was meant.
+pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
+    let typed = plain(typed);
+    known
+        .into_iter()
+        .filter_map(|name| {
+            let candidate = plain(name);
+            let distance = strsim::damerau_levenshtein(&typed, &candidate);
+            let near = distance <= (candidate.len() / 3).max(1) || (typed.len() >= 4 && candidate.starts_with(&typed));
+            near.then_some((distance, name))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// "did you mean ..." or the list of what is known.
+pub(super) fn suggestion<'a>(typed: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if let Some(name) = nearest(typed, known.clone()) {
+        return format!("did you mean `{name}`?");
+    }
+    let names: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "there is none".to_owned() } else { format!("known: {}", names.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_may_be_secret_are_not_shown() {
+        for (path, value) in [
+            ("auth.tokenFile", "correct horse"),
+            ("auth.secretIdFile", "correct horse"),
+            ("auth", "correct horse"),
+            ("vault.address", "https://user:horse@vault"),
+            ("vault.namespace", "hvs.horse"),
+            ("mirrors.a.annotations.b", "correct horse"),
+        ] {
+            let mut mistakes = Mistakes::default();
+            mistakes.wrong(path, value, "is wrong");
+            assert!(!mistakes.into_error().to_string().contains("horse"), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_names_the_variable_that_the_value_came_from() {
+        let mut mistakes = Mistakes::default();
+        mistakes.came_from("vault.address", "VAULT_ADDR");
+        mistakes.wrong("vault.address", "ftp://x", "is not http");
+        mistakes.wrong("vault.addresses", "y", "is not known");
+        let text = mistakes.into_error().to_string();
+        assert_eq!(text, "VAULT_ADDR: is not http (found \"ftp://x\")\nvault.addresses: is not known (found \"y\")");
+    }
+
+    #[test]
+    fn the_nearest_name_is_found_across_spellings() {
+        let known = ["redirectTo", "timeout", "tokenFile"];
+        assert_eq!(nearest("redirect_to", known), Some("redirectTo"));
+        assert_eq!(nearest("tiemout", known), Some("timeout"));
+        assert_eq!(nearest("token", known), Some("tokenFile"));
+        assert_eq!(nearest("banana", known), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! `auth`
+
+use std::path::PathBuf;
+
+use super::super::defaults;
+use super::super::mistakes::Mistakes;
+use super::super::raw::{RawAuth, RawAuthMethod as Method};
+use super::is_plain;
+use super::server::namespace;
+use crate::model::{Auth, AuthMethod, SecretBytes};
+
+/// `given` is a token from the environment, with the variable's name.
+pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes: &mut Mistakes) -> Option<Auth> {
+    // Of an unknown method nobody can say what it needs.
+    if mistakes.told("auth.method") {
+        return None;
+    }
+    let method = raw.method.unwrap_or_else(|| default_method(&raw, given.is_some()));
+    foreign_keys(&raw, method, mistakes);
+
+    let mount = match raw.mount {
+        None => method.as_str().to_owned(),
+        Some(text) => {
+            let mount = text.trim_matches('/').trim_start_matches("auth/");
+            if mount.is_empty() || !is_path(mount) {
+                mistakes.wrong(
+                    "auth.mount",
+                    text.as_str(),
+                    "must be the mount's path below `auth/`, like \"kubernetes\"",
+                );
+            }
+            mount.to_owned()
+        }
+    };
+    if let Some(role) = raw.role.as_deref().filter(|role| !is_plain(role)) {
+        mistakes.wrong("auth.role", role, "must not have control characters or spaces around it");
+    }
+    let namespace = raw.namespace.and_then(|text| namespace("auth.namespace", &text, mistakes));
+    let mut needed = |key: &str, value: Option<String>, message: &str| {
+        if value.is_none() {
+            mistakes.missing(&format!("auth.{key}"), message);
+        }
+        value
+    };
+    let method = match method {
+        Method::Kubernetes => AuthMethod::Kubernetes {
+            role: needed(
+                "role",
+                raw.role,
+                "is missing; give the role of the auth method `kubernetes` here or in KEYFERRY_ROLE",
+            )?,
+            jwt_file: raw.jwt_file.unwrap_or_else(|| defaults::KUBERNETES_JWT_FILE.to_owned()).into(),
+            audience: raw.audience,
+        },
+        Method::Jwt => AuthMethod::Jwt {
+            jwt_file: needed("jwtFile", raw.jwt_file, "is missing; the method `jwt` needs the file with the JWT")?
+                .into(),
+            role: raw.role,
+        },
+        Method::Approle => {
+            let role_id = needed(
+                "roleIdFile",
+                raw.role_id_file,
+                "is missing; the method `approle` needs the file with the role id",
+            );
+            if raw.secret_id_file.is_none() {
+                let message = "is missing; `wrappedCreationPath` and `removeSecretId` are about this file";
+                if raw.wrapped_creation_path.is_some() || raw.remove_secret_id == Some(true) {
+                    mistakes.missing("auth.secretIdFile", message);
+                }
+            }
+            AuthMethod::AppRole {
+                role_id_file: role_id?.into(),
+                secret_id_file: raw.secret_id_file.map(PathBuf::from),
+                wrapped_creation_path: raw.wrapped_creation_path.map(|path| path.trim_matches('/').to_owned()),
+                // Each login reads the file again, so removing it must be a decision.
+                remove_secret_id: raw.remove_secret_id.unwrap_or(false),
+            }
+        }
+        Method::Token => match (raw.token_file, given) {
+            (Some(file), _) => AuthMethod::TokenFile { file: file.into() },
+            (None, Some((name, token))) => {
+                if token.expose().iter().any(|byte| !byte.is_ascii_graphic()) {
+                    mistakes.at(&name, "must be one token, without spaces or line breaks in it");
+                }
+                AuthMethod::Token { token }
+            }
+            (None, None) => {
+                mistakes.missing(
+                    "auth.tokenFile",
+                    "is missing; the method `token` needs a file with the token, or VAULT_TOKEN",
+                );
+                return None;
+            }
+        },
+    };
+    Some(Auth { mount, namespace, method })
+}
+
+/// Kubernetes is what a pod has. A token that is there and nothing said about a login can only mean the token.
+fn default_method(raw: &RawAuth, token_given: bool) -> Method {
+    let says_login = raw.role.is_some() || raw.mount.is_some() || raw.audience.is_some() || raw.jwt_file.is_some();
+    if !says_login && (token_given || raw.token_file.is_some()) { Method::Token } else { Method::Kubernetes }
+}
+
+/// Keys of another method are mistakes: who writes them expects an effect. Role and mount may come from a variable that
+/// is the same for many pods, and do no harm.
+fn foreign_keys(raw: &RawAuth, method: Method, mistakes: &mut Mistakes) {
+    let keys: [(&str, bool, &[Method]); 7] = [
+        ("audience", raw.audience.is_some(), &[Method::Kubernetes]),
+        ("jwtFile", raw.jwt_file.is_some(), &[Method::Kubernetes, Method::Jwt]),
+        ("roleIdFile", raw.role_id_file.is_some(), &[Method::Approle]),
+        ("secretIdFile", raw.secret_id_file.is_some(), &[Method::Approle]),
+        ("wrappedCreationPath", raw.wrapped_creation_path.is_some(), &[Method::Approle]),
+        ("removeSecretId", raw.remove_secret_id.is_some(), &[Method::Approle]),
+        ("tokenFile", raw.token_file.is_some(), &[Method::Token]),
+    ];
+    for (key, present, methods) in keys {
+        if present && !methods.contains(&method) {
+            let names: Vec<_> = methods.iter().map(|method| format!("`{}`", method.as_str())).collect();
+            let message = format!("is for the method {}, but the method is `{}`", names.join(" or "), method.as_str());
+            mistakes.at(&format!("auth.{key}"), message);
+        }
+    }
+}
+
+/// A path of Vault's API: no empty, `.` or `..` component, nothing that would end the path of a URL.
+pub(super) fn is_path(text: &str) -> bool {
+    is_plain(text) && !text.contains(['?', '#']) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}

@@ -1,0 +1,112 @@
+//! `mirrors`
+
+use std::collections::BTreeMap;
+
+use super::super::mistakes::{Mistakes, suggestion};
+use super::super::raw::{RawMirror, RawOwner, RawSecretType};
+use super::outputs::file;
+use crate::model::{FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, Output, OutputKind, SecretType};
+
+/// Labels and annotations with this prefix are the agent's own bookkeeping.
+const RESERVED_PREFIX: &str = "keyferry.dev/";
+
+pub(super) fn parse(
+    raw: BTreeMap<String, RawMirror>,
+    outputs: &[Output],
+    mistakes: &mut Mistakes,
+) -> BTreeMap<ObjectName, Mirror> {
+    raw.into_iter().filter_map(|(name, raw)| mirror(&name, raw, outputs, mistakes)).collect()
+}
+
+fn mirror(name: &str, raw: RawMirror, outputs: &[Output], mistakes: &mut Mistakes) -> Option<(ObjectName, Mirror)> {
+    let at = |key: &str| format!("mirrors.{name}.{key}");
+    let object =
+        ObjectName::new(name).map_err(|error| mistakes.wrong(&format!("mirrors.{name}"), name, error.to_string())).ok();
+    let secret_type = match raw.secret_type {
+        None | Some(RawSecretType::Opaque) => SecretType::Opaque,
+        Some(RawSecretType::Tls) => SecretType::Tls,
+        Some(RawSecretType::DockerConfigJson) => SecretType::DockerConfigJson,
+        Some(RawSecretType::BasicAuth) => SecretType::BasicAuth,
+        Some(RawSecretType::SshAuth) => SecretType::SshAuth,
+    };
+    let raw_keys = raw.keys.unwrap_or_default();
+    if !raw_keys.is_empty()
+        && let Some(missing) = secret_type.missing_key(|key| raw_keys.contains_key(key))
+    {
+        mistakes.at(&at("keys"), format!("a Secret of type {} needs {missing}", secret_type.as_str()));
+    }
+    let keys =
+        raw_keys.into_iter().filter_map(|(key, path)| mirror_key(&at("keys"), key, &path, outputs, mistakes)).collect();
+    let labels = raw.labels.unwrap_or_default();
+    for (key, value) in &labels {
+        metadata_key(&at("labels"), key, mistakes);
+        if !is_label_value(value) {
+            let message =
+                "is not a label's value: at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends";
+            mistakes.wrong(&format!("{}.{key}", at("labels")), value.as_str(), message);
+        }
+    }
+    let annotations = raw.annotations.unwrap_or_default();
+    for key in annotations.keys() {
+        metadata_key(&at("annotations"), key, mistakes);
+    }
+    let owner = raw.owner.and_then(|raw| owner(&at("owner"), raw, mistakes));
+    let allow_leased = raw.allow_leased.unwrap_or(false);
+    Some((object?, Mirror { secret_type, keys, labels, annotations, owner, allow_leased }))
+}
+
+fn mirror_key(at: &str, key: String, path: &str, outputs: &[Output], mistakes: &mut Mistakes) -> Option<MirrorKey> {
+    let at = format!("{at}.{key}");
+    if let Err(error) = MirrorKey::check(&key) {
+        mistakes.at(&at, error.to_string());
+    }
+    let file_path = FilePath::new(path).map_err(|error| mistakes.wrong(&at, path, error.to_string())).ok()?;
+    if !mistakes.told_below("outputs") && !outputs.iter().any(|output| can_make(output, &file_path)) {
+        let known: Vec<_> = outputs.iter().filter_map(file).map(FilePath::as_str).collect();
+        mistakes.wrong(&at, path, format!("no output makes this file; {}", suggestion(path, known.iter().copied())));
+    }
+    Some(MirrorKey { key, file: file_path })
+}
+
+fn can_make(output: &Output, wanted: &FilePath) -> bool {
+    match &output.kind {
+        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => path == wanted,
+        OutputKind::EachKey { prefix: None, .. } => true,
+        OutputKind::EachKey { prefix: Some(prefix), .. } => prefix != wanted && is_inside(wanted, prefix),
+    }
+}
+
+fn is_inside(path: &FilePath, directory: &FilePath) -> bool {
+    path.as_str().strip_prefix(directory.as_str()).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn owner(at: &str, raw: RawOwner, mistakes: &mut Mistakes) -> Option<MirrorOwner> {
+    let name = raw.name.and_then(|name| {
+        ObjectName::new(&name)
+            .map_err(|error| mistakes.wrong(&format!("{at}.name"), name.as_str(), error.to_string()))
+            .ok()
+    });
+    Some(MirrorOwner { api_version: raw.api_version?, kind: raw.kind?, name: name?, uid: raw.uid? })
+}
+
+/// A qualified name (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
+fn metadata_key(at: &str, key: &str, mistakes: &mut Mistakes) {
+    let at = format!("{at}.{key}");
+    if key.starts_with(RESERVED_PREFIX) {
+        mistakes.at(&at, format!("the prefix `{RESERVED_PREFIX}` is the agent's own; choose another"));
+        return;
+    }
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    if prefix.is_some_and(|prefix| ObjectName::new(prefix).is_err()) || name.is_empty() || !is_label_value(name) {
+        mistakes.at(&at, "is not a key of a label or annotation, like \"example.com/name\"");
+    }
+}
+
+/// Empty, or at most 63 letters, digits and `-_.` with a letter or digit at both ends.
+fn is_label_value(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes.first().is_none_or(u8::is_ascii_alphanumeric)
+        && bytes.last().is_none_or(u8::is_ascii_alphanumeric)
+}

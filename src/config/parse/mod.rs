@@ -1,0 +1,135 @@
+//! [`RawDocument`] to [`Settings`]: one file per section. Each tells its mistakes and goes on with a default, so that
+//! the next one can tell its own.
+
+mod auth;
+mod mirrors;
+mod outputs;
+mod server;
+mod sources;
+mod status;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::defaults;
+use super::environment::Environment;
+use super::mistakes::Mistakes;
+use super::quantity::{self, DURATION_FORM, RawDuration, SIZE_FORM};
+use super::raw::{RawDirectory, RawDocument, RawRetry};
+use super::variables::given_token;
+use crate::model::{AuthMethod, Directory, Listener, Mode, Retry, Settings};
+
+/// Parses everything. `None` only if a mistake was told.
+pub(super) fn settings(raw: RawDocument, env: &dyn Environment, mistakes: &mut Mistakes) -> Option<Settings> {
+    let server = server::parse(raw.vault.unwrap_or_default(), mistakes);
+    let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), mistakes);
+    let raw_sources = raw.sources.unwrap_or_default();
+    let outputs = outputs::parse(raw.outputs, &raw_sources, mistakes);
+    let sources = sources::parse(raw_sources, mistakes);
+    let directory = directory(raw.directory.unwrap_or_default(), mistakes);
+    let mirrors = mirrors::parse(raw.mirrors.unwrap_or_default(), &outputs, mistakes);
+    let status = status::parse(raw.status.unwrap_or_default(), mistakes);
+    let listener = raw.listen.and_then(|text| listener(&text, mistakes));
+    let retry = retry(raw.retry.unwrap_or_default(), mistakes);
+    let drain = duration("drain", raw.drain.as_ref(), defaults::DRAIN, mistakes);
+    if drain > defaults::MAX_DRAIN {
+        mistakes.at("drain", "must be at most 5m: the Pod's terminationGracePeriodSeconds ends it anyway");
+    }
+    let (server, auth) = (server?, auth?);
+    let own_login = !matches!(auth.method, AuthMethod::Token { .. } | AuthMethod::TokenFile { .. });
+    Some(Settings {
+        server,
+        sources,
+        outputs,
+        directory,
+        mirrors,
+        status,
+        listener,
+        retry,
+        concurrency: raw.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(defaults::CONCURRENCY),
+        // A token that we were given has another life after us.
+        revoke_on_exit: raw.revoke_on_exit.unwrap_or(own_login),
+        drain,
+        auth,
+    })
+}
+
+fn directory(raw: RawDirectory, mistakes: &mut Mistakes) -> Directory {
+    let path = raw.path.unwrap_or_else(|| defaults::DIRECTORY.to_owned());
+    let below_root = path.starts_with('/') && !path.trim_matches('/').is_empty();
+    if !below_root || path.split('/').any(|part| part == ".." || part == ".") {
+        mistakes.wrong(
+            "directory.path",
+            path.as_str(),
+            "must be absolute, below the root and without \"..\", like \"/run/keyferry/files\"",
+        );
+    }
+    let max_bytes = raw.max_bytes.and_then(|size| {
+        let bytes = quantity::size(&size.0).filter(|bytes| *bytes > 0);
+        if bytes.is_none() {
+            mistakes.wrong("directory.maxBytes", &size.0, SIZE_FORM);
+        }
+        bytes
+    });
+    Directory {
+        path: PathBuf::from(path),
+        allow_disk: raw.allow_disk.unwrap_or(false),
+        file_mode: raw.file_mode.and_then(|text| mode("directory.fileMode", &text, mistakes)),
+        max_bytes,
+    }
+}
+
+fn listener(text: &str, mistakes: &mut Mistakes) -> Option<Listener> {
+    let address = match text.strip_prefix(':') {
+        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        None => text.parse().ok(),
+    };
+    if address.is_none() {
+        mistakes.wrong(
+            "listen",
+            text,
+            "must be an IP address and a port, like \":8250\", \"127.0.0.1:8250\" or \"[::]:8250\"",
+        );
+    }
+    address.map(|address| Listener { address })
+}
+
+fn retry(raw: RawRetry, mistakes: &mut Mistakes) -> Retry {
+    let mut of = |key: &str, value: Option<RawDuration>, default| {
+        let path = format!("retry.{key}");
+        let wait = duration(&path, value.as_ref(), default, mistakes);
+        if wait.is_zero() {
+            mistakes
+                .at(&path, "must be more than 0: a retry without a wait hammers a server that is already in trouble");
+        }
+        wait
+    };
+    let retry = Retry {
+        base: of("base", raw.base, defaults::RETRY_BASE),
+        max: of("max", raw.max, defaults::RETRY_MAX),
+        slow: of("slow", raw.slow, defaults::RETRY_SLOW),
+    };
+    if retry.base > retry.max {
+        mistakes.at("retry.max", "must not be less than `retry.base`");
+    }
+    retry
+}
+
+/// The duration at `path`, or the default if there is none or it is wrong (then told).
+fn duration(path: &str, raw: Option<&RawDuration>, default: Duration, mistakes: &mut Mistakes) -> Duration {
+    let Some(RawDuration(scalar)) = raw else { return default };
+    quantity::duration(scalar).unwrap_or_else(|| {
+        mistakes.wrong(path, scalar, format!("is not a duration; {DURATION_FORM}"));
+        default
+    })
+}
+
+fn mode(path: &str, text: &str, mistakes: &mut Mistakes) -> Option<Mode> {
+    quantity::mode(text).map_err(|message| mistakes.wrong(path, text, message)).ok()
+}
+
+/// Whether the text can stand in a request header or a path of the API: no spaces around it, no control characters.
+fn is_plain(text: &str) -> bool {
+    text.trim() == text && !text.chars().any(char::is_control)
+}

@@ -1,0 +1,147 @@
+//! `outputs`
+
+use std::collections::BTreeMap;
+
+use super::super::mistakes::{Mistakes, suggestion};
+use super::super::raw::{RawEncoding, RawFormat, RawOutput, RawSource};
+use super::mode;
+use crate::model::{FileFormat, FilePath, Output, OutputKind, SourceName};
+
+/// No outputs at all = every key of every source.
+pub(super) fn parse(
+    raw: Option<Vec<RawOutput>>,
+    sources: &BTreeMap<String, RawSource>,
+    mistakes: &mut Mistakes,
+) -> Vec<Output> {
+    let Some(raw) = raw.filter(|raw| !raw.is_empty()) else {
+        let each_key =
+            |source| Output { source, kind: OutputKind::EachKey { prefix: None, base64: false }, mode: None };
+        return sources.keys().filter_map(|name| SourceName::new(name).ok()).map(each_key).collect();
+    };
+    let numbered: Vec<(usize, Output)> = raw
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, raw)| Some((index, output(index, raw, sources, mistakes)?)))
+        .collect();
+    collisions(&numbered, mistakes);
+    numbered.into_iter().map(|(_, output)| output).collect()
+}
+
+fn output(
+    index: usize,
+    raw: RawOutput,
+    sources: &BTreeMap<String, RawSource>,
+    mistakes: &mut Mistakes,
+) -> Option<Output> {
+    let at = |key: &str| format!("outputs[{index}].{key}");
+    let mode = raw.mode.as_deref().and_then(|text| mode(&at("mode"), text, mistakes));
+    if let Some(name) = raw.source.as_deref().filter(|name| !sources.contains_key(*name)) {
+        let known: Vec<_> = sources.keys().map(String::as_str).collect();
+        let message = format!("is not a name in `sources`; {}", suggestion(name, known.iter().copied()));
+        mistakes.wrong(&at("source"), name, message);
+    }
+    // What kind of output it is to be, `key` and `format` say.
+    if mistakes.told(&at("key")) || mistakes.told(&at("format")) {
+        return None;
+    }
+    let base64 = raw.encoding == Some(RawEncoding::Base64);
+    let mut path = |key: &str, text: Option<String>| {
+        let parsed = text.map(|text| FilePath::new(&text).map_err(|error| (text, error))).transpose();
+        parsed.map_err(|(text, error)| mistakes.wrong(&at(key), text, error.to_string()))
+    };
+    let (prefix, file) = (path("prefix", raw.prefix), path("file", raw.file));
+    let unfit = match (&raw.key, raw.format) {
+        (Some(_), Some(_)) => Some(("format", "does not go with `key`: a format is for a file with all keys")),
+        (None, None) if !matches!(file, Ok(None)) => Some((
+            "file",
+            "needs `key` (one key) or `format` (all keys in one file); a directory for every key is `prefix`",
+        )),
+        (None, None) => None,
+        _ if !matches!(prefix, Ok(None)) => {
+            Some(("prefix", "is for an output with every key; write the directory into `file`"))
+        }
+        (None, Some(_)) if base64 => Some(("encoding", "does not go with `format`: there values stay as they are")),
+        (None, Some(_)) if matches!(file, Ok(None)) => {
+            Some(("file", "is missing; `format` needs the file's path, like \"config.json\""))
+        }
+        _ => None,
+    };
+    if let Some((key, message)) = unfit {
+        mistakes.missing(&at(key), message);
+        return None;
+    }
+    let (prefix, file) = (prefix.ok()?, file.ok()?);
+    let kind = match (raw.key, raw.format) {
+        (Some(key), _) => {
+            OutputKind::Key { path: file.or_else(|| named_after(&at("key"), &key, mistakes))?, key, base64 }
+        }
+        (None, Some(format)) => OutputKind::Whole { path: file?, format: whole(format) },
+        (None, None) => OutputKind::EachKey { prefix, base64 },
+    };
+    Some(Output { source: SourceName::new(&raw.source?).ok()?, kind, mode })
+}
+
+/// The file of a key that is not given another name.
+fn named_after(at: &str, key: &str, mistakes: &mut Mistakes) -> Option<FilePath> {
+    FilePath::new(key)
+        .map_err(|error| mistakes.wrong(at, key, format!("cannot be the name of the file ({error}); say `file`")))
+        .ok()
+}
+
+const fn whole(format: RawFormat) -> FileFormat {
+    match format {
+        RawFormat::Dotenv => FileFormat::Dotenv,
+        RawFormat::Json => FileFormat::Json,
+        RawFormat::Properties => FileFormat::Properties,
+        RawFormat::Yaml => FileFormat::Yaml,
+    }
+}
+
+/// The file of an output, if it is known before the secret is read.
+pub(super) fn file(output: &Output) -> Option<&FilePath> {
+    match &output.kind {
+        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => Some(path),
+        OutputKind::EachKey { .. } => None,
+    }
+}
+
+/// Collisions that are certain. Those that hang on the keys of a secret are found when it is rendered.
+fn collisions(outputs: &[(usize, Output)], mistakes: &mut Mistakes) {
+    for (place, (index, output)) in outputs.iter().enumerate() {
+        for (other_index, other) in &outputs[..place] {
+            let message = match (&output.kind, &other.kind) {
+                (OutputKind::EachKey { prefix, .. }, OutputKind::EachKey { prefix: other_prefix, .. }) => {
+                    (output.source == other.source && prefix == other_prefix)
+                        .then(|| format!("makes the same files as outputs[{other_index}]"))
+                }
+                (OutputKind::EachKey { prefix: Some(prefix), .. }, _) => {
+                    file(other).filter(|file| is_below_or_same(prefix, file)).map(|file| {
+                        format!(
+                            "its directory \"{prefix}\" collides with the file \"{file}\" of outputs[{other_index}]"
+                        )
+                    })
+                }
+                (_, OutputKind::EachKey { prefix: Some(prefix), .. }) => {
+                    file(output).filter(|file| is_below_or_same(prefix, file)).map(|file| {
+                        format!(
+                            "its file \"{file}\" collides with the directory \"{prefix}\" of outputs[{other_index}]"
+                        )
+                    })
+                }
+                _ => file(output).zip(file(other)).filter(|(ours, theirs)| ours.collides_with(theirs)).map(
+                    |(ours, theirs)| {
+                        format!("its file \"{ours}\" collides with \"{theirs}\" of outputs[{other_index}]")
+                    },
+                ),
+            };
+            if let Some(message) = message {
+                mistakes.at(&format!("outputs[{index}]"), message);
+            }
+        }
+    }
+}
+
+/// Whether a directory cannot exist because of a file: the file is at its place or above it.
+fn is_below_or_same(directory: &FilePath, file: &FilePath) -> bool {
+    directory.collides_with(file) && file.as_str().len() <= directory.as_str().len()
+}

@@ -1,0 +1,101 @@
+//! What is written down for people is made from the same source as what is checked.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::super::environment::{Environment, ProcessEnvironment};
+use super::super::{reference, schema};
+use super::loaded;
+
+const BEGIN: &str = "<!-- reference: begin -->\n";
+const END: &str = "<!-- reference: end -->";
+
+fn written(file: &str) -> (std::path::PathBuf, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    (path, text)
+}
+
+fn must_be(file: &str, current: &str) {
+    let (path, text) = written(file);
+    if ProcessEnvironment.get("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, current).expect("docs can be written");
+    } else {
+        assert!(text == current, "docs/{file} is not current; run: UPDATE_DOCS=1 cargo test config::tests::docs");
+    }
+}
+
+#[test]
+fn the_committed_schema_is_current() {
+    // The same bytes as `keyferry schema > docs/config.schema.json`.
+    must_be("config.schema.json", &format!("{:#}\n", schema()));
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    let (_, text) = written("config.md");
+    let (before, rest) = text.split_once(BEGIN).expect("docs/config.md has the begin mark");
+    let (_, after) = rest.split_once(END).expect("docs/config.md has the end mark");
+    must_be("config.md", &format!("{before}{BEGIN}\n{}\n{END}{after}", reference()));
+}
+
+#[test]
+fn the_examples_in_the_guide_work() {
+    let (_, text) = written("config.md");
+    let blocks: Vec<_> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        loaded(&[("VAULT_ADDR", "https://v"), ("KEYFERRY_ROLE", "r"), ("KEYFERRY_SECRETS", "secret/a")], Some(block));
+    }
+}
+
+#[test]
+fn every_object_is_closed_and_every_key_explained() {
+    fn walk(schema: &Value, path: &str) {
+        let Some(object) = schema.as_object() else { return };
+        assert!(!object.contains_key("$ref"), "{path}");
+        if object.get("type") == Some(&json!("object")) {
+            assert!(object.contains_key("additionalProperties"), "{path} is open");
+        }
+        for (name, property) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            assert!(property.get("description").is_some(), "{path}.{name} has no description");
+            walk(property, &format!("{path}.{name}"));
+        }
+        for key in ["items", "additionalProperties"] {
+            object.get(key).into_iter().for_each(|inner| walk(inner, path));
+        }
+    }
+    walk(&schema(), "");
+}
+
+#[test]
+fn the_defaults_in_the_schema_are_those_in_force() {
+    /// A document with every default written out, below what the schema needs.
+    fn defaults(schema: &Value) -> Value {
+        let mut document = json!({});
+        for (name, property) in schema["properties"].as_object().expect("an object") {
+            if let Some(default) = property.get("default") {
+                document[name] = default.clone();
+            } else if property.get("properties").is_some() {
+                document[name] = defaults(property);
+            }
+        }
+        document
+    }
+    let schema = schema();
+    let mut written = defaults(&schema);
+    written["vault"]["address"] = json!("https://v");
+    written["auth"] = json!({"role": "r"});
+    written["sources"]["a"] = defaults(&schema["properties"]["sources"]["additionalProperties"]);
+    written["sources"]["a"]["path"] = json!("secret/a");
+    let mut output = defaults(&schema["properties"]["outputs"]["items"]);
+    output["source"] = json!("a");
+    written["outputs"] = json!([output]);
+    written["mirrors"]["m"] = defaults(&schema["properties"]["mirrors"]["additionalProperties"]);
+    if let Some(owner) = written["mirrors"]["m"].as_object_mut() {
+        owner.remove("owner");
+    }
+    let short = "{vault: {address: 'https://v'}, auth: {role: r}, sources: {a: {path: secret/a}}, mirrors: {m: {}}}";
+    assert!(loaded(&[], Some(&written.to_string())) == loaded(&[], Some(short)), "{written:#}");
+}

@@ -1,0 +1,31 @@
+//! The room as a whole: text and variables in, settings or mistakes out.
+
+mod docs;
+mod mistakes;
+mod settings;
+
+use std::collections::HashMap;
+
+use super::{ConfigError, load};
+use crate::model::Settings;
+
+/// A document with everything that has no default, and nothing else.
+pub(super) const MINIMAL: &str = "
+vault: {address: 'https://vault:8200'}
+auth: {role: webapp}
+sources: {db: {path: secret/webapp/config}}
+";
+
+fn environment(variables: &[(&str, &str)]) -> HashMap<String, String> {
+    variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
+
+fn loaded(variables: &[(&str, &str)], document: Option<&str>) -> Settings {
+    load(&environment(variables), document).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refused(variables: &[(&str, &str)], document: Option<&str>) -> ConfigError {
+    let Err(error) = load(&environment(variables), document) else { panic!("must be refused: {document:?}") };
+    assert!(!error.mistakes.is_empty());
+    error
+}

@@ -1,0 +1,266 @@
+//! Environment variables: which there are, and how they fill what the document leaves open.
+//!
+//! The document wins, key by key: it is the complete statement of one author, while variables may come from a node, a
+//! base image or an injector. A variable that is not needed is no mistake.
+
+use std::collections::BTreeMap;
+
+use super::environment::Environment;
+use super::mistakes::{Mistakes, suggestion};
+use super::quantity::{RawDuration, Scalar};
+use super::raw::{RawDocument, RawMirror, RawSource};
+use crate::model::SecretBytes;
+
+/// A variable that is understood.
+pub(super) struct Variable {
+    pub(super) name: &'static str,
+    /// Key of the document; empty if it is none.
+    pub(super) fills: &'static str,
+    pub(super) meaning: &'static str,
+}
+
+const fn variable(name: &'static str, fills: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, fills, meaning }
+}
+
+/// All of them, for the reference and to find misspelt ones.
+pub(super) const VARIABLES: &[Variable] = &[
+    variable("KEYFERRY_CONFIG", "", "Path of the document. The command line wins."),
+    variable("KEYFERRY_CONFIG_INLINE", "", "The document itself. Not together with `KEYFERRY_CONFIG`, which wins."),
+    variable(
+        "KEYFERRY_SECRETS",
+        "sources",
+        "Comma-separated paths of secrets; each may be `name=path`. Every key becomes a file.",
+    ),
+    variable("KEYFERRY_ROLE", "auth.role", "Role for the login."),
+    variable("KEYFERRY_AUTH_METHOD", "auth.method", "The login method."),
+    variable("KEYFERRY_AUTH_MOUNT", "auth.mount", "Mount of the auth method."),
+    variable(
+        "KEYFERRY_JWT_FILE",
+        "auth.jwtFile",
+        "File with the token that the methods kubernetes and jwt show to Vault.",
+    ),
+    variable("KEYFERRY_AUDIENCE", "auth.audience", "Audience that this token must have."),
+    variable("KEYFERRY_DIRECTORY", "directory.path", "Where files go."),
+    variable(
+        "KEYFERRY_ALLOW_DISK",
+        "directory.allowDisk",
+        "`true`: publish also where the directory is not in memory.",
+    ),
+    variable(
+        "KEYFERRY_REFRESH",
+        "sources.<name>.refresh",
+        "Time between reads, for every source that does not say its own.",
+    ),
+    variable("KEYFERRY_MIRROR", "mirrors", "Name of one Secret of type Opaque that gets a copy of all files."),
+    variable("KEYFERRY_LISTEN", "listen", "Address for probes and metrics."),
+    variable(
+        "KEYFERRY_LOG",
+        "",
+        "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs; goes before `RUST_LOG`.",
+    ),
+    variable("KEYFERRY_LOG_FORMAT", "", "`text` or `json`; left out: `text` on a terminal."),
+    variable("VAULT_ADDR", "vault.address", "As the Vault CLI understands it."),
+    variable("VAULT_NAMESPACE", "vault.namespace", "As the Vault CLI understands it."),
+    variable("VAULT_CACERT", "vault.tls.caFile", "As the Vault CLI understands it."),
+    variable("VAULT_CLIENT_CERT", "vault.tls.clientCertFile", "As the Vault CLI understands it."),
+    variable("VAULT_CLIENT_KEY", "vault.tls.clientKeyFile", "As the Vault CLI understands it."),
+    variable("VAULT_TLS_SERVER_NAME", "vault.tls.serverName", "As the Vault CLI understands it."),
+    variable("VAULT_CLIENT_TIMEOUT", "vault.timeout", "As the Vault CLI understands it."),
+    variable(
+        "VAULT_TOKEN",
+        "",
+        "The token for the method `token`. A file is better: variables can be read in `/proc`.",
+    ),
+    variable("VAULT_SKIP_VERIFY", "", "Refused if true: the certificate is always verified."),
+    variable("POD_NAME", "status.podName", "From the downward API: `metadata.name`."),
+    variable("POD_UID", "status.podUid", "From the downward API: `metadata.uid`."),
+    variable("POD_NAMESPACE", "status.podNamespace", "From the downward API: `metadata.namespace`."),
+    variable("KUBECONFIG", "status.kubeconfig", "As kubectl understands it, one file."),
+];
+
+/// Fills what `raw` leaves open, and tells misspelt variables.
+pub(super) fn overlay(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes) {
+    unknown(env, mistakes);
+    vault(env, raw, mistakes);
+
+    let auth = raw.auth.get_or_insert_default();
+    fill(&mut auth.role, "auth.role", own(env, "KEYFERRY_ROLE"), mistakes);
+    fill(&mut auth.mount, "auth.mount", own(env, "KEYFERRY_AUTH_MOUNT"), mistakes);
+    fill(&mut auth.jwt_file, "auth.jwtFile", own(env, "KEYFERRY_JWT_FILE"), mistakes);
+    fill(&mut auth.audience, "auth.audience", own(env, "KEYFERRY_AUDIENCE"), mistakes);
+    if let Some((name, text)) = own(env, "KEYFERRY_AUTH_METHOD").filter(|_| auth.method.is_none()) {
+        mistakes.came_from("auth.method", &name);
+        match serde_json::from_value(text.as_str().into()) {
+            Ok(method) => auth.method = Some(method),
+            Err(_) => mistakes.wrong("auth.method", text, "must be one of kubernetes, jwt, approle, token"),
+        }
+    }
+
+    let directory = raw.directory.get_or_insert_default();
+    fill(&mut directory.path, "directory.path", own(env, "KEYFERRY_DIRECTORY"), mistakes);
+    if let Some((name, text)) = own(env, "KEYFERRY_ALLOW_DISK").filter(|_| directory.allow_disk.is_none()) {
+        mistakes.came_from("directory.allowDisk", &name);
+        match boolean(&text) {
+            Some(flag) => directory.allow_disk = Some(flag),
+            None => mistakes.wrong("directory.allowDisk", text, "must be true or false"),
+        }
+    }
+    fill(&mut raw.listen, "listen", own(env, "KEYFERRY_LISTEN"), mistakes);
+
+    sources(env, raw, mistakes);
+    if let Some((name, text)) =
+        own(env, "KEYFERRY_MIRROR").filter(|_| raw.mirrors.as_ref().is_none_or(BTreeMap::is_empty))
+    {
+        mistakes.came_from("mirrors", &name);
+        raw.mirrors = Some(BTreeMap::from([(text, RawMirror::default())]));
+    }
+
+    let status = raw.status.get_or_insert_default();
+    fill(&mut status.pod_name, "status.podName", own(env, "POD_NAME"), mistakes);
+    fill(&mut status.pod_uid, "status.podUid", own(env, "POD_UID"), mistakes);
+    fill(&mut status.pod_namespace, "status.podNamespace", own(env, "POD_NAMESPACE"), mistakes);
+    fill(&mut status.kubeconfig, "status.kubeconfig", own(env, "KUBECONFIG"), mistakes);
+}
+
+/// The token that somebody put into the environment.
+pub(super) fn given_token(env: &dyn Environment) -> Option<(String, SecretBytes)> {
+    of_vault(env, "TOKEN").map(|(name, token)| (name, token.into()))
+}
+
+fn vault(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes) {
+    let vault = raw.vault.get_or_insert_default();
+    fill(&mut vault.address, "vault.address", of_vault(env, "ADDR"), mistakes);
+    fill(&mut vault.namespace, "vault.namespace", of_vault(env, "NAMESPACE"), mistakes);
+    if let Some((name, text)) = of_vault(env, "CLIENT_TIMEOUT").filter(|_| vault.timeout.is_none()) {
+        mistakes.came_from("vault.timeout", &name);
+        vault.timeout = Some(RawDuration(Scalar::Text(text)));
+    }
+    let tls = vault.tls.get_or_insert_default();
+    fill(&mut tls.ca_file, "vault.tls.caFile", of_vault(env, "CACERT"), mistakes);
+    fill(&mut tls.server_name, "vault.tls.serverName", of_vault(env, "TLS_SERVER_NAME"), mistakes);
+    // Certificate and key are one pair: half of the document's and half of the environment's is nobody's intention.
+    if tls.client_cert_file.is_none() && tls.client_key_file.is_none() {
+        fill(&mut tls.client_cert_file, "vault.tls.clientCertFile", of_vault(env, "CLIENT_CERT"), mistakes);
+        fill(&mut tls.client_key_file, "vault.tls.clientKeyFile", of_vault(env, "CLIENT_KEY"), mistakes);
+    }
+    if tls.ca_file.is_none() {
+        for suffix in ["CACERT_BYTES", "CAPATH"] {
+            if let Some((name, _)) = of_vault(env, suffix) {
+                mistakes
+                    .at(&name, "is not understood; put the authorities into one PEM file and name it in VAULT_CACERT");
+            }
+        }
+    }
+    if let Some((name, text)) = of_vault(env, "SKIP_VERIFY") {
+        match boolean(&text) {
+            Some(false) => {}
+            Some(true) => mistakes.wrong(
+                &name,
+                text,
+                "verification of Vault's certificate is never skipped; name its authority in VAULT_CACERT, and its name in VAULT_TLS_SERVER_NAME if it differs from the address",
+            ),
+            None => mistakes.wrong(&name, text, "must be false or unset; the certificate is always verified"),
+        }
+    }
+}
+
+fn sources(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes) {
+    if let Some((variable, text)) =
+        own(env, "KEYFERRY_SECRETS").filter(|_| raw.sources.as_ref().is_none_or(BTreeMap::is_empty))
+    {
+        mistakes.came_from("sources", &variable);
+        let mut sources = BTreeMap::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (name, path) =
+                part.split_once('=').map_or((part.trim_matches('/'), part), |(name, path)| (name.trim(), path.trim()));
+            let source = RawSource { path: Some(path.to_owned()), ..RawSource::default() };
+            if sources.insert(name.to_owned(), source).is_some() {
+                mistakes.wrong("sources", name, "has the same name twice; write `name=path` to tell them apart");
+            }
+        }
+        raw.sources = Some(sources);
+    }
+    if let (Some((variable, text)), Some(sources)) = (own(env, "KEYFERRY_REFRESH"), &mut raw.sources) {
+        for (name, source) in sources.iter_mut().filter(|(_, source)| source.refresh.is_none()) {
+            mistakes.came_from(&format!("sources.{name}.refresh"), &variable);
+            source.refresh = Some(RawDuration(Scalar::Text(text.clone())));
+        }
+    }
+}
+
+fn fill(slot: &mut Option<String>, path: &str, found: Option<(String, String)>, mistakes: &mut Mistakes) {
+    if let Some((name, text)) = found.filter(|_| slot.is_none()) {
+        mistakes.came_from(path, &name);
+        *slot = Some(text);
+    }
+}
+
+/// A variable with its name; an empty one counts as not set, as in Vault's CLI and in kubectl.
+fn own(env: &dyn Environment, name: &str) -> Option<(String, String)> {
+    let text = env.get(name)?.trim().to_owned();
+    (!text.is_empty()).then(|| (name.to_owned(), text))
+}
+
+/// `BAO_*` before `VAULT_*`, as `OpenBao`'s CLI does it (`ReadBaoVariable`).
+fn of_vault(env: &dyn Environment, suffix: &str) -> Option<(String, String)> {
+    own(env, &format!("BAO_{suffix}")).or_else(|| own(env, &format!("VAULT_{suffix}")))
+}
+
+/// What Go's `strconv.ParseBool` takes, because the Vault CLI uses it.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn unknown(env: &dyn Environment, mistakes: &mut Mistakes) {
+    let known = || VARIABLES.iter().map(|variable| variable.name).filter(|name| name.starts_with("KEYFERRY_"));
+    let mut names = env.names();
+    names.sort_unstable();
+    for name in names.iter().filter(|name| name.starts_with("KEYFERRY_")) {
+        if !known().any(|variable| variable == name) && !is_service_link(name) {
+            let all: Vec<_> = known().collect();
+            mistakes.at(name, format!("is not a variable of keyferry; {}", suggestion(name, all.iter().copied())));
+        }
+    }
+}
+
+/// Whether the kubelet set it for a Service whose name begins with `keyferry`
+/// (<https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>).
+fn is_service_link(name: &str) -> bool {
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_PORT") || name.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    let Some((_, port)) = name.rsplit_once("_PORT_") else { return false };
+    let mut parts = port.split('_');
+    let number = parts.next().is_some_and(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    let protocol = parts.next().is_some_and(|part| matches!(part, "TCP" | "UDP" | "SCTP"));
+    let rest = parts.next().is_none_or(|part| matches!(part, "PROTO" | "PORT" | "ADDR"));
+    number && protocol && rest && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_links_are_not_taken_for_our_variables() {
+        for name in [
+            "KEYFERRY_SERVICE_HOST",
+            "KEYFERRY_SERVICE_PORT",
+            "KEYFERRY_SERVICE_PORT_METRICS",
+            "KEYFERRY_PORT",
+            "KEYFERRY_PORT_8250_TCP",
+            "KEYFERRY_PORT_8250_TCP_ADDR",
+            "KEYFERRY_DEMO_PORT_80_UDP_PROTO",
+        ] {
+            assert!(is_service_link(name), "{name}");
+        }
+        for name in ["KEYFERRY_ROLES", "KEYFERRY_PORTS", "KEYFERRY_PORT_X_TCP", "KEYFERRY_SERVICE"] {
+            assert!(!is_service_link(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! A JSON object with sorted keys: strings as strings, everything else as Vault gave it.
+
+use std::io::{self, Write};
+
+use super::Entry;
+
+pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(b"{")?;
+    for (index, Entry { key, text, is_json }) in entries.iter().enumerate() {
+        if index > 0 {
+            out.write_all(b",")?;
+        }
+        serde_json::to_writer(&mut *out, key)?;
+        out.write_all(b":")?;
+        if *is_json {
+            out.write_all(text.as_bytes())?;
+        } else {
+            serde_json::to_writer(&mut *out, text)?;
+        }
+    }
+    out.write_all(b"}\n")
+}

@@ -1,0 +1,42 @@
+//! Java properties
+//! (<https://docs.oracle.com/en/java/javase/21/docs/api/java.base/java/util/Properties.html#load(java.io.Reader)>).
+//!
+//! Pure ASCII, as `Properties.store` writes it, so that it reads the same as ISO 8859-1 (`load(InputStream)`) and as
+//! UTF-8 (Spring and others).
+
+use std::io::{self, Write};
+
+use super::Entry;
+
+pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()> {
+    for Entry { key, text, .. } in entries {
+        escape(key, true, out)?;
+        out.write_all(b"=")?;
+        escape(text, false, out)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn escape(text: &str, is_key: bool, out: &mut dyn Write) -> io::Result<()> {
+    let mut leading = true;
+    for c in text.chars() {
+        match c {
+            // In a key any space ends it; in a value only leading ones are dropped.
+            ' ' if is_key || leading => out.write_all(br"\ ")?,
+            '\t' => out.write_all(br"\t")?,
+            '\n' => out.write_all(br"\n")?,
+            '\r' => out.write_all(br"\r")?,
+            '\x0c' => out.write_all(br"\f")?,
+            '\\' | ':' | '=' | '#' | '!' => write!(out, "\\{c}")?,
+            ' '..='~' => write!(out, "{c}")?,
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04X}")?;
+                }
+            }
+        }
+        leading = leading && c == ' ';
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! A YAML mapping that YAML 1.1 and 1.2 parsers read alike: every string double-quoted, so that none looks like a
+//! number, a boolean or null; every character that some parser folds, refuses or drops is escaped.
+
+use std::io::{self, Write};
+
+use super::Entry;
+
+/// A simple key must not be longer than 1024 characters (<https://yaml.org/spec/1.2.2/#rule-ns-s-implicit-yaml-key>);
+/// an escaped character takes ten at most.
+const MAX_SIMPLE_KEY: usize = 100;
+
+pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()> {
+    if entries.is_empty() {
+        return out.write_all(b"{}\n");
+    }
+    for Entry { key, text, is_json } in entries {
+        if key.chars().count() > MAX_SIMPLE_KEY {
+            out.write_all(b"? ")?;
+            quoted(key, out)?;
+            out.write_all(b"\n: ")?;
+        } else {
+            quoted(key, out)?;
+            out.write_all(b": ")?;
+        }
+        if *is_json {
+            flow(text, out)?;
+        } else {
+            quoted(text, out)?;
+        }
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+fn quoted(text: &str, out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(b"\"")?;
+    text.chars().try_for_each(|c| character(c, out))?;
+    out.write_all(b"\"")
+}
+
+/// One character within double quotes.
+fn character(c: char, out: &mut dyn Write) -> io::Result<()> {
+    match c {
+        '"' => out.write_all(br#"\""#),
+        '\\' => out.write_all(br"\\"),
+        '\n' => out.write_all(br"\n"),
+        '\r' => out.write_all(br"\r"),
+        '\t' => out.write_all(br"\t"),
+        // Printable in both versions, without the line breaks of YAML 1.1 (U+0085, U+2028, U+2029) and the byte order mark.
+        ' '..='~'
+        | '\u{a0}'..='\u{2027}'
+        | '\u{202a}'..='\u{d7ff}'
+        | '\u{e000}'..='\u{fefe}'
+        | '\u{ff00}'..='\u{fffd}' => {
+            write!(out, "{c}")
+        }
+        '\u{10000}'.. => write!(out, "\\U{:08X}", u32::from(c)),
+        _ => write!(out, "\\u{:04X}", u32::from(c)),
+    }
+}
+
+/// JSON as a YAML flow value. Almost the same; what differs is in strings: YAML 1.1 has no `\/`, YAML has no surrogate
+/// pairs, and not every character of JSON may stand for itself. After a `:` a space, for YAML 1.1.
+fn flow(json: &str, out: &mut dyn Write) -> io::Result<()> {
+    let mut rest = json.chars();
+    let mut in_string = false;
+    while let Some(c) = rest.next() {
+        match c {
+            '"' => {
+                in_string = !in_string;
+                out.write_all(b"\"")?;
+            }
+            '\\' if in_string => escape(&mut rest, out)?,
+            _ if in_string => character(c, out)?,
+            ':' => out.write_all(b": ")?,
+            _ => write!(out, "{c}")?,
+        }
+    }
+    Ok(())
+}
+
+/// What follows a backslash in a JSON string.
+fn escape(rest: &mut std::str::Chars<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let unit = |rest: &mut std::str::Chars<'_>| {
+        let digits = rest.as_str().get(..4)?;
+        *rest = rest.as_str()[4..].chars();
+        u16::from_str_radix(digits, 16).ok()
+    };
+    match rest.next() {
+        Some('u') => {
+            let mut units = vec![unit(rest).unwrap_or(0xfffd)];
+            if (0xd800..0xdc00).contains(&units[0]) && rest.as_str().starts_with("\\u") {
+                *rest = rest.as_str()[2..].chars();
+                units.push(unit(rest).unwrap_or(0xfffd));
+            }
+            char::decode_utf16(units).try_for_each(|c| character(c.unwrap_or(char::REPLACEMENT_CHARACTER), out))
+        }
+        Some('/') => out.write_all(b"/"),
+        // b, f, n, r, t, the quote and the backslash mean the same.
+        Some(c) => write!(out, "\\{c}"),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,109 @@
+//! `keyferry probe`: asks the agent in this container, for images without a shell.
+//!
+//! With a listener it asks there. Without one it reads the small state file that the agent keeps in its output directory;
+//! the directory outlives a restart of the container, therefore the file names its writer and is removed at start.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::health::Standing;
+use crate::disk::STATE_FILE;
+use crate::model::Listener;
+
+/// The kubelet's own default timeout for a probe is one second.
+const LIMIT: Duration = Duration::from_millis(900);
+
+/// What to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether the first set is published.
+    Startup,
+    /// Whether all required outputs are published.
+    Ready,
+    /// Whether the agent itself is alive.
+    Live,
+}
+
+/// Asks, and says why not.
+///
+/// # Errors
+/// The answer "no" in words.
+pub fn ask(question: Question, listener: Option<Listener>, directory: &Path) -> Result<(), String> {
+    match listener {
+        Some(listener) if listener.address.port() != 0 => ask_listener(question, listener.address),
+        _ => ask_file(question, directory),
+    }
+}
+
+fn ask_listener(question: Question, mut address: SocketAddr) -> Result<(), String> {
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let path = if question == Question::Live { "/livez" } else { "/readyz" };
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error| format!("failed to ask the agent at {address}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
+}
+
+fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
+    let file = state_file(directory);
+    let text =
+        std::fs::read(&file).map_err(|error| format!("the agent has not started: {}: {error}", file.display()))?;
+    let standing: Standing =
+        serde_json::from_slice(&text).map_err(|error| format!("failed to read {}: {error}", file.display()))?;
+    if !Path::new("/proc").join(standing.pid.to_string()).exists() {
+        return Err("the agent is not running".into());
+    }
+    if question == Question::Live || standing.ready { Ok(()) } else { Err(standing.reasons.join("\n")) }
+}
+
+fn state_file(directory: &Path) -> PathBuf {
+    directory.join(STATE_FILE)
+}
+
+/// Removes the state of an earlier life.
+pub(super) fn forget(directory: &Path) {
+    let _ = std::fs::remove_file(state_file(directory));
+}
+
+/// Writes the state for `ask`; a reader sees the old or the new one.
+pub(super) fn remember(directory: &Path, standing: &Standing) -> std::io::Result<()> {
+    let temporary = directory.join(format!("{STATE_FILE}.new"));
+    std::fs::write(&temporary, serde_json::to_vec(standing)?)?;
+    std::fs::rename(temporary, state_file(directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_file_answers_where_there_is_no_listener() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let ask = |question| ask(question, None, directory.path());
+        assert!(ask(Question::Live).is_err(), "no agent has started");
+        let mut standing = Standing { pid: std::process::id(), ready: false, reasons: vec!["Pending: soon".into()] };
+        remember(directory.path(), &standing).expect("it can be written");
+        assert_eq!(ask(Question::Live), Ok(()));
+        assert_eq!(ask(Question::Startup), Err("Pending: soon".into()));
+        standing.ready = true;
+        remember(directory.path(), &standing).expect("it can be written");
+        assert_eq!(ask(Question::Ready), Ok(()));
+        // The writer is gone, its last words are not true any more.
+        standing.pid = u32::MAX;
+        remember(directory.path(), &standing).expect("it can be written");
+        assert!(ask(Question::Ready).is_err());
+        forget(directory.path());
+        assert!(ask(Question::Live).is_err());
+    }
+}

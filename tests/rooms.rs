@@ -1,0 +1,246 @@
+//! The walls of the house (`ARCHITECTURE.md`), checked from the source: who may know whom, and who may do what.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+#[path = "rooms/source.rs"]
+mod source;
+#[path = "rooms/walls.rs"]
+mod walls;
+
+use source::NamedPath;
+use walls::{EXCEPTIONS, LONG_FILES, LONGEST_FILE, ROOMS, Room};
+
+/// A source file: path below the repository, text.
+type File = (String, String);
+
+#[test]
+fn every_room_keeps_its_walls() {
+    let violations = violations(&rust_files("src"));
+    assert!(violations.is_empty(), "{} broken walls:\n{}", violations.len(), violations.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long_to_hold_in_the_head() {
+    let mut report = String::new();
+    for (path, text) in ["src", "tests", "benches", "examples"].into_iter().flat_map(rust_files) {
+        let lines = text.lines().count();
+        let limit = LONG_FILES.iter().find(|(long, ..)| *long == path).map_or(LONGEST_FILE, |(_, limit, _)| *limit);
+        if lines > limit {
+            let _ = writeln!(report, "{path}:{lines}: more than {limit} lines; split it by concern");
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
+#[test]
+fn every_exception_is_still_needed() {
+    for (path, _, reason) in LONG_FILES {
+        let lines = std::fs::read_to_string(root().join(path)).map_or(0, |text| text.lines().count());
+        assert!(lines > LONGEST_FILE, "{path} has {lines} lines and needs no exception ({reason})");
+    }
+    for (path, banned, reason) in EXCEPTIONS {
+        let used = rust_files("src").iter().any(|file| file.0 == format!("src/{path}") && names(file, banned));
+        assert!(used, "src/{path} does not name {banned} and needs no exception ({reason})");
+    }
+}
+
+#[test]
+fn a_planted_violation_is_found_with_file_line_and_reason() {
+    let planted = |path: &str, text: &str| violations(&[(path.to_owned(), text.to_owned())]);
+    for (path, text, expected) in [
+        ("src/disk/mod.rs", "\nuse crate::vault::Vault;", "src/disk/mod.rs:2: disk must not use vault"),
+        ("src/disk/a.rs", "use crate::{model::Mode, cluster};", "disk must not use cluster"),
+        ("src/disk/a.rs", "fn f() { super::super::config::read(); }", "disk must not use config"),
+        ("src/disk/mod.rs", "use super::*;", "disk must not use the whole crate"),
+        ("src/model/a.rs", "use crate::brain::Now;", "model must not use brain"),
+        (
+            "src/brain/a.rs",
+            "// fine\nfn f() { let _ = tokio::time::sleep(d); }",
+            "src/brain/a.rs:2: brain must not use the crate tokio",
+        ),
+        ("src/brain/a.rs", "use std::time::{Duration, Instant};", "brain must not name std::time::Instant"),
+        ("src/brain/a.rs", "use crate::model::SecretBytes;", "never secret bytes"),
+        (
+            "src/vault/a.rs",
+            "use std::time as t;\nfn f() { t::Instant::now(); }",
+            "src/vault/a.rs:2: vault must not name std::time::Instant::now",
+        ),
+        ("src/vault/a.rs", "use tokio::{net, time::{self, sleep}};", "vault must not name tokio::time"),
+        ("src/vault/a.rs", "use tokio::*;", "vault must not name tokio::*"),
+        ("src/vault/a.rs", "fn f() { ::kube::Client::new() }", "vault must not name kube::Client::new"),
+        (
+            "src/cluster/a.rs",
+            "fn f<'a>(x: &'a str) { std::fs::write(\"p\", x); }",
+            "cluster must not name std::fs::write",
+        ),
+        ("src/render/a.rs", "mod inner { use super::super::super::disk::Publisher; }", "render must not use disk"),
+        ("src/cellar/mod.rs", "", "src/cellar/mod.rs:1: a room without walls"),
+    ] {
+        let found = planted(path, text);
+        assert!(found.iter().any(|v| v.contains(expected)), "{path}: {text:?}\nexpected {expected:?}\ngot {found:#?}");
+    }
+}
+
+#[test]
+fn what_is_allowed_or_is_no_code_is_not_a_violation() {
+    let innocent = r##"
+        //! use crate::vault::Vault; tokio::spawn
+        /* nested /* crate::vault */ std::fs::write */
+        use std::{fmt, time::Duration};
+        use crate::model::{self, Failure};
+        use super::{Now, session};
+        pub(crate) const TEXT: &str = "use crate::vault::X; \" tokio::spawn";
+        const RAW: &str = r#"std::fs::write("x")"#;
+        const QUOTE: char = '"'; // crate::disk
+        const ESCAPED: char = '\'';
+        mod inner { use super::Now; }
+        fn f<'a>(x: &'a str) -> model::Failure { Failure::new(x) }
+        #[cfg(test)]
+        #[allow(dead_code)]
+        mod tests { use crate::vault::Vault; fn g() { std::fs::write("a", "b"); } }
+        #[cfg(test)]
+        use tokio::time::sleep;
+    "##;
+    let out_of_line = "#[cfg(test)]\nmod laws;";
+    let files = [
+        ("src/brain/retry.rs", innocent),
+        ("src/brain/mod.rs", out_of_line),
+        ("src/brain/laws.rs", "use proptest::prelude::*; use crate::vault::Vault;"),
+        ("src/brain/laws/deep.rs", "use crate::vault::Vault;"),
+        ("src/vault/mod.rs", "use tokio::sync::Mutex; use std::time::Duration; mod http;"),
+        ("src/runtime/mod.rs", "use crate::{brain, config, vault}; use tokio::time::sleep;"),
+    ]
+    .map(|(path, text)| (path.to_owned(), text.to_owned()));
+    assert_eq!(violations(&files), Vec::<String>::new());
+}
+
+/// All broken walls in these files, one line each.
+fn violations(files: &[File]) -> Vec<String> {
+    let dependencies = dependencies();
+    let mut all = BTreeSet::new();
+    let mut sources = Vec::new();
+    let mut test_files = Vec::new();
+    for (path, text) in files {
+        let module = module(path);
+        let source = source::read(text, &module);
+        test_files
+            .extend(source.test_modules.iter().map(|name| [module.as_slice(), std::slice::from_ref(name)].concat()));
+        sources.push((path, module, source));
+    }
+    for (path, module, source) in sources {
+        if test_files.iter().any(|test| module.starts_with(test)) {
+            continue;
+        }
+        let name = room_name(path);
+        let Some(room) = ROOMS.iter().find(|room| room.name == name) else {
+            all.insert((
+                path.clone(),
+                1,
+                "a room without walls; add it to tests/rooms/walls.rs with what it may use".into(),
+            ));
+            continue;
+        };
+        for named in &source.paths {
+            for complaint in complaints(room, path, named, &dependencies) {
+                all.insert((path.clone(), named.line, complaint));
+            }
+        }
+    }
+    all.into_iter().map(|(path, line, complaint)| format!("{path}:{line}: {complaint}")).collect()
+}
+
+fn complaints(room: &Room, path: &str, named: &NamedPath, dependencies: &BTreeSet<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    let segments = &named.segments;
+    let first = segments.first().map_or("", String::as_str);
+    if let Some(rooms) = room.rooms.filter(|_| first == "crate") {
+        let target = segments.get(1).map_or("*", String::as_str);
+        if target == "*" {
+            found.push(format!("{} must not use the whole crate; name the room", room.name));
+        } else if target != room.name && !rooms.contains(&target) {
+            let allowed = if rooms.is_empty() { "no other room".into() } else { rooms.join(", ") };
+            found.push(format!("{} must not use {target}: it may know {allowed}", room.name));
+        }
+    }
+    if let Some(crates) = room.crates
+        && dependencies.contains(first)
+        && !crates.contains(&first)
+    {
+        let allowed = crates.join(", ");
+        found.push(format!("{} must not use the crate {first}: this room is pure, it may use {allowed}", room.name));
+    }
+    for (banned, reason) in room.forbidden {
+        for ban in *banned {
+            let excepted = EXCEPTIONS.iter().any(|(file, what, _)| path == format!("src/{file}") && what == ban);
+            if matches(segments, ban) && !excepted {
+                found.push(format!("{} must not name {}: {reason}", room.name, segments.join("::")));
+            }
+        }
+    }
+    found
+}
+
+/// Whether `segments` lies below `ban`, or takes it in by a `*`.
+fn matches(segments: &[String], ban: &str) -> bool {
+    let ban: Vec<&str> = ban.split("::").collect();
+    let is_glob = segments.last().is_some_and(|last| last == "*");
+    let stem = &segments[..segments.len() - usize::from(is_glob)];
+    if stem.len() < ban.len() { is_glob && ban[..stem.len()] == *stem } else { stem[..ban.len()] == *ban }
+}
+
+fn names(file: &File, ban: &str) -> bool {
+    source::read(&file.1, &module(&file.0)).paths.iter().any(|named| matches(&named.segments, ban))
+}
+
+/// `src/brain/session.rs` → `["brain", "session"]`.
+fn module(path: &str) -> Vec<String> {
+    let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
+    let mut module: Vec<String> = inner.split('/').map(ToOwned::to_owned).collect();
+    if module.last().is_some_and(|last| last == "mod") || matches!(inner, "lib" | "main") {
+        module.pop();
+    }
+    module
+}
+
+fn room_name(path: &str) -> String {
+    let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
+    inner.split('/').next().unwrap_or(inner).to_owned()
+}
+
+/// The crates of `Cargo.toml`, as code names them.
+fn dependencies() -> BTreeSet<String> {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml is readable");
+    let section =
+        manifest.split("\n[").find(|part| part.starts_with("dependencies]")).expect("[dependencies] is there");
+    let lines = section.lines().skip(1).filter_map(|line| line.split_once('='));
+    lines.map(|(name, _)| name.trim().replace('-', "_")).filter(|name| !name.starts_with('#')).collect()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below `folder`, sorted; none if there is no such folder.
+fn rust_files(folder: &str) -> Vec<File> {
+    fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&root().join(folder), &mut files);
+    files.sort();
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(root()).expect("the walk starts at the root").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("failed to read {name}: {error}"));
+        (name, text)
+    };
+    files.into_iter().map(read).collect()
+}

@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -94,12 +94,12 @@ impl Agent {
     where
         F: Future<Output = Option<T>>,
     {
-        tokio::select! {
+        let found = tokio::select! {
             biased;
             found = wait_until(what, deadline, fact) => found,
-            Some(status) = self.process.wait(deadline * 2) => bail!("{what}: not so, and the agent ended with {status}"),
-        }
-        .with_context(|| self.report())
+            Some(status) = self.process.wait(deadline * 2) => Err(anyhow!("{what}: not so, and the agent ended with {status}")),
+        };
+        found.map_err(|error| anyhow!("{error:#}\n{}", self.report()))
     }
 
     /// Wait for a line in its log that holds this text.

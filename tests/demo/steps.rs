@@ -1,0 +1,267 @@
+//! The steps of the demo. Each shows something real and fails if it does not hold.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::screen::{Screen, seconds};
+use super::testbed::agent::{self, Agent};
+use super::testbed::article::{APPLICATION, Case, SECRET};
+use super::testbed::binaries::Binaries;
+use super::testbed::kube::{Cluster, client_from, status_of};
+use super::testbed::{Servers, wait_until};
+
+/// Far beyond what any step needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the agent looks for changes here; the default is a minute.
+const REFRESH: &str = "2s";
+const NEW_PASSWORD: &str = "Schwertfisch";
+
+pub(super) fn find_servers(screen: &mut Screen) -> Result<Binaries> {
+    screen.step("Find Vault, etcd and kube-apiserver, or build them once");
+    let binaries = Binaries::find_or_build()?;
+    for binary in [&binaries.vault, &binaries.etcd, &binaries.kube_apiserver] {
+        screen.show(&binary.display().to_string());
+    }
+    Ok(binaries)
+}
+
+pub(super) async fn start_servers(screen: &mut Screen, binaries: &Binaries) -> Result<Servers> {
+    screen.step("Start them");
+    let since = Instant::now();
+    let servers = Servers::start_from(binaries).await?;
+    let health = servers.vault.admin()?.get("sys/health").await?;
+    let version = servers.kube.client().await?.apiserver_version().await?;
+    screen.holds(&format!("Vault {} at {}", health["version"].as_str().unwrap_or("?"), servers.vault.address()));
+    screen.holds(&format!("Kubernetes {} at {}", version.git_version, servers.kube.url()));
+    screen.say(&format!("both ready after {}", seconds(since.elapsed())));
+    Ok(servers)
+}
+
+/// The article's case, and the agent in it.
+pub(super) struct Story<'a> {
+    servers: &'a Servers,
+    case: Case,
+    agent: Option<Agent>,
+    accessor: String,
+}
+
+impl<'a> Story<'a> {
+    pub(super) async fn seed(screen: &mut Screen, servers: &'a Servers) -> Result<Self> {
+        screen.step("Put the article's case into them");
+        let case = Case::article(servers).await?;
+        screen.holds("Vault: secret/webapp/config has username and password; policy webapp may read it, nothing else");
+        screen.holds("Vault: a Pod of ServiceAccount playground/webapp may log in, with a token made for Vault only");
+        screen.holds(&format!("Kubernetes: Pod {} in namespace {}", case.pod_name, case.namespace));
+        screen.holds(&format!("Kubernetes: its rights are create and patch on Secret {SECRET}, and to report status"));
+        Ok(Self { servers, case, agent: None, accessor: String::new() })
+    }
+
+    fn agent(&mut self) -> Result<&mut Agent> {
+        self.agent.as_mut().context("the agent runs")
+    }
+
+    pub(super) async fn start_agent(&mut self, screen: &mut Screen) -> Result<()> {
+        screen.step("Start the agent, as the Pod's init container would");
+        screen.say("this environment is all it is told:");
+        let changes = [("KEYFERRY_REFRESH", REFRESH)];
+        let mut shown = String::new();
+        for (name, value) in self.case.environment().iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(changes) {
+            let _ = writeln!(shown, "{name}={value}");
+        }
+        screen.show(&shown);
+        agent::binary()?; // Built now, so that the time below is the agent's own.
+        let since = Instant::now();
+        let agent = self.agent.insert(Agent::for_case(&self.servers.guardian, &self.case, &["run"], &changes)?);
+        let case = &self.case;
+        agent
+            .wait_for("both files are published", PATIENCE, || async {
+                case.read("username")?;
+                case.read("password")
+            })
+            .await?;
+        screen.holds(&format!("logged in, read, published after {}", seconds(since.elapsed())));
+        let accessors = case.admin.accessors_of(&case.auth_mount).await?;
+        ensure!(accessors.len() == 1, "one login was expected, Vault knows of {}", accessors.len());
+        self.accessor.clone_from(&accessors[0]);
+        screen.holds("Vault knows of one login");
+        Ok(())
+    }
+
+    pub(super) fn look_at_files(&self, screen: &mut Screen) -> Result<()> {
+        screen.step("The files, as the application sees them");
+        screen.say(&self.case.directory.display().to_string());
+        screen.show(&agent::tree(&self.case.directory));
+        self.expect_file("username", "Nutzername", screen)?;
+        self.expect_file("password", "Losungwort", screen)
+    }
+
+    fn expect_file(&self, name: &str, expected: &str, screen: &Screen) -> Result<()> {
+        let content = self.case.read(name).with_context(|| format!("{name} is missing"))?;
+        ensure!(content == expected, "{name} holds {content:?}, Vault holds {expected:?}");
+        screen.holds(&format!("{name} holds {content}"));
+        Ok(())
+    }
+
+    pub(super) async fn look_at_secret(&mut self, screen: &mut Screen) -> Result<()> {
+        screen.step(&format!("The Secret {SECRET}, for what can only read Secrets"));
+        let (cluster, namespace) = (self.case.cluster.clone(), self.case.namespace.clone());
+        let secret = self
+            .agent()?
+            .wait_for("the Secret is there", PATIENCE, || async { cluster.secret(&namespace, SECRET).await.ok()? })
+            .await?;
+        screen.say(&format!("type {}", secret.type_.as_deref().unwrap_or("?")));
+        let data = secret.data.clone().unwrap_or_default();
+        let rows: Vec<Vec<String>> =
+            data.iter().map(|(key, value)| vec![key.clone(), String::from_utf8_lossy(&value.0).into_owned()]).collect();
+        screen.table(&["KEY", "DECODED"], &rows);
+        ensure!(secret.type_.as_deref() == Some("Opaque"), "its type is not Opaque");
+        let keys: Vec<&String> = data.keys().collect();
+        ensure!(keys == ["password", "username"], "its keys are {keys:?}");
+        ensure!(value(&secret, "username").as_deref() == Some("Nutzername"), "username differs from Vault's");
+        ensure!(value(&secret, "password").as_deref() == Some("Losungwort"), "password differs from Vault's");
+        screen.holds("the same as the files");
+        Ok(())
+    }
+
+    pub(super) async fn look_at_conditions(&mut self, screen: &mut Screen) -> Result<()> {
+        screen.step("The Pod's conditions");
+        let (cluster, namespace, pod) =
+            (self.case.cluster.clone(), self.case.namespace.clone(), self.case.pod_name.clone());
+        let expected = ["keyferry.dev/SecretsReady", "keyferry.dev/SecretsFresh", "keyferry.dev/Mirrored"];
+        let look = || async {
+            let conditions = cluster.conditions(&namespace, &pod).await.ok()?;
+            let holds = |kind: &&str| conditions.iter().any(|c| c.type_ == **kind && c.status == "True");
+            expected.iter().all(|kind| holds(&kind)).then_some(conditions)
+        };
+        let agent = self.agent()?;
+        let conditions = match agent.wait_for("all three conditions are True", PATIENCE, look).await {
+            Ok(conditions) => conditions,
+            Err(error) => {
+                let seen = cluster.conditions(&namespace, &pod).await?;
+                return Err(error.context(format!("the Pod has {seen:?}")));
+            }
+        };
+        let text = |text: Option<String>| text.unwrap_or_default();
+        let rows: Vec<Vec<String>> =
+            conditions.into_iter().map(|c| vec![c.type_, c.status, text(c.reason), text(c.message)]).collect();
+        screen.table(&["TYPE", "STATUS", "REASON", "MESSAGE"], &rows);
+        screen.holds("ready, fresh and mirrored; SecretsReady is a readiness gate of this Pod");
+        Ok(())
+    }
+
+    pub(super) async fn change_the_password(&mut self, screen: &mut Screen) -> Result<()> {
+        screen.step("Change the password in Vault");
+        screen.say(&format!("the agent looks every {REFRESH} here; the default is a minute"));
+        let before = std::fs::read_link(self.case.directory.join("..data"))?;
+        let version = self.case.put(&json!({"username": "Nutzername", "password": NEW_PASSWORD})).await?;
+        let changed = Instant::now();
+        screen.say(&format!("version {version} is in Vault"));
+        let case = &self.case;
+        let agent = self.agent.as_mut().context("the agent runs")?;
+        let file = agent.wait_for("the file has the new password", PATIENCE, || async {
+            (case.read("password")? == NEW_PASSWORD).then(|| changed.elapsed())
+        });
+        let secret = wait_until("the Secret has the new password", PATIENCE, || async {
+            let secret = case.cluster.secret(&case.namespace, SECRET).await.ok()??;
+            (value(&secret, "password").as_deref() == Some(NEW_PASSWORD)).then(|| changed.elapsed())
+        });
+        let (file, secret) = tokio::try_join!(file, secret)?;
+        screen.holds(&format!("in the file after {}", seconds(file)));
+        screen.holds(&format!("in the Secret after {}", seconds(secret)));
+        let after = std::fs::read_link(case.directory.join("..data"))?;
+        ensure!(before != after, "..data still leads to {}", before.display());
+        screen.holds(&format!("one rename: ..data led to {}, now to {}", before.display(), after.display()));
+        let logins = case.admin.accessors_of(&case.auth_mount).await?;
+        ensure!(logins == [self.accessor.as_str()], "there was another login");
+        screen.holds("still the same login");
+        Ok(())
+    }
+
+    pub(super) async fn try_other_paths_in_vault(&self, screen: &mut Screen) -> Result<()> {
+        screen.step("What the agent's token may not do in Vault");
+        let case = &self.case;
+        let paths = ["secret/data/webapp/config", "secret/data/other/config", "sys/policies/acl/webapp"];
+        let body = json!({"accessor": self.accessor, "paths": paths});
+        let answer = case.admin.ok(Method::POST, "sys/capabilities-accessor", body).await?;
+        let capabilities = |path: &str| answer["data"][path].as_array().cloned().unwrap_or_default();
+        let words = |path: &str| capabilities(path).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+        let rows: Vec<Vec<String>> = paths.iter().map(|path| vec![(*path).to_owned(), words(path)]).collect();
+        screen.table(&["PATH", "CAPABILITIES"], &rows);
+        ensure!(capabilities(paths[0]) == ["read"], "it should read its secret, and only that");
+        ensure!(capabilities(paths[1]) == ["deny"] && capabilities(paths[2]) == ["deny"], "it may do more");
+        case.admin.put_kv("secret", "other/config", &json!({"password": "fremd"})).await?;
+        let token = case.login(self.servers).await?;
+        let pod = self.servers.vault.client(&token)?;
+        let (status, _) = pod.request(Method::GET, paths[1], Value::Null).await?;
+        pod.ok(Method::PUT, "auth/token/revoke-self", Value::Null).await?;
+        ensure!(status == 403, "a read of {} answered {status}", paths[1]);
+        screen.holds(&format!("a read of {} with a token of the same login: {status}", paths[1]));
+        Ok(())
+    }
+
+    pub(super) async fn try_other_rights_in_kubernetes(&self, screen: &mut Screen) -> Result<()> {
+        screen.step("What the Pod's ServiceAccount may not do in Kubernetes");
+        let client = client_from(&std::fs::read_to_string(&self.case.kubeconfig)?).await?;
+        let namespace = &self.case.namespace;
+        let pod = Cluster { client };
+        let read = pod.secret(namespace, SECRET).await.err().context("it may read the Secret")?;
+        forbidden(&read)?;
+        screen.holds(&format!("get Secret {SECRET}: Forbidden"));
+        let other = "{apiVersion: v1, kind: Secret, metadata: {name: other}}";
+        let written = pod.apply(namespace, other).await.err().context("it may write another Secret")?;
+        forbidden(&written)?;
+        screen.holds("apply Secret other: Forbidden");
+        Ok(())
+    }
+
+    pub(super) fn explain_how_to_look(&self, screen: &mut Screen) {
+        screen.step("Look around; Ctrl-C ends it");
+        let case = &self.case;
+        screen.show(&format!(
+            "export VAULT_ADDR={} VAULT_TOKEN={}\n\
+             export KUBECONFIG={}\n\
+             kubectl -n {} get secret {SECRET} -o yaml\n\
+             kubectl -n {} get pod {} -o jsonpath='{{.status.conditions}}'\n\
+             kubectl -n {} get events\n\
+             ls -lA {}\n\
+             vault kv put {} username=Nutzername password=anders   # the file follows within {REFRESH}",
+            self.servers.vault.address(),
+            self.servers.vault.root_token(),
+            self.servers.kube.admin_kubeconfig().display(),
+            case.namespace,
+            case.namespace,
+            case.pod_name,
+            case.namespace,
+            case.directory.display(),
+            case.secret_path(),
+        ));
+    }
+
+    pub(super) async fn end(&mut self, screen: &mut Screen) -> Result<()> {
+        screen.step(&format!("End the Pod of {APPLICATION}: SIGTERM, as the kubelet does"));
+        ensure!(self.case.admin.token(&self.accessor).await?.is_some(), "the token is gone before the end");
+        let since = Instant::now();
+        let status = self.agent()?.terminate(PATIENCE).await?;
+        let took = since.elapsed();
+        ensure!(status.success(), "the agent ended with {status}\n{}", self.agent()?.report());
+        screen.holds(&format!("ended with exit code 0 after {}", seconds(took)));
+        ensure!(self.case.admin.token(&self.accessor).await?.is_none(), "its token still lives");
+        screen.holds("its token is revoked: Vault answers \"invalid accessor\"");
+        Ok(())
+    }
+}
+
+fn value(secret: &Secret, key: &str) -> Option<String> {
+    String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok()
+}
+
+fn forbidden(error: &anyhow::Error) -> Result<()> {
+    let status = error.chain().filter_map(|cause| cause.downcast_ref()).find_map(status_of);
+    ensure!(status == Some(403), "expected Forbidden: {error:#}");
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The agent as a process, watched by a test.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::article::Case;
+use super::guardian::{Guardian, Process};
+use super::wait_until;
+
+/// The agent's binary: Cargo builds it for tests and says where; the demo asks Cargo itself.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(binary) = option_env!("CARGO_BIN_EXE_keyferry") {
+        return Ok(binary.into());
+    }
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--bin", "keyferry", "--message-format=json-render-diagnostics", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("failed to run cargo")?;
+    ensure!(output.status.success(), "failed to build the agent");
+    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
+    let executable = |line: &str| serde_json::from_str::<Value>(line).ok()?["executable"].as_str().map(PathBuf::from);
+    messages.lines().find_map(executable).context("cargo named no executable")
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+/// A running agent. Dropping it kills it; where a test is failing, it first prints what the agent said and wrote.
+pub struct Agent {
+    process: Process,
+    stdout: Lines,
+    stderr: Lines,
+    directory: PathBuf,
+}
+
+impl Agent {
+    /// Start the agent with exactly this environment. `directory` is where it publishes, to be shown on failure.
+    pub fn start(
+        guardian: &Guardian,
+        arguments: &[&str],
+        environment: &[(String, String)],
+        directory: &Path,
+    ) -> Result<Self> {
+        let mut command = Command::new(binary()?);
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = guardian.spawn(&mut command)?;
+        let stdout = collect(process.child().stdout.take());
+        let stderr = collect(process.child().stderr.take());
+        Ok(Self { process, stdout, stderr, directory: directory.to_owned() })
+    }
+
+    /// Start it for a case, with changes to the environment: `("NAME", "")` takes a variable away.
+    pub fn for_case(guardian: &Guardian, case: &Case, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Self> {
+        let mut environment = case.environment();
+        environment.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
+        let added = changes.iter().filter(|(_, value)| !value.is_empty());
+        environment.extend(added.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Self::start(guardian, arguments, &environment, &case.directory)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> Vec<String> {
+        lines(&self.stderr)
+    }
+
+    /// What it printed so far.
+    pub fn stdout(&self) -> Vec<String> {
+        lines(&self.stdout)
+    }
+
+    /// Wait for a fact, which may be about anything; an agent that ended meanwhile fails at once.
+    pub async fn wait_for<T, F>(&mut self, what: &str, deadline: Duration, fact: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Option<T>>,
+    {
+        tokio::select! {
+            biased;
+            found = wait_until(what, deadline, fact) => found,
+            Some(status) = self.process.wait(deadline * 2) => bail!("{what}: not so, and the agent ended with {status}"),
+        }
+        .with_context(|| self.report())
+    }
+
+    /// Wait for a line in its log that holds this text.
+    pub async fn wait_for_log(&mut self, text: &str, deadline: Duration) -> Result<String> {
+        let stderr = Arc::clone(&self.stderr);
+        let what = format!("the log has {text:?}");
+        self.wait_for(&what, deadline, || {
+            let found = lines(&stderr).into_iter().find(|line| line.contains(text));
+            async move { found }
+        })
+        .await
+    }
+
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// End it as a node's power loss would.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.process.stop(Duration::ZERO).await
+    }
+
+    /// Wait for its end.
+    pub async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        match self.process.wait(deadline).await {
+            Some(status) => Ok(status),
+            None => bail!("the agent still runs after {:.1} s\n{}", deadline.as_secs_f32(), self.report()),
+        }
+    }
+
+    /// Ask it to end, as the kubelet does, and wait.
+    pub async fn terminate(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.wait(deadline).await
+    }
+
+    /// What a person needs to see when a test fails.
+    pub fn report(&self) -> String {
+        let mut text = String::from("--- the agent's log\n");
+        for line in self.log() {
+            let _ = writeln!(text, "{line}");
+        }
+        let _ = writeln!(text, "--- {}", self.directory.display());
+        text + &tree(&self.directory)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.report());
+        }
+    }
+}
+
+/// What is in a directory, with modes, owners and where links lead; no contents.
+pub fn tree(directory: &Path) -> String {
+    let mut text = String::new();
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) => return format!("(unreadable: {e})\n"),
+    };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        let kind = match metadata.file_type() {
+            kind if kind.is_dir() => 'd',
+            kind if kind.is_symlink() => 'l',
+            _ => '-',
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let leads = std::fs::read_link(&path).map(|to| format!(" -> {}", to.display())).unwrap_or_default();
+        let mode = metadata.permissions().mode() & 0o7777;
+        let _ = writeln!(
+            text,
+            "{kind}{mode:04o} {}:{} {:>6}  {name}{leads}",
+            metadata.uid(),
+            metadata.gid(),
+            metadata.len()
+        );
+        if metadata.is_dir() {
+            for line in tree(&path).lines() {
+                let _ = writeln!(text, "    {line}");
+            }
+        }
+    }
+    text
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>) -> Lines {
+    let collected = Lines::default();
+    if let Some(pipe) = pipe {
+        let into = Arc::clone(&collected);
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                into.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+    }
+    collected
+}
+
+fn lines(of: &Lines) -> Vec<String> {
+    of.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}

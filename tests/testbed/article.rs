@@ -1,0 +1,227 @@
+//! The article's case: Vault holds the user name and password of `webapp`, whose Pod runs in namespace `playground` and whose
+//! Secret is `top-secret-ks`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::kube::{Cluster, PodReference};
+use super::vault::Admin;
+use super::{Servers, pki};
+
+/// Audience of the token that the Pod shows to Vault, so that it is of no use at the API server.
+pub const AUDIENCE: &str = "vault";
+/// Name of the mirrored Secret.
+pub const SECRET: &str = "top-secret-ks";
+/// `ServiceAccount` and policy of the application.
+pub const APPLICATION: &str = "webapp";
+
+/// What the article's Secret holds.
+pub fn article_data() -> Value {
+    json!({"username": "Nutzername", "password": "Losungwort"})
+}
+
+/// The rights of the Pod's `ServiceAccount`.
+const RBAC: &str = r"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: keyferry}
+rules:
+- {apiGroups: [''], resources: [secrets], resourceNames: [top-secret-ks], verbs: [create, patch]}
+- {apiGroups: [''], resources: [pods/status], verbs: [patch]}
+- {apiGroups: [''], resources: [events], verbs: [create]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: keyferry}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: keyferry}
+subjects:
+- {kind: ServiceAccount, name: webapp}
+";
+
+/// Vault asks the API server about the tokens it is shown; this account is the one it asks as.
+const REVIEWER: &str = r"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: vault-token-reviewer}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:auth-delegator'}
+subjects:
+- {kind: ServiceAccount, name: vault, namespace: vault}
+";
+
+/// One instance of the case. All its names are its own, so that tests do not meet.
+pub struct Case {
+    pub admin: Admin,
+    pub cluster: Cluster,
+    /// KV version 2 mount.
+    pub kv_mount: String,
+    /// Kubernetes auth mount.
+    pub auth_mount: String,
+    /// Vault policy and role have the same name.
+    pub role: String,
+    pub namespace: String,
+    pub pod_name: String,
+    pub pod_uid: String,
+    /// The Pod's token for Vault.
+    pub jwt_file: PathBuf,
+    /// The Pod's token for the API server, in a kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// In memory; its parent is the "volume", the agent makes this one itself.
+    pub directory: PathBuf,
+    vault_address: String,
+    vault_ca: Option<PathBuf>,
+}
+
+impl Case {
+    /// The case under names of its own: a word that says whose it is, and something random.
+    ///
+    /// # Panics
+    /// If it cannot be set up: nothing can be tested then.
+    pub async fn new(servers: &Servers, name: &str) -> Self {
+        let unique = format!("{name}-{:06x}", fastrand::u32(..0x0100_0000));
+        let names = Names {
+            kv_mount: format!("kv-{unique}"),
+            auth_mount: format!("kubernetes-{unique}"),
+            role: format!("webapp-{unique}"),
+            namespace: format!("playground-{unique}"),
+        };
+        Self::set_up(servers, names).await.unwrap_or_else(|e| panic!("failed to set up the case {unique}: {e:#}"))
+    }
+
+    /// The case under the article's names; once per pair of servers.
+    pub async fn article(servers: &Servers) -> Result<Self> {
+        let names = Names {
+            kv_mount: "secret".into(),
+            auth_mount: "kubernetes".into(),
+            role: APPLICATION.into(),
+            namespace: "playground".into(),
+        };
+        Self::set_up(servers, names).await
+    }
+
+    async fn set_up(servers: &Servers, names: Names) -> Result<Self> {
+        let (admin, cluster) = (servers.vault.admin()?, servers.kube.admin().await?);
+        let Names { kv_mount, auth_mount, role, namespace } = names;
+
+        cluster.namespace(&namespace).await?;
+        cluster.service_account(&namespace, APPLICATION).await?;
+        cluster.apply(&namespace, RBAC).await?;
+        let pod_name = format!("{APPLICATION}-0");
+        let pod_uid = cluster.pod(&namespace, &pod_name, APPLICATION).await?;
+        let pod = || Some(PodReference { name: &pod_name, uid: &pod_uid });
+        let for_vault = cluster.token(&namespace, APPLICATION, Some(AUDIENCE), pod()).await?;
+        let for_cluster = cluster.token(&namespace, APPLICATION, None, pod()).await?;
+
+        if kv_mount != "secret" {
+            admin.enable_secrets(&kv_mount, "kv", json!({"version": "2"})).await?;
+        }
+        admin.put_kv(&kv_mount, "webapp/config", &article_data()).await?;
+        admin.policy(&role, &format!("path \"{kv_mount}/data/webapp/config\" {{ capabilities = [\"read\"] }}")).await?;
+        admin.enable_auth(&auth_mount, "kubernetes").await?;
+        cluster.namespace("vault").await?;
+        cluster.service_account("vault", "vault").await?;
+        cluster.apply("vault", REVIEWER).await?;
+        let config = json!({
+            "kubernetes_host": servers.kube.url(),
+            "kubernetes_ca_cert": servers.kube.ca_pem(),
+            "token_reviewer_jwt": cluster.token("vault", "vault", None, None).await?,
+            "disable_local_ca_jwt": true,
+        });
+        admin
+            .put(&format!("auth/{auth_mount}/config"), config)
+            .await
+            .context("failed to configure the kubernetes method")?;
+        let mut case = Self {
+            admin,
+            cluster,
+            kv_mount,
+            auth_mount,
+            role,
+            pod_uid,
+            pod_name,
+            jwt_file: PathBuf::new(),
+            kubeconfig: PathBuf::new(),
+            directory: servers.guardian.memory.join(&namespace).join("sensitive"),
+            vault_address: servers.vault.address().to_owned(),
+            vault_ca: servers.vault.ca_file().map(Path::to_path_buf),
+            namespace,
+        };
+        case.vault_role(json!({})).await?;
+
+        let files = servers.guardian.directory.join(&case.namespace);
+        std::fs::create_dir_all(&files)?;
+        std::fs::create_dir_all(case.directory.parent().context("the directory has a parent")?)?;
+        case.jwt_file = files.join("vault-token");
+        case.kubeconfig = files.join("kubeconfig");
+        pki::write(&case.jwt_file, &for_vault)?;
+        pki::write(&case.kubeconfig, &servers.kube.kubeconfig_for(&case.namespace, &for_cluster))?;
+        Ok(case)
+    }
+
+    /// Write the Vault role again with other values, e.g. `{"token_ttl": "4s", "token_max_ttl": "10s"}`.
+    pub async fn vault_role(&self, change: Value) -> Result<()> {
+        let mut role = json!({
+            "audience": AUDIENCE,
+            "bound_service_account_names": [APPLICATION],
+            "bound_service_account_namespaces": [self.namespace],
+            "token_policies": [self.role],
+            "token_ttl": "20m",
+        });
+        if let (Value::Object(role), Value::Object(change)) = (&mut role, change) {
+            role.extend(change);
+        }
+        self.admin.role(&self.auth_mount, &self.role, role).await
+    }
+
+    /// Path of the secret, as a user writes it.
+    pub fn secret_path(&self) -> String {
+        format!("{}/webapp/config", self.kv_mount)
+    }
+
+    /// Change the secret in Vault; gives the new version.
+    pub async fn put(&self, data: &Value) -> Result<u64> {
+        self.admin.put_kv(&self.kv_mount, "webapp/config", data).await
+    }
+
+    /// Log in to Vault as the Pod does, without the agent; gives the token.
+    pub async fn login(&self, servers: &Servers) -> Result<String> {
+        let jwt = std::fs::read_to_string(&self.jwt_file)?;
+        let auth = servers.vault.client("")?.login(&self.auth_mount, json!({"role": self.role, "jwt": jwt})).await?;
+        Ok(auth["client_token"].as_str().context("a login gives a token")?.to_owned())
+    }
+
+    /// A published file, as an application reads it.
+    pub fn read(&self, file: &str) -> Option<String> {
+        std::fs::read_to_string(self.directory.join(file)).ok()
+    }
+
+    /// What the Pod's specification gives to the agent.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let file = |path: &Path| path.display().to_string();
+        let mut environment = vec![
+            ("VAULT_ADDR", self.vault_address.clone()),
+            ("KEYFERRY_ROLE", self.role.clone()),
+            ("KEYFERRY_SECRETS", self.secret_path()),
+            ("KEYFERRY_AUTH_MOUNT", self.auth_mount.clone()),
+            ("KEYFERRY_JWT_FILE", file(&self.jwt_file)),
+            ("KEYFERRY_MIRROR", SECRET.to_owned()),
+            ("KEYFERRY_DIRECTORY", file(&self.directory)),
+            ("POD_NAME", self.pod_name.clone()),
+            ("POD_UID", self.pod_uid.clone()),
+            ("POD_NAMESPACE", self.namespace.clone()),
+            ("KUBECONFIG", file(&self.kubeconfig)),
+        ];
+        if let Some(ca) = &self.vault_ca {
+            environment.push(("VAULT_CACERT", file(ca)));
+        }
+        environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+struct Names {
+    kv_mount: String,
+    auth_mount: String,
+    role: String,
+    namespace: String,
+}

@@ -1,0 +1,324 @@
+//! Finds the servers' binaries, or builds them from the modules pinned beside this file.
+//!
+//! Order: `KEYFERRY_SERVERS_DIR`, `KUBEBUILDER_ASSETS` (the convention for kube-apiserver and etcd), `PATH`, our cache, a build
+//! into the cache. The cache lives in the user's cache directory, so it survives `cargo clean`; its names hold a hash of what
+//! goes into a build, so a changed pin is a new build.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Oldest Go that the pinned modules accept.
+const GO: (u32, u32) = (1, 26);
+
+/// What a user can do who has neither Go nor the servers.
+const WAYS_OUT: &str = "the tests and the demo run against a real Vault, etcd and kube-apiserver. One of these helps:
+  - install Go 1.26 or newer (https://go.dev/dl): they are then built once, about 10 minutes on two cores, and kept in the cache
+  - put vault, kube-apiserver and etcd on PATH, or into a directory named by KEYFERRY_SERVERS_DIR
+    (KUBEBUILDER_ASSETS works for kube-apiserver and etcd: `setup-envtest use -p path`)
+  - set KEYFERRY_SKIP_SERVERS=1: the tests that need them are skipped, and say so";
+
+/// A Go module with pinned versions.
+struct Module {
+    name: &'static str,
+    go_mod: &'static str,
+    go_sum: &'static str,
+}
+
+const KUBE: Module =
+    Module { name: "kube", go_mod: include_str!("go/kube/go.mod"), go_sum: include_str!("go/kube/go.sum") };
+const VAULT: Module =
+    Module { name: "vault", go_mod: include_str!("go/vault/go.mod"), go_sum: include_str!("go/vault/go.sum") };
+const VAULT_PLUGIN: Module = Module {
+    name: "vault-plugin",
+    go_mod: include_str!("go/vault-plugin/go.mod"),
+    go_sum: include_str!("go/vault-plugin/go.sum"),
+};
+
+/// One program that we need.
+struct Program {
+    name: &'static str,
+    module: &'static Module,
+    package: &'static str,
+    tags: &'static str,
+    ldflags: &'static str,
+    /// How long a build takes with an empty Go build cache on two cores, for people who wait.
+    usual: &'static str,
+    /// Whether users have it under this name.
+    public: bool,
+}
+
+const STRIP: &str = "-s -w";
+
+const PROGRAMS: [Program; 4] = [
+    Program {
+        name: "etcd",
+        module: &KUBE,
+        package: "go.etcd.io/etcd/server/v3",
+        tags: "",
+        ldflags: STRIP,
+        usual: "30 s",
+        public: true,
+    },
+    Program {
+        name: "kube-apiserver",
+        module: &KUBE,
+        package: "k8s.io/kubernetes/cmd/kube-apiserver",
+        tags: "",
+        // Without a stamp it reports v0.0.0 and refuses to start with its own feature gates.
+        ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 \
+                  -X k8s.io/component-base/version.gitMinor=37",
+        usual: "4 min",
+        public: true,
+    },
+    Program {
+        name: "vault",
+        module: &VAULT,
+        package: "github.com/hashicorp/vault",
+        // Half the build time; the kubernetes method then comes as a plugin.
+        tags: "minimal",
+        ldflags: STRIP,
+        usual: "4 min",
+        public: true,
+    },
+    Program {
+        name: "vault-plugin-auth-kubernetes",
+        module: &VAULT_PLUGIN,
+        package: "github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes",
+        tags: "",
+        ldflags: STRIP,
+        usual: "1 min",
+        public: false,
+    },
+];
+
+/// The servers' binaries.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    pub etcd: PathBuf,
+    pub kube_apiserver: PathBuf,
+    pub vault: PathBuf,
+}
+
+impl Binaries {
+    /// Find all, build what is missing. A build is told on stderr.
+    pub fn find_or_build() -> Result<Self> {
+        // The apiserver and etcd are useful only together, but a mix works.
+        Ok(Self {
+            etcd: find_or_build("etcd")?,
+            kube_apiserver: find_or_build("kube-apiserver")?,
+            vault: find_or_build("vault")?,
+        })
+    }
+
+    /// The kubernetes auth method as a plugin, for a Vault that has it not inside.
+    pub fn vault_plugin() -> Result<PathBuf> {
+        find_or_build("vault-plugin-auth-kubernetes")
+    }
+}
+
+fn find_or_build(name: &str) -> Result<PathBuf> {
+    let program = PROGRAMS.iter().find(|p| p.name == name).context("no such program")?;
+    if let Some(found) = find(program) {
+        return Ok(found);
+    }
+    build(program).with_context(|| format!("failed to build {name}"))
+}
+
+fn find(program: &Program) -> Option<PathBuf> {
+    let from = |variable: &str| std::env::var_os(variable).into_iter().collect::<Vec<_>>();
+    let mut directories = from("KEYFERRY_SERVERS_DIR");
+    if program.module.name == KUBE.name {
+        directories.extend(from("KUBEBUILDER_ASSETS"));
+    }
+    let mut directories: Vec<PathBuf> = directories.into_iter().map(PathBuf::from).collect();
+    if program.public {
+        directories.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    }
+    directories.into_iter().map(|d| d.join(program.name)).find(|f| f.is_file())
+}
+
+/// Where a program built from exactly these pins and flags lives.
+fn cached(program: &Program) -> Result<PathBuf> {
+    let root = match std::env::var_os("XDG_CACHE_HOME").filter(|d| Path::new(d).is_absolute()) {
+        Some(directory) => PathBuf::from(directory),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set, so there is no cache directory")?)
+            .join(".cache"),
+    };
+    let inputs = [
+        program.module.go_mod,
+        program.module.go_sum,
+        program.package,
+        program.tags,
+        program.ldflags,
+        std::env::consts::ARCH,
+    ]
+    .join("\0");
+    let digest = ring::digest::digest(&ring::digest::SHA256, inputs.as_bytes());
+    let short: String = digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(root.join("keyferry/servers").join(format!("{}-{short}", program.name)).join(program.name))
+}
+
+fn build(program: &Program) -> Result<PathBuf> {
+    let target = cached(program)?;
+    if target.is_file() {
+        return Ok(target);
+    }
+    let directory = target.parent().context("the cache has a parent")?;
+    let modules = directory.join("module");
+    fs::create_dir_all(&modules).with_context(|| format!("failed to create {}", modules.display()))?;
+    let _lock = lock(program, &directory.join("lock"))?;
+    if target.is_file() {
+        return Ok(target); // The one we waited for has built it.
+    }
+    // Never inside the checkout: go would read go.mod files above, and could write there.
+    fs::write(modules.join("go.mod"), program.module.go_mod)?;
+    fs::write(modules.join("go.sum"), program.module.go_sum)?;
+    check_go(&modules)?;
+
+    let temporary = directory.join(format!(".{}.{}", program.name, std::process::id()));
+    let log = directory.join("build.log");
+    let mut go = go(&modules);
+    go.args(["build", "-trimpath", "-ldflags", program.ldflags, "-tags", program.tags, "-o"])
+        .arg(&temporary)
+        .arg(program.package)
+        .stdout(Stdio::null())
+        .stderr(File::create(&log)?);
+    let start = Instant::now();
+    let mut child = go.spawn().context("failed to start go")?;
+    let mut progress = Progress::new(program, start);
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        progress.tick();
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    progress.end(status.success());
+    if !status.success() {
+        let _ = fs::remove_file(&temporary);
+        bail!("go build {} ended with {status}:\n{}\n{WAYS_OUT}", program.package, tail(&log, 15));
+    }
+    fs::rename(&temporary, &target).with_context(|| format!("failed to move to {}", target.display()))?;
+    Ok(target)
+}
+
+/// One build at a time, over all processes; the lock goes with the file handle.
+fn lock(program: &Program, path: &Path) -> Result<File> {
+    let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            say(&format!("waiting: another process is building {} (usually {})", program.name, program.usual));
+            file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+        }
+        Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("failed to lock {}", path.display())),
+    }
+    Ok(file)
+}
+
+fn go(directory: &Path) -> Command {
+    let mut go = Command::new("go");
+    go.current_dir(directory)
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-mod=readonly -buildvcs=false")
+        .env("GOWORK", "off")
+        .stdin(Stdio::null());
+    go
+}
+
+/// Asked in the module's directory: a Go that may switch its toolchain answers with the one that it will use.
+fn check_go(directory: &Path) -> Result<()> {
+    let output = match go(directory).arg("version").output() {
+        Ok(output) => output,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!("go is not on PATH; {WAYS_OUT}"),
+        Err(e) => return Err(e).context("failed to run go"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    match go_version(&text) {
+        Some(version) if version >= GO => Ok(()),
+        Some((major, minor)) => bail!("go {major}.{minor} is too old; {WAYS_OUT}"),
+        None => bail!("go version said: {}{}\n{WAYS_OUT}", text.trim(), String::from_utf8_lossy(&output.stderr).trim()),
+    }
+}
+
+/// `go version go1.26.8 linux/amd64` -> (1, 26)
+fn go_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split_whitespace().nth(2)?.strip_prefix("go")?.split('.');
+    let minor = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok();
+    Some((parts.next()?.parse().ok()?, minor(parts.next()?)?))
+}
+
+/// A line that `cargo test` does not capture: a build of minutes must not look like a hang.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The last lines of a file.
+pub fn tail(file: &Path, lines: usize) -> String {
+    let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// What a person sees while a build runs: one rewritten line on a terminal, else a line every 30 seconds.
+struct Progress<'a> {
+    program: &'a Program,
+    start: Instant,
+    told: Duration,
+    terminal: bool,
+}
+
+impl<'a> Progress<'a> {
+    fn new(program: &'a Program, start: Instant) -> Self {
+        let progress = Self { program, start, told: Duration::ZERO, terminal: std::io::stderr().is_terminal() };
+        progress.tell();
+        progress
+    }
+
+    fn tick(&mut self) {
+        let elapsed = self.start.elapsed();
+        if elapsed - self.told >= Duration::from_secs(if self.terminal { 1 } else { 30 }) {
+            self.told = elapsed;
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let line = format!(
+            "building {} once, for the cache: {} s so far, usually {} on two cores",
+            self.program.name,
+            self.start.elapsed().as_secs(),
+            self.program.usual
+        );
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+        } else {
+            say(&line);
+        }
+    }
+
+    fn end(&self, built: bool) {
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        let verb = if built { "built" } else { "failed to build" };
+        say(&format!("{verb} {} after {} s", self.program.name, self.start.elapsed().as_secs()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_go_version_is_read_from_its_answer() {
+        assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some((1, 26)));
+        assert_eq!(go_version("go version go1.27rc1 linux/arm64"), Some((1, 27)));
+        assert_eq!(go_version("go: cannot find GOROOT"), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! Leaves nothing behind, however this process ends.
+//!
+//! A shell waits on a pipe that we hold. When we end, for any reason and also by SIGKILL, the pipe closes; the shell then kills
+//! the process groups that were registered and removes our directories. It has a process group of its own, so that a Ctrl-C
+//! at the terminal does not end it first. (`PR_SET_PDEATHSIG` would need unsafe code, and would miss a plugin's process.)
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+const WATCH: &str = r#"
+groups=
+while read -r verb group; do
+  rest=
+  for g in $groups; do [ "$g" = "$group" ] || rest="$rest $g"; done
+  groups=$rest
+  if [ "$verb" = watch ]; then groups="$groups $group"; fi
+done
+for g in $groups; do kill -s KILL -- "-$g" 2>/dev/null; done
+n=0
+until rm -rf -- "$@" 2>/dev/null || [ $n -ge 50 ]; do n=$((n + 1)); sleep 0.1; done
+"#;
+
+/// Ends processes and removes directories when dropped, or when this process ends.
+pub struct Guardian {
+    shell: Child,
+    pipe: Arc<Mutex<Option<ChildStdin>>>,
+    /// For servers' files: on disk.
+    pub directory: PathBuf,
+    /// For what must be in memory, as a memory emptyDir is.
+    pub memory: PathBuf,
+}
+
+impl Guardian {
+    /// Start the watch and make the two directories.
+    pub fn start() -> Result<Self> {
+        let make = |base: &Path| {
+            let made = tempfile::Builder::new().prefix("keyferry-test-").tempdir_in(base);
+            made.map(tempfile::TempDir::keep)
+                .with_context(|| format!("failed to make a directory in {}", base.display()))
+        };
+        let directory = make(&std::env::temp_dir())?;
+        let memory = make(Path::new("/dev/shm"))?;
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", WATCH, "guardian"])
+            .args([&directory, &memory])
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("failed to start /bin/sh")?;
+        let pipe = Arc::new(Mutex::new(shell.stdin.take()));
+        Ok(Self { shell, pipe, directory, memory })
+    }
+
+    /// Start a program in a process group of its own and watch it.
+    pub fn spawn(&self, command: &mut Command) -> Result<Process> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command.process_group(0).spawn().with_context(|| format!("failed to start {name}"))?;
+        tell(&self.pipe, "watch", child.id());
+        Ok(Process { child, pipe: Arc::clone(&self.pipe), ended: None })
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _ = self.shell.wait();
+    }
+}
+
+fn tell(pipe: &Mutex<Option<ChildStdin>>, verb: &str, group: u32) {
+    if let Some(pipe) = pipe.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        let _ = writeln!(pipe, "{verb} {group}");
+    }
+}
+
+/// A watched process. Dropping it kills its whole group.
+pub struct Process {
+    child: Child,
+    pipe: Arc<Mutex<Option<ChildStdin>>>,
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The pipes of the child, to take.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().ok().flatten();
+            if self.ended.is_some() {
+                // What it left in its group (a plugin) ends too; only then may the number be used again.
+                self.kill_group();
+                tell(&self.pipe, "forget", self.child.id());
+            }
+        }
+        self.ended
+    }
+
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        if self.ended().is_none() {
+            let pid = Pid::from_child(&self.child);
+            kill_process(pid, signal).with_context(|| format!("failed to send {signal:?} to process {pid:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Wait for its end; `None` if it still runs after `deadline`.
+    pub async fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            let ended = self.ended();
+            if ended.is_some() || start.elapsed() > deadline {
+                return ended;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// End it: SIGTERM, and SIGKILL after `grace`.
+    pub async fn stop(&mut self, grace: Duration) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        if self.wait(grace).await.is_none() {
+            self.signal(Signal::KILL)?;
+            self.wait(Duration::from_secs(5)).await.context("still there after SIGKILL")?;
+        }
+        Ok(())
+    }
+
+    fn kill_group(&self) {
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            self.kill_group();
+            let _ = self.child.wait();
+            tell(&self.pipe, "forget", self.child.id());
+        }
+    }
+}

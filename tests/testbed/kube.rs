@@ -1,0 +1,328 @@
+//! A real Kubernetes API server with etcd: RBAC and `NodeRestriction`, no controllers, no nodes.
+//!
+//! So nothing finalises namespaces, makes default `ServiceAccounts` or runs Pods; a Pod here is an object that tokens can be
+//! bound to and that has a status.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod, PodCondition, Secret, ServiceAccount};
+use kube::api::{Api, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config, ResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::binaries::{self, Binaries};
+use super::guardian::{Guardian, Process};
+use super::{free_port, pki, wait_until};
+
+/// How Pod-bound tokens live; the API server's minimum is 10 minutes.
+const TOKEN_SECONDS: i64 = 3600;
+
+/// The running servers.
+pub struct Kube {
+    url: String,
+    directory: PathBuf,
+    apiserver: PathBuf,
+    arguments: Vec<String>,
+    ca: String,
+    admin_kubeconfig: PathBuf,
+    process: Mutex<Option<Process>>,
+    _etcd: Process,
+}
+
+impl Kube {
+    /// Make certificates, start both, wait until the API server is ready.
+    pub async fn start(binaries: &Binaries, guardian: &Guardian) -> Result<Self> {
+        let port = free_port()?;
+        let url = format!("https://127.0.0.1:{port}");
+        let directory = guardian.directory.join(format!("kube-{port}"));
+        let authority = pki::Authority::new("keyferry test cluster", &directory.join("pki"))?;
+        let names = ["127.0.0.1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
+        let server = authority.issue("apiserver", "kube-apiserver", None, &names)?;
+        let admin = authority.issue("admin", "admin", Some("system:masters"), &[])?;
+        let signer = authority.signing_key("service-accounts")?;
+        let etcd_url = format!("http://127.0.0.1:{}", free_port()?);
+        let etcd = spawn_etcd(&binaries.etcd, guardian, &directory, &etcd_url)?;
+
+        let user = json!({"client-certificate": admin.certificate, "client-key": admin.key});
+        let admin_kubeconfig = directory.join("admin.kubeconfig");
+        pki::write(&admin_kubeconfig, &kubeconfig(&url, &authority.pem(), "default", &user))?;
+        let flags = [
+            ("advertise-address", "127.0.0.1"),
+            ("allow-privileged", "true"),
+            ("authorization-mode", "Node,RBAC"),
+            ("bind-address", "127.0.0.1"),
+            ("client-ca-file", path(&authority.file)),
+            ("enable-admission-plugins", "NodeRestriction"),
+            // The Endpoints of the `kubernetes` Service would need an address that is not loopback.
+            ("endpoint-reconciler-type", "none"),
+            ("etcd-servers", &etcd_url),
+            ("secure-port", &port.to_string()),
+            ("service-account-issuer", "https://kubernetes.default.svc"),
+            ("service-account-key-file", path(&signer.certificate)),
+            ("service-account-signing-key-file", path(&signer.key)),
+            ("service-cluster-ip-range", "10.96.0.0/16"),
+            ("tls-cert-file", path(&server.certificate)),
+            ("tls-private-key-file", path(&server.key)),
+        ];
+        let kube = Self {
+            url,
+            directory,
+            apiserver: binaries.kube_apiserver.clone(),
+            arguments: flags.iter().map(|(flag, value)| format!("--{flag}={value}")).collect(),
+            ca: authority.pem(),
+            admin_kubeconfig,
+            process: Mutex::new(None),
+            _etcd: etcd,
+        };
+        kube.start_again(guardian).await?;
+        Ok(kube)
+    }
+
+    /// Start the API server after `stop`, on the same port, with the same data and keys.
+    pub async fn start_again(&self, guardian: &Guardian) -> Result<()> {
+        let mut running = self.process.lock().await;
+        ensure!(running.is_none(), "the API server is running");
+        let log = self.directory.join("apiserver.log");
+        let mut command = Command::new(&self.apiserver);
+        command.args(&self.arguments);
+        let mut process = guardian.spawn(into_log(&mut command, &log)?)?;
+        let client = self.client().await?;
+        let ready = tokio::select! {
+            ready = wait_until("the API server is ready", Duration::from_secs(60), || async {
+                let request = http::Request::get("/readyz").body(Vec::new()).ok()?;
+                client.request_text(request).await.ok()
+            }) => ready.map(|_| ()),
+            ended = process.wait(Duration::from_secs(90)) => Err(anyhow::anyhow!("kube-apiserver ended: {ended:?}")),
+        };
+        ready.with_context(|| {
+            let etcd = binaries::tail(&self.directory.join("etcd.log"), 5);
+            let apiserver = binaries::tail(&log, 15);
+            format!("failed to start the API server; its log ends with:\n{apiserver}\nand etcd's with:\n{etcd}")
+        })?;
+        *running = Some(process);
+        Ok(())
+    }
+
+    /// End the API server; the data stays in etcd. By SIGKILL: its graceful end may take a minute with open watches.
+    pub async fn stop(&self) -> Result<()> {
+        if let Some(mut process) = self.process.lock().await.take() {
+            process.stop(Duration::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    /// `https://127.0.0.1:PORT`
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// PEM of the authority behind its certificate.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca
+    }
+
+    /// A kubeconfig that may do everything, for kubectl.
+    pub fn admin_kubeconfig(&self) -> &Path {
+        &self.admin_kubeconfig
+    }
+
+    /// A kubeconfig document for a token.
+    pub fn kubeconfig_for(&self, namespace: &str, token: &str) -> String {
+        kubeconfig(&self.url, &self.ca, namespace, &json!({"token": token}))
+    }
+
+    /// A client that may do everything. It belongs to the runtime that made it, so each test makes its own.
+    pub async fn client(&self) -> Result<Client> {
+        client_from(&std::fs::read_to_string(&self.admin_kubeconfig)?).await
+    }
+
+    /// A client with a token.
+    pub async fn client_for(&self, namespace: &str, token: &str) -> Result<Client> {
+        client_from(&self.kubeconfig_for(namespace, token)).await
+    }
+
+    /// Helpers around an admin client.
+    pub async fn admin(&self) -> Result<Cluster> {
+        Ok(Cluster { client: self.client().await? })
+    }
+}
+
+fn spawn_etcd(binary: &Path, guardian: &Guardian, directory: &Path, url: &str) -> Result<Process> {
+    let peer = format!("http://127.0.0.1:{}", free_port()?);
+    let data = directory.join("etcd");
+    let mut command = Command::new(binary);
+    command
+        .args(["--data-dir", path(&data), "--listen-client-urls", url, "--advertise-client-urls", url])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync", "--log-level", "warn"]);
+    guardian.spawn(into_log(&mut command, &directory.join("etcd.log"))?)
+}
+
+fn into_log<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+    Ok(command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
+}
+
+/// Our directories have plain names.
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a temporary directory's name is UTF-8")
+}
+
+fn kubeconfig(url: &str, ca: &str, namespace: &str, user: &Value) -> String {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": {
+            "server": url, "certificate-authority-data": BASE64_STANDARD.encode(ca)}}],
+        "users": [{"name": "test", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
+        "current-context": "test",
+    })
+    .to_string()
+}
+
+/// A client from a kubeconfig document.
+pub async fn client_from(kubeconfig: &str) -> Result<Client> {
+    let config =
+        Config::from_custom_kubeconfig(Kubeconfig::from_yaml(kubeconfig)?, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// The HTTP status of a refused request.
+pub fn status_of(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// What a token is bound to.
+pub struct PodReference<'a> {
+    pub name: &'a str,
+    pub uid: &'a str,
+}
+
+/// What tests set up and look at, with rights for it.
+#[derive(Clone)]
+pub struct Cluster {
+    pub client: Client,
+}
+
+impl Cluster {
+    /// Make a namespace, if it is not there.
+    pub async fn namespace(&self, name: &str) -> Result<()> {
+        let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+        present(Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await)
+            .with_context(|| format!("failed to make namespace {name}"))
+    }
+
+    /// Make a `ServiceAccount`, if it is not there.
+    pub async fn service_account(&self, namespace: &str, name: &str) -> Result<()> {
+        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+        let api = Api::namespaced(self.client.clone(), namespace);
+        present(api.create(&PostParams::default(), &account).await)
+            .with_context(|| format!("failed to make ServiceAccount {namespace}/{name}"))
+    }
+
+    /// Apply YAML documents as `kubectl apply --server-side` does; `namespace` is for those that name none.
+    pub async fn apply(&self, namespace: &str, yaml: &str) -> Result<()> {
+        let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(yaml).context("failed to parse the YAML")?;
+        for object in objects {
+            let types = object.types.clone().context("a document has no kind")?;
+            let gvk = GroupVersionKind::try_from(&types)?;
+            let (resource, capabilities) = kube::discovery::pinned_kind(&self.client, &gvk).await?;
+            let api: Api<DynamicObject> = match (capabilities.scope, object.namespace()) {
+                (kube::discovery::Scope::Cluster, _) => Api::all_with(self.client.clone(), &resource),
+                (_, Some(own)) => Api::namespaced_with(self.client.clone(), &own, &resource),
+                (_, None) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            };
+            let name = object.name_any();
+            api.patch(&name, &PatchParams::apply("keyferry-testbed").force(), &Patch::Apply(&object))
+                .await
+                .with_context(|| format!("failed to apply {} {name}", types.kind))?;
+        }
+        Ok(())
+    }
+
+    /// A token of a `ServiceAccount`. No audience: the API server's own. Bound to a Pod, as the kubelet asks for it.
+    pub async fn token(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: Option<&str>,
+        pod: Option<PodReference<'_>>,
+    ) -> Result<String> {
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec {
+                audiences: audience.map(|audience| vec![audience.to_owned()]),
+                expiration_seconds: Some(TOKEN_SECONDS),
+                bound_object_ref: pod.map(|pod| BoundObjectReference {
+                    api_version: Some("v1".into()),
+                    kind: Some("Pod".into()),
+                    name: Some(pod.name.into()),
+                    uid: Some(pod.uid.into()),
+                }),
+                ..TokenRequestSpec::default()
+            }),
+            ..TokenRequest::default()
+        };
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let answer = api
+            .create_token_request(account, &PostParams::default(), &request)
+            .await
+            .with_context(|| format!("failed to get a token of {namespace}/{account}"))?;
+        answer.status.and_then(|status| status.token).context("a TokenRequest answered without a token")
+    }
+
+    /// Make a Pod, as an object only, and give its UID. A node is named so that nobody waits for a scheduler.
+    pub async fn pod(&self, namespace: &str, name: &str, account: &str) -> Result<String> {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {"app": name}},
+            "spec": {
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "webapp", "image": "webapp"}],
+                "nodeName": "node-1",
+                "readinessGates": [{"conditionType": "keyferry.dev/SecretsReady"}],
+                "serviceAccountName": account,
+            },
+        }))?;
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let made = api
+            .create(&PostParams::default(), &pod)
+            .await
+            .with_context(|| format!("failed to make Pod {namespace}/{name}"))?;
+        made.uid().context("a Pod has a UID")
+    }
+
+    /// A Secret, or `None`.
+    pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>> {
+        Ok(Api::namespaced(self.client.clone(), namespace).get_opt(name).await?)
+    }
+
+    /// A Pod's conditions.
+    pub async fn conditions(&self, namespace: &str, pod: &str) -> Result<Vec<PodCondition>> {
+        let pod: Pod = Api::namespaced(self.client.clone(), namespace).get(pod).await?;
+        Ok(pod.status.and_then(|status| status.conditions).unwrap_or_default())
+    }
+
+    /// Events in a namespace.
+    pub async fn events(&self, namespace: &str) -> Result<Vec<Event>> {
+        Ok(Api::namespaced(self.client.clone(), namespace).list(&ListParams::default()).await?.items)
+    }
+}
+
+/// Made, or there already.
+fn present<T>(made: Result<T, kube::Error>) -> Result<()> {
+    match made {
+        Ok(_) => Ok(()),
+        Err(e) if status_of(&e) == Some(409) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}

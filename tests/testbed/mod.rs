@@ -1,0 +1,136 @@
+//! The test ground: a real Vault and a real Kubernetes API server on this machine, the article's case in them, and the
+//! agent as a process. Used by the integration tests and by `cargo demo`.
+//!
+//! Tests that only use the servers share one pair per process (`Servers::shared`) and keep apart by `Case`: each has its
+//! own namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::start`).
+
+// Every test crate includes the whole ground and uses a part of it; nothing here is seen outside of that crate.
+#![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
+// The walls of `src/` (no sleeping, no files, no environment) do not stand around the tests.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod agent;
+pub mod article;
+pub mod binaries;
+pub mod guardian;
+pub mod kube;
+pub mod pki;
+pub mod vault;
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use tokio::sync::OnceCell;
+
+use binaries::Binaries;
+use guardian::Guardian;
+use kube::Kube;
+use vault::Vault;
+
+pub use agent::Agent;
+pub use article::Case;
+
+/// Set to anything to skip every test that needs real servers.
+pub const SKIP: &str = "KEYFERRY_SKIP_SERVERS";
+
+/// A running Vault and a running API server. Dropping it ends both and removes what they wrote.
+pub struct Servers {
+    pub vault: Vault,
+    pub kube: Kube,
+    // Last: fields are dropped in this order, and the guardian ends what is left.
+    pub guardian: Guardian,
+}
+
+static SHARED: OnceCell<Result<Servers, String>> = OnceCell::const_new();
+
+impl Servers {
+    /// The servers of this process, started by whoever asks first. They end with the process.
+    ///
+    /// `None` where the user set `KEYFERRY_SKIP_SERVERS`: the test then returns, and has said so.
+    ///
+    /// # Panics
+    /// If the servers can be neither found nor built, or do not start: absent servers are a failure, not a silent pass.
+    pub async fn shared(test: &str) -> Option<&'static Self> {
+        if skipped(test) {
+            return None;
+        }
+        let servers = SHARED.get_or_init(|| async { Self::start().await.map_err(|e| format!("{e:#}")) }).await;
+        Some(servers.as_ref().unwrap_or_else(|e| panic!("the test servers did not start: {e}")))
+    }
+
+    /// Servers of one's own, for a test that stops, seals or breaks them. `None` as in `shared`.
+    ///
+    /// # Panics
+    /// As `shared`.
+    pub async fn own(test: &str) -> Option<Self> {
+        if skipped(test) {
+            return None;
+        }
+        Some(Self::start().await.unwrap_or_else(|e| panic!("the test servers did not start: {e:#}")))
+    }
+
+    /// Find or build the servers, and start them.
+    pub async fn start() -> Result<Self> {
+        Self::start_from(&Binaries::find_or_build()?).await
+    }
+
+    /// Start these servers.
+    pub async fn start_from(binaries: &Binaries) -> Result<Self> {
+        install_tls();
+        let guardian = Guardian::start()?;
+        let (vault, kube) = tokio::try_join!(
+            Vault::start(binaries, &guardian, vault::Options::default()),
+            Kube::start(binaries, &guardian)
+        )?;
+        Ok(Self { vault, kube, guardian })
+    }
+}
+
+/// Whether the user wants no servers; says so in a line that names the test.
+fn skipped(test: &str) -> bool {
+    let skip = std::env::var_os(SKIP).is_some();
+    if skip {
+        binaries::say(&format!("skipped: {test}: {SKIP} is set"));
+    }
+    skip
+}
+
+/// The process's TLS provider, as the agent's `main` installs it. Harmless when repeated.
+pub fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Wait for a fact: ask `fact` until it gives a value, or fail after `deadline` with what was awaited.
+pub async fn wait_until<T, F>(what: &str, deadline: Duration, mut fact: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let start = Instant::now();
+    loop {
+        if let Some(value) = fact().await {
+            return Ok(value);
+        }
+        if start.elapsed() > deadline {
+            return Err(anyhow!("{what}: not so after {:.1} s", deadline.as_secs_f32()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A loopback port that was free a moment ago, and that this process gives out once. It is below the range from which Linux
+/// takes ports for outgoing connections, so that it stays free while a server restarts.
+pub fn free_port() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for _ in 0..1000 {
+        let port = fastrand::u16(20_000..32_000);
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
+            return Ok(port);
+        }
+    }
+    Err(anyhow!("no free loopback port between 20000 and 32000"))
+}

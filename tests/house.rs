@@ -87,3 +87,14 @@ fn links_between_the_papers_lead_somewhere() {
         }
     }
 }
+
+#[test]
+fn every_yaml_example_of_the_papers_is_yaml() {
+    for paper in ["README.md", "SECURITY.md", "CONTRIBUTING.md", "ARCHITECTURE.md"] {
+        for block in read(paper).split("```yaml\n").skip(1) {
+            let (yaml, _) = block.split_once("\n```").unwrap_or_else(|| panic!("{paper} has an open code block"));
+            let parsed: Result<serde_json::Value, _> = serde_saphyr::from_str(yaml);
+            assert!(parsed.is_ok_and(|value| value.is_object()), "{paper} has an example that is no YAML:\n{yaml}");
+        }
+    }
+}

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tokio::runtime::Runtime;
+
 use super::Result;
+use super::testbed::binaries::Binaries;
+use super::testbed::{Case, Servers, article};
 
 /// The article's case on real servers.
 pub struct Ground {
@@ -23,7 +27,36 @@ pub struct Ground {
     pub keyferry: PathBuf,
 }
 
+/// Servers that we started; they end when this is dropped.
+pub struct Started {
+    _servers: Servers,
+    _case: Case,
+    _runtime: Runtime,
+}
+
 impl Ground {
+    /// On the test ground: a real Vault and a real API server, with the article's names.
+    pub fn start() -> Result<(Self, Started)> {
+        let keyferry = Self::release_binary()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let binaries = Binaries::find_or_build()?;
+        let (servers, case) = runtime.block_on(async {
+            let servers = Servers::start_from(&binaries).await?;
+            let case = Case::article(&servers).await?;
+            Ok::<_, anyhow::Error>((servers, case))
+        })?;
+        let ground = Self {
+            address: servers.vault.address().to_owned(),
+            role: case.role.clone(),
+            jwt_file: case.jwt_file.clone(),
+            secret: case.secret_path(),
+            files: article_files(),
+            vault: binaries.vault,
+            keyferry,
+        };
+        Ok((ground, Started { _servers: servers, _case: case, _runtime: runtime }))
+    }
+
     /// From servers that somebody started: `KEYFERRY_BENCH_ADDR`, `_ROLE`, `_JWT_FILE`, `_VAULT` (the binary).
     pub fn from_environment() -> Result<Self> {
         let variable = |name: &str| {
@@ -35,7 +68,7 @@ impl Ground {
             role: variable("ROLE")?,
             jwt_file: variable("JWT_FILE")?.into(),
             secret: variable("SECRET").unwrap_or_else(|_| "secret/webapp/config".into()),
-            files: [("username", "Nutzername"), ("password", "Losungwort")].map(|(k, v)| (k.into(), v.into())).into(),
+            files: article_files(),
             vault: variable("VAULT")?.into(),
             keyferry: Self::release_binary()?,
         })
@@ -68,9 +101,16 @@ impl Ground {
     pub fn versions(&self) -> String {
         let version = |binary: &Path| {
             let output = Command::new(binary).arg("--version").output().ok()?;
-            Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
+            // Without the date that Vault adds.
+            Some(String::from_utf8_lossy(&output.stdout).lines().next()?.split(',').next()?.to_owned())
         };
         let told = |binary: &Path| version(binary).unwrap_or_else(|| binary.display().to_string());
         format!("{}; {}", told(&self.keyferry), told(&self.vault))
     }
+}
+
+fn article_files() -> Vec<(String, String)> {
+    let data = article::article_data();
+    let values = data.as_object().into_iter().flatten();
+    values.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
 }

@@ -11,6 +11,8 @@ mod ground;
 mod process;
 mod proxy;
 mod stats;
+#[path = "../../tests/testbed/mod.rs"]
+mod testbed;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -48,7 +50,11 @@ fn main() -> Result<()> {
     let effort = if quick { QUICK } else { FULL };
     // Plain HTTP is measured; the client is built for TLS all the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let ground = Ground::from_environment()?;
+    let (ground, _started) = if std::env::var_os("KEYFERRY_BENCH_ADDR").is_some() {
+        (Ground::from_environment()?, None)
+    } else {
+        Ground::start().map(|(ground, started)| (ground, Some(started)))?
+    };
 
     println!("{}", ground.versions());
     println!(

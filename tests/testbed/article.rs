@@ -204,8 +204,7 @@ impl Case {
             ("KEYFERRY_ROLE", self.role.clone()),
             ("KEYFERRY_SECRETS", self.secret_path()),
             ("KEYFERRY_AUTH_MOUNT", self.auth_mount.clone()),
-            // In a Pod the token is where the agent looks without being told.
-            ("KEYFERRY_CONFIG_INLINE", json!({"auth": {"jwtFile": self.jwt_file}}).to_string()),
+            ("KEYFERRY_JWT_FILE", file(&self.jwt_file)),
             ("KEYFERRY_MIRROR", SECRET.to_owned()),
             ("KEYFERRY_DIRECTORY", file(&self.directory)),
             ("POD_NAME", self.pod_name.clone()),

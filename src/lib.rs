@@ -2,6 +2,7 @@
 //!
 //! The map of the house; `ARCHITECTURE.md` has the picture and the reasons.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files, wait and read the clock"))]
 
 pub mod brain;
 pub mod cluster;

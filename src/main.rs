@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "the process's own environment and exit belong here")]
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -78,14 +77,13 @@ fn main() -> ExitCode {
     let format = match environment.get("KEYFERRY_LOG_FORMAT").as_deref() {
         Some("text") => telemetry::Format::Human,
         Some("json") => telemetry::Format::Json,
-        _ if std::io::stderr().is_terminal() => telemetry::Format::Human,
-        _ => telemetry::Format::Json,
+        _ => telemetry::Format::Auto,
     };
-    if let Err(error) = telemetry::init(filter.as_deref().unwrap_or("info"), format) {
+    if let Err(error) = telemetry::init(filter.as_deref().unwrap_or(telemetry::DEFAULT_FILTER), format) {
         eprintln!("{error}");
         return EXIT_CONFIG.into();
     }
-    let (settings, source) = match load(cli.config, &environment) {
+    let (settings, source) = match load(cli.config, environment) {
         Ok(loaded) => loaded,
         Err(message) => {
             eprintln!("{message}");
@@ -114,7 +112,9 @@ fn main() -> ExitCode {
         Some(Command::Once { timeout }) => Work::Once(timeout),
         Some(Command::Run | Command::Schema) | None => Work::Run,
     };
-    telemetry::harden();
+    if let Err(error) = telemetry::harden() {
+        tracing::warn!(%error, "failed to make the process's memory unreadable for others");
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = settings.server.address, "keyferry starts");
     // The one TLS provider; a second one in the binary would make rustls refuse to choose.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -133,9 +133,9 @@ fn main() -> ExitCode {
 /// Reads the document, if there is one, and parses it with the environment.
 fn load(
     cli: Option<PathBuf>,
-    environment: &ProcessEnvironment,
+    environment: ProcessEnvironment,
 ) -> Result<(keyferry::model::Settings, ConfigSource), String> {
-    let source = match config::document_location(environment, cli) {
+    let source = match config::document_location(&environment, cli) {
         None => ConfigSource::Fixed(None),
         Some(DocumentLocation::Inline(text)) => ConfigSource::Fixed(Some(text)),
         Some(DocumentLocation::File(path)) => {
@@ -148,6 +148,6 @@ fn load(
         ConfigSource::Fixed(text) => text.as_deref(),
         ConfigSource::File { text, .. } => Some(text.as_str()),
     };
-    let settings = config::load(environment, text).map_err(|mistakes| mistakes.to_string())?;
+    let settings = config::load(&environment, text).map_err(|mistakes| mistakes.to_string())?;
     Ok((settings, source))
 }

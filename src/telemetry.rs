@@ -1,68 +1,269 @@
-//! Logs: human on a terminal, JSON otherwise. Secrets cannot get here, their type has no text form.
+//! Logs, to stderr: for people on a terminal, one JSON object a line otherwise. And the hardening of the process.
+//!
+//! All our events have the target `keyferry` and use these fields only: `source`, `output`, `reason`, `class`, `generation`.
+//! Secret values cannot get here: their type has no `Debug` and no `Display`. Libraries are another matter, an HTTP library
+//! may log headers with a token at `debug`; therefore only our own target may go below `info`, whatever the filter says.
 
+use std::fmt;
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use serde_json::{Map, Value};
 use thiserror::Error;
-use tracing_subscriber::filter::{ParseError, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::{Layer as _, fmt};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
-/// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::model::Failure;
+
+/// Target of all our log lines.
+pub const TARGET: &str = "keyferry";
+
+/// The filter where nobody says otherwise: what an operator reads in a quiet week fits on one page.
+pub const DEFAULT_FILTER: &str = "info";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// For a person at a terminal.
+    /// `Human` where stderr is a terminal, else `Json`.
+    #[default]
+    Auto,
+    /// For people.
     Human,
-    /// One JSON object a line, for a collector.
+    /// One JSON object a line: `ts` (RFC 3339, UTC), `level`, `target`, `message`, and the event's fields beside them.
     Json,
 }
 
-/// Why logging could not be set up.
+/// Logging could not be set up.
 #[derive(Debug, Error)]
-pub enum Error {
-    /// The filter is not of the form `level` or `target=level,...`.
+pub enum TelemetryError {
+    /// The user's filter means nothing.
     #[error(
-        "failed to parse log filter \"{filter}\": write a level (error, warn, info, debug, trace) or target=level pairs: {source}"
+        "failed to parse log filter {filter:?}: {why}; write a level (error, warn, info, debug, trace, off) or target=level, separated by commas, like \"info,keyferry::vault=debug\""
     )]
     Filter {
-        /// What was written.
+        /// As written.
         filter: String,
-        /// Why not.
-        source: ParseError,
+        /// What is wrong in it.
+        why: String,
     },
-    /// There is a subscriber already.
+    /// Set up twice in one process.
     #[error("failed to set up logging: it is set up already")]
     Twice,
 }
 
-/// Sends this process's log lines to standard error. `filter` is like `RUST_LOG`: a level, or `target=level` pairs.
+/// Sets up logging for the process. `filter` is written as for `RUST_LOG`, without spans and regular expressions.
 ///
 /// # Errors
-/// If the filter is malformed, or logging was set up before.
-pub fn init(filter: &str, format: Format) -> Result<(), Error> {
-    // `Targets` rather than `EnvFilter`: the same levels per target without a regex engine in the binary.
-    let targets: Targets = filter.parse().map_err(|source| Error::Filter { filter: filter.to_owned(), source })?;
-    let layer = fmt::layer().with_writer(std::io::stderr);
-    let layer = match format {
-        Format::Human => layer.compact().with_target(false).boxed(),
-        Format::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+/// If the filter is wrong, or logging was set up before.
+pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
+    let human = match format {
+        Format::Auto => std::io::stderr().is_terminal(),
+        Format::Human => true,
+        Format::Json => false,
     };
-    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer.with_filter(targets)))
-        .map_err(|_| Error::Twice)
+    let layer = layer(parse_filter(filter)?, human, std::io::stderr);
+    tracing_subscriber::registry().with(layer).try_init().map_err(|_| TelemetryError::Twice)
 }
 
-/// Makes the process not dumpable: no core file, no `ptrace` and no reading of `/proc/<pid>/environ` by another process
-/// of the same UID (prctl(2), `PR_SET_DUMPABLE`).
-pub fn harden() {
-    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "failed to make the process not dumpable");
+/// Logs a failure with its reason and class as fields. `source` and `output` where the failure is about one.
+pub fn log_failure(failure: &Failure, source: Option<&str>, output: Option<&str>) {
+    tracing::warn!(
+        target: TARGET,
+        source,
+        output,
+        reason = failure.reason.as_str(),
+        class = ?failure.class,
+        "{failure}"
+    );
+}
+
+/// Keeps other processes of the same user, and core files, away from our memory.
+///
+/// # Errors
+/// The system call that failed; going on without is the caller's choice.
+pub fn harden() -> std::io::Result<()> {
+    // No ptrace, no /proc/<pid>/mem by others with our UID (prctl(2), PR_SET_DUMPABLE).
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // A core pattern that pipes to a program ignores the flag's ordinary meaning on some nodes; the limit is cheap.
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(())
+}
+
+fn layer<S, W>(filter: Targets, human: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let layer = if human {
+        layer.with_ansi(std::io::stderr().is_terminal()).boxed()
+    } else {
+        layer.event_format(JsonLine).boxed()
+    };
+    layer.with_filter(filter).with_filter(filter_fn(may_be_logged)).boxed()
+}
+
+/// The floor under any filter: see the module's comment.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let ours = metadata.target() == TARGET || metadata.target().starts_with("keyferry::");
+    ours || *metadata.level() <= Level::INFO
+}
+
+/// [`Targets`] takes a bare word that is no level for a target, so that `inof` would silence everything.
+fn parse_filter(filter: &str) -> Result<Targets, TelemetryError> {
+    let refuse = |why: String| TelemetryError::Filter { filter: filter.into(), why };
+    let text = if filter.trim().is_empty() { DEFAULT_FILTER } else { filter };
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        if !["off", "error", "warn", "info", "debug", "trace"].iter().any(|known| level.eq_ignore_ascii_case(known)) {
+            return Err(refuse(format!("unknown level {level:?}")));
+        }
+    }
+    let text: String = text.split_whitespace().collect();
+    Targets::from_str(&text).map_err(|error| refuse(error.to_string()))
+}
+
+/// One flat JSON object a line. Spans are left out: an event names its source or output itself.
+struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut ts = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut ts))?;
+        let mut line = Map::new();
+        line.insert("ts".into(), ts.into());
+        line.insert("level".into(), event.metadata().level().as_str().to_ascii_lowercase().into());
+        line.insert("target".into(), event.metadata().target().into());
+        // Its place is before the fields.
+        line.insert("message".into(), Value::Null);
+        event.record(&mut Fields(&mut line));
+        writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+struct Fields<'a>(&'a mut Map<String, Value>);
+
+impl Fields<'_> {
+    fn put(&mut self, field: &Field, value: Value) {
+        self.0.insert(field.name().into(), value);
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::model::{FailureClass, Reason};
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("lock").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn captured(filter: &str, human: bool, log: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let filter = parse_filter(filter).expect("filter");
+        let subscriber = tracing_subscriber::registry().with(layer(filter, human, move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = captured.0.lock().expect("lock").clone();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
 
     #[test]
-    fn a_bad_filter_is_told_in_words() {
-        let error = init("keyferry=loud", Format::Json).expect_err("no such level");
-        assert!(error.to_string().contains("keyferry=loud"), "{error}");
+    fn a_failure_is_one_flat_json_line() {
+        let text = captured("info", false, || {
+            let failure = Failure::new(FailureClass::Denied, Reason::Denied, "failed to read secret \"a\"\nnext");
+            log_failure(&failure, Some("secret/a"), None);
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(line["level"], "warn");
+        assert_eq!(line["target"], "keyferry");
+        assert_eq!(line["reason"], "Denied");
+        assert_eq!(line["class"], "Denied");
+        assert_eq!(line["source"], "secret/a");
+        assert_eq!(line["message"], "failed to read secret \"a\"\nnext");
+        assert!(line.get("output").is_none(), "an absent field is absent: {line}");
+        assert!(line["ts"].as_str().expect("ts").parse::<jiff::Timestamp>().is_ok(), "{line}");
+    }
+
+    #[test]
+    fn a_line_for_people_has_the_reason_too() {
+        let text = captured("info", true, || tracing::info!(target: TARGET, reason = "Published", "published"));
+        assert!(text.contains("INFO keyferry: published reason=\"Published\""), "{text}");
+    }
+
+    #[test]
+    fn libraries_never_log_below_info_whatever_the_filter_says() {
+        let text = captured("trace", false, || {
+            tracing::debug!(target: "h2::codec", "header x-vault-token");
+            tracing::debug!(target: "keyferry_lookalike", "no");
+            tracing::info!(target: "hyper", "library");
+            tracing::trace!(target: "keyferry::vault", "ours");
+        });
+        assert!(text.contains("library") && text.contains("ours"), "{text}");
+        assert!(!text.contains("x-vault-token") && !text.contains("lookalike"), "{text}");
+    }
+
+    #[test]
+    fn a_filter_is_checked_word_by_word() {
+        for good in ["", "info", "WARN", "off", "info,keyferry=debug", "warn, keyferry::vault=trace"] {
+            assert!(parse_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["inof", "keyferry=loud", "keyferry", "info,keyferry="] {
+            let error = parse_filter(bad).expect_err(bad).to_string();
+            assert!(error.contains("unknown level") && error.contains("keyferry::vault=debug"), "{error}");
+        }
     }
 }

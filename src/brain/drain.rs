@@ -51,15 +51,14 @@ impl Phase {
         *self == Self::Working
     }
 
-    /// `Some` while the agent is leaving: then only this counts.
-    pub(super) fn wake(&self) -> Option<Option<Tick>> {
+    /// When a leaving agent has something to do.
+    pub(super) fn wake(&self) -> Option<Tick> {
         match self {
-            Self::Working => None,
-            Self::Draining(drain) => Some(Some(match drain.stage {
+            Self::Draining(drain) => Some(match drain.stage {
                 Stage::Finishing => drain.finish_by,
                 Stage::Leaving { .. } => drain.leave_by,
-            })),
-            Self::Over => Some(None),
+            }),
+            Self::Working | Self::Over => None,
         }
     }
 

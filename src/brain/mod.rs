@@ -75,8 +75,9 @@ impl State {
     /// When to call [`step`] with [`Event::Woke`] if nothing else happens before; always after `now`.
     #[must_use]
     pub fn wake_at(&self, now: Tick) -> Option<Tick> {
-        if let Some(wake) = self.phase.wake() {
-            return wake.filter(|at| *at > now);
+        // A leaving agent has nothing else to wait for.
+        if !self.phase.is_working() {
+            return self.phase.wake().filter(|at| *at > now);
         }
         let idle = self.sources.slots_free(&self.plan);
         [

@@ -1,84 +1,111 @@
-//! What the mirrored Secret says of itself.
+//! What a mirrored Secret says of the readings that it was made of, so that an older one never replaces a newer one.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{SourceName, Version};
 
-/// Digest of type and content.
-pub(super) const DIGEST: &str = "keyferry.dev/digest";
-/// Versions of the sources, so that an older reading never replaces a newer one.
-pub(super) const VERSIONS: &str = "keyferry.dev/source-versions";
-/// The label by which people and the ownership check find our Secrets.
-pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "keyferry");
+/// Versions by source.
+pub(super) type Versions = BTreeMap<SourceName, Version>;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Written {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    v: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    t: Option<Timestamp>,
+/// One version in the annotation. Short names: an object has 256 KiB for all of its annotations.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    /// KV v2 version number.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    /// When that version was written, RFC 3339.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    created: Option<Timestamp>,
 }
 
-pub(super) fn encode(versions: &BTreeMap<SourceName, Version>) -> String {
+/// The annotation's text: `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z"}}`. Sources without versions are left out, since
+/// there is nothing to compare.
+pub(super) fn encode(versions: &Versions) -> String {
     let known = versions.iter().filter(|(_, version)| **version != Version::default());
-    let written: BTreeMap<_, _> =
-        known.map(|(name, version)| (name.as_str(), Written { v: version.number, t: version.created })).collect();
-    // A map of strings and numbers always has a JSON form.
-    serde_json::to_string(&written).unwrap_or_default()
+    let stored: BTreeMap<&str, Stored> = known
+        .map(|(name, version)| (name.as_str(), Stored { number: version.number, created: version.created }))
+        .collect();
+    serde_json::to_string(&stored).expect("a map with text keys is JSON")
 }
 
-/// Whether what is in the Secret is newer than ours for some source, and older for none: another replica was quicker, and
-/// will not be overwritten. Where each is newer in something, ours is written: it is what this pod sees now.
-pub(super) fn supersedes(there: &ObjectMeta, ours: &BTreeMap<SourceName, Version>) -> bool {
-    let text = there.annotations.as_ref().and_then(|annotations| annotations.get(VERSIONS));
-    let Some(there) = text.and_then(|text| serde_json::from_str::<BTreeMap<String, Written>>(text).ok()) else {
-        return false;
-    };
-    let pairs = || {
-        ours.iter().filter_map(|(name, version)| {
-            let written = there.get(name.as_str())?;
-            Some((version, Version { number: written.v, created: written.t }))
-        })
-    };
-    pairs().any(|(ours, theirs)| ours.is_older_than(&theirs))
-        && !pairs().any(|(ours, theirs)| theirs.is_older_than(ours))
+/// The reverse of [`encode`]. A text of another format (of a later release) orders nothing.
+pub(super) fn decode(text: &str) -> Versions {
+    let stored: BTreeMap<String, Stored> = serde_json::from_str(text).unwrap_or_default();
+    let version = |stored: Stored| Version { number: stored.number, created: stored.created };
+    stored.into_iter().filter_map(|(name, stored)| Some((SourceName::new(&name).ok()?, version(stored)))).collect()
 }
 
-pub(super) fn digest(there: &ObjectMeta) -> Option<&str> {
-    there.annotations.as_ref()?.get(DIGEST).map(String::as_str)
+/// How our readings stand to those in the Secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// At least one of ours is older, whatever the others are: writing would take a newer value away.
+    Older,
+    /// None of ours is older and at least one is newer, or the Secret does not know it.
+    Newer,
+    /// Neither.
+    Level,
+}
+
+/// Sources that are only in the Secret do not count: our configuration no longer has them.
+pub(super) fn standing(ours: &Versions, theirs: &Versions) -> Standing {
+    let mut standing = Standing::Level;
+    for (name, our) in ours {
+        match theirs.get(name) {
+            Some(their) if our.is_older_than(their) => return Standing::Older,
+            Some(their) if their.is_older_than(our) => standing = Standing::Newer,
+            None if *our != Version::default() => standing = Standing::Newer,
+            _ => {}
+        }
+    }
+    standing
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn versions(all: &[(&str, u64)]) -> BTreeMap<SourceName, Version> {
-        let version = |n| Version { number: Some(n), created: None };
-        all.iter().map(|(name, n)| (SourceName::new(name).expect("a name"), version(*n))).collect()
+    fn versions(list: &[(&str, u64)]) -> Versions {
+        let created = |number: u64| Timestamp::from_second(i64::try_from(number).expect("small")).ok();
+        let version = |number| match number {
+            0 => Version::default(),
+            _ => Version { number: Some(number), created: created(number) },
+        };
+        list.iter().map(|(name, number)| (SourceName::new(name).expect(name), version(*number))).collect()
     }
 
     #[test]
     fn an_older_reading_never_replaces_a_newer_one() {
-        let with = |text: String| ObjectMeta {
-            annotations: Some([(VERSIONS.to_owned(), text)].into()),
-            ..ObjectMeta::default()
-        };
-        let there = with(encode(&versions(&[("a", 3), ("b", 3)])));
-        let table = [
-            (versions(&[("a", 3), ("b", 3)]), false),
-            (versions(&[("a", 4), ("b", 3)]), false),
-            (versions(&[("a", 2), ("b", 3)]), true),
-            (versions(&[("a", 2), ("b", 4)]), false),
-            (versions(&[("c", 1)]), false),
+        let table: [(&[_], &[_], _); 8] = [
+            (&[("a", 1)], &[("a", 1)], Standing::Level),
+            (&[("a", 2)], &[("a", 1)], Standing::Newer),
+            (&[("a", 1)], &[("a", 2)], Standing::Older),
+            (&[("a", 9), ("b", 1)], &[("a", 1), ("b", 2)], Standing::Older),
+            (&[("a", 1), ("b", 1)], &[("a", 1)], Standing::Newer),
+            (&[("a", 1)], &[("a", 1), ("b", 1)], Standing::Level),
+            (&[("a", 0)], &[("a", 3)], Standing::Level),
+            (&[("a", 0)], &[], Standing::Level),
         ];
-        for (ours, expected) in table {
-            assert_eq!(supersedes(&there, &ours), expected, "{ours:?}");
+        for (ours, theirs, expected) in table {
+            assert_eq!(standing(&versions(ours), &versions(theirs)), expected, "{ours:?} against {theirs:?}");
         }
-        assert!(!supersedes(&with("not json".into()), &versions(&[("a", 1)])));
-        assert!(!supersedes(&ObjectMeta::default(), &versions(&[("a", 1)])));
+    }
+
+    #[test]
+    fn versions_survive_the_annotation() {
+        let mut all = versions(&[("secret/webapp/config", 3), ("lease", 0)]);
+        assert_eq!(encode(&all), r#"{"secret/webapp/config":{"v":3,"t":"1970-01-01T00:00:03Z"}}"#);
+        let decoded = decode(&encode(&all));
+        all.remove(&SourceName::new("lease").expect("a name"));
+        assert_eq!(decoded, all);
+    }
+
+    #[test]
+    fn a_text_of_another_format_orders_nothing() {
+        for text in ["", "[]", "{\"a\":1}", "x"] {
+            assert!(decode(text).is_empty(), "{text}");
+        }
     }
 }

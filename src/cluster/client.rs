@@ -1,168 +1,184 @@
-//! Requests to the API server, answers as metadata only, failures classified.
+//! One connection to the API server, one try per request, metadata-only answers.
 
-use std::sync::Mutex;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
-use http_body_util::BodyExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
+use http_body_util::{BodyExt, Limited};
+use kube::Client;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use serde::Deserialize;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
-use super::report::Memory;
-use crate::model::{Failure, FailureClass, Reason, StatusReport};
+use crate::model::{Failure, FailureClass, Reason};
 
-/// No answer may hold up a report or a mirror for longer; the runtime has its own bound above this.
+/// For the connection, for each write and for the answer. Our requests are small and touch one object, which the API
+/// server does in milliseconds; its own slowest part is an admission webhook, called with 10 s by default
+/// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks for metadata instead of the whole object, so that no value of a Secret travels back to us
-/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables>, `PartialObjectMetadata`).
-const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+/// Asks for metadata only: `patch` on a Secret is in effect a read right, and a plain answer to an apply holds every
+/// value, those of a foreign Secret too. For a Pod it halves the answer.
+pub(super) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// Patch types.
+/// `application/apply-patch+yaml`: JSON is YAML.
 pub(super) const APPLY: &str = "application/apply-patch+yaml";
+/// Merges lists by key, so that the conditions of others stay.
 pub(super) const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
+/// For a POST.
+pub(super) const JSON: &str = "application/json";
 
-/// The hand that speaks to the API server.
-pub struct Cluster {
+/// Most bytes of an answer. etcd holds at most 1.5 MiB per object and an answer has its metadata only.
+const MAX_ANSWER: usize = 2 << 20;
+
+/// The API server.
+pub(super) struct Api {
     client: Client,
-    pub(super) namespace: String,
-    pub(super) pod: Option<PodIdentity>,
-    pub(super) memory: Mutex<Memory>,
+    /// One request at a time, so that there is one connection with one set of TLS buffers. Nothing here is urgent: files
+    /// never wait for the API server.
+    turn: tokio::sync::Mutex<()>,
 }
 
-/// Which Pod we are, from the downward API.
-pub(super) struct PodIdentity {
-    pub(super) name: String,
-    pub(super) uid: String,
+/// What the API server answered.
+pub(super) struct Answer {
+    pub(super) code: StatusCode,
+    /// `Retry-After` in seconds, the only form that the API server sends.
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Bytes,
 }
 
-/// An answer that is not an error.
-pub(super) struct Accepted {
-    pub(super) created: bool,
-    pub(super) metadata: ObjectMeta,
-}
-
-/// An answer that is an error.
-pub(super) struct Refusal {
-    pub(super) code: u16,
-    pub(super) status: Status,
-    pub(super) retry_after: Option<u64>,
-}
-
-impl Cluster {
-    /// Prepares the client; nothing is sent. In the cluster, kube reads the ServiceAccount's token and CA anew when they
-    /// change.
-    ///
-    /// # Errors
-    /// If there is neither a kubeconfig nor a cluster around us.
-    pub async fn connect(status: &StatusReport) -> Result<Self, Failure> {
-        let failure = |error: &dyn std::error::Error| {
-            let hint = "mount a ServiceAccount token for the API server in keyferry's container, or set KUBECONFIG";
-            let message = format!("failed to find the API server: {}; {hint}", Failure::chain(error));
-            Failure::new(FailureClass::Local, Reason::ApiUnavailable, message)
-        };
-        let mut config = match &status.kubeconfig {
-            None => Config::incluster().map_err(|error| failure(&error))?,
-            Some(file) => {
-                let read = Kubeconfig::read_from(file).map_err(|error| failure(&error))?;
-                let options = KubeConfigOptions::default();
-                Config::from_custom_kubeconfig(read, &options).await.map_err(|error| failure(&error))?
-            }
-        };
-        config.connect_timeout = Some(TIMEOUT);
-        config.read_timeout = Some(TIMEOUT);
-        config.write_timeout = Some(TIMEOUT);
-        // Each hand tries once; only the brain knows what a retry is.
-        config.default_retry = false;
-        let namespace = status.pod_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let pod = match (&status.pod_name, &status.pod_uid) {
-            (Some(name), Some(uid)) => Some(PodIdentity { name: name.clone(), uid: uid.clone() }),
-            _ => None,
-        };
-        let client = Client::try_from(config).map_err(|error| failure(&error))?;
-        Ok(Self { client, namespace, pod, memory: Mutex::default() })
-    }
-
-    /// Our Pod, for the calls that are about it.
-    pub(super) fn pod(&self) -> Result<&PodIdentity, Failure> {
-        self.pod.as_ref().ok_or_else(|| {
-            let message = "failed to report on our Pod: POD_NAME and POD_UID are not set (downward API)";
-            Failure::new(FailureClass::Invalid, Reason::NotConfigured, message)
+impl Answer {
+    /// The body of a success.
+    pub(super) fn parse<T: DeserializeOwned>(&self, what: &str) -> Result<T, Failure> {
+        // The error says a line and a column, and a type; the body has metadata only.
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let message = format!("failed to {what}: failed to parse the API server's answer: {error}");
+            Failure::new(FailureClass::Transient, Reason::ApiUnavailable, message)
         })
     }
+}
 
-    /// Sends one request below `/api/v1/namespaces/<ours>/`.
-    pub(super) async fn send(
-        &self,
-        what: &str,
-        method: Method,
-        path: &str,
-        content_type: &'static str,
-        body: Vec<u8>,
-    ) -> Result<Result<Accepted, Refusal>, Failure> {
-        #[derive(Deserialize)]
-        struct Partial {
-            metadata: ObjectMeta,
+/// A client and the namespace that its configuration names.
+pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), Failure> {
+    let mut config = match kubeconfig {
+        None => Config::incluster().map_err(|error| {
+            unusable("the ServiceAccount's files in /var/run/secrets/kubernetes.io/serviceaccount", &error)
+        })?,
+        Some(path) => {
+            let noun = format!("kubeconfig {}", path.display());
+            let file = Kubeconfig::read_from(path).map_err(|error| unusable(&noun, &error))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| unusable(&noun, &error))?
         }
-        let uri = format!("/api/v1/namespaces/{}/{path}", self.namespace);
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(ACCEPT, HeaderValue::from_static(METADATA_ONLY))
-            .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
-            .body(Body::from(body))
-            .map_err(|error| Failure::new(FailureClass::Invalid, Reason::InvalidRequest, format!("{what}: {error}")))?;
+    };
+    tune(&mut config);
+    let namespace = config.default_namespace.clone();
+    let client = Client::try_from(config).map_err(|error| unusable("the API server's credentials", &error))?;
+    Ok((Api { client, turn: tokio::sync::Mutex::new(()) }, namespace))
+}
+
+fn tune(config: &mut Config) {
+    // A hand tries once; when to try again is the brain's to say.
+    config.default_retry = false;
+    config.connect_timeout = Some(TIMEOUT);
+    config.write_timeout = Some(TIMEOUT);
+    config.read_timeout = Some(TIMEOUT);
+    // Count from the request, not from when the connection went idle. An idle connection is given back after the same
+    // time, which is welcome: hours may pass between two requests.
+    config.reset_reader_on_write = true;
+}
+
+fn unusable(noun: &str, error: &dyn std::error::Error) -> Failure {
+    let message = format!("failed to use {noun}: {}", Failure::chain(error));
+    Failure::new(FailureClass::Local, Reason::CredentialUnreadable, message)
+}
+
+impl Api {
+    /// Sends one request. `what` is "<verb> <noun> {which}" for the message.
+    ///
+    /// # Errors
+    /// `Unreachable` if there was no whole answer. An answer that is an error is still an answer.
+    pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<Answer, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
-            let message = format!("{what}: {}", Failure::chain(error));
+            let message = format!("failed to {what}: failed to reach the API server: {}", Failure::chain(error));
             Failure::new(FailureClass::Unreachable, Reason::ApiUnavailable, message)
         };
-        let response = self.client.send(request).await.map_err(|error| unreachable(&error))?;
-        let code = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER);
-        let retry_after = retry_after.and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
-        let body: Bytes = response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes();
-        if code.is_success() {
-            let parsed: Partial = serde_json::from_slice(&body).map_err(|_| {
-                let message = format!("{what}: the answer is not what the API promises");
-                Failure::new(FailureClass::Transient, Reason::ApiUnavailable, message)
-            })?;
-            return Ok(Ok(Accepted { created: code == StatusCode::CREATED, metadata: parsed.metadata }));
-        }
-        let status = serde_json::from_slice(&body).unwrap_or_default();
-        Ok(Err(Refusal { code: code.as_u16(), status, retry_after }))
+        let _turn = self.turn.lock().await;
+        let answer = self.client.send(request.map(Body::from)).await.map_err(|error| unreachable(&error))?;
+        let (head, body) = answer.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| unreachable(&*error))?.to_bytes();
+        let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Answer { code: head.status, retry_after: retry_after.map(Duration::from_secs), body })
     }
 }
 
-impl Refusal {
-    /// The API server's own words. They name fields and managers, never values of a Secret.
-    pub(super) fn words(&self) -> String {
-        self.status.message.clone().unwrap_or_default()
+/// A request for metadata only. `path` is made of checked names and constants.
+pub(super) fn request(method: Method, path: String, content_type: &'static str, body: Bytes) -> Request<Bytes> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(ACCEPT, METADATA_ONLY)
+        .header(CONTENT_TYPE, content_type)
+        .body(body);
+    request.expect("a path of RFC 1123 names and constants is a URI, and the headers are constants")
+}
+
+/// Serialises into one buffer that is zeroed when the request is done.
+///
+/// Two passes: a buffer that grows would leave copies of the values in freed memory. The copies that HTTP and TLS make on
+/// the way out are not in our hands.
+pub(super) fn to_body(value: &impl Serialize) -> Bytes {
+    const INVARIANT: &str = "bodies have text keys only, and neither sink fails";
+    let mut size = Size(0);
+    serde_json::to_writer(&mut size, value).expect(INVARIANT);
+    let mut buffer = Zeroizing::new(Vec::with_capacity(size.0));
+    serde_json::to_writer(&mut *buffer, value).expect(INVARIANT);
+    Bytes::from_owner(buffer)
+}
+
+/// Counts what is written.
+struct Size(usize);
+
+impl io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
     }
 
-    /// Whether a cause is about this field.
-    pub(super) fn is_about(&self, field: &str) -> bool {
-        let causes = self.status.details.iter().flat_map(|details| details.causes.iter().flatten());
-        causes.into_iter().any(|cause| cause.field.as_deref().is_some_and(|found| found.starts_with(field)))
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_asks_for_metadata_only() {
+        let request =
+            request(Method::PATCH, "/api/v1/namespaces/a/secrets/b?fieldManager=c".into(), APPLY, Bytes::new());
+        assert_eq!(request.headers()[ACCEPT], METADATA_ONLY);
+        assert_eq!(request.headers()[CONTENT_TYPE], "application/apply-patch+yaml");
     }
 
-    /// The failure for the codes that mean the same for every call. `rule` is the line that a Role lacks on 403.
-    pub(super) fn failure(&self, what: &str, rule: &str) -> Failure {
-        let (class, reason) = match self.code {
-            // The token ran out between two reads of its file; kube reads it anew.
-            401 => (FailureClass::Transient, Reason::ApiUnavailable),
-            403 => (FailureClass::Denied, Reason::Forbidden),
-            404 => (FailureClass::Missing, Reason::ApiUnavailable),
-            409 => (FailureClass::Conflict, Reason::ApiUnavailable),
-            400 | 405 | 413 | 415 | 422 => (FailureClass::Invalid, Reason::InvalidRequest),
-            _ => (FailureClass::Transient, Reason::ApiUnavailable),
-        };
-        let hint = if self.code == 403 { format!("; keyferry needs: {rule}") } else { String::new() };
-        let message = format!("{what}: the API server answers {}: {}{hint}", self.code, self.words());
-        Failure { retry_after: self.retry_after.map(Duration::from_secs), ..Failure::new(class, reason, message) }
+    #[test]
+    fn the_client_does_not_retry_and_does_not_wait_for_ever() {
+        let mut config = Config::new("https://localhost".parse().expect("a URI"));
+        tune(&mut config);
+        assert!(!config.default_retry);
+        assert_eq!((config.connect_timeout, config.read_timeout), (Some(TIMEOUT), Some(TIMEOUT)));
+    }
+
+    #[test]
+    fn a_body_is_written_without_growing() {
+        let body = to_body(&serde_json::json!({"data": {"k": "dg=="}}));
+        assert_eq!(&body[..], br#"{"data":{"k":"dg=="}}"#);
     }
 }

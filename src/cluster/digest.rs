@@ -1,24 +1,24 @@
-//! A digest of a Secret's content that replicas can compare and nobody can use as an oracle.
+//! One line of text by which replicas see that a Secret already holds their set.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::pbkdf2;
 use zeroize::Zeroizing;
 
 use crate::model::{ObjectName, SecretBytes, SecretType};
 
-/// Rounds: some tens of milliseconds on a small core, once per changed set; it makes guessing a short password by the
-/// annotation as slow as by a password file.
+/// Costs tens of milliseconds of one core, once per new set of a mirror.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).expect("not zero");
 
-/// The value of the digest annotation.
+/// The digest of type, keys and values, for the annotation [`DIGEST`](super::DIGEST). Blocks for tens of milliseconds.
 ///
-/// Replicas share no key that a reader of the annotation could not have too, so a keyed digest would be keyed by
-/// something public. Instead it is slow and salted by namespace and name: PBKDF2-HMAC-SHA256 over type, keys and values.
+/// Who may see the Secret's metadata but not its data must not be able to try out values cheaply, so a plain hash will
+/// not do. A keyed one would need a key that all replicas share, and replicas share nothing but the content itself. So it
+/// is a slow hash (PBKDF2-HMAC-SHA256, RFC 8018), salted with the Secret's own name so that equal values in two Secrets
+/// do not show. A value that is easy to guess is still guessed in time, as any password hash is.
 #[must_use]
 pub fn digest(
     namespace: &str,
@@ -26,43 +26,64 @@ pub fn digest(
     secret_type: &SecretType,
     data: &BTreeMap<String, Arc<SecretBytes>>,
 ) -> String {
-    let mut content = Zeroizing::new(Vec::new());
-    let mut part = |bytes: &[u8]| {
-        // With lengths, so that no two contents have one encoding.
-        content.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-        content.extend_from_slice(bytes);
-    };
-    part(secret_type.as_str().as_bytes());
-    for (key, value) in data {
-        part(key.as_bytes());
-        part(value.expose());
+    let mut digest = [0; 32];
+    let salt = format!("{namespace}/{name}");
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt.as_bytes(), &canonical(secret_type, data), &mut digest);
+    let mut text = format!("pbkdf2-sha256-{ROUNDS}:");
+    for byte in digest {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
     }
-    let salt = format!("keyferry/{namespace}/{name}");
-    let mut out = [0_u8; 16];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt.as_bytes(), &content, &mut out);
-    format!("v1:{}", URL_SAFE_NO_PAD.encode(out))
+    text
+}
+
+/// Each part after its length, so that no two sets have the same encoding.
+fn canonical(secret_type: &SecretType, data: &BTreeMap<String, Arc<SecretBytes>>) -> Zeroizing<Vec<u8>> {
+    let pairs = data.iter().flat_map(|(key, value)| [key.as_bytes(), value.expose()]);
+    let parts: Vec<_> = std::iter::once(secret_type.as_str().as_bytes()).chain(pairs).collect();
+    let size = parts.iter().map(|part| size_of::<u64>() + part.len()).sum();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size));
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(namespace: &str, data: &[(&str, &str)]) -> String {
-        let name = ObjectName::new("top-secret-ks").expect("a name");
-        let data = data.iter().map(|(k, v)| ((*k).to_owned(), Arc::new(SecretBytes::from(*v)))).collect();
-        digest(namespace, &name, &SecretType::Opaque, &data)
+    fn of(namespace: &str, name: &str, secret_type: &SecretType, data: &[(&str, &str)]) -> String {
+        let data = data.iter().map(|(key, value)| ((*key).to_owned(), Arc::new(SecretBytes::from(*value)))).collect();
+        digest(namespace, &ObjectName::new(name).expect(name), secret_type, &data)
     }
 
     #[test]
-    fn equal_content_has_an_equal_digest_and_other_content_another() {
-        let one = of("playground", &[("a", "x"), ("b", "y")]);
-        assert_eq!(one, of("playground", &[("a", "x"), ("b", "y")]));
-        for other in [
-            of("elsewhere", &[("a", "x"), ("b", "y")]),
-            of("playground", &[("a", "xb"), ("", "y")]),
-            of("playground", &[("a", "x"), ("b", "z")]),
-        ] {
-            assert_ne!(one, other);
+    fn equal_sets_are_equal_and_any_difference_shows() {
+        let opaque = &SecretType::Opaque;
+        let base = of("ns", "name", opaque, &[("a", "1"), ("b", "2")]);
+        assert_eq!(base, of("ns", "name", opaque, &[("b", "2"), ("a", "1")]));
+        let others = [
+            of("ns", "name", opaque, &[("a", "1")]),
+            of("ns", "name", opaque, &[("a", "1"), ("b", "3")]),
+            of("ns", "name", opaque, &[("a", "1b"), ("", "2")]),
+            of("ns", "name", &SecretType::BasicAuth, &[("a", "1"), ("b", "2")]),
+            of("ns", "other", opaque, &[("a", "1"), ("b", "2")]),
+            of("other", "name", opaque, &[("a", "1"), ("b", "2")]),
+        ];
+        for other in others {
+            assert_ne!(base, other);
         }
+    }
+
+    /// Checked against another implementation:
+    /// `hashlib.pbkdf2_hmac("sha256", b"\0...\x06Opaque\0...\x01a\0...\x011", b"ns/name", 100_000).hex()`.
+    #[test]
+    fn the_format_is_stable_over_releases() {
+        assert_eq!(
+            of("ns", "name", &SecretType::Opaque, &[("a", "1")]),
+            "pbkdf2-sha256-100000:ec515f499676bb129d271ac46fb6e04f2b1bb83999583bca972c3a5326608cbc"
+        );
     }
 }

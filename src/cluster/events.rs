@@ -1,51 +1,117 @@
-//! Events on our Pod.
+//! Events on our Pod: what `kubectl describe pod` shows.
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
 use jiff::Timestamp;
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::FIELD_MANAGER;
-use super::client::Cluster;
-use crate::model::{Failure, Notice, NoticeKind};
+use super::classify::{self, Asked, Said};
+use super::client::{self, Api};
+use super::{FIELD_MANAGER, Pod};
+use crate::model::{Failure, Notice, NoticeKind, ObjectName};
 
-/// Longest message that the API server takes (`core/v1` Event validation: 1024 bytes).
-const LONGEST: usize = 1024;
+/// Most bytes of a message that consumers take (`core/validation/events.go`: the limit of `events.k8s.io`).
+const MAX_MESSAGE: usize = 1024;
 
-impl Cluster {
-    /// Records one Event.
-    ///
-    /// # Errors
-    /// `Forbidden` with the missing rule, else as the answer says.
-    pub async fn record(&self, notice: &Notice, now: Timestamp) -> Result<(), Failure> {
-        let pod = self.pod()?;
-        let what = format!("failed to record an Event on Pod {}/{}", self.namespace, pod.name);
-        let time = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let kind = match notice.kind {
-            NoticeKind::Normal => "Normal",
-            NoticeKind::Warning => "Warning",
-        };
-        let end = (0..=notice.message.len().min(LONGEST)).rev().find(|at| notice.message.is_char_boundary(*at));
-        let body = json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            // The name pattern of client-go's recorder: object, dot, a number that does not repeat.
-            "metadata": {"name": format!("{}.{:x}", pod.name, now.as_nanosecond()), "namespace": self.namespace},
-            "involvedObject": {
-                "apiVersion": "v1", "kind": "Pod", "name": pod.name, "namespace": self.namespace, "uid": pod.uid,
-            },
-            "reason": notice.reason.as_str(),
-            "message": &notice.message[..end.unwrap_or(0)],
-            "type": kind,
-            "source": {"component": FIELD_MANAGER},
-            "reportingComponent": FIELD_MANAGER,
-            "reportingInstance": pod.name,
-            "firstTimestamp": time,
-            "lastTimestamp": time,
-            "count": 1,
+/// Most bytes of an object's name.
+const MAX_NAME: usize = 253;
+
+pub(super) async fn record(
+    api: &Api,
+    namespace: &ObjectName,
+    pod: &Pod,
+    notice: &Notice,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let asked = Asked {
+        what: format!("record an Event on Pod {namespace}/{}", pod.name),
+        rule: r#"{apiGroups: [""], resources: [events], verbs: [create]}"#.to_owned(),
+    };
+    let answer = api.exchange(&asked.what, post(namespace, pod, notice, now)).await?;
+    if answer.code.is_success() { Ok(()) } else { Err(classify::failure(&asked, &Said::of(&answer))) }
+}
+
+fn post(namespace: &ObjectName, pod: &Pod, notice: &Notice, now: Timestamp) -> Request<Bytes> {
+    let kind = match notice.kind {
+        NoticeKind::Normal => "Normal",
+        NoticeKind::Warning => "Warning",
+    };
+    let event = Event {
+        metadata: ObjectMeta {
+            name: Some(name(pod, now)),
+            namespace: Some(namespace.to_string()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(pod.name.to_string()),
+            namespace: Some(namespace.to_string()),
+            uid: Some(pod.uid.clone()),
+            ..ObjectReference::default()
+        },
+        type_: Some(kind.to_owned()),
+        reason: Some(notice.reason.as_str().to_owned()),
+        message: Some(clip(&notice.message, MAX_MESSAGE).to_owned()),
+        source: Some(EventSource { component: Some(FIELD_MANAGER.to_owned()), host: None }),
+        reporting_component: Some(FIELD_MANAGER.to_owned()),
+        reporting_instance: Some(pod.name.to_string()),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        count: Some(1),
+        ..Event::default()
+    };
+    let path = format!("/api/v1/namespaces/{namespace}/events?fieldManager={FIELD_MANAGER}");
+    client::request(Method::POST, path, client::JSON, client::to_body(&event))
+}
+
+/// As client-go's recorder names them: the object and the time in hexadecimal nanoseconds.
+fn name(pod: &Pod, now: Timestamp) -> String {
+    let time = format!("{:x}", now.as_nanosecond());
+    // A name cut after '.' or '-' would not be one.
+    let stem = clip(pod.name.as_str(), MAX_NAME - 1 - time.len()).trim_end_matches(['.', '-']);
+    format!("{stem}.{time}")
+}
+
+fn clip(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Reason;
+    use serde_json::{Value, json};
+
+    fn sent(pod: &str, message: &str) -> Value {
+        let pod = Pod { name: ObjectName::new(pod).expect(pod), uid: "u-1".into() };
+        let notice = Notice { kind: NoticeKind::Warning, reason: Reason::Stale, message: message.into() };
+        let now = "2026-01-01T00:00:00.000000001Z".parse().expect("a time");
+        let request = post(&ObjectName::new("ns").expect("a name"), &pod, &notice, now);
+        assert_eq!(request.uri(), "/api/v1/namespaces/ns/events?fieldManager=keyferry");
+        serde_json::from_slice(request.body()).expect("JSON")
+    }
+
+    #[test]
+    fn an_event_is_about_our_pod_and_says_who_speaks() {
+        let expected = json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {"name": "web-0.18867251edfa0001", "namespace": "ns"},
+            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "ns", "uid": "u-1"},
+            "type": "Warning", "reason": "Stale", "message": "m", "count": 1,
+            "source": {"component": "keyferry"}, "reportingComponent": "keyferry", "reportingInstance": "web-0",
+            "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:00Z",
         });
-        match self.send(&what, Method::POST, "events", "application/json", body.to_string().into_bytes()).await? {
-            Ok(_) => Ok(()),
-            Err(refusal) => Err(refusal.failure(&what, "apiGroups: [\"\"], resources: [events], verbs: [create]")),
-        }
+        assert_eq!(sent("web-0", "m"), expected);
+    }
+
+    #[test]
+    fn long_names_and_messages_are_cut_to_what_the_server_takes() {
+        let pod = format!("{}-{}", "a".repeat(235), "b".repeat(17));
+        let event = sent(&pod, &"ü".repeat(600));
+        let name = event["metadata"]["name"].as_str().expect("a name");
+        assert!(name.len() <= MAX_NAME && ObjectName::new(name).is_ok(), "{name}");
+        assert_eq!(event["message"].as_str().map(str::len), Some(1024));
     }
 }

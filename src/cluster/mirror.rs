@@ -1,188 +1,206 @@
-//! The mirrored Secret: look, refuse what is not ours, apply with the seen identity.
+//! A set of values into one Secret: look, judge, write at most once.
+//!
+//! 1. Look: a dry-run apply of nothing. It needs no right but `patch` and, because only metadata is asked for, tells no
+//!    value.
+//! 2. Absent: create, and only create.
+//! 3. Present: stop if it is not ours ([`ownership`]), if its readings are newer, or if it holds our set already.
+//! 4. Write with the uid and the resourceVersion that were seen, so that whatever happened since makes it fail.
+//!
+//! The look is made under a field manager of its own. An apply of nothing under *our* name would show the Secret as it
+//! would be if we dropped everything: without our labels, annotations and entry in `managedFields`.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod body;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Value, json};
+use kube::core::response::StatusCause;
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
 
-use super::client::{APPLY, Accepted, Cluster, Refusal};
-use super::{FIELD_MANAGER, annotations, ownership};
-use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason, SecretBytes, SourceName, Version};
+use self::body::{Guard, SecretBody, annotations, labels};
 
-/// What the Secret is to hold.
-pub struct MirrorContent {
-    /// Key to value.
-    pub data: BTreeMap<String, Arc<SecretBytes>>,
-    /// Versions of the sources it was made from.
-    pub versions: BTreeMap<SourceName, Version>,
-    /// [`super::digest`] of it.
-    pub digest: String,
-}
+use super::annotations::{Standing, decode, standing};
+use super::classify::{self, Asked, Said};
+use super::client::{self, Answer, Api};
+use super::{FIELD_MANAGER, MirrorContent, MirrorOutcome, SOURCE_VERSIONS, ownership};
+use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason, SecretBytes};
 
-/// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MirrorOutcome {
-    /// The Secret did not exist.
-    Created,
-    /// A newer version by another replica is there; it was left.
-    Superseded,
-    /// It held this content already; nothing was written.
-    Unchanged,
-    /// It holds the new content.
-    Updated,
-}
+/// Field manager of the look. It owns nothing, ever.
+const LOOK_MANAGER: &str = "keyferry-look";
 
-impl Cluster {
-    /// One round of mirroring.
-    ///
-    /// # Errors
-    /// `Foreign` for a Secret that we did not make (untouched), `Forbidden` with the missing rule, `Conflict` where somebody
-    /// was quicker.
-    pub async fn mirror(
-        &self,
-        name: &ObjectName,
-        mirror: &Mirror,
-        content: &MirrorContent,
-    ) -> Result<MirrorOutcome, Failure> {
-        let what = format!("failed to mirror to Secret {}/{name}", self.namespace);
-        if content.data.is_empty() {
-            // An apply without data would remove every key that we own.
-            let message = format!("{what}: there is nothing to put into it; sources with leases need allowLeased");
-            return Err(Failure::new(FailureClass::Invalid, Reason::RenderFailed, message));
-        }
-        // An apply of nothing but the name, as a dry run, tells whether the Secret is there without a right to read it:
-        // 201 = absent, 200 = present, with labels, uid and managers, and no values.
-        let look = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name.as_str()}});
-        // Under a name of its own: an apply of ours that leaves out our labels shows the Secret without them.
-        let seen = match self.apply(&what, name, "fieldManager=keyferry-look&dryRun=All", &look).await? {
-            Ok(Accepted { created: true, .. }) => None,
-            Ok(Accepted { metadata, .. }) => Some(metadata),
-            Err(refusal) => return Err(self.failure(&what, name, &refusal)),
-        };
-        if let Some(there) = &seen {
-            if let Some(why) = ownership::foreign(there) {
-                let advice = "it is left alone: choose another name, or delete it";
-                let message = format!("{what}: it was not made by keyferry ({why}); {advice}");
-                return Err(Failure::new(FailureClass::Invalid, Reason::Foreign, message));
-            }
-            if annotations::supersedes(there, &content.versions) {
-                return Ok(MirrorOutcome::Superseded);
-            }
-            if annotations::digest(there) == Some(&content.digest) && has_metadata(there, mirror) {
-                return Ok(MirrorOutcome::Unchanged);
-            }
-        }
-        let body = body(name, mirror, content, seen.as_ref());
-        match self.apply(&what, name, &format!("fieldManager={FIELD_MANAGER}"), &body).await? {
-            Ok(_) if seen.is_none() => Ok(MirrorOutcome::Created),
-            Ok(_) => Ok(MirrorOutcome::Updated),
-            Err(refusal) => Err(self.failure(&what, name, &refusal)),
-        }
+/// Values shorter than this are not searched for in the server's words: they are found in any text.
+const SHORTEST_SEARCHED: usize = 4;
+
+pub(super) async fn mirror(
+    api: &Api,
+    namespace: &ObjectName,
+    name: &ObjectName,
+    mirror: &Mirror,
+    content: &MirrorContent,
+) -> Result<MirrorOutcome, Failure> {
+    let target = Target { namespace, name };
+    if content.data.is_empty() {
+        // An apply without data removes every key that we own.
+        let message = format!("failed to apply {target}: no value to mirror, and an empty set would wipe the Secret");
+        return Err(Failure::new(FailureClass::Invalid, Reason::RenderFailed, message));
     }
-
-    async fn apply(
-        &self,
-        what: &str,
-        name: &ObjectName,
-        query: &str,
-        body: &Value,
-    ) -> Result<Result<Accepted, Refusal>, Failure> {
-        let path = format!("secrets/{name}?force=false&{query}");
-        self.send(what, Method::PATCH, &path, APPLY, body.to_string().into_bytes()).await
-    }
-
-    fn failure(&self, what: &str, name: &ObjectName, refusal: &Refusal) -> Failure {
-        let rule = format!("apiGroups: [\"\"], resources: [secrets], resourceNames: [{name}], verbs: [create, patch]");
-        let classed = |class, reason, advice: &str| {
-            let message = format!("{what}: the API server answers {}: {}{advice}", refusal.code, refusal.words());
-            Failure::new(class, reason, message)
-        };
-        match refusal.code {
-            409 if refusal.is_about(".type") => {
-                let advice = "; a Secret's type cannot change: delete it, it will be made again";
-                classed(FailureClass::Invalid, Reason::InvalidRequest, advice)
+    let look = target.asked("look at");
+    // 1.
+    let answer = api.exchange(&look.what, target.look()).await?;
+    let (seen, outcome) = match answer.code {
+        // 2.
+        StatusCode::CREATED => (Guard::create_only(), MirrorOutcome::Created),
+        // 3.
+        StatusCode::OK => {
+            let Metadata { metadata } = answer.parse(&look.what)?;
+            match judge(&target, &metadata, mirror, content)? {
+                Verdict::Leave(outcome) => return Ok(outcome),
+                Verdict::Write => (Guard::seen(&metadata), MirrorOutcome::Updated),
             }
-            // A field conflict: somebody else's hand on our data since the look.
-            409 if refusal.is_about(".data") => {
-                classed(FailureClass::Invalid, Reason::Foreign, "; it is left alone: delete it, it will be made again")
-            }
-            // Replaced or gone since the look: look again.
-            422 if refusal.is_about("metadata.uid") => classed(FailureClass::Conflict, Reason::ApiUnavailable, ""),
-            404 => classed(FailureClass::Missing, Reason::ApiUnavailable, "; does the namespace exist?"),
-            _ => refusal.failure(what, &rule),
         }
-    }
-}
-
-/// Whether labels and annotations that the user asked for are there.
-fn has_metadata(there: &ObjectMeta, mirror: &Mirror) -> bool {
-    let has = |wanted: &BTreeMap<String, String>, found: Option<&BTreeMap<String, String>>| {
-        wanted.iter().all(|(key, value)| found.is_some_and(|found| found.get(key) == Some(value)))
+        _ => return Err(refused(&look, &answer, content)),
     };
-    let owned = mirror
-        .owner
-        .as_ref()
-        .is_none_or(|owner| there.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid));
-    has(&mirror.labels, there.labels.as_ref()) && has(&mirror.annotations, there.annotations.as_ref()) && owned
+    // 4.
+    let apply = target.asked("apply");
+    let answer = api.exchange(&apply.what, target.apply(&seen, mirror, content)).await?;
+    match answer.code {
+        StatusCode::CREATED | StatusCode::OK => Ok(outcome),
+        _ => Err(refused(&apply, &answer, content)),
+    }
 }
 
-/// The whole wanted object. Every key, each time: what an apply leaves out is removed.
-fn body(name: &ObjectName, mirror: &Mirror, content: &MirrorContent, seen: Option<&ObjectMeta>) -> Value {
-    let mut labels = mirror.labels.clone();
-    labels.insert(annotations::MANAGED_BY.0.into(), annotations::MANAGED_BY.1.into());
-    let mut notes = mirror.annotations.clone();
-    notes.insert(annotations::DIGEST.into(), content.digest.clone());
-    notes.insert(annotations::VERSIONS.into(), annotations::encode(&content.versions));
-    // "1" can be no Secret's version: the apply creates, or fails with 409 if somebody was quicker. The seen uid guards
-    // against a Secret that was deleted and made again, the seen version against a change.
-    let (uid, version) = match seen {
-        None => (None, Some("1".to_owned())),
-        Some(there) => (there.uid.clone(), there.resource_version.clone()),
+/// The part of an object that the API server is asked for.
+#[derive(Deserialize)]
+struct Metadata {
+    metadata: ObjectMeta,
+}
+
+/// Which Secret.
+struct Target<'a> {
+    namespace: &'a ObjectName,
+    name: &'a ObjectName,
+}
+
+impl std::fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret {}/{}", self.namespace, self.name)
+    }
+}
+
+impl Target<'_> {
+    fn asked(&self, verb: &str) -> Asked {
+        let rule = format!(
+            r#"{{apiGroups: [""], resources: [secrets], resourceNames: [{}], verbs: [create, patch]}}"#,
+            self.name
+        );
+        Asked { what: format!("{verb} {self}"), rule }
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/namespaces/{}/secrets/{}", self.namespace, self.name)
+    }
+
+    fn look(&self) -> Request<Bytes> {
+        let path = format!("{}?fieldManager={LOOK_MANAGER}&dryRun=All", self.path());
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name.as_str()}});
+        client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
+    }
+
+    /// `force=false`: a field that another manager changed is a conflict, not a prize.
+    fn apply(&self, guard: &Guard, mirror: &Mirror, content: &MirrorContent) -> Request<Bytes> {
+        let path = format!("{}?fieldManager={FIELD_MANAGER}&force=false", self.path());
+        let body = SecretBody::new(self.name, guard, mirror, content);
+        client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
+    }
+}
+
+/// What to do with a Secret that is there.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Leave(MirrorOutcome),
+    Write,
+}
+
+fn judge(target: &Target<'_>, seen: &ObjectMeta, mirror: &Mirror, content: &MirrorContent) -> Result<Verdict, Failure> {
+    if seen.uid.as_deref().unwrap_or_default().is_empty()
+        || matches!(seen.resource_version.as_deref(), None | Some("" | "0"))
+    {
+        // Empty values would be no guard at all.
+        let message = format!("failed to look at {target}: the answer has no uid or no resourceVersion");
+        return Err(Failure::new(FailureClass::Transient, Reason::ApiUnavailable, message));
+    }
+    if let Err(why) = ownership::check(seen) {
+        let message = format!(
+            "failed to apply {target}: it exists and is not ours ({why}), so it is left alone; \
+             delete it if nobody needs it, or choose another name"
+        );
+        return Err(Failure::new(FailureClass::Invalid, Reason::Foreign, message));
+    }
+    if seen.deletion_timestamp.is_some() {
+        let message = format!("failed to apply {target}: it is being deleted and waits for its finalizers");
+        return Err(Failure::new(FailureClass::Conflict, Reason::Conflict, message));
+    }
+    let theirs = seen.annotations.as_ref().and_then(|all| all.get(SOURCE_VERSIONS));
+    let theirs = theirs.map(|text| decode(text)).unwrap_or_default();
+    Ok(match standing(&content.versions, &theirs) {
+        Standing::Older => Verdict::Leave(MirrorOutcome::Superseded),
+        Standing::Level if holds(seen, mirror, content) => Verdict::Leave(MirrorOutcome::Unchanged),
+        // Newer readings with the same values are written too: their versions keep a reading between the two away.
+        Standing::Level | Standing::Newer => Verdict::Write,
+    })
+}
+
+/// Whether the Secret holds what we would write, but for the versions. The digest is of what we wrote, not of what is
+/// there now; a key that somebody removed since is missing from our own record of `managedFields`, and a key that
+/// somebody changed made it foreign.
+fn holds(seen: &ObjectMeta, mirror: &Mirror, content: &MirrorContent) -> bool {
+    let set = |keys: &BTreeMap<String, String>| keys.keys().cloned().collect::<BTreeSet<_>>();
+    let applied = |path: &[&str]| ownership::keys_of_ours(seen, path).into_iter().map(str::to_owned).collect();
+    let (labels, mut annotations) = (labels(mirror), annotations(mirror, content));
+    let same_keys = set(&labels) == applied(&["f:metadata", "f:labels"])
+        && set(&annotations) == applied(&["f:metadata", "f:annotations"])
+        && content.data.keys().cloned().collect::<BTreeSet<_>>() == applied(&["f:data"]);
+    annotations.remove(SOURCE_VERSIONS);
+    let present = |wanted: &BTreeMap<String, String>, there: &Option<BTreeMap<String, String>>| {
+        wanted.iter().all(|(key, value)| there.as_ref().and_then(|all| all.get(key)) == Some(value))
     };
-    let mut metadata = json!({
-        "name": name.as_str(), "labels": labels, "annotations": notes, "resourceVersion": version,
+    let owned = mirror.owner.as_ref().is_none_or(|owner| {
+        seen.owner_references.iter().flatten().any(|there| {
+            (&there.uid, &there.api_version, &there.kind, there.name.as_str())
+                == (&owner.uid, &owner.api_version, &owner.kind, owner.name.as_str())
+        })
     });
-    if let Some(uid) = uid {
-        metadata["uid"] = uid.into();
-    }
-    if let Some(owner) = &mirror.owner {
-        metadata["ownerReferences"] = json!([{
-            "apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name.as_str(), "uid": owner.uid,
-        }]);
-    }
-    let data: BTreeMap<_, _> =
-        content.data.iter().map(|(key, value)| (key.as_str(), STANDARD.encode(value.expose()))).collect();
-    json!({"apiVersion": "v1", "kind": "Secret", "type": mirror.secret_type.as_str(), "metadata": metadata, "data": data})
+    // `k:{"uid":"..."}` per owner that we set: also tells one that is no longer wanted.
+    let owners = ownership::owners_of_ours(seen) == usize::from(mirror.owner.is_some());
+    same_keys && present(&labels, &seen.labels) && present(&annotations, &seen.annotations) && owned && owners
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::SecretType;
-
-    #[test]
-    fn the_body_creates_or_guards_by_what_was_seen() {
-        let name = ObjectName::new("top-secret-ks").expect("a name");
-        let mirror = Mirror {
-            secret_type: SecretType::Opaque,
-            keys: Vec::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            owner: None,
-            allow_leased: false,
-        };
-        let data = [("password".to_owned(), Arc::new(SecretBytes::from("Losungwort")))].into();
-        let content = MirrorContent { data, versions: BTreeMap::new(), digest: "v1:x".into() };
-        let new = body(&name, &mirror, &content, None);
-        assert_eq!(new["metadata"]["resourceVersion"], "1");
-        assert!(new["metadata"].get("uid").is_none());
-        assert_eq!(new["data"]["password"], "TG9zdW5nd29ydA==");
-        let seen = ObjectMeta { uid: Some("u".into()), resource_version: Some("77".into()), ..ObjectMeta::default() };
-        let change = body(&name, &mirror, &content, Some(&seen));
-        assert_eq!((&change["metadata"]["uid"], &change["metadata"]["resourceVersion"]), (&json!("u"), &json!("77")));
+/// A refusal, with the server's words only if they hold no value. An admission webhook may quote what it refuses, and the
+/// API server itself says `invalid character 'L'` of a `.dockerconfigjson` that is not JSON.
+fn refused(asked: &Asked, answer: &Answer, content: &MirrorContent) -> Failure {
+    let mut said = Said::of(answer);
+    let about_values: Vec<_> = said.causes.iter().filter(|cause| cause.field.starts_with("data[")).collect();
+    if !about_values.is_empty() {
+        let tell = |cause: &&StatusCause| format!("{}: {}", cause.field, cause.reason);
+        said.words = about_values.iter().map(tell).collect::<Vec<_>>().join(", ");
     }
+    if content.data.values().any(|value| quotes(&said.words, value)) {
+        "(its words quote a value and are left out)".clone_into(&mut said.words);
+    }
+    classify::failure(asked, &said)
+}
+
+fn quotes(words: &str, value: &SecretBytes) -> bool {
+    let holds = |text: &str| text.len() >= SHORTEST_SEARCHED && words.contains(text);
+    // Line by line, because a quoted text has its line ends escaped.
+    value.expose_str().is_some_and(|text| text.lines().any(|line| holds(line.trim())))
+        || holds(&Zeroizing::new(STANDARD.encode(value.expose())))
 }

@@ -1,132 +1,183 @@
-//! Our conditions on our Pod.
+//! Our conditions into our Pod's status.
+//!
+//! A strategic merge patch: it merges the list by `type`, so the conditions of others stay. A merge patch would replace the
+//! list, and an apply that leaves one of ours out would remove it.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::PodCondition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::Deserialize;
+use serde_json::json;
 
-use super::client::{Cluster, PodIdentity, STRATEGIC_MERGE};
-use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, Reason};
+use super::classify::{self, Asked, Said};
+use super::client::{self, Api};
+use super::{FIELD_MANAGER, Pod};
+use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason};
 
-/// What was said last: a condition keeps its time as long as its status stays.
-#[derive(Default)]
-pub(super) struct Memory {
-    since: BTreeMap<ConditionType, (ConditionStatus, Timestamp)>,
-    /// `metadata.generation` of our Pod as last seen; `None` = not seen yet.
-    generation: Option<Option<i64>>,
-}
-
-/// A Pod's first generation (KEP-5067).
+/// What a Pod starts with (<https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation>).
 const FIRST_GENERATION: i64 = 1;
 
-impl Cluster {
-    /// Patches the conditions: a strategic merge, which keeps those of others, guarded by our Pod's uid. Never an apply
-    /// (it fails on pods with duplicate env names, kubernetes#113482) and never a merge patch (it replaces the list).
-    ///
-    /// # Errors
-    /// `Forbidden` with the missing rule; `Missing` where our Pod is gone or replaced.
-    pub async fn report(&self, conditions: &[Condition], now: Timestamp) -> Result<(), Failure> {
-        let pod = self.pod()?;
-        let sent = self.generation().unwrap_or(Some(FIRST_GENERATION));
-        let seen = self.patch(pod, conditions, sent, now).await?;
-        // The first patch assumes the generation; a resize may have raised it. Servers before 1.33 have none.
-        if seen != sent && seen.is_some() {
-            self.patch(pod, conditions, seen, now).await?;
-        }
-        Ok(())
+/// What was reported last. Lives as long as the agent: there is no right to read the Pod, so after a restart the first
+/// report says "since now".
+pub(super) struct Memory {
+    /// Since when each condition has its status.
+    since: BTreeMap<ConditionType, (ConditionStatus, Timestamp)>,
+    /// `metadata.generation` of our Pod as last seen; `None` from servers (before 1.33) that do not count it.
+    generation: Option<i64>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { since: BTreeMap::new(), generation: Some(FIRST_GENERATION) }
+    }
+}
+
+impl Memory {
+    /// The time of the last change of status, as it will be once `condition` is reported at `now`.
+    fn since(&self, condition: &Condition, now: Timestamp) -> Timestamp {
+        self.since
+            .get(&condition.kind)
+            .filter(|(status, _)| *status == condition.status)
+            .map_or(now, |(_, since)| *since)
     }
 
-    fn generation(&self) -> Option<Option<i64>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).generation
-    }
-
-    async fn patch(
-        &self,
-        pod: &PodIdentity,
-        conditions: &[Condition],
-        generation: Option<i64>,
-        now: Timestamp,
-    ) -> Result<Option<i64>, Failure> {
-        let what = format!("failed to report on Pod {}/{}", self.namespace, pod.name);
-        let body = {
-            let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-            body(pod, conditions, generation, &memory, now)
-        };
-        let path = format!("pods/{}/status", pod.name);
-        match self.send(&what, Method::PATCH, &path, STRATEGIC_MERGE, body.to_string().into_bytes()).await? {
-            Ok(accepted) => {
-                let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-                for condition in conditions {
-                    let since = memory.since.entry(condition.kind).or_insert((condition.status, now));
-                    if since.0 != condition.status {
-                        *since = (condition.status, now);
-                    }
-                }
-                memory.generation = Some(accepted.metadata.generation.filter(|generation| *generation > 0));
-                Ok(memory.generation.flatten())
-            }
-            Err(refusal) if refusal.code == 404 || (refusal.code == 422 && refusal.is_about("metadata.uid")) => {
-                let message = format!("{what}: the Pod is gone, or another one has its name");
-                Err(Failure::new(FailureClass::Missing, Reason::ApiUnavailable, message))
-            }
-            Err(refusal) => Err(refusal.failure(&what, "apiGroups: [\"\"], resources: [pods/status], verbs: [patch]")),
+    fn reported(&mut self, conditions: &[Condition], now: Timestamp) {
+        for condition in conditions {
+            let since = self.since(condition, now);
+            self.since.insert(condition.kind, (condition.status, since));
         }
     }
 }
 
-fn body(
-    pod: &PodIdentity,
+pub(super) async fn report(
+    api: &Api,
+    namespace: &ObjectName,
+    pod: &Pod,
+    memory: &Mutex<Memory>,
     conditions: &[Condition],
-    generation: Option<i64>,
-    memory: &Memory,
     now: Timestamp,
-) -> Value {
-    let conditions: Vec<_> = conditions
-        .iter()
-        .map(|condition| {
-            let since = match memory.since.get(&condition.kind) {
-                Some((status, since)) if *status == condition.status => *since,
-                _ => now,
-            };
-            let mut value = json!({
-                "type": condition.kind.as_str(),
-                "status": condition.status.as_str(),
-                "reason": condition.reason.as_str(),
-                "message": condition.message,
-                "lastTransitionTime": since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            });
-            if let Some(generation) = generation {
-                value["observedGeneration"] = generation.into();
-            }
-            value
-        })
-        .collect();
-    json!({"metadata": {"uid": pod.uid}, "status": {"conditions": conditions}})
+) -> Result<(), Failure> {
+    let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
+    let assumed = lock().generation;
+    let request = patch(namespace, pod, &lock(), conditions, now);
+    let generation = send(api, namespace, pod, request).await?;
+    let again = {
+        let mut memory = lock();
+        memory.reported(conditions, now);
+        memory.generation = generation;
+        // What we said was of another generation than the Pod has (a resize, say): say it of this one.
+        (generation.is_some() && generation != assumed).then(|| patch(namespace, pod, &memory, conditions, now))
+    };
+    if let Some(request) = again {
+        send(api, namespace, pod, request).await?;
+    }
+    Ok(())
+}
+
+fn patch(
+    namespace: &ObjectName,
+    pod: &Pod,
+    memory: &Memory,
+    conditions: &[Condition],
+    now: Timestamp,
+) -> Request<Bytes> {
+    let condition = |condition: &Condition| PodCondition {
+        type_: condition.kind.as_str().to_owned(),
+        status: condition.status.as_str().to_owned(),
+        reason: Some(condition.reason.as_str().to_owned()),
+        message: Some(condition.message.clone()),
+        last_transition_time: Some(Time(memory.since(condition, now))),
+        observed_generation: memory.generation,
+        last_probe_time: None,
+    };
+    let conditions: Vec<_> = conditions.iter().map(condition).collect();
+    let body = json!({"metadata": {"uid": pod.uid}, "status": {"conditions": conditions}});
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{}/status?fieldManager={FIELD_MANAGER}", pod.name);
+    client::request(Method::PATCH, path, client::STRATEGIC_MERGE, client::to_body(&body))
+}
+
+/// The Pod's generation.
+async fn send(api: &Api, namespace: &ObjectName, pod: &Pod, request: Request<Bytes>) -> Result<Option<i64>, Failure> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        metadata: ObjectMeta,
+    }
+    let asked = Asked {
+        what: format!("patch conditions of Pod {namespace}/{}", pod.name),
+        rule: r#"{apiGroups: [""], resources: [pods/status], verbs: [patch]}"#.to_owned(),
+    };
+    let answer = api.exchange(&asked.what, request).await?;
+    if answer.code.is_success() {
+        let Metadata { metadata } = answer.parse(&asked.what)?;
+        return Ok(metadata.generation.filter(|generation| *generation > 0));
+    }
+    let said = Said::of(&answer);
+    // Another uid is said as 422 "field is immutable".
+    if said.code == 404 || said.code == 422 && said.blames("metadata.uid") {
+        let message = format!("failed to {}: the pod is gone or replaced by another of its name", asked.what);
+        return Err(Failure::new(FailureClass::Missing, Reason::ObjectNotFound, message));
+    }
+    Err(classify::failure(&asked, &said))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect(text)
+    }
+
+    fn ready(status: ConditionStatus) -> [Condition; 1] {
+        [Condition { kind: ConditionType::SecretsReady, status, reason: Reason::Published, message: "m".into() }]
+    }
+
+    fn sent(memory: &Memory, conditions: &[Condition], now: Timestamp) -> (Request<Bytes>, Value) {
+        let pod = Pod { name: ObjectName::new("web-0").expect("a name"), uid: "u-1".into() };
+        let request = patch(&ObjectName::new("ns").expect("a name"), &pod, memory, conditions, now);
+        let body = serde_json::from_slice(request.body()).expect("JSON");
+        (request, body)
+    }
 
     #[test]
-    fn a_condition_keeps_its_time_until_its_status_changes() {
-        let pod = PodIdentity { name: "webapp-0".into(), uid: "u-1".into() };
-        let (then, now): (Timestamp, Timestamp) =
-            ("2026-01-01T00:00:00Z".parse().expect("a time"), "2026-01-02T00:00:00.5Z".parse().expect("a time"));
+    fn the_patch_has_our_conditions_and_the_uid_and_nothing_else() {
+        let (request, body) = sent(&Memory::default(), &ready(ConditionStatus::True), at("2026-01-01T00:00:00.5Z"));
+        assert_eq!(request.uri(), "/api/v1/namespaces/ns/pods/web-0/status?fieldManager=keyferry");
+        assert_eq!(request.headers()["content-type"], "application/strategic-merge-patch+json");
+        let expected = json!({"metadata": {"uid": "u-1"}, "status": {"conditions": [{
+            "type": "keyferry.dev/SecretsReady", "status": "True", "reason": "Published", "message": "m",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1,
+        }]}});
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn the_time_is_of_the_last_change_of_status() {
         let mut memory = Memory::default();
-        memory.since.insert(ConditionType::SecretsReady, (ConditionStatus::True, then));
-        let say = |status, memory: &Memory| {
-            let kind = ConditionType::SecretsReady;
-            let condition = Condition { kind, status, reason: Reason::Published, message: "m".into() };
-            body(&pod, &[condition], Some(1), memory, now)
-        };
-        let same = say(ConditionStatus::True, &memory);
-        assert_eq!(same["status"]["conditions"][0]["lastTransitionTime"], "2026-01-01T00:00:00Z");
-        assert_eq!(same["metadata"]["uid"], "u-1");
-        assert_eq!(same["status"]["conditions"][0]["observedGeneration"], 1);
-        let other = say(ConditionStatus::False, &memory);
-        assert_eq!(other["status"]["conditions"][0]["lastTransitionTime"], "2026-01-02T00:00:00Z");
+        let times = [
+            (ConditionStatus::False, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+            (ConditionStatus::False, "2026-01-01T01:00:00Z", "2026-01-01T00:00:00Z"),
+            (ConditionStatus::True, "2026-01-01T02:00:00Z", "2026-01-01T02:00:00Z"),
+            (ConditionStatus::True, "2026-01-01T03:00:00Z", "2026-01-01T02:00:00Z"),
+            (ConditionStatus::False, "2026-01-01T04:00:00Z", "2026-01-01T04:00:00Z"),
+        ];
+        for (status, now, expected) in times {
+            let (_, body) = sent(&memory, &ready(status), at(now));
+            assert_eq!(body["status"]["conditions"][0]["lastTransitionTime"], expected, "at {now}");
+            memory.reported(&ready(status), at(now));
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_count_generations_is_told_none() {
+        let memory = Memory { generation: None, ..Memory::default() };
+        let (_, body) = sent(&memory, &ready(ConditionStatus::True), at("2026-01-01T00:00:00Z"));
+        assert_eq!(body["status"]["conditions"][0].get("observedGeneration"), None);
     }
 }

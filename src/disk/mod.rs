@@ -1,41 +1,19 @@
-//! Makes a file set visible, all or nothing, and says when to look again.
+//! Files: make a set of them visible as a whole, sweep what a crash left, and tell when to look again at other files.
 //!
-//! The layout is the kubelet's own for Secret volumes, so that people and tools know it:
-//!
-//! ```text
-//! username -> ..data/username
-//! password -> ..data/password
-//! ..data   -> ..2026_11_24_15_04_05.1x2y3z/
-//! ```
-//!
-//! Never touches: tokens, Vault's words, the cluster.
+//! Knows `model` only. Tries each thing once; a failure comes back classified and the last good set stays in place.
+//! Everything below the output directory is reached through a directory descriptor opened once, so that a path that is
+//! swapped under us leads nowhere else.
 
+mod at;
+mod compare;
 mod directory;
+mod names;
 mod publish;
-mod sweep;
+mod small_file;
+mod space;
 mod watch;
 
+pub use names::{DATA_LINK, STATE_FILE};
 pub use publish::{Published, Publisher};
-pub use watch::Watch;
-
-use crate::model::{Failure, FailureClass, Reason};
-
-/// Name of the link that points at the visible set.
-const DATA: &str = "..data";
-
-/// Prefix of everything that is ours and not a visible file.
-const RESERVED: &str = "..";
-
-/// Names with this prefix are kept by the sweep: the state of the running agent.
-pub(crate) const STATE_FILE: &str = "..keyferry-state";
-
-/// A failed system call, told with what it was about. A full volume has its own reason.
-fn failed(what: &str, error: rustix::io::Errno) -> Failure {
-    let reason = match error {
-        rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT => Reason::NoSpace,
-        _ => Reason::WriteFailed,
-    };
-    let hint = if reason == Reason::NoSpace { "; the old set stays; give the volume a larger sizeLimit" } else { "" };
-    let message = format!("failed to {what}: {}{hint}", std::io::Error::from(error));
-    Failure::new(FailureClass::Local, reason, message)
-}
+pub use small_file::{read_small_file, remove_small_file, replace_small_file};
+pub use watch::{Watch, WatchError};

@@ -1,281 +1,315 @@
-//! The publication itself. Every crash point leaves the old or the new set whole.
+//! Making a set of files visible, all or nothing, in the layout of the kubelet's own volumes:
 //!
-//! 1. Compare bytes and modes with the visible set; stop if equal, repair modes if only they differ.
-//! 2. Check the size: two copies must fit.
-//! 3. Make a fresh directory `..<timestamp>.<random>`.
-//! 4. Write every file, set its mode (the umask must not matter), sync it; sync the directories.
-//! 5. Make the visible links that are missing; they dangle until step 7, which nobody minds.
-//! 6. Make a link with a unique name that points at the fresh directory.
-//! 7. Rename it over `..data`: here the whole set changes.
-//! 8. Remove visible links whose file is gone, and the old directory.
+//! ```text
+//! <directory>/..2026_11_24_16_05_37.0123456789/username     the set
+//! <directory>/..data -> ..2026_11_24_16_05_37.0123456789    what is visible now
+//! <directory>/username -> ..data/username                   one link per top name
+//! ```
 //!
-//! What a crash leaves behind is swept when the publisher is opened.
+//! After the kubelet's `AtomicWriter`
+//! (<https://github.com/kubernetes/kubernetes/blob/master/pkg/volume/util/atomic_writer.go>), with unique temporary names
+//! and a sweep, so that what a crash leaves never stands in the way:
+//!
+//! 1. Validate: no path is a directory of another, no visible name is taken by something that is not ours.
+//! 2. Compare bytes and modes with the visible set. Equal: stop. Only modes differ: set them and stop.
+//! 3. See that the new set fits beside the old one.
+//! 4. Make a fresh directory, closed to others while it is filled.
+//! 5. Write each file, set its group and mode explicitly (the umask must not matter), sync it; sync the directories.
+//! 6. Make visible links for new names. They dangle until step 8, as the kubelet's do.
+//! 7. Make a temporary link to the fresh directory, under a unique name.
+//! 8. Rename it over `..data`: the moment at which the whole set changes. Sync the directory.
+//! 9. Remove visible links of names that are gone.
+//! 10. Remove directories of older sets.
+//!
+//! A failure before step 8 removes what this try made and leaves the old set whole; from step 8 on the new set is
+//! whole, and what could not be removed goes with the next sweep. The directory itself is never removed or made anew: an
+//! application that has it mounted would see an empty one from then on.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Write;
 
 use jiff::Timestamp;
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::directory::{Owned, remove_tree};
-use super::{DATA, RESERVED, failed};
-use crate::model::{Directory, Failure, FailureClass, FileEntry, FilePath, FileSet, Reason};
-
-/// Room that a file or directory takes in a tmpfs beside its pages, rounded up.
-const ENTRY_OVERHEAD: u64 = 1024;
+use super::DATA_LINK;
+use super::at::{self, StepError, told};
+use super::compare::{self, Difference};
+use super::directory::{DIRECTORY_MODE, OwnedDirectory};
+use super::names::{self, visible_target};
+use super::space::{self, Need};
+use crate::model::{Directory, Failure, FailureClass, FileSet, Reason};
 
 /// What a publication did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
+    /// Bytes were equal; modes or groups were set right.
+    ModesRepaired,
     /// A new set is visible.
     Swapped,
-    /// The same bytes were there; modes were repaired.
-    ModesRepaired,
-    /// The same set was there.
+    /// Bytes and modes were equal: nothing was touched.
     Unchanged,
 }
 
-/// The one writer of the output directory.
+impl Published {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ModesRepaired => "modes_repaired",
+            Self::Swapped => "swapped",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// Writes sets into the one directory that it owns. Blocking; at most one may exist per directory.
 pub struct Publisher {
-    pub(super) directory: Owned,
+    directory: OwnedDirectory,
     max_bytes: Option<u64>,
     crash_at: Option<u8>,
 }
 
 impl Publisher {
-    /// Makes and checks the directory, and sweeps what a crash left.
+    /// Makes or opens the directory, checks that an application can use it, and sweeps what a crash left.
     ///
     /// # Errors
-    /// `DirectoryUnusable` if readers of another UID could not use it, or it is not in memory; `WriteFailed` otherwise.
+    /// `Invalid`/`DirectoryUnusable` where the directory cannot serve: its parent is absent, it is not ours, it is sticky,
+    /// it is not in memory. `Local` where the sweep fails.
     pub fn open(settings: &Directory) -> Result<Self, Failure> {
-        let directory = Owned::open(settings)?;
+        let directory = OwnedDirectory::open(settings)?;
         let publisher = Self { directory, max_bytes: settings.max_bytes, crash_at: None };
-        publisher.sweep()?;
+        publisher.sweep().map_err(|error| publisher.write_failed(&error))?;
         Ok(publisher)
     }
 
-    /// For tests: end the process, as a crash would, before this step of the algorithm.
+    /// Makes `set` the visible set. `now` only names its directory.
+    ///
+    /// # Errors
+    /// `Local`/`NoSpace` where it does not fit, `Local`/`WriteFailed` where a write failed, `Invalid` where the set cannot
+    /// stand in this directory. In all cases the last published set is still whole.
+    pub fn publish(&mut self, set: &FileSet, now: Timestamp) -> Result<Published, Failure> {
+        // 1. Validate.
+        self.validate(set)?;
+
+        // 2. Compare.
+        let current = self.directory.current().and_then(|name| at::open_directory(&self.directory.fd, &name).ok());
+        if let Some(current) = &current {
+            match compare::compare(&self.directory, current, set) {
+                Difference::None => return Ok(Published::Unchanged),
+                Difference::Modes(repairs) => {
+                    // A file that cannot be opened to repair it is replaced below.
+                    if repairs.iter().all(|repair| repair.apply(current).is_ok()) {
+                        return Ok(Published::ModesRepaired);
+                    }
+                }
+                Difference::Content => {}
+            }
+        }
+        self.step(2);
+
+        // 3. See that it fits.
+        space::within_limit(set, self.max_bytes)?;
+        let volume = told("look at the volume of", "the output directory", rustix::fs::fstatvfs(&self.directory.fd))
+            .map_err(|error| self.write_failed(&error))?;
+        let need = Need::of(set, volume.f_frsize);
+        need.check(&volume, current.is_none())?;
+        self.step(3);
+
+        // 4. to 8. are undone as a whole.
+        let mut made = Made::default();
+        if let Err(error) = self.write_and_swap(set, now, &mut made) {
+            self.undo(&made);
+            return Err(match error.errno {
+                Errno::NOSPC | Errno::DQUOT => need.no_space(),
+                _ => self.write_failed(&error),
+            });
+        }
+
+        // 9. and 10. The new set is visible, so that a failure here is no failure of the publication.
+        if let Err(error) = self.sweep() {
+            tracing::warn!(target: "keyferry", reason = %Reason::WriteFailed, "{}; the next publication tries again", Failure::chain(&error));
+        }
+        Ok(Published::Swapped)
+    }
+
+    /// Aborts the process after a numbered step, for the crash tests.
     #[doc(hidden)]
     pub fn crash_at(&mut self, step: u8) {
         self.crash_at = Some(step);
     }
 
-    fn step(&self, step: u8) {
-        if self.crash_at == Some(step) {
+    fn step(&self, number: u8) {
+        if self.crash_at == Some(number) {
             std::process::abort();
         }
     }
 
-    /// Makes `set` visible, all or nothing. `now` names the fresh directory.
-    ///
-    /// # Errors
-    /// `NoSpace` or `WriteFailed`; the old set is then whole and in place.
-    pub fn publish(&mut self, set: &FileSet, now: Timestamp) -> Result<Published, Failure> {
-        self.step(1);
-        if let Some(outcome) = self.compare(set)? {
-            self.link_visible(set)?;
-            return Ok(outcome);
+    fn validate(&self, set: &FileSet) -> Result<(), Failure> {
+        let refuse = |reason, why: String| Err(Failure::new(FailureClass::Invalid, reason, why));
+        if let Some(path) = compare::parents(set).into_iter().find(|&path| set.files.keys().any(|p| p.as_str() == path))
+        {
+            return refuse(
+                Reason::RenderFailed,
+                format!("failed to publish file {path}: another file needs a directory of the same name"),
+            );
         }
-        self.step(2);
-        self.check_size(set)?;
-        self.step(3);
-        let fresh = format!("{RESERVED}{}.{:08x}", now.strftime("%Y_%m_%d_%H_%M_%S"), fastrand::u32(..));
-        self.write_and_swap(set, &fresh).inspect_err(|_| {
-            // Half a set is of no use, and its room may be what is missing.
-            let _ = remove_tree(&self.directory.fd, &fresh);
-            let _ = self.sweep();
-        })?;
-        self.step(8);
-        self.sweep()?;
-        self.step(9);
-        Ok(Published::Swapped)
+        let directory = &self.directory;
+        if rustix::fs::statat(&directory.fd, DATA_LINK, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+            && at::link_target(&directory.fd, DATA_LINK).is_none()
+        {
+            return refuse(
+                Reason::DirectoryUnusable,
+                format!("failed to publish files to {}: {DATA_LINK} there is not a link", directory.path.display()),
+            );
+        }
+        for path in set.files.keys() {
+            let top = path.top();
+            let free = match at::link_target(&directory.fd, top) {
+                Some(target) => target == visible_target(top),
+                None => matches!(rustix::fs::statat(&directory.fd, top, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)),
+            };
+            if !free {
+                return refuse(
+                    Reason::DirectoryUnusable,
+                    format!(
+                        "failed to publish file {path}: {} has something else of the name {top}, which is not ours to replace; remove it or choose another directory",
+                        directory.path.display()
+                    ),
+                );
+            }
+        }
+        Ok(())
     }
 
-    fn write_and_swap(&self, set: &FileSet, fresh: &str) -> Result<(), Failure> {
+    fn write_and_swap(&self, set: &FileSet, now: Timestamp, undo: &mut Made) -> Result<(), StepError> {
         let root = &self.directory.fd;
-        let made = self.make_directory(root, fresh)?;
+
+        // 4. Fresh directory.
+        let name = names::fresh_directory(now);
+        told("make directory", &name, rustix::fs::mkdirat(root, name.as_str(), Mode::RWXU))?;
+        undo.directory = Some(name.clone());
+        let fresh = told("open directory", &name, at::open_directory(root, &name))?;
         self.step(4);
-        let mut directories = BTreeSet::new();
-        for (path, file) in &set.files {
-            for (at, _) in path.as_str().match_indices('/') {
-                let directory = &path.as_str()[..at];
-                if directories.insert(directory.to_owned()) {
-                    self.make_directory(&made, directory)?;
-                }
+
+        // 5. Files, then their directories from the deepest up, then the root of the set, which opens it to others.
+        let directories = compare::parents(set);
+        for path in &directories {
+            told("make directory", path, rustix::fs::mkdirat(&fresh, *path, Mode::RWXU))?;
+        }
+        for (path, entry) in &set.files {
+            let mode = entry.mode.map_or(self.directory.file_mode, crate::model::Mode::bits);
+            told("write file", path.as_str(), self.write(&fresh, path.as_str(), entry.bytes.expose(), mode))?;
+            self.step(5);
+        }
+        for path in directories.iter().rev() {
+            told("open directory", path, at::open_directory(&fresh, path)).and_then(|fd| self.finish(path, &fd))?;
+        }
+        self.finish(&name, &fresh)?;
+
+        // 6. Visible links for new names.
+        for top in tops(set) {
+            match rustix::fs::symlinkat(visible_target(top), root, top) {
+                Ok(()) => undo.links.push(top.into()),
+                // It was ours already: step 1 has looked.
+                Err(Errno::EXIST) => {}
+                Err(errno) => return told("make link", top, Err(errno)),
             }
-            self.write(&made, path, file)?;
+            self.step(6);
         }
-        for directory in &directories {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let synced = fs::openat(&made, directory.as_str(), flags, Mode::empty()).and_then(fs::fsync);
-            synced.map_err(|error| failed(&format!("sync directory {directory}"), error))?;
-        }
-        fs::fsync(&made).map_err(|error| failed("sync the fresh directory", error))?;
-        self.step(5);
-        self.link_visible(set)?;
-        self.step(6);
-        let temporary = format!("{RESERVED}data_{:08x}", fastrand::u32(..));
-        fs::symlinkat(fresh, root, temporary.as_str()).map_err(|error| failed("make the new data link", error))?;
+
+        // 7. Temporary link.
+        let link = names::temporary_link();
+        told("make link", &link, rustix::fs::symlinkat(&name, root, link.as_str()))?;
+        undo.links.push(link.clone());
         self.step(7);
-        fs::renameat(root, temporary.as_str(), root, DATA).map_err(|error| failed("swap the data link", error))?;
-        self.directory.sync()
-    }
 
-    /// Step 1. `None` if the bytes differ.
-    fn compare(&self, set: &FileSet) -> Result<Option<Published>, Failure> {
-        let Some(current) = self.directory.link(DATA) else { return Ok(None) };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(current) = fs::openat(&self.directory.fd, current.as_str(), flags, Mode::empty()) else {
-            return Ok(None);
-        };
-        let mut there = BTreeSet::new();
-        let listed = list(&current, "", &mut there);
-        let wanted: BTreeSet<_> = set.files.keys().map(|path| path.as_str().to_owned()).collect();
-        if listed.is_err() || there != wanted {
-            return Ok(None);
+        // 8. The swap.
+        told("rename link", &link, rustix::fs::renameat(root, link.as_str(), root, DATA_LINK))?;
+        // Nothing to undo from here on; a sync that fails matters only if the machine dies, and the agent starts over then.
+        if let Err(errno) = rustix::fs::fsync(root) {
+            tracing::debug!(target: "keyferry", "failed to sync {}: {errno}", self.directory.path.display());
         }
-        let mut repair = Vec::new();
-        for (path, file) in &set.files {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let Ok(opened) = fs::openat(&current, path.as_str(), flags, Mode::empty()) else { return Ok(None) };
-            let Ok(stat) = fs::fstat(&opened) else { return Ok(None) };
-            let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-            if size != file.bytes.len() as u64 || !same_bytes(&opened, file.bytes.expose()) {
-                return Ok(None);
-            }
-            let group = self.directory.group.is_none_or(|group| group == stat.st_gid);
-            if stat.st_mode & 0o7777 != self.mode_of(file) || !group {
-                repair.push((path, opened, self.mode_of(file)));
-            }
-        }
-        if repair.is_empty() {
-            return Ok(Some(Published::Unchanged));
-        }
-        for (path, opened, mode) in repair {
-            self.own(&opened, mode).map_err(|error| failed(&format!("repair the mode of file {path}"), error))?;
-        }
-        Ok(Some(Published::ModesRepaired))
-    }
-
-    /// Step 2. The old set is still there while the new one is written.
-    fn check_size(&self, set: &FileSet) -> Result<(), Failure> {
-        let shortage = |why: String| Failure::new(FailureClass::Local, Reason::NoSpace, why);
-        if let Some(limit) = self.max_bytes.filter(|limit| set.size() > *limit) {
-            return Err(shortage(format!(
-                "failed to publish files: the set is larger than directory.maxBytes ({limit} bytes); the old set stays"
-            )));
-        }
-        let Ok(volume) = fs::fstatvfs(&self.directory.fd) else { return Ok(()) };
-        // A tmpfs without a limit says that it has no blocks at all.
-        if volume.f_blocks == 0 {
-            return Ok(());
-        }
-        let page = volume.f_frsize.max(1);
-        let rounded = |file: &FileEntry| (file.bytes.len() as u64).div_ceil(page) * page + ENTRY_OVERHEAD;
-        let needed: u64 = set.files.values().map(rounded).sum::<u64>() + ENTRY_OVERHEAD;
-        let free = volume.f_bavail * page;
-        if needed > free {
-            let total = volume.f_blocks * page;
-            return Err(shortage(format!(
-                "failed to publish files: two copies of the set must fit, and the volume of {total} bytes has {free} bytes \
-                 left where {needed} are needed; the old set stays; give the volume a sizeLimit of at least {} bytes",
-                total - free + needed,
-            )));
-        }
+        self.step(8);
         Ok(())
     }
 
-    fn make_directory(&self, parent: impl AsFd, path: &str) -> Result<OwnedFd, Failure> {
-        let error = |error| failed(&format!("make directory {path}"), error);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        fs::mkdirat(&parent, path, Mode::from_raw_mode(0o700)).map_err(error)?;
-        let made = fs::openat(&parent, path, flags, Mode::empty()).map_err(error)?;
-        self.own(&made, 0o755).map_err(error)?;
-        Ok(made)
-    }
-
-    fn write(&self, parent: &OwnedFd, path: &FilePath, file: &FileEntry) -> Result<(), Failure> {
-        let error = |error| failed(&format!("write file {path}"), error);
+    fn write(&self, set: &OwnedFd, path: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = fs::openat(parent, path.as_str(), flags, Mode::from_raw_mode(0o600)).map_err(error)?;
-        let mut rest = file.bytes.expose();
-        while !rest.is_empty() {
-            match rustix::io::write(&opened, rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(error(errno)),
+        let mut file = std::fs::File::from(rustix::fs::openat(set, path, flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        if self.directory.group.is_some() {
+            rustix::fs::fchown(&file, None, self.directory.group)?;
+        }
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        rustix::fs::fsync(&file)
+    }
+
+    fn finish(&self, name: &str, directory: &OwnedFd) -> Result<(), StepError> {
+        if self.directory.group.is_some() {
+            told("set the group of", name, rustix::fs::fchown(directory, None, self.directory.group))?;
+        }
+        told("set the mode of", name, rustix::fs::fchmod(directory, DIRECTORY_MODE))?;
+        told("sync", name, rustix::fs::fsync(directory))
+    }
+
+    /// Best effort: what stays is swept at the next publication or start.
+    fn undo(&self, made: &Made) {
+        for name in made.links.iter().rev().chain(&made.directory) {
+            if let Err(errno) = at::remove_tree(&self.directory.fd, name) {
+                tracing::debug!(target: "keyferry", "failed to remove {name}: {errno}");
             }
         }
-        self.own(&opened, self.mode_of(file)).map_err(error)?;
-        fs::fsync(&opened).map_err(error)
     }
 
-    /// Sets group, then mode: a change of owner may clear mode bits.
-    fn own(&self, opened: &OwnedFd, mode: u32) -> Result<(), Errno> {
-        if let Some(group) = self.directory.group {
-            fs::fchown(opened, None, Some(Gid::from_raw(group)))?;
-        }
-        fs::fchmod(opened, Mode::from_raw_mode(mode))
-    }
-
-    fn mode_of(&self, file: &FileEntry) -> u32 {
-        file.mode.map_or(self.directory.default_mode, crate::model::Mode::bits)
-    }
-
-    /// Step 5. A link that points elsewhere, or a stray file under a name of ours, is replaced.
-    fn link_visible(&self, set: &FileSet) -> Result<(), Failure> {
+    /// Removes what belongs to no visible set: steps 9 and 10, and at start the traces of a crash anywhere.
+    fn sweep(&self) -> Result<(), StepError> {
         let root = &self.directory.fd;
-        let tops: BTreeSet<_> = set.files.keys().map(FilePath::top).collect();
-        for top in tops {
-            let target = format!("{DATA}/{top}");
-            if self.directory.link(top).is_some_and(|there| there == target) {
-                continue;
+        let current = self.directory.current();
+        let set = current.as_ref().and_then(|name| at::open_directory(root, name).ok());
+        let entries = told("list", "the output directory", at::entries(root))?;
+
+        // 9. Visible links that lead nowhere. Only links of exactly our form are ours.
+        for entry in entries.iter().filter(|entry| entry.kind.is_symlink()) {
+            let name = entry.name.as_str();
+            let ours = at::link_target(root, name).is_some_and(|target| target == visible_target(name));
+            let alive =
+                set.as_ref().is_some_and(|set| rustix::fs::statat(set, name, AtFlags::SYMLINK_NOFOLLOW).is_ok());
+            if ours && !alive {
+                told("remove link", name, at::remove_tree(root, name))?;
             }
-            let temporary = format!("{RESERVED}link_{:08x}", fastrand::u32(..));
-            let linked = fs::symlinkat(target.as_str(), root, temporary.as_str())
-                .and_then(|()| fs::renameat(root, temporary.as_str(), root, top));
-            linked.map_err(|error| {
-                let _ = fs::unlinkat(root, temporary.as_str(), AtFlags::empty());
-                failed(&format!("make the visible link {top}"), error)
-            })?;
         }
+        self.step(9);
+
+        // 10. Older sets, half-written sets, temporary links.
+        for entry in &entries {
+            let name = entry.name.as_str();
+            let old_set = names::is_set_directory(name) && current.as_deref() != Some(name);
+            if old_set || names::is_temporary(name) {
+                told("remove", name, at::remove_tree(root, name))?;
+            }
+        }
+        self.step(10);
         Ok(())
     }
+
+    fn write_failed(&self, error: &StepError) -> Failure {
+        Failure::new(
+            FailureClass::Local,
+            Reason::WriteFailed,
+            format!("failed to publish files to {}: {}", self.directory.path.display(), Failure::chain(error)),
+        )
+    }
 }
 
-/// All files below `directory`, as paths.
-fn list(directory: &OwnedFd, prefix: &str, into: &mut BTreeSet<String>) -> Result<(), Errno> {
-    for entry in fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name == "." || name == ".." {
-            continue;
-        }
-        let path = format!("{prefix}{name}");
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match fs::openat(directory, name.as_str(), flags, Mode::empty()) {
-            Ok(inner) => list(&inner, &format!("{path}/"), into)?,
-            Err(_) => {
-                into.insert(path);
-            }
-        }
-    }
-    Ok(())
+/// What one try has made so far.
+#[derive(Default)]
+struct Made {
+    directory: Option<String>,
+    links: Vec<String>,
 }
 
-fn same_bytes(opened: &OwnedFd, wanted: &[u8]) -> bool {
-    let mut buffer = zeroize::Zeroizing::new([0_u8; 4096]);
-    let mut rest = wanted;
-    loop {
-        match rustix::io::read(opened, &mut buffer[..]) {
-            Ok(0) => return rest.is_empty(),
-            Ok(read) => match rest.strip_prefix(&buffer[..read]) {
-                Some(more) => rest = more,
-                None => return false,
-            },
-            Err(Errno::INTR) => {}
-            Err(_) => return false,
-        }
-    }
+fn tops(set: &FileSet) -> BTreeSet<&str> {
+    set.files.keys().map(crate::model::FilePath::top).collect()
 }

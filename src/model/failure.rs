@@ -60,6 +60,8 @@ reasons! {
     ConfigRejected,
     /// A new configuration is in force.
     ConfigReloaded,
+    /// The object in the API server changed while it was looked at.
+    Conflict,
     /// The credential file for the login cannot be read or used.
     CredentialUnreadable,
     /// A policy does not allow the read.
@@ -72,7 +74,7 @@ reasons! {
     Foreign,
     /// Everything is as it should be.
     Fresh,
-    /// Vault could not understand the request.
+    /// Vault or the API server could not accept the request as it is.
     InvalidRequest,
     /// A lease cannot be renewed any more.
     LeaseLost,
@@ -82,6 +84,8 @@ reasons! {
     Mirrored,
     /// A mirror was not asked for.
     NotConfigured,
+    /// The Pod or the namespace is not there (any more).
+    ObjectNotFound,
     /// The volume is too small for two copies of the set.
     NoSpace,
     /// A standby answered with an older version than the one in use.

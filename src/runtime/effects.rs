@@ -94,11 +94,11 @@ pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &Hands, shel
         Effect::Publish { ticket, .. } => {
             let (disk, readings) = (Arc::clone(&hands.disk), shelf.readings());
             let publish = move || {
-                let all = render::render(&settings, &readings).map_err(join)?;
+                let all = render::render(&settings, &readings).map_err(|failures| join(&failures))?;
                 let versions = readings.iter().map(|(name, r)| (name.clone(), r.version.clone())).collect();
                 let unleased = readings.iter().filter(|(_, r)| r.lease.is_none());
                 let unleased = unleased.map(|(name, r)| (name.clone(), Arc::clone(r))).collect();
-                let unleased = render::render(&settings, &unleased).map_err(join)?;
+                let unleased = render::render(&settings, &unleased).map_err(|failures| join(&failures))?;
                 // A panic of an earlier publication leaves nothing half-done that the next one would not sweep.
                 let mut disk = disk.lock().unwrap_or_else(PoisonError::into_inner);
                 let outcome = match disk.publish(&all, wall())? {
@@ -163,7 +163,7 @@ pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &Hands, shel
 }
 
 /// All render mistakes as one failure.
-fn join(failures: Vec<Failure>) -> Failure {
+fn join(failures: &[Failure]) -> Failure {
     let messages: Vec<_> = failures.iter().map(|failure| failure.message.as_str()).collect();
     let class = failures.iter().map(|failure| failure.class).max().unwrap_or(FailureClass::Invalid);
     Failure::new(class, Reason::RenderFailed, messages.join("; "))

@@ -13,6 +13,8 @@ pub(super) struct Health(Arc<Mutex<Standing>>);
 pub(super) struct Standing {
     /// Process that wrote it; a state file outlives its writer.
     pub(super) pid: u32,
+    /// When that process started, in clock ticks since the boot: in a container the agent always has the same pid.
+    pub(super) started: u64,
     /// Whether all required outputs are published.
     pub(super) ready: bool,
     /// Why not, one line each.
@@ -33,4 +35,11 @@ impl Health {
     pub(super) fn get(&self) -> Standing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// When a process started, `None` if it does not run (`proc_pid_stat(5)`, field 22).
+pub(super) fn started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; the fields after it do not.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

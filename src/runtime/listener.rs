@@ -111,11 +111,11 @@ mod tests {
         let listener = bind(([127, 0, 0, 1], 0).into()).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         tokio::spawn(serve(listener, health.clone(), Arc::new(Metrics::new())));
-        health.set(&Standing { pid: 1, ready: false, reasons: vec!["Denied: no".into()] });
+        health.set(&Standing { reasons: vec!["Denied: no".into()], ..Standing::default() });
         let answer = get(address, "GET /readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Denied: no"), "{answer}");
         assert!(get(address, "GET /livez").await.starts_with("HTTP/1.1 200"));
-        health.set(&Standing { pid: 1, ready: true, reasons: Vec::new() });
+        health.set(&Standing { ready: true, ..Standing::default() });
         assert!(get(address, "GET /readyz").await.starts_with("HTTP/1.1 200"));
         let metrics = get(address, "GET /metrics").await;
         assert!(metrics.contains("openmetrics-text") && metrics.contains("# EOF"), "{metrics}");

@@ -5,11 +5,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use super::health::Standing;
-use crate::disk::STATE_FILE;
+use super::health::{Standing, started};
+use crate::disk::{self, STATE_FILE};
 use crate::model::Listener;
 
 /// The kubelet's own default timeout for a probe is one second.
@@ -56,31 +56,27 @@ fn ask_listener(question: Question, mut address: SocketAddr) -> Result<(), Strin
 }
 
 fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
-    let file = state_file(directory);
-    let text =
-        std::fs::read(&file).map_err(|error| format!("the agent has not started: {}: {error}", file.display()))?;
-    let standing: Standing =
-        serde_json::from_slice(&text).map_err(|error| format!("failed to read {}: {error}", file.display()))?;
-    if !Path::new("/proc").join(standing.pid.to_string()).exists() {
+    let failed =
+        |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
+    let text = disk::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
+    let text = text.ok_or_else(|| format!("no agent has started to publish in {}", directory.display()))?;
+    let standing: Standing = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+    if started(standing.pid) != Some(standing.started) {
         return Err("the agent is not running".into());
     }
     if question == Question::Live || standing.ready { Ok(()) } else { Err(standing.reasons.join("\n")) }
 }
 
-fn state_file(directory: &Path) -> PathBuf {
-    directory.join(STATE_FILE)
-}
-
 /// Removes the state of an earlier life.
 pub(super) fn forget(directory: &Path) {
-    let _ = std::fs::remove_file(state_file(directory));
+    if let Err(error) = disk::remove_small_file(directory, STATE_FILE) {
+        tracing::warn!(%error, "failed to remove the state file of an earlier life");
+    }
 }
 
 /// Writes the state for `ask`; a reader sees the old or the new one.
 pub(super) fn remember(directory: &Path, standing: &Standing) -> std::io::Result<()> {
-    let temporary = directory.join(format!("{STATE_FILE}.new"));
-    std::fs::write(&temporary, serde_json::to_vec(standing)?)?;
-    std::fs::rename(temporary, state_file(directory))
+    disk::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(standing)?)
 }
 
 #[cfg(test)]
@@ -92,15 +88,17 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let ask = |question| ask(question, None, directory.path());
         assert!(ask(Question::Live).is_err(), "no agent has started");
-        let mut standing = Standing { pid: std::process::id(), ready: false, reasons: vec!["Pending: soon".into()] };
+        let pid = std::process::id();
+        let since = started(pid).expect("we run");
+        let mut standing = Standing { pid, started: since, ready: false, reasons: vec!["Pending: soon".into()] };
         remember(directory.path(), &standing).expect("it can be written");
         assert_eq!(ask(Question::Live), Ok(()));
         assert_eq!(ask(Question::Startup), Err("Pending: soon".into()));
         standing.ready = true;
         remember(directory.path(), &standing).expect("it can be written");
         assert_eq!(ask(Question::Ready), Ok(()));
-        // The writer is gone, its last words are not true any more.
-        standing.pid = u32::MAX;
+        // The writer is gone and another process has its pid: its last words are not true any more.
+        standing.started += 1;
         remember(directory.path(), &standing).expect("it can be written");
         assert!(ask(Question::Ready).is_err());
         forget(directory.path());

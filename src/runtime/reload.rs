@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::{self, Environment};
 use crate::disk::Watch;
-use crate::model::Settings;
+use crate::model::{Failure, Settings};
 
 /// The net behind the watch: inotify may be out of watches, and not every file system tells.
 const POLL: Duration = Duration::from_secs(30);
@@ -53,7 +53,7 @@ impl Reload {
         loop {
             let tick = async {
                 match &mut self.watch {
-                    Some(watch) => watch.tick().await,
+                    Some(watch) => watch.changed().await,
                     None => std::future::pending().await,
                 }
             };
@@ -83,9 +83,9 @@ impl Reload {
 }
 
 fn watch(path: &Path) -> Option<Watch> {
-    Watch::new(&[path])
-        .inspect_err(|failure| {
-            tracing::warn!(reason = %failure.reason, "{failure}; looking every {}s instead", POLL.as_secs());
+    Watch::new([path])
+        .inspect_err(|error| {
+            tracing::warn!("{}; looking every {}s instead", Failure::chain(error), POLL.as_secs());
         })
         .ok()
 }

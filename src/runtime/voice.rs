@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::clock::wall;
 use super::effects::Done;
-use super::health::{Health, Standing};
+use super::health::{Health, Standing, started};
 use super::metrics::Metrics;
 use super::probe;
 use crate::brain::{PublishOutcome, Snapshot, Tick};
@@ -19,6 +19,8 @@ pub(super) struct Voice {
     conditions: Vec<Condition>,
     generation: Option<Generation>,
     requests: u64,
+    pid: u32,
+    started: u64,
 }
 
 impl Voice {
@@ -31,6 +33,8 @@ impl Voice {
             conditions: Vec::new(),
             generation: None,
             requests: 0,
+            pid: std::process::id(),
+            started: started(std::process::id()).unwrap_or_default(),
         }
     }
 
@@ -84,7 +88,7 @@ impl Voice {
                     if *outcome == PublishOutcome::Unchanged {
                         tracing::info!("the published set is already what it should be");
                     }
-                })
+                });
             }
             Done::Mirrored { name, result } => self.tell("mirror", name.as_str(), result.as_ref(), |outcome| {
                 tracing::info!(output = name.as_str(), ?outcome, "mirrored");
@@ -92,7 +96,7 @@ impl Voice {
             Done::Reported(result) => self.tell("report", "", result.as_ref(), |()| {}),
             Done::Recorded(result) => self.tell("record", "", result.as_ref(), |()| {}),
             Done::Revoked(result) => {
-                self.tell("revoke", "", result.as_ref(), |()| tracing::info!("revoked the vault token"))
+                self.tell("revoke", "", result.as_ref(), |()| tracing::info!("revoked the vault token"));
             }
         }
     }
@@ -157,7 +161,8 @@ impl Voice {
         let ready = snapshot.is_ready() && !snapshot.draining;
         let why = snapshot.conditions.iter().filter(|c| c.kind == ConditionType::SecretsReady && !ready);
         let standing = Standing {
-            pid: std::process::id(),
+            pid: self.pid,
+            started: self.started,
             ready,
             reasons: why.map(|condition| format!("{}: {}", condition.reason, condition.message)).collect(),
         };

@@ -1,5 +1,7 @@
-//! Credential files, read at each login.
+//! Credential files: read at the moment of use, checked before they are sent.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -9,22 +11,38 @@ use zeroize::Zeroizing;
 
 use crate::model::{Failure, FailureClass, Reason};
 
-/// The trimmed text of a credential file.
-pub(super) fn read(what: &str, file: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failure = |why: &dyn std::fmt::Display| {
-        let message = format!("failed to read the {what} file {}: {why}", file.display());
-        Failure::new(FailureClass::Local, Reason::CredentialUnreadable, message)
-    };
-    let text = Zeroizing::new(std::fs::read_to_string(file).map_err(|error| failure(&error))?);
-    let trimmed = text.trim();
-    if trimmed.is_empty() {
-        return Err(failure(&"it is empty"));
+/// A `ServiceAccount` token has 1 to 2 KiB; a larger file is the wrong file.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// Text of a credential file without the white space around it.
+pub(super) struct Credential(Zeroizing<Vec<u8>>);
+
+impl Credential {
+    /// Reads `file`, which holds `what` ("the role id").
+    pub(super) fn read(file: &Path, what: &str) -> Result<Self, Failure> {
+        let refuse = |why: &str| unreadable(format!("failed to read {what} from {}: {why}", file.display()));
+        // One buffer from the start: growing would leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MOST_BYTES + 1));
+        File::open(file)
+            .and_then(|open| open.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes))
+            .map_err(|error| refuse(&error.to_string()))?;
+        if bytes.len() > MOST_BYTES {
+            return Err(refuse("the file is larger than 64 KiB, so it is not a credential"));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|_| refuse("the file is not text"))?.trim();
+        if text.is_empty() {
+            return Err(refuse("the file is empty"));
+        }
+        Ok(Self(Zeroizing::new(text.as_bytes().to_vec())))
     }
-    Ok(Zeroizing::new(trimmed.to_owned()))
+
+    pub(super) fn expose(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("checked to be UTF-8 where it was made, and never changed")
+    }
 }
 
-/// Checks that a ServiceAccount token is meant for Vault, before it leaves the pod: a token for the API server in Vault's
-/// hands could be used against the cluster.
+/// Checks the `aud` claim of a JWT before it is sent anywhere, so that a wrong volume is a clear error here and not a vague
+/// one in Vault. The signature is Vault's business.
 pub(super) fn check_audience(jwt: &str, wanted: &str, file: &Path) -> Result<(), Failure> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -37,41 +55,67 @@ pub(super) fn check_audience(jwt: &str, wanted: &str, file: &Path) -> Result<(),
         #[serde(default)]
         aud: Option<Audience>,
     }
-    let claims = jwt.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok().map(Zeroizing::new));
-    let claims = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
-    let found = match claims.map(|claims| claims.aud) {
-        None => return Err(invalid(format!("failed to log in: {} does not hold a JWT", file.display()))),
-        Some(None) => Vec::new(),
-        Some(Some(Audience::One(one))) => vec![one],
-        Some(Some(Audience::Many(many))) => many,
+    let file = file.display();
+    let claims: Option<Claims> = (|| {
+        let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?);
+        serde_json::from_slice(&payload).ok()
+    })();
+    let claims =
+        claims.ok_or_else(|| unreadable(format!("failed to check the audience of {file}: it is not a JWT")))?;
+    let found = match claims.aud {
+        Some(Audience::One(one)) => vec![one],
+        Some(Audience::Many(many)) => many,
+        None => Vec::new(),
     };
     if found.iter().any(|audience| audience == wanted) {
         return Ok(());
     }
-    Err(invalid(format!(
-        "failed to log in: the token in {} is for audience {found:?}, not \"{wanted}\"; mount a projected serviceAccountToken \
-         with that audience",
-        file.display()
-    )))
+    // Not a passing thing: the pod's specification has to change.
+    let message = format!(
+        "failed to use the token in {file}: its audience is {found:?} and not {wanted:?}; \
+         set `audience: {wanted}` in the serviceAccountToken of the projected volume"
+    );
+    Err(Failure::new(FailureClass::Invalid, Reason::CredentialUnreadable, message))
 }
 
-fn invalid(message: String) -> Failure {
-    Failure::new(FailureClass::Invalid, Reason::CredentialUnreadable, message)
+pub(super) fn unreadable(message: String) -> Failure {
+    Failure::new(FailureClass::Local, Reason::CredentialUnreadable, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn jwt(claims: &str) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
     #[test]
-    fn the_audience_is_checked_before_the_token_leaves() {
-        let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
-        let check = |jwt: &str| check_audience(jwt, "vault", Path::new("/t"));
-        assert!(check(&jwt(r#"{"aud":["vault"]}"#)).is_ok());
-        assert!(check(&jwt(r#"{"aud":"vault"}"#)).is_ok());
-        let refused = check(&jwt(r#"{"aud":["https://kubernetes.default.svc"]}"#)).expect_err("another audience");
-        assert!(refused.message.contains("kubernetes.default.svc"), "{refused}");
-        assert!(check(&jwt("{}")).is_err());
-        assert!(check("not a token").is_err());
+    fn the_audience_is_checked_in_both_forms() {
+        let check = |claims: &str| check_audience(&jwt(claims), "vault", Path::new("/token"));
+        assert!(check(r#"{"aud":"vault"}"#).is_ok());
+        assert!(check(r#"{"aud":["x","vault"]}"#).is_ok());
+        for bad in [r#"{"aud":["https://kubernetes.default.svc"]}"#, r#"{"sub":"x"}"#] {
+            let failure = check(bad).expect_err(bad);
+            assert_eq!(failure.reason, Reason::CredentialUnreadable);
+            assert!(failure.message.contains("audience: vault"), "{failure}");
+        }
+        assert!(check_audience("hvs.notajwt", "vault", Path::new("/token")).is_err());
+        assert!(check_audience("a.?.c", "vault", Path::new("/token")).is_err());
+    }
+
+    #[test]
+    fn a_credential_is_text_without_the_white_space_around_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("token");
+        let read = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).expect("write");
+            Credential::read(&file, "the token").map(|credential| credential.expose().to_owned())
+        };
+        assert_eq!(read(b" hvs.x \n").as_deref(), Ok("hvs.x"));
+        for bad in [&b""[..], b" \n", b"\xff", &vec![b'x'; MOST_BYTES + 1]] {
+            assert_eq!(read(bad).expect_err("refused").reason, Reason::CredentialUnreadable);
+        }
+        assert!(Credential::read(&directory.path().join("absent"), "the token").is_err());
     }
 }

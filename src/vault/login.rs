@@ -1,166 +1,144 @@
-//! The auth methods.
+//! Login: a credential from its file for a token of our own.
 
-use std::path::Path;
-use std::time::Duration;
+use http::{Method, StatusCode};
 
-use reqwest::Method;
-use serde_json::json;
-use zeroize::Zeroizing;
-
-use super::client::{Answer, Ask, Vault};
-use super::wire::{AuthAnswer, AuthBlock, UnwrappedAnswer, WrapAnswer};
-use super::{classify, credential};
-use crate::model::{Auth, AuthMethod, Failure, FailureClass, Reason, TokenInfo, VaultToken};
-
-/// A token in use.
-pub struct Session {
-    /// The token.
-    pub token: VaultToken,
-    /// What Vault says of it.
-    pub info: TokenInfo,
-    /// Whether we got it by a login of our own, so that it is ours to revoke.
-    pub own: bool,
-}
+use super::credential::{Credential, check_audience, unreadable};
+use super::transport::{Answer, Call};
+use super::wire::{self, AuthAnswer, JwtLogin};
+use super::{Session, Vault, classify, lock};
+use crate::model::{Auth, AuthMethod, Failure, FailureClass, Reason, VaultToken};
 
 impl Vault {
-    /// Logs in once; credentials are read from their files now.
+    /// Logs in, or checks a given token. The credential and changed PEM files are read at each call.
     ///
     /// # Errors
-    /// `CredentialUnreadable` for files, `LoginRefused` where Vault says no, else as the answer's status.
+    /// `Local` with `CredentialUnreadable` if a credential file is not what it must be, `Denied` with `LoginRefused` if Vault
+    /// says no, and what `classify` names.
     pub async fn login(&self, auth: &Auth) -> Result<Session, Failure> {
-        let path = format!("auth/{}/login", auth.mount);
-        let credentials = match &auth.method {
-            AuthMethod::Token { token } => {
-                return self.take_token(VaultToken::new(token.expose_str().unwrap_or_default())).await;
-            }
-            AuthMethod::TokenFile { file } => {
-                return self.take_token(VaultToken::new(&credential::read("token", file)?)).await;
-            }
-            AuthMethod::Kubernetes { role, jwt_file, audience } => {
-                let jwt = credential::read("ServiceAccount token", jwt_file)?;
-                if let Some(audience) = audience {
-                    credential::check_audience(&jwt, audience, jwt_file)?;
+        self.transport.look_at_files_again();
+        lock(&self.token_namespace).clone_from(&auth.namespace);
+        match &auth.method {
+            AuthMethod::AppRole { role_id_file, secret_id_file, wrapped_creation_path, remove_secret_id } => {
+                let role_id = Credential::read(role_id_file, "the role id")?;
+                let wrapped = wrapped_creation_path.as_deref();
+                let secret_id = self.secret_id(auth, secret_id_file.as_deref(), wrapped, *remove_secret_id).await?;
+                let secret_id = secret_id.as_ref().and_then(|secret| secret.expose_str());
+                let body = wire::json(&wire::AppRoleLogin { role_id: role_id.expose(), secret_id });
+                let session = self.login_with(auth, body, &[role_id.expose(), secret_id.unwrap_or_default()]).await?;
+                if let Some(file) = secret_id_file.as_deref().filter(|_| *remove_secret_id) {
+                    remove(file);
                 }
-                to_body(&json!({"role": role, "jwt": *jwt}))
+                Ok(session)
             }
             AuthMethod::Jwt { role, jwt_file } => {
-                let jwt = credential::read("JWT", jwt_file)?;
-                match role {
-                    Some(role) => to_body(&json!({"role": role, "jwt": *jwt})),
-                    None => to_body(&json!({"jwt": *jwt})),
-                }
+                let jwt = Credential::read(jwt_file, "the JWT")?;
+                let body = wire::json(&JwtLogin { role: role.as_deref(), jwt: jwt.expose() });
+                self.login_with(auth, body, &[jwt.expose()]).await
             }
-            AuthMethod::AppRole { role_id_file, secret_id_file, wrapped_creation_path, .. } => {
-                let role_id = credential::read("role id", role_id_file)?;
-                match secret_id_file {
-                    None => to_body(&json!({"role_id": *role_id})),
-                    Some(file) => {
-                        let secret_id = self.secret_id(file, wrapped_creation_path.as_deref(), auth).await?;
-                        to_body(&json!({"role_id": *role_id, "secret_id": *secret_id}))
-                    }
+            AuthMethod::Kubernetes { role, jwt_file, audience } => {
+                let jwt = Credential::read(jwt_file, "the ServiceAccount token")?;
+                if let Some(audience) = audience {
+                    check_audience(jwt.expose(), audience, jwt_file)?;
                 }
+                let body = wire::json(&JwtLogin { role: Some(role), jwt: jwt.expose() });
+                self.login_with(auth, body, &[jwt.expose()]).await
             }
-        };
-        let what = format!("failed to log in at auth/{}", auth.mount);
-        let answer = self.send(&what, post(&path, credentials, auth.namespace.as_deref())).await?;
-        let block = auth_block(&what, &answer)?;
-        if let AuthMethod::AppRole { secret_id_file: Some(file), remove_secret_id: true, .. } = &auth.method {
-            // Used up or not, it is not needed a second time by this pod.
-            let _ = std::fs::remove_file(file);
+            AuthMethod::Token { token } => self.given(token.expose_str().unwrap_or_default()).await,
+            AuthMethod::TokenFile { file } => self.given(Credential::read(file, "the Vault token")?.expose()).await,
         }
-        let token = VaultToken::new(&Zeroizing::new(block.client_token));
-        let ttl = (block.lease_duration > 0).then(|| Duration::from_secs(block.lease_duration));
-        let info = TokenInfo { ttl, renewable: block.renewable, accessor: block.accessor.filter(|a| !a.is_empty()) };
+    }
+
+    /// `POST auth/<mount>/login`
+    /// (<https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#login>, `jwt` and `approle` likewise).
+    async fn login_with(
+        &self,
+        auth: &Auth,
+        body: zeroize::Zeroizing<Vec<u8>>,
+        credentials: &[&str],
+    ) -> Result<Session, Failure> {
+        let path = format!("auth/{}/login", auth.mount.trim_matches('/'));
+        let call = Call::new(Method::POST, &path).namespace(auth.namespace.as_deref()).body(body);
+        let answer = self.transport.send(call).await?;
+        if answer.status != StatusCode::OK {
+            return Err(refused(&format!("failed to log in at {path}"), &answer, credentials));
+        }
+        let AuthAnswer { token, info, warnings } = wire::auth(&answer)?;
+        for warning in warnings {
+            tracing::warn!(path, warning = classify::shortened(&warning), "Vault warns about the login");
+        }
+        if token.expose().is_empty() {
+            return Err(Failure::new(
+                FailureClass::Denied,
+                Reason::LoginRefused,
+                format!(
+                    "failed to log in at {path}: Vault gave no token; a second factor (MFA) cannot be answered here"
+                ),
+            ));
+        }
         Ok(Session { token, info, own: true })
     }
 
-    /// A token that somebody gave us: Vault tells how long it lives.
-    async fn take_token(&self, token: VaultToken) -> Result<Session, Failure> {
-        let info = self.lookup(&token).await.map_err(|failure| match failure.class {
-            FailureClass::TokenDead => {
-                let message = "failed to use the given token: vault does not know it (any more)";
-                Failure::new(FailureClass::Denied, Reason::LoginRefused, message)
-            }
+    /// Checks a token that somebody gave us.
+    async fn given(&self, token: &str) -> Result<Session, Failure> {
+        let token = VaultToken::new(token);
+        if token.expose().is_empty() {
+            return Err(unreadable("failed to use the given Vault token: it is empty or not text".into()));
+        }
+        let info = self.lookup_self(&token).await.map_err(|failure| match failure.class {
+            FailureClass::TokenDead | FailureClass::Invalid => Failure::new(
+                FailureClass::Denied,
+                Reason::LoginRefused,
+                "failed to use the given Vault token: Vault does not know it (revoked, run out, or of another server or namespace)",
+            ),
             _ => failure,
         })?;
         Ok(Session { token, info, own: false })
     }
+}
 
-    /// The secret id, unwrapped where it is wrapped. The creation path is looked at first: a wrapping token that was made
-    /// elsewhere could bring somebody else's secret id
-    /// (<https://developer.hashicorp.com/vault/docs/concepts/response-wrapping#response-wrapping-token-validation>).
-    async fn secret_id(
-        &self,
-        file: &Path,
-        creation_path: Option<&str>,
-        auth: &Auth,
-    ) -> Result<Zeroizing<String>, Failure> {
-        let text = credential::read("secret id", file)?;
-        let Some(expected) = creation_path else { return Ok(text) };
-        let namespace = auth.namespace.as_deref();
-        let alarm = |why: String| {
-            let message = format!(
-                "failed to unwrap the secret id in {}: {why}; it may have been intercepted: have the role's secret ids looked at",
-                file.display()
-            );
-            Failure::new(FailureClass::Denied, Reason::LoginRefused, message)
-        };
-        let body = to_body(&json!({"token": *text}));
-        let what = "failed to look up the wrapping token";
-        let answer = self.send(what, post("sys/wrapping/lookup", body, namespace)).await?;
-        if !answer.is_ok() {
-            return Err(refused(what, &answer, || {
-                alarm(format!("vault does not know the wrapping token ({})", answer.status))
-            }));
+/// A login that did not give a token. Vault's words may quote what was sent, so the credentials are cut out of them.
+pub(super) fn refused(action: &str, answer: &Answer, credentials: &[&str]) -> Failure {
+    let mut failure = classify::answer(action, answer);
+    if classify::refuses_login(answer.status) {
+        (failure.class, failure.reason) = (FailureClass::Denied, Reason::LoginRefused);
+        if matches!(answer.status.as_u16(), 404 | 405) {
+            failure.message.push_str("; is there an auth method at this mount?");
         }
-        let made: WrapAnswer =
-            serde_json::from_slice(&answer.body).map_err(|error| classify::not_understood(what, &error))?;
-        if made.data.creation_path != expected {
-            return Err(alarm(format!("it was made by {}, not by {expected}", made.data.creation_path)));
+    }
+    failure.message = without(failure.message, credentials);
+    failure
+}
+
+fn without(mut message: String, credentials: &[&str]) -> String {
+    // The parts of a JWT are told apart by dots; a message may quote one. Short pieces are words, not credentials.
+    let parts = credentials.iter().flat_map(|credential| credential.split('.').chain([*credential]));
+    let mut parts: Vec<&str> = parts.filter(|part| part.len() >= 8).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    for part in parts {
+        message = message.replace(part, "(credential)");
+    }
+    message
+}
+
+fn remove(file: &std::path::Path) {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(file = %file.display(), %error, "failed to remove the used secret id");
         }
-        let what = "failed to unwrap the secret id";
-        let token = VaultToken::new(&text);
-        let ask = Ask { method: Method::POST, path: "sys/wrapping/unwrap", token: Some(&token), namespace, body: None };
-        let answer = self.send(what, ask).await?;
-        if !answer.is_ok() {
-            return Err(refused(what, &answer, || alarm(format!("vault refuses to unwrap it ({})", answer.status))));
-        }
-        let unwrapped: UnwrappedAnswer =
-            serde_json::from_slice(&answer.body).map_err(|error| classify::not_understood(what, &error))?;
-        Ok(Zeroizing::new(unwrapped.data.secret_id))
+        _ => {}
     }
 }
 
-/// Vault says no to bad credentials with 400 or 403, depending on the method.
-fn auth_block(what: &str, answer: &Answer) -> Result<AuthBlock, Failure> {
-    if !answer.is_ok() {
-        return Err(refused(what, answer, || {
-            let hint = "check the role, its bound names and audience, and the credential";
-            let message = format!("{what}: vault answers {}{}; {hint}", answer.status, classify::words(answer));
-            Failure::new(FailureClass::Denied, Reason::LoginRefused, message)
-        }));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_credential_does_not_get_into_the_message() {
+        let body = r#"{"errors":["bad token eyJhbGciOi.payloadpayload.signature1 of 2a4e1914-aaaa"]}"#;
+        let credentials = ["eyJhbGciOi.payloadpayload.signature1", "2a4e1914-aaaa"];
+        let failure = refused("failed to log in", &Answer::for_test(400, body), &credentials);
+        assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
+        assert_eq!(failure.message, "failed to log in: Vault answered 400: bad token (credential) of (credential)");
     }
-    let parsed: Result<AuthAnswer, _> = serde_json::from_slice(&answer.body);
-    parsed.map(|answer| answer.auth).map_err(|error| classify::not_understood(what, &error))
-}
-
-fn refused(what: &str, answer: &Answer, no: impl FnOnce() -> Failure) -> Failure {
-    match answer.status {
-        400 | 401 | 403 => no(),
-        404 => {
-            let mut failure = classify::failure(what, answer);
-            (failure.class, failure.reason) = (FailureClass::Denied, Reason::LoginRefused);
-            failure.message.push_str("; is the auth method mounted there?");
-            failure
-        }
-        _ => classify::failure(what, answer),
-    }
-}
-
-fn post<'a>(path: &'a str, body: Zeroizing<Vec<u8>>, namespace: Option<&'a str>) -> Ask<'a> {
-    Ask { method: Method::POST, path, token: None, namespace, body: Some(body) }
-}
-
-fn to_body(value: &serde_json::Value) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(value.to_string().into_bytes())
 }

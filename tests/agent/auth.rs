@@ -56,7 +56,8 @@ async fn approle_logs_in_with_a_plain_and_with_a_wrapped_secret_id() -> Result<(
 
     let wrapped = wrap(&stage, servers, &path).await?;
     std::fs::write(&secret_id, &wrapped)?;
-    let (code, agent) = once_with(&stage, &auth(&format!(", wrappedCreationPath: {path}, removeSecretId: true"))).await?;
+    let (code, agent) =
+        once_with(&stage, &auth(&format!(", wrappedCreationPath: {path}, removeSecretId: true"))).await?;
     assert_eq!(code, Some(0), "{}", agent.report());
     assert!(!std::path::Path::new(&secret_id).exists(), "removed after its use");
     stage.nothing_leaked(&agent, &[&wrapped]).await?;
@@ -65,7 +66,7 @@ async fn approle_logs_in_with_a_plain_and_with_a_wrapped_secret_id() -> Result<(
     std::fs::write(&secret_id, &wrapped)?;
     let (code, agent) = once_with(&stage, &auth(&format!(", wrappedCreationPath: {path}"))).await?;
     assert_eq!(code, Some(77), "{}", agent.report());
-    assert!(agent.log().iter().any(|line| line.contains("intercepted")), "{}", agent.report());
+    assert!(agent.log().iter().any(|line| line.contains("INTERCEPTED")), "{}", agent.report());
 
     // Made by another path: somebody else's secret id.
     std::fs::write(&secret_id, wrap(&stage, servers, &path).await?)?;
@@ -77,7 +78,8 @@ async fn approle_logs_in_with_a_plain_and_with_a_wrapped_secret_id() -> Result<(
 async fn wrap(stage: &Stage<'_>, servers: &Servers, path: &str) -> Result<String> {
     let url = format!("{}/v1/{path}", servers.vault.address());
     let request = reqwest::Client::new().post(url).header("x-vault-token", servers.vault.root_token());
-    let answer: serde_json::Value = request.header("x-vault-wrap-ttl", "60s").json(&json!({})).send().await?.json().await?;
+    let answer: serde_json::Value =
+        request.header("x-vault-wrap-ttl", "60s").json(&json!({})).send().await?.json().await?;
     let _ = stage;
     Ok(answer["wrap_info"]["token"].as_str().context("a wrapping token")?.to_owned())
 }
@@ -94,7 +96,8 @@ async fn a_given_token_is_used_and_never_revoked() -> Result<()> {
     assert_eq!(code, Some(0), "{}", agent.report());
     assert!(stage.case.admin.token(&accessor).await?.is_some(), "it is not ours to revoke");
     stage.nothing_leaked(&agent, &[&token]).await?;
-    let changes = [("KEYFERRY_ROLE", ""), ("KEYFERRY_AUTH_MOUNT", ""), ("KEYFERRY_JWT_FILE", ""), ("VAULT_TOKEN", &token)];
+    let changes =
+        [("KEYFERRY_ROLE", ""), ("KEYFERRY_AUTH_MOUNT", ""), ("KEYFERRY_JWT_FILE", ""), ("VAULT_TOKEN", &token)];
     let mut agent = stage.agent(&["once"], &changes)?;
     assert_eq!(agent.wait(SOON).await?.code(), Some(0), "{}", agent.report());
     stage.nothing_leaked(&agent, &[&token]).await

@@ -73,7 +73,9 @@ fn agent_log_count(log: &[String], text: &str) -> usize {
 
 #[tokio::test]
 async fn a_deleted_and_a_destroyed_version_keep_the_files() -> Result<()> {
-    let Some(servers) = Servers::shared("a_deleted_and_a_destroyed_version_keep_the_files").await else { return Ok(()) };
+    let Some(servers) = Servers::shared("a_deleted_and_a_destroyed_version_keep_the_files").await else {
+        return Ok(());
+    };
     let stage = Stage::new(servers, "deleted").await;
     let mut agent = stage.agent_with(&["run"], &impatient(&stage))?;
     stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
@@ -82,7 +84,7 @@ async fn a_deleted_and_a_destroyed_version_keep_the_files() -> Result<()> {
     stage.condition_is(&mut agent, "SecretsFresh", "False", "SecretDeleted").await?;
     agent.wait_for_log("was deleted at", SOON).await?;
     stage.case.admin.put(&format!("{mount}/destroy/webapp/config"), json!({"versions": [1]})).await?;
-    agent.wait_for_log("is destroyed", SOON).await?;
+    agent.wait_for_log("was destroyed", SOON).await?;
     assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"));
     stage.case.put(&login("Nutzername", "neue-Fassung")).await?;
     stage.file_is(&mut agent, "password", "neue-Fassung").await?;
@@ -134,7 +136,8 @@ async fn a_rate_limit_is_honoured_with_its_retry_after() -> Result<()> {
     stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
     let admin = &stage.case.admin;
     admin.put("sys/quotas/config", json!({"enable_rate_limit_response_headers": true})).await?;
-    let quota = json!({"path": format!("{}/", stage.case.kv_mount), "rate": 1, "interval": "10s", "block_interval": "4s"});
+    let quota =
+        json!({"path": format!("{}/", stage.case.kv_mount), "rate": 1, "interval": "10s", "block_interval": "4s"});
     admin.put("sys/quotas/rate-limit/tight", quota).await?;
     agent.wait_for_log("RateLimited", SOON).await?;
     // After a 429 the server asked for seconds; the schedule alone would come back within one.

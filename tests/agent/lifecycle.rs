@@ -10,7 +10,9 @@ use crate::testbed::{Servers, free_port};
 
 #[tokio::test]
 async fn sigterm_revokes_the_token_and_says_the_last_word() -> Result<()> {
-    let Some(servers) = Servers::shared("sigterm_revokes_the_token_and_says_the_last_word").await else { return Ok(()) };
+    let Some(servers) = Servers::shared("sigterm_revokes_the_token_and_says_the_last_word").await else {
+        return Ok(());
+    };
     let stage = Stage::new(servers, "term").await;
     let mut agent = stage.agent(&["run"], QUICK)?;
     stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
@@ -105,7 +107,9 @@ async fn probes_and_metrics_answer_with_and_without_a_listener() -> Result<()> {
         }
         if !listen.is_empty() {
             let metrics = reqwest::get(format!("http://{listen}/metrics")).await?.text().await?;
-            for name in ["keyferry_generation 1", "keyferry_vault_requests_total", "operation=\"publish\",reason=\"Ok\""] {
+            for name in
+                ["keyferry_generation 1", "keyferry_vault_requests_total", "operation=\"publish\",reason=\"Ok\""]
+            {
                 assert!(metrics.contains(name), "{name}: {metrics}");
             }
             assert!(!metrics.contains("Losungwort"));

@@ -3,7 +3,6 @@
 #![allow(clippy::disallowed_methods, reason = "tests wait, spawn and read the environment")]
 
 #[path = "../testbed/mod.rs"]
-#[allow(dead_code, reason = "shared with the demo and other tests; each uses a part")]
 mod testbed;
 
 mod article;

@@ -78,7 +78,9 @@ async fn files_keep_flowing_while_the_api_server_is_down() -> Result<()> {
 
 #[tokio::test]
 async fn once_gives_up_at_its_deadline_when_vault_is_not_there() -> Result<()> {
-    let Some(servers) = Servers::own("once_gives_up_at_its_deadline_when_vault_is_not_there").await else { return Ok(()) };
+    let Some(servers) = Servers::own("once_gives_up_at_its_deadline_when_vault_is_not_there").await else {
+        return Ok(());
+    };
     let stage = Stage::new(&servers, "absent").await;
     servers.vault.stop().await?;
     let mut agent = stage.agent(&["once", "--timeout", "2s"], &[])?;

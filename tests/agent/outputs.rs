@@ -56,7 +56,8 @@ async fn kv_version_one_nested_mounts_and_pinned_versions_are_found() -> Result<
     admin.put_kv(&format!("team-{unique}/kv"), "webapp", &json!({"password": "aus-der-Tiefe"})).await?;
     stage.case.put(&json!({"password": "zweite"})).await?;
     let paths = [format!("old-{unique}/*"), format!("team-{unique}/kv/data/*"), format!("{unique}/data/*")];
-    let policy: String = paths.iter().map(|path| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n")).collect();
+    let policy: String =
+        paths.iter().map(|path| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n")).collect();
     admin.policy(&stage.case.role, &policy).await?;
     let document = format!(
         "sources:\n  one: {{path: old-{unique}/webapp}}\n  deep: {{path: team-{unique}/kv/webapp}}\n  \
@@ -67,7 +68,8 @@ async fn kv_version_one_nested_mounts_and_pinned_versions_are_found() -> Result<
     );
     let mut agent = stage.agent_with(&["once"], &document)?;
     assert_eq!(agent.wait(SOON).await?.code(), Some(0), "{}", agent.report());
-    let table = [("one", "aus-Version-eins"), ("deep", "aus-der-Tiefe"), ("pinned", "Losungwort"), ("literal", "zweite")];
+    let table =
+        [("one", "aus-Version-eins"), ("deep", "aus-der-Tiefe"), ("pinned", "Losungwort"), ("literal", "zweite")];
     for (prefix, wanted) in table {
         assert_eq!(stage.case.read(&format!("{prefix}/password")).as_deref(), Some(wanted), "{prefix}");
     }

@@ -52,6 +52,7 @@ impl Screen {
     }
 
     /// Something seen, as it is.
+    #[allow(clippy::unused_self, reason = "said like everything else on the screen")]
     pub(super) fn show(&self, text: &str) {
         for line in text.lines() {
             println!("      {line}");

@@ -136,7 +136,7 @@ impl<'a> Story<'a> {
         let look = || async {
             let conditions = cluster.conditions(&namespace, &pod).await.ok()?;
             let holds = |kind: &&str| conditions.iter().any(|c| c.type_ == **kind && c.status == "True");
-            expected.iter().all(|kind| holds(&kind)).then_some(conditions)
+            expected.iter().all(holds).then_some(conditions)
         };
         let agent = self.agent()?;
         let conditions = match agent.wait_for("all three conditions are True", PATIENCE, look).await {

@@ -1,0 +1,125 @@
+//! What is there now against what is wanted: bytes and modes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use super::at;
+use super::directory::{DIRECTORY_MODE, OwnedDirectory};
+use super::names::visible_target;
+use crate::model::FileSet;
+
+/// How the visible set differs from the wanted one.
+pub(super) enum Difference {
+    /// Not at all.
+    None,
+    /// Only in modes or groups; these must be set.
+    Modes(Vec<Repair>),
+    /// In anything else, or it could not be read: a new set heals that too.
+    Content,
+}
+
+/// One mode or group to set.
+pub(super) struct Repair {
+    name: String,
+    mode: Mode,
+    group: Option<Gid>,
+}
+
+impl Repair {
+    /// Sets group and mode of one file or directory of the set.
+    pub(super) fn apply(&self, set: impl AsFd) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(set, self.name.as_str(), flags, Mode::empty())?;
+        if self.group.is_some() {
+            rustix::fs::fchown(&fd, None, self.group)?;
+        }
+        rustix::fs::fchmod(&fd, self.mode)
+    }
+}
+
+/// All directories that the set needs below its root, parents before children.
+pub(super) fn parents(set: &FileSet) -> BTreeSet<&str> {
+    let ends = |path: &str| path.match_indices('/').map(|(end, _)| end).collect::<Vec<_>>();
+    set.files.keys().flat_map(|path| ends(path.as_str()).into_iter().map(|end| &path.as_str()[..end])).collect()
+}
+
+/// Compares the set in `current` (the directory behind `..data`) and the visible links with what is wanted.
+pub(super) fn compare(directory: &OwnedDirectory, current: &OwnedFd, wanted: &FileSet) -> Difference {
+    let links_right = wanted.files.keys().all(|path| {
+        at::link_target(&directory.fd, path.top()).is_some_and(|target| target == visible_target(path.top()))
+    });
+    let mut found = BTreeMap::new();
+    if !links_right || walk(current, "", &mut found).is_err() {
+        return Difference::Content;
+    }
+    let directories = parents(wanted);
+    if found.len() != directories.len() + wanted.files.len() {
+        return Difference::Content;
+    }
+    let mut repairs = Vec::new();
+    let mut expect = |name: &str, stat: &Stat, mode: Mode| {
+        let group_wrong = directory.group.is_some_and(|group| group.as_raw() != stat.st_gid);
+        if Mode::from_raw_mode(stat.st_mode) != mode || group_wrong {
+            repairs.push(Repair { name: name.into(), mode, group: directory.group });
+        }
+    };
+    match rustix::fs::fstat(current) {
+        Ok(stat) => expect(".", &stat, DIRECTORY_MODE),
+        Err(_) => return Difference::Content,
+    }
+    for name in directories {
+        match found.get(name) {
+            Some((FileType::Directory, stat)) => expect(name, stat, DIRECTORY_MODE),
+            _ => return Difference::Content,
+        }
+    }
+    for (path, entry) in &wanted.files {
+        match found.get(path.as_str()) {
+            Some((FileType::RegularFile, stat)) if same_bytes(current, path.as_str(), stat, entry.bytes.expose()) => {
+                let mode = entry.mode.map_or(directory.file_mode, crate::model::Mode::bits);
+                expect(path.as_str(), stat, Mode::from_raw_mode(mode));
+            }
+            _ => return Difference::Content,
+        }
+    }
+    if repairs.is_empty() { Difference::None } else { Difference::Modes(repairs) }
+}
+
+fn walk(directory: &OwnedFd, prefix: &str, found: &mut BTreeMap<String, (FileType, Stat)>) -> Result<(), Errno> {
+    for entry in at::entries(directory)? {
+        let path = format!("{prefix}{}", entry.name);
+        if entry.kind.is_dir() {
+            walk(&at::open_directory(directory, &entry.name)?, &format!("{path}/"), found)?;
+        }
+        found.insert(path, (entry.kind, entry.stat));
+    }
+    Ok(())
+}
+
+/// Reads the file in pieces, so that no second copy of a secret grows in memory.
+fn same_bytes(set: &OwnedFd, path: &str, stat: &Stat, wanted: &[u8]) -> bool {
+    if u64::try_from(stat.st_size).ok() != Some(wanted.len() as u64) {
+        return false;
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(fd) = rustix::fs::openat(set, path, flags, Mode::empty()) else { return false };
+    let mut file = std::fs::File::from(fd);
+    let mut rest = wanted;
+    let mut piece = Zeroizing::new([0_u8; 4096]);
+    loop {
+        match file.read(&mut piece[..]) {
+            Ok(0) => return rest.is_empty(),
+            Ok(count) => match rest.strip_prefix(&piece[..count]) {
+                Some(after) => rest = after,
+                None => return false,
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+}

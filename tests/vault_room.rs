@@ -1,0 +1,111 @@
+//! The vault room against a scripted server on loopback: what is sent, how often, and what each answer means.
+#![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
+
+#[path = "support/stub.rs"]
+mod stub;
+
+#[path = "vault_room/login.rs"]
+mod login;
+#[path = "vault_room/reading.rs"]
+mod reading;
+#[path = "vault_room/redirect.rs"]
+mod redirect;
+#[path = "vault_room/tls.rs"]
+mod tls;
+#[path = "vault_room/tokens.rs"]
+mod tokens;
+
+use std::time::Duration;
+
+use keyferry::model::{KvEngine, Reading, Source, Tls, VaultServer, VaultToken};
+use keyferry::vault::Vault;
+use serde_json::{Value, json};
+
+const TOKEN: &str = "hvs.planted-token";
+
+fn token() -> VaultToken {
+    VaultToken::new(TOKEN)
+}
+
+fn server(address: &str) -> VaultServer {
+    VaultServer {
+        address: address.to_owned(),
+        redirect_to: Vec::new(),
+        namespace: None,
+        tls: Tls::default(),
+        timeout: Duration::from_secs(5),
+    }
+}
+
+fn vault(address: &str) -> Vault {
+    vault_at(&server(address))
+}
+
+fn vault_at(server: &VaultServer) -> Vault {
+    // As main does at the start; later calls find it installed.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    Vault::new(server).expect("a good address")
+}
+
+fn source(path: &str) -> Source {
+    Source {
+        path: path.to_owned(),
+        mount: None,
+        engine: KvEngine::Detect,
+        version: None,
+        refresh: Duration::from_mins(1),
+        max_stale: Duration::from_hours(1),
+        required: true,
+    }
+}
+
+/// An answer of KV version 2.
+fn kv2(data: &Value, version: u64) -> Value {
+    let metadata = json!({
+        "version": version, "created_time": "2026-01-02T03:04:05.678901234Z", "deletion_time": "", "destroyed": false,
+        "custom_metadata": null,
+    });
+    json!({"lease_id": "", "lease_duration": 0, "renewable": false, "data": {"data": data, "metadata": metadata}})
+}
+
+/// A 404 of KV version 2 for a version that is gone.
+fn gone(deletion_time: &str, destroyed: bool) -> Value {
+    json!({"data": {"data": null, "metadata": {
+        "version": 3, "created_time": "2026-01-02T03:04:05Z", "deletion_time": deletion_time, "destroyed": destroyed,
+        "custom_metadata": null,
+    }}})
+}
+
+/// An answer of an engine without versions.
+fn plain(data: &Value, lease_id: &str, lease_duration: u64) -> Value {
+    json!({"lease_id": lease_id, "lease_duration": lease_duration, "renewable": !lease_id.is_empty(), "data": data})
+}
+
+/// What the server says about a mount.
+fn mount(path: &str, kind: &str, version: Option<&str>) -> Value {
+    let options = version.map(|version| json!({"version": version}));
+    json!({"data": {"path": path, "type": kind, "options": options}})
+}
+
+fn errors(text: &str) -> Value {
+    json!({"errors": [text]})
+}
+
+fn no_secret() -> Value {
+    json!({"errors": []})
+}
+
+fn text(reading: &Reading, key: &str) -> String {
+    let value = reading.data.get(key).expect("the key");
+    value.bytes().expose_str().expect("text").to_owned()
+}
+
+#[test]
+fn the_room_can_be_shared_between_tasks() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    fn sent<T: Send>(_: &T) {}
+    let vault = vault("http://127.0.0.1:1");
+    let (token, source) = (token(), source("secret/a"));
+    shared(&vault);
+    sent(&vault.read(&token, &source));
+}

@@ -1,0 +1,49 @@
+//! The redirect of a standby.
+
+use keyferry::model::FailureClass;
+use serde_json::json;
+
+use super::stub::{Stub, get};
+use super::*;
+
+const READ: &str = "/v1/secret/data/webapp/config";
+
+#[tokio::test]
+async fn a_standby_leads_to_a_configured_server_with_the_same_request() {
+    let active = Stub::start([get(READ).token(TOKEN).answer(200, kv2(&json!({"a": "b"}), 1))]);
+    let location = format!("{}/elsewhere", active.address());
+    let standby = Stub::start([get(READ).token(TOKEN).answer(307, "").answer_header("location", &location)]);
+    let server = VaultServer { redirect_to: vec![active.address()], ..server(&standby.address()) };
+    assert!(vault_at(&server).read(&token(), &source("secret/webapp/config")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_foreign_server_never_sees_the_token() {
+    // An empty script: any request to it fails the test.
+    let foreign = Stub::start([]);
+    let location = format!("{}{READ}", foreign.address());
+    let standby = Stub::start([get(READ).answer(307, "").answer_header("location", &location)]);
+    let failure =
+        vault(&standby.address()).read(&token(), &source("secret/webapp/config")).await.err().expect("a failure");
+    assert_eq!(failure.class, FailureClass::Invalid);
+    assert!(failure.message.contains(&foreign.address()) && failure.message.contains("vault.redirectTo"), "{failure}");
+    assert_eq!(foreign.connections(), 0);
+}
+
+#[tokio::test]
+async fn servers_that_redirect_to_each_other_are_not_followed_for_ever() {
+    let (one, two) = (Stub::start([]), Stub::start([]));
+    one.expect([get(READ).answer(307, "").answer_header("location", &format!("{}{READ}", two.address()))]);
+    two.expect([get(READ).answer(307, "").answer_header("location", &format!("{}{READ}", one.address()))]);
+    let server = VaultServer { redirect_to: vec![two.address()], ..server(&one.address()) };
+    let failure = vault_at(&server).read(&token(), &source("secret/webapp/config")).await.err().expect("a failure");
+    assert_eq!(failure.class, FailureClass::Transient);
+}
+
+#[tokio::test]
+async fn other_redirects_are_not_followed() {
+    let standby = Stub::start([get(READ).answer(302, "").answer_header("location", READ)]);
+    let failure =
+        vault(&standby.address()).read(&token(), &source("secret/webapp/config")).await.err().expect("a failure");
+    assert_eq!(failure.class, FailureClass::Invalid);
+}

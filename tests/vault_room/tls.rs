@@ -1,0 +1,156 @@
+//! TLS: what is trusted, which name is checked, and files that change.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use keyferry::model::{Failure, FailureClass, Reading};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use serde_json::json;
+
+use super::stub::{Exchange, Stub, get};
+use super::*;
+
+struct Authority {
+    certificate: Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    fn signs(&self, name: &str) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
+    }
+
+    fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let (certificate, key) = self.signs(name);
+        let builder = match clients {
+            None => ServerConfig::builder().with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(clients.certificate.der().clone()).expect("a root");
+                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().expect("a verifier");
+                ServerConfig::builder().with_client_cert_verifier(verifier)
+            }
+        };
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        builder.with_single_cert(vec![certificate.der().clone()], key).expect("a matching key")
+    }
+
+    fn write(&self, file: &Path) {
+        fs::write(file, self.certificate.pem()).expect("written");
+    }
+}
+
+fn exchange() -> Exchange {
+    get("/v1/secret/data/a").token(TOKEN).answer(200, kv2(&json!({}), 1))
+}
+
+async fn read(vault: &Vault) -> Result<Reading, Failure> {
+    vault.read(&token(), &source("secret/a")).await
+}
+
+fn with_ca(stub: &Stub, ca: &Path) -> VaultServer {
+    VaultServer { tls: Tls { ca_file: Some(ca.to_owned()), ..Tls::default() }, ..server(&stub.address()) }
+}
+
+#[tokio::test]
+async fn the_authority_in_the_file_is_trusted_and_no_other() {
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    ours.write(&ca);
+    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", None));
+    assert!(read(&vault_at(&with_ca(&stub, &ca))).await.is_ok());
+    // An empty script: nothing may be sent to a server that is not known.
+    let stub = Stub::start_tls([], foreign.server("127.0.0.1", None));
+    let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
+    assert_eq!(failure.class, FailureClass::Unreachable);
+    assert!(
+        failure.message.contains("not signed by an authority in") && failure.message.contains("ca.pem"),
+        "{failure}"
+    );
+    // Nor is the system's store enough.
+    let failure = read(&vault(&stub.address())).await.err().expect("a failure");
+    assert!(matches!(failure.class, FailureClass::Unreachable | FailureClass::Local), "{failure}");
+}
+
+#[tokio::test]
+async fn a_changed_authority_is_used_after_a_failure() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    old.write(&ca);
+    let stub = Stub::start_tls([exchange()], new.server("127.0.0.1", None));
+    let vault = vault_at(&with_ca(&stub, &ca));
+    assert!(read(&vault).await.is_err());
+    new.write(&ca);
+    read(&vault).await.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[tokio::test]
+async fn an_absent_or_empty_authority_file_is_told_and_picked_up_when_it_is_there() {
+    let ours = Authority::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", None));
+    let vault = vault_at(&with_ca(&stub, &ca));
+    for content in [None, Some("no certificate")] {
+        if let Some(content) = content {
+            fs::write(&ca, content).expect("written");
+        }
+        let failure = read(&vault).await.err().expect("a failure");
+        assert_eq!(failure.class, FailureClass::Local);
+        assert!(failure.message.contains("ca.pem"), "{failure}");
+    }
+    ours.write(&ca);
+    read(&vault).await.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[tokio::test]
+async fn the_server_name_is_checked_instead_of_the_address() {
+    let ours = Authority::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    ours.write(&ca);
+    let stub = Stub::start_tls([exchange()], ours.server("vault.internal", None));
+    let named = |name: Option<&str>| {
+        let mut server = with_ca(&stub, &ca);
+        server.tls.server_name = name.map(str::to_owned);
+        vault_at(&server)
+    };
+    let failure = read(&named(None)).await.err().expect("a failure");
+    assert!(failure.message.contains("vault.tls.serverName"), "{failure}");
+    assert!(read(&named(Some("other.internal"))).await.is_err());
+    assert_eq!(read(&named(Some("10.0.0.1"))).await.err().expect("a failure").class, FailureClass::Invalid);
+    read(&named(Some("vault.internal"))).await.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown() {
+    let ours = Authority::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name| directory.path().join(name);
+    ours.write(&file("ca.pem"));
+    let (certificate, key) = ours.signs("webapp");
+    fs::write(file("client.pem"), certificate.pem()).expect("written");
+    fs::write(file("client.key"), key.serialize_pem()).expect("written");
+    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", Some(&ours)));
+    let mut server = with_ca(&stub, &file("ca.pem"));
+    assert!(read(&vault_at(&server)).await.is_err(), "without a certificate");
+    server.tls.client = Some((file("client.pem"), file("client.key")));
+    read(&vault_at(&server)).await.unwrap_or_else(|failure| panic!("{failure}"));
+}

@@ -9,7 +9,15 @@ use super::health::{Health, Standing, started};
 use super::metrics::Metrics;
 use super::probe;
 use crate::brain::{PublishOutcome, Snapshot, Tick};
-use crate::model::{Condition, ConditionStatus, ConditionType, Failure, Generation, Settings};
+use crate::model::{Condition, ConditionStatus, ConditionType, Failure, Generation, ObjectName, Settings, SourceName};
+use crate::telemetry;
+
+/// What a line is about.
+enum About<'a> {
+    Nothing,
+    Source(&'a SourceName),
+    Output(&'a ObjectName),
+}
 
 /// Says what happens, once.
 pub(super) struct Voice {
@@ -51,7 +59,7 @@ impl Voice {
             Done::Login(result) => {
                 self.tell(
                     "login",
-                    "",
+                    About::Nothing,
                     result.as_ref().map(|session| session.info.ttl.map_or(0, |ttl| ttl.as_secs())),
                     |ttl| {
                         tracing::info!(ttl_seconds = ttl, "logged in to vault");
@@ -61,21 +69,21 @@ impl Voice {
             Done::TokenRenewed(result) => {
                 self.tell(
                     "renew_token",
-                    "",
+                    About::Nothing,
                     result.as_ref().map(|info| info.ttl.map_or(0, |ttl| ttl.as_secs())),
                     |ttl| {
                         tracing::info!(ttl_seconds = ttl, "renewed the vault token");
                     },
                 );
             }
-            Done::Read { source, result, .. } => self.tell("read", source.as_str(), result.as_ref(), |reading| {
+            Done::Read { source, result, .. } => self.tell("read", About::Source(source), result.as_ref(), |reading| {
                 for warning in &reading.warnings {
                     tracing::warn!(source = source.as_str(), warning, "vault warns");
                 }
                 tracing::debug!(source = source.as_str(), version = reading.version.number, "read");
             }),
             Done::LeaseRenewed { source, result, .. } => {
-                self.tell("renew_lease", source.as_str(), result.as_ref(), |lease| {
+                self.tell("renew_lease", About::Source(source), result.as_ref(), |lease| {
                     tracing::info!(
                         source = source.as_str(),
                         ttl_seconds = lease.duration.as_secs(),
@@ -84,24 +92,24 @@ impl Voice {
                 });
             }
             Done::Published(result) => {
-                self.tell("publish", "", result.as_ref().map(|(outcome, _)| outcome), |outcome| {
+                self.tell("publish", About::Nothing, result.as_ref().map(|(outcome, _)| outcome), |outcome| {
                     if *outcome == PublishOutcome::Unchanged {
                         tracing::info!("the published set is already what it should be");
                     }
                 });
             }
-            Done::Mirrored { name, result } => self.tell("mirror", name.as_str(), result.as_ref(), |outcome| {
+            Done::Mirrored { name, result } => self.tell("mirror", About::Output(name), result.as_ref(), |outcome| {
                 tracing::info!(output = name.as_str(), ?outcome, "mirrored");
             }),
-            Done::Reported(result) => self.tell("report", "", result.as_ref(), |()| {}),
-            Done::Recorded(result) => self.tell("record", "", result.as_ref(), |()| {}),
+            Done::Reported(result) => self.tell("report", About::Nothing, result.as_ref(), |()| {}),
+            Done::Recorded(result) => self.tell("record", About::Nothing, result.as_ref(), |()| {}),
             Done::Revoked(result) => {
-                self.tell("revoke", "", result.as_ref(), |()| tracing::info!("revoked the vault token"));
+                self.tell("revoke", About::Nothing, result.as_ref(), |()| tracing::info!("revoked the vault token"));
             }
         }
     }
 
-    fn tell<T>(&self, operation: &'static str, about: &str, result: Result<T, &Failure>, good: impl FnOnce(T)) {
+    fn tell<T>(&self, operation: &'static str, about: About<'_>, result: Result<T, &Failure>, good: impl FnOnce(T)) {
         match result {
             Ok(value) => {
                 self.metrics.ended(operation, "Ok");
@@ -109,7 +117,12 @@ impl Voice {
             }
             Err(failure) => {
                 self.metrics.ended(operation, failure.reason.as_str());
-                tracing::warn!(operation, about, reason = failure.reason.as_str(), "{failure}");
+                let (source, output) = match about {
+                    About::Nothing => (None, None),
+                    About::Source(source) => (Some(source.as_str()), None),
+                    About::Output(output) => (None, Some(output.as_str())),
+                };
+                telemetry::log_failure(failure, source, output);
             }
         }
     }

@@ -66,6 +66,7 @@ async fn interrupted() -> Result<()> {
 
 async fn tell(screen: &mut Screen, keep: bool) -> Result<()> {
     let binaries = steps::find_servers(screen)?;
+    steps::build_agent(screen)?;
     let servers = steps::start_servers(screen, &binaries).await?;
     let mut story = Story::seed(screen, &servers).await?;
     story.start_agent(screen).await?;

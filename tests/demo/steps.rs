@@ -30,8 +30,16 @@ pub(super) fn find_servers(screen: &mut Screen) -> Result<Binaries> {
     Ok(binaries)
 }
 
+/// Before the servers start, so that they do not wait for a compiler, and so that the agent's time below is its own.
+pub(super) fn build_agent(screen: &mut Screen) -> Result<()> {
+    screen.step("Build the agent");
+    screen.say("by Cargo; a minute or two the first time, nothing after that");
+    screen.show(&agent::binary()?.display().to_string());
+    Ok(())
+}
+
 pub(super) async fn start_servers(screen: &mut Screen, binaries: &Binaries) -> Result<Servers> {
-    screen.step("Start them");
+    screen.step("Start the servers");
     let since = Instant::now();
     let servers = Servers::start_from(binaries).await?;
     let health = servers.vault.admin()?.get("sys/health").await?;
@@ -74,7 +82,6 @@ impl<'a> Story<'a> {
             let _ = writeln!(shown, "{name}={value}");
         }
         screen.show(&shown);
-        agent::binary()?; // Built now, so that the time below is the agent's own.
         let since = Instant::now();
         let agent = self.agent.insert(Agent::for_case(&self.servers.guardian, &self.case, &["run"], &changes)?);
         let case = &self.case;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
 use crate::stage::{QUICK, SOON, Stage, login};
-use crate::testbed::{Servers, free_port};
+use crate::testbed::{Servers, free_port, wait_until};
 
 #[tokio::test]
 async fn sigterm_revokes_the_token_and_says_the_last_word() -> Result<()> {
@@ -167,4 +167,38 @@ async fn a_configuration_swapped_by_the_kubelet_is_taken_over_twice_and_a_bad_on
     stage.file_is(&mut agent, "five", "die-alte-gilt").await?;
     stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
     stage.nothing_leaked(&agent, &["die-alte-gilt"]).await
+}
+
+/// The kernel gives PID 1 no default action for signals: what is not handled is ignored, and the pod hangs in its grace.
+#[tokio::test]
+async fn as_pid_one_it_ends_on_sigterm() -> Result<()> {
+    let volume = tempfile::tempdir_in("/dev/shm")?;
+    let log = volume.path().join("log");
+    let spawned = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_keyferry"), "run"])
+        .env("VAULT_ADDR", "http://127.0.0.1:1")
+        .env("KEYFERRY_ROLE", "webapp")
+        .env("KEYFERRY_SECRETS", "secret/webapp/config")
+        .env("KEYFERRY_JWT_FILE", "/proc/version")
+        .env("KEYFERRY_DIRECTORY", volume.path().join("sensitive"))
+        .stderr(std::fs::File::create(&log)?)
+        .spawn();
+    let Ok(mut unshare) = spawned else {
+        println!("skipped: as_pid_one_it_ends_on_sigterm: there is no `unshare` (util-linux)");
+        return Ok(());
+    };
+    let said = |text: &str| std::fs::read_to_string(&log).is_ok_and(|log| log.contains(text)).then_some(());
+    let tries = wait_until("it tries to log in", SOON, || async { said("VaultUnreachable") }).await;
+    tries.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", unshare.id()))?;
+    let pid = children.trim().parse().context("unshare has one child")?;
+    let pid = rustix::process::Pid::from_raw(pid).context("a pid")?;
+    rustix::process::kill_process(pid, Signal::TERM)?;
+    let status = wait_until("it ends", SOON, || {
+        let ended = unshare.try_wait().ok().flatten();
+        async move { ended }
+    })
+    .await?;
+    assert_eq!(status.code(), Some(0), "{}", std::fs::read_to_string(&log)?);
+    Ok(())
 }

@@ -15,6 +15,8 @@ mod exit {
     pub(super) const CANNOT_CREATE: u8 = 73;
     pub(super) const IO: u8 = 74;
     pub(super) const NO_PERMISSION: u8 = 77;
+    /// As a shell tells a death by SIGTERM (128 + 15).
+    pub(super) const TERMINATED: u8 = 143;
 }
 
 /// Part of the drain time that the work in flight may take; the rest is for revoke and report.
@@ -63,7 +65,9 @@ impl Phase {
     }
 
     pub(super) fn begin_drain(&mut self, plan: &Plan, now: &Now) {
-        self.begin(exit::OK, plan, now);
+        // To be told to stop is the normal end of `run`; `once` has then not done what it was started for, and the next
+        // container must not start as if it had.
+        self.begin(if plan.is_once() { exit::TERMINATED } else { exit::OK }, plan, now);
     }
 
     fn begin(&mut self, code: u8, plan: &Plan, now: &Now) {

@@ -84,3 +84,12 @@ fn once_is_refused_early_and_waits_for_the_unreachable_until_its_deadline() {
         assert_eq!(life.exit_code().is_some(), early, "{class:?}");
     }
 }
+
+#[test]
+fn once_that_is_stopped_early_does_not_look_like_success() {
+    let mut life = Life::new(Mode::Once { deadline: seconds(30) });
+    life.log_in(Ok(info(TTL, true)));
+    life.step(Event::Terminate);
+    life.wait(seconds(5));
+    assert_eq!(life.exit_code(), Some(143));
+}

@@ -88,7 +88,7 @@ async fn a_token_for_another_audience_is_not_sent() {
     let method = AuthMethod::Kubernetes { role: "webapp".into(), jwt_file: file, audience: Some("vault".into()) };
     let stub = Stub::start([]);
     let failure = refusal(vault(&stub.address()).login(&auth("kubernetes", method)).await);
-    assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::CredentialUnreadable));
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::CredentialUnreadable));
 }
 
 #[tokio::test]

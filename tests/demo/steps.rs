@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -177,7 +177,8 @@ impl<'a> Story<'a> {
             let secret = case.cluster.secret(&case.namespace, SECRET).await.ok()??;
             (value(&secret, "password").as_deref() == Some(NEW_PASSWORD)).then(|| changed.elapsed())
         });
-        let (file, secret) = tokio::try_join!(file, secret)?;
+        let (file, secret) = tokio::join!(file, secret);
+        let (file, secret) = (file?, secret.map_err(|error| anyhow!("{error:#}\n{}", agent.report()))?);
         screen.holds(&format!("in the file after {}", seconds(file)));
         screen.holds(&format!("in the Secret after {}", seconds(secret)));
         let after = std::fs::read_link(case.directory.join("..data"))?;

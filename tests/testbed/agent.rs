@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -16,20 +16,41 @@ use super::article::Case;
 use super::guardian::{Guardian, Process};
 use super::wait_until;
 
-/// The agent's binary: Cargo builds it for tests and says where; the demo asks Cargo itself.
+/// The agent's binary: Cargo builds it for tests and says where; the demo asks Cargo itself, once.
 pub fn binary() -> Result<PathBuf> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(built) = BUILT.get() {
+        return Ok(built.clone());
+    }
+    let built = find_binary()?;
+    Ok(BUILT.get_or_init(|| built).clone())
+}
+
+fn find_binary() -> Result<PathBuf> {
     if let Some(binary) = option_env!("CARGO_BIN_EXE_keyferry") {
         return Ok(binary.into());
     }
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--bin", "keyferry", "--message-format=json-render-diagnostics", "--manifest-path"])
+    // What `cargo run` tells about this package; ring's build script watches it, so passed on it builds the TLS stack anew
+    // here, and again at the next `cargo run`.
+    let about_us = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(about_us) {
+        cargo.env_remove(name);
+    }
+    let output = cargo
+        // Together with the demo, which is built already: so dependencies have the same features, and are not built again.
+        .args(["build", "--quiet", "--bin", "keyferry", "--example", "demo"])
+        .args(["--message-format=json-render-diagnostics", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .stderr(Stdio::inherit())
         .output()
         .context("failed to run cargo")?;
     ensure!(output.status.success(), "failed to build the agent");
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let executable = |line: &str| serde_json::from_str::<Value>(line).ok()?["executable"].as_str().map(PathBuf::from);
+    let executable = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        (message["target"]["kind"][0] == "bin").then(|| message["executable"].as_str().map(PathBuf::from))?
+    };
     messages.lines().find_map(executable).context("cargo named no executable")
 }
 

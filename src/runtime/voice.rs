@@ -13,6 +13,7 @@ use crate::model::{Condition, ConditionStatus, ConditionType, Failure, Generatio
 use crate::telemetry;
 
 /// What a line is about.
+#[derive(Clone, Copy)]
 enum About<'a> {
     Nothing,
     Source(&'a SourceName),

@@ -32,7 +32,7 @@ build:
 advisories:
     cargo deny check advisories
 
-# The image from scratch for amd64 and arm64, as one OCI archive in target/image
+# The images from scratch for amd64 and arm64, each as one OCI archive in target/image
 image:
     images/build.sh
 

@@ -1,28 +1,49 @@
 #!/usr/bin/env bash
-# Builds the image for amd64 and arm64 into target/image/keyferry.tar (one OCI archive), without a container daemon.
-#   images/build.sh             cross-compiles both release binaries first
-#   images/build.sh --prebuilt  takes target/image/keyferry-{amd64,arm64} as they are
-# Debian: apt-get install buildah musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+# Builds our images without a container daemon, each as one OCI archive in target/image: keyferry.tar, webapp.tar.
+#   images/build.sh [--arch amd64,arm64] [--prebuilt] [keyferry] [webapp]
+#   --arch      architectures in the archive; left out: both
+#   --prebuilt  takes target/image/<image>-<arch> as they are, instead of building them first
+# Debian: apt-get install buildah musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross; webapp needs Go.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-context=${CARGO_TARGET_DIR:-target}/image
+archs="amd64 arm64" prebuilt="" images=""
+while [ $# -gt 0 ]; do
+  case $1 in
+    --arch) archs=${2//,/ } && shift ;;
+    --prebuilt) prebuilt=yes ;;
+    keyferry | webapp) images+=" $1" ;;
+    *) sed -n '2,6s/^# //p' "$0" >&2 && exit 64 ;;
+  esac
+  shift
+done
+images=${images:-keyferry webapp}
+
+target=${CARGO_TARGET_DIR:-target}
+context=$target/image
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 mkdir -p "$context"
 
-if [ "${1:-}" != --prebuilt ]; then
-  rustup target add x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+compile_keyferry() { # compile_keyferry <arch>
+  local triple
+  case $1 in
+    amd64) triple=x86_64-unknown-linux-musl ;;
+    arm64) triple=aarch64-unknown-linux-musl ;;
+  esac
+  rustup target list --installed | grep -qx "$triple" || rustup target add "$triple"
   # ring's C needs a compiler for the target; it uses no libc, so that the glibc cross compiler is good enough.
-  export CC_x86_64_unknown_linux_musl=musl-gcc
-  export CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc
-  export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld
-  for pair in amd64:x86_64 arm64:aarch64; do
-    triple=${pair#*:}-unknown-linux-musl
+  CC_x86_64_unknown_linux_musl=musl-gcc CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
     cargo build --locked --release --bin keyferry --target "$triple"
-    cp "${CARGO_TARGET_DIR:-target}/$triple/release/keyferry" "$context/keyferry-${pair%%:*}"
-  done
-fi
+  cp "$target/$triple/release/keyferry" "$context/keyferry-$1"
+}
+
+compile_webapp() { # compile_webapp <arch>
+  local out
+  out=$(realpath "$context")/webapp-$1
+  (cd images/webapp && CGO_ENABLED=0 GOOS=linux GOARCH=$1 GOWORK=off go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$out" .)
+}
 
 # Our own storage, so that nothing of the machine's images is touched and a second run starts from nothing.
 storage=$(mktemp -d)
@@ -33,13 +54,22 @@ clean() {
 }
 trap clean EXIT
 
-rm -f "$context/keyferry.tar"
-buildah manifest create localhost/keyferry:"$version" >/dev/null
-for arch in amd64 arm64; do
-  # `--timestamp 0`: the same binary gives the same image. `--squash`: one layer, without the empty one of `base`.
-  buildah build --quiet --isolation chroot --target prebuilt --platform "linux/$arch" --timestamp 0 --squash \
-    --build-arg VERSION="$version" --build-arg REVISION="$revision" \
-    --manifest localhost/keyferry:"$version" -f Dockerfile "$context"
+for image in $images; do
+  case $image in
+    keyferry) name=keyferry dockerfile=Dockerfile ;;
+    webapp) name=keyferry-webapp dockerfile=images/webapp/Dockerfile ;;
+  esac
+  # What `image: keyferry:0.1.0` in a pod specification means to a container runtime.
+  full=docker.io/library/$name:$version
+  buildah manifest create "$full" >/dev/null
+  for arch in $archs; do
+    [ -n "$prebuilt" ] || "compile_$image" "$arch"
+    # `--timestamp 0`: the same binary gives the same image. `--squash`: one layer, without the empty one of `base`.
+    buildah build --quiet --isolation chroot --target prebuilt --platform "linux/$arch" --timestamp 0 --squash \
+      --build-arg VERSION="$version" --build-arg REVISION="$revision" --manifest "$full" -f "$dockerfile" "$context" >/dev/null
+    echo "$full linux/$arch: $(stat -c %s "$context/$image-$arch") bytes, uncompressed"
+  done
+  rm -f "$context/$image.tar"
+  buildah manifest push --quiet --all "$full" "oci-archive:$context/$image.tar:$full" >/dev/null
+  echo "$context/$image.tar: $(stat -c %s "$context/$image.tar") bytes, compressed"
 done
-buildah manifest push --quiet --all localhost/keyferry:"$version" "oci-archive:$context/keyferry.tar:$version"
-ls -l "$context/keyferry.tar"

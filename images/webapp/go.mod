@@ -1,0 +1,3 @@
+module keyferry.dev/webapp
+
+go 1.26

@@ -80,7 +80,7 @@ async fn servers_stop_and_come_back_with_their_data() {
 async fn vault_serves_tls() {
     let Some(servers) = Servers::shared("vault_serves_tls").await else { return };
     let binaries = testbed::binaries::Binaries::find_or_build().expect("found for the shared servers");
-    let options = vault::Options { tls: true };
+    let options = vault::Options { tls: true, ..vault::Options::default() };
     let vault = vault::Vault::start(&binaries, &servers.guardian, options).await.expect("Vault with TLS");
     assert!(vault.address().starts_with("https://"));
     assert!(vault.ca_file().is_some_and(std::path::Path::exists));

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::programs::{KUBE, PROGRAMS, Program};
+
 /// Oldest Go that the pinned modules accept.
 const GO: (u32, u32) = (1, 26);
 
@@ -21,80 +23,6 @@ const WAYS_OUT: &str = "the tests and the demo run against a real Vault, etcd an
   - put vault, kube-apiserver and etcd on PATH, or into a directory named by KEYFERRY_SERVERS_DIR
     (KUBEBUILDER_ASSETS works for kube-apiserver and etcd: `setup-envtest use -p path`)
   - set KEYFERRY_SKIP_SERVERS=1: the tests that need them are skipped, and say so";
-
-/// A Go module with pinned versions.
-struct Module {
-    name: &'static str,
-    go_mod: &'static str,
-    go_sum: &'static str,
-}
-
-const KUBE: Module =
-    Module { name: "kube", go_mod: include_str!("go/kube/go.mod"), go_sum: include_str!("go/kube/go.sum") };
-const VAULT: Module =
-    Module { name: "vault", go_mod: include_str!("go/vault/go.mod"), go_sum: include_str!("go/vault/go.sum") };
-const VAULT_PLUGIN: Module = Module {
-    name: "vault-plugin",
-    go_mod: include_str!("go/vault-plugin/go.mod"),
-    go_sum: include_str!("go/vault-plugin/go.sum"),
-};
-
-/// One program that we need.
-struct Program {
-    name: &'static str,
-    module: &'static Module,
-    package: &'static str,
-    tags: &'static str,
-    ldflags: &'static str,
-    /// How long a build takes with an empty Go build cache on two cores, for people who wait.
-    usual: &'static str,
-    /// Whether users have it under this name.
-    public: bool,
-}
-
-const STRIP: &str = "-s -w";
-
-const PROGRAMS: [Program; 4] = [
-    Program {
-        name: "etcd",
-        module: &KUBE,
-        package: "go.etcd.io/etcd/server/v3",
-        tags: "",
-        ldflags: STRIP,
-        usual: "30 s",
-        public: true,
-    },
-    Program {
-        name: "kube-apiserver",
-        module: &KUBE,
-        package: "k8s.io/kubernetes/cmd/kube-apiserver",
-        tags: "",
-        // Without a stamp it reports v0.0.0 and refuses to start with its own feature gates.
-        ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 \
-                  -X k8s.io/component-base/version.gitMinor=37",
-        usual: "4 min",
-        public: true,
-    },
-    Program {
-        name: "vault",
-        module: &VAULT,
-        package: "github.com/hashicorp/vault",
-        // Half the build time; the kubernetes method then comes as a plugin.
-        tags: "minimal",
-        ldflags: STRIP,
-        usual: "4 min",
-        public: true,
-    },
-    Program {
-        name: "vault-plugin-auth-kubernetes",
-        module: &VAULT_PLUGIN,
-        package: "github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes",
-        tags: "",
-        ldflags: STRIP,
-        usual: "1 min",
-        public: false,
-    },
-];
 
 /// The servers' binaries.
 #[derive(Debug, Clone)]
@@ -121,7 +49,8 @@ impl Binaries {
     }
 }
 
-fn find_or_build(name: &str) -> Result<PathBuf> {
+/// One program of the table.
+pub fn find_or_build(name: &str) -> Result<PathBuf> {
     let program = PROGRAMS.iter().find(|p| p.name == name).context("no such program")?;
     if let Some(found) = find(program) {
         return Ok(found);

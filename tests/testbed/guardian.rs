@@ -4,6 +4,7 @@
 //! the process groups that were registered and removes our directories. It has a process group of its own, so that a Ctrl-C
 //! at the terminal does not end it first. (`PR_SET_PDEATHSIG` would need unsafe code, and would miss a plugin's process.)
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,17 +13,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 const WATCH: &str = r#"
-groups=
-while read -r verb group; do
+groups= undo=:
+while read -r verb what; do
+  if [ "$verb" = undo ]; then undo="$what; $undo"; continue; fi
   rest=
-  for g in $groups; do [ "$g" = "$group" ] || rest="$rest $g"; done
+  for g in $groups; do [ "$g" = "$what" ] || rest="$rest $g"; done
   groups=$rest
-  if [ "$verb" = watch ]; then groups="$groups $group"; fi
+  if [ "$verb" = watch ]; then groups="$groups $what"; fi
 done
 for g in $groups; do kill -s KILL -- "-$g" 2>/dev/null; done
+eval "$undo"
 n=0
 until rm -rf -- "$@" 2>/dev/null || [ $n -ge 50 ]; do n=$((n + 1)); sleep 0.1; done
 "#;
@@ -35,11 +38,22 @@ pub struct Guardian {
     pub directory: PathBuf,
     /// For what must be in memory, as a memory emptyDir is.
     pub memory: PathBuf,
+    /// A process in whose namespaces all others start.
+    inside: Option<u32>,
 }
 
 impl Guardian {
     /// Start the watch and make the two directories.
     pub fn start() -> Result<Self> {
+        Self::start_holding(Stdio::null())
+    }
+
+    /// As `start`; the watch holds this file open to its end, so that a lock on it outlives this process until all is undone.
+    pub fn start_with_lock(lock: File) -> Result<Self> {
+        Self::start_holding(lock.into())
+    }
+
+    fn start_holding(lock: Stdio) -> Result<Self> {
         let make = |base: &Path| {
             let made = tempfile::Builder::new().prefix("keyferry-test-").tempdir_in(base);
             made.map(tempfile::TempDir::keep)
@@ -52,20 +66,38 @@ impl Guardian {
             .args([&directory, &memory])
             .current_dir("/")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(lock)
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
             .context("failed to start /bin/sh")?;
         let pipe = Arc::new(Mutex::new(shell.stdin.take()));
-        Ok(Self { shell, pipe, directory, memory })
+        Ok(Self { shell, pipe, directory, memory, inside: None })
+    }
+
+    /// Start all further programs in the network, mount and PID namespaces of this process.
+    pub fn enter(&mut self, namespaces_of: u32) {
+        self.inside = Some(namespaces_of);
+    }
+
+    /// Have a shell command run at the end, after all processes were killed; the last one first.
+    pub fn undo(&self, command: &str) {
+        tell(&self.pipe, "undo", command);
+    }
+
+    /// A program to start with `spawn`. In other namespaces its directory is `/`, whatever `current_dir` says.
+    pub fn command(&self, program: &Path) -> Command {
+        let Some(pid) = self.inside else { return Command::new(program) };
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid.to_string(), "--net", "--mount", "--pid", "--"]).arg(program);
+        command
     }
 
     /// Start a program in a process group of its own and watch it.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.process_group(0).spawn().with_context(|| format!("failed to start {name}"))?;
-        tell(&self.pipe, "watch", child.id());
+        tell(&self.pipe, "watch", &child.id().to_string());
         Ok(Process { child, pipe: Arc::clone(&self.pipe), ended: None })
     }
 }
@@ -77,9 +109,9 @@ impl Drop for Guardian {
     }
 }
 
-fn tell(pipe: &Mutex<Option<ChildStdin>>, verb: &str, group: u32) {
+fn tell(pipe: &Mutex<Option<ChildStdin>>, verb: &str, what: &str) {
     if let Some(pipe) = pipe.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        let _ = writeln!(pipe, "{verb} {group}");
+        let _ = writeln!(pipe, "{verb} {what}");
     }
 }
 
@@ -107,16 +139,17 @@ impl Process {
             if self.ended.is_some() {
                 // What it left in its group (a plugin) ends too; only then may the number be used again.
                 self.kill_group();
-                tell(&self.pipe, "forget", self.child.id());
+                tell(&self.pipe, "forget", &self.child.id().to_string());
             }
         }
         self.ended
     }
 
+    /// To the whole group: what `nsenter` started is its child.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if self.ended().is_none() {
             let pid = Pid::from_child(&self.child);
-            kill_process(pid, signal).with_context(|| format!("failed to send {signal:?} to process {pid:?}"))?;
+            kill_process_group(pid, signal).with_context(|| format!("failed to send {signal:?} to process {pid:?}"))?;
         }
         Ok(())
     }
@@ -153,7 +186,7 @@ impl Drop for Process {
         if self.ended().is_none() {
             self.kill_group();
             let _ = self.child.wait();
-            tell(&self.pipe, "forget", self.child.id());
+            tell(&self.pipe, "forget", &self.child.id().to_string());
         }
     }
 }

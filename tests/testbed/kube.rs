@@ -3,6 +3,7 @@
 //! So nothing finalises namespaces, makes default `ServiceAccounts` or runs Pods; a Pod here is an object that tokens can be
 //! bound to and that has a status.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -31,16 +32,28 @@ pub struct Kube {
     arguments: Vec<String>,
     ca: String,
     admin_kubeconfig: PathBuf,
+    authority: pki::Authority,
+    signer: pki::Pair,
     process: Mutex<Option<Process>>,
     _etcd: Process,
 }
 
 impl Kube {
-    /// Make certificates, start both, wait until the API server is ready.
+    /// Make certificates, start both on free loopback ports, wait until the API server is ready.
     pub async fn start(binaries: &Binaries, guardian: &Guardian) -> Result<Self> {
-        let port = free_port()?;
-        let url = format!("https://127.0.0.1:{port}");
-        let directory = guardian.directory.join(format!("kube-{port}"));
+        let here = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        Self::start_at(binaries, guardian, here, here).await
+    }
+
+    /// As `start`; the API server listens at `inside`, and this process reaches it at `outside`.
+    pub async fn start_at(
+        binaries: &Binaries,
+        guardian: &Guardian,
+        inside: SocketAddr,
+        outside: SocketAddr,
+    ) -> Result<Self> {
+        let url = format!("https://{outside}");
+        let directory = guardian.directory.join(format!("kube-{}", outside.port()));
         let authority = pki::Authority::new("keyferry test cluster", &directory.join("pki"))?;
         let names = ["127.0.0.1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
         let server = authority.issue("apiserver", "kube-apiserver", None, &names)?;
@@ -49,20 +62,25 @@ impl Kube {
         let etcd_url = format!("http://127.0.0.1:{}", free_port()?);
         let etcd = spawn_etcd(&binaries.etcd, guardian, &directory, &etcd_url)?;
 
-        let user = json!({"client-certificate": admin.certificate, "client-key": admin.key});
+        let user = client_certificate(&admin);
         let admin_kubeconfig = directory.join("admin.kubeconfig");
         pki::write(&admin_kubeconfig, &kubeconfig(&url, &authority.pem(), "default", &user))?;
+        let (ip, port) = (inside.ip().to_string(), inside.port().to_string());
         let flags = [
-            ("advertise-address", "127.0.0.1"),
+            ("advertise-address", ip.as_str()),
             ("allow-privileged", "true"),
             ("authorization-mode", "Node,RBAC"),
-            ("bind-address", "127.0.0.1"),
+            ("bind-address", &ip),
             ("client-ca-file", path(&authority.file)),
             ("enable-admission-plugins", "NodeRestriction"),
             // The Endpoints of the `kubernetes` Service would need an address that is not loopback.
             ("endpoint-reconciler-type", "none"),
             ("etcd-servers", &etcd_url),
-            ("secure-port", &port.to_string()),
+            // For logs and exec, where there is a kubelet; names of nodes cannot be resolved here.
+            ("kubelet-client-certificate", path(&admin.certificate)),
+            ("kubelet-client-key", path(&admin.key)),
+            ("kubelet-preferred-address-types", "InternalIP"),
+            ("secure-port", &port),
             ("service-account-issuer", "https://kubernetes.default.svc"),
             ("service-account-key-file", path(&signer.certificate)),
             ("service-account-signing-key-file", path(&signer.key)),
@@ -77,6 +95,8 @@ impl Kube {
             arguments: flags.iter().map(|(flag, value)| format!("--{flag}={value}")).collect(),
             ca: authority.pem(),
             admin_kubeconfig,
+            authority,
+            signer,
             process: Mutex::new(None),
             _etcd: etcd,
         };
@@ -89,7 +109,7 @@ impl Kube {
         let mut running = self.process.lock().await;
         ensure!(running.is_none(), "the API server is running");
         let log = self.directory.join("apiserver.log");
-        let mut command = Command::new(&self.apiserver);
+        let mut command = guardian.command(&self.apiserver);
         command.args(&self.arguments);
         let mut process = guardian.spawn(into_log(&mut command, &log)?)?;
         let client = self.client().await?;
@@ -122,17 +142,22 @@ impl Kube {
         &self.url
     }
 
+    /// Certificates of the cluster, and the key that signs the tokens of its `ServiceAccount`s.
+    pub fn keys(&self) -> (&pki::Authority, &pki::Pair) {
+        (&self.authority, &self.signer)
+    }
+
     /// PEM of the authority behind its certificate.
     pub fn ca_pem(&self) -> &str {
         &self.ca
     }
 
-    /// A kubeconfig that may do everything, for kubectl.
     /// The key by which `ServiceAccount` tokens can be verified, as PEM.
     pub fn service_account_public_key(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.directory.join("pki/service-accounts.pub"))?)
     }
 
+    /// A kubeconfig that may do everything, for kubectl.
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig
     }
@@ -161,7 +186,7 @@ impl Kube {
 fn spawn_etcd(binary: &Path, guardian: &Guardian, directory: &Path, url: &str) -> Result<Process> {
     let peer = format!("http://127.0.0.1:{}", free_port()?);
     let data = directory.join("etcd");
-    let mut command = Command::new(binary);
+    let mut command = guardian.command(binary);
     command
         .args(["--data-dir", path(&data), "--listen-client-urls", url, "--advertise-client-urls", url])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
@@ -169,17 +194,24 @@ fn spawn_etcd(binary: &Path, guardian: &Guardian, directory: &Path, url: &str) -
     guardian.spawn(into_log(&mut command, &directory.join("etcd.log"))?)
 }
 
-fn into_log<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
+/// Output of a server into its log.
+pub fn into_log<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     Ok(command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
 }
 
 /// Our directories have plain names.
-fn path(path: &Path) -> &str {
+pub fn path(path: &Path) -> &str {
     path.to_str().expect("a temporary directory's name is UTF-8")
 }
 
-fn kubeconfig(url: &str, ca: &str, namespace: &str, user: &Value) -> String {
+/// The part of a kubeconfig that says who one is.
+pub fn client_certificate(pair: &pki::Pair) -> Value {
+    json!({"client-certificate": pair.certificate, "client-key": pair.key})
+}
+
+/// A kubeconfig document.
+pub fn kubeconfig(url: &str, ca: &str, namespace: &str, user: &Value) -> String {
     use base64::prelude::{BASE64_STANDARD, Engine};
     json!({
         "apiVersion": "v1",

@@ -12,9 +12,12 @@
 pub mod agent;
 pub mod article;
 pub mod binaries;
+pub mod cluster;
 pub mod guardian;
 pub mod kube;
+pub mod needs;
 pub mod pki;
+mod programs;
 pub mod vault;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,8 @@
 //! A real Vault server: not `-dev`, because tests stop it, start it again with its data, and seal it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,15 +16,25 @@ use super::guardian::{Guardian, Process};
 use super::{free_port, pki, wait_until};
 
 /// How to run it.
-#[derive(Default, Clone, Copy)]
+#[derive(Default, Clone)]
 pub struct Options {
-    /// Serve HTTPS with a certificate for 127.0.0.1 and localhost; its authority is `Vault::ca_file`.
+    /// Serve HTTPS with a certificate for 127.0.0.1, localhost and `place`; its authority is `Vault::ca_file`.
     pub tls: bool,
+    /// Where it listens, if not on a free loopback port.
+    pub place: Option<Place>,
+}
+
+/// An address in other namespaces, and how this process reaches it.
+#[derive(Clone)]
+pub struct Place {
+    pub inside: SocketAddr,
+    pub outside: SocketAddr,
 }
 
 /// A running, unsealed Vault with KV version 2 at `secret/` and a file audit device.
 pub struct Vault {
     address: String,
+    inside: String,
     directory: PathBuf,
     binary: PathBuf,
     ca_file: Option<PathBuf>,
@@ -36,13 +47,17 @@ pub struct Vault {
 impl Vault {
     /// Start, initialise, unseal.
     pub async fn start(binaries: &Binaries, guardian: &Guardian, options: Options) -> Result<Self> {
-        let port = free_port()?;
+        let loopback = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let Place { inside, outside } = options.place.unwrap_or(Place { inside: loopback, outside: loopback });
+        let port = outside.port();
         let directory = guardian.directory.join(format!("vault-{port}"));
         let data = guardian.memory.join(format!("vault-{port}"));
         std::fs::create_dir_all(directory.join("plugins"))?;
         std::fs::create_dir_all(&data)?;
+        let scheme = if options.tls { "https" } else { "http" };
         let mut vault = Self {
-            address: format!("{}://127.0.0.1:{port}", if options.tls { "https" } else { "http" }),
+            address: format!("{scheme}://{outside}"),
+            inside: format!("{scheme}://{inside}"),
             binary: binaries.vault.clone(),
             ca_file: None,
             process: Mutex::new(None),
@@ -53,7 +68,7 @@ impl Vault {
         };
         let tls = if options.tls {
             let authority = pki::Authority::new("keyferry test Vault", &vault.directory.join("pki"))?;
-            let pair = authority.issue("vault", "vault", None, &["127.0.0.1", "localhost"])?;
+            let pair = authority.issue("vault", "vault", None, &["127.0.0.1", "localhost", &inside.ip().to_string()])?;
             let files = json!({"tls_cert_file": pair.certificate, "tls_key_file": pair.key});
             vault.ca_file = Some(authority.file);
             files
@@ -61,11 +76,11 @@ impl Vault {
             json!({"tls_disable": true})
         };
         let cluster = format!("127.0.0.1:{}", free_port()?);
-        let mut listener = json!({"address": format!("127.0.0.1:{port}"), "cluster_address": cluster});
+        let mut listener = json!({"address": inside, "cluster_address": cluster});
         merge(&mut listener, tls);
         // <https://developer.hashicorp.com/vault/docs/configuration>
         let config = json!({
-            "api_addr": vault.address,
+            "api_addr": vault.inside,
             "disable_mlock": true,
             "listener": [{"tcp": listener}],
             "plugin_directory": std::fs::canonicalize(vault.directory.join("plugins"))?,
@@ -94,7 +109,7 @@ impl Vault {
 
     async fn spawn(&self, guardian: &Guardian) -> Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
-        let mut command = Command::new(&self.binary);
+        let mut command = guardian.command(&self.binary);
         command
             .arg("server")
             .arg(format!("-config={}", self.directory.join("config.json").display()))
@@ -151,6 +166,11 @@ impl Vault {
     /// `http://127.0.0.1:PORT`, for `VAULT_ADDR`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Its address where it runs; for pods, if that is in a cluster's namespaces.
+    pub fn address_inside(&self) -> &str {
+        &self.inside
     }
 
     /// PEM of the authority behind the certificate, with `Options::tls`.

@@ -1,0 +1,44 @@
+//! The cluster itself: if this fails, look at it before the agent.
+
+use anyhow::Result;
+
+use crate::testbed::cluster::{PATIENCE, RealCluster, images, output};
+use crate::testbed::wait_until;
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: look}
+spec:
+  securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: look
+    image: keyferry-toolbox:0.1.0
+    args: ["ls -ld /memory; mount | grep /memory; sleep 1000"]
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+    volumeMounts: [{name: memory, mountPath: /memory}]
+  volumes: [{name: memory, emptyDir: {medium: Memory, sizeLimit: 1Mi}}]
+"#;
+
+#[tokio::test]
+async fn a_restricted_pod_runs_is_heard_and_reaches_the_api_server() -> Result<()> {
+    let name = "a_restricted_pod_runs_is_heard_and_reaches_the_api_server";
+    let Some(cluster) = RealCluster::shared(name).await else { return Ok(()) };
+    cluster.import(&images::toolbox(&cluster.guardian.directory, cluster.kubectl_binary())?).await?;
+    let admin = cluster.admin().await?;
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: ground\n  labels: {pod-security.kubernetes.io/enforce: restricted}\n";
+    admin.apply("", namespace).await?;
+    wait_until("the default ServiceAccount is there", PATIENCE, || async { admin.apply("ground", POD).await.ok() })
+        .await?;
+    let logs = wait_until("the pod has logged", PATIENCE, || async {
+        output(cluster.kubectl().args(["--namespace=ground", "logs", "look"])).ok().filter(|log| log.contains("tmpfs"))
+    })
+    .await?;
+    assert!(logs.contains("drwxrwxrwt"), "the root of a memory volume is sticky: {logs}");
+    let seen = output(cluster.kubectl().args([
+        "--namespace=ground", "exec", "look", "--", "sh", "-c", "kubectl auth whoami -o jsonpath={.status.userInfo.username}",
+    ]))?;
+    assert_eq!(seen, "system:serviceaccount:ground:default", "with its own token, at the address that pods are told");
+    assert_eq!(std::fs::read_to_string("/proc/sys/fs/protected_symlinks")?.trim(), "1");
+    Ok(())
+}

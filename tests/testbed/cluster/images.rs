@@ -1,0 +1,81 @@
+//! Images for the test node, written without a tool: a layer, a configuration, a manifest
+//! (<https://github.com/moby/docker-image-spec/blob/main/spec.md#combined-image-json--filesystem-changeset-format>).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::output;
+
+/// What busybox is called by in the toolbox.
+const APPLETS: &str = "sh ls cat id mount sleep mkdir rm ln echo touch wget ps kill stat readlink dd head tail wc grep env test true cmp find";
+
+/// An image to write.
+pub struct Image<'a> {
+    /// As a pod names it.
+    pub name: &'a str,
+    pub entrypoint: &'a [&'a str],
+    pub user: &'a str,
+    /// Its files: what is in this directory.
+    pub root: &'a Path,
+}
+
+/// The image that holds a pod's namespaces.
+pub fn pause(directory: &Path) -> Result<PathBuf> {
+    let root = directory.join("pause");
+    std::fs::create_dir_all(&root)?;
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/images/pause/pause.c");
+    output(Command::new("gcc").args(["-static", "-O2", "-s", "-o"]).arg(root.join("pause")).arg(source))?;
+    let image = Image { name: "keyferry-pause:0.1.0", entrypoint: &["/pause"], user: "65535:65535", root: &root };
+    write(&image, directory)
+}
+
+/// A shell and `kubectl`, for tests that look from within a pod.
+pub fn toolbox(directory: &Path, kubectl: &Path) -> Result<PathBuf> {
+    let root = directory.join("toolbox");
+    let bin = root.join("bin");
+    std::fs::create_dir_all(&bin)?;
+    let busybox = output(Command::new("sh").args(["-c", "command -v busybox"]))?;
+    std::fs::copy(busybox.trim(), bin.join("busybox"))?;
+    std::fs::copy(kubectl, bin.join("kubectl"))?;
+    for applet in APPLETS.split_whitespace() {
+        let _ = std::os::unix::fs::symlink("busybox", bin.join(applet));
+    }
+    let image = Image { name: "keyferry-toolbox:0.1.0", entrypoint: &["/bin/sh", "-c"], user: "1000:1000", root: &root };
+    write(&image, directory)
+}
+
+/// Writes the archive beside the image's root; gives its path.
+fn write(image: &Image<'_>, directory: &Path) -> Result<PathBuf> {
+    let stem = image.root.file_name().context("a root has a name")?.to_string_lossy();
+    let parts = directory.join(format!("{stem}-parts"));
+    std::fs::create_dir_all(&parts)?;
+    let layer = parts.join("layer.tar");
+    let tar = || {
+        let mut tar = Command::new("tar");
+        tar.args(["--create", "--owner=0", "--group=0", "--mtime=@0", "--sort=name", "--file"]);
+        tar
+    };
+    output(tar().arg(&layer).arg("--directory").arg(image.root).arg("."))?;
+    let digest = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(&layer)?);
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    let config = json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": {"Entrypoint": image.entrypoint, "User": image.user, "Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{hex}")]},
+    });
+    let manifest = json!([{
+        "Config": "config.json",
+        "RepoTags": [format!("docker.io/library/{}", image.name)],
+        "Layers": ["layer.tar"],
+    }]);
+    std::fs::write(parts.join("config.json"), config.to_string())?;
+    std::fs::write(parts.join("manifest.json"), manifest.to_string())?;
+    let archive = directory.join(format!("{stem}.tar"));
+    output(tar().arg(&archive).arg("--directory").arg(&parts).args(["manifest.json", "config.json", "layer.tar"]))?;
+    Ok(archive)
+}

@@ -1,0 +1,197 @@
+//! A real Kubernetes node beside a real control plane and a real Vault, on this machine, without a container daemon.
+//!
+//! All of it runs in network, mount and PID namespaces of its own: when their first process ends, every process, mount and
+//! network device goes with it, so nothing is left however this process ends, and nothing is touched that was not made
+//! here. In there the API server has the address that pods are told (10.96.0.1), so that no proxy and no NAT is needed.
+//! What stays for the guardian: our cgroups, our directories, and the one setting of the kernel that is not in a
+//! namespace (`fs.protected_symlinks`, which real nodes have). For its sake there is one cluster at a time.
+//!
+//! Or an existing cluster: `KEYFERRY_E2E_CLUSTER=1` with `KUBECONFIG`, `KEYFERRY_E2E_VAULT_ADDR` (reached from here and from
+//! pods) and `KEYFERRY_E2E_VAULT_TOKEN`. Then nothing is started.
+
+pub mod images;
+mod namespaces;
+mod node;
+mod relay;
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tokio::sync::{Mutex, OnceCell};
+
+use super::binaries::{Binaries, find_or_build};
+use super::guardian::Guardian;
+use super::kube::{Cluster, Kube};
+use super::vault::{self, Vault};
+use super::{install_tls, needs, skipped};
+use namespaces::Namespaces;
+use node::Node;
+
+/// The address of the API server for pods: the first of the range of Services.
+const API_SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1)), 443);
+const VAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 10)), 8200);
+/// A second Vault, for tests that have it come late.
+pub const SPARE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 11);
+const NODE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 2);
+
+/// What a node needs of the machine, with the Debian packages that bring it.
+const TOOLS: [(&str, &str); 7] = [
+    ("runc", "runc"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("busybox", "busybox-static"),
+    ("gcc", "gcc libc6-dev"),
+    ("tar", "tar"),
+];
+
+/// A running cluster of one node, and a Vault that trusts it.
+pub struct RealCluster {
+    pub kube: Kube,
+    pub vault: Vault,
+    node: Mutex<Node>,
+    namespaces: Namespaces,
+    kubectl: PathBuf,
+    // Last: fields are dropped in this order, and the guardian ends what is left.
+    pub guardian: Guardian,
+    _lock: File,
+}
+
+static SHARED: OnceCell<Result<RealCluster, String>> = OnceCell::const_new();
+
+impl RealCluster {
+    /// The cluster of this process, started by whoever asks first; it ends with the process. `None` where it cannot run: the
+    /// test then returns, and has said so.
+    ///
+    /// # Panics
+    /// If it does not start, and in CI if it cannot run.
+    pub async fn shared(test: &str) -> Option<&'static Self> {
+        if skipped(test) || !can_run(test) {
+            return None;
+        }
+        let cluster = SHARED.get_or_init(|| async { Self::start().await.map_err(|e| format!("{e:#}")) }).await;
+        Some(cluster.as_ref().unwrap_or_else(|e| panic!("the test cluster did not start: {e}")))
+    }
+
+    /// Find or build what it needs, and start it; ready when the node is.
+    pub async fn start() -> Result<Self> {
+        install_tls();
+        let binaries = Binaries::find_or_build()?;
+        let programs = node::Programs::find_or_build()?;
+        let kubectl = find_or_build("kubectl")?;
+        let lock = lock()?;
+        let mut guardian = Guardian::start_with_lock(lock.try_clone()?)?;
+        let addresses = [API_SERVER.ip(), VAULT.ip(), SPARE.into(), NODE.into()];
+        let namespaces = Namespaces::start(&guardian, &addresses).await?;
+        guardian.enter(namespaces.pid());
+        protect_symlinks(&guardian)?;
+        let (api, vault) = (namespaces.relay(API_SERVER)?, namespaces.relay(VAULT)?);
+        let options = vault::Options { place: Some(vault::Place { inside: VAULT, outside: vault }), tls: false };
+        let (vault, kube) = tokio::try_join!(
+            Vault::start(&binaries, &guardian, options),
+            Kube::start_at(&binaries, &guardian, API_SERVER, api)
+        )?;
+        let node = Node::start(programs, &guardian, &kube).await?;
+        Ok(Self { kube, vault, node: Mutex::new(node), namespaces, kubectl, guardian, _lock: lock })
+    }
+
+    /// Helpers around an admin client.
+    pub async fn admin(&self) -> Result<Cluster> {
+        self.kube.admin().await
+    }
+
+    /// A second Vault at `SPARE`, not started before; with TLS, whose authority is `Vault::ca_file`.
+    pub async fn spare_vault(&self, tls: bool, port: u16) -> Result<Vault> {
+        let inside = SocketAddr::from((SPARE, port));
+        let place = vault::Place { inside, outside: self.namespaces.relay(inside)? };
+        Vault::start(&Binaries::find_or_build()?, &self.guardian, vault::Options { tls, place: Some(place) }).await
+    }
+
+    /// A loopback address of this machine that leads to an address in the cluster, a pod's for example.
+    pub fn relay(&self, inside: SocketAddr) -> Result<SocketAddr> {
+        self.namespaces.relay(inside)
+    }
+
+    /// Give the node an image, from a docker-archive or an OCI archive.
+    pub async fn import(&self, archive: &Path) -> Result<()> {
+        self.node.lock().await.import(&self.guardian, archive)
+    }
+
+    /// End the kubelet by SIGKILL and start it again; pods go on meanwhile.
+    pub async fn restart_kubelet(&self) -> Result<()> {
+        self.node.lock().await.restart_kubelet(&self.guardian).await
+    }
+
+    /// `kubectl` with the rights of an administrator.
+    pub fn kubectl(&self) -> Command {
+        let mut kubectl = Command::new(&self.kubectl);
+        kubectl.arg(format!("--kubeconfig={}", self.kube.admin_kubeconfig().display()));
+        kubectl
+    }
+
+    /// The program itself, to be put into an image.
+    pub fn kubectl_binary(&self) -> &Path {
+        &self.kubectl
+    }
+
+    /// A path of the node, with the mounts that only its namespace has.
+    pub fn node_path(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.namespaces.pid()));
+        root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Where the kubelet keeps a pod's volume of kind `emptyDir`.
+    pub fn volume(&self, pod_uid: &str, volume: &str) -> PathBuf {
+        let pods = self.guardian.directory.join("node/kubelet/pods");
+        self.node_path(&pods.join(pod_uid).join("volumes/kubernetes.io~empty-dir").join(volume))
+    }
+
+    /// Send a signal to the processes of this machine whose command line, arguments joined by blanks, is this and which run in
+    /// that pod.
+    pub fn processes(&self, pod_uid: &str, program: &str) -> Vec<u32> {
+        node::processes(pod_uid, program)
+    }
+}
+
+/// One at a time on this machine.
+fn lock() -> Result<File> {
+    let path = Path::new("/run/lock/keyferry-test-cluster");
+    let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        super::binaries::say("waiting: another test cluster runs on this machine");
+        file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// As on real nodes (systemd sets it): a link in a sticky directory is followed only for its owner. Put back at the end.
+fn protect_symlinks(guardian: &Guardian) -> Result<()> {
+    let setting = "/proc/sys/fs/protected_symlinks";
+    let before = std::fs::read_to_string(setting).context("failed to read fs.protected_symlinks")?;
+    if before.trim() != "1" {
+        guardian.undo(&format!("echo {} >{setting}", before.trim()));
+        std::fs::write(setting, "1").context("failed to set fs.protected_symlinks")?;
+    }
+    Ok(())
+}
+
+fn can_run(test: &str) -> bool {
+    needs::is_root(test) && needs::has(test, &TOOLS) && (node::cni_plugins().is_some() || {
+        needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
+    })
+}
+
+/// How long a pod may take for what usually takes seconds, on a machine that compiles beside it.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The output of a command that must succeed.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("failed to start {:?}", command.get_program()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(text)
+}

@@ -1,0 +1,281 @@
+//! The node: controller manager and scheduler, containerd with runc, the kubelet.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use kube::api::Api;
+use serde_json::{Value, json};
+
+use super::super::binaries::{self, find_or_build};
+use super::super::guardian::{Guardian, Process};
+use super::super::kube::{Kube, client_certificate, into_log, kubeconfig, path};
+use super::super::{pki, wait_until};
+use super::{API_SERVER, NODE, images, output};
+
+/// Name of the node.
+const NAME: &str = "node-1";
+
+/// Where distributions put the CNI plugins.
+const CNI: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
+
+/// The directory with the CNI plugins.
+pub fn cni_plugins() -> Option<&'static str> {
+    CNI.into_iter().find(|directory| Path::new(directory).join("bridge").is_file())
+}
+
+/// What runs on the node.
+pub struct Programs {
+    controller_manager: PathBuf,
+    scheduler: PathBuf,
+    kubelet: PathBuf,
+    containerd: PathBuf,
+    shim: PathBuf,
+    ctr: PathBuf,
+}
+
+impl Programs {
+    pub fn find_or_build() -> Result<Self> {
+        Ok(Self {
+            kubelet: find_or_build("kubelet")?,
+            controller_manager: find_or_build("kube-controller-manager")?,
+            scheduler: find_or_build("kube-scheduler")?,
+            containerd: find_or_build("containerd")?,
+            shim: find_or_build("containerd-shim-runc-v2")?,
+            ctr: find_or_build("ctr")?,
+        })
+    }
+}
+
+/// A running node.
+pub struct Node {
+    programs: Programs,
+    directory: PathBuf,
+    kubelet: Option<Process>,
+    _others: Vec<Process>,
+}
+
+impl Node {
+    /// Start everything; ready when the node is.
+    pub async fn start(programs: Programs, guardian: &Guardian, kube: &Kube) -> Result<Self> {
+        let directory = guardian.directory.join("node");
+        for part in ["cni", "containerd", "images", "kubelet", "opt", "pods"] {
+            std::fs::create_dir_all(directory.join(part))?;
+        }
+        let mut node = Self { programs, directory, kubelet: None, _others: Vec::new() };
+        node.write_files(kube)?;
+        node.make_cgroups(guardian)?;
+        let (authority, signer) = kube.keys();
+        let (ca, key) = (format!("--root-ca-file={}", path(&authority.file)), path(&signer.key));
+        let own_key = format!("--service-account-private-key-file={key}");
+        let manager = [ca.as_str(), &own_key, "--use-service-account-credentials", "--leader-elect=false"];
+        let control = [
+            (node.programs.controller_manager.clone(), "controller-manager", manager.as_slice()),
+            (node.programs.scheduler.clone(), "scheduler", &["--leader-elect=false"]),
+        ];
+        for (program, name, arguments) in control {
+            let mut command = guardian.command(&program);
+            command.arg(format!("--kubeconfig={}", node.file(&format!("{name}.kubeconfig")).display()));
+            // Their own ports would be the only ones: nothing asks them anything here.
+            command.args(["--bind-address=127.0.0.1"]).args(arguments);
+            node._others.push(guardian.spawn(into_log(&mut command, &node.file(&format!("{name}.log")))?)?);
+        }
+        node.start_containerd(guardian).await?;
+        node.import(guardian, &images::pause(&node.file("images"))?)?;
+        node.start_kubelet(guardian)?;
+        let nodes: Api<NodeObject> = Api::all(kube.client().await?);
+        wait_until("the node is Ready", Duration::from_secs(90), || async {
+            let status = nodes.get_opt(NAME).await.ok()??.status?;
+            let ready = |c: &k8s_openapi::api::core::v1::NodeCondition| c.type_ == "Ready" && c.status == "True";
+            status.conditions?.iter().any(ready).then_some(())
+        })
+        .await
+        .with_context(|| format!("the kubelet's log ends with:\n{}", binaries::tail(&node.file("kubelet.log"), 15)))?;
+        Ok(node)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn write_files(&self, kube: &Kube) -> Result<()> {
+        let (authority, _) = kube.keys();
+        let api = format!("https://{API_SERVER}");
+        for (name, user, group) in [
+            ("controller-manager", "system:kube-controller-manager", None),
+            ("scheduler", "system:kube-scheduler", None),
+            ("kubelet", "system:node:node-1", Some("system:nodes")),
+        ] {
+            let pair = authority.issue(name, user, group, &["127.0.0.1", &NODE.to_string(), NAME])?;
+            let user = client_certificate(&pair);
+            pki::write(&self.file(&format!("{name}.kubeconfig")), &kubeconfig(&api, kube.ca_pem(), "default", &user))?;
+            if name == "kubelet" {
+                let config = self.kubelet_config(&authority.file, &pair);
+                pki::write(&self.file("kubelet.json"), &config.to_string())?;
+            }
+        }
+        pki::write(&self.file("containerd.toml"), &self.containerd_config())?;
+        pki::write(&self.file("resolv.conf"), "")?;
+        let network = json!({"cniVersion": "0.4.0", "name": "pods", "plugins": [
+            {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "ipam": {
+                "type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+            {"type": "loopback"},
+        ]});
+        pki::write(&self.file("cni/10-pods.conflist"), &network.to_string())
+    }
+
+    /// <https://kubernetes.io/docs/reference/config-api/kubelet-config.v1beta1/>
+    fn kubelet_config(&self, ca: &Path, pair: &pki::Pair) -> Value {
+        json!({
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "authentication": {
+                "anonymous": {"enabled": false}, "webhook": {"enabled": true}, "x509": {"clientCAFile": ca}},
+            "authorization": {"mode": "Webhook"},
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": format!("/{}", self.cgroup()),
+            "clusterDNS": ["10.96.0.53"],
+            "containerRuntimeEndpoint": format!("unix://{}", self.socket().display()),
+            "enforceNodeAllocatable": [],
+            "evictionHard": {"imagefs.available": "1%", "memory.available": "100Mi", "nodefs.available": "1%",
+                "nodefs.inodesFree": "1%"},
+            "failCgroupV1": false,
+            "failSwapOn": false,
+            "podLogsDir": self.file("pods"),
+            "resolvConf": self.file("resolv.conf"),
+            "syncFrequency": "10s",
+            "tlsCertFile": pair.certificate,
+            "tlsPrivateKeyFile": pair.key,
+        })
+    }
+
+    /// <https://github.com/containerd/containerd/blob/main/docs/cri/config.md>
+    fn containerd_config(&self) -> String {
+        let part = |name: &str| path(&self.file(name)).to_owned();
+        format!(
+            r#"version = 3
+root = "{root}"
+state = "{state}"
+[grpc]
+  address = "{socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{opt}"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+  sandbox = "docker.io/library/keyferry-pause:0.1.0"
+[plugins."io.containerd.cri.v1.runtime"]
+  # Root of a container or a small virtual machine may lack CAP_SYS_RESOURCE.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["{plugins}"]
+    conf_dir = "{cni}"
+  [plugins."io.containerd.cri.v1.runtime".containerd]
+    default_runtime_name = "runc"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      runtime_path = "{shim}"
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+        SystemdCgroup = false
+"#,
+            root = part("containerd/root"),
+            state = part("containerd/state"),
+            socket = path(&self.socket()),
+            opt = part("opt"),
+            cni = part("cni"),
+            plugins = cni_plugins().unwrap_or(CNI[0]),
+            shim = path(&self.programs.shim),
+        )
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.file("containerd/containerd.sock")
+    }
+
+    /// Unique on this machine, as the guardian's directory is.
+    fn cgroup(&self) -> String {
+        let run = self.directory.parent().and_then(Path::file_name).unwrap_or_default();
+        run.to_string_lossy().into_owned()
+    }
+
+    /// A cgroup of our own for all pods. Removed at the end, when the processes in it are gone.
+    fn make_cgroups(&self, guardian: &Guardian) -> Result<()> {
+        let (name, top) = (self.cgroup(), Path::new("/sys/fs/cgroup"));
+        guardian.undo(&format!(
+            "n=0; while [ $n -lt 50 ] && find /sys/fs/cgroup -maxdepth 2 -type d -name {name} | grep -q .; do \
+             find /sys/fs/cgroup -depth -type d -path '*/{name}*' -exec rmdir {{}} + 2>/dev/null; n=$((n + 1)); sleep 0.1; done"
+        ));
+        if top.join("cgroup.controllers").exists() {
+            let all = "+cpu +cpuset +io +memory +pids";
+            let _ = std::fs::write(top.join("cgroup.subtree_control"), all);
+            std::fs::create_dir_all(top.join(&name))?;
+            return std::fs::write(top.join(&name).join("cgroup.subtree_control"), all)
+                .context("failed to hand down the cgroup controllers");
+        }
+        for controller in std::fs::read_dir(top)?.filter_map(Result::ok).map(|entry| entry.path()) {
+            if !controller.join("cgroup.procs").exists() {
+                continue;
+            }
+            let ours = controller.join(&name);
+            std::fs::create_dir_all(&ours)?;
+            for inherited in ["cpuset.cpus", "cpuset.mems"] {
+                if let Ok(value) = std::fs::read_to_string(controller.join(inherited)) {
+                    std::fs::write(ours.join(inherited), value.trim())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_containerd(&mut self, guardian: &Guardian) -> Result<()> {
+        let mut command = guardian.command(&self.programs.containerd);
+        command.arg("--config").arg(self.file("containerd.toml"));
+        self._others.push(guardian.spawn(into_log(&mut command, &self.file("containerd.log"))?)?);
+        wait_until("containerd answers", Duration::from_secs(30), || async {
+            output(self.ctr(guardian).arg("version")).ok().map(|_| ())
+        })
+        .await
+        .with_context(|| format!("containerd's log ends with:\n{}", binaries::tail(&self.file("containerd.log"), 15)))
+    }
+
+    fn ctr(&self, guardian: &Guardian) -> Command {
+        let mut ctr = guardian.command(&self.programs.ctr);
+        ctr.args(["--address", path(&self.socket()), "--namespace", "k8s.io"]);
+        ctr
+    }
+
+    pub fn import(&self, guardian: &Guardian, archive: &Path) -> Result<()> {
+        let archive = std::fs::canonicalize(archive).with_context(|| format!("no image at {}", archive.display()))?;
+        output(self.ctr(guardian).args(["images", "import"]).arg(archive)).map(|_| ())
+    }
+
+    fn start_kubelet(&mut self, guardian: &Guardian) -> Result<()> {
+        let mut command = guardian.command(&self.programs.kubelet);
+        command
+            .arg(format!("--config={}", self.file("kubelet.json").display()))
+            .arg(format!("--kubeconfig={}", self.file("kubelet.kubeconfig").display()))
+            .arg(format!("--root-dir={}", self.file("kubelet").display()))
+            .args([format!("--hostname-override={NAME}"), format!("--node-ip={NODE}")]);
+        self.kubelet = Some(guardian.spawn(into_log(&mut command, &self.file("kubelet.log"))?)?);
+        Ok(())
+    }
+
+    pub async fn restart_kubelet(&mut self, guardian: &Guardian) -> Result<()> {
+        if let Some(mut kubelet) = self.kubelet.take() {
+            kubelet.stop(Duration::ZERO).await?;
+        }
+        self.start_kubelet(guardian)
+    }
+}
+
+/// Processes of this machine in a pod's cgroup whose program is this, by its path in the image.
+pub fn processes(pod_uid: &str, program: &str) -> Vec<u32> {
+    let is_ours = |pid: &u32| {
+        let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        read("cgroup").contains(pod_uid) && read("cmdline").split('\0').next() == Some(program)
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+}

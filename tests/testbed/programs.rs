@@ -1,0 +1,80 @@
+//! What the test ground runs, with the pinned module that each program is built from.
+
+/// A Go module with pinned versions.
+pub struct Module {
+    pub name: &'static str,
+    pub go_mod: &'static str,
+    pub go_sum: &'static str,
+}
+
+/// Kubernetes, etcd and containerd: one module, so that they share what they depend on.
+pub const KUBE: Module =
+    Module { name: "kube", go_mod: include_str!("go/kube/go.mod"), go_sum: include_str!("go/kube/go.sum") };
+const VAULT: Module =
+    Module { name: "vault", go_mod: include_str!("go/vault/go.mod"), go_sum: include_str!("go/vault/go.sum") };
+const VAULT_PLUGIN: Module = Module {
+    name: "vault-plugin",
+    go_mod: include_str!("go/vault-plugin/go.mod"),
+    go_sum: include_str!("go/vault-plugin/go.sum"),
+};
+
+/// One program that we need.
+pub struct Program {
+    pub name: &'static str,
+    pub module: &'static Module,
+    pub package: &'static str,
+    pub tags: &'static str,
+    pub ldflags: &'static str,
+    /// How long a build takes on two cores, in the order of this table with an empty Go build cache, for people who wait.
+    pub usual: &'static str,
+    /// Whether users have it under this name.
+    pub public: bool,
+}
+
+const STRIP: &str = "-s -w";
+/// Without a stamp they report v0.0.0 and refuse to start with their own feature gates.
+const STAMP: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 \
+                     -X k8s.io/component-base/version.gitMinor=37";
+/// Snapshotters that need cgo or file systems which a test node does not have.
+const CONTAINERD_TAGS: &str = "no_btrfs,no_devmapper,no_zfs";
+
+/// Of the module with Kubernetes.
+const fn kube(name: &'static str, package: &'static str, usual: &'static str) -> Program {
+    Program { name, module: &KUBE, package, tags: "", ldflags: STAMP, usual, public: true }
+}
+
+/// Of containerd, which has the version of our pins only: a user's own would come with a configuration of another version.
+const fn containerd(name: &'static str, package: &'static str, usual: &'static str) -> Program {
+    Program { name, module: &KUBE, package, tags: CONTAINERD_TAGS, ldflags: STRIP, usual, public: false }
+}
+
+pub const PROGRAMS: [Program; 11] = [
+    Program { ldflags: STRIP, ..kube("etcd", "go.etcd.io/etcd/server/v3", "40 s") },
+    kube("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "5 min"),
+    kube("kubelet", "k8s.io/kubernetes/cmd/kubelet", "90 s"),
+    kube("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "40 s"),
+    kube("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "10 s"),
+    kube("kubectl", "k8s.io/kubernetes/cmd/kubectl", "20 s"),
+    containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd", "40 s"),
+    containerd("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", "5 s"),
+    containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr", "5 s"),
+    Program {
+        name: "vault",
+        module: &VAULT,
+        package: "github.com/hashicorp/vault",
+        // Half the build time; the kubernetes method then comes as a plugin.
+        tags: "minimal",
+        ldflags: STRIP,
+        usual: "6 min",
+        public: true,
+    },
+    Program {
+        name: "vault-plugin-auth-kubernetes",
+        module: &VAULT_PLUGIN,
+        package: "github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes",
+        tags: "",
+        ldflags: STRIP,
+        usual: "1 min",
+        public: false,
+    },
+];

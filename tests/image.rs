@@ -4,11 +4,12 @@
 mod testbed;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
+use testbed::cluster::images::build;
 use testbed::{guardian::Guardian, vault};
 
 /// Most bytes of our image, uncompressed.
@@ -28,16 +29,7 @@ fn images(test: &str) -> Result<Option<PathBuf>> {
     if !testbed::needs::has(test, &TOOLS) {
         return Ok(None);
     }
-    let built = BUILT.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
-        let target = testbed::images_target();
-        let built = Command::new(script).env("CARGO_TARGET_DIR", &target).stdin(Stdio::null()).output();
-        match built {
-            Ok(output) if output.status.success() => Ok(target.join("image")),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(format!("failed to start {script}: {error}")),
-        }
-    });
+    let built = BUILT.get_or_init(|| build("amd64,arm64").map_err(|error| format!("{error:#}")));
     match built {
         Ok(directory) => Ok(Some(directory.clone())),
         Err(why) => bail!("failed to build the images: {why}"),

@@ -6,4 +6,8 @@
 #[path = "../testbed/mod.rs"]
 mod testbed;
 
+mod article;
 mod ground;
+mod manifest;
+mod playground;
+mod start;

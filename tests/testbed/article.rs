@@ -50,6 +50,22 @@ subjects:
 - {kind: ServiceAccount, name: vault, namespace: vault}
 ";
 
+/// Has Vault log in the `ServiceAccount`s of a cluster, which it asks at `api_server`, by the method `kubernetes` at this mount.
+pub async fn trust(vault: &Admin, cluster: &Cluster, mount: &str, api_server: &str, ca: &str) -> Result<()> {
+    vault.enable_auth(mount, "kubernetes").await?;
+    cluster.namespace("vault").await?;
+    cluster.service_account("vault", "vault").await?;
+    cluster.apply("vault", REVIEWER).await?;
+    let config = json!({
+        "kubernetes_host": api_server,
+        "kubernetes_ca_cert": ca,
+        "token_reviewer_jwt": cluster.token("vault", "vault", None, None).await?,
+        "disable_local_ca_jwt": true,
+    });
+    vault.put(&format!("auth/{mount}/config"), config).await.context("failed to configure the kubernetes method")?;
+    Ok(())
+}
+
 /// One instance of the case. All its names are its own, so that tests do not meet.
 pub struct Case {
     pub admin: Admin,
@@ -118,20 +134,7 @@ impl Case {
         }
         admin.put_kv(&kv_mount, "webapp/config", &article_data()).await?;
         admin.policy(&role, &format!("path \"{kv_mount}/data/webapp/config\" {{ capabilities = [\"read\"] }}")).await?;
-        admin.enable_auth(&auth_mount, "kubernetes").await?;
-        cluster.namespace("vault").await?;
-        cluster.service_account("vault", "vault").await?;
-        cluster.apply("vault", REVIEWER).await?;
-        let config = json!({
-            "kubernetes_host": servers.kube.url(),
-            "kubernetes_ca_cert": servers.kube.ca_pem(),
-            "token_reviewer_jwt": cluster.token("vault", "vault", None, None).await?,
-            "disable_local_ca_jwt": true,
-        });
-        admin
-            .put(&format!("auth/{auth_mount}/config"), config)
-            .await
-            .context("failed to configure the kubernetes method")?;
+        trust(&admin, &cluster, &auth_mount, servers.kube.url(), servers.kube.ca_pem()).await?;
         let mut case = Self {
             admin,
             cluster,

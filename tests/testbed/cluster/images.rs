@@ -2,7 +2,7 @@
 //! (<https://github.com/moby/docker-image-spec/blob/main/spec.md#combined-image-json--filesystem-changeset-format>).
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -11,6 +11,27 @@ use super::output;
 
 /// What busybox is called by in the toolbox.
 const APPLETS: &str = "sh ls cat id mount sleep mkdir rm ln echo touch wget ps kill stat readlink dd head tail wc grep env test true cmp find";
+
+/// What `images/build.sh` needs, with the Debian packages that bring it.
+pub const TOOLS: [(&str, &str); 2] = [("buildah", "buildah"), ("musl-gcc", "musl-tools")];
+
+/// Cargo's target directory of this build.
+pub fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().map_or_else(|| "target".into(), Path::to_path_buf)
+}
+
+/// The architecture of this machine, as images name it.
+pub fn architecture() -> &'static str {
+    if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
+}
+
+/// Builds the shipped images with `images/build.sh`; gives the directory with the archives `keyferry.tar` and `webapp.tar`.
+pub fn build(architectures: &str) -> Result<PathBuf> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
+    super::super::binaries::say("building the images: the release binary takes two minutes or more the first time");
+    output(Command::new(script).args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()))?;
+    Ok(target().join("image"))
+}
 
 /// An image to write.
 pub struct Image<'a> {
@@ -61,9 +82,8 @@ fn write(image: &Image<'_>, directory: &Path) -> Result<PathBuf> {
     output(tar().arg(&layer).arg("--directory").arg(image.root).arg("."))?;
     let digest = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(&layer)?);
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let architecture = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
     let config = json!({
-        "architecture": architecture,
+        "architecture": architecture(),
         "os": "linux",
         "config": {"Entrypoint": image.entrypoint, "User": image.user, "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{hex}")]},

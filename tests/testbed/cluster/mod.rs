@@ -59,6 +59,7 @@ pub struct RealCluster {
     // Last: fields are dropped in this order, and the guardian ends what is left.
     pub guardian: Guardian,
     _lock: File,
+    images: OnceCell<()>,
 }
 
 static SHARED: OnceCell<Result<RealCluster, String>> = OnceCell::const_new();
@@ -96,7 +97,12 @@ impl RealCluster {
             Kube::start_at(&binaries, &guardian, API_SERVER, api)
         )?;
         let node = Node::start(programs, &guardian, &kube).await?;
-        Ok(Self { kube, vault, node: Mutex::new(node), namespaces, kubectl, guardian, _lock: lock })
+        Ok(Self { kube, vault, node: Mutex::new(node), namespaces, kubectl, guardian, _lock: lock, images: OnceCell::new() })
+    }
+
+    /// The URL of the API server in the cluster.
+    pub fn api_server_inside(&self) -> String {
+        format!("https://{API_SERVER}")
     }
 
     /// Helpers around an admin client.
@@ -114,6 +120,19 @@ impl RealCluster {
     /// A loopback address of this machine that leads to an address in the cluster, a pod's for example.
     pub fn relay(&self, inside: SocketAddr) -> Result<SocketAddr> {
         self.namespaces.relay(inside)
+    }
+
+    /// Give the node the shipped images, built now, and the toolbox; once.
+    pub async fn with_images(&self) -> Result<()> {
+        let import = async || {
+            let shipped = tokio::task::spawn_blocking(|| images::build(images::architecture())).await??;
+            let toolbox = images::toolbox(&self.guardian.directory, &self.kubectl)?;
+            for archive in [shipped.join("keyferry.tar"), shipped.join("webapp.tar"), toolbox] {
+                self.import(&archive).await?;
+            }
+            anyhow::Ok(())
+        };
+        self.images.get_or_try_init(import).await.copied()
     }
 
     /// Give the node an image, from a docker-archive or an OCI archive.
@@ -180,7 +199,7 @@ fn protect_symlinks(guardian: &Guardian) -> Result<()> {
 }
 
 fn can_run(test: &str) -> bool {
-    needs::is_root(test) && needs::has(test, &TOOLS) && (node::cni_plugins().is_some() || {
+    needs::is_root(test) && needs::has(test, &TOOLS) && needs::has(test, &images::TOOLS) && (node::cni_plugins().is_some() || {
         needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
     })
 }

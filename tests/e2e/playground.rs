@@ -1,0 +1,329 @@
+//! A namespace of its own for each test, with what the article's case needs in it and in Vault.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::manifest::{self, Object};
+use crate::testbed::article::{AUDIENCE, SECRET, trust};
+use crate::testbed::cluster::{PATIENCE, RealCluster, output};
+use crate::testbed::kube::Cluster;
+use crate::testbed::vault::Admin;
+use crate::testbed::wait_until;
+
+/// Who runs the agent in the manifests.
+pub const ACCOUNT: &str = "secret-privileged-sa";
+
+/// Taken for reading by all, for writing by a test that stops something which all use.
+static QUIET: RwLock<()> = RwLock::const_new(());
+
+enum Quiet {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+/// One test's part of the cluster.
+pub struct Playground {
+    pub cluster: &'static RealCluster,
+    pub admin: Cluster,
+    pub vault: Admin,
+    pub namespace: String,
+    /// Vault: mount of the login, role, policy.
+    pub unique: String,
+    planted: std::sync::Mutex<Vec<String>>,
+    _quiet: Quiet,
+}
+
+impl Playground {
+    /// A namespace made from the shipped manifests; `None` where no cluster can run.
+    pub async fn new(test: &str) -> Result<Option<Self>> {
+        let Some(cluster) = RealCluster::shared(test).await else { return Ok(None) };
+        let quiet = Quiet::Shared { _guard: QUIET.read().await };
+        Self::set_up(cluster, test, quiet).await.map(Some)
+    }
+
+    /// As `new`, while no other test runs.
+    pub async fn alone(test: &str) -> Result<Option<Self>> {
+        let Some(cluster) = RealCluster::shared(test).await else { return Ok(None) };
+        let quiet = Quiet::Alone { _guard: QUIET.write().await };
+        Self::set_up(cluster, test, quiet).await.map(Some)
+    }
+
+    async fn set_up(cluster: &'static RealCluster, test: &str, quiet: Quiet) -> Result<Self> {
+        cluster.with_images().await?;
+        let short: String = test.chars().take(24).collect::<String>().replace('_', "-");
+        let unique = format!("{}-{:04x}", short.trim_end_matches('-'), fastrand::u16(..));
+        Self::named(cluster, &unique, &unique, &format!("{unique}/config"), quiet).await
+    }
+
+    /// The article's own names.
+    pub async fn article(test: &str) -> Result<Option<Self>> {
+        let Some(cluster) = RealCluster::shared(test).await else { return Ok(None) };
+        cluster.with_images().await?;
+        let quiet = Quiet::Shared { _guard: QUIET.read().await };
+        Self::named(cluster, "playground", "webapp", "webapp/config", quiet).await.map(Some)
+    }
+
+    async fn named(
+        cluster: &'static RealCluster,
+        namespace: &str,
+        role: &str,
+        path: &str,
+        quiet: Quiet,
+    ) -> Result<Self> {
+        let (admin, vault) = (cluster.admin().await?, cluster.vault.admin()?);
+        // The article's role is at the default mount; every other test counts logins at a mount of its own.
+        let mount = if role == "webapp" { "kubernetes".to_owned() } else { format!("kubernetes-{role}") };
+        trust(&vault, &admin, &mount, &cluster.api_server_inside(), cluster.kube.ca_pem()).await?;
+        vault.policy(role, &format!("path \"secret/data/{path}\" {{ capabilities = [\"read\"] }}")).await?;
+        let bound = json!({
+            "audience": AUDIENCE,
+            "bound_service_account_names": [ACCOUNT],
+            "bound_service_account_namespaces": [namespace],
+            "token_policies": [role],
+            "token_ttl": "20m",
+        });
+        vault.role(&mount, role, bound).await?;
+        let unique = role.to_owned();
+        let planted = std::sync::Mutex::default();
+        let playground =
+            Self { cluster, admin, vault, namespace: namespace.to_owned(), unique, planted, _quiet: quiet };
+        playground.put("Nutzername", "Losungwort").await?;
+        for file in ["manifests/namespace.yaml", "manifests/rbac.yaml", "manifests/viewer.yaml"] {
+            for object in manifest::read(file)? {
+                playground.apply(&object.namespace(namespace)).await?;
+            }
+        }
+        Ok(playground)
+    }
+
+    /// Path of the secret below the mount `secret`.
+    pub fn path(&self) -> String {
+        format!("{}/config", self.unique)
+    }
+
+    /// Mount of the login.
+    pub fn mount(&self) -> String {
+        if self.unique == "webapp" { "kubernetes".to_owned() } else { format!("kubernetes-{}", self.unique) }
+    }
+
+    /// Changes the secret in Vault.
+    pub async fn put(&self, username: &str, password: &str) -> Result<u64> {
+        self.put_all(&self.path(), &json!({"username": username, "password": password})).await
+    }
+
+    /// Writes a secret; its values must not be seen anywhere but in files and the Secret.
+    pub async fn put_all(&self, path: &str, data: &Value) -> Result<u64> {
+        let values = data.as_object().into_iter().flatten().filter_map(|(_, value)| value.as_str());
+        self.planted.lock().expect("no test panics here").extend(values.map(str::to_owned));
+        self.vault.put_kv("secret", path, data).await
+    }
+
+    /// The agent's part of a shipped workload set to this test's Vault, role and secret, with a quick refresh.
+    pub fn here(&self, object: Object) -> Object {
+        object
+            .namespace(&self.namespace)
+            .env("VAULT_ADDR", self.cluster.vault.address_inside())
+            .env("KEYFERRY_ROLE", &self.unique)
+            .env("KEYFERRY_AUTH_MOUNT", &self.mount())
+            .env("KEYFERRY_SECRETS", &format!("secret/{}", self.path()))
+            .env("KEYFERRY_REFRESH", "1s")
+    }
+
+    /// The shipped Deployment, so set.
+    pub fn demo(&self) -> Result<Object> {
+        Ok(self.here(manifest::one("manifests/demo.yaml", "Deployment")?))
+    }
+
+    pub async fn apply(&self, object: &Object) -> Result<()> {
+        self.admin.apply(&self.namespace, &object.0.to_string()).await
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.admin.client.clone(), &self.namespace)
+    }
+
+    /// The pods with this label `app` that are not being deleted.
+    pub async fn pods_of(&self, app: &str) -> Result<Vec<Pod>> {
+        let all = self.pods().list(&ListParams::default().labels(&format!("app={app}"))).await?;
+        Ok(all.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    }
+
+    pub async fn pod(&self, name: &str) -> Result<Option<Pod>> {
+        Ok(self.pods().get_opt(name).await?)
+    }
+
+    /// Waits for something about the one pod of `app`; tells everything about it if that does not come.
+    pub async fn pod_where<T>(&self, app: &str, what: &str, fact: impl Fn(&Pod) -> Option<T>) -> Result<(Pod, T)> {
+        let found = wait_until(what, PATIENCE, || async {
+            let pods = self.pods_of(app).await.ok()?;
+            let [pod] = pods.as_slice() else { return None };
+            fact(pod).map(|found| (pod.clone(), found))
+        });
+        self.or_report(found.await).await
+    }
+
+    /// Waits until the one pod of `app` is Ready; gives its name.
+    pub async fn ready(&self, app: &str) -> Result<String> {
+        let (pod, ()) = self.pod_where(app, "the pod is Ready", |pod| is_ready(pod).then_some(())).await?;
+        Ok(name(&pod))
+    }
+
+    /// Waits for a fact, and tells everything about this namespace if it does not come.
+    pub async fn wait_for<T, F: Future<Output = Option<T>>>(&self, what: &str, fact: impl FnMut() -> F) -> Result<T> {
+        let found = wait_until(what, PATIENCE, fact).await;
+        self.or_report(found).await
+    }
+
+    async fn or_report<T>(&self, found: Result<T>) -> Result<T> {
+        match found {
+            Ok(found) => Ok(found),
+            Err(error) => Err(anyhow::anyhow!("{error:#}\n{}", self.report().await)),
+        }
+    }
+
+    /// `kubectl` in this namespace, bounded in time.
+    pub fn kubectl(&self, arguments: &[&str]) -> Command {
+        let kubectl = self.cluster.kubectl();
+        let mut bounded = Command::new("timeout");
+        bounded.arg("60").arg(kubectl.get_program()).args(kubectl.get_args());
+        bounded.arg(format!("--namespace={}", self.namespace)).args(arguments);
+        bounded
+    }
+
+    /// A shell script in a container, by `kubectl exec`.
+    pub fn exec(&self, pod: &str, container: &str, script: &str) -> Result<String> {
+        output(&mut self.kubectl(&["exec", pod, "--container", container, "--", "sh", "-c", script]))
+    }
+
+    /// What a file says to the application.
+    pub fn file(&self, pod: &str, file: &str) -> Option<String> {
+        self.exec(pod, "webapp", &format!("cat /etc/sensitive/{file}")).ok()
+    }
+
+    /// Waits until the application reads this in a file.
+    pub async fn file_is(&self, pod: &str, file: &str, wanted: &str) -> Result<()> {
+        self.wait_for(&format!("the application reads {wanted} in {file}"), || async {
+            (self.file(pod, file)? == wanted).then_some(())
+        })
+        .await
+    }
+
+    pub fn logs(&self, pod: &str, container: &str) -> Result<String> {
+        output(&mut self.kubectl(&["logs", pod, "--container", container]))
+    }
+
+    /// The mirrored Secret.
+    pub async fn secret(&self) -> Result<Option<Secret>> {
+        self.admin.secret(&self.namespace, SECRET).await
+    }
+
+    /// Waits until the mirrored Secret says this.
+    pub async fn secret_is(&self, key: &str, wanted: &str) -> Result<()> {
+        self.wait_for(&format!("the Secret says {wanted}"), || async {
+            let data = self.secret().await.ok()??.data?;
+            (data.get(key)?.0 == wanted.as_bytes()).then_some(())
+        })
+        .await
+    }
+
+    /// Sends SIGKILL to a program in a pod, from the node.
+    pub fn kill(&self, pod: &Pod, program: &str) -> Result<()> {
+        let uid = pod.metadata.uid.as_deref().context("a pod has a UID")?;
+        let found = self.cluster.processes(uid, program);
+        ensure!(!found.is_empty(), "{program} does not run in pod {}", name(pod));
+        for pid in found {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?;
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    /// How many logins Vault saw at this test's mount.
+    pub fn logins(&self) -> usize {
+        self.cluster.vault.audited_requests(&format!("auth/{}/login", self.mount())).len()
+    }
+
+    /// The end of a test: nothing that can be read in this namespace, but the Secret's data, holds a value or a token.
+    pub async fn finish(self) -> Result<()> {
+        let mut said = output(&mut self.kubectl(&["describe", "pods,deployments,replicasets,jobs"]))?;
+        said += &output(&mut self.kubectl(&["get", "pods,events", "--output=yaml"]))?;
+        for pod in self.pods().list(&ListParams::default()).await?.items {
+            for container in containers(&pod) {
+                if container.name == "keyferry" {
+                    for previous in ["--previous=false", "--previous=true"] {
+                        let log = output(&mut self.kubectl(&["logs", &name(&pod), "-c", "keyferry", previous]));
+                        said += &log.unwrap_or_default();
+                    }
+                }
+            }
+        }
+        if let Some(secret) = self.secret().await? {
+            said += &serde_json::to_string(&secret.metadata)?;
+        }
+        let planted = std::mem::take(&mut *self.planted.lock().expect("no test panics here"));
+        // The start of a Vault token and of a JWT's claims (`{"aud":`).
+        for secret in planted.iter().map(String::as_str).chain(["hvs.", "eyJhdWQiO"]) {
+            let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
+            for form in [secret, base64.as_str()] {
+                if let Some(line) = said.lines().find(|line| line.contains(form)) {
+                    anyhow::bail!("a secret leaked: {line}");
+                }
+            }
+        }
+        // Its pods leave the node to the other tests.
+        let namespace = format!("namespace/{}", self.namespace);
+        output(&mut self.kubectl(&["delete", &namespace, "--wait=false"]))?;
+        Ok(())
+    }
+
+    /// What a person needs to see when a test fails.
+    pub async fn report(&self) -> String {
+        let mut text = String::new();
+        let mut add = |what: &str, shown: Result<String>| {
+            text += &format!("--- {what}\n{}\n", shown.unwrap_or_else(|error| format!("{error:#}")));
+        };
+        add("describe", output(&mut self.kubectl(&["describe", "pods,replicasets"])));
+        let pods = self.pods().list(&ListParams::default()).await.map(|pods| pods.items).unwrap_or_default();
+        for pod in pods {
+            for container in containers(&pod) {
+                let pod_name = name(&pod);
+                add(&format!("log of {pod_name}/{}", container.name), self.logs(&pod_name, &container.name));
+            }
+            let volume = self.cluster.volume(pod.metadata.uid.as_deref().unwrap_or_default(), "keyferry");
+            add(&volume.display().to_string(), Ok(crate::testbed::agent::tree(&volume)));
+        }
+        text
+    }
+}
+
+pub fn name(pod: &Pod) -> String {
+    pod.metadata.name.clone().unwrap_or_default()
+}
+
+/// Statuses of all containers of a pod, of whatever kind.
+pub fn containers(pod: &Pod) -> Vec<ContainerStatus> {
+    let status = pod.status.clone().unwrap_or_default();
+    let init = status.init_container_statuses.unwrap_or_default();
+    init.into_iter().chain(status.container_statuses.unwrap_or_default()).collect()
+}
+
+/// The status of one container.
+pub fn container(pod: &Pod, name: &str) -> Option<ContainerStatus> {
+    containers(pod).into_iter().find(|status| status.name == name)
+}
+
+/// Status and reason of a condition.
+pub fn condition(pod: &Pod, kind: &str) -> Option<(String, String)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == kind)?;
+    Some((found.status.clone(), found.reason.clone().unwrap_or_default()))
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|(status, _)| status == "True")
+}

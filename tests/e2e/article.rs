@@ -19,7 +19,7 @@ async fn the_article_s_case_row_by_row() -> Result<()> {
     assert_eq!(playground.exec(&pod, "webapp", "ls /etc/sensitive")?, "password\nusername\n");
     assert_eq!(playground.file(&pod, "username").as_deref(), Some("Nutzername"));
     assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    let written = playground.exec(&pod, "webapp", "echo x > /etc/sensitive/password 2>&1 || true")?;
+    let written = playground.exec(&pod, "webapp", "(echo x > /etc/sensitive/password) 2>&1 || true")?;
     assert!(written.contains("Read-only file system"), "{written}");
 
     // The Secret.

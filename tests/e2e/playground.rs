@@ -54,7 +54,6 @@ impl Playground {
     }
 
     async fn set_up(cluster: &'static RealCluster, test: &str, quiet: Quiet) -> Result<Self> {
-        cluster.with_images().await?;
         let short: String = test.chars().take(24).collect::<String>().replace('_', "-");
         let unique = format!("{}-{:04x}", short.trim_end_matches('-'), fastrand::u16(..));
         Self::named(cluster, &unique, &unique, &format!("{unique}/config"), quiet).await
@@ -63,7 +62,6 @@ impl Playground {
     /// The article's own names.
     pub async fn article(test: &str) -> Result<Option<Self>> {
         let Some(cluster) = RealCluster::shared(test).await else { return Ok(None) };
-        cluster.with_images().await?;
         let quiet = Quiet::Shared { _guard: QUIET.read().await };
         Self::named(cluster, "playground", "webapp", "webapp/config", quiet).await.map(Some)
     }
@@ -75,7 +73,13 @@ impl Playground {
         path: &str,
         quiet: Quiet,
     ) -> Result<Self> {
+        cluster.with_images().await?;
         let (admin, vault) = (cluster.admin().await?, cluster.vault.admin()?);
+        for policy in ["own-pod-status", "secret-writers", "no-secret-mounts"] {
+            for object in manifest::read(&format!("policies/{policy}.yaml"))? {
+                admin.apply("", &object.0.to_string()).await?;
+            }
+        }
         // The article's role is at the default mount; every other test counts logins at a mount of its own.
         let mount = if role == "webapp" { "kubernetes".to_owned() } else { format!("kubernetes-{role}") };
         trust(&vault, &admin, &mount, &cluster.api_server_inside(), cluster.kube.ca_pem()).await?;

@@ -7,7 +7,9 @@
 mod testbed;
 
 mod article;
+mod faults;
 mod ground;
+mod identity;
 mod manifest;
 mod playground;
 mod start;

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::super::agent::forget_this_package;
 use super::output;
 
 /// What busybox is called by in the toolbox.
@@ -29,7 +30,9 @@ pub fn architecture() -> &'static str {
 pub fn build(architectures: &str) -> Result<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
     super::super::binaries::say("building the images: the release binary takes two minutes or more the first time");
-    output(Command::new(script).args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()))?;
+    let mut build = Command::new(script);
+    forget_this_package(&mut build);
+    output(build.args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()))?;
     Ok(target().join("image"))
 }
 

@@ -214,3 +214,23 @@ pub fn output(command: &mut Command) -> Result<String> {
     ensure!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok(text)
 }
+
+/// Most memory that the cgroup of a process has used so far, in bytes.
+pub fn peak_memory(pid: u32) -> Result<u64> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    // Version 1 has a hierarchy for each controller, version 2 has one for all, with number 0.
+    let file = groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        match (number, controllers) {
+            ("0", "") if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => {
+                Some(format!("/sys/fs/cgroup{path}/memory.peak"))
+            }
+            (_, "memory") => Some(format!("/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes")),
+            _ => None,
+        }
+    });
+    let file = file.context("the process has no memory cgroup")?;
+    let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {file}"))?;
+    Ok(text.trim().parse()?)
+}

@@ -7,6 +7,7 @@
 mod testbed;
 
 mod article;
+mod ending;
 mod ground;
 mod manifest;
 mod playground;

@@ -9,8 +9,9 @@
 //! Or an existing cluster: `KEYFERRY_E2E_CLUSTER=1` with `KUBECONFIG`, `KEYFERRY_E2E_VAULT_ADDR` (reached from here and from
 //! pods) and `KEYFERRY_E2E_VAULT_TOKEN`. Then nothing is started.
 
+pub mod cgroups;
 pub mod images;
-mod namespaces;
+pub mod namespaces;
 mod node;
 mod relay;
 
@@ -85,7 +86,7 @@ impl RealCluster {
         let programs = node::Programs::find_or_build()?;
         let kubectl = find_or_build("kubectl")?;
         let lock = lock()?;
-        let mut guardian = Guardian::start_with_lock(lock.try_clone()?)?;
+        let mut guardian = Guardian::start_with_journal(lock.try_clone()?, Path::new(JOURNAL))?;
         let addresses = [API_SERVER.ip(), VAULT.ip(), SPARE.into(), NODE.into()];
         let namespaces = Namespaces::start(&guardian, &addresses).await?;
         guardian.enter(namespaces.pid());
@@ -176,14 +177,19 @@ impl RealCluster {
     }
 }
 
-/// One at a time on this machine.
+/// Locked by the one cluster of this machine; holds what is to be undone after it. Gone after a reboot, as all of that is.
+const JOURNAL: &str = "/run/lock/keyferry-test-cluster";
+
+/// One at a time on this machine. What one left that was killed is swept.
 fn lock() -> Result<File> {
-    let path = Path::new("/run/lock/keyferry-test-cluster");
-    let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
+    let path = Path::new(JOURNAL);
+    let failed = || format!("failed to lock {}", path.display());
+    let file = File::options().create(true).append(true).open(path).with_context(failed)?;
     if file.try_lock().is_err() {
         super::binaries::say("waiting: another test cluster runs on this machine");
-        file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+        file.lock().with_context(failed)?;
     }
+    super::guardian::sweep(path)?;
     Ok(file)
 }
 

@@ -296,10 +296,22 @@ impl Cluster {
         audience: Option<&str>,
         pod: Option<PodReference<'_>>,
     ) -> Result<String> {
+        self.token_for(namespace, account, audience, pod, TOKEN_SECONDS).await
+    }
+
+    /// As `token`, for so many seconds.
+    pub async fn token_for(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: Option<&str>,
+        pod: Option<PodReference<'_>>,
+        seconds: i64,
+    ) -> Result<String> {
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences: audience.map(|audience| vec![audience.to_owned()]),
-                expiration_seconds: Some(TOKEN_SECONDS),
+                expiration_seconds: Some(seconds),
                 bound_object_ref: pod.map(|pod| BoundObjectReference {
                     api_version: Some("v1".into()),
                     kind: Some("Pod".into()),

@@ -141,6 +141,11 @@ impl RealCluster {
         self.node.lock().await.import(&self.guardian, archive)
     }
 
+    /// A command that imports the archive that is given as its last argument, for other processes of this machine.
+    pub async fn import_command(&self) -> Vec<String> {
+        self.node.lock().await.import_command(&self.guardian)
+    }
+
     /// End the kubelet by SIGKILL and start it again; pods go on meanwhile.
     pub async fn restart_kubelet(&self) -> Result<()> {
         self.node.lock().await.restart_kubelet(&self.guardian).await
@@ -193,6 +198,11 @@ fn lock() -> Result<File> {
     Ok(file)
 }
 
+/// Wait until no cluster runs on this machine, and take back what a killed one left.
+pub fn sweep() -> Result<()> {
+    lock().map(|_| ())
+}
+
 /// As on real nodes (systemd sets it): a link in a sticky directory is followed only for its owner. Put back at the end.
 fn protect_symlinks(guardian: &Guardian) -> Result<()> {
     let setting = "/proc/sys/fs/protected_symlinks";
@@ -204,7 +214,11 @@ fn protect_symlinks(guardian: &Guardian) -> Result<()> {
     Ok(())
 }
 
-fn can_run(test: &str) -> bool {
+/// Whether this machine has what a node needs; if not, that is said.
+///
+/// # Panics
+/// In CI, if not.
+pub fn can_run(test: &str) -> bool {
     needs::is_root(test) && needs::has(test, &TOOLS) && needs::has(test, &images::TOOLS) && (node::cni_plugins().is_some() || {
         needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
     })

@@ -232,6 +232,12 @@ state = "{state}"
         output(self.ctr(guardian).args(["images", "import"]).arg(archive)).map(|_| ())
     }
 
+    pub fn import_command(&self, guardian: &Guardian) -> Vec<String> {
+        let mut ctr = self.ctr(guardian);
+        ctr.args(["images", "import"]);
+        [ctr.get_program()].into_iter().chain(ctr.get_args()).map(|word| word.to_string_lossy().into_owned()).collect()
+    }
+
     fn start_kubelet(&mut self, guardian: &Guardian) -> Result<()> {
         let mut command = guardian.command(&self.programs.kubelet);
         command

@@ -117,11 +117,18 @@ fn environment() -> Result<()> {
     let state = State::running()?.context("no cluster is up; just cluster-up starts one")?;
     let directory = state.kubectl.parent().unwrap_or(Path::new("/")).display().to_string();
     println!("export PATH='{directory}':\"$PATH\"");
+    let token = format!("$(cat '{}')", state.vault_token_file.display());
     for (name, value) in [
         ("KUBECONFIG", state.kubeconfig.display().to_string()),
         ("VAULT_ADDR", state.vault_address.clone()),
         // Not its value: what is printed may be logged.
-        ("VAULT_TOKEN", format!("$(cat '{}')", state.vault_token_file.display())),
+        ("VAULT_TOKEN", token.clone()),
+        // For the tests, which then start no cluster of their own.
+        ("KEYFERRY_E2E_CLUSTER", "1".to_owned()),
+        ("KEYFERRY_E2E_VAULT_ADDR", state.vault_address.clone()),
+        ("KEYFERRY_E2E_VAULT_ADDR_IN_PODS", state.vault_address_in_pods.clone()),
+        ("KEYFERRY_E2E_VAULT_TOKEN", token),
+        ("KEYFERRY_E2E_API_SERVER", state.api_server_in_pods.clone()),
     ] {
         println!("export {name}=\"{value}\"");
     }
@@ -178,7 +185,8 @@ async fn run() -> Result<()> {
             vault_address: cluster.vault.address().to_owned(),
             vault_address_in_pods: cluster.vault.address_inside().to_owned(),
             vault_token_file: token,
-            import: cluster.import_command().await,
+            api_server_in_pods: cluster.api_server_inside(),
+            import: cluster.import_command().await?,
         };
         state.write()?;
         anyhow::Ok(cluster)

@@ -19,6 +19,7 @@ pub(crate) struct State {
     pub(crate) vault_address: String,
     pub(crate) vault_address_in_pods: String,
     pub(crate) vault_token_file: PathBuf,
+    pub(crate) api_server_in_pods: String,
     /// A command that imports the archive that is its last argument.
     pub(crate) import: Vec<String>,
 }

@@ -53,6 +53,12 @@ subjects:
 /// How long Vault may ask: 30 days, since a cluster that a person started stays up.
 const REVIEWER_SECONDS: i64 = 30 * 24 * 3600;
 
+/// Where it is not there yet, as it is in a Vault that serves several runs.
+async fn enable_auth(vault: &Admin, mount: &str, method: &str) -> Result<()> {
+    let present = vault.get("sys/auth").await?;
+    if present["data"][format!("{mount}/")].is_null() { vault.enable_auth(mount, method).await } else { Ok(()) }
+}
+
 /// The keys are no secret, but only who is told so may read them.
 const KEYS_FOR_ALL: &str = r"
 apiVersion: rbac.authorization.k8s.io/v1
@@ -65,7 +71,7 @@ subjects:
 
 /// Has Vault log in the `ServiceAccount`s of a cluster, which it asks at `api_server`, by the method `kubernetes` at this mount.
 pub async fn trust(vault: &Admin, cluster: &Cluster, mount: &str, api_server: &str, ca: &str) -> Result<()> {
-    vault.enable_auth(mount, "kubernetes").await?;
+    enable_auth(vault, mount, "kubernetes").await?;
     cluster.namespace("vault").await?;
     cluster.service_account("vault", "vault").await?;
     cluster.apply("vault", REVIEWER).await?;
@@ -82,7 +88,7 @@ pub async fn trust(vault: &Admin, cluster: &Cluster, mount: &str, api_server: &s
 /// Has Vault log in the `ServiceAccount`s of a cluster by the keys that its API server publishes, by the method `jwt` at this
 /// mount: no question about any token.
 pub async fn trust_keys(vault: &Admin, cluster: &Cluster, mount: &str, api_server: &str, ca: &str) -> Result<()> {
-    vault.enable_auth(mount, "jwt").await?;
+    enable_auth(vault, mount, "jwt").await?;
     cluster.apply("default", KEYS_FOR_ALL).await?;
     let config = json!({"jwks_url": format!("{api_server}/openid/v1/jwks"), "jwks_ca_pem": ca});
     vault.put(&format!("auth/{mount}/config"), config).await.context("failed to configure the jwt method")?;

@@ -67,7 +67,7 @@ impl Node {
         let mut node = Self { programs, directory, kubelet: None, _others: Vec::new() };
         node.write_files(kube)?;
         cgroups::make(guardian, &node.cgroup())?;
-        let (authority, signer) = kube.keys();
+        let (authority, signer) = kube.keys()?;
         let (ca, key) = (format!("--root-ca-file={}", path(&authority.file)), path(&signer.key));
         let own_key = format!("--service-account-private-key-file={key}");
         let manager = [ca.as_str(), &own_key, "--use-service-account-credentials", "--leader-elect=false"];
@@ -102,7 +102,7 @@ impl Node {
     }
 
     fn write_files(&self, kube: &Kube) -> Result<()> {
-        let (authority, _) = kube.keys();
+        let (authority, _) = kube.keys()?;
         let api = format!("https://{API_SERVER}");
         for (name, user, group) in [
             ("controller-manager", "system:kube-controller-manager", None),

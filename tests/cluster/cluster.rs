@@ -27,6 +27,7 @@ const HELP: &str = "cargo run --example cluster -- COMMAND
   down            end it; nothing is left
   env             print the environment for kubectl, vault and `just e2e`: eval \"$(... env)\"
   import FILE...  give its node images from docker or OCI archives
+  toolbox DIR     write the tests' toolbox image to DIR/toolbox.tar, for a cluster that is there already
 
 Needs root. All of it runs in namespaces of its own and is reached through loopback ports.";
 
@@ -38,6 +39,7 @@ async fn main() -> ExitCode {
         ["down"] => down(),
         ["env"] => environment(),
         ["import", ref files @ ..] if !files.is_empty() => import(files),
+        ["toolbox", directory] => toolbox(directory.as_ref()),
         // What `up` starts; not for people.
         ["run"] => run().await,
         ["--help" | "-h"] => {
@@ -143,6 +145,15 @@ fn import(files: &[&str]) -> Result<()> {
         cluster::output(Command::new(program).args(arguments).arg(&file))?;
         println!("imported {}", file.display());
     }
+    Ok(())
+}
+
+fn toolbox(directory: &Path) -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let archive = cluster::images::toolbox(work.path(), &testbed::binaries::find_or_build("kubectl")?)?;
+    let to = directory.join("toolbox.tar");
+    std::fs::copy(archive, &to).with_context(|| format!("failed to write {}", to.display()))?;
+    println!("wrote {}", to.display());
     Ok(())
 }
 

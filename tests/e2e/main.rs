@@ -8,6 +8,7 @@ mod testbed;
 
 mod article;
 mod faults;
+mod ending;
 mod ground;
 mod identity;
 mod manifest;

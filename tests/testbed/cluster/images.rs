@@ -16,9 +16,11 @@ const APPLETS: &str = "sh ls cat id mount sleep mkdir rm ln echo touch wget ps k
 /// What `images/build.sh` needs, with the Debian packages that bring it.
 pub const TOOLS: [(&str, &str); 2] = [("buildah", "buildah"), ("musl-gcc", "musl-tools")];
 
-/// Cargo's target directory of this build.
+/// Cargo's target directory of this build. Cargo tells it to tests; an example lies in `target/<profile>/examples`.
 pub fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().map_or_else(|| "target".into(), Path::to_path_buf)
+    let own = std::env::current_exe().unwrap_or_default();
+    let told = option_env!("CARGO_TARGET_TMPDIR").and_then(|inside| Path::new(inside).parent());
+    told.or_else(|| own.ancestors().nth(3)).map_or_else(|| "target".into(), Path::to_path_buf)
 }
 
 /// The architecture of this machine, as images name it.

@@ -2,7 +2,7 @@
 //! agent as a process. Used by the integration tests and by `cargo demo`.
 //!
 //! Tests that only use the servers share one pair per process (`Servers::shared`) and keep apart by `Case`: each has its
-//! own namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::start`).
+//! own namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::own`).
 
 // Every test crate includes the whole ground and uses a part of it; nothing here is seen outside of that crate.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]

@@ -1,13 +1,11 @@
 //! The test ground itself: if these fail, look at the servers before the agent.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
-
-mod testbed;
 
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testbed::{Case, Servers, article, kube, vault};
+
+use crate::testbed::{self, Case, Servers, article, kube, vault};
 
 #[tokio::test]
 async fn the_article_s_case_can_be_logged_in_to_and_read() {

@@ -17,9 +17,9 @@ use crate::testbed::Servers;
 
 pub(super) const SECRET: &str = "top-secret-ks";
 pub(super) const POD: &str = "webapp-0";
-const RBAC: &str = include_str!("../../deploy/manifests/rbac.yaml");
+const RBAC: &str = include_str!("../../../deploy/manifests/rbac.yaml");
 
-/// The administrator's kubeconfig of this process's own API server. `None`, and a line that says why, where it cannot be used.
+/// The administrator's kubeconfig. `None`, and a line that says why, where it cannot be used.
 fn kubeconfig() -> Option<PathBuf> {
     static SERVERS: OnceLock<Option<PathBuf>> = OnceLock::new();
     let start = || {
@@ -28,11 +28,8 @@ fn kubeconfig() -> Option<PathBuf> {
             return None;
         }
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let servers = runtime.block_on(Servers::own("cluster_room"))?;
-        let file = servers.kube.admin_kubeconfig().to_owned();
-        // They end with the process: their guardian sees to it.
-        std::mem::forget((servers, runtime));
-        Some(file)
+        let servers = runtime.block_on(Servers::shared("cluster_room"))?;
+        Some(servers.kube.admin_kubeconfig().to_owned())
     };
     // On a thread of its own: the tests are async, and a runtime cannot be started within one.
     SERVERS.get_or_init(|| std::thread::spawn(start).join().unwrap()).clone()

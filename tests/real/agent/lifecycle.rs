@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
-use crate::stage::{QUICK, SOON, Stage, login};
+use super::stage::{QUICK, SOON, Stage, login};
 use crate::testbed::{Servers, free_port, wait_until};
 
 #[tokio::test]

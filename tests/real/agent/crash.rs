@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde_json::json;
 
-use crate::stage::{SOON, Stage, login};
+use super::stage::{SOON, Stage, login};
 use crate::testbed::Servers;
 
 /// Opens the set once and reads both files in it, as a careful application does.

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::stage::{SOON, Stage};
+use super::stage::{SOON, Stage};
 use crate::testbed::Servers;
 
 #[tokio::test]

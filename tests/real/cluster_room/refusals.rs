@@ -5,7 +5,7 @@ use keyferry::cluster::Cluster;
 use keyferry::model::{ConditionStatus, ConditionType, FailureClass, Notice, NoticeKind, Reason, StatusReport};
 use serde_json::{Value, json};
 
-use crate::stage::{POD, SECRET, Stage, condition, connected, name, opaque, refused};
+use super::stage::{POD, SECRET, Stage, condition, connected, name, opaque, refused};
 
 #[tokio::test]
 async fn missing_rights_are_named_with_the_rule_that_is_missing() {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::Result;
 
-use crate::stage::{QUICK, SOON, Stage, login};
+use super::stage::{QUICK, SOON, Stage, login};
 use crate::testbed::Servers;
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use anyhow::Result;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::stage::{QUICK, SOON, Stage, login};
+use super::stage::{QUICK, SOON, Stage, login};
 use crate::testbed::{Servers, wait_until};
 
 /// Quick rounds that call a set stale after two seconds without a good answer.

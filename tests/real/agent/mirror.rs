@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::stage::{QUICK, SOON, Stage, login};
+use super::stage::{QUICK, SOON, Stage, login};
 use crate::testbed::Servers;
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::stage::{QUICK, SOON, Stage, login};
+use super::stage::{QUICK, SOON, Stage, login};
 use crate::testbed::{Servers, wait_until};
 
 const IMPATIENT: &str = "retry: {base: 200ms, max: 2s, slow: 2s}\nmirrors: {top-secret-ks: {}}\n";

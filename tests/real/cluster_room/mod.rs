@@ -3,10 +3,6 @@
 //! Besides the test servers it needs `kubectl`, to look at the cluster with other eyes than ours; without it the tests say
 //! that they are skipped. No node is needed.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "tests start servers and read the clock")]
-
-#[path = "../testbed/mod.rs"]
-mod testbed;
 
 mod mirror;
 mod pod;

@@ -6,7 +6,7 @@ use keyferry::cluster::MirrorOutcome;
 use keyferry::model::{FailureClass, MirrorOwner, Reason, SecretType};
 use serde_json::json;
 
-use crate::stage::{POD, SECRET, Stage, mirror_of, name, opaque, refused};
+use super::stage::{POD, SECRET, Stage, mirror_of, name, opaque, refused};
 
 #[tokio::test]
 async fn a_secret_is_created_left_alone_while_equal_and_updated() {

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::stage::{SOON, Stage};
+use super::stage::{SOON, Stage};
 use crate::testbed::{Agent, Servers};
 
 /// Runs `once` with this `auth` block and gives the exit code.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use keyferry::model::{ConditionStatus, ConditionType, FailureClass, Notice, NoticeKind, Reason};
 use serde_json::{Value, json};
 
-use crate::stage::{POD, Stage, condition, refused};
+use super::stage::{POD, Stage, condition, refused};
 
 #[tokio::test]
 async fn conditions_are_merged_into_those_of_others() {

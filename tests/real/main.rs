@@ -8,3 +8,4 @@ mod testbed;
 mod agent;
 mod cluster_room;
 mod ground;
+mod stage;

@@ -127,12 +127,12 @@ impl Kube {
         &self.ca
     }
 
-    /// A kubeconfig that may do everything, for kubectl.
     /// The key by which `ServiceAccount` tokens can be verified, as PEM.
     pub fn service_account_public_key(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.directory.join("pki/service-accounts.pub"))?)
     }
 
+    /// A kubeconfig that may do everything, for kubectl.
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig
     }

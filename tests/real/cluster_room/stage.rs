@@ -2,111 +2,109 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use keyferry::cluster::{Cluster, MirrorContent, digest};
 use keyferry::model::{
     Condition, ConditionStatus, ConditionType, Failure, Mirror, ObjectName, Reason, SecretBytes, SecretType,
     SourceName, StatusReport, Version,
 };
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::testbed::Servers;
+use crate::testbed::rights::{self, Rights};
 
 pub(super) const SECRET: &str = "top-secret-ks";
 pub(super) const POD: &str = "webapp-0";
-const RBAC: &str = include_str!("../../../deploy/manifests/rbac.yaml");
+/// As `kubectl` names itself in managed fields when it creates, patches and labels.
+pub(super) const CREATE: &str = "kubectl-create";
+pub(super) const PATCH: &str = "kubectl-patch";
+pub(super) const LABEL: &str = "kubectl-label";
 
-/// The administrator's kubeconfig. `None`, and a line that says why, where it cannot be used.
-fn kubeconfig() -> Option<PathBuf> {
-    static SERVERS: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let start = || {
-        if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
-            eprintln!("skipped: cluster_room: kubectl is not on PATH");
-            return None;
-        }
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let servers = runtime.block_on(Servers::shared("cluster_room"))?;
-        Some(servers.kube.admin_kubeconfig().to_owned())
-    };
-    // On a thread of its own: the tests are async, and a runtime cannot be started within one.
-    SERVERS.get_or_init(|| std::thread::spawn(start).join().unwrap()).clone()
-}
-
-/// A namespace of its own with one Pod (never scheduled) and our rights.
+/// A namespace of its own with one Pod (never run) and our rights, and administrator's hands in it.
 pub(super) struct Stage {
     pub(super) admin: PathBuf,
     pub(super) namespace: String,
     pub(super) directory: tempfile::TempDir,
+    /// The `ServiceAccount` that has our rights.
+    pub(super) account: String,
+    pub(super) secrets: Api<Secret>,
+    pub(super) pods: Api<Pod>,
+    pub(super) events: Api<Event>,
 }
 
 impl Stage {
-    pub(super) fn new(name: &str) -> Option<Self> {
-        let stage = Self::without_rights(name)?;
-        stage.kubectl(&["apply", "-f", "-"], &RBAC.replace("playground", &stage.namespace));
-        stage.make_token("webapp");
-        Some(stage)
-    }
-
-    fn without_rights(name: &str) -> Option<Self> {
-        let admin = kubeconfig()?;
-        let namespace = format!("{name}-{:x}", Timestamp::now().as_nanosecond());
-        let stage = Self { admin, namespace, directory: tempfile::tempdir().unwrap() };
-        stage.kubectl(&["create", "namespace", &stage.namespace], "");
-        for account in ["default", "nobody"] {
-            let body = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account}});
-            stage.kubectl(&["apply", "-f", "-"], &body.to_string());
+    /// `None` where the user wants no servers.
+    pub(super) async fn new(word: &str) -> Option<Self> {
+        let servers = Servers::shared(&format!("cluster_room: {word}")).await?;
+        let cluster = servers.kube.admin().await.unwrap();
+        let namespace = format!("{word}-{:06x}", fastrand::u32(..0x0100_0000));
+        cluster.namespace(&namespace).await.unwrap();
+        let Rights { account, yaml } = rights::shipped_for(&namespace).unwrap();
+        cluster.apply(&namespace, &yaml).await.unwrap();
+        cluster.service_account(&namespace, "nobody").await.unwrap();
+        cluster.pod(&namespace, POD, &account).await.unwrap();
+        let client = &cluster.client;
+        let stage = Self {
+            admin: servers.kube.admin_kubeconfig().to_owned(),
+            directory: tempfile::tempdir().unwrap(),
+            secrets: Api::namespaced(client.clone(), &namespace),
+            pods: Api::namespaced(client.clone(), &namespace),
+            events: Api::namespaced(client.clone(), &namespace),
+            account,
+            namespace,
+        };
+        for account in [&stage.account, "nobody"] {
+            // Not bound to the Pod: it must outlive it in a test.
+            let token = cluster.token(&stage.namespace, account, None, None).await.unwrap();
+            stage.write_kubeconfig(account, &servers.kube.kubeconfig_for(&stage.namespace, &token), &token);
         }
-        stage.kubectl(&["run", POD, "--image=none"], "");
-        stage.make_token("nobody");
         Some(stage)
     }
 
-    pub(super) fn kubectl(&self, arguments: &[&str], input: &str) -> String {
-        let output = self.try_kubectl(arguments, input);
-        output.unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
-    }
-
-    fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        use std::io::Write as _;
-        let mut child = Command::new("kubectl")
-            .arg("--kubeconfig")
-            .arg(&self.admin)
-            .args(["--namespace", &self.namespace])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-    }
-
-    pub(super) fn get(&self, kind: &str, name: &str) -> Value {
-        let text = self.kubectl(&["get", kind, name, "-o", "json", "--show-managed-fields"], "");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    pub(super) fn secret(&self) -> Value {
-        self.get("secret", SECRET)
-    }
-
-    /// A kubeconfig with a token *file*, as a Pod has it.
-    fn make_token(&self, account: &str) {
-        let token = self.directory.path().join(format!("{account}.token"));
-        std::fs::write(&token, self.kubectl(&["create", "token", account], "").trim()).unwrap();
-        let flat = self.kubectl(&["config", "view", "--raw", "--flatten", "-o", "json"], "");
-        let mut config: Value = serde_json::from_str(&flat).unwrap();
-        config["users"] = json!([{"name": "u", "user": {"tokenFile": token}}]);
-        let context = &mut config["contexts"][0]["context"];
-        context["user"] = json!("u");
-        context["namespace"] = json!(self.namespace);
+    /// With a token *file*, as a Pod has it.
+    fn write_kubeconfig(&self, account: &str, kubeconfig: &str, token: &str) {
+        let file = self.token_of(account);
+        std::fs::write(&file, token).unwrap();
+        let mut config: Value = serde_json::from_str(kubeconfig).unwrap();
+        config["users"][0]["user"] = json!({"tokenFile": file});
         std::fs::write(self.kubeconfig_of(account), config.to_string()).unwrap();
+    }
+
+    pub(super) async fn pod(&self) -> Value {
+        json!(self.pods.get(POD).await.unwrap())
+    }
+
+    pub(super) async fn pod_uid(&self) -> String {
+        self.pods.get(POD).await.unwrap().metadata.uid.unwrap()
+    }
+
+    /// The mirrored Secret, as others see it.
+    pub(super) async fn secret(&self) -> Value {
+        json!(self.secrets.get(SECRET).await.unwrap())
+    }
+
+    /// Somebody else makes the Secret.
+    pub(super) async fn create_secret(&self, manager: &str, secret: &Value) {
+        let parameters = PostParams { field_manager: Some(manager.into()), ..PostParams::default() };
+        self.secrets.create(&parameters, &serde_json::from_value(secret.clone()).unwrap()).await.unwrap();
+    }
+
+    /// Somebody else changes the Secret.
+    pub(super) async fn change_secret(&self, manager: &str, change: &Value) {
+        let parameters = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
+        self.secrets.patch(SECRET, &parameters, &Patch::Merge(change)).await.unwrap();
+    }
+
+    pub(super) async fn delete_secret(&self) {
+        self.secrets.delete(SECRET, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub(super) fn token_of(&self, account: &str) -> PathBuf {
+        self.directory.path().join(format!("{account}.token"))
     }
 
     pub(super) fn kubeconfig_of(&self, account: &str) -> PathBuf {
@@ -114,7 +112,7 @@ impl Stage {
     }
 
     pub(super) async fn agent(&self) -> Cluster {
-        self.agent_with(&self.kubeconfig_of("webapp"), self.get("pod", POD)["metadata"]["uid"].as_str().unwrap()).await
+        self.agent_with(&self.kubeconfig_of(&self.account), &self.pod_uid().await).await
     }
 
     pub(super) async fn agent_with(&self, kubeconfig: &Path, uid: &str) -> Cluster {
@@ -143,12 +141,6 @@ impl Stage {
 
     pub(super) fn login(&self, version: u64, password: &str) -> MirrorContent {
         self.content(version, &SecretType::Opaque, &[("password", password), ("username", "Nutzername")])
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.try_kubectl(&["delete", "namespace", &self.namespace, "--wait=false"], "");
     }
 }
 

@@ -26,7 +26,9 @@ enum Act {
     },
     /// A result of an effect that ended long ago.
     Late {
+        pick: usize,
         ticket: u64,
+        how: How,
     },
     Config {
         variant: u8,
@@ -73,7 +75,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => (1_u64..120_000).prop_map(Act::Pass),
         12 => (any::<usize>(), how()).prop_map(|(pick, how)| Act::End { pick, how }),
-        1 => (1_u64..200).prop_map(|ticket| Act::Late { ticket }),
+        1 => (any::<usize>(), 1_u64..200, how()).prop_map(|(pick, ticket, how)| Act::Late { pick, ticket, how }),
         1 => (0_u8..4, any::<bool>()).prop_map(|(variant, login)| Act::Config { variant, login }),
         1 => Just(Act::ConfigBad),
         1 => Just(Act::Refresh),
@@ -146,6 +148,45 @@ fn thing(effect: &Effect) -> String {
         Effect::Revoke { .. } => "revoke".into(),
         Effect::Accept { .. } | Effect::Exit { .. } => "at once".into(),
     }
+}
+
+/// How an effect ends; `None` where nobody hears of it.
+fn reply(effect: &Effect, how: &How) -> Option<(Ticket, Reply)> {
+    fn either<T>(failure: Option<Failure>, value: T) -> Result<T, Failure> {
+        failure.map_or(Ok(value), Err)
+    }
+    let failure = how.fails.map(|class| Failure {
+        retry_after: how.retry_after.map(Duration::from_secs),
+        ..Failure::new(class, Reason::ServerError, "failed on purpose")
+    });
+    let lease = how.lease.map(|(seconds, renewable)| Lease {
+        id: Some(LeaseId("database/creds/x/1".into())),
+        duration: Duration::from_secs(seconds),
+        renewable,
+    });
+    let info = TokenInfo { ttl: how.ttl.map(Duration::from_secs), renewable: how.changed, accessor: None };
+    Some(match effect.clone() {
+        Effect::Login { ticket } => (ticket, Reply::LoggedIn(either(failure, (info, true)))),
+        Effect::RenewToken { ticket, .. } => (ticket, Reply::TokenRenewed(either(failure, info))),
+        Effect::Read { ticket, token, source } => {
+            let version = Version { number: Some(how.number), created: None };
+            let facts = ReadFacts { version, lease, changed: how.changed };
+            (ticket, Reply::Read { source, token, result: either(failure, facts) })
+        }
+        Effect::RenewLease { ticket, token, source, .. } => {
+            let lease = lease.unwrap_or(Lease { id: None, duration: Duration::from_secs(9), renewable: false });
+            (ticket, Reply::LeaseRenewed { source, token, result: either(failure, lease) })
+        }
+        Effect::Publish { ticket, .. } => {
+            let outcome = if how.changed { PublishOutcome::Swapped } else { PublishOutcome::Unchanged };
+            (ticket, Reply::Published(either(failure, outcome)))
+        }
+        Effect::Mirror { ticket, name } => (ticket, Reply::Mirrored { name, result: either(failure, how.changed) }),
+        Effect::Report { ticket, .. } => (ticket, Reply::Reported(either(failure, ()))),
+        Effect::Record { ticket, .. } => (ticket, Reply::Recorded(either(failure, ()))),
+        Effect::Revoke { ticket, .. } => (ticket, Reply::Revoked),
+        Effect::Accept { .. } | Effect::Exit { .. } => return None,
+    })
 }
 
 impl World {
@@ -230,65 +271,45 @@ impl World {
             return;
         }
         let effect = self.in_flight.remove(pick % self.in_flight.len());
-        let failure = how.fails.map(|class| Failure {
-            retry_after: how.retry_after.map(Duration::from_secs),
-            ..Failure::new(class, Reason::ServerError, "failed on purpose")
-        });
-        let lease = how.lease.map(|(seconds, renewable)| Lease {
-            id: Some(LeaseId("database/creds/x/1".into())),
-            duration: Duration::from_secs(seconds),
-            renewable,
-        });
-        let info = TokenInfo { ttl: how.ttl.map(Duration::from_secs), renewable: how.changed, accessor: None };
-        fn either<T>(failure: Option<Failure>, value: T) -> Result<T, Failure> {
-            failure.map_or(Ok(value), Err)
-        }
-        let (ticket, reply) = match effect {
-            Effect::Login { ticket } => (ticket, Reply::LoggedIn(either(failure, (info, true)))),
-            Effect::RenewToken { ticket, .. } => (ticket, Reply::TokenRenewed(either(failure, info))),
-            Effect::Read { ticket, token, source } => {
-                self.delivered.insert(source.clone(), how.number);
-                let version = Version { number: Some(how.number), created: None };
-                let facts = ReadFacts { version, lease, changed: how.changed };
-                (ticket, Reply::Read { source, token, result: either(failure, facts) })
+        let Some((ticket, reply)) = reply(&effect, how) else { return };
+        match effect {
+            Effect::Read { source, .. } => {
+                self.delivered.insert(source, how.number);
             }
-            Effect::RenewLease { ticket, token, source, .. } => {
-                let lease = lease.unwrap_or(Lease { id: None, duration: Duration::from_secs(9), renewable: false });
-                (ticket, Reply::LeaseRenewed { source, token, result: either(failure, lease) })
-            }
-            Effect::Publish { ticket, .. } => {
-                let outcome = if how.changed { PublishOutcome::Swapped } else { PublishOutcome::Unchanged };
-                if failure.is_none() {
-                    for (source, old) in &self.visible {
-                        let new = self.captured.get(source).unwrap_or(old);
-                        assert!(new >= old, "a published set was replaced by an older one: {source} {old} -> {new}");
-                    }
-                    self.visible.clone_from(&self.captured);
+            Effect::Publish { .. } if how.fails.is_none() => {
+                for (source, old) in &self.visible {
+                    let new = self.captured.get(source).unwrap_or(old);
+                    assert!(new >= old, "a published set was replaced by an older one: {source} {old} -> {new}");
                 }
-                (ticket, Reply::Published(either(failure, outcome)))
+                self.visible.clone_from(&self.captured);
             }
-            Effect::Mirror { ticket, name } => (ticket, Reply::Mirrored { name, result: either(failure, how.changed) }),
-            Effect::Report { ticket, .. } => (ticket, Reply::Reported(either(failure, ()))),
-            Effect::Record { ticket, .. } => (ticket, Reply::Recorded(either(failure, ()))),
-            Effect::Revoke { ticket, .. } => (ticket, Reply::Revoked),
-            Effect::Accept { .. } | Effect::Exit { .. } => return,
-        };
+            _ => {}
+        }
         self.step(Event::Reply(ticket, reply));
+    }
+
+    /// A result that is like one that is awaited, but of an effect that ended long ago: it changes nothing.
+    fn late(&mut self, pick: usize, ticket: Ticket, how: &How) {
+        let live = |effect: &Effect| format!("{effect:?}").contains(&format!("{ticket:?}"));
+        if self.in_flight.is_empty() || self.in_flight.iter().any(live) {
+            return;
+        }
+        let Some((_, mut reply)) = reply(&self.in_flight[pick % self.in_flight.len()], how) else { return };
+        // What it tells of its token is true whenever it comes; here it is a token that nobody knows.
+        if let Reply::Read { token, .. } | Reply::LeaseRenewed { token, .. } = &mut reply {
+            *token = u64::MAX;
+        }
+        self.step(Event::Woke);
+        let before = self.state.clone();
+        self.step(Event::Reply(ticket, reply.clone()));
+        assert!(self.state == before, "a late result changed something: {reply:?}");
     }
 
     fn act(&mut self, act: &Act) {
         match act {
             Act::Pass(millis) => self.pass(*millis),
             Act::End { pick, how } => self.end(*pick, how),
-            Act::Late { ticket } => {
-                let ticket = Ticket(*ticket);
-                let live = self.in_flight.iter().any(|effect| format!("{effect:?}").contains(&format!("{ticket:?}")));
-                if !live {
-                    let before = self.state.clone();
-                    self.step(Event::Reply(ticket, Reply::Published(Ok(PublishOutcome::Swapped))));
-                    assert_eq!(before.publication.generation(), self.state.publication.generation(), "a late result");
-                }
-            }
+            Act::Late { pick, ticket, how } => self.late(*pick, Ticket(*ticket), how),
             Act::Config { variant, login } => {
                 // A source that is read from another place starts a new history.
                 if !self.draining {

@@ -83,7 +83,10 @@ async fn files_flow_on_while_the_kubelet_restarts() -> Result<()> {
     whole(&playground, &pod_name).await?;
     let after = playground.pod(&pod_name).await?.context("the pod")?;
     for of in ["keyferry", "webapp"] {
-        assert_eq!(container(&before, of).and_then(|c| c.container_id), container(&after, of).and_then(|c| c.container_id));
+        assert_eq!(
+            container(&before, of).and_then(|c| c.container_id),
+            container(&after, of).and_then(|c| c.container_id)
+        );
     }
     playground.finish().await
 }
@@ -106,9 +109,8 @@ async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     drop(file);
     playground.put("Nutzername", "passt-nicht-mehr").await?;
-    let said = |pod: &Pod| {
-        (condition(pod, "keyferry.dev/SecretsFresh")? == ("False".into(), "NoSpace".into())).then_some(())
-    };
+    let said =
+        |pod: &Pod| (condition(pod, "keyferry.dev/SecretsFresh")? == ("False".into(), "NoSpace".into())).then_some(());
     playground.pod_where("webapp", "the condition says that there is no space", said).await?;
     assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the old set stays");
     assert!(is_ready(&playground.pod(&pod_name).await?.context("the pod")?), "and serves");
@@ -148,7 +150,10 @@ async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
     let value = |letter: &str| letter.repeat(500 * 1024);
     let mut sources = String::new();
     for number in 0..4 {
-        playground.vault.put_kv("secret", &format!("{}/{number}", playground.unique), &json!({"value": value("a")})).await?;
+        playground
+            .vault
+            .put_kv("secret", &format!("{}/{number}", playground.unique), &json!({"value": value("a")}))
+            .await?;
         sources += &format!("s{number}=secret/{}/{number},", playground.unique);
     }
     let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", playground.unique);
@@ -171,7 +176,8 @@ async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
         }
         playground
             .wait_for("the new values are there", || async {
-                let heads = playground.exec(&pod_name, "webapp", "for n in 0 1 2 3; do head -c 1 /etc/sensitive/value$n; done");
+                let heads =
+                    playground.exec(&pod_name, "webapp", "for n in 0 1 2 3; do head -c 1 /etc/sensitive/value$n; done");
                 (heads.ok()? == letter.repeat(4)).then_some(())
             })
             .await?;
@@ -234,6 +240,10 @@ async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_lea
         assert_eq!(playground.file(pod, "password").as_deref(), Some("Runde-3"));
     }
     assert_eq!(writes(&new, "\"Created\"")? + writes(&new, "\"Updated\"")?, 0);
-    assert_eq!(playground.secret().await?.context("the Secret")?.metadata.resource_version, version, "not written again");
+    assert_eq!(
+        playground.secret().await?.context("the Secret")?.metadata.resource_version,
+        version,
+        "not written again"
+    );
     playground.finish().await
 }

@@ -29,7 +29,13 @@ async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
         // Different UIDs, no common group: the file is readable for everybody in a directory of the agent's.
         ("different", json!({}), json!({"runAsUser": 2000, "runAsGroup": 2000}), json!({}), "65532:65532 444"),
         // A common group.
-        ("group", json!({"fsGroup": 3000}), json!({"runAsUser": 2000, "runAsGroup": 2000}), json!({}), "65532:3000 440"),
+        (
+            "group",
+            json!({"fsGroup": 3000}),
+            json!({"runAsUser": 2000, "runAsGroup": 2000}),
+            json!({}),
+            "65532:3000 440",
+        ),
         // OpenShift: one random UID for all containers of a namespace, group 0, and an fsGroup.
         (
             "random",
@@ -113,7 +119,8 @@ async fn tls_is_verified_by_an_authority_from_a_config_map() -> Result<()> {
         .await?;
 
     let pem = std::fs::read_to_string(vault.ca_file().context("TLS")?)?;
-    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vault-ca"}, "data": {"ca.crt": pem}});
+    let map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vault-ca"}, "data": {"ca.crt": pem}});
     playground.admin.apply(&playground.namespace, &map.to_string()).await?;
     let demo = demo.env("VAULT_CACERT", "/etc/vault-ca/ca.crt").change(|demo| {
         let volumes = demo.pod()["volumes"].as_array_mut().expect("volumes");

@@ -245,9 +245,12 @@ fn protect_symlinks(guardian: &Guardian) -> Result<()> {
 /// # Panics
 /// In CI, if not.
 pub fn can_run(test: &str) -> bool {
-    needs::is_root(test) && needs::has(test, &TOOLS) && needs::has(test, &images::TOOLS) && (node::cni_plugins().is_some() || {
-        needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
-    })
+    needs::is_root(test)
+        && needs::has(test, &TOOLS)
+        && needs::has(test, &images::TOOLS)
+        && (node::cni_plugins().is_some() || {
+            needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
+        })
 }
 
 /// How long a pod may take for what usually takes seconds, on a machine that compiles beside it.
@@ -257,7 +260,12 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("failed to start {:?}", command.get_program()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(text)
 }
 

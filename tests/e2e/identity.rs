@@ -83,7 +83,7 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
 
 #[tokio::test]
 async fn tls_is_verified_by_an_authority_from_a_config_map() -> Result<()> {
-    let Some(playground) = Playground::new("tls_is_verified_by_an_authority_from_a_config_map").await? else {
+    let Some(playground) = Playground::with_power("tls_is_verified_by_an_authority_from_a_config_map").await? else {
         return Ok(());
     };
     let vault = playground.cluster.spare_vault(true, 8302).await?;

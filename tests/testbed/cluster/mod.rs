@@ -115,7 +115,12 @@ impl RealCluster {
     /// # Panics
     /// In CI, if not.
     pub fn is_ours(&self, test: &str) -> bool {
-        self.ours.is_some() || needs::skip(test, "needs power over the node, and this cluster was there already")
+        self.has_power() || needs::skip(test, "needs power over the node, and this cluster was there already")
+    }
+
+    /// As `is_ours`, without a word.
+    pub fn has_power(&self) -> bool {
+        self.ours.is_some()
     }
 
     fn ours(&self) -> Result<&Ours> {

@@ -302,7 +302,8 @@ impl Playground {
     pub async fn report(&self) -> String {
         let mut text = String::new();
         let mut add = |what: &str, shown: Result<String>| {
-            text += &format!("--- {what}\n{}\n", shown.unwrap_or_else(|error| format!("{error:#}")));
+            let shown = shown.unwrap_or_else(|error| format!("{error:#}"));
+            text.extend(["--- ", what, "\n", &shown, "\n"]);
         };
         add("describe", output(&mut self.kubectl(&["describe", "pods,replicasets"])));
         let pods = self.pods().list(&ListParams::default()).await.map(|pods| pods.items).unwrap_or_default();

@@ -9,7 +9,7 @@ use crate::playground::Playground;
 /// A file's owner, group and mode as the application sees them, and that it can read the file.
 const LOOK: &str = "cat /etc/sensitive/password >/dev/null && stat -L -c '%u:%g %a' /etc/sensitive/password";
 
-fn security(object: &mut Object, of: &str, change: Value) {
+fn security(object: &mut Object, of: &str, change: &Value) {
     let context = &mut object.container(of)["securityContext"];
     for (key, value) in change.as_object().into_iter().flatten() {
         if value.is_null() {
@@ -53,8 +53,8 @@ async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
             for (key, value) in of_pod.as_object().into_iter().flatten() {
                 demo.pod()["securityContext"][key] = value.clone();
             }
-            security(demo, "webapp", of_app);
-            security(demo, "keyferry", of_agent);
+            security(demo, "webapp", &of_app);
+            security(demo, "keyferry", &of_agent);
         });
         playground.apply(&demo).await?;
         let pod = playground.ready(what).await?;
@@ -89,7 +89,7 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
 
 #[tokio::test]
 async fn tls_is_verified_by_an_authority_from_a_config_map() -> Result<()> {
-    let Some(playground) = Playground::new("tls_is_verified_by_an_authority_from_a_config_map").await? else {
+    let Some(playground) = Playground::with_power("tls_is_verified_by_an_authority_from_a_config_map").await? else {
         return Ok(());
     };
     let vault = playground.cluster.spare_vault(true, 8302).await?;

@@ -14,7 +14,7 @@ use crate::testbed::article::{AUDIENCE, article_data, trust};
 #[tokio::test]
 async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<()> {
     let test = "the_application_waits_for_a_vault_that_comes_a_minute_late";
-    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
+    let Some(playground) = Playground::with_power(test).await? else { return Ok(()) };
     let port = 8301;
     let address = format!("http://{}:{port}", crate::testbed::cluster::SPARE);
     let demo = playground.demo()?.script(IDLE).env("VAULT_ADDR", &address);

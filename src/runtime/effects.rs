@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::clock::{wall, within};
 use super::hands::Hands;
+use super::handover;
 use super::shelf::{PublishedSet, Shelf};
 use crate::brain::{Effect, PublishOutcome, Ticket};
 use crate::cluster::{MirrorContent, MirrorOutcome, digest};
 use crate::disk::Published;
+use crate::handover::Estate;
 use crate::model::{Failure, FailureClass, Lease, ObjectName, Reading, Reason, Settings, SourceName, TokenInfo};
 use crate::render;
 use crate::vault::Session;
@@ -24,7 +26,10 @@ const REVOKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A task's result, secret bytes included.
 pub(super) enum Done {
-    Login(Result<Session, Failure>),
+    /// `refused`: why what an earlier process left was not taken instead.
+    Login { result: Result<Session, Failure>, refused: Option<Failure> },
+    TakenOver(Box<Estate>),
+    HandedOver(Result<(), Failure>),
     TokenRenewed(Result<TokenInfo, Failure>),
     Read { source: SourceName, token: u64, result: Result<Reading, Failure> },
     LeaseRenewed { source: SourceName, token: u64, result: Result<Lease, Failure> },
@@ -38,7 +43,7 @@ pub(super) enum Done {
 type Task = std::pin::Pin<Box<dyn Future<Output = (Ticket, Done)> + Send>>;
 
 /// The task of an effect; `None` for those that the driver does itself.
-pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &Hands, shelf: &mut Shelf) -> Option<Task> {
+pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &mut Hands, shelf: &mut Shelf) -> Option<Task> {
     let vault = Arc::clone(&hands.vault);
     let cluster = Arc::clone(&hands.cluster);
     let settings = Arc::clone(settings);
@@ -55,10 +60,34 @@ pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &Hands, shel
     let no_token = || Failure::new(FailureClass::TokenDead, Reason::TokenExpired, "failed to find the session's token");
     Some(match effect {
         Effect::Accept { .. } | Effect::Exit { .. } => return None,
-        Effect::Login { ticket } => Box::pin(async move {
-            let result = within(limit, vault.login(&settings.auth)).await;
-            (ticket, Done::Login(result.unwrap_or_else(|| Err(late("log in to vault")))))
-        }),
+        Effect::Login { ticket } => {
+            let left = hands.take_over_from.take();
+            Box::pin(async move {
+                let refused = match handover::take(left, &settings).await {
+                    Ok(Some(estate)) => {
+                        vault.take_over(&settings.auth);
+                        return (ticket, Done::TakenOver(estate));
+                    }
+                    Ok(None) => None,
+                    Err(refused) => Some(refused),
+                };
+                let result = within(limit, vault.login(&settings.auth)).await;
+                let result = result.unwrap_or_else(|| Err(late("log in to vault")));
+                (ticket, Done::Login { result, refused })
+            })
+        }
+        Effect::HandOver { ticket, token, facts } => {
+            let (file, token, readings) = (hands.hand_over_to.clone(), shelf.token(token), shelf.readings());
+            Box::pin(async move {
+                let result = match (file, token) {
+                    (Some(file), Some(token)) => {
+                        handover::leave(file, Estate { token, facts, readings }, settings).await
+                    }
+                    _ => Err(no_token()),
+                };
+                (ticket, Done::HandedOver(result))
+            })
+        }
         Effect::RenewToken { ticket, token } => {
             let token = shelf.token(token);
             Box::pin(async move {

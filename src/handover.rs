@@ -279,3 +279,120 @@ impl std::io::Write for Count {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const DOCUMENT: &str = "
+vault: {address: 'https://vault:8200'}
+auth: {role: webapp}
+sources: {db: {path: database/creds/webapp, engine: other}, app: {path: secret/webapp}}
+";
+
+    fn settings(changed: &str, into: &str) -> Settings {
+        let nobody: std::collections::HashMap<String, String> = std::collections::HashMap::new();
+        config::load(&nobody, Some(&DOCUMENT.replace(changed, into))).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().expect("a time")
+    }
+
+    fn estate() -> Estate {
+        let lease =
+            Lease { id: Some(LeaseId("database/creds/webapp/x".into())), duration: minutes(60), renewable: true };
+        let version = Version { number: Some(7), created: Some(now()) };
+        let (db, app) = (SourceName::new("db").expect("a name"), SourceName::new("app").expect("a name"));
+        let value = |text: &str| SecretValue::Text(text.into());
+        let data = BTreeMap::from([
+            ("password".to_owned(), value("a \"quoted\"\nline")),
+            ("port".to_owned(), SecretValue::Json("1.50".into())),
+        ]);
+        let reading = |version: &Version, lease| {
+            Arc::new(Reading { data: data.clone(), version: version.clone(), lease, warnings: Vec::new() })
+        };
+        let none = Version::default();
+        let sources = BTreeMap::from([
+            (db.clone(), HandedSource { version: none.clone(), lease: Some((lease.clone(), minutes(50))) }),
+            (app.clone(), HandedSource { version: version.clone(), lease: None }),
+        ]);
+        Estate {
+            token: VaultToken::new("hvs.planted"),
+            facts: Handover {
+                first_ttl: Some(minutes(20)),
+                left: Some(minutes(15)),
+                renewable: true,
+                own: true,
+                sources,
+            },
+            readings: BTreeMap::from([(db, reading(&none, Some(lease))), (app, reading(&version, None))]),
+        }
+    }
+
+    fn minutes(n: u64) -> Duration {
+        Duration::from_secs(60 * n)
+    }
+
+    fn left() -> SecretBytes {
+        encode(&estate(), &settings("", ""), now()).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    fn refused(bytes: &SecretBytes, settings: &Settings, later: Duration) -> String {
+        let at = now() + SignedDuration::try_from(later).expect("a time");
+        decode(bytes, settings, at).err().expect("refused")
+    }
+
+    #[test]
+    fn what_is_left_comes_back_with_less_time() {
+        let at = now() + SignedDuration::from_mins(5);
+        let taken = decode(&left(), &settings("", ""), at).unwrap_or_else(|why| panic!("{why}"));
+        let before = estate();
+        assert!(taken.token.expose() == b"hvs.planted");
+        assert_eq!(taken.facts.left, Some(minutes(10)));
+        assert_eq!(taken.facts.first_ttl, before.facts.first_ttl);
+        for (name, source) in &before.facts.sources {
+            let lease = source.lease.clone().map(|(lease, left)| (lease, left - minutes(5)));
+            assert_eq!(taken.facts.sources[name], HandedSource { lease, ..source.clone() });
+            assert!(taken.readings[name].data == before.readings[name].data, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_nothing() {
+        let at = now() - SignedDuration::from_hours(24);
+        let taken = decode(&left(), &settings("", ""), at).unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(taken.facts.left, Some(minutes(20)));
+        let leases: Vec<_> = taken.facts.sources.values().filter_map(|source| source.lease.as_ref()).collect();
+        assert_eq!(leases[0].1, minutes(60));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_in_words_without_secrets() {
+        let same = settings("", "");
+        assert!(refused(&left(), &same, minutes(15)).contains("run out"));
+        for (changed, into) in [("https://vault:8200", "https://other:8200"), ("role: webapp", "role: other")] {
+            assert!(refused(&left(), &settings(changed, into), minutes(0)).contains("another server"), "{into}");
+        }
+        let text = String::from_utf8(left().expose().to_vec()).expect("text");
+        let table = [
+            ("\"version\":1", "\"version\":2", "run both from one image"),
+            ("\"own\":true", "\"own\":\"hvs.planted\"", "line 1"),
+            ("\"own\":true", "\"own\":true,\"more\":1", "line 1"),
+            ("\"hvs.planted\"", "\"hvs.planted", "line 1"),
+        ];
+        for (changed, into, why) in table {
+            assert!(text.contains(changed), "{changed}");
+            let told = refused(&text.replacen(changed, into, 1).into(), &same, minutes(0));
+            assert!(told.contains(why) && !told.contains("hvs"), "{into}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_moved_is_left_out() {
+        let taken = decode(&left(), &settings("secret/webapp", "secret/moved"), now());
+        let taken = taken.unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(taken.facts.sources.keys().map(SourceName::as_str).collect::<Vec<_>>(), ["db"]);
+    }
+}

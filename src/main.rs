@@ -97,7 +97,18 @@ fn main() -> ExitCode {
             return EXIT_CONFIG.into();
         }
     };
-    let (work, handover) = match cli.command {
+    let handover = match &cli.command {
+        Some(Command::Run { handover } | Command::Once { handover, .. }) => handover.clone(),
+        _ => None,
+    };
+    let handover = match config::handover_file(&environment, handover, &settings) {
+        Ok(handover) => handover,
+        Err(message) => {
+            eprintln!("{message}");
+            return EXIT_CONFIG.into();
+        }
+    };
+    let work = match cli.command {
         Some(Command::Check) => {
             println!("the configuration is good");
             return ExitCode::SUCCESS;
@@ -116,16 +127,8 @@ fn main() -> ExitCode {
                 }
             };
         }
-        Some(Command::Once { timeout, handover }) => (Work::Once(timeout), handover),
-        Some(Command::Run { handover }) => (Work::Run, handover),
-        Some(Command::Schema) | None => (Work::Run, None),
-    };
-    let handover = match config::handover_file(&environment, handover, &settings) {
-        Ok(handover) => handover,
-        Err(message) => {
-            eprintln!("{message}");
-            return EXIT_CONFIG.into();
-        }
+        Some(Command::Once { timeout, .. }) => Work::Once(timeout),
+        Some(Command::Run { .. } | Command::Schema) | None => Work::Run,
     };
     if let Err(error) = telemetry::harden() {
         tracing::warn!(%error, "failed to make the process's memory unreadable for others");

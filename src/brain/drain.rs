@@ -185,8 +185,7 @@ fn leave(state: &mut State, code: u8, now: &Now, effects: &mut Vec<Effect>) -> S
     // After `once` the application lives on with what its leases give: they would die with the token. Where they were to be
     // handed over and are not, the next process reads anew.
     let keep_token = handing.is_some() || (plan.is_once() && !plan.hands_over() && sources.any_lease());
-    let revoking =
-        session.to_revoke(plan, now.at).filter(|_| !keep_token).map(|token| revoke(token, tickets, effects));
+    let revoking = session.to_revoke(plan, now.at).filter(|_| !keep_token).map(|token| revoke(token, tickets, effects));
     let mut conditions = report::conditions(plan, session, sources, publication, mirrors, report);
     if !plan.is_once() {
         report::say_stopped(&mut conditions);

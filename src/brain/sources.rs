@@ -1,12 +1,14 @@
 //! When to read which source and which lease to renew.
 
+mod handover;
+
 use std::collections::BTreeMap;
 
 use super::Tickets;
 use super::event::{Effect, ReadFacts, Ticket};
 use super::plan::Plan;
 use super::retry::{Backoff, Now, Tick};
-use crate::model::{Failure, FailureClass, HandedSource, Lease, Reason, Source, SourceName, Version};
+use crate::model::{Failure, FailureClass, Lease, Reason, Source, SourceName, Version};
 
 /// Part of a lease after which it is renewed, or read anew where it cannot be.
 const LEASE_FROM: f64 = 0.55;
@@ -118,18 +120,6 @@ impl SourceState {
         self.backoff.reset();
     }
 
-    /// Takes what an earlier process read. Where there is no lease nobody knows how old it is, so it is read again at once;
-    /// a lease is kept, for a new read would give another one.
-    fn take_over(&mut self, handed: HandedSource, now: &Now) {
-        let first = handed.lease.as_ref().map(|(lease, _)| lease.duration);
-        let lease = handed.lease.map(|(lease, left)| Lease { duration: left, ..lease });
-        self.keep(handed.version, lease, false, now);
-        match (self.held.as_mut().and_then(|held| held.lease.as_mut()), first) {
-            (Some(lease), Some(first)) => lease.duration = first,
-            _ => self.next = now.at,
-        }
-    }
-
     fn fail(&mut self, failure: Failure, plan: &Plan, now: &Now) {
         if failure.class == FailureClass::TokenDead {
             // The session's fault, not the source's: read again as soon as there is a token.
@@ -236,34 +226,6 @@ impl Sources {
                 source.work = Work::Read;
             }
         }
-    }
-
-    /// Takes what an earlier process read, where nothing was read yet. Whether there was something.
-    pub(super) fn taken_over(
-        &mut self,
-        handed: BTreeMap<SourceName, HandedSource>,
-        now: &Now,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        let before = effects.len();
-        for (name, handed) in handed {
-            let over = handed.lease.as_ref().is_some_and(|(_, left)| left.is_zero());
-            let Some(source) = self.all.get_mut(&name).filter(|source| !over && !source.is_held()) else { continue };
-            if source.in_flight.is_none() && !self.orphans.contains_key(&name) {
-                source.take_over(handed, now);
-                effects.push(Effect::Accept { source: name });
-            }
-        }
-        effects.len() > before
-    }
-
-    /// Everything that is held, as the next process has to know it.
-    pub(super) fn to_hand_over(&self, now: Tick) -> BTreeMap<SourceName, HandedSource> {
-        let handed = |held: &Held| {
-            let left = held.ends.map(|end| end.saturating_sub(now));
-            HandedSource { version: held.version.clone(), lease: held.lease.clone().zip(left) }
-        };
-        self.all.iter().filter_map(|(name, source)| Some((name.clone(), handed(source.held.as_ref()?)))).collect()
     }
 
     /// Slots for sources that fail: never all of them, so that a hanging one does not delay the others.

@@ -63,7 +63,8 @@ pub fn handover_file(
     let variable = || env.get("KEYFERRY_HANDOVER").filter(|text| !text.trim().is_empty()).map(PathBuf::from);
     let Some(file) = command_line.or_else(variable) else { return Ok(None) };
     let (shown, directory) = (file.display(), &settings.directory.path);
-    let plain = |path: &std::path::Path| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
+    let plain =
+        |path: &std::path::Path| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
     if !plain(&file) || file.file_name().is_none() {
         return Err(format!("hand-over file: must be an absolute path without `..` (found {shown})"));
     }

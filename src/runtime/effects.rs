@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::clock::{wall, within};
-use super::hands::Hands;
 use super::handover;
+use super::hands::Hands;
 use super::shelf::{PublishedSet, Shelf};
 use crate::brain::{Effect, PublishOutcome, Ticket};
 use crate::cluster::{MirrorContent, MirrorOutcome, digest};
@@ -27,14 +27,28 @@ const REVOKE_LIMIT: Duration = Duration::from_secs(2);
 /// A task's result, secret bytes included.
 pub(super) enum Done {
     /// `refused`: why what an earlier process left was not taken instead.
-    Login { result: Result<Session, Failure>, refused: Option<Failure> },
+    Login {
+        result: Result<Session, Failure>,
+        refused: Option<Failure>,
+    },
     TakenOver(Box<Estate>),
     HandedOver(Result<(), Failure>),
     TokenRenewed(Result<TokenInfo, Failure>),
-    Read { source: SourceName, token: u64, result: Result<Reading, Failure> },
-    LeaseRenewed { source: SourceName, token: u64, result: Result<Lease, Failure> },
+    Read {
+        source: SourceName,
+        token: u64,
+        result: Result<Reading, Failure>,
+    },
+    LeaseRenewed {
+        source: SourceName,
+        token: u64,
+        result: Result<Lease, Failure>,
+    },
     Published(Result<(PublishOutcome, PublishedSet), Failure>),
-    Mirrored { name: ObjectName, result: Result<MirrorOutcome, Failure> },
+    Mirrored {
+        name: ObjectName,
+        result: Result<MirrorOutcome, Failure>,
+    },
     Reported(Result<(), Failure>),
     Recorded(Result<(), Failure>),
     Revoked(Result<(), Failure>),

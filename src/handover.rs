@@ -258,12 +258,7 @@ fn place(source: &Source) -> Place {
         KvEngine::V2 => "v2",
         KvEngine::Other => "other",
     };
-    Place {
-        path: source.path.clone(),
-        mount: source.mount.clone(),
-        engine: engine.into(),
-        version: source.version.map(Into::into),
-    }
+    Place { path: source.path.clone(), mount: source.mount.clone(), engine: engine.into(), version: source.version }
 }
 
 /// Counts what is written to it.

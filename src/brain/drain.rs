@@ -81,9 +81,9 @@ impl Phase {
         }
     }
 
-    pub(super) fn revoked(&mut self) {
+    pub(super) fn revoked(&mut self, ticket: Ticket) {
         if let Self::Draining(Drain { stage: Stage::Leaving { revoking, .. }, .. }) = self {
-            *revoking = None;
+            revoking.take_if(|started| *started == ticket);
         }
     }
 }

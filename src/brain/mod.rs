@@ -4,7 +4,7 @@
 //! file, a clock, randomness or secret bytes. The driver (`runtime`) runs the effects, turns their results into events and
 //! sleeps until [`State::wake_at`].
 //!
-//! Laws, each checked by `tests/brain_laws.rs` over random sequences of events:
+//! Laws, each checked by `laws.rs` over random sequences of events:
 //! at most one effect of a kind in flight for one thing; a published set is never replaced by an older one; one failing source
 //! never delays another; after drain has begun nothing new but revoke, report and exit.
 
@@ -181,7 +181,7 @@ fn take_in(state: &mut State, event: Event, now: &Now, effects: &mut Vec<Effect>
             Reply::Mirrored { name, result } => mirrors.mirrored(ticket, &name, result, plan, now),
             Reply::Reported(result) => report.reported(ticket, result, plan, now),
             Reply::Recorded(result) => report.recorded(ticket, result, plan, now),
-            Reply::Revoked => phase.revoked(),
+            Reply::Revoked => phase.revoked(ticket),
         },
     }
 }

@@ -2,7 +2,7 @@
 //! agent as a process. Used by the integration tests and by `cargo demo`.
 //!
 //! Tests that only use the servers share one pair per process (`Servers::shared`) and keep apart by `Case`: each has its
-//! own namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::start`).
+//! own namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::own`).
 
 // Every test crate includes the whole ground and uses a part of it; nothing here is seen outside of that crate.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
@@ -15,9 +15,12 @@ pub mod binaries;
 pub mod cluster;
 pub mod guardian;
 pub mod kube;
+pub mod leaks;
 pub mod needs;
 pub mod pki;
 mod programs;
+pub mod rights;
+pub mod said;
 pub mod vault;
 
 use std::collections::BTreeSet;
@@ -96,9 +99,18 @@ impl Servers {
 fn skipped(test: &str) -> bool {
     let skip = std::env::var_os(SKIP).is_some();
     if skip {
-        binaries::say(&format!("skipped: {test}: {SKIP} is set"));
+        skip_test(test, &format!("{SKIP} is set"));
     }
     skip
+}
+
+/// Says that a test does not run, and why.
+///
+/// # Panics
+/// In CI: a run there must not look whole where it is not.
+pub fn skip_test(test: &str, why: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{test} must run in CI: {why}");
+    binaries::say(&format!("skipped: {test}: {why}"));
 }
 
 /// The process's TLS provider, as the agent's `main` installs it. Harmless when repeated.

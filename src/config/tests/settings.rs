@@ -91,6 +91,14 @@ fn openbaos_variables_go_before_vaults() {
 }
 
 #[test]
+fn a_server_name_that_is_the_host_anyway_is_nothing_to_check_in_its_place() {
+    for (address, name) in [("https://10.0.0.1:8200", "10.0.0.1"), ("https://[::1]:8200", "::1")] {
+        let variables = [("VAULT_ADDR", address), THREE[1], THREE[2], ("VAULT_TLS_SERVER_NAME", name)];
+        assert_eq!(loaded(&variables, None).server.tls.server_name, None, "{address}");
+    }
+}
+
+#[test]
 fn a_given_token_is_used_and_not_revoked() {
     let settings = loaded(&[THREE[0], THREE[2], ("VAULT_TOKEN", "hvs.x\n")], None);
     assert!(matches!(&settings.auth.method, AuthMethod::Token { token } if token.expose() == b"hvs.x"));

@@ -1,13 +1,11 @@
 //! The test ground itself: if these fail, look at the servers before the agent.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
-
-mod testbed;
 
 use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testbed::{Case, Servers, article, kube, vault};
+
+use crate::testbed::{self, Case, Servers, article, kube, vault};
 
 #[tokio::test]
 async fn the_article_s_case_can_be_logged_in_to_and_read() {
@@ -34,7 +32,7 @@ async fn the_article_s_case_can_be_logged_in_to_and_read() {
 async fn a_token_for_another_audience_does_not_log_in() {
     let Some(servers) = Servers::shared("a_token_for_another_audience_does_not_log_in").await else { return };
     let case = Case::new(servers, "audience").await;
-    let jwt = case.cluster.token(&case.namespace, article::APPLICATION, None, None).await.expect("a token");
+    let jwt = case.cluster.token(&case.namespace, &case.account, None, None).await.expect("a token");
     let body = json!({"role": case.role, "jwt": jwt});
     let login = servers.vault.client("").expect("a client").login(&case.auth_mount, body).await;
     assert!(login.is_err(), "{login:?}");

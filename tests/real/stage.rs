@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::testbed::article::SECRET;
-use crate::testbed::{Agent, Case, Servers};
+use crate::testbed::{Agent, Case, Servers, free_port};
 
 /// For everything that should take a moment.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -15,19 +15,45 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// Quick rounds for tests; users have a minute.
 pub const QUICK: &[(&str, &str)] = &[("KEYFERRY_REFRESH", "1s")];
 
-/// A case on its servers.
+/// A case on its servers, given to a test, which ends with the leak test.
 pub struct Stage<'a> {
     pub servers: &'a Servers,
     pub case: Case,
 }
 
-impl<'a> Stage<'a> {
-    pub async fn new(servers: &'a Servers, name: &str) -> Self {
-        Self { servers, case: Case::new(servers, name).await }
+impl Stage<'_> {
+    /// Runs a test on the servers that all tests share. `word` says in names whose they are.
+    pub async fn shared(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+        let Some(servers) = Servers::shared(&test_name(word)).await else { return Ok(()) };
+        Stage::run(servers, word, test).await
+    }
+
+    /// Runs a test on servers of its own, which it stops, seals or breaks, or where it counts requests.
+    pub async fn own(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+        let Some(servers) = Servers::own(&test_name(word)).await else { return Ok(()) };
+        Stage::run(&servers, word, test).await
+    }
+
+    async fn run(servers: &Servers, word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+        let stage = Stage { servers, case: Case::new(servers, word).await };
+        // Its agents are its own, so they have ended when it returns.
+        test(&stage).await.inspect_err(|_| stage.case.leaks.asked())?;
+        stage.case.nothing_leaked().await
     }
 
     pub fn agent(&self, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Agent> {
-        Agent::for_case(&self.servers.guardian, &self.case, arguments, changes)
+        self.agent_under(&[], arguments, changes)
+    }
+
+    /// An agent started by another program. One that stays serves its pages, for the leak test, where the test does not say
+    /// something else.
+    pub fn agent_under(&self, wrapper: &[&str], arguments: &[&str], changes: &[(&str, &str)]) -> Result<Agent> {
+        let mut changes = changes.to_vec();
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        if arguments.first() == Some(&"run") && changes.iter().all(|(name, _)| *name != "KEYFERRY_LISTEN") {
+            changes.push(("KEYFERRY_LISTEN", &listen));
+        }
+        Agent::under(wrapper, &self.servers.guardian, &self.case, arguments, &changes)
     }
 
     /// An agent with this document instead of the article's variables (server and credentials stay).
@@ -76,34 +102,11 @@ impl<'a> Stage<'a> {
         let wanted = (status.to_owned(), reason.to_owned());
         agent.wait_for(&what, SOON, || async { (self.condition(kind).await? == wanted).then_some(()) }).await
     }
+}
 
-    /// The leak test: nothing that the agent said anywhere holds one of the secrets, or a token.
-    pub async fn nothing_leaked(&self, agent: &Agent, secrets: &[&str]) -> Result<()> {
-        let mut said = agent.log();
-        said.extend(agent.stdout());
-        for condition in self.case.cluster.conditions(&self.case.namespace, &self.case.pod_name).await? {
-            said.push(format!("{condition:?}"));
-        }
-        for event in self.case.cluster.events(&self.case.namespace).await? {
-            said.push(format!("{event:?}"));
-        }
-        if let Some(secret) = self.case.cluster.secret(&self.case.namespace, SECRET).await? {
-            said.push(format!("{:?}", secret.metadata));
-        }
-        if let Ok(environ) = std::fs::read(format!("/proc/{}/environ", agent.id())) {
-            said.push(String::from_utf8_lossy(&environ).into_owned());
-        }
-        let jwt = std::fs::read_to_string(&self.case.jwt_file).context("the Pod's token")?;
-        let signature = jwt.rsplit('.').next().unwrap_or(&jwt).to_owned();
-        let planted = secrets.iter().copied().chain(["Losungwort", "Nutzername", "hvs.", signature.as_str()]);
-        for secret in planted {
-            let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
-            for line in &said {
-                ensure!(!line.contains(secret) && !line.contains(base64.as_str()), "a secret leaked: {line}");
-            }
-        }
-        Ok(())
-    }
+/// As the harness names this thread; with one thread for all tests it does not.
+fn test_name(word: &str) -> String {
+    std::thread::current().name().filter(|name| name.contains("::")).unwrap_or(word).to_owned()
 }
 
 pub fn login(username: &str, password: &str) -> Value {

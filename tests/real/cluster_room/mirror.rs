@@ -4,54 +4,50 @@ use std::sync::Arc;
 
 use keyferry::cluster::MirrorOutcome;
 use keyferry::model::{FailureClass, MirrorOwner, Reason, SecretType};
-use serde_json::json;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 
-use crate::stage::{POD, SECRET, Stage, mirror_of, name, opaque, refused};
+use super::stage::{CREATE, LABEL, PATCH, POD, SECRET, Stage, mirror_of, name, opaque, refused};
 
 #[tokio::test]
 async fn a_secret_is_created_left_alone_while_equal_and_updated() {
-    let Some(stage) = Stage::new("life") else { return };
+    let Some(stage) = Stage::new("life").await else { return };
     let agent = stage.agent().await;
     let mut mirror = opaque();
     mirror.labels.insert("team".into(), "web".into());
-    let pod = stage.get("pod", POD);
-    mirror.owner = Some(MirrorOwner {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        name: name(POD),
-        uid: pod["metadata"]["uid"].as_str().unwrap().into(),
-    });
+    mirror.owner =
+        Some(MirrorOwner { api_version: "v1".into(), kind: "Pod".into(), name: name(POD), uid: stage.pod_uid().await });
     let (agent, mirror) = (&agent, &mirror);
     let mirror_once = |content| async move { agent.mirror(&name(SECRET), mirror, &content).await };
 
     assert_eq!(mirror_once(stage.login(1, "Losungwort")).await, Ok(MirrorOutcome::Created));
-    let first = stage.secret();
+    let first = stage.secret().await;
     assert_eq!(first["data"], json!({"password": "TG9zdW5nd29ydA==", "username": "TnV0emVybmFtZQ=="}));
     assert_eq!(first["metadata"]["labels"], json!({"app.kubernetes.io/managed-by": "keyferry", "team": "web"}));
     assert!(first["metadata"]["ownerReferences"][0].get("blockOwnerDeletion").is_none());
 
     assert_eq!(mirror_once(stage.login(1, "Losungwort")).await, Ok(MirrorOutcome::Unchanged));
-    assert_eq!(stage.secret()["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    assert_eq!(stage.secret().await["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
 
     assert_eq!(mirror_once(stage.login(2, "Kennwort")).await, Ok(MirrorOutcome::Updated));
-    assert_eq!(stage.secret()["data"]["password"], "S2VubndvcnQ=");
+    assert_eq!(stage.secret().await["data"]["password"], "S2VubndvcnQ=");
 
     // A key that is no longer wanted goes; one that somebody removed comes back.
     let one = stage.content(3, &SecretType::Opaque, &[("password", "Kennwort")]);
     assert_eq!(mirror_once(one.clone()).await, Ok(MirrorOutcome::Updated));
-    assert_eq!(stage.secret()["data"], json!({"password": "S2VubndvcnQ="}));
-    stage.kubectl(&["patch", "secret", SECRET, "--type=merge", "-p", r#"{"data":{"password":null}}"#], "");
+    assert_eq!(stage.secret().await["data"], json!({"password": "S2VubndvcnQ="}));
+    stage.change_secret(PATCH, &json!({"data":{"password":null}})).await;
     assert_eq!(mirror_once(one.clone()).await, Ok(MirrorOutcome::Updated));
-    assert_eq!(stage.secret()["data"], json!({"password": "S2VubndvcnQ="}));
+    assert_eq!(stage.secret().await["data"], json!({"password": "S2VubndvcnQ="}));
     assert_eq!(mirror_once(one).await, Ok(MirrorOutcome::Unchanged));
 }
 
 #[tokio::test]
 async fn a_change_of_labels_or_owner_alone_is_written_and_then_rests() {
-    let Some(stage) = Stage::new("labels") else { return };
+    let Some(stage) = Stage::new("labels").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
-    let uid = stage.get("pod", POD)["metadata"]["uid"].as_str().unwrap().to_owned();
+    let uid = stage.pod_uid().await;
     let owner = MirrorOwner { api_version: "v1".into(), kind: "Pod".into(), name: name(POD), uid };
     let mut with_both = opaque();
     with_both.labels.insert("team".into(), "web".into());
@@ -65,63 +61,68 @@ async fn a_change_of_labels_or_owner_alone_is_written_and_then_rests() {
     ] {
         assert_eq!(agent.mirror(&name(SECRET), mirror, &content).await, Ok(expected));
     }
-    assert!(stage.secret()["metadata"].get("ownerReferences").is_none());
+    assert!(stage.secret().await["metadata"].get("ownerReferences").is_none());
 }
 
 #[tokio::test]
 async fn a_foreign_secret_is_refused_and_untouched() {
-    let Some(stage) = Stage::new("foreign") else { return };
+    let Some(stage) = Stage::new("foreign").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
-    let ours = r#""app.kubernetes.io/managed-by":"keyferry""#;
-    let data = r#""data":{"password":"TG9zdW5nd29ydA==","username":"TnV0emVybmFtZQ=="}"#;
-    let object = |labels: &str, rest: &str| {
-        format!(r#"{{"apiVersion":"v1","kind":"Secret","metadata":{{"name":"{SECRET}","labels":{{{labels}}}}}{rest}}}"#)
+    let object = |labels: Value, rest: Value| {
+        let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "labels": labels}});
+        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        object
     };
-    let create: &[&str] = &["create", "-f", "-"];
-    let apply: &[&str] = &["apply", "--server-side", "--field-manager=eve", "-f", "-"];
+    let ours = json!({"app.kubernetes.io/managed-by": "keyferry"});
+    let data = json!({"data": {"password": "TG9zdW5nd29ydA==", "username": "TnV0emVybmFtZQ=="}});
+    let immutable = json!({"immutable": true, "data": data["data"]});
     let cases = [
-        ("empty", create, object("", "")),
-        ("same keys, same values", create, object("", &format!(",{data}"))),
-        ("our label, made by kubectl", create, object(ours, &format!(",{data}"))),
-        ("our label, empty", create, object(ours, "")),
-        ("our label, applied by another manager", apply, object(ours, &format!(",{data}"))),
-        ("our name by create", &["create", "--field-manager=keyferry", "-f", "-"], object(ours, &format!(",{data}"))),
-        ("immutable", create, object("", &format!(r#","immutable":true,{data}"#))),
+        ("empty", CREATE, object(json!({}), json!({}))),
+        ("same keys, same values", CREATE, object(json!({}), data.clone())),
+        ("our label, made by kubectl", CREATE, object(ours.clone(), data.clone())),
+        ("our label, empty", CREATE, object(ours.clone(), json!({}))),
+        ("our label, applied by another manager", "eve", object(ours.clone(), data.clone())),
+        ("our name by create", "keyferry", object(ours, data)),
+        ("immutable", CREATE, object(json!({}), immutable)),
     ];
-    for (case, command, body) in cases {
-        stage.kubectl(command, &body);
-        let before = stage.secret();
+    for (case, manager, body) in cases {
+        if manager == "eve" {
+            stage.secrets.patch(SECRET, &PatchParams::apply(manager), &Patch::Apply(&body)).await.unwrap();
+        } else {
+            stage.create_secret(manager, &body).await;
+        }
+        let before = stage.secret().await;
         let failure = refused(agent.mirror(&name(SECRET), &opaque(), &content).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign), "{case}");
-        assert_eq!(stage.secret(), before, "{case}");
-        stage.kubectl(&["delete", "secret", SECRET], "");
+        assert_eq!(stage.secret().await, before, "{case}");
+        stage.delete_secret().await;
     }
     assert_eq!(agent.mirror(&name(SECRET), &opaque(), &content).await, Ok(MirrorOutcome::Created));
 }
 
 #[tokio::test]
 async fn our_secret_that_somebody_changed_is_left_to_him() {
-    let Some(stage) = Stage::new("changed") else { return };
+    let Some(stage) = Stage::new("changed").await else { return };
     let agent = stage.agent().await;
     agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await.unwrap();
     // A label of others is no claim on the data.
-    stage.kubectl(&["label", "secret", SECRET, "tracked-by=somebody"], "");
+    stage.change_secret(LABEL, &json!({"metadata": {"labels": {"tracked-by": "somebody"}}})).await;
     let updated = agent.mirror(&name(SECRET), &opaque(), &stage.login(2, "Kennwort")).await;
     assert_eq!(updated, Ok(MirrorOutcome::Updated));
-    assert_eq!(stage.secret()["metadata"]["labels"]["tracked-by"], "somebody");
+    assert_eq!(stage.secret().await["metadata"]["labels"]["tracked-by"], "somebody");
 
-    stage.kubectl(&["patch", "secret", SECRET, "--type=merge", "-p", r#"{"data":{"password":"enp6"}}"#], "");
-    let before = stage.secret();
+    stage.change_secret(PATCH, &json!({"data":{"password":"enp6"}})).await;
+    let before = stage.secret().await;
     let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(3, "Losungwort")).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
     assert!(failure.message.contains("kubectl-patch"), "{}", failure.message);
-    assert_eq!(stage.secret(), before);
+    assert_eq!(stage.secret().await, before);
 }
 
 #[tokio::test]
 async fn eight_at_once_make_one_secret_and_the_newest_reading_stays() {
-    let Some(stage) = Stage::new("parallel") else { return };
+    let Some(stage) = Stage::new("parallel").await else { return };
     let mut agents = Vec::new();
     for _ in 0..8 {
         agents.push(Arc::new(stage.agent().await));
@@ -156,14 +157,14 @@ async fn eight_at_once_make_one_secret_and_the_newest_reading_stays() {
                 _ => assert_eq!(outcome, Ok(MirrorOutcome::Superseded)),
             }
         }
-        assert_eq!(stage.secret()["data"]["password"], "cGFzc3dvcmQtOA==");
-        stage.kubectl(&["delete", "secret", SECRET], "");
+        assert_eq!(stage.secret().await["data"]["password"], "cGFzc3dvcmQtOA==");
+        stage.delete_secret().await;
     }
 }
 
 #[tokio::test]
 async fn what_the_server_cannot_take_is_told_with_the_way_out() {
-    let Some(stage) = Stage::new("invalid") else { return };
+    let Some(stage) = Stage::new("invalid").await else { return };
     let agent = stage.agent().await;
     let tls = stage.content(1, &SecretType::Tls, &[("password", "Losungwort")]);
     let failure = refused(agent.mirror(&name(SECRET), &mirror_of(SecretType::Tls), &tls).await);
@@ -185,7 +186,7 @@ async fn what_the_server_cannot_take_is_told_with_the_way_out() {
     assert_eq!(failure.class, FailureClass::Invalid);
     assert!(failure.message.contains("type of a Secret cannot change"), "{}", failure.message);
 
-    stage.kubectl(&["patch", "secret", SECRET, "--type=merge", "-p", r#"{"immutable":true}"#], "");
+    stage.change_secret(PATCH, &json!({"immutable":true})).await;
     let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(2, "Kennwort")).await);
     assert_eq!(failure.class, FailureClass::Invalid);
     assert!(failure.message.contains("immutable"), "{}", failure.message);

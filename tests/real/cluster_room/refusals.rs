@@ -5,12 +5,12 @@ use keyferry::cluster::Cluster;
 use keyferry::model::{ConditionStatus, ConditionType, FailureClass, Notice, NoticeKind, Reason, StatusReport};
 use serde_json::{Value, json};
 
-use crate::stage::{POD, SECRET, Stage, condition, connected, name, opaque, refused};
+use super::stage::{SECRET, Stage, condition, connected, name, opaque, refused};
 
 #[tokio::test]
 async fn missing_rights_are_named_with_the_rule_that_is_missing() {
-    let Some(stage) = Stage::new("rights") else { return };
-    let uid = stage.get("pod", POD)["metadata"]["uid"].as_str().unwrap().to_owned();
+    let Some(stage) = Stage::new("rights").await else { return };
+    let uid = stage.pod_uid().await;
     let nobody = stage.agent_with(&stage.kubeconfig_of("nobody"), &uid).await;
     let content = stage.login(1, "Losungwort");
     let notice = Notice { kind: NoticeKind::Normal, reason: Reason::Published, message: "m".into() };
@@ -30,9 +30,9 @@ async fn missing_rights_are_named_with_the_rule_that_is_missing() {
 
 #[tokio::test]
 async fn a_dead_token_and_a_dead_server_may_pass() {
-    let Some(stage) = Stage::new("dead") else { return };
-    let path = stage.kubeconfig_of("webapp");
-    std::fs::write(stage.directory.path().join("webapp.token"), "not-a-token").unwrap();
+    let Some(stage) = Stage::new("dead").await else { return };
+    let path = stage.kubeconfig_of(&stage.account);
+    std::fs::write(stage.token_of(&stage.account), "not-a-token").unwrap();
     let agent = stage.agent_with(&path, "u").await;
     let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::CredentialUnreadable));
@@ -49,7 +49,7 @@ async fn a_dead_token_and_a_dead_server_may_pass() {
 
 #[tokio::test]
 async fn a_namespace_that_is_not_there_is_missing() {
-    let Some(stage) = Stage::new("namespace") else { return };
+    let Some(stage) = Stage::new("namespace").await else { return };
     let status = StatusReport {
         conditions: false,
         events: false,

@@ -1,0 +1,11 @@
+//! The real agent as a process.
+
+mod article;
+mod auth;
+mod crash;
+mod faults;
+mod leaks;
+mod lifecycle;
+mod mirror;
+mod outages;
+mod outputs;

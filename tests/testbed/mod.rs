@@ -93,7 +93,7 @@ impl Servers {
 }
 
 /// Whether the user wants no servers; says so in a line that names the test.
-fn skipped(test: &str) -> bool {
+pub fn skipped(test: &str) -> bool {
     let skip = std::env::var_os(SKIP).is_some();
     if skip {
         binaries::say(&format!("skipped: {test}: {SKIP} is set"));

@@ -75,6 +75,13 @@ default
 {{- if and (eq $values.mode "sidecar") (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
 {{- $wrong = append $wrong (printf "mode sidecar needs Kubernetes 1.29, and this is %s: set mode: classic" .Capabilities.KubeVersion.Version) }}
 {{- end }}
+{{- if dig "directory" "path" "" $config }}
+{{- $wrong = append $wrong "config.directory.path is fixed, the volume's mounts go there: where the application finds its files is mountPath" }}
+{{- end }}
+{{- $policies := $values.policies -}}
+{{- if and (or $policies.ownPodStatus $policies.secretWriters $policies.noSecretMounts) (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) }}
+{{- $wrong = append $wrong (printf "policies need Kubernetes 1.30, and this is %s" .Capabilities.KubeVersion.Version) }}
+{{- end }}
 {{- if and $values.readinessGate (not (include "keyferry.conditions" .)) }}
 {{- $wrong = append $wrong "readinessGate waits for a condition that config.status.conditions turns off" }}
 {{- end }}

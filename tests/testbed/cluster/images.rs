@@ -29,7 +29,9 @@ pub fn architecture() -> &'static str {
 pub fn build(architectures: &str) -> Result<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
     super::super::binaries::say("building the images: the release binary takes two minutes or more the first time");
-    output(Command::new(script).args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()))?;
+    output(
+        Command::new(script).args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()),
+    )?;
     Ok(target().join("image"))
 }
 
@@ -64,7 +66,8 @@ pub fn toolbox(directory: &Path, kubectl: &Path) -> Result<PathBuf> {
     for applet in APPLETS.split_whitespace() {
         let _ = std::os::unix::fs::symlink("busybox", bin.join(applet));
     }
-    let image = Image { name: "keyferry-toolbox:0.1.0", entrypoint: &["/bin/sh", "-c"], user: "1000:1000", root: &root };
+    let image =
+        Image { name: "keyferry-toolbox:0.1.0", entrypoint: &["/bin/sh", "-c"], user: "1000:1000", root: &root };
     write(&image, directory)
 }
 

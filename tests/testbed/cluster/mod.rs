@@ -97,7 +97,16 @@ impl RealCluster {
             Kube::start_at(&binaries, &guardian, API_SERVER, api)
         )?;
         let node = Node::start(programs, &guardian, &kube).await?;
-        Ok(Self { kube, vault, node: Mutex::new(node), namespaces, kubectl, guardian, _lock: lock, images: OnceCell::new() })
+        Ok(Self {
+            kube,
+            vault,
+            node: Mutex::new(node),
+            namespaces,
+            kubectl,
+            guardian,
+            _lock: lock,
+            images: OnceCell::new(),
+        })
     }
 
     /// The URL of the API server in the cluster.
@@ -199,9 +208,12 @@ fn protect_symlinks(guardian: &Guardian) -> Result<()> {
 }
 
 fn can_run(test: &str) -> bool {
-    needs::is_root(test) && needs::has(test, &TOOLS) && needs::has(test, &images::TOOLS) && (node::cni_plugins().is_some() || {
-        needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
-    })
+    needs::is_root(test)
+        && needs::has(test, &TOOLS)
+        && needs::has(test, &images::TOOLS)
+        && (node::cni_plugins().is_some() || {
+            needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
+        })
 }
 
 /// How long a pod may take for what usually takes seconds, on a machine that compiles beside it.
@@ -211,6 +223,11 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("failed to start {:?}", command.get_program()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(text)
 }

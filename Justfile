@@ -14,6 +14,18 @@ demo:
 test *filter:
     cargo test --locked {{filter}}
 
+# The tests on a real cluster with a real node; as root, and once it takes 5 minutes more to build it
+e2e *filter:
+    cargo test --locked --test e2e {{filter}}
+
+# Starts that cluster, and its Vault, for looking around; as root
+cluster-up:
+    cargo run --locked --quiet --example cluster -- up
+
+# Ends it; nothing is left
+cluster-down:
+    cargo run --locked --quiet --example cluster -- down
+
 # Format, lints, and what may come in as a dependency
 lint:
     cargo fmt --check

@@ -7,7 +7,10 @@
 mod testbed;
 
 mod article;
+mod faults;
+mod ending;
 mod ground;
+mod identity;
 mod manifest;
 mod playground;
 mod start;

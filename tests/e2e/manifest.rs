@@ -74,6 +74,8 @@ impl Object {
         let app = self.container("webapp");
         app["image"] = json!("keyferry-toolbox:0.1.0");
         app["args"] = json!([script]);
+        // A shell that starts programs all the time starves on the share of the demo application.
+        app["resources"] = json!({"requests": {"cpu": "200m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}});
         for left_out in ["readinessProbe", "ports"] {
             app.as_object_mut().expect("a container").remove(left_out);
         }

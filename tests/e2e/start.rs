@@ -73,9 +73,7 @@ async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
         let ours = condition(pod, "keyferry.dev/SecretsReady")?;
         let ready = condition(pod, "Ready")?;
         let runs = container(pod, "webapp")?.ready;
-        (runs
-            && ours == ("False".into(), "Denied".into())
-            && ready == ("False".into(), "ReadinessGatesNotReady".into()))
+        (runs && ours == ("False".into(), "Denied".into()) && ready == ("False".into(), "ReadinessGatesNotReady".into()))
             .then_some(())
     };
     let (pod, ()) = playground.pod_where("webapp", "the gate holds a pod whose containers are ready", held).await?;
@@ -97,8 +95,7 @@ async fn a_job_with_the_sidecar_completes() -> Result<()> {
     playground.admin.apply(&playground.namespace, &job.to_string()).await?;
     completes(&playground, "with-sidecar").await?;
     let ended = playground.pods_of("job").await?;
-    let codes: Vec<_> =
-        ended.iter().flat_map(containers).map(|status| status.state?.terminated.map(|end| end.exit_code)).collect();
+    let codes: Vec<_> = ended.iter().flat_map(containers).map(|status| status.state?.terminated.map(|end| end.exit_code)).collect();
     assert_eq!(codes, [Some(0), Some(0)], "the agent ends well too");
     playground.finish().await
 }

@@ -30,13 +30,8 @@ fn find_binary() -> Result<PathBuf> {
     if let Some(binary) = option_env!("CARGO_BIN_EXE_keyferry") {
         return Ok(binary.into());
     }
-    // What `cargo run` tells about this package; ring's build script watches it, so passed on it builds the TLS stack anew
-    // here, and again at the next `cargo run`.
-    let about_us = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(about_us) {
-        cargo.env_remove(name);
-    }
+    forget_this_package(&mut cargo);
     let output = cargo
         // Together with the demo, which is built already: so dependencies have the same features, and are not built again.
         .args(["build", "--quiet", "--bin", "keyferry", "--example", "demo"])
@@ -52,6 +47,15 @@ fn find_binary() -> Result<PathBuf> {
         (message["target"]["kind"][0] == "bin").then(|| message["executable"].as_str().map(PathBuf::from))?
     };
     messages.lines().find_map(executable).context("cargo named no executable")
+}
+
+/// Takes from a command what Cargo tells about this package; ring's build script watches it, so passed on it builds the TLS
+/// stack anew here, and again at the next `cargo` by hand.
+pub fn forget_this_package(command: &mut Command) {
+    let about_us = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(about_us) {
+        command.env_remove(name);
+    }
 }
 
 type Lines = Arc<Mutex<Vec<String>>>;

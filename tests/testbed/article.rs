@@ -50,19 +50,48 @@ subjects:
 - {kind: ServiceAccount, name: vault, namespace: vault}
 ";
 
+/// How long Vault may ask: 30 days, since a cluster that a person started stays up.
+const REVIEWER_SECONDS: i64 = 30 * 24 * 3600;
+
+/// Where it is not there yet, as it is in a Vault that serves several runs.
+async fn enable_auth(vault: &Admin, mount: &str, method: &str) -> Result<()> {
+    let present = vault.get("sys/auth").await?;
+    if present["data"][format!("{mount}/")].is_null() { vault.enable_auth(mount, method).await } else { Ok(()) }
+}
+
+/// The keys are no secret, but only who is told so may read them.
+const KEYS_FOR_ALL: &str = r"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: issuer-discovery-for-all}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: 'system:service-account-issuer-discovery'}
+subjects:
+- {kind: Group, apiGroup: rbac.authorization.k8s.io, name: 'system:unauthenticated'}
+";
+
 /// Has Vault log in the `ServiceAccount`s of a cluster, which it asks at `api_server`, by the method `kubernetes` at this mount.
 pub async fn trust(vault: &Admin, cluster: &Cluster, mount: &str, api_server: &str, ca: &str) -> Result<()> {
-    vault.enable_auth(mount, "kubernetes").await?;
+    enable_auth(vault, mount, "kubernetes").await?;
     cluster.namespace("vault").await?;
     cluster.service_account("vault", "vault").await?;
     cluster.apply("vault", REVIEWER).await?;
     let config = json!({
         "kubernetes_host": api_server,
         "kubernetes_ca_cert": ca,
-        "token_reviewer_jwt": cluster.token("vault", "vault", None, None).await?,
+        "token_reviewer_jwt": cluster.token_for("vault", "vault", None, None, REVIEWER_SECONDS).await?,
         "disable_local_ca_jwt": true,
     });
     vault.put(&format!("auth/{mount}/config"), config).await.context("failed to configure the kubernetes method")?;
+    Ok(())
+}
+
+/// Has Vault log in the `ServiceAccount`s of a cluster by the keys that its API server publishes, by the method `jwt` at this
+/// mount: no question about any token.
+pub async fn trust_keys(vault: &Admin, cluster: &Cluster, mount: &str, api_server: &str, ca: &str) -> Result<()> {
+    enable_auth(vault, mount, "jwt").await?;
+    cluster.apply("default", KEYS_FOR_ALL).await?;
+    let config = json!({"jwks_url": format!("{api_server}/openid/v1/jwks"), "jwks_ca_pem": ca});
+    vault.put(&format!("auth/{mount}/config"), config).await.context("failed to configure the jwt method")?;
     Ok(())
 }
 

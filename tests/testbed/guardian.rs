@@ -3,6 +3,9 @@
 //! A shell waits on a pipe that we hold. When we end, for any reason and also by SIGKILL, the pipe closes; the shell then kills
 //! the process groups that were registered and removes our directories. It has a process group of its own, so that a Ctrl-C
 //! at the terminal does not end it first. (`PR_SET_PDEATHSIG` would need unsafe code, and would miss a plugin's process.)
+//!
+//! Where the shell can be killed too and something would stay on the machine, there is a journal (`start_with_journal`): what is
+//! to be undone stands in a locked file, and who locks it next does it (`sweep`).
 
 use std::fs::File;
 use std::io::Write;
@@ -12,8 +15,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process_group};
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const WATCH: &str = r#"
 groups= undo=:
@@ -30,6 +33,11 @@ n=0
 until rm -rf -- "$@" 2>/dev/null || [ $n -ge 50 ]; do n=$((n + 1)); sleep 0.1; done
 "#;
 
+/// From util-linux. It forks, since a process that enters a PID namespace is not in it, only its children are.
+const NSENTER: &str = "nsenter";
+/// Its counterpart, which makes the namespaces; with `--fork` it has one child as well.
+pub(super) const UNSHARE: &str = "unshare";
+
 /// Ends processes and removes directories when dropped, or when this process ends.
 pub struct Guardian {
     shell: Child,
@@ -40,6 +48,7 @@ pub struct Guardian {
     pub memory: PathBuf,
     /// A process in whose namespaces all others start.
     inside: Option<u32>,
+    journal: Option<File>,
 }
 
 impl Guardian {
@@ -49,8 +58,15 @@ impl Guardian {
     }
 
     /// As `start`; the watch holds this file open to its end, so that a lock on it outlives this process until all is undone.
-    pub fn start_with_lock(lock: File) -> Result<Self> {
-        Self::start_holding(lock.into())
+    /// `path` is the file's own name.
+    pub fn start_with_journal(journal: File, path: &Path) -> Result<Self> {
+        let mut guardian = Self::start_holding(journal.try_clone()?.into())?;
+        // Not in the journal itself, and last: all is undone then.
+        guardian.undo(&format!(": >'{}'", path.display()));
+        guardian.journal = Some(journal);
+        let (directory, memory) = (guardian.directory.display(), guardian.memory.display());
+        guardian.note(&format!("rm -rf -- '{directory}' '{memory}'"))?;
+        Ok(guardian)
     }
 
     fn start_holding(lock: Stdio) -> Result<Self> {
@@ -72,7 +88,12 @@ impl Guardian {
             .spawn()
             .context("failed to start /bin/sh")?;
         let pipe = Arc::new(Mutex::new(shell.stdin.take()));
-        Ok(Self { shell, pipe, directory, memory, inside: None })
+        Ok(Self { shell, pipe, directory, memory, inside: None, journal: None })
+    }
+
+    /// The process of the watch.
+    pub fn watch(&self) -> u32 {
+        self.shell.id()
     }
 
     /// Start all further programs in the network, mount and PID namespaces of this process.
@@ -80,15 +101,24 @@ impl Guardian {
         self.inside = Some(namespaces_of);
     }
 
-    /// Have a shell command run at the end, after all processes were killed; the last one first.
+    /// Have a shell command of one line run at the end, after all processes were killed; the last one first. It may run twice.
     pub fn undo(&self, command: &str) {
+        // Before what it undoes is done; a journal that cannot be written is a full disk, on which nothing else works either.
+        let _ = self.note(command);
         tell(&self.pipe, "undo", command);
+    }
+
+    fn note(&self, command: &str) -> Result<()> {
+        self.journal
+            .as_ref()
+            .map_or(Ok(()), |mut journal| writeln!(journal, "{command}"))
+            .context("failed to write the journal")
     }
 
     /// A program to start with `spawn`. In other namespaces its directory is `/`, whatever `current_dir` says.
     pub fn command(&self, program: &Path) -> Command {
         let Some(pid) = self.inside else { return Command::new(program) };
-        let mut command = Command::new("nsenter");
+        let mut command = Command::new(NSENTER);
         command.args(["--target", &pid.to_string(), "--net", "--mount", "--pid", "--"]).arg(program);
         command
     }
@@ -96,9 +126,10 @@ impl Guardian {
     /// Start a program in a process group of its own and watch it.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let name = command.get_program().to_string_lossy().into_owned();
+        let through = name == NSENTER || name == UNSHARE;
         let child = command.process_group(0).spawn().with_context(|| format!("failed to start {name}"))?;
         tell(&self.pipe, "watch", &child.id().to_string());
-        Ok(Process { child, pipe: Arc::clone(&self.pipe), ended: None })
+        Ok(Process { child, pipe: Arc::clone(&self.pipe), through, ended: None })
     }
 }
 
@@ -107,6 +138,20 @@ impl Drop for Guardian {
         self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = self.shell.wait();
     }
+}
+
+/// Undo what a run left that was killed together with its watch. The journal is locked by the caller, and empty afterwards.
+pub fn sweep(journal: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(journal).with_context(|| format!("failed to read {}", journal.display()))?;
+    let commands: Vec<&str> = text.lines().rev().collect();
+    if !commands.is_empty() {
+        super::binaries::say("sweeping what a killed test cluster left");
+        let script = commands.join("\n");
+        let status = Command::new("/bin/sh").args(["-c", &script]).current_dir("/").stdin(Stdio::null()).status()?;
+        ensure!(status.success(), "failed to sweep by {}: {status}", journal.display());
+        File::create(journal)?;
+    }
+    Ok(())
 }
 
 fn tell(pipe: &Mutex<Option<ChildStdin>>, verb: &str, what: &str) {
@@ -119,6 +164,8 @@ fn tell(pipe: &Mutex<Option<ChildStdin>>, verb: &str, what: &str) {
 pub struct Process {
     child: Child,
     pipe: Arc<Mutex<Option<ChildStdin>>>,
+    /// Whether the child is `nsenter` or `unshare`, and the program its only child.
+    through: bool,
     ended: Option<ExitStatus>,
 }
 
@@ -145,13 +192,26 @@ impl Process {
         self.ended
     }
 
-    /// To the whole group: what `nsenter` started is its child.
+    /// To the program itself. (`nsenter` would end by SIGTERM before its child, which then counts as ended.)
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if self.ended().is_none() {
-            let pid = Pid::from_child(&self.child);
-            kill_process_group(pid, signal).with_context(|| format!("failed to send {signal:?} to process {pid:?}"))?;
+            let pid = self.program().context("nsenter has not started its program yet")?;
+            kill_process(pid, signal).with_context(|| format!("failed to send {signal:?} to process {pid:?}"))?;
+            if self.through && signal == Signal::CONT {
+                // `nsenter` stops when its child stops, and nobody else wakes it.
+                kill_process(Pid::from_child(&self.child), signal).context("failed to wake nsenter")?;
+            }
         }
         Ok(())
+    }
+
+    /// The program's process, as this PID namespace numbers it.
+    pub fn program(&self) -> Option<Pid> {
+        if !self.through {
+            return Some(Pid::from_child(&self.child));
+        }
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
     }
 
     /// Wait for its end; `None` if it still runs after `deadline`.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod, PodCondition, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, PodCondition, Secret, ServiceAccount};
 use kube::api::{Api, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
@@ -32,10 +32,10 @@ pub struct Kube {
     arguments: Vec<String>,
     ca: String,
     admin_kubeconfig: PathBuf,
-    authority: pki::Authority,
-    signer: pki::Pair,
+    /// Those of a server of ours.
+    keys: Option<(pki::Authority, pki::Pair)>,
     process: Mutex<Option<Process>>,
-    _etcd: Process,
+    _etcd: Option<Process>,
 }
 
 impl Kube {
@@ -95,13 +95,33 @@ impl Kube {
             arguments: flags.iter().map(|(flag, value)| format!("--{flag}={value}")).collect(),
             ca: authority.pem(),
             admin_kubeconfig,
-            authority,
-            signer,
+            keys: Some((authority, signer)),
             process: Mutex::new(None),
-            _etcd: etcd,
+            _etcd: Some(etcd),
         };
         kube.start_again(guardian).await?;
         Ok(kube)
+    }
+
+    /// An API server that is there already. `inside` is its URL as pods and Vault reach it, if not the kubeconfig's.
+    pub async fn existing(kubeconfig: PathBuf, inside: Option<String>) -> Result<Self> {
+        let document = Kubeconfig::read_from(&kubeconfig).context("failed to read KUBECONFIG")?;
+        let config = Config::from_custom_kubeconfig(document, &KubeConfigOptions::default()).await?;
+        let url = inside.unwrap_or_else(|| config.cluster_url.to_string().trim_end_matches('/').to_owned());
+        let roots: Api<ConfigMap> = Api::namespaced(Client::try_from(config)?, "default");
+        let roots = roots.get("kube-root-ca.crt").await.context("failed to ask the API server of KUBECONFIG")?;
+        let ca = roots.data.and_then(|mut data| data.remove("ca.crt")).context("kube-root-ca.crt has no ca.crt")?;
+        Ok(Self {
+            url,
+            directory: PathBuf::new(),
+            apiserver: PathBuf::new(),
+            arguments: Vec::new(),
+            ca,
+            admin_kubeconfig: kubeconfig,
+            keys: None,
+            process: Mutex::new(None),
+            _etcd: None,
+        })
     }
 
     /// Start the API server after `stop`, on the same port, with the same data and keys.
@@ -143,8 +163,8 @@ impl Kube {
     }
 
     /// Certificates of the cluster, and the key that signs the tokens of its `ServiceAccount`s.
-    pub fn keys(&self) -> (&pki::Authority, &pki::Pair) {
-        (&self.authority, &self.signer)
+    pub fn keys(&self) -> Result<(&pki::Authority, &pki::Pair)> {
+        self.keys.as_ref().map(|(authority, signer)| (authority, signer)).context("this cluster is not ours")
     }
 
     /// PEM of the authority behind its certificate.
@@ -296,10 +316,22 @@ impl Cluster {
         audience: Option<&str>,
         pod: Option<PodReference<'_>>,
     ) -> Result<String> {
+        self.token_for(namespace, account, audience, pod, TOKEN_SECONDS).await
+    }
+
+    /// As `token`, for so many seconds.
+    pub async fn token_for(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: Option<&str>,
+        pod: Option<PodReference<'_>>,
+        seconds: i64,
+    ) -> Result<String> {
         let request = TokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences: audience.map(|audience| vec![audience.to_owned()]),
-                expiration_seconds: Some(TOKEN_SECONDS),
+                expiration_seconds: Some(seconds),
                 bound_object_ref: pod.map(|pod| BoundObjectReference {
                     api_version: Some("v1".into()),
                     kind: Some("Pod".into()),

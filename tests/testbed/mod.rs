@@ -9,6 +9,7 @@
 // The walls of `src/` (no sleeping, no files, no environment) do not stand around the tests.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod admin;
 pub mod agent;
 pub mod article;
 pub mod binaries;

@@ -63,7 +63,8 @@ pub const PROGRAMS: [Program; 11] = [
     kube("kubelet", "k8s.io/kubernetes/cmd/kubelet", "90 s"),
     kube("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "40 s"),
     kube("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "10 s"),
-    kube("kubectl", "k8s.io/kubernetes/cmd/kubectl", "20 s"),
+    // It goes into an image too, where only a static program runs; a user's own may be a wrapper, or many versions older.
+    Program { public: false, ..kube("kubectl", "k8s.io/kubernetes/cmd/kubectl", "20 s") },
     containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd", "40 s"),
     containerd("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", "5 s"),
     containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr", "5 s"),

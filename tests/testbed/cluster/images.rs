@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::super::agent::forget_this_package;
 use super::output;
 
 /// What busybox is called by in the toolbox.
@@ -15,9 +16,11 @@ const APPLETS: &str = "sh ls cat id mount sleep mkdir rm ln echo touch wget ps k
 /// What `images/build.sh` needs, with the Debian packages that bring it.
 pub const TOOLS: [(&str, &str); 2] = [("buildah", "buildah"), ("musl-gcc", "musl-tools")];
 
-/// Cargo's target directory of this build.
+/// Cargo's target directory of this build. Cargo tells it to tests; an example lies in `target/<profile>/examples`.
 pub fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().map_or_else(|| "target".into(), Path::to_path_buf)
+    let own = std::env::current_exe().unwrap_or_default();
+    let told = option_env!("CARGO_TARGET_TMPDIR").and_then(|inside| Path::new(inside).parent());
+    told.or_else(|| own.ancestors().nth(3)).map_or_else(|| "target".into(), Path::to_path_buf)
 }
 
 /// The architecture of this machine, as images name it.
@@ -29,9 +32,9 @@ pub fn architecture() -> &'static str {
 pub fn build(architectures: &str) -> Result<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
     super::super::binaries::say("building the images: the release binary takes two minutes or more the first time");
-    output(
-        Command::new(script).args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()),
-    )?;
+    let mut build = Command::new(script);
+    forget_this_package(&mut build);
+    output(build.args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()))?;
     Ok(target().join("image"))
 }
 
@@ -66,8 +69,7 @@ pub fn toolbox(directory: &Path, kubectl: &Path) -> Result<PathBuf> {
     for applet in APPLETS.split_whitespace() {
         let _ = std::os::unix::fs::symlink("busybox", bin.join(applet));
     }
-    let image =
-        Image { name: "keyferry-toolbox:0.1.0", entrypoint: &["/bin/sh", "-c"], user: "1000:1000", root: &root };
+    let image = Image { name: "keyferry-toolbox:0.1.0", entrypoint: &["/bin/sh", "-c"], user: "1000:1000", root: &root };
     write(&image, directory)
 }
 

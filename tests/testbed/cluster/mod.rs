@@ -6,11 +6,12 @@
 //! What stays for the guardian: our cgroups, our directories, and the one setting of the kernel that is not in a
 //! namespace (`fs.protected_symlinks`, which real nodes have). For its sake there is one cluster at a time.
 //!
-//! Or an existing cluster: `KEYFERRY_E2E_CLUSTER=1` with `KUBECONFIG`, `KEYFERRY_E2E_VAULT_ADDR` (reached from here and from
-//! pods) and `KEYFERRY_E2E_VAULT_TOKEN`. Then nothing is started.
+//! Or a cluster that is there already (`existing`): then nothing is started.
 
+pub mod cgroups;
+mod existing;
 pub mod images;
-mod namespaces;
+pub mod namespaces;
 mod node;
 mod relay;
 
@@ -53,13 +54,18 @@ const TOOLS: [(&str, &str); 7] = [
 pub struct RealCluster {
     pub kube: Kube,
     pub vault: Vault,
-    node: Mutex<Node>,
-    namespaces: Namespaces,
+    ours: Option<Ours>,
     kubectl: PathBuf,
     // Last: fields are dropped in this order, and the guardian ends what is left.
     pub guardian: Guardian,
-    _lock: File,
+    _lock: Option<File>,
     images: OnceCell<()>,
+}
+
+/// What gives power over the cluster.
+struct Ours {
+    node: Mutex<Node>,
+    namespaces: Namespaces,
 }
 
 static SHARED: OnceCell<Result<RealCluster, String>> = OnceCell::const_new();
@@ -71,7 +77,7 @@ impl RealCluster {
     /// # Panics
     /// If it does not start, and in CI if it cannot run.
     pub async fn shared(test: &str) -> Option<&'static Self> {
-        if skipped(test) || !can_run(test) {
+        if skipped(test) || !(existing::is_wanted() || can_run(test)) {
             return None;
         }
         let cluster = SHARED.get_or_init(|| async { Self::start().await.map_err(|e| format!("{e:#}")) }).await;
@@ -81,11 +87,14 @@ impl RealCluster {
     /// Find or build what it needs, and start it; ready when the node is.
     pub async fn start() -> Result<Self> {
         install_tls();
+        if existing::is_wanted() {
+            return existing::connect().await;
+        }
         let binaries = Binaries::find_or_build()?;
         let programs = node::Programs::find_or_build()?;
         let kubectl = find_or_build("kubectl")?;
         let lock = lock()?;
-        let mut guardian = Guardian::start_with_lock(lock.try_clone()?)?;
+        let mut guardian = Guardian::start_with_journal(lock.try_clone()?, Path::new(JOURNAL))?;
         let addresses = [API_SERVER.ip(), VAULT.ip(), SPARE.into(), NODE.into()];
         let namespaces = Namespaces::start(&guardian, &addresses).await?;
         guardian.enter(namespaces.pid());
@@ -97,21 +106,25 @@ impl RealCluster {
             Kube::start_at(&binaries, &guardian, API_SERVER, api)
         )?;
         let node = Node::start(programs, &guardian, &kube).await?;
-        Ok(Self {
-            kube,
-            vault,
-            node: Mutex::new(node),
-            namespaces,
-            kubectl,
-            guardian,
-            _lock: lock,
-            images: OnceCell::new(),
-        })
+        let ours = Some(Ours { node: Mutex::new(node), namespaces });
+        Ok(Self { kube, vault, ours, kubectl, guardian, _lock: Some(lock), images: OnceCell::new() })
+    }
+
+    /// Whether a test may stop and kill things, look at files of the node and read Vault's audit log. If not, it is skipped.
+    ///
+    /// # Panics
+    /// In CI, if not.
+    pub fn is_ours(&self, test: &str) -> bool {
+        self.ours.is_some() || needs::skip(test, "needs power over the node, and this cluster was there already")
+    }
+
+    fn ours(&self) -> Result<&Ours> {
+        self.ours.as_ref().context("this cluster was there already: no power over it")
     }
 
     /// The URL of the API server in the cluster.
     pub fn api_server_inside(&self) -> String {
-        format!("https://{API_SERVER}")
+        if self.ours.is_some() { format!("https://{API_SERVER}") } else { self.kube.url().to_owned() }
     }
 
     /// Helpers around an admin client.
@@ -122,17 +135,20 @@ impl RealCluster {
     /// A second Vault at `SPARE`, not started before; with TLS, whose authority is `Vault::ca_file`.
     pub async fn spare_vault(&self, tls: bool, port: u16) -> Result<Vault> {
         let inside = SocketAddr::from((SPARE, port));
-        let place = vault::Place { inside, outside: self.namespaces.relay(inside)? };
+        let place = vault::Place { inside, outside: self.relay(inside)? };
         Vault::start(&Binaries::find_or_build()?, &self.guardian, vault::Options { tls, place: Some(place) }).await
     }
 
     /// A loopback address of this machine that leads to an address in the cluster, a pod's for example.
     pub fn relay(&self, inside: SocketAddr) -> Result<SocketAddr> {
-        self.namespaces.relay(inside)
+        self.ours()?.namespaces.relay(inside)
     }
 
     /// Give the node the shipped images, built now, and the toolbox; once.
     pub async fn with_images(&self) -> Result<()> {
+        if self.ours.is_none() {
+            return Ok(()); // Its user has loaded them.
+        }
         let import = async || {
             let shipped = tokio::task::spawn_blocking(|| images::build(images::architecture())).await??;
             let toolbox = images::toolbox(&self.guardian.directory, &self.kubectl)?;
@@ -146,12 +162,17 @@ impl RealCluster {
 
     /// Give the node an image, from a docker-archive or an OCI archive.
     pub async fn import(&self, archive: &Path) -> Result<()> {
-        self.node.lock().await.import(&self.guardian, archive)
+        self.ours()?.node.lock().await.import(&self.guardian, archive)
+    }
+
+    /// A command that imports the archive that is given as its last argument, for other processes of this machine.
+    pub async fn import_command(&self) -> Result<Vec<String>> {
+        Ok(self.ours()?.node.lock().await.import_command(&self.guardian))
     }
 
     /// End the kubelet by SIGKILL and start it again; pods go on meanwhile.
     pub async fn restart_kubelet(&self) -> Result<()> {
-        self.node.lock().await.restart_kubelet(&self.guardian).await
+        self.ours()?.node.lock().await.restart_kubelet(&self.guardian).await
     }
 
     /// `kubectl` with the rights of an administrator.
@@ -168,7 +189,9 @@ impl RealCluster {
 
     /// A path of the node, with the mounts that only its namespace has.
     pub fn node_path(&self, path: &Path) -> PathBuf {
-        let root = PathBuf::from(format!("/proc/{}/root", self.namespaces.pid()));
+        // A cluster that is not ours has nothing there.
+        let first = self.ours.as_ref().map_or(0, |ours| ours.namespaces.pid());
+        let root = PathBuf::from(format!("/proc/{first}/root"));
         root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
@@ -185,15 +208,25 @@ impl RealCluster {
     }
 }
 
-/// One at a time on this machine.
+/// Locked by the one cluster of this machine; holds what is to be undone after it. Gone after a reboot, as all of that is.
+const JOURNAL: &str = "/run/lock/keyferry-test-cluster";
+
+/// One at a time on this machine. What one left that was killed is swept.
 fn lock() -> Result<File> {
-    let path = Path::new("/run/lock/keyferry-test-cluster");
-    let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
+    let path = Path::new(JOURNAL);
+    let failed = || format!("failed to lock {}", path.display());
+    let file = File::options().create(true).append(true).open(path).with_context(failed)?;
     if file.try_lock().is_err() {
         super::binaries::say("waiting: another test cluster runs on this machine");
-        file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+        file.lock().with_context(failed)?;
     }
+    super::guardian::sweep(path)?;
     Ok(file)
+}
+
+/// Wait until no cluster runs on this machine, and take back what a killed one left.
+pub fn sweep() -> Result<()> {
+    lock().map(|_| ())
 }
 
 /// As on real nodes (systemd sets it): a link in a sticky directory is followed only for its owner. Put back at the end.
@@ -207,13 +240,14 @@ fn protect_symlinks(guardian: &Guardian) -> Result<()> {
     Ok(())
 }
 
-fn can_run(test: &str) -> bool {
-    needs::is_root(test)
-        && needs::has(test, &TOOLS)
-        && needs::has(test, &images::TOOLS)
-        && (node::cni_plugins().is_some() || {
-            needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
-        })
+/// Whether this machine has what a node needs; if not, that is said.
+///
+/// # Panics
+/// In CI, if not.
+pub fn can_run(test: &str) -> bool {
+    needs::is_root(test) && needs::has(test, &TOOLS) && needs::has(test, &images::TOOLS) && (node::cni_plugins().is_some() || {
+        needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
+    })
 }
 
 /// How long a pod may take for what usually takes seconds, on a machine that compiles beside it.
@@ -223,11 +257,26 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("failed to start {:?}", command.get_program()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{text}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
     Ok(text)
+}
+
+/// Most memory that the cgroup of a process has used so far, in bytes.
+pub fn peak_memory(pid: u32) -> Result<u64> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    // Version 1 has a hierarchy for each controller, version 2 has one for all, with number 0.
+    let file = groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        match (number, controllers) {
+            ("0", "") if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => {
+                Some(format!("/sys/fs/cgroup{path}/memory.peak"))
+            }
+            (_, "memory") => Some(format!("/sys/fs/cgroup/memory{path}/memory.max_usage_in_bytes")),
+            _ => None,
+        }
+    });
+    let file = file.context("the process has no memory cgroup")?;
+    let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {file}"))?;
+    Ok(text.trim().parse()?)
 }

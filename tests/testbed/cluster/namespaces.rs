@@ -1,4 +1,7 @@
 //! The namespaces that a cluster lives in.
+//!
+//! Their first process waits on a pipe that we hold. When we end, also by SIGKILL, it ends, and the kernel kills every process
+//! and takes away every mount and network device in them; no watch has to live for that.
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
@@ -6,23 +9,28 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::super::guardian::{Guardian, Process};
+use super::super::guardian::{Guardian, Process, UNSHARE};
 use super::super::wait_until;
 use super::relay;
+
+/// Directories of this machine that a node writes to, covered by empty ones inside.
+const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 
 /// The first process: makes what the node's programs expect, then reaps what is left to it. Directories of this machine that
 /// they would write to are covered, so that nothing of the node stays in them.
 const FIRST: &str = r#"
 set -e
+exec 3<&0 </dev/null
 for directory in /run /var/lib /var/log; do mount -t tmpfs -o mode=0755 tmpfs "$directory"; done
 ip link set lo up
 for address in "$@"; do ip address add "$address/32" dev lo; done
 echo 1 >/proc/sys/net/ipv4/ip_forward
 hostname node-1 2>/dev/null || true
 : >"$READY"
-while :; do sleep 5 & wait; done
+cat <&3 >/dev/null &
+wait $!
 "#;
 
 /// Running namespaces; they end with this.
@@ -35,23 +43,28 @@ pub struct Namespaces {
 impl Namespaces {
     /// Make them, with these addresses on the loopback device.
     pub async fn start(guardian: &Guardian, addresses: &[IpAddr]) -> Result<Self> {
+        let hidden = HIDDEN.into_iter().find(|hidden| guardian.directory.starts_with(hidden));
+        ensure!(
+            hidden.is_none(),
+            "temporary files in {hidden:?} are hidden inside the cluster; set TMPDIR to another place"
+        );
         let ready = guardian.directory.join("namespaces-ready");
         let log = guardian.directory.join("namespaces.log");
-        let mut command = Command::new("unshare");
+        let mut command = Command::new(UNSHARE);
         command
             .args(["--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"])
             .args(["/bin/sh", "-c", FIRST, "namespaces"])
             .args(addresses.iter().map(ToString::to_string))
             .env("READY", &ready)
-            .stdin(Stdio::null())
+            // Ours until we end: the pipe's other end is in `unshare`, the process that we keep.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
         let unshare = guardian.spawn(&mut command)?;
         wait_until("the namespaces are ready", Duration::from_secs(10), || async { ready.exists().then_some(()) })
             .await
             .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
-        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", unshare.id()))?;
-        let first = children.trim().parse().context("unshare has one child")?;
+        let first = unshare.program().context("unshare has one child")?.as_raw_nonzero().get().unsigned_abs();
         let net = File::open(Path::new("/proc").join(format!("{first}/ns/net")))?;
         Ok(Self { first, net, _unshare: unshare })
     }

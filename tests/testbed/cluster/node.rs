@@ -13,7 +13,7 @@ use super::super::binaries::{self, find_or_build};
 use super::super::guardian::{Guardian, Process};
 use super::super::kube::{Kube, client_certificate, into_log, kubeconfig, path};
 use super::super::{pki, wait_until};
-use super::{API_SERVER, NODE, images, output};
+use super::{API_SERVER, NODE, cgroups, images, output};
 
 /// Name of the node.
 const NAME: &str = "node-1";
@@ -66,8 +66,8 @@ impl Node {
         }
         let mut node = Self { programs, directory, kubelet: None, _others: Vec::new() };
         node.write_files(kube)?;
-        node.make_cgroups(guardian)?;
-        let (authority, signer) = kube.keys();
+        cgroups::make(guardian, &node.cgroup())?;
+        let (authority, signer) = kube.keys()?;
         let (ca, key) = (format!("--root-ca-file={}", path(&authority.file)), path(&signer.key));
         let own_key = format!("--service-account-private-key-file={key}");
         let manager = [ca.as_str(), &own_key, "--use-service-account-credentials", "--leader-elect=false"];
@@ -86,10 +86,11 @@ impl Node {
         node.import(guardian, &images::pause(&node.file("images"))?)?;
         node.start_kubelet(guardian)?;
         let nodes: Api<NodeObject> = Api::all(kube.client().await?);
-        wait_until("the node is Ready", Duration::from_secs(90), || async {
-            let status = nodes.get_opt(NAME).await.ok()??.status?;
+        wait_until("the node is Ready and takes pods", Duration::from_secs(90), || async {
+            let found = nodes.get_opt(NAME).await.ok()??;
             let ready = |c: &k8s_openapi::api::core::v1::NodeCondition| c.type_ == "Ready" && c.status == "True";
-            status.conditions?.iter().any(ready).then_some(())
+            let open = found.spec.is_none_or(|spec| spec.taints.is_none_or(|taints| taints.is_empty()));
+            (open && found.status?.conditions?.iter().any(ready)).then_some(())
         })
         .await
         .with_context(|| format!("the kubelet's log ends with:\n{}", binaries::tail(&node.file("kubelet.log"), 15)))?;
@@ -101,7 +102,7 @@ impl Node {
     }
 
     fn write_files(&self, kube: &Kube) -> Result<()> {
-        let (authority, _) = kube.keys();
+        let (authority, _) = kube.keys()?;
         let api = format!("https://{API_SERVER}");
         for (name, user, group) in [
             ("controller-manager", "system:kube-controller-manager", None),
@@ -163,12 +164,14 @@ state = "{state}"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{opt}"
 [plugins."io.containerd.cri.v1.images"]
-  snapshotter = "overlayfs"
+  snapshotter = "{snapshotter}"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "docker.io/library/keyferry-pause:0.1.0"
 [plugins."io.containerd.cri.v1.runtime"]
   # Root of a container or a small virtual machine may lack CAP_SYS_RESOURCE.
   restrict_oom_score_adj = true
+  # A profile would be loaded into this machine's kernel, and stay there.
+  disable_apparmor = true
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["{plugins}"]
     conf_dir = "{cni}"
@@ -185,9 +188,16 @@ state = "{state}"
             socket = path(&self.socket()),
             opt = part("opt"),
             cni = part("cni"),
+            // An overlay cannot lie on an overlay, as the root of a container is.
+            snapshotter = if self.on_overlay() { "native" } else { "overlayfs" },
             plugins = cni_plugins().unwrap_or(CNI[0]),
             shim = path(&self.programs.shim),
         )
+    }
+
+    /// By the magic number of statfs(2).
+    fn on_overlay(&self) -> bool {
+        rustix::fs::statfs(&self.directory).is_ok_and(|file_system| file_system.f_type == 0x794c_7630)
     }
 
     fn socket(&self) -> PathBuf {
@@ -198,35 +208,6 @@ state = "{state}"
     fn cgroup(&self) -> String {
         let run = self.directory.parent().and_then(Path::file_name).unwrap_or_default();
         run.to_string_lossy().into_owned()
-    }
-
-    /// A cgroup of our own for all pods. Removed at the end, when the processes in it are gone.
-    fn make_cgroups(&self, guardian: &Guardian) -> Result<()> {
-        let (name, top) = (self.cgroup(), Path::new("/sys/fs/cgroup"));
-        guardian.undo(&format!(
-            "n=0; while [ $n -lt 50 ] && find /sys/fs/cgroup -maxdepth 2 -type d -name {name} | grep -q .; do \
-             find /sys/fs/cgroup -depth -type d -path '*/{name}*' -exec rmdir {{}} + 2>/dev/null; n=$((n + 1)); sleep 0.1; done"
-        ));
-        if top.join("cgroup.controllers").exists() {
-            let all = "+cpu +cpuset +io +memory +pids";
-            let _ = std::fs::write(top.join("cgroup.subtree_control"), all);
-            std::fs::create_dir_all(top.join(&name))?;
-            return std::fs::write(top.join(&name).join("cgroup.subtree_control"), all)
-                .context("failed to hand down the cgroup controllers");
-        }
-        for controller in std::fs::read_dir(top)?.filter_map(Result::ok).map(|entry| entry.path()) {
-            if !controller.join("cgroup.procs").exists() {
-                continue;
-            }
-            let ours = controller.join(&name);
-            std::fs::create_dir_all(&ours)?;
-            for inherited in ["cpuset.cpus", "cpuset.mems"] {
-                if let Ok(value) = std::fs::read_to_string(controller.join(inherited)) {
-                    std::fs::write(ours.join(inherited), value.trim())?;
-                }
-            }
-        }
-        Ok(())
     }
 
     async fn start_containerd(&mut self, guardian: &Guardian) -> Result<()> {
@@ -249,6 +230,12 @@ state = "{state}"
     pub fn import(&self, guardian: &Guardian, archive: &Path) -> Result<()> {
         let archive = std::fs::canonicalize(archive).with_context(|| format!("no image at {}", archive.display()))?;
         output(self.ctr(guardian).args(["images", "import"]).arg(archive)).map(|_| ())
+    }
+
+    pub fn import_command(&self, guardian: &Guardian) -> Vec<String> {
+        let mut ctr = self.ctr(guardian);
+        ctr.args(["images", "import"]);
+        [ctr.get_program()].into_iter().chain(ctr.get_args()).map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
     fn start_kubelet(&mut self, guardian: &Guardian) -> Result<()> {

@@ -1,0 +1,146 @@
+//! However a run ends, nothing of it is left. On namespaces as the cluster's, but with a small tenant.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::testbed::cluster::cgroups;
+use crate::testbed::cluster::namespaces::Namespaces;
+use crate::testbed::guardian::{self, Guardian};
+use crate::testbed::{needs, wait_until};
+
+/// Journal of the run that `child` plays.
+const JOURNAL: &str = "KEYFERRY_TEST_JOURNAL";
+const SOON: Duration = Duration::from_secs(20);
+
+/// A run that never ends by itself: namespaces with a process, a mount and a control group in them. Not a test of its own.
+#[tokio::test]
+#[ignore = "the child of the tests beside it"]
+async fn child() -> Result<()> {
+    let journal = PathBuf::from(std::env::var_os(JOURNAL).context("started by another test")?);
+    let file = std::fs::File::options().create(true).append(true).open(&journal)?;
+    file.lock()?;
+    let mut guardian = Guardian::start_with_journal(file, &journal)?;
+    let namespaces = Namespaces::start(&guardian, &["10.96.0.1".parse()?]).await?;
+    guardian.enter(namespaces.pid());
+    let group = guardian.directory.file_name().context("a name")?.to_string_lossy().into_owned();
+    cgroups::make(&guardian, &group)?;
+    let tenant = "mkdir $1/mount && mount -t tmpfs tmpfs $1/mount && ip link add left type bridge && \
+                  mkdir $2/deeper && echo $$ >$2/deeper/cgroup.procs && echo ready && sleep 600";
+    let any = group_paths(&group).first().context("a hierarchy")?.clone();
+    let mut command = guardian.command(Path::new("/bin/sh"));
+    command.args(["-c", tenant, "tenant"]).args([&guardian.directory, &any]).stdout(Stdio::piped());
+    let mut tenant = guardian.spawn(&mut command)?;
+    let mut line = String::new();
+    BufReader::new(tenant.child().stdout.take().context("a pipe")?).read_line(&mut line)?;
+    ensure!(line == "ready\n", "{line}");
+    let first = namespaces.pid();
+    println!("up {group} {first} {} {}", tenant.program().context("it runs")?.as_raw_nonzero(), guardian.watch());
+    std::future::pending().await
+}
+
+/// What a run made and somebody else must take back.
+struct Run {
+    child: std::process::Child,
+    group: String,
+    processes: Vec<u32>,
+    watch: u32,
+}
+
+impl Run {
+    fn start(journal: &Path) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--ignored", "--exact", "ending::child", "--nocapture"])
+            .env(JOURNAL, journal)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let lines = BufReader::new(child.stdout.take().context("a pipe")?).lines().map_while(Result::ok);
+        let up = lines.into_iter().find_map(|line| Some(line.split_once("up keyferry-")?.1.to_owned()));
+        let up = up.context("the child did not come up")?;
+        let words: Vec<&str> = up.split_whitespace().collect();
+        let [group, first, tenant, watch] = words[..] else { anyhow::bail!("the child said: {up}") };
+        Ok(Self {
+            child,
+            group: format!("keyferry-{group}"),
+            processes: vec![first.parse()?, tenant.parse()?],
+            watch: watch.parse()?,
+        })
+    }
+
+    /// As the kernel does when memory is short, or an impatient person.
+    fn kill(&mut self, also_the_watch: bool) -> Result<()> {
+        if also_the_watch {
+            let watch = rustix::process::Pid::from_raw(self.watch.try_into()?).context("a pid")?;
+            rustix::process::kill_process(watch, rustix::process::Signal::KILL)?;
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Directories and control groups, by their name.
+    fn left(&self) -> Vec<PathBuf> {
+        let directories = [std::env::temp_dir().join(&self.group), Path::new("/dev/shm").join(&self.group)];
+        directories.into_iter().filter(|path| path.exists()).chain(group_paths(&self.group)).collect()
+    }
+
+    async fn processes_are_gone(&self) -> Result<()> {
+        let gone = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        wait_until("its processes are gone", SOON, || async { self.processes.iter().all(gone).then_some(()) }).await
+    }
+}
+
+fn group_paths(group: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(top).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let all = [top.to_owned()].into_iter().chain(hierarchies).map(|hierarchy| hierarchy.join(group));
+    all.filter(|path| path.exists()).collect()
+}
+
+fn can_run(test: &str) -> bool {
+    needs::is_root(test)
+        && needs::has(test, &[("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")])
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_killed_run() -> Result<()> {
+    if !can_run("nothing_is_left_of_a_killed_run") {
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let journal = directory.path().join("journal");
+    let mut run = Run::start(&journal)?;
+    ensure!(run.left().len() > 2, "directories and control groups: {:?}", run.left());
+    run.kill(false)?;
+    run.processes_are_gone().await?;
+    wait_until("directories and control groups are gone", SOON, || async { run.left().is_empty().then_some(()) })
+        .await
+        .with_context(|| format!("left: {:?}", run.left()))?;
+    ensure!(std::fs::read_to_string(&journal)?.is_empty(), "nothing is to be undone any more");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_run_killed_with_its_watch_is_swept_by_the_next() -> Result<()> {
+    if !can_run("what_is_left_of_a_run_killed_with_its_watch_is_swept_by_the_next") {
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let journal = directory.path().join("journal");
+    let mut run = Run::start(&journal)?;
+    run.kill(true)?;
+    // With nobody to kill them: by the pipe.
+    run.processes_are_gone().await?;
+    ensure!(!run.left().is_empty(), "nobody has swept yet");
+    guardian::sweep(&journal)?;
+    ensure!(run.left().is_empty(), "left: {:?}", run.left());
+    ensure!(std::fs::read_to_string(&journal)?.is_empty(), "swept once");
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! A client for Vault with which tests set up and look.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::wait_until;
+
+/// A small client for what tests and the demo set up, with a token that may do it.
+pub struct Admin {
+    http: reqwest::Client,
+    address: String,
+    token: String,
+}
+
+impl Admin {
+    pub(super) fn new(address: &str, token: &str, ca_file: Option<&Path>) -> Result<Self> {
+        let mut builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(15));
+        if let Some(file) = ca_file {
+            builder = builder.tls_certs_only([reqwest::Certificate::from_pem(&std::fs::read(file)?)?]);
+        }
+        Ok(Self { http: builder.build()?, address: address.to_owned(), token: token.to_owned() })
+    }
+
+    /// Any request, with the path after `/v1/`. `Value::Null` sends no body; an empty answer is `Null`.
+    pub async fn request(&self, method: Method, path: &str, body: Value) -> Result<(u16, Value)> {
+        let mut request = self.http.request(method.clone(), format!("{}/v1/{path}", self.address));
+        if !self.token.is_empty() {
+            request = request.header("X-Vault-Token", &self.token);
+        }
+        if !body.is_null() {
+            request = request.json(&body);
+        }
+        let failed = || format!("failed to send {method} {path}");
+        let answer = request.send().await.with_context(failed)?;
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.with_context(failed)?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    }
+
+    /// As `request`, but anything other than 2xx is an error that tells Vault's words.
+    pub async fn ok(&self, method: Method, path: &str, body: Value) -> Result<Value> {
+        let (status, answer) = self.request(method.clone(), path, body).await?;
+        if !(200..300).contains(&status) {
+            bail!("{method} {path}: Vault answered {status}: {}", answer["errors"]);
+        }
+        Ok(answer)
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.ok(Method::GET, path, Value::Null).await
+    }
+
+    pub async fn list(&self, path: &str) -> Result<Value> {
+        self.ok(Method::from_bytes(b"LIST")?, path, Value::Null).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Result<Value> {
+        self.ok(Method::PUT, path, body).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        self.ok(Method::DELETE, path, Value::Null).await.map(|_| ())
+    }
+
+    /// Write a KV version 2 secret; gives the new version. A mount answers 400 for a moment after it was made.
+    pub async fn put_kv(&self, mount: &str, path: &str, data: &Value) -> Result<u64> {
+        let answer = wait_until("the KV mount takes a write", Duration::from_secs(10), || async {
+            match self.request(Method::PUT, &format!("{mount}/data/{path}"), json!({"data": data})).await {
+                Ok((400, answer)) if answer.to_string().contains("pgrading") => None,
+                other => Some(other),
+            }
+        })
+        .await??;
+        ensure!(answer.0 == 200, "failed to write {mount}/{path}: Vault answered {}: {}", answer.0, answer.1["errors"]);
+        answer.1["data"]["version"].as_u64().context("a KV write answered without a version")
+    }
+
+    /// Enable a secrets engine.
+    pub async fn enable_secrets(&self, path: &str, engine: &str, options: Value) -> Result<()> {
+        self.put(&format!("sys/mounts/{path}"), json!({"type": engine, "options": options})).await.map(|_| ())
+    }
+
+    /// Enable an auth method.
+    pub async fn enable_auth(&self, path: &str, method: &str) -> Result<()> {
+        self.put(&format!("sys/auth/{path}"), json!({"type": method})).await.map(|_| ())
+    }
+
+    /// Write a policy, in HCL.
+    pub async fn policy(&self, name: &str, hcl: &str) -> Result<()> {
+        self.put(&format!("sys/policies/acl/{name}"), json!({"policy": hcl})).await.map(|_| ())
+    }
+
+    /// Write `auth/<mount>/role/<name>`; most methods keep their roles there.
+    pub async fn role(&self, mount: &str, name: &str, role: Value) -> Result<()> {
+        self.put(&format!("auth/{mount}/role/{name}"), role).await.map(|_| ())
+    }
+
+    /// Make a token; gives the token and its accessor.
+    pub async fn create_token(&self, request: Value) -> Result<(String, String)> {
+        let answer = self.put("auth/token/create", request).await?;
+        let text = |key: &str| answer["auth"][key].as_str().map(str::to_owned).context("no token in the answer");
+        Ok((text("client_token")?, text("accessor")?))
+    }
+
+    /// Log in; gives the whole `auth` of the answer.
+    pub async fn login(&self, mount: &str, body: Value) -> Result<Value> {
+        Ok(self.put(&format!("auth/{mount}/login"), body).await?["auth"].take())
+    }
+
+    /// What is known of a token by its accessor, or `None` if it is gone.
+    pub async fn token(&self, accessor: &str) -> Result<Option<Value>> {
+        let (status, mut answer) =
+            self.request(Method::POST, "auth/token/lookup-accessor", json!({"accessor": accessor})).await?;
+        match status {
+            200 => Ok(Some(answer["data"].take())),
+            // Vault 1.21 answers 400, others 403 or 404; the words are the same.
+            _ if answer["errors"].to_string().contains("invalid accessor") => Ok(None),
+            // The accessor was there, its token is gone: it was revoked between Vault's two look-ups. Root is denied nothing.
+            403 if answer["errors"].to_string().contains("permission denied") => Ok(None),
+            other => bail!("lookup of an accessor answered {other}: {}", answer["errors"]),
+        }
+    }
+
+    /// Accessors of the tokens alive that were made by a login at this mount.
+    pub async fn accessors_of(&self, mount: &str) -> Result<Vec<String>> {
+        let answer = self.list("auth/token/accessors").await?;
+        let mut found = Vec::new();
+        for accessor in answer["data"]["keys"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let login = format!("auth/{mount}/login");
+            if self.token(accessor).await?.is_some_and(|token| token["path"] == login.as_str()) {
+                found.push(accessor.to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Revoke a token from outside, as an operator does.
+    pub async fn revoke_accessor(&self, accessor: &str) -> Result<()> {
+        self.put("auth/token/revoke-accessor", json!({"accessor": accessor})).await.map(|_| ())
+    }
+}

@@ -8,4 +8,6 @@ mod testbed;
 mod agent;
 mod cluster_room;
 mod ground;
+mod manifests;
+mod policies;
 mod stage;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::programs::{KUBE, PROGRAMS, Program};
+use super::programs::{CHART_PROGRAMS, KUBE, PROGRAMS, Program};
 
 /// Oldest Go that the pinned modules accept.
 const GO: (u32, u32) = (1, 26);
@@ -49,9 +49,9 @@ impl Binaries {
     }
 }
 
-/// One program of the table.
+/// One program of the tables.
 pub fn find_or_build(name: &str) -> Result<PathBuf> {
-    let program = PROGRAMS.iter().find(|p| p.name == name).context("no such program")?;
+    let program = PROGRAMS.iter().chain(&CHART_PROGRAMS).find(|p| p.name == name).context("no such program")?;
     if let Some(found) = find(program) {
         return Ok(found);
     }

@@ -100,7 +100,7 @@ impl Servers {
 }
 
 /// Whether the user wants no servers; says so in a line that names the test.
-fn skipped(test: &str) -> bool {
+pub fn skipped(test: &str) -> bool {
     let skip = std::env::var_os(SKIP).is_some();
     if skip {
         skip_test(test, &format!("{SKIP} is set"));

@@ -18,6 +18,15 @@ const VAULT_PLUGIN: Module = Module {
     go_sum: include_str!("go/vault-plugin/go.sum"),
 };
 
+const HELM: Module =
+    Module { name: "helm", go_mod: include_str!("go/helm/go.mod"), go_sum: include_str!("go/helm/go.sum") };
+/// Beside Helm and not with it: it brings Helm 3 along, and needs a replacement that a common module would force on both.
+const HELM_UNITTEST: Module = Module {
+    name: "helm-unittest",
+    go_mod: include_str!("go/helm-unittest/go.mod"),
+    go_sum: include_str!("go/helm-unittest/go.sum"),
+};
+
 /// One program that we need.
 pub struct Program {
     pub name: &'static str,
@@ -73,6 +82,28 @@ pub const PROGRAMS: [Program; 11] = [
         name: "vault-plugin-auth-kubernetes",
         module: &VAULT_PLUGIN,
         package: "github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes",
+        tags: "",
+        ldflags: STRIP,
+        usual: "1 min",
+        public: false,
+    },
+];
+
+/// What the chart's tests run. Only the pinned versions: what Helm renders and how it lints changes between them.
+pub const CHART_PROGRAMS: [Program; 2] = [
+    Program {
+        name: "helm",
+        module: &HELM,
+        package: "helm.sh/helm/v4/cmd/helm",
+        tags: "",
+        ldflags: STRIP,
+        usual: "3 min",
+        public: false,
+    },
+    Program {
+        name: "helm-unittest",
+        module: &HELM_UNITTEST,
+        package: "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
         tags: "",
         ldflags: STRIP,
         usual: "1 min",

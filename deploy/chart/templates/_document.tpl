@@ -1,0 +1,66 @@
+{{/* The agent's document, as YAML. Only what the user set: the agent knows its own defaults. */}}
+{{- define "keyferry.document" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- include "keyferry.validate" . -}}
+{{- $vault := dict "address" $values.vault.address -}}
+{{- with $values.vault.namespace }}{{ $_ := set $vault "namespace" . }}{{ end -}}
+{{- with $values.vault.redirectTo }}{{ $_ := set $vault "redirectTo" . }}{{ end -}}
+{{- $tls := dict -}}
+{{- if $values.vault.ca.configMap }}{{ $_ := set $tls "caFile" (printf "/etc/keyferry/ca/%s" $values.vault.ca.key) }}{{ end -}}
+{{- with $values.vault.serverName }}{{ $_ := set $tls "serverName" . }}{{ end -}}
+{{- if $tls }}{{ $_ := set $vault "tls" $tls }}{{ end -}}
+{{- $auth := dict "method" $values.auth.method "audience" $values.auth.audience "jwtFile" "/var/run/secrets/vault/token" -}}
+{{- if eq $values.auth.method "jwt" }}{{ $_ := unset $auth "audience" }}{{ end -}}
+{{- with $values.auth.mount }}{{ $_ := set $auth "mount" . }}{{ end -}}
+{{- with $values.auth.role }}{{ $_ := set $auth "role" . }}{{ end -}}
+{{- if ne (dig "auth" "method" $values.auth.method $values.config) $values.auth.method -}}
+{{- /* Another method has other keys; `config` holds them all. */ -}}
+{{- $auth = dict -}}
+{{- end -}}
+{{- $sources := dict -}}
+{{- range $values.secrets -}}
+{{- $name := "" -}}
+{{- $source := dict -}}
+{{- if kindIs "string" . -}}
+{{- $name = trimAll "/" . -}}
+{{- $source = dict "path" . -}}
+{{- if contains "=" . -}}
+{{- $name = (splitn "=" 2 .)._0 | trim -}}
+{{- $source = dict "path" ((splitn "=" 2 .)._1 | trim) -}}
+{{- end -}}
+{{- else -}}
+{{- $name = .name -}}
+{{- $source = omit . "name" -}}
+{{- end -}}
+{{- if hasKey $sources $name }}{{ fail (printf "keyferry's values: secrets has %q twice; write name=path to tell them apart" $name) }}{{ end -}}
+{{- if and $values.refresh (not (hasKey $source "refresh")) }}{{ $source = merge (dict "refresh" $values.refresh) $source }}{{ end -}}
+{{- $_ := set $sources $name $source -}}
+{{- end -}}
+{{- $document := dict "vault" $vault "auth" $auth "sources" $sources -}}
+{{- with $values.outputs }}{{ $_ := set $document "outputs" . }}{{ end -}}
+{{- $_ := set $document "directory" (dict "path" "/run/keyferry/sensitive") -}}
+{{- if $values.mirror.name -}}
+{{- $mirror := dict "type" $values.mirror.type -}}
+{{- range $key := list "keys" "labels" "annotations" -}}
+{{- with index $values.mirror $key }}{{ $_ := set $mirror $key . }}{{ end -}}
+{{- end -}}
+{{- $_ := set $document "mirrors" (dict $values.mirror.name $mirror) -}}
+{{- end -}}
+{{- $conditions := eq (include "keyferry.conditions" .) "true" -}}
+{{- $events := eq (include "keyferry.events" .) "true" -}}
+{{- $_ := set $document "status" (dict "conditions" $conditions "events" $events) -}}
+{{- mergeOverwrite $document (deepCopy $values.config) | toYaml -}}
+{{- end }}
+
+{{/* The ConfigMap with the document. The agent reads it again when it changes: no restart. */}}
+{{- define "keyferry.configMap" -}}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ include "keyferry.fullname" . }}
+  labels:
+    {{- include "keyferry.labels" . | nindent 4 }}
+data:
+  config.yaml: |
+    {{- include "keyferry.document" . | nindent 4 }}
+{{- end }}

@@ -1,0 +1,144 @@
+{{/* What every container of the agent has, as keys of a container. Each goes beyond what Pod Security `restricted` asks. */}}
+{{- define "keyferry.containerBody" -}}
+{{- $keyferry := .Subcharts.keyferry | default . -}}
+{{- $values := $keyferry.Values -}}
+{{- $image := $values.image -}}
+{{- $reference := printf "%s:%s" $image.repository ($image.tag | default $keyferry.Chart.AppVersion) -}}
+{{- with $image.digest }}{{ $reference = printf "%s@%s" $image.repository . }}{{ end -}}
+image: {{ $reference | quote }}
+imagePullPolicy: {{ $image.pullPolicy }}
+env:
+  - {name: KEYFERRY_CONFIG, value: /etc/keyferry/config/config.yaml}
+  - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+  - {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
+  - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+  {{- with $values.env }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities: {drop: [ALL]}
+  readOnlyRootFilesystem: true
+  runAsNonRoot: true
+  {{- if not $values.randomUid }}
+  runAsUser: {{ int64 $values.runAsUser }}
+  runAsGroup: {{ int64 $values.runAsUser }}
+  {{- end }}
+  seccompProfile: {type: RuntimeDefault}
+volumeMounts:
+  - {name: keyferry, mountPath: /run/keyferry}
+  - {name: keyferry-config, mountPath: /etc/keyferry/config, readOnly: true}
+  - {name: keyferry-vault-token, mountPath: /var/run/secrets/vault, readOnly: true}
+  {{- if include "keyferry.speaksToApi" . }}
+  - {name: keyferry-api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+  {{- end }}
+  {{- if $values.vault.ca.configMap }}
+  - {name: keyferry-vault-ca, mountPath: /etc/keyferry/ca, readOnly: true}
+  {{- end }}
+{{- end }}
+
+{{- define "keyferry.livenessProbe" -}}
+{{- $liveness := (.Subcharts.keyferry | default .).Values.probes.liveness -}}
+{{- if $liveness.enabled -}}
+livenessProbe:
+  exec: {command: [/keyferry, probe, live]}
+  periodSeconds: {{ int $liveness.periodSeconds }}
+  failureThreshold: {{ int $liveness.failureThreshold }}
+{{- end }}
+{{- end }}
+
+{{/* Entry for `initContainers`. Put it first: what comes after it finds the files. */}}
+{{- define "keyferry.initContainer" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- if $values.enabled -}}
+{{- include "keyferry.validate" . -}}
+{{- $startup := $values.probes.startup -}}
+- name: {{ eq $values.mode "classic" | ternary "keyferry-init" "keyferry" }}
+  {{- if eq $values.mode "sidecar" }}
+  restartPolicy: Always
+  # The application starts when the first set of files is there.
+  startupProbe:
+    exec: {command: [/keyferry, probe, startup]}
+    periodSeconds: {{ int $startup.periodSeconds }}
+    failureThreshold: {{ int $startup.failureThreshold }}
+  {{- with include "keyferry.livenessProbe" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- else if eq $values.mode "init" }}
+  args: [once, --timeout={{ $values.onceTimeout }}]
+  {{- else }}
+  args: [once, --timeout={{ $values.onceTimeout }}, --handover, /run/keyferry/handover]
+  {{- end }}
+  {{- include "keyferry.containerBody" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Entry for `containers`: the second half of mode `classic`, nothing in the other modes. */}}
+{{- define "keyferry.container" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- if and $values.enabled (eq $values.mode "classic") -}}
+- name: keyferry
+  args: [run, --handover, /run/keyferry/handover]
+  {{- with include "keyferry.livenessProbe" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- include "keyferry.containerBody" . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Entries for `volumes`. */}}
+{{- define "keyferry.volumes" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- if $values.enabled -}}
+- name: keyferry
+  emptyDir: {medium: Memory, sizeLimit: {{ $values.volume.sizeLimit | quote }}}
+- name: keyferry-config
+  configMap: {name: {{ include "keyferry.fullname" . }}}
+# For Vault only: the API server does not accept this audience, and Vault's role no other.
+- name: keyferry-vault-token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, audience: {{ $values.auth.audience | quote }}, expirationSeconds: {{ int64 $values.auth.tokenSeconds }}}
+{{- if include "keyferry.speaksToApi" . }}
+# For the API server only: what pods usually have in every container.
+- name: keyferry-api-token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, expirationSeconds: 3600}
+      - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+      - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+{{- end }}
+{{- with $values.vault.ca.configMap }}
+- name: keyferry-vault-ca
+  configMap: {name: {{ . | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Entry for `volumeMounts` of the application: the directory that the agent owns, whose contents change in place. */}}
+{{- define "keyferry.volumeMounts" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- if $values.enabled -}}
+- {name: keyferry, mountPath: {{ $values.mountPath | quote }}, subPath: sensitive, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* Entry for `readinessGates`. */}}
+{{- define "keyferry.readinessGates" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- if and $values.enabled $values.readinessGate -}}
+- conditionType: keyferry.dev/SecretsReady
+{{- end }}
+{{- end }}
+
+{{/* Keys for the pod's `securityContext`: the group of the volumes, where one is set. */}}
+{{- define "keyferry.podSecurityContext" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- if and $values.enabled (not (kindIs "invalid" $values.fsGroup)) -}}
+fsGroup: {{ int64 $values.fsGroup }}
+{{- end }}
+{{- end }}

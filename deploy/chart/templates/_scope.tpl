@@ -1,0 +1,91 @@
+{{/*
+Every template of this chart is called with the context of whoever includes it. `.Subcharts.keyferry` is our own context
+seen from a chart that depends on us, with our defaults merged in; installed by itself, the chart is its own context.
+So each begins with: $keyferry := .Subcharts.keyferry | default .
+*/}}
+
+{{/* Name of the objects that this chart makes. */}}
+{{- define "keyferry.fullname" -}}
+{{- $keyferry := .Subcharts.keyferry | default . -}}
+{{- $own := printf "%s-keyferry" (.Release.Name | trunc 54 | trimSuffix "-") -}}
+{{- $keyferry.Values.fullnameOverride | default (ternary .Release.Name $own (eq .Release.Name "keyferry")) -}}
+{{- end }}
+
+{{- define "keyferry.labels" -}}
+{{- $keyferry := .Subcharts.keyferry | default . -}}
+app.kubernetes.io/name: keyferry
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ $keyferry.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: keyferry-{{ $keyferry.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* Name of the ServiceAccount for the application's pods; `default` where it would be ours and we are off. */}}
+{{- define "keyferry.serviceAccountName" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- if and $values.serviceAccount.create (not $values.enabled) -}}
+default
+{{- else -}}
+{{- $values.serviceAccount.name | default (ternary .Release.Name "default" $values.serviceAccount.create) -}}
+{{- end -}}
+{{- end }}
+
+{{/* Names of the mirrored Secrets, comma-separated. */}}
+{{- define "keyferry.mirrors" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $names := keys ($values.config.mirrors | default dict) -}}
+{{- if $values.mirror.name }}{{ $names = append $names $values.mirror.name }}{{ end -}}
+{{- $names | uniq | sortAlpha | join "," -}}
+{{- end }}
+
+{{/* "true" where conditions are written. What `config` says wins, as it does in the document. */}}
+{{- define "keyferry.conditions" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $status := $values.config.status | default dict -}}
+{{- if hasKey $status "conditions" | ternary $status.conditions (or $values.conditions $values.readinessGate) }}true{{ end -}}
+{{- end }}
+
+{{/* "true" where Events are recorded. */}}
+{{- define "keyferry.events" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $status := $values.config.status | default dict -}}
+{{- if hasKey $status "events" | ternary $status.events $values.events }}true{{ end -}}
+{{- end }}
+
+{{/* "true" where the agent speaks to the API server, so that it needs a token for it. */}}
+{{- define "keyferry.speaksToApi" -}}
+{{- if or (include "keyferry.mirrors" .) (include "keyferry.conditions" .) (include "keyferry.events" .) }}true{{ end -}}
+{{- end }}
+
+{{/* Ends the rendering with all that is missing or does not fit, in one message. */}}
+{{- define "keyferry.validate" -}}
+{{- $keyferry := .Subcharts.keyferry | default . -}}
+{{- $values := $keyferry.Values -}}
+{{- $config := $values.config -}}
+{{- $wrong := list -}}
+{{- if not (or $values.vault.address (dig "vault" "address" "" $config)) }}
+{{- $wrong = append $wrong "vault.address is missing: where Vault is, like https://vault.example.com:8200" }}
+{{- end }}
+{{- if and (eq $values.auth.method "kubernetes") (not (or $values.auth.role (dig "auth" "role" "" $config))) (not (dig "auth" "method" "" $config)) }}
+{{- $wrong = append $wrong "auth.role is missing: the role of Vault's auth method" }}
+{{- end }}
+{{- if not (or $values.secrets $config.sources) }}
+{{- $wrong = append $wrong "secrets is empty: name at least one path, like secret/webapp/config" }}
+{{- end }}
+{{- if and (eq $values.mode "sidecar") (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
+{{- $wrong = append $wrong (printf "mode sidecar needs Kubernetes 1.29, and this is %s: set mode: classic" .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- if dig "directory" "path" "" $config }}
+{{- $wrong = append $wrong "config.directory.path is fixed, the volume's mounts go there: where the application finds its files is mountPath" }}
+{{- end }}
+{{- $policies := $values.policies -}}
+{{- if and (or $policies.ownPodStatus $policies.secretWriters $policies.noSecretMounts) (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) }}
+{{- $wrong = append $wrong (printf "policies need Kubernetes 1.30, and this is %s" .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- if and $values.readinessGate (not (include "keyferry.conditions" .)) }}
+{{- $wrong = append $wrong "readinessGate waits for a condition that config.status.conditions turns off" }}
+{{- end }}
+{{- if $wrong }}
+{{- fail (printf "\nkeyferry's values:\n  - %s" (join "\n  - " $wrong)) }}
+{{- end }}
+{{- end }}

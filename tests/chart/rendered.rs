@@ -1,0 +1,163 @@
+//! What the chart renders, without a cluster.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::helm::{Helm, NEWEST, Of, chart, one, said, scenarios};
+use super::testbed::binaries;
+
+/// What a manifest of `deploy/` holds.
+fn manifest(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(chart().join("../manifests").join(file)).expect("a manifest");
+    serde_saphyr::from_multiple(&text).expect("YAML")
+}
+
+#[test]
+fn every_unit_test_of_the_charts_passes() {
+    let Some(helm) = Helm::shared("every_unit_test_of_the_charts_passes") else { return };
+    let unittest = binaries::find_or_build("helm-unittest").expect("helm-unittest");
+    for of in [Of::Keyferry, Of::Webapp] {
+        let path = helm.path(of);
+        let output = Command::new(&unittest).arg("--strict").arg(&path).output().expect("helm-unittest runs");
+        let text = said(&output);
+        assert!(output.status.success(), "{text}");
+        // A run that finds none passes too.
+        let entries = std::fs::read_dir(Path::new(&path).join("tests")).expect("tests/ is readable");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let suites = names.filter(|name| name.to_string_lossy().ends_with("_test.yaml")).count();
+        let passed = format!("Test Suites: {suites} passed, {suites} total");
+        assert!(suites > 0 && text.contains(&passed), "{suites} suites, but:\n{text}");
+    }
+}
+
+#[test]
+fn every_scenario_passes_the_linter() {
+    let Some(helm) = Helm::shared("every_scenario_passes_the_linter") else { return };
+    for of in [Of::Keyferry, Of::Webapp] {
+        for scenario in scenarios() {
+            let (path, values) = (helm.path(of), helm.values(of, &scenario).expect("values"));
+            let arguments = ["lint", "--strict", "--quiet", "--kube-version", NEWEST, "--values", &values, &path];
+            let output = helm.run(&arguments).expect("helm runs");
+            assert!(output.status.success(), "{of:?}, {scenario}: {}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn the_agent_takes_every_document_that_the_chart_makes() {
+    let Some(helm) = Helm::shared("the_agent_takes_every_document_that_the_chart_makes") else { return };
+    for scenario in scenarios().iter().filter(|scenario| *scenario != "off") {
+        for of in [Of::Keyferry, Of::Webapp] {
+            let objects = helm.scenario(of, scenario, "playground").expect("rendered");
+            let text = one(&objects, "ConfigMap")["data"]["config.yaml"].as_str().expect("a document");
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("written");
+            let output = Command::new(env!("CARGO_BIN_EXE_keyferry"))
+                .args(["check", "--config"])
+                .arg(file.path())
+                .env_clear()
+                .env("POD_NAME", "webapp-0")
+                .env("POD_UID", "a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0f")
+                .env("POD_NAMESPACE", "playground")
+                .output()
+                .expect("the agent runs");
+            assert!(output.status.success(), "{scenario}: {}\n{text}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn switched_off_leaves_the_application_as_it_would_be_without_us() {
+    let Some(helm) = Helm::shared("switched_off_leaves_the_application_as_it_would_be_without_us") else { return };
+    assert_eq!(helm.scenario(Of::Keyferry, "off", "playground").expect("rendered"), Vec::<Value>::new());
+    let objects = helm.scenario(Of::Webapp, "off", "playground").expect("rendered");
+    assert_eq!(objects.len(), 1, "{objects:#?}");
+    let pod = &one(&objects, "Deployment")["spec"]["template"]["spec"];
+    for key in ["initContainers", "volumes", "readinessGates"] {
+        assert_eq!(pod.get(key), None, "{key}");
+    }
+    assert_eq!(pod["containers"].as_array().expect("containers").len(), 1);
+    assert_eq!(pod["containers"][0].get("volumeMounts"), None);
+    assert_eq!(pod["serviceAccountName"], "default");
+    assert!(!pod.to_string().contains("keyferry\""), "{pod:#}");
+}
+
+#[test]
+fn a_value_that_does_not_exist_is_refused() {
+    let Some(helm) = Helm::shared("a_value_that_does_not_exist_is_refused") else { return };
+    let mistakes =
+        ["vault.adress=x", "mod=init", "mode=sidcar", "config.sources.a.pth=x", "mirror.names=x", "secrets[0].path=x"];
+    for mistake in mistakes {
+        let own = helm.values(Of::Keyferry, "article").expect("values");
+        let refused = helm.render(Of::Keyferry, "playground", NEWEST, &["--values", &own, "--set", mistake]);
+        assert!(format!("{:#}", refused.expect_err(mistake)).contains("values don't meet"), "{mistake}");
+        let nested = format!("keyferry.{mistake}");
+        let refused = helm.render(Of::Webapp, "playground", NEWEST, &["--set", &nested]);
+        assert!(format!("{:#}", refused.expect_err(mistake)).contains("values don't meet"), "{nested}");
+    }
+}
+
+#[test]
+fn all_that_is_missing_is_told_at_once() {
+    let Some(helm) = Helm::shared("all_that_is_missing_is_told_at_once") else { return };
+    let error = format!("{:#}", helm.render(Of::Keyferry, "playground", "1.28.0", &[]).expect_err("nothing is set"));
+    for what in ["vault.address is missing", "auth.role is missing", "secrets is empty", "set mode: classic"] {
+        assert!(error.contains(what), "{what} is not told: {error}");
+    }
+}
+
+/// Rules, and who is bound to what; names of the objects and labels may differ.
+fn rights(objects: &[Value]) -> Value {
+    json!({
+        "rules": one(objects, "Role")["rules"],
+        "roleRef": one(objects, "RoleBinding")["roleRef"],
+        "subjects": one(objects, "RoleBinding")["subjects"],
+        "token": one(objects, "ServiceAccount")["automountServiceAccountToken"],
+    })
+}
+
+#[test]
+fn the_rights_are_those_of_the_manifests() {
+    let Some(helm) = Helm::shared("the_rights_are_those_of_the_manifests") else { return };
+    let objects = helm.scenario(Of::Keyferry, "article", "playground").expect("rendered");
+    let viewer = |object: &&Value| {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        name.ends_with("pod-viewer") || name == "non-privileged-sa"
+    };
+    let own: Vec<Value> = objects.iter().filter(|object| !viewer(object)).cloned().collect();
+    assert_eq!(rights(&own), rights(&manifest("rbac.yaml")));
+    let mut viewers: Vec<Value> = objects.iter().filter(viewer).cloned().collect();
+    for object in &mut viewers {
+        if object["kind"] == "RoleBinding" {
+            object["roleRef"]["name"] = json!("pod-viewer");
+        }
+    }
+    assert_eq!(rights(&viewers), rights(&manifest("viewer.yaml")));
+}
+
+/// A Deployment without what the two ways must differ in: the chart gives the agent a document, the manifest variables.
+fn comparable(mut deployment: Value) -> Value {
+    let without = |list: &mut Value, field: &str, name: &str| {
+        list.as_array_mut().expect("a list").retain(|one| one[field] != name);
+    };
+    deployment["metadata"] = json!(null);
+    let pod = &mut deployment["spec"]["template"]["spec"];
+    without(&mut pod["volumes"], "name", "keyferry-config");
+    let agent = &mut pod["initContainers"][0];
+    without(&mut agent["volumeMounts"], "name", "keyferry-config");
+    agent.as_object_mut().expect("a container").remove("env").expect("variables");
+    // The default for a tag that is not `latest`.
+    agent.as_object_mut().expect("a container").remove("imagePullPolicy");
+    deployment
+}
+
+#[test]
+fn the_example_makes_the_deployment_of_the_manifests() {
+    let Some(helm) = Helm::shared("the_example_makes_the_deployment_of_the_manifests") else { return };
+    let objects = helm.render(Of::Webapp, "playground", NEWEST, &[]).expect("rendered");
+    let chart = comparable(one(&objects, "Deployment").clone());
+    let manifest = comparable(one(&manifest("demo.yaml"), "Deployment").clone());
+    assert!(chart == manifest, "the chart's:\n{chart:#}\nthe manifest's:\n{manifest:#}");
+}

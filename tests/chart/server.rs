@@ -1,0 +1,68 @@
+//! What the chart renders, at a real API server: schemas, admission and Pod Security `restricted` are its own.
+
+use anyhow::Result;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::helm::{Helm, Of, scenarios};
+use super::testbed::Servers;
+use super::testbed::kube::Cluster;
+
+/// A namespace that enforces Pod Security `restricted`.
+async fn restricted(cluster: &Cluster, name: &str) -> Result<()> {
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let api: Api<Namespace> = Api::all(cluster.client.clone());
+    api.patch(name, &PatchParams::apply("keyferry-testbed"), &Patch::Apply(&namespace)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_scenario_is_accepted_by_the_api_server_and_its_pod_is_restricted() {
+    let test = "every_scenario_is_accepted_by_the_api_server_and_its_pod_is_restricted";
+    let (Some(helm), Some(servers)) = (Helm::shared(test), Servers::shared(test).await) else { return };
+    let cluster = servers.kube.admin().await.expect("a client");
+    for scenario in scenarios() {
+        let namespace = format!("chart-{scenario}");
+        restricted(&cluster, &namespace).await.expect("a namespace");
+        // No controller makes it here.
+        cluster.service_account(&namespace, "default").await.expect("an account");
+        let objects = helm.scenario(Of::Webapp, &scenario, &namespace).expect("rendered");
+        // An apply is strict: a field that the schema has not is refused.
+        for object in &objects {
+            let applied = cluster.apply(&namespace, &object.to_string()).await;
+            applied.unwrap_or_else(|error| panic!("{scenario}: {error:#}\n{object:#}"));
+        }
+        // Of a Deployment, Pod Security only warns: the decision falls on its Pods, which no controller makes here.
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
+        let template = &deployment["spec"]["template"];
+        let pod =
+            json!({"metadata": {"name": "webapp", "labels": template["metadata"]["labels"]}, "spec": template["spec"]});
+        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+        let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let made = api.create(&dry, &pod).await.unwrap_or_else(|error| panic!("{scenario}: {error:#}"));
+        nothing_was_lost(&scenario, template, &serde_json::to_value(made).expect("JSON"));
+    }
+}
+
+/// A default cluster drops fields of gates that are off, without a word.
+fn nothing_was_lost(scenario: &str, rendered: &Value, accepted: &Value) {
+    fn inside(part: &Value, whole: &Value, path: &str) {
+        match (part, whole) {
+            (Value::Object(part), Value::Object(whole)) => {
+                for (key, value) in part {
+                    let other = whole.get(key).unwrap_or_else(|| panic!("{path}.{key} was dropped"));
+                    inside(value, other, &format!("{path}.{key}"));
+                }
+            }
+            (Value::Array(part), Value::Array(whole)) => {
+                assert!(part.len() <= whole.len(), "{path} is shorter");
+                part.iter().zip(whole).for_each(|(part, whole)| inside(part, whole, path));
+            }
+            (part, whole) => assert_eq!(part, whole, "{path}"),
+        }
+    }
+    inside(&rendered["spec"], &accepted["spec"], scenario);
+}

@@ -1,7 +1,8 @@
 //! The classic mode against a scripted Vault, for what no engine of a small real one gives: a lease that can be renewed.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start processes, wait and read the clock")]
 
-#[path = "support/stub.rs"]
+#[path = "vault_room/stub.rs"]
+#[allow(dead_code, reason = "only a part is used here")]
 mod stub;
 
 use std::path::Path;

@@ -3,7 +3,8 @@
 use super::*;
 
 /// The newest reading of all, without a lease, and a token that lives for hours.
-const WELL: How = How { fails: None, retry_after: None, number: 5, changed: false, lease: None, ttl: Some(7200) };
+const WELL: How =
+    How { fails: None, retry_after: None, number: 5, changed: false, lease: None, ttl: Some(7200), handed: false };
 
 impl World {
     /// Every request is answered well: at first at once, then over the time that the longest wait may take.

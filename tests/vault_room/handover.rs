@@ -1,18 +1,13 @@
 //! The classic mode against a scripted Vault, for what no engine of a small real one gives: a lease that can be renewed.
-#![allow(clippy::disallowed_methods, reason = "tests write files, start processes, wait and read the clock")]
-
-#[path = "vault_room/stub.rs"]
-#[allow(dead_code, reason = "only a part is used here")]
-mod stub;
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stub::{Stub, get, post};
 
-const TOKEN: &str = "hvs.planted-token";
+use super::TOKEN;
+use super::stub::{Stub, get, post};
+
 const LEASE: &str = "database/creds/webapp/planted";
 
 fn start(arguments: &[&str], vault: &str, volume: &Path) -> Child {
@@ -67,7 +62,7 @@ fn a_lease_is_handed_over_and_renewed_by_the_second_process() {
         .json(json!({"lease_id": LEASE, "increment": 6}))
         .answer(200, lease(6))]);
     let mut agent = start(&["run"], &stub.address(), volume);
-    wait_for("the lease is renewed", || stub.seen().len() == 3);
+    wait_for("the lease is renewed", || stub.is_over());
     assert_eq!(password().as_deref(), Some("Losungwort"));
     assert!(!volume.join("handover").exists());
     stub.expect([post("/v1/auth/token/revoke-self").token(TOKEN).answer(204, "")]);

@@ -14,3 +14,4 @@ mod identity;
 mod manifest;
 mod playground;
 mod start;
+mod ways;

@@ -18,7 +18,7 @@ async fn the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster
     let patch = ["patch", "namespace", &playground.namespace, "--type=merge", "--patch", &labels.to_string()];
     crate::testbed::cluster::output(&mut playground.kubectl(&patch))?;
     playground.admin.service_account(&playground.namespace, "webapp").await?;
-    let bound = json!({"bound_service_account_names": ["webapp"],
+    let bound = json!({"audience": "", "bound_service_account_names": ["webapp"],
         "bound_service_account_namespaces": [playground.namespace], "token_policies": [playground.unique]});
     playground.vault.role(&playground.mount(), &playground.unique, bound).await?;
     let smallest = playground.here(manifest::one("manifests/sidecar.yaml", "Deployment")?).script(IDLE);

@@ -89,8 +89,15 @@ fn anchors(markdown: &str) -> BTreeSet<String> {
 fn links_between_the_papers_lead_somewhere() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for paper in [
-        "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/adopt.md", "docs/config.md",
-        "docs/security.md", "docs/testbed.md",
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "docs/adopt.md",
+        "docs/config.md",
+        "docs/security.md",
+        "docs/testbed.md",
     ] {
         let text = read(paper);
         let links = text.split("](").skip(1).chain(text.split("src=\"").skip(1)).chain(text.split("srcset=\"").skip(1));

@@ -121,11 +121,21 @@ pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, polic
     let probe = servers.kube.client_for(namespace, &token).await?;
     for policy in policies {
         let (client, method, path, body, words) = match *policy {
-            STATUS => {
-                (&probe, Method::PATCH, format!("pods/{PROBE}/status"), condition("keyferry.dev/Probe"), "may only write")
-            }
+            STATUS => (
+                &probe,
+                Method::PATCH,
+                format!("pods/{PROBE}/status"),
+                condition("keyferry.dev/Probe"),
+                "may only write",
+            ),
             WRITERS => (&probe, Method::POST, "secrets".into(), json!({"metadata": {"name": PROBE}}), "may not write"),
-            _ => (&admin.client, Method::POST, "pods".into(), consumer(PROBE, "volumes", json!([{"name": "s", "secret": {"secretName": "s"}}])), "may not consume"),
+            _ => (
+                &admin.client,
+                Method::POST,
+                "pods".into(),
+                consumer(PROBE, "volumes", json!([{"name": "s", "secret": {"secretName": "s"}}])),
+                "may not consume",
+            ),
         };
         let path = format!("/api/v1/namespaces/{namespace}/{path}?dryRun=All");
         wait_until(&format!("policy {policy} acts in {namespace}"), PATIENCE, || async {

@@ -1,6 +1,6 @@
 //! The brain's laws over random lives: results late, out of order, failing, configuration changed, signals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -12,9 +12,10 @@ use crate::model::{
 };
 
 mod acts;
+mod once;
 mod quiet;
 
-use acts::{Act, How, act, reply, thing, token_of};
+use acts::{Act, How, act, handed_source, reply, thing, token_of};
 
 const RETRY: Retry =
     Retry { base: Duration::from_millis(500), max: Duration::from_secs(60), slow: Duration::from_secs(60) };
@@ -82,12 +83,15 @@ struct World {
     generation: Generation,
     draining: bool,
     over: bool,
+    /// How the process ended, and what became of its token.
+    code: Option<u8>,
+    token: BTreeSet<&'static str>,
 }
 
 impl World {
-    fn new(dice: u64) -> Self {
+    fn new(dice: u64, mode: Mode) -> Self {
         Self {
-            state: State::new(plan(0, Mode::Run)),
+            state: State::new(plan(0, mode)),
             now: Duration::ZERO,
             dice,
             steps: 0,
@@ -103,6 +107,8 @@ impl World {
             generation: Generation::default(),
             draining: false,
             over: false,
+            code: None,
+            token: BTreeSet::new(),
         }
     }
 
@@ -114,7 +120,10 @@ impl World {
         for effect in effects {
             if self.draining {
                 assert!(
-                    matches!(effect, Effect::Revoke { .. } | Effect::Report { .. } | Effect::Exit { .. }),
+                    matches!(
+                        effect,
+                        Effect::Revoke { .. } | Effect::Report { .. } | Effect::Exit { .. } | Effect::HandOver { .. }
+                    ),
                     "new work after drain: {effect:?}"
                 );
             }
@@ -126,13 +135,18 @@ impl World {
                     let same = self.accepted.get(&source).filter(|_| !changed).map(|(_, content)| *content);
                     self.accepted.insert(source, (version, same.unwrap_or(self.steps)));
                 }
-                Effect::Exit { .. } => self.over = true,
+                Effect::Exit { code } => (self.over, self.code) = (true, Some(code)),
                 effect => {
                     let same = self.in_flight.iter().find(|other| thing(other) == thing(&effect));
                     assert!(same.is_none(), "two in flight: {same:?} and {effect:?}");
                     if let Effect::Publish { generation, .. } = &effect {
                         assert_eq!(*generation, self.state.publication.generation().unwrap_or_default().next());
                         self.captured.clone_from(&self.accepted);
+                    }
+                    match effect {
+                        Effect::HandOver { .. } => _ = self.token.insert("handing over"),
+                        Effect::Revoke { .. } => _ = self.token.insert("revoking"),
+                        _ => {}
                     }
                     if let Effect::Mirror { ticket, .. } = &effect {
                         self.mirroring.insert(*ticket, self.state.publication.generation().unwrap_or_default());
@@ -141,6 +155,8 @@ impl World {
                 }
             }
         }
+        // `once` ends by itself.
+        self.draining |= !self.state.phase.is_working();
         self.check();
     }
 
@@ -182,6 +198,8 @@ impl World {
         let effect = self.in_flight.remove(pick % self.in_flight.len());
         let Some((ticket, reply)) = reply(&effect, how) else { return };
         match effect {
+            Effect::Login { .. } if how.handed => _ = self.delivered.insert(handed_source(), (how.number, true)),
+            Effect::HandOver { .. } if how.fails.is_none() => _ = self.token.insert("handed over"),
             Effect::Read { source, token, .. } => {
                 self.delivered.insert(source, (how.number, how.changed));
                 // A leaving agent does not listen any more, and may revoke in vain.
@@ -262,7 +280,7 @@ proptest! {
 
     #[test]
     fn the_laws_hold_in_every_life(dice: u64, acts in prop::collection::vec(act(), 1..60)) {
-        let mut world = World::new(dice);
+        let mut world = World::new(dice, Mode::Run);
         world.step(Event::Woke);
         for act in &acts {
             if world.over {

@@ -7,8 +7,8 @@
 mod testbed;
 
 mod article;
-mod faults;
 mod ending;
+mod faults;
 mod ground;
 mod identity;
 mod manifest;

@@ -225,6 +225,37 @@ fn kustomize_adds_vault_s_authority_to_files_alone() -> Result<()> {
     Ok(())
 }
 
+/// Arguments and variables are the agent's own words: it takes both as they are, up to where Vault would be asked.
+#[test]
+fn the_agent_understands_what_every_manifest_tells_it() -> Result<()> {
+    let mut asked = 0;
+    for file in ["sidecar.yaml", "demo.yaml", "classic.yaml", "job.yaml"] {
+        let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
+        let pod = pod_of(&workload).context("a workload makes Pods")?;
+        for container in containers(&pod).filter(|container| container["image"] == "keyferry:0.1.0") {
+            let agent = || {
+                let mut agent = Command::new(env!("CARGO_BIN_EXE_keyferry"));
+                agent.env_clear();
+                agent
+            };
+            let variables = container["env"].as_array().context("variables")?.iter();
+            let variables =
+                variables.filter_map(|one| Some((one["name"].as_str()?, one["value"].as_str().unwrap_or("x"))));
+            let checked = agent().arg("check").envs(variables).output()?;
+            let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+            ensure!(checked.status.success(), "{file}: keyferry check: {said}");
+            // Without variables it gets to the configuration only if it understood its arguments.
+            let arguments = container["args"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let run = agent().args(arguments).output()?;
+            let said = String::from_utf8_lossy(&run.stderr).into_owned();
+            ensure!(said.contains("vault.address: is missing"), "{file}: {}: {said}", container["args"]);
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 5, "classic.yaml has two");
+    Ok(())
+}
+
 /// Every container of the agent that we ship has the same limit, so that a measured one is set everywhere.
 #[test]
 fn the_agent_s_containers_have_the_same_resources_everywhere() -> Result<()> {

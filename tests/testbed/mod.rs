@@ -22,6 +22,8 @@ pub mod pki;
 mod programs;
 pub mod rights;
 pub mod said;
+#[path = "../support/skip.rs"]
+mod skip;
 pub mod vault;
 
 use std::collections::BTreeSet;
@@ -39,6 +41,7 @@ use vault::Vault;
 
 pub use agent::Agent;
 pub use article::Case;
+pub(crate) use skip::skip_test;
 
 /// Set to anything to skip every test that needs real servers.
 pub const SKIP: &str = "KEYFERRY_SKIP_SERVERS";
@@ -103,15 +106,6 @@ pub fn skipped(test: &str) -> bool {
         skip_test(test, &format!("{SKIP} is set"));
     }
     skip
-}
-
-/// Says that a test does not run, and why.
-///
-/// # Panics
-/// In CI: a run there must not look whole where it is not.
-pub fn skip_test(test: &str, why: &str) {
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{test} must run in CI: {why}");
-    binaries::say(&format!("skipped: {test}: {why}"));
 }
 
 /// The process's TLS provider, as the agent's `main` installs it. Harmless when repeated.

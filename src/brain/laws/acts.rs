@@ -1,7 +1,7 @@
 //! What can happen to the brain, at random.
 
 use super::*;
-use crate::model::{Lease, LeaseId, TokenInfo};
+use crate::model::{HandedSource, Handover, Lease, LeaseId, TokenInfo};
 
 /// One thing that the world does.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub(super) struct How {
     pub(super) changed: bool,
     pub(super) lease: Option<(u64, bool)>,
     pub(super) ttl: Option<u64>,
+    /// A login that ends with the token of an earlier process.
+    pub(super) handed: bool,
 }
 
 pub(super) fn how() -> impl Strategy<Value = How> {
@@ -49,14 +51,16 @@ pub(super) fn how() -> impl Strategy<Value = How> {
         any::<bool>(),
         prop::option::weighted(0.2, (1_u64..3600, any::<bool>())),
         prop::option::weighted(0.8, 1_u64..7200),
+        any::<bool>(),
     )
-        .prop_map(|(fails, retry_after, number, changed, lease, ttl)| How {
+        .prop_map(|(fails, retry_after, number, changed, lease, ttl, handed)| How {
             fails,
             retry_after,
             number,
             changed,
             lease,
             ttl,
+            handed,
         })
 }
 
@@ -88,6 +92,15 @@ pub(super) fn reply(effect: &Effect, how: &How) -> Option<(Ticket, Reply)> {
     });
     let info = TokenInfo { ttl: how.ttl.map(Duration::from_secs), renewable: how.changed, accessor: None };
     Some(match effect.clone() {
+        Effect::Login { ticket } if how.handed => {
+            let left = how.ttl.map(Duration::from_secs);
+            let version = Version { number: Some(how.number), created: None };
+            let lease = lease.map(|lease| (Lease { duration: lease.duration * 2, ..lease.clone() }, lease.duration));
+            let sources = BTreeMap::from([(handed_source(), HandedSource { version, lease })]);
+            let first_ttl = left.map(|left| left * 2);
+            (ticket, Reply::TakenOver(Handover { first_ttl, left, renewable: how.changed, own: true, sources }))
+        }
+        Effect::HandOver { ticket, .. } => (ticket, Reply::HandedOver(either(failure, ()))),
         Effect::Login { ticket } => (ticket, Reply::LoggedIn(either(failure, (info, true)))),
         Effect::RenewToken { ticket, .. } => (ticket, Reply::TokenRenewed(either(failure, info))),
         Effect::Read { ticket, token, source } => {
@@ -111,9 +124,15 @@ pub(super) fn reply(effect: &Effect, how: &How) -> Option<(Ticket, Reply)> {
     })
 }
 
+/// The source that an earlier process has read.
+pub(super) fn handed_source() -> SourceName {
+    SourceName::new("a").expect("a name")
+}
+
 /// What may be in flight only once.
 pub(super) fn thing(effect: &Effect) -> String {
     match effect {
+        Effect::HandOver { .. } => "hand over".into(),
         Effect::Login { .. } => "login".into(),
         Effect::RenewToken { .. } => "renew".into(),
         Effect::Read { source, .. } | Effect::RenewLease { source, .. } => format!("source {source}"),
@@ -129,7 +148,8 @@ pub(super) fn thing(effect: &Effect) -> String {
 /// The token that an effect uses.
 pub(super) fn token_of(effect: &Effect) -> Option<u64> {
     match effect {
-        Effect::RenewToken { token, .. }
+        Effect::HandOver { token, .. }
+        | Effect::RenewToken { token, .. }
         | Effect::Read { token, .. }
         | Effect::RenewLease { token, .. }
         | Effect::Revoke { token, .. } => Some(*token),

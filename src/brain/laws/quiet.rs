@@ -3,7 +3,8 @@
 use super::*;
 
 /// The newest reading of all, without a lease, and a token that lives for hours.
-const WELL: How = How { fails: None, retry_after: None, number: 5, changed: false, lease: None, ttl: Some(7200) };
+const WELL: How =
+    How { fails: None, retry_after: None, number: 5, changed: false, lease: None, ttl: Some(7200), handed: false };
 
 impl World {
     /// Every request is answered well: at first at once, then over the time that the longest wait may take.
@@ -44,6 +45,12 @@ impl World {
                 assert_eq!(content(&self.visible), content(&self.accepted), "source {name}: visible, accepted");
             }
         }
+        // Nothing waits for an optional source that was tried in vain.
+        let mut missing = sources.iter().filter(|(_, source)| !source.is_held());
+        let nothing_to_wait_for =
+            missing.all(|(name, source)| !plan.sources[name].required && source.failure.is_some());
+        let done = publication.generation().is_some() || publication.failure.is_some();
+        assert!(!nothing_to_wait_for || done, "the first set waits for nothing: {:#?}", self.state);
         for (name, _) in mirrors.iter().filter(|(_, mirror)| mirror.failure.is_none()) {
             let (holds, visible) = (self.mirrored.get(name).copied(), publication.generation());
             assert!(visible.is_none() || holds == visible, "mirror {name} has {holds:?}, visible is {visible:?}");

@@ -4,6 +4,7 @@ mod article;
 mod auth;
 mod crash;
 mod faults;
+mod handover;
 mod leaks;
 mod lifecycle;
 mod mirror;

@@ -186,7 +186,7 @@ async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
     Ok(())
 }
 
-/// Controllers must be able to clean up after a namespace has opted in: a new ReplicaSet runs, the old one is scaled to zero.
+/// Controllers must be able to clean up after a namespace has opted in: a new `ReplicaSet` runs, the old one is scaled to zero.
 #[tokio::test]
 async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> Result<()> {
     let name = "a_workload_that_was_there_before_is_scaled_mended_and_not_spread";

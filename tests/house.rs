@@ -74,18 +74,83 @@ fn what_the_readme_tells_to_run_is_what_ci_runs() {
     assert!(ci.contains("step test cargo test"), ".ci/run does not run the README's cargo test");
 }
 
+/// As GitHub makes it of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
+fn anchors(markdown: &str) -> BTreeSet<String> {
+    let headings = markdown.lines().filter(|line| line.starts_with('#'));
+    headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
+}
+
 #[test]
 fn links_between_the_papers_lead_somewhere() {
-    for paper in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for paper in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "docs/adopt.md",
+        "docs/config.md",
+        "docs/security.md",
+        "docs/testbed.md",
+    ] {
         let text = read(paper);
         let links = text.split("](").skip(1).chain(text.split("src=\"").skip(1)).chain(text.split("srcset=\"").skip(1));
-        for link in links.filter_map(|rest| rest.split([')', '"', '#']).next()) {
-            let leads = link.contains("://")
-                || link.is_empty()
-                || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists();
-            assert!(leads, "{paper} links to {link}, which is not there");
+        for link in links.filter_map(|rest| rest.split([')', '"']).next()).filter(|link| !link.contains("://")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = root.join(paper).parent().expect("a paper lies in a directory").join(file);
+            let target = if file.is_empty() { root.join(paper) } else { target };
+            assert!(target.exists(), "{paper} links to {link}, which is not there");
+            if !heading.is_empty() {
+                let there = anchors(&std::fs::read_to_string(&target).expect("a paper"));
+                assert!(there.contains(heading), "{paper} links to {link}; the headings there are {there:?}");
+            }
         }
     }
+}
+
+/// A block of a paper, without the indent that it has in a list.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<(&'a str, String)> {
+    let mut found = Vec::new();
+    let fence = format!("```{language}\n");
+    for (start, _) in text.match_indices(&fence) {
+        let before = &text[..start];
+        let indent = before.len() - before.trim_end_matches(' ').len();
+        let (block, _) = text[start + fence.len()..].split_once("```").expect("a block ends");
+        let line = |line: &'a str| line.get(indent..).unwrap_or_default();
+        found.push((before, block.lines().map(line).collect::<Vec<_>>().join("\n").trim_end().to_owned()));
+    }
+    found
+}
+
+#[test]
+fn what_the_papers_tell_to_apply_is_the_text_of_the_shipped_files() {
+    let mut compared = 0;
+    // Of the README the pod, which is its first block.
+    for (paper, base, many) in [("README.md", "deploy/", 1), ("docs/adopt.md", "../deploy/", usize::MAX)] {
+        let text = read(paper);
+        let yaml = blocks(&text, "yaml").into_iter().take(many);
+        // Of the commands only those that have a file; the others are for people who look around.
+        let shell = blocks(&text, "sh").into_iter().filter(|(_, block)| block.contains("vault write"));
+        for (before, block) in yaml.chain(shell) {
+            // The file is the last one that is named above the block, in a link.
+            let (_, link) = before.rsplit_once(&format!("]({base}")).expect("a file is named above each block");
+            let (file, _) = link.split_once([')', '#']).expect("a link ends");
+            // A whole number of lines, in the file's own indent.
+            let shipped = format!("\n{}", read(&format!("deploy/{file}")));
+            assert!(
+                shipped.contains(&format!("\n{block}\n")),
+                "{paper} has a block that is not in deploy/{file}:\n{block}"
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared >= 9, "only {compared} blocks were compared");
 }
 
 #[test]

@@ -11,3 +11,4 @@ mod ground;
 mod manifests;
 mod policies;
 mod stage;
+mod vault_setup;

@@ -20,8 +20,7 @@ fn deploy(path: &str) -> PathBuf {
 /// The objects of a shipped file, in another namespace.
 fn objects(path: &Path, namespace: &str) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let mut objects: Vec<Value> =
-        serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
     for object in &mut objects {
         let metadata = &mut object["metadata"];
         let kind = if metadata["name"] == "playground" { "name" } else { "namespace" };
@@ -84,7 +83,8 @@ async fn every_workload_is_accepted_by_a_namespace_under_restricted_and_all_poli
     let (cluster, namespace) = playground(servers).await?;
     let others = ["namespace.yaml", "rbac.yaml", "viewer.yaml", "sidecar.yaml", "unprivileged.yaml"];
     let files = std::fs::read_dir(deploy("manifests"))?.filter_map(Result::ok).map(|entry| entry.path());
-    let files: Vec<_> = files.filter(|path| path.is_file() && !others.iter().any(|name| path.ends_with(name))).collect();
+    let files: Vec<_> =
+        files.filter(|path| path.is_file() && !others.iter().any(|name| path.ends_with(name))).collect();
     ensure!(files.len() >= 3, "found only {files:?}");
     for file in files {
         for workload in objects(&file, &namespace)? {
@@ -165,21 +165,94 @@ fn sorted(mut value: Value) -> Value {
     value
 }
 
-#[test]
-fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Result<()> {
+/// What kustomize makes of an overlay of `deploy/manifests/component`; `None` where the servers are not wanted.
+fn kustomized(test: &str, components: &[&str]) -> Result<Option<Value>> {
     if std::env::var_os(crate::testbed::SKIP).is_some() {
-        let name = "kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it";
-        crate::testbed::skip_test(name, &format!("{} is set", crate::testbed::SKIP));
-        return Ok(());
+        crate::testbed::skip_test(test, &format!("{} is set", crate::testbed::SKIP));
+        return Ok(None);
     }
-    let kubectl = find_or_build("kubectl")?;
-    let output = Command::new(kubectl).arg("kustomize").arg(deploy("manifests/component/example")).output()?;
+    // The example, with these components instead of its own, beside copies of them: kustomize takes no absolute paths.
+    let copy = tempfile::tempdir()?;
+    for directory in std::fs::read_dir(deploy("manifests/component"))? {
+        let directory = directory?;
+        std::fs::create_dir(copy.path().join(directory.file_name()))?;
+        for file in std::fs::read_dir(directory.path())? {
+            let file = file?;
+            std::fs::copy(file.path(), copy.path().join(directory.file_name()).join(file.file_name()))?;
+        }
+    }
+    let example = copy.path().join("example");
+    let file = example.join("kustomization.yaml");
+    let mut kustomization: Value = serde_saphyr::from_str(&std::fs::read_to_string(&file)?)?;
+    if !components.is_empty() {
+        kustomization["components"] = json!(components);
+    }
+    std::fs::write(&file, kustomization.to_string())?;
+    let output = Command::new(find_or_build("kubectl")?).arg("kustomize").arg(&example).output()?;
     ensure!(output.status.success(), "kubectl kustomize: {}", String::from_utf8_lossy(&output.stderr));
     let mut made: Value = serde_saphyr::from_str(&String::from_utf8(output.stdout)?)?;
     let label = made["metadata"].as_object_mut().context("an object")?.remove("labels");
     assert_eq!(label, Some(json!({"keyferry.dev/files": "true"})), "what the components look for");
+    Ok(Some(made))
+}
+
+#[test]
+fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Result<()> {
+    let Some(made) = kustomized("kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it", &[])? else {
+        return Ok(());
+    };
     let demo = objects(&deploy("manifests/demo.yaml"), "playground")?.swap_remove(0);
     assert_eq!(sorted(made), sorted(demo));
+    Ok(())
+}
+
+#[test]
+fn kustomize_adds_vault_s_authority_to_files_alone() -> Result<()> {
+    let test = "kustomize_adds_vault_s_authority_to_files_alone";
+    let Some(made) = kustomized(test, &["../files", "../ca"])? else { return Ok(()) };
+    let pod = &made["spec"]["template"]["spec"];
+    let agent = &pod["initContainers"][0];
+    let named = |list: &Value, name: &str| list.as_array()?.iter().find(|item| item["name"] == name).cloned();
+    assert_eq!(named(&agent["env"], "VAULT_CACERT").context("the variable")?["value"], "/etc/keyferry/ca/ca.crt");
+    let mount = named(&agent["volumeMounts"], "keyferry-vault-ca").context("the mount")?;
+    assert_eq!(mount["mountPath"], "/etc/keyferry/ca");
+    let volume = named(&pod["volumes"], "keyferry-vault-ca").context("the volume")?;
+    assert_eq!(volume["configMap"]["name"], "vault-ca");
+    // Nothing of what needs a right.
+    assert_eq!(pod["readinessGates"], Value::Null);
+    assert_eq!(named(&pod["volumes"], "keyferry-api-token"), None);
+    assert_eq!(named(&agent["env"], "POD_NAME"), None);
+    Ok(())
+}
+
+/// Arguments and variables are the agent's own words: it takes both as they are, up to where Vault would be asked.
+#[test]
+fn the_agent_understands_what_every_manifest_tells_it() -> Result<()> {
+    let mut asked = 0;
+    for file in ["sidecar.yaml", "demo.yaml", "classic.yaml", "job.yaml"] {
+        let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
+        let pod = pod_of(&workload).context("a workload makes Pods")?;
+        for container in containers(&pod).filter(|container| container["image"] == "keyferry:0.1.0") {
+            let agent = || {
+                let mut agent = Command::new(env!("CARGO_BIN_EXE_keyferry"));
+                agent.env_clear();
+                agent
+            };
+            let variables = container["env"].as_array().context("variables")?.iter();
+            let variables =
+                variables.filter_map(|one| Some((one["name"].as_str()?, one["value"].as_str().unwrap_or("x"))));
+            let checked = agent().arg("check").envs(variables).output()?;
+            let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+            ensure!(checked.status.success(), "{file}: keyferry check: {said}");
+            // Without variables it gets to the configuration only if it understood its arguments.
+            let arguments = container["args"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let run = agent().args(arguments).output()?;
+            let said = String::from_utf8_lossy(&run.stderr).into_owned();
+            ensure!(said.contains("vault.address: is missing"), "{file}: {}: {said}", container["args"]);
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 5, "classic.yaml has two");
     Ok(())
 }
 

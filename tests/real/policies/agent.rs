@@ -26,11 +26,12 @@ async fn the_agent_mirrors_and_reports_in_a_namespace_under_all_policies() -> Re
         case.put(&login("Nutzername", "Stichwort")).await?;
         stage.file_is(&mut agent, "password", "Stichwort").await?;
         stage.secret_is(&mut agent, "password", "Stichwort").await?;
-        agent.wait_for("an Event is recorded", SOON, || async {
-            let events = case.cluster.events(&case.namespace).await.ok()?;
-            events.iter().any(|event| event.involved_object.name.as_ref() == Some(&case.pod_name)).then_some(())
-        })
-        .await?;
+        agent
+            .wait_for("an Event is recorded", SOON, || async {
+                let events = case.cluster.events(&case.namespace).await.ok()?;
+                events.iter().any(|event| event.involved_object.name.as_ref() == Some(&case.pod_name)).then_some(())
+            })
+            .await?;
         agent.terminate(SOON).await?;
         let log = agent.log();
         assert!(!log.iter().any(|line| line.contains("Forbidden")), "{}", agent.report());

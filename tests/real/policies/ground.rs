@@ -121,11 +121,21 @@ pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, polic
     let probe = servers.kube.client_for(namespace, &token).await?;
     for policy in policies {
         let (client, method, path, body, words) = match *policy {
-            STATUS => {
-                (&probe, Method::PATCH, format!("pods/{PROBE}/status"), condition("keyferry.dev/Probe"), "may only write")
-            }
+            STATUS => (
+                &probe,
+                Method::PATCH,
+                format!("pods/{PROBE}/status"),
+                condition("keyferry.dev/Probe"),
+                "may only write",
+            ),
             WRITERS => (&probe, Method::POST, "secrets".into(), json!({"metadata": {"name": PROBE}}), "may not write"),
-            _ => (&admin.client, Method::POST, "pods".into(), consumer(PROBE, "volumes", json!([{"name": "s", "secret": {"secretName": "s"}}])), "may not consume"),
+            _ => (
+                &admin.client,
+                Method::POST,
+                "pods".into(),
+                consumer(PROBE, "volumes", json!([{"name": "s", "secret": {"secretName": "s"}}])),
+                "may not consume",
+            ),
         };
         let path = format!("/api/v1/namespaces/{namespace}/{path}?dryRun=All");
         wait_until(&format!("policy {policy} acts in {namespace}"), PATIENCE, || async {
@@ -137,10 +147,10 @@ pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, polic
     Ok(())
 }
 
-/// One request. A POST or a PUT is JSON, whatever `patch` says.
-pub async fn ask(client: &Client, method: &Method, path: &str, patch: &str, body: &Value) -> Answer {
-    let kind = if *method == Method::PATCH { patch } else { "application/json" };
-    let request = Request::builder().method(method).uri(path).header("content-type", kind);
+/// One request. A POST or a PUT is JSON, whatever `kind` of patch is named.
+pub async fn ask(client: &Client, method: &Method, path: &str, kind: &str, body: &Value) -> Answer {
+    let content = if *method == Method::PATCH { kind } else { "application/json" };
+    let request = Request::builder().method(method).uri(path).header("content-type", content);
     let request = request.body(body.to_string().into_bytes()).expect("method and path are plain");
     client.request::<Value>(request).await.map_err(|error| match error {
         kube::Error::Api(status) => Refusal { code: status.code, message: status.message },

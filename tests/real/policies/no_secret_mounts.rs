@@ -62,11 +62,7 @@ fn ways() -> Vec<(&'static str, &'static str, Value)> {
         ("all variables", "envFrom", env_from.clone()),
         ("a variable of an init container", "initContainers", init("env", env)),
         ("all variables of an init container", "initContainers", init("envFrom", env_from)),
-        (
-            "a driver",
-            "volumes",
-            volume(json!({"csi": {"driver": "example.com", "nodePublishSecretRef": reference}})),
-        ),
+        ("a driver", "volumes", volume(json!({"csi": {"driver": "example.com", "nodePublishSecretRef": reference}}))),
         ("flexVolume", "volumes", volume(json!({"flexVolume": {"driver": "example.com/d", "secretRef": reference}}))),
         ("cephfs", "volumes", volume(json!({"cephfs": {"monitors": ["m"], "secretRef": reference}}))),
         ("rbd", "volumes", volume(json!({"rbd": {"monitors": ["m"], "image": "i", "secretRef": reference}}))),
@@ -168,8 +164,7 @@ async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
             let what = format!("{} with {what}", kind.1);
             for account in ["plain", "listed"] {
                 let (path, object) = workload(&ground.namespace, kind, &consumer(account, key, value.clone()));
-                let made =
-                    ask(&ground.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
+                let made = ask(&ground.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
                 if account == "plain" {
                     refused(&what, made, &words("plain"))?;
                 } else {
@@ -191,7 +186,7 @@ async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
     Ok(())
 }
 
-/// Controllers must be able to clean up after a namespace has opted in: a new ReplicaSet runs, the old one is scaled to zero.
+/// Controllers must be able to clean up after a namespace has opted in: a new `ReplicaSet` runs, the old one is scaled to zero.
 #[tokio::test]
 async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> Result<()> {
     let name = "a_workload_that_was_there_before_is_scaled_mended_and_not_spread";
@@ -221,7 +216,8 @@ async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> R
         let label = json!({"metadata": {"labels": {"a": "b"}}});
         accepted(&format!("{} labelled", kind.1), ask(admin, &Method::PATCH, &path, MERGE, &label).await)?;
         if kind.1 != "Job" {
-            let place = if kind.1 == "CronJob" { "/spec/jobTemplate/spec/template/spec" } else { "/spec/template/spec" };
+            let place =
+                if kind.1 == "CronJob" { "/spec/jobTemplate/spec/template/spec" } else { "/spec/template/spec" };
             let mut other = json!({"spec": object["spec"]});
             *other.pointer_mut(place).context(place)?.pointer_mut("/containers/0/image").context("image")? = json!("b");
             let changed = ask(admin, &Method::PATCH, &path, MERGE, &other).await;

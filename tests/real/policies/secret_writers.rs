@@ -119,6 +119,12 @@ async fn nobody_writes_a_secret_that_is_not_named_for_it() -> Result<()> {
     accepted("made", writers.apply(writer, "ours", json!({})).await)?;
     let put = ask(stranger, &Method::PUT, &ground.core("secrets/ours"), "", &secret("ours", json!({}))).await;
     refused("a stranger's PUT", put, NOT_NAMED)?;
+    // The answer to a patch that changes nothing would hold all values.
+    for query in ["", "?dryRun=All"] {
+        let path = ground.core(&format!("secrets/ours{query}"));
+        let read = ask(stranger, &Method::PATCH, &path, MERGE, &json!({})).await;
+        refused("a stranger's way to read", read, NOT_NAMED)?;
+    }
     // Controllers and operators have their own namespace and are not asked.
     accepted("an administrator", writers.apply(&ground.admin.client, "free", json!({})).await)?;
     Ok(())

@@ -1,0 +1,54 @@
+//! Vault's side, as `deploy/vault` sets it up: the agent can log in and read, and its token can do no more.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::stage::{QUICK, SOON, Stage};
+use crate::testbed::binaries::find_or_build;
+use crate::testbed::pki;
+
+#[tokio::test]
+async fn an_agent_logs_in_to_a_vault_that_was_set_up_by_the_shipped_script() -> Result<()> {
+    Stage::shared("setup", async |stage| {
+        let (case, servers) = (&stage.case, stage.servers);
+        case.cluster.apply("vault", include_str!("../../deploy/vault/reviewer.yaml")).await?;
+        let files = tempfile::tempdir()?;
+        let (ca, jwt) = (files.path().join("ca.crt"), files.path().join("jwt"));
+        pki::write(&ca, servers.kube.ca_pem())?;
+        pki::write(&jwt, &case.cluster.token("vault", "vault", None, None).await?)?;
+
+        let vault = find_or_build("vault")?;
+        let beside = vault.parent().context("a program lies in a directory")?;
+        let path = format!("{}:{}", beside.display(), std::env::var("PATH").unwrap_or_default());
+        let (mount, role) = (format!("script-{}", case.auth_mount), format!("script-{}", case.role));
+        // Twice: who adds an application runs it again.
+        for round in 1..=2 {
+            let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/vault/setup.sh"))
+                .env("PATH", &path)
+                .env("HOME", files.path())
+                .env("VAULT_ADDR", servers.vault.address())
+                .env("VAULT_TOKEN", servers.vault.root_token())
+                .env("API_SERVER", servers.kube.url())
+                .env("API_SERVER_CA", &ca)
+                .env("REVIEWER_JWT", &jwt)
+                .envs([("MOUNT", &mount), ("ROLE", &role), ("KV", &case.kv_mount)])
+                .envs([("NAMESPACE", &case.namespace), ("ACCOUNT", &case.account)])
+                .output()?;
+            ensure!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+
+        let mut agent =
+            stage.agent(&["run"], &[QUICK[0], ("KEYFERRY_AUTH_MOUNT", &mount), ("KEYFERRY_ROLE", &role)])?;
+        stage.file_is(&mut agent, "password", "Losungwort").await?;
+        agent.terminate(SOON).await?;
+
+        case.admin.put_kv(&case.kv_mount, "other/config", &serde_json::json!({"a": "b"})).await?;
+        let other = format!("{}/other/config", case.kv_mount);
+        let changes = [("KEYFERRY_AUTH_MOUNT", mount.as_str()), ("KEYFERRY_ROLE", &role), ("KEYFERRY_SECRETS", &other)];
+        let mut once = stage.agent(&["once", "--timeout=2s"], &changes)?;
+        assert_eq!(once.wait(SOON).await?.code(), Some(77), "{}", once.report());
+        Ok(())
+    })
+    .await
+}

@@ -8,6 +8,7 @@ pub mod brain;
 pub mod cluster;
 pub mod config;
 pub mod disk;
+pub mod handover;
 pub mod model;
 pub mod render;
 pub mod runtime;

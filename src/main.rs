@@ -31,12 +31,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Publish, then stay: renew, refresh, report (the default).
-    Run,
+    Run {
+        /// Take over token and leases that `once` left in this file; also `KEYFERRY_HANDOVER`.
+        #[arg(long, value_name = "FILE")]
+        handover: Option<PathBuf>,
+    },
     /// Publish and mirror once, then exit.
     Once {
         /// Give up after this time: seconds, or with a unit (30s, 2m).
         #[arg(long, default_value = "60s", value_parser = config::parse_duration)]
         timeout: Duration,
+        /// Leave token and leases to `run` in this file instead of revoking the token; also `KEYFERRY_HANDOVER`.
+        #[arg(long, value_name = "FILE")]
+        handover: Option<PathBuf>,
     },
     /// Check the configuration without reaching anything; all mistakes at once.
     Check,
@@ -90,6 +97,17 @@ fn main() -> ExitCode {
             return EXIT_CONFIG.into();
         }
     };
+    let handover = match &cli.command {
+        Some(Command::Run { handover } | Command::Once { handover, .. }) => handover.clone(),
+        _ => None,
+    };
+    let handover = match config::handover_file(&environment, handover, &settings) {
+        Ok(handover) => handover,
+        Err(message) => {
+            eprintln!("{message}");
+            return EXIT_CONFIG.into();
+        }
+    };
     let work = match cli.command {
         Some(Command::Check) => {
             println!("the configuration is good");
@@ -109,8 +127,8 @@ fn main() -> ExitCode {
                 }
             };
         }
-        Some(Command::Once { timeout }) => Work::Once(timeout),
-        Some(Command::Run | Command::Schema) | None => Work::Run,
+        Some(Command::Once { timeout, .. }) => Work::Once(timeout),
+        Some(Command::Run { .. } | Command::Schema) | None => Work::Run,
     };
     if let Err(error) = telemetry::harden() {
         tracing::warn!(%error, "failed to make the process's memory unreadable for others");
@@ -121,7 +139,7 @@ fn main() -> ExitCode {
         tracing::error!("failed to install the TLS provider: there is one already");
         return EXIT_OWN_FAULT.into();
     }
-    match runtime::run(settings, source, Box::new(environment), work) {
+    match runtime::run(settings, source, Box::new(environment), work, handover) {
         Ok(code) => code.into(),
         Err(failure) => {
             tracing::error!(reason = %failure.reason, "{failure}");

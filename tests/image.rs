@@ -145,7 +145,8 @@ async fn the_arm64_binary_reads_from_vault_over_tls() -> Result<()> {
     testbed::install_tls();
     let guardian = Guardian::start()?;
     let binaries = testbed::binaries::Binaries::find_or_build()?;
-    let vault = vault::Vault::start(&binaries, &guardian, vault::Options { tls: true, ..vault::Options::default() }).await?;
+    let vault =
+        vault::Vault::start(&binaries, &guardian, vault::Options { tls: true, ..vault::Options::default() }).await?;
     vault.admin()?.put_kv("secret", "webapp/config", &testbed::article::article_data()).await?;
     let directory = guardian.memory.join("sensitive");
     let ca = vault.ca_file().context("Vault serves TLS")?;

@@ -14,7 +14,11 @@ use std::time::{Duration, Instant};
 
 use keyferry::disk::{DATA_LINK, Published, Publisher, STATE_FILE};
 use keyferry::model::{Directory, FailureClass, FileEntry, FilePath, FileSet, Mode, Reason, SecretBytes};
+use skip::skip_test;
 use tempfile::TempDir;
+
+#[path = "support/skip.rs"]
+mod skip;
 
 const OLD: &[(&str, &str)] = &[("username", "old"), ("password", "old"), ("tls/key", "old"), ("gone", "old")];
 const NEW: &[(&str, &str)] =
@@ -455,17 +459,18 @@ fn a_reader_never_sees_a_mixed_pair() {
 
 // ---- A full volume. ----
 
-/// A tmpfs of its own; `None`, and said, where we may not mount.
+/// A tmpfs of its own.
 struct Tmpfs(TempDir);
 
 impl Tmpfs {
-    fn mount(options: &str) -> Option<Self> {
+    /// `None`, and said, where we may not mount.
+    fn mount(test: &str, options: &str) -> Option<Self> {
         let at = tempfile::tempdir().expect("tempdir");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at.path()).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(at));
         }
-        println!("skipped: needs root");
+        skip_test(test, "needs root, to mount a tmpfs");
         None
     }
 }
@@ -478,7 +483,11 @@ impl Drop for Tmpfs {
 
 #[test]
 fn a_volume_without_room_for_two_copies_is_refused_at_the_first_publication() {
-    let Some(tmpfs) = Tmpfs::mount("size=64k") else { return };
+    let Some(tmpfs) =
+        Tmpfs::mount("a_volume_without_room_for_two_copies_is_refused_at_the_first_publication", "size=64k")
+    else {
+        return;
+    };
     let root = tmpfs.0.path().join("data");
     let mut publisher = Publisher::open(&directory(root.clone())).expect("open");
     let half = "x".repeat(33 * 1024);
@@ -494,7 +503,7 @@ fn a_volume_without_room_for_two_copies_is_refused_at_the_first_publication() {
 #[test]
 fn a_full_volume_keeps_the_old_set() {
     for options in ["size=96k", "size=10m,nr_inodes=30"] {
-        let Some(tmpfs) = Tmpfs::mount(options) else { return };
+        let Some(tmpfs) = Tmpfs::mount("a_full_volume_keeps_the_old_set", options) else { return };
         let root = tmpfs.0.path().join("data");
         let mut publisher = Publisher::open(&directory(root.clone())).expect("open");
         publisher.publish(&set(OLD), now()).expect("publish");
@@ -518,7 +527,7 @@ fn a_full_volume_keeps_the_old_set() {
 /// tries fail in the middle of the writing.
 #[test]
 fn a_volume_that_fills_while_we_write_keeps_the_old_set() {
-    let Some(tmpfs) = Tmpfs::mount("size=512k") else { return };
+    let Some(tmpfs) = Tmpfs::mount("a_volume_that_fills_while_we_write_keeps_the_old_set", "size=512k") else { return };
     let root = tmpfs.0.path().join("data");
     let mut publisher = Publisher::open(&directory(root.clone())).expect("open");
     let names: Vec<String> = (0..20).map(|number| format!("file{number:02}")).collect();

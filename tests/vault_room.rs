@@ -1,15 +1,14 @@
 //! The vault room against a scripted server on loopback: what is sent, how often, and what each answer means.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
-#[path = "support/stub.rs"]
-mod stub;
-
 #[path = "vault_room/login.rs"]
 mod login;
 #[path = "vault_room/reading.rs"]
 mod reading;
 #[path = "vault_room/redirect.rs"]
 mod redirect;
+#[path = "vault_room/stub.rs"]
+mod stub;
 #[path = "vault_room/tls.rs"]
 mod tls;
 #[path = "vault_room/tokens.rs"]

@@ -3,8 +3,8 @@
 use super::event::{Effect, Ticket};
 use super::plan::Plan;
 use super::retry::{Now, Tick};
-use super::{State, report};
-use crate::model::{Failure, FailureClass, Reason};
+use super::{State, Tickets, report};
+use crate::model::{Failure, FailureClass, Handover, Reason};
 
 /// Exit codes, after `sysexits.h`.
 mod exit {
@@ -45,7 +45,7 @@ pub(super) struct Drain {
 #[derive(Debug, Clone, PartialEq)]
 enum Stage {
     Finishing,
-    Leaving { revoking: Option<Ticket>, reporting: Option<Ticket> },
+    Leaving { handing: Option<Ticket>, revoking: Option<Ticket>, reporting: Option<Ticket> },
 }
 
 impl Phase {
@@ -81,9 +81,28 @@ impl Phase {
         }
     }
 
-    pub(super) fn revoked(&mut self) {
+    /// What could not be left to the next process dies with its token, and the exit code says so.
+    pub(super) fn handed_over(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(), Failure>,
+        to_revoke: Option<u64>,
+        tickets: &mut Tickets,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Self::Draining(Drain { code, stage: Stage::Leaving { handing, revoking, .. }, .. }) = self else { return };
+        if handing.take_if(|started| *started == ticket).is_none() {
+            return;
+        }
+        if let Err(failure) = result {
+            *code = exit_code(&failure);
+            *revoking = to_revoke.map(|token| revoke(token, tickets, effects));
+        }
+    }
+
+    pub(super) fn revoked(&mut self, ticket: Ticket) {
         if let Self::Draining(Drain { stage: Stage::Leaving { revoking, .. }, .. }) = self {
-            *revoking = None;
+            revoking.take_if(|started| *started == ticket);
         }
     }
 }
@@ -136,14 +155,17 @@ pub(super) fn advance(state: &mut State, now: &Now, effects: &mut Vec<Effect>) {
         if busy && now.at < drain.finish_by {
             return;
         }
-        drain.stage = leave(state, now, effects);
+        drain.stage = leave(state, drain.code, now, effects);
     }
-    if let Stage::Leaving { revoking, reporting } = &mut drain.stage {
+    if let Stage::Leaving { handing, revoking, reporting } = &mut drain.stage {
         if reporting.is_some_and(|ticket| !state.report.is_in_flight(ticket)) {
             *reporting = None;
         }
-        if (revoking.is_none() && reporting.is_none()) || drain.leave_by <= now.at {
-            effects.push(Effect::Exit { code: drain.code });
+        let done = handing.is_none() && revoking.is_none() && reporting.is_none();
+        if done || drain.leave_by <= now.at {
+            // Nobody knows whether the next process will find something.
+            let code = if handing.is_some() { exit::IO } else { drain.code };
+            effects.push(Effect::Exit { code });
             state.phase = Phase::Over;
             return;
         }
@@ -151,19 +173,29 @@ pub(super) fn advance(state: &mut State, now: &Now, effects: &mut Vec<Effect>) {
     state.phase = Phase::Draining(drain);
 }
 
-fn leave(state: &mut State, now: &Now, effects: &mut Vec<Effect>) -> Stage {
+fn leave(state: &mut State, code: u8, now: &Now, effects: &mut Vec<Effect>) -> Stage {
     let State { plan, session, sources, publication, mirrors, report, tickets, .. } = state;
-    // After `once` the application lives on with what its leases give: they would die with the token.
-    let keep_token = plan.is_once() && sources.any_lease();
-    let revoking = session.to_revoke(plan, now.at).filter(|_| !keep_token).map(|token| {
+    let facts = session.to_hand_over(now.at).filter(|_| plan.hands_over() && code == exit::OK);
+    let handing = facts.map(|facts| {
         let ticket = tickets.next();
-        effects.push(Effect::Revoke { ticket, token });
+        let facts = Handover { sources: sources.to_hand_over(now.at), ..facts };
+        effects.push(Effect::HandOver { ticket, token: session.number(), facts });
         ticket
     });
+    // After `once` the application lives on with what its leases give: they would die with the token. Where they were to be
+    // handed over and are not, the next process reads anew.
+    let keep_token = handing.is_some() || (plan.is_once() && !plan.hands_over() && sources.any_lease());
+    let revoking = session.to_revoke(plan, now.at).filter(|_| !keep_token).map(|token| revoke(token, tickets, effects));
     let mut conditions = report::conditions(plan, session, sources, publication, mirrors, report);
     if !plan.is_once() {
         report::say_stopped(&mut conditions);
     }
     let reporting = report.last_word(plan, conditions, tickets, effects);
-    Stage::Leaving { revoking, reporting }
+    Stage::Leaving { handing, revoking, reporting }
+}
+
+fn revoke(token: u64, tickets: &mut Tickets, effects: &mut Vec<Effect>) -> Ticket {
+    let ticket = tickets.next();
+    effects.push(Effect::Revoke { ticket, token });
+    ticket
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Plan;
 use crate::model::{
-    Condition, Failure, Generation, Lease, LeaseId, Notice, ObjectName, SourceName, TokenInfo, Version,
+    Condition, Failure, Generation, Handover, Lease, LeaseId, Notice, ObjectName, SourceName, TokenInfo, Version,
 };
 
 /// Names one started effect, so that its result finds home and a late one does not.
@@ -42,6 +42,8 @@ pub enum Event {
 pub enum Reply {
     /// Of [`Effect::Login`].
     LoggedIn(Result<(TokenInfo, bool), Failure>),
+    /// Of [`Effect::Login`], where an earlier process left its token: there was no login.
+    TakenOver(Handover),
     /// Of [`Effect::RenewToken`].
     TokenRenewed(Result<TokenInfo, Failure>),
     /// Of [`Effect::Read`].
@@ -75,6 +77,8 @@ pub enum Reply {
     Reported(Result<(), Failure>),
     /// Of [`Effect::Record`].
     Recorded(Result<(), Failure>),
+    /// Of [`Effect::HandOver`].
+    HandedOver(Result<(), Failure>),
     /// Of [`Effect::Revoke`], however it ended.
     Revoked,
 }
@@ -111,6 +115,15 @@ pub enum Effect {
     Exit {
         /// Exit code.
         code: u8,
+    },
+    /// Leave the token, the leases and all accepted readings to the next process.
+    HandOver {
+        /// Ticket.
+        ticket: Ticket,
+        /// Which session's token.
+        token: u64,
+        /// What the next process has to know.
+        facts: Handover,
     },
     /// Log in; the credential is read from its file now.
     Login {

@@ -1,85 +1,24 @@
 //! The brain's laws over random lives: results late, out of order, failing, configuration changed, signals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    FailureClass, Generation, KvEngine, Lease, LeaseId, Mirror, ObjectName, Reason, Retry, SecretType, Source,
-    SourceName, TokenInfo, Version,
+    Condition, FailureClass, Generation, KvEngine, Mirror, ObjectName, Reason, Retry, SecretType, Source, SourceName,
+    Version,
 };
+
+mod acts;
+mod once;
+mod quiet;
+
+use acts::{Act, How, act, handed_source, reply, thing, token_of};
 
 const RETRY: Retry =
     Retry { base: Duration::from_millis(500), max: Duration::from_secs(60), slow: Duration::from_secs(60) };
-
-/// One thing that the world does.
-#[derive(Debug, Clone)]
-enum Act {
-    /// Time passes; the driver wakes the brain at each asked-for time.
-    Pass(u64),
-    /// One of the effects in flight ends.
-    End {
-        pick: usize,
-        how: How,
-    },
-    /// A result of an effect that ended long ago.
-    Late {
-        ticket: u64,
-    },
-    Config {
-        variant: u8,
-        login: bool,
-    },
-    ConfigBad,
-    Refresh,
-    Terminate,
-}
-
-#[derive(Debug, Clone)]
-struct How {
-    fails: Option<FailureClass>,
-    retry_after: Option<u64>,
-    number: u64,
-    changed: bool,
-    lease: Option<(u64, bool)>,
-    ttl: Option<u64>,
-}
-
-fn how() -> impl Strategy<Value = How> {
-    use FailureClass::*;
-    let class =
-        prop::sample::select(vec![Conflict, Denied, Local, Invalid, Missing, TokenDead, Transient, Unreachable]);
-    (
-        prop::option::weighted(0.4, class),
-        prop::option::weighted(0.1, 0_u64..1000),
-        1_u64..6,
-        any::<bool>(),
-        prop::option::weighted(0.2, (1_u64..3600, any::<bool>())),
-        prop::option::weighted(0.8, 1_u64..7200),
-    )
-        .prop_map(|(fails, retry_after, number, changed, lease, ttl)| How {
-            fails,
-            retry_after,
-            number,
-            changed,
-            lease,
-            ttl,
-        })
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        6 => (1_u64..120_000).prop_map(Act::Pass),
-        12 => (any::<usize>(), how()).prop_map(|(pick, how)| Act::End { pick, how }),
-        1 => (1_u64..200).prop_map(|ticket| Act::Late { ticket }),
-        1 => (0_u8..4, any::<bool>()).prop_map(|(variant, login)| Act::Config { variant, login }),
-        1 => Just(Act::ConfigBad),
-        1 => Just(Act::Refresh),
-        1 => Just(Act::Terminate),
-    ]
-}
 
 pub(super) fn plan(variant: u8, mode: Mode) -> Plan {
     let source = |path: &str, required| Source {
@@ -119,70 +58,84 @@ pub(super) fn plan(variant: u8, mode: Mode) -> Plan {
     }
 }
 
+/// The version of a reading, and a number that is new whenever its content is.
+type Content = (u64, u64);
+
 struct World {
     state: State,
     now: Tick,
     dice: u64,
+    steps: u64,
     in_flight: Vec<Effect>,
-    /// Per source and per place it is read from: the version accepted, captured by a publication, visible.
-    accepted: BTreeMap<SourceName, u64>,
-    captured: BTreeMap<SourceName, u64>,
-    visible: BTreeMap<SourceName, u64>,
-    delivered: BTreeMap<SourceName, u64>,
+    /// Per source and per place it is read from: what was accepted, captured by a publication, visible.
+    accepted: BTreeMap<SourceName, Content>,
+    captured: BTreeMap<SourceName, Content>,
+    visible: BTreeMap<SourceName, Content>,
+    /// The last answer to a read: the version, and whether its content was said to differ.
+    delivered: BTreeMap<SourceName, (u64, bool)>,
+    /// The generation that each mirror in flight has taken, and the newest that was written.
+    mirroring: BTreeMap<Ticket, Generation>,
+    mirrored: BTreeMap<ObjectName, Generation>,
+    /// The conditions that were sent last.
+    told: Vec<Condition>,
+    /// Tokens up to this one are dead, or belong to a server that is no longer the one.
+    void: u64,
     generation: Generation,
     draining: bool,
     over: bool,
-}
-
-fn thing(effect: &Effect) -> String {
-    match effect {
-        Effect::Login { .. } => "login".into(),
-        Effect::RenewToken { .. } => "renew".into(),
-        Effect::Read { source, .. } | Effect::RenewLease { source, .. } => format!("source {source}"),
-        Effect::Publish { .. } => "publish".into(),
-        Effect::Mirror { name, .. } => format!("mirror {name}"),
-        Effect::Report { .. } => "report".into(),
-        Effect::Record { .. } => "record".into(),
-        Effect::Revoke { .. } => "revoke".into(),
-        Effect::Accept { .. } | Effect::Exit { .. } => "at once".into(),
-    }
+    /// How the process ended, and what became of its token.
+    code: Option<u8>,
+    token: BTreeSet<&'static str>,
 }
 
 impl World {
-    fn new(dice: u64) -> Self {
+    fn new(dice: u64, mode: Mode) -> Self {
         Self {
-            state: State::new(plan(0, Mode::Run)),
+            state: State::new(plan(0, mode)),
             now: Duration::ZERO,
             dice,
+            steps: 0,
             in_flight: Vec::new(),
             accepted: BTreeMap::new(),
             captured: BTreeMap::new(),
             visible: BTreeMap::new(),
             delivered: BTreeMap::new(),
+            mirroring: BTreeMap::new(),
+            mirrored: BTreeMap::new(),
+            told: Vec::new(),
+            void: 0,
             generation: Generation::default(),
             draining: false,
             over: false,
+            code: None,
+            token: BTreeSet::new(),
         }
     }
 
     fn step(&mut self, event: Event) {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.steps += 1;
         self.draining |= event == Event::Terminate;
         let effects = step(&mut self.state, event, &Now { at: self.now, dice: self.dice });
         for effect in effects {
             if self.draining {
                 assert!(
-                    matches!(effect, Effect::Revoke { .. } | Effect::Report { .. } | Effect::Exit { .. }),
+                    matches!(
+                        effect,
+                        Effect::Revoke { .. } | Effect::Report { .. } | Effect::Exit { .. } | Effect::HandOver { .. }
+                    ),
                     "new work after drain: {effect:?}"
                 );
             }
             assert!(!self.over, "an effect after exit: {effect:?}");
+            assert!(token_of(&effect).is_none_or(|token| token > self.void), "a void token is used: {effect:?}");
             match effect {
                 Effect::Accept { source } => {
-                    let version = self.delivered[&source];
-                    self.accepted.insert(source, version);
+                    let (version, changed) = self.delivered[&source];
+                    let same = self.accepted.get(&source).filter(|_| !changed).map(|(_, content)| *content);
+                    self.accepted.insert(source, (version, same.unwrap_or(self.steps)));
                 }
-                Effect::Exit { .. } => self.over = true,
+                Effect::Exit { code } => (self.over, self.code) = (true, Some(code)),
                 effect => {
                     let same = self.in_flight.iter().find(|other| thing(other) == thing(&effect));
                     assert!(same.is_none(), "two in flight: {same:?} and {effect:?}");
@@ -190,10 +143,20 @@ impl World {
                         assert_eq!(*generation, self.state.publication.generation().unwrap_or_default().next());
                         self.captured.clone_from(&self.accepted);
                     }
+                    match effect {
+                        Effect::HandOver { .. } => _ = self.token.insert("handing over"),
+                        Effect::Revoke { .. } => _ = self.token.insert("revoking"),
+                        _ => {}
+                    }
+                    if let Effect::Mirror { ticket, .. } = &effect {
+                        self.mirroring.insert(*ticket, self.state.publication.generation().unwrap_or_default());
+                    }
                     self.in_flight.push(effect);
                 }
             }
         }
+        // `once` ends by itself.
+        self.draining |= !self.state.phase.is_working();
         self.check();
     }
 
@@ -206,6 +169,9 @@ impl World {
         sources.check_law(&self.state.plan, session.is_live(self.now), self.now);
         let generation = self.state.publication.generation().unwrap_or_default();
         assert!(generation >= self.generation, "generations go forward");
+        for (name, mirror) in self.state.mirrors.iter() {
+            assert!(mirror.holds <= self.mirrored.get(name).copied(), "mirror {name} holds what was never written");
+        }
     }
 
     /// Lets time pass, waking the brain when it asked for it.
@@ -230,65 +196,56 @@ impl World {
             return;
         }
         let effect = self.in_flight.remove(pick % self.in_flight.len());
-        let failure = how.fails.map(|class| Failure {
-            retry_after: how.retry_after.map(Duration::from_secs),
-            ..Failure::new(class, Reason::ServerError, "failed on purpose")
-        });
-        let lease = how.lease.map(|(seconds, renewable)| Lease {
-            id: Some(LeaseId("database/creds/x/1".into())),
-            duration: Duration::from_secs(seconds),
-            renewable,
-        });
-        let info = TokenInfo { ttl: how.ttl.map(Duration::from_secs), renewable: how.changed, accessor: None };
-        fn either<T>(failure: Option<Failure>, value: T) -> Result<T, Failure> {
-            failure.map_or(Ok(value), Err)
-        }
-        let (ticket, reply) = match effect {
-            Effect::Login { ticket } => (ticket, Reply::LoggedIn(either(failure, (info, true)))),
-            Effect::RenewToken { ticket, .. } => (ticket, Reply::TokenRenewed(either(failure, info))),
-            Effect::Read { ticket, token, source } => {
-                self.delivered.insert(source.clone(), how.number);
-                let version = Version { number: Some(how.number), created: None };
-                let facts = ReadFacts { version, lease, changed: how.changed };
-                (ticket, Reply::Read { source, token, result: either(failure, facts) })
+        let Some((ticket, reply)) = reply(&effect, how) else { return };
+        match effect {
+            Effect::Login { .. } if how.handed => _ = self.delivered.insert(handed_source(), (how.number, true)),
+            Effect::HandOver { .. } if how.fails.is_none() => _ = self.token.insert("handed over"),
+            Effect::Read { source, token, .. } => {
+                self.delivered.insert(source, (how.number, how.changed));
+                // A leaving agent does not listen any more, and may revoke in vain.
+                let dead = how.fails == Some(FailureClass::TokenDead) && !self.draining;
+                self.void = self.void.max(if dead { token } else { 0 });
             }
-            Effect::RenewLease { ticket, token, source, .. } => {
-                let lease = lease.unwrap_or(Lease { id: None, duration: Duration::from_secs(9), renewable: false });
-                (ticket, Reply::LeaseRenewed { source, token, result: either(failure, lease) })
+            Effect::Mirror { ticket, name } => {
+                let taken = self.mirroring.remove(&ticket).filter(|_| how.fails.is_none());
+                let written = self.mirrored.get(&name).copied().max(taken);
+                self.mirrored.extend(written.map(|generation| (name, generation)));
             }
-            Effect::Publish { ticket, .. } => {
-                let outcome = if how.changed { PublishOutcome::Swapped } else { PublishOutcome::Unchanged };
-                if failure.is_none() {
-                    for (source, old) in &self.visible {
-                        let new = self.captured.get(source).unwrap_or(old);
-                        assert!(new >= old, "a published set was replaced by an older one: {source} {old} -> {new}");
-                    }
-                    self.visible.clone_from(&self.captured);
+            Effect::Report { conditions, .. } if how.fails.is_none() => self.told = conditions,
+            Effect::Publish { .. } if how.fails.is_none() => {
+                for (source, old) in &self.visible {
+                    let new = self.captured.get(source).unwrap_or(old);
+                    assert!(new >= old, "a published set was replaced by an older one: {source} {old:?} -> {new:?}");
                 }
-                (ticket, Reply::Published(either(failure, outcome)))
+                self.visible.clone_from(&self.captured);
             }
-            Effect::Mirror { ticket, name } => (ticket, Reply::Mirrored { name, result: either(failure, how.changed) }),
-            Effect::Report { ticket, .. } => (ticket, Reply::Reported(either(failure, ()))),
-            Effect::Record { ticket, .. } => (ticket, Reply::Recorded(either(failure, ()))),
-            Effect::Revoke { ticket, .. } => (ticket, Reply::Revoked),
-            Effect::Accept { .. } | Effect::Exit { .. } => return,
-        };
+            _ => {}
+        }
         self.step(Event::Reply(ticket, reply));
+    }
+
+    /// A result that is like one that is awaited, but of an effect that ended long ago: it changes nothing.
+    fn late(&mut self, pick: usize, ticket: Ticket, how: &How) {
+        let live = |effect: &Effect| format!("{effect:?}").contains(&format!("{ticket:?}"));
+        if self.in_flight.is_empty() || self.in_flight.iter().any(live) {
+            return;
+        }
+        let Some((_, mut reply)) = reply(&self.in_flight[pick % self.in_flight.len()], how) else { return };
+        // What it tells of its token is true whenever it comes; here it is a token that nobody knows.
+        if let Reply::Read { token, .. } | Reply::LeaseRenewed { token, .. } = &mut reply {
+            *token = u64::MAX;
+        }
+        self.step(Event::Woke);
+        let before = self.state.clone();
+        self.step(Event::Reply(ticket, reply.clone()));
+        assert!(self.state == before, "a late result changed something: {reply:?}");
     }
 
     fn act(&mut self, act: &Act) {
         match act {
             Act::Pass(millis) => self.pass(*millis),
             Act::End { pick, how } => self.end(*pick, how),
-            Act::Late { ticket } => {
-                let ticket = Ticket(*ticket);
-                let live = self.in_flight.iter().any(|effect| format!("{effect:?}").contains(&format!("{ticket:?}")));
-                if !live {
-                    let before = self.state.clone();
-                    self.step(Event::Reply(ticket, Reply::Published(Ok(PublishOutcome::Swapped))));
-                    assert_eq!(before.publication.generation(), self.state.publication.generation(), "a late result");
-                }
-            }
+            Act::Late { pick, ticket, how } => self.late(*pick, Ticket(*ticket), how),
             Act::Config { variant, login } => {
                 // A source that is read from another place starts a new history.
                 if !self.draining {
@@ -296,10 +253,17 @@ impl World {
                     let moved = |name: &SourceName| {
                         self.state.plan.sources.get(name).map(|s| &s.path) != new.sources.get(name).map(|s| &s.path)
                     };
-                    let keep = |map: &mut BTreeMap<SourceName, u64>| map.retain(|name, _| !moved(name));
+                    let keep = |map: &mut BTreeMap<SourceName, Content>| map.retain(|name, _| !moved(name));
                     keep(&mut self.visible);
                     keep(&mut self.accepted);
                     keep(&mut self.captured);
+                }
+                if *login && !self.draining {
+                    let login = self.in_flight.iter().filter_map(|effect| match effect {
+                        Effect::Login { ticket } => Some(ticket.0),
+                        _ => None,
+                    });
+                    self.void = login.chain([self.void, self.state.session.number()]).max().unwrap_or_default();
                 }
                 let plan = Box::new(plan(*variant, Mode::Run));
                 self.step(Event::ConfigChanged { plan, login_changed: *login });
@@ -316,7 +280,7 @@ proptest! {
 
     #[test]
     fn the_laws_hold_in_every_life(dice: u64, acts in prop::collection::vec(act(), 1..60)) {
-        let mut world = World::new(dice);
+        let mut world = World::new(dice, Mode::Run);
         world.step(Event::Woke);
         for act in &acts {
             if world.over {
@@ -327,6 +291,9 @@ proptest! {
         if world.draining && !world.over {
             world.pass(10_000);
             prop_assert!(world.over, "drain did not end within its time");
+        }
+        if !world.draining {
+            world.all_goes_well();
         }
     }
 }

@@ -4,7 +4,7 @@
 //! file, a clock, randomness or secret bytes. The driver (`runtime`) runs the effects, turns their results into events and
 //! sleeps until [`State::wake_at`].
 //!
-//! Laws, each checked by `tests/brain_laws.rs` over random sequences of events:
+//! Laws, each checked by `laws.rs` over random sequences of events:
 //! at most one effect of a kind in flight for one thing; a published set is never replaced by an older one; one failing source
 //! never delays another; after drain has begun nothing new but revoke, report and exit.
 
@@ -127,7 +127,7 @@ pub fn step(state: &mut State, event: Event, now: &Now) -> Vec<Effect> {
 }
 
 fn take_in(state: &mut State, event: Event, now: &Now, effects: &mut Vec<Effect>) {
-    let State { plan, phase, session, sources, publication, mirrors, report, .. } = state;
+    let State { plan, phase, session, sources, publication, mirrors, report, tickets } = state;
     match event {
         Event::Woke => {}
         Event::ConfigChanged { plan: new, login_changed } => {
@@ -157,6 +157,14 @@ fn take_in(state: &mut State, event: Event, now: &Now, effects: &mut Vec<Effect>
                     sources.new_token(now);
                 }
             }
+            Reply::TakenOver(left) => {
+                if session.taken_over(ticket, &left, now) {
+                    sources.new_token(now);
+                    if phase.is_working() && sources.taken_over(left.sources, now, effects) {
+                        publication.want_again(now);
+                    }
+                }
+            }
             Reply::TokenRenewed(result) => session.renewed(ticket, result, plan, now),
             // A reading that comes while we leave is not used: nothing new is published any more.
             Reply::Read { .. } | Reply::LeaseRenewed { .. } if !phase.is_working() => {}
@@ -181,7 +189,10 @@ fn take_in(state: &mut State, event: Event, now: &Now, effects: &mut Vec<Effect>
             Reply::Mirrored { name, result } => mirrors.mirrored(ticket, &name, result, plan, now),
             Reply::Reported(result) => report.reported(ticket, result, plan, now),
             Reply::Recorded(result) => report.recorded(ticket, result, plan, now),
-            Reply::Revoked => phase.revoked(),
+            Reply::HandedOver(result) => {
+                phase.handed_over(ticket, result, session.to_revoke(plan, now.at), tickets, effects);
+            }
+            Reply::Revoked => phase.revoked(ticket),
         },
     }
 }

@@ -15,6 +15,8 @@ pub enum Mode {
     Once {
         /// When to give up.
         deadline: Tick,
+        /// Whether to leave token and leases to the next process instead of revoking the token.
+        hand_over: bool,
     },
 }
 
@@ -58,7 +60,11 @@ impl Plan {
     pub(super) fn deadline(&self) -> Option<Tick> {
         match self.mode {
             Mode::Run => None,
-            Mode::Once { deadline } => Some(deadline),
+            Mode::Once { deadline, .. } => Some(deadline),
         }
+    }
+
+    pub(super) fn hands_over(&self) -> bool {
+        matches!(self.mode, Mode::Once { hand_over: true, .. })
     }
 }

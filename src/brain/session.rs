@@ -6,7 +6,7 @@ use super::Tickets;
 use super::event::{Effect, Ticket};
 use super::plan::Plan;
 use super::retry::{Backoff, Now, Tick};
-use crate::model::{Failure, FailureClass, TokenInfo};
+use crate::model::{Failure, FailureClass, Handover, TokenInfo};
 
 /// Part of what is left of a token after which it is renewed. The lower end leaves a third for retries.
 const RENEW_FROM: f64 = 0.55;
@@ -136,18 +136,7 @@ impl Session {
         }
         match result {
             Ok((info, own)) => {
-                self.failure = None;
-                self.live = Some(Live {
-                    number: ticket.0,
-                    own,
-                    first_ttl: info.ttl,
-                    ends: info.ttl.map(|ttl| now.at + ttl),
-                    next: info.ttl.map(|ttl| {
-                        let upkeep = if info.renewable { Upkeep::Renew } else { Upkeep::LogIn };
-                        (now.fraction_of(ttl, RENEW_FROM, RENEW_TO, 11), upkeep)
-                    }),
-                    backoff: Backoff::default(),
-                });
+                self.begin(ticket.0, own, info.ttl, info.ttl, info.renewable, now);
                 true
             }
             Err(failure) => {
@@ -156,6 +145,52 @@ impl Session {
                 false
             }
         }
+    }
+
+    /// Whether the token of an earlier process is in use now.
+    pub(super) fn taken_over(&mut self, ticket: Ticket, left: &Handover, now: &Now) -> bool {
+        if self.login != Some(ticket) {
+            return false;
+        }
+        self.login = None;
+        if std::mem::take(&mut self.login_obsolete) {
+            return false;
+        }
+        self.begin(ticket.0, left.own, left.first_ttl, left.left, left.renewable, now);
+        true
+    }
+
+    fn begin(
+        &mut self,
+        number: u64,
+        own: bool,
+        first_ttl: Option<Duration>,
+        left: Option<Duration>,
+        renewable: bool,
+        now: &Now,
+    ) {
+        let upkeep = if renewable { Upkeep::Renew } else { Upkeep::LogIn };
+        self.failure = None;
+        self.live = Some(Live {
+            number,
+            own,
+            first_ttl,
+            ends: left.map(|left| now.at + left),
+            next: left.map(|left| (now.fraction_of(left, RENEW_FROM, RENEW_TO, 11), upkeep)),
+            backoff: Backoff::default(),
+        });
+    }
+
+    /// The token in use as the next process has to know it; `None` if there is none.
+    pub(super) fn to_hand_over(&self, now: Tick) -> Option<Handover> {
+        let live = self.live.as_ref().filter(|_| self.is_live(now))?;
+        Some(Handover {
+            first_ttl: live.first_ttl,
+            left: live.ends.map(|end| end.saturating_sub(now)),
+            renewable: matches!(live.next, Some((_, Upkeep::Renew))),
+            own: live.own,
+            sources: std::collections::BTreeMap::new(),
+        })
     }
 
     pub(super) fn renewed(&mut self, ticket: Ticket, result: Result<TokenInfo, Failure>, plan: &Plan, now: &Now) {

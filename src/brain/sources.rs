@@ -1,5 +1,7 @@
 //! When to read which source and which lease to renew.
 
+mod handover;
+
 use std::collections::BTreeMap;
 
 use super::Tickets;
@@ -46,6 +48,8 @@ pub(super) struct SourceState {
 struct Held {
     version: Version,
     lease: Option<Lease>,
+    /// When the lease is over.
+    ends: Option<Tick>,
     /// From when on it counts as stale.
     stale_at: Tick,
     /// Whether that time has been noticed.
@@ -104,13 +108,14 @@ impl SourceState {
         };
         // A lease is over when it is over, whatever the tolerance.
         let tolerated = self.next + self.spec.max_stale;
-        let stale_at = lease.as_ref().map_or(tolerated, |lease| tolerated.min(now.at + lease.duration));
+        let ends = lease.as_ref().map(|lease| now.at + lease.duration);
+        let stale_at = ends.map_or(tolerated, |end| tolerated.min(end));
         // The first duration stays the measure of growth.
         let lease = match (renewed, lease, first) {
             (true, Some(lease), Some(first)) => Some(Lease { duration: first, ..lease }),
             (_, lease, _) => lease,
         };
-        self.held = Some(Held { version, lease, stale_at, stale: false });
+        self.held = Some(Held { version, lease, ends, stale_at, stale: false });
         self.failure = None;
         self.backoff.reset();
     }

@@ -22,7 +22,7 @@ mod variables;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 pub use environment::{Environment, ProcessEnvironment};
 pub use mistakes::{ConfigError, Mistake};
@@ -49,6 +49,32 @@ pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -
         .or_else(|| variable("KEYFERRY_CONFIG").map(PathBuf::from))
         .map(DocumentLocation::File)
         .or_else(|| variable("KEYFERRY_CONFIG_INLINE").map(DocumentLocation::Inline))
+}
+
+/// Finds the file of the hand-over: the command line wins, then `KEYFERRY_HANDOVER`.
+///
+/// # Errors
+/// If its path is relative or, by its words, lies in the output directory, where the application would see it.
+pub fn handover_file(
+    env: &dyn Environment,
+    command_line: Option<PathBuf>,
+    settings: &Settings,
+) -> Result<Option<PathBuf>, String> {
+    let variable = || env.get("KEYFERRY_HANDOVER").filter(|text| !text.trim().is_empty()).map(PathBuf::from);
+    let Some(file) = command_line.or_else(variable) else { return Ok(None) };
+    let (shown, directory) = (file.display(), &settings.directory.path);
+    let plain =
+        |path: &std::path::Path| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
+    if !plain(&file) || file.file_name().is_none() {
+        return Err(format!("hand-over file: must be an absolute path without `..` (found {shown})"));
+    }
+    if file.starts_with(directory) {
+        let directory = directory.display();
+        return Err(format!(
+            "hand-over file: must not lie in the output directory {directory}, where the application would see it; put it beside that directory (found {shown})"
+        ));
+    }
+    Ok(Some(file))
 }
 
 /// Parses a duration as the document does, for the command line.

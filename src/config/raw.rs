@@ -70,7 +70,7 @@ pub(super) struct RawVault {
 pub(super) struct RawTls {
     /// PEM file with the only trusted authorities; read again when it changes. Left out: the system's.
     pub(super) ca_file: Option<String>,
-    /// Name to check in the certificate instead of the address's host.
+    /// DNS name to check in the certificate instead of the address's host.
     pub(super) server_name: Option<String>,
     /// PEM file with the client's certificate; with `clientKeyFile`.
     pub(super) client_cert_file: Option<String>,

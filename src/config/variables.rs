@@ -52,6 +52,11 @@ pub(super) const VARIABLES: &[Variable] = &[
         "sources.<name>.refresh",
         "Time between reads, for every source that does not say its own.",
     ),
+    variable(
+        "KEYFERRY_HANDOVER",
+        "",
+        "File in which `once` leaves token and leases, and from which `run` takes them. The command line wins.",
+    ),
     variable("KEYFERRY_MIRROR", "mirrors", "Name of one Secret of type Opaque that gets a copy of all files."),
     variable("KEYFERRY_LISTEN", "listen", "Address for probes and metrics."),
     variable(

@@ -132,7 +132,7 @@ fn adopt_group(fd: &OwnedFd, stat: &Stat, parent: &Stat) -> Result<Option<Gid>, 
     Ok(Some(group))
 }
 
-fn in_memory(fd: impl AsFd) -> bool {
+pub(super) fn in_memory(fd: impl AsFd) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|fs| {
         // The field is signed and as wide as a word; the magic numbers are 32 bits.
         #[expect(clippy::cast_sign_loss)]

@@ -8,12 +8,14 @@ mod at;
 mod compare;
 mod directory;
 mod names;
+mod private_file;
 mod publish;
 mod small_file;
 mod space;
 mod watch;
 
 pub use names::{DATA_LINK, STATE_FILE};
+pub use private_file::{leave_private_file, take_private_file};
 pub use publish::{Published, Publisher};
 pub use small_file::{read_small_file, remove_small_file, replace_small_file};
 pub use watch::{Watch, WatchError};

@@ -74,6 +74,8 @@ reasons! {
     Foreign,
     /// Everything is as it should be.
     Fresh,
+    /// What an earlier agent process left could not be taken over; the agent logs in itself.
+    HandoverRefused,
     /// Vault or the API server could not accept the request as it is.
     InvalidRequest,
     /// A lease cannot be renewed any more.

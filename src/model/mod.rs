@@ -5,6 +5,7 @@
 mod condition;
 mod failure;
 mod files;
+mod handover;
 mod names;
 mod reading;
 mod secret;
@@ -14,6 +15,7 @@ mod token;
 pub use condition::{Condition, ConditionStatus, ConditionType, Notice, NoticeKind};
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{FileEntry, FileSet, Generation};
+pub use handover::{HandedSource, Handover};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
 pub use reading::{Lease, LeaseId, Reading, SecretValue, Version};
 pub use secret::SecretBytes;

@@ -29,7 +29,8 @@ impl Clock {
     }
 }
 
-/// Wall clock, for names and reports only; decisions never depend on it.
+/// Wall clock, for names and reports, and for the times of a hand-over, since two processes have no other clock in common.
+/// Decisions depend on what is left by it at the moment of taking, and on nothing later.
 pub(super) fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }

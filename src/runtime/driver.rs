@@ -1,5 +1,6 @@
 //! The loop: one event in, effects out, sleep until the next.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::{AbortHandle, JoinSet};
@@ -39,13 +40,14 @@ impl Driver {
         config: ConfigSource,
         environment: Box<dyn Environment + Send>,
         work: Work,
+        handover: Option<PathBuf>,
     ) -> Result<Self, Failure> {
         let clock = Clock::start();
         let mode = match work {
             Work::Run => Mode::Run,
-            Work::Once(limit) => Mode::Once { deadline: clock.tick() + limit },
+            Work::Once(limit) => Mode::Once { deadline: clock.tick() + limit, hand_over: handover.is_some() },
         };
-        let hands = Hands::new(&settings)?;
+        let hands = Hands::new(&settings, mode, handover)?;
         let mut driver = Self {
             state: State::new(Plan::new(&settings, mode)),
             voice: Voice::new(&settings),
@@ -110,7 +112,7 @@ impl Driver {
                 Effect::Accept { source } => self.shelf.accept(&source),
                 Effect::Exit { code } => self.exit = Some(code),
                 effect => {
-                    if let Some(task) = effects::task(effect, &self.settings, &self.hands, &mut self.shelf) {
+                    if let Some(task) = effects::task(effect, &self.settings, &mut self.hands, &mut self.shelf) {
                         self.tasks.spawn(task);
                     }
                 }
@@ -124,15 +126,23 @@ impl Driver {
     fn keep(&mut self, done: Done, ticket: Ticket) -> Reply {
         self.voice.heard(&done, self.hands.vault.requests());
         match done {
-            Done::Login(result) => Reply::LoggedIn(result.map(|session| {
+            Done::Login { result, .. } => Reply::LoggedIn(result.map(|session| {
                 self.shelf.keep_token(ticket.0, session.token);
                 (session.info, session.own)
             })),
+            Done::TakenOver(estate) => {
+                self.shelf.keep_token(ticket.0, estate.token);
+                for (source, reading) in estate.readings {
+                    self.shelf.deliver(source, reading);
+                }
+                Reply::TakenOver(estate.facts)
+            }
+            Done::HandedOver(result) => Reply::HandedOver(result),
             Done::TokenRenewed(result) => Reply::TokenRenewed(result),
             Done::Read { source, token, result } => {
                 let result = result.map(|reading| {
                     let (version, lease) = (reading.version.clone(), reading.lease.clone());
-                    let changed = self.shelf.deliver(source.clone(), reading);
+                    let changed = self.shelf.deliver(source.clone(), Arc::new(reading));
                     ReadFacts { version, lease, changed }
                 });
                 Reply::Read { source, token, result }

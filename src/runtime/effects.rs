@@ -4,11 +4,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::clock::{wall, within};
+use super::handover;
 use super::hands::Hands;
 use super::shelf::{PublishedSet, Shelf};
 use crate::brain::{Effect, PublishOutcome, Ticket};
 use crate::cluster::{MirrorContent, MirrorOutcome, digest};
 use crate::disk::Published;
+use crate::handover::Estate;
 use crate::model::{Failure, FailureClass, Lease, ObjectName, Reading, Reason, Settings, SourceName, TokenInfo};
 use crate::render;
 use crate::vault::Session;
@@ -24,12 +26,29 @@ const REVOKE_LIMIT: Duration = Duration::from_secs(2);
 
 /// A task's result, secret bytes included.
 pub(super) enum Done {
-    Login(Result<Session, Failure>),
+    /// `refused`: why what an earlier process left was not taken instead.
+    Login {
+        result: Result<Session, Failure>,
+        refused: Option<Failure>,
+    },
+    TakenOver(Box<Estate>),
+    HandedOver(Result<(), Failure>),
     TokenRenewed(Result<TokenInfo, Failure>),
-    Read { source: SourceName, token: u64, result: Result<Reading, Failure> },
-    LeaseRenewed { source: SourceName, token: u64, result: Result<Lease, Failure> },
+    Read {
+        source: SourceName,
+        token: u64,
+        result: Result<Reading, Failure>,
+    },
+    LeaseRenewed {
+        source: SourceName,
+        token: u64,
+        result: Result<Lease, Failure>,
+    },
     Published(Result<(PublishOutcome, PublishedSet), Failure>),
-    Mirrored { name: ObjectName, result: Result<MirrorOutcome, Failure> },
+    Mirrored {
+        name: ObjectName,
+        result: Result<MirrorOutcome, Failure>,
+    },
     Reported(Result<(), Failure>),
     Recorded(Result<(), Failure>),
     Revoked(Result<(), Failure>),
@@ -38,7 +57,7 @@ pub(super) enum Done {
 type Task = std::pin::Pin<Box<dyn Future<Output = (Ticket, Done)> + Send>>;
 
 /// The task of an effect; `None` for those that the driver does itself.
-pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &Hands, shelf: &mut Shelf) -> Option<Task> {
+pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &mut Hands, shelf: &mut Shelf) -> Option<Task> {
     let vault = Arc::clone(&hands.vault);
     let cluster = Arc::clone(&hands.cluster);
     let settings = Arc::clone(settings);
@@ -55,10 +74,34 @@ pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &Hands, shel
     let no_token = || Failure::new(FailureClass::TokenDead, Reason::TokenExpired, "failed to find the session's token");
     Some(match effect {
         Effect::Accept { .. } | Effect::Exit { .. } => return None,
-        Effect::Login { ticket } => Box::pin(async move {
-            let result = within(limit, vault.login(&settings.auth)).await;
-            (ticket, Done::Login(result.unwrap_or_else(|| Err(late("log in to vault")))))
-        }),
+        Effect::Login { ticket } => {
+            let left = hands.take_over_from.take();
+            Box::pin(async move {
+                let refused = match handover::take(left, &settings).await {
+                    Ok(Some(estate)) => {
+                        vault.take_over(&settings.auth);
+                        return (ticket, Done::TakenOver(estate));
+                    }
+                    Ok(None) => None,
+                    Err(refused) => Some(refused),
+                };
+                let result = within(limit, vault.login(&settings.auth)).await;
+                let result = result.unwrap_or_else(|| Err(late("log in to vault")));
+                (ticket, Done::Login { result, refused })
+            })
+        }
+        Effect::HandOver { ticket, token, facts } => {
+            let (file, token, readings) = (hands.hand_over_to.clone(), shelf.token(token), shelf.readings());
+            Box::pin(async move {
+                let result = match (file, token) {
+                    (Some(file), Some(token)) => {
+                        handover::leave(file, Estate { token, facts, readings }, settings).await
+                    }
+                    _ => Err(no_token()),
+                };
+                (ticket, Done::HandedOver(result))
+            })
+        }
         Effect::RenewToken { ticket, token } => {
             let token = shelf.token(token);
             Box::pin(async move {

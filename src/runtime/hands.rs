@@ -1,9 +1,11 @@
 //! The hands that the current settings ask for.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::OnceCell;
 
+use crate::brain::Mode;
 use crate::cluster::Cluster;
 use crate::disk::Publisher;
 use crate::model::{Failure, Settings, StatusReport};
@@ -14,6 +16,10 @@ pub(super) struct Hands {
     pub(super) vault: Arc<Vault>,
     pub(super) disk: Arc<Mutex<Publisher>>,
     pub(super) cluster: Arc<LazyCluster>,
+    /// From which file the first login may take an earlier process's token.
+    pub(super) take_over_from: Option<PathBuf>,
+    /// In which file to leave ours at the end.
+    pub(super) hand_over_to: Option<PathBuf>,
 }
 
 /// The API client, made at its first use: the first files must not wait for it.
@@ -29,11 +35,17 @@ impl LazyCluster {
 }
 
 impl Hands {
-    pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
+    pub(super) fn new(settings: &Settings, mode: Mode, handover: Option<PathBuf>) -> Result<Self, Failure> {
+        let (take_over_from, hand_over_to) = match mode {
+            Mode::Run => (handover, None),
+            Mode::Once { .. } => (None, handover),
+        };
         Ok(Self {
             vault: Arc::new(Vault::new(&settings.server)?),
             disk: Arc::new(Mutex::new(Publisher::open(&settings.directory)?)),
             cluster: lazy(settings),
+            take_over_from,
+            hand_over_to,
         })
     }
 

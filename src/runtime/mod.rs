@@ -6,6 +6,7 @@
 mod clock;
 mod driver;
 mod effects;
+mod handover;
 mod hands;
 mod health;
 mod listener;
@@ -16,6 +17,7 @@ mod shelf;
 mod signals;
 mod voice;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::Environment;
@@ -36,7 +38,8 @@ pub enum Work {
 /// Exit code for our own fault (`EX_SOFTWARE`).
 pub const EXIT_OWN_FAULT: u8 = 70;
 
-/// Runs the agent to its end and gives the exit code. `config` is where `settings` came from, for reloads.
+/// Runs the agent to its end and gives the exit code. `config` is where `settings` came from, for reloads. `handover`: the
+/// file in which [`Work::Once`] leaves token and leases, and from which [`Work::Run`] takes them.
 ///
 /// # Errors
 /// Only what keeps the agent from starting; everything later is the brain's business.
@@ -45,6 +48,7 @@ pub fn run(
     config: ConfigSource,
     environment: Box<dyn Environment + Send>,
     work: Work,
+    handover: Option<PathBuf>,
 ) -> Result<u8, Failure> {
     let own = |what: &str, error: std::io::Error| {
         Failure::new(FailureClass::Local, Reason::WriteFailed, format!("failed to {what}: {error}"))
@@ -62,7 +66,7 @@ pub fn run(
         .map_err(|error| own("start the async runtime", error))?;
     let code = runtime.block_on(async {
         let signals = signals.listen().map_err(|error| own("listen for signals", error))?;
-        driver::Driver::new(settings, config, environment, work).await?.drive(signals).await
+        driver::Driver::new(settings, config, environment, work, handover).await?.drive(signals).await
     });
     // Tasks that are still in flight (a hanging request) must not hold the process.
     runtime.shutdown_background();

@@ -26,9 +26,9 @@ pub(super) struct PublishedSet {
 
 impl Shelf {
     /// Keeps a reading until the brain accepts it. Whether it differs from the accepted one.
-    pub(super) fn deliver(&mut self, source: SourceName, reading: Reading) -> bool {
+    pub(super) fn deliver(&mut self, source: SourceName, reading: Arc<Reading>) -> bool {
         let changed = self.accepted.get(&source).is_none_or(|old| old.data != reading.data);
-        self.delivered.insert(source, Arc::new(reading));
+        self.delivered.insert(source, reading);
         changed
     }
 

@@ -57,7 +57,19 @@ impl Voice {
         self.metrics.requests(requests.checked_sub(self.requests).unwrap_or(requests));
         self.requests = requests;
         match done {
-            Done::Login(result) => {
+            Done::TakenOver(estate) => {
+                self.metrics.ended("take_over", "Ok");
+                let sources = estate.facts.sources.len();
+                let ttl = estate.facts.left.map_or(0, |left| left.as_secs());
+                tracing::info!(ttl_seconds = ttl, sources, "took over the vault token of the container before");
+            }
+            Done::HandedOver(result) => self.tell("hand_over", About::Nothing, result.as_ref(), |()| {
+                tracing::info!("left the vault token to the next container");
+            }),
+            Done::Login { result, refused } => {
+                if let Some(refused) = refused {
+                    self.tell::<()>("take_over", About::Nothing, Err(refused), |()| {});
+                }
                 self.tell(
                     "login",
                     About::Nothing,

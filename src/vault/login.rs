@@ -48,6 +48,11 @@ impl Vault {
         }
     }
 
+    /// Prepares for the token of a login that another process made with the same `auth`.
+    pub fn take_over(&self, auth: &Auth) {
+        lock(&self.token_namespace).clone_from(&auth.namespace);
+    }
+
     /// `POST auth/<mount>/login`
     /// (<https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#login>, `jwt` and `approle` likewise).
     async fn login_with(

@@ -93,7 +93,8 @@ pub(super) fn client(server: &VaultServer, url: &Url) -> Result<Client, Failure>
 /// with nothing switched off) and `RealHost` leads the connection to the address's host.
 pub(super) fn addressed(mut url: Url, tls: &Tls) -> Result<Url, Failure> {
     let Some(name) = tls.server_name.as_deref().filter(|_| url.scheme() == "https") else { return Ok(url) };
-    // With an address in the URL, nobody would be asked where to connect, and we would connect to it.
+    // The configuration refuses an IP address. With one in the URL nobody would be asked where to connect, and we would
+    // connect to it.
     if name.parse::<IpAddr>().is_ok() || url.set_host(Some(name)).is_err() {
         return Err(Failure::new(
             FailureClass::Invalid,

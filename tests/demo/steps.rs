@@ -63,7 +63,10 @@ impl<'a> Story<'a> {
         screen.step("Put the article's case into them");
         let case = Case::article(servers).await?;
         screen.holds("Vault: secret/webapp/config has username and password; policy webapp may read it, nothing else");
-        screen.holds("Vault: a Pod of ServiceAccount playground/webapp may log in, with a token made for Vault only");
+        screen.holds(&format!(
+            "Vault: a Pod of ServiceAccount {}/{} may log in, with a token made for Vault only",
+            case.namespace, case.account
+        ));
         screen.holds(&format!("Kubernetes: Pod {} in namespace {}", case.pod_name, case.namespace));
         screen.holds(&format!("Kubernetes: its rights are create and patch on Secret {SECRET}, and to report status"));
         Ok(Self { servers, case, agent: None, accessor: String::new() })
@@ -260,6 +263,9 @@ impl<'a> Story<'a> {
         screen.holds(&format!("ended with exit code 0 after {}", seconds(took)));
         ensure!(self.case.admin.token(&self.accessor).await?.is_none(), "its token still lives");
         screen.holds("its token is revoked: Vault answers \"invalid accessor\"");
+        self.case.nothing_leaked().await?;
+        screen
+            .holds("no value and no token is in its log, its environment, the conditions, the Events or the metadata");
         Ok(())
     }
 }

@@ -37,9 +37,7 @@ async fn the_article_s_case_row_by_row() -> Result<()> {
         playground.admin.apply(&playground.namespace, &look.to_string()).await?;
         let look = format!("look-{account}");
         let ask = async |question: &str| {
-            playground
-                .wait_for("the looker answers", || async { playground.exec(&look, "look", question).ok() })
-                .await
+            playground.wait_for("the looker answers", || async { playground.exec(&look, "look", question).ok() }).await
         };
         let read = ask("kubectl get secret top-secret-ks 2>&1 || true").await?;
         assert!(read.contains("Forbidden"), "{account}: {read}");
@@ -63,7 +61,7 @@ async fn the_article_s_case_row_by_row() -> Result<()> {
     for name in ["keyferry", "webapp"] {
         assert_eq!(container(&now, name).map(|status| status.restart_count), Some(0), "{name}");
     }
-    assert_eq!(playground.logins(), 1);
+    assert!(playground.logins().is_none_or(|logins| logins == 1));
     playground.finish().await
 }
 

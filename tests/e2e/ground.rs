@@ -36,7 +36,13 @@ async fn a_restricted_pod_runs_is_heard_and_reaches_the_api_server() -> Result<(
     .await?;
     assert!(logs.contains("drwxrwxrwt"), "the root of a memory volume is sticky: {logs}");
     let seen = output(cluster.kubectl().args([
-        "--namespace=ground", "exec", "look", "--", "sh", "-c", "kubectl auth whoami -o jsonpath={.status.userInfo.username}",
+        "--namespace=ground",
+        "exec",
+        "look",
+        "--",
+        "sh",
+        "-c",
+        "kubectl auth whoami -o jsonpath={.status.userInfo.username}",
     ]))?;
     assert_eq!(seen, "system:serviceaccount:ground:default", "with its own token, at the address that pods are told");
     assert_eq!(std::fs::read_to_string("/proc/sys/fs/protected_symlinks")?.trim(), "1");

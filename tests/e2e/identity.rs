@@ -9,7 +9,7 @@ use crate::playground::Playground;
 /// A file's owner, group and mode as the application sees them, and that it can read the file.
 const LOOK: &str = "cat /etc/sensitive/password >/dev/null && stat -L -c '%u:%g %a' /etc/sensitive/password";
 
-fn security(object: &mut Object, of: &str, change: Value) {
+fn security(object: &mut Object, of: &str, change: &Value) {
     let context = &mut object.container(of)["securityContext"];
     for (key, value) in change.as_object().into_iter().flatten() {
         if value.is_null() {
@@ -29,7 +29,13 @@ async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
         // Different UIDs, no common group: the file is readable for everybody in a directory of the agent's.
         ("different", json!({}), json!({"runAsUser": 2000, "runAsGroup": 2000}), json!({}), "65532:65532 444"),
         // A common group.
-        ("group", json!({"fsGroup": 3000}), json!({"runAsUser": 2000, "runAsGroup": 2000}), json!({}), "65532:3000 440"),
+        (
+            "group",
+            json!({"fsGroup": 3000}),
+            json!({"runAsUser": 2000, "runAsGroup": 2000}),
+            json!({}),
+            "65532:3000 440",
+        ),
         // OpenShift: one random UID for all containers of a namespace, group 0, and an fsGroup.
         (
             "random",
@@ -47,8 +53,8 @@ async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
             for (key, value) in of_pod.as_object().into_iter().flatten() {
                 demo.pod()["securityContext"][key] = value.clone();
             }
-            security(demo, "webapp", of_app);
-            security(demo, "keyferry", of_agent);
+            security(demo, "webapp", &of_app);
+            security(demo, "keyferry", &of_agent);
         });
         playground.apply(&demo).await?;
         let pod = playground.ready(what).await?;
@@ -83,7 +89,7 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
 
 #[tokio::test]
 async fn tls_is_verified_by_an_authority_from_a_config_map() -> Result<()> {
-    let Some(playground) = Playground::new("tls_is_verified_by_an_authority_from_a_config_map").await? else {
+    let Some(playground) = Playground::with_power("tls_is_verified_by_an_authority_from_a_config_map").await? else {
         return Ok(());
     };
     let vault = playground.cluster.spare_vault(true, 8302).await?;
@@ -113,7 +119,8 @@ async fn tls_is_verified_by_an_authority_from_a_config_map() -> Result<()> {
         .await?;
 
     let pem = std::fs::read_to_string(vault.ca_file().context("TLS")?)?;
-    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vault-ca"}, "data": {"ca.crt": pem}});
+    let map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vault-ca"}, "data": {"ca.crt": pem}});
     playground.admin.apply(&playground.namespace, &map.to_string()).await?;
     let demo = demo.env("VAULT_CACERT", "/etc/vault-ca/ca.crt").change(|demo| {
         let volumes = demo.pod()["volumes"].as_array_mut().expect("volumes");

@@ -12,8 +12,8 @@ mod helm;
 
 mod article;
 mod chart;
-mod faults;
 mod ending;
+mod faults;
 mod ground;
 mod identity;
 mod manifest;

@@ -35,11 +35,6 @@ impl Object {
         self
     }
 
-    pub fn name(mut self, name: &str) -> Self {
-        self.0["metadata"]["name"] = json!(name);
-        self
-    }
-
     /// The specification of its pods.
     pub fn pod(&mut self) -> &mut Value {
         &mut self.0["spec"]["template"]["spec"]

@@ -46,9 +46,20 @@ impl Playground {
         Self::set_up(cluster, test, quiet).await.map(Some)
     }
 
-    /// As `new`, while no other test runs.
+    /// As `new`, where this test may kill what runs on the node, look at its files, and start servers beside it.
+    pub async fn with_power(test: &str) -> Result<Option<Self>> {
+        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.is_ours(test)) else {
+            return Ok(None);
+        };
+        let quiet = Quiet::Shared { _guard: QUIET.read().await };
+        Self::set_up(cluster, test, quiet).await.map(Some)
+    }
+
+    /// As `with_power`, while no other test runs.
     pub async fn alone(test: &str) -> Result<Option<Self>> {
-        let Some(cluster) = RealCluster::shared(test).await else { return Ok(None) };
+        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.is_ours(test)) else {
+            return Ok(None);
+        };
         let quiet = Quiet::Alone { _guard: QUIET.write().await };
         Self::set_up(cluster, test, quiet).await.map(Some)
     }
@@ -247,9 +258,11 @@ impl Playground {
         Ok(())
     }
 
-    /// How many logins Vault saw at this test's mount.
-    pub fn logins(&self) -> usize {
-        self.cluster.vault.audited_requests(&format!("auth/{}/login", self.mount())).len()
+    /// How many logins Vault saw at this test's mount; `None` where its audit log is not ours to read.
+    pub fn logins(&self) -> Option<usize> {
+        let audit = self.cluster.has_power().then_some(&self.cluster.vault)?;
+        let logins = audit.audited_requests(&format!("auth/{}/login", self.mount()));
+        Some(logins.len())
     }
 
     /// The end of a test: nothing that can be read in this namespace, but the Secret's data, holds a value or a token.
@@ -289,7 +302,8 @@ impl Playground {
     pub async fn report(&self) -> String {
         let mut text = String::new();
         let mut add = |what: &str, shown: Result<String>| {
-            text += &format!("--- {what}\n{}\n", shown.unwrap_or_else(|error| format!("{error:#}")));
+            let shown = shown.unwrap_or_else(|error| format!("{error:#}"));
+            text.extend(["--- ", what, "\n", &shown, "\n"]);
         };
         add("describe", output(&mut self.kubectl(&["describe", "pods,replicasets"])));
         let pods = self.pods().list(&ListParams::default()).await.map(|pods| pods.items).unwrap_or_default();

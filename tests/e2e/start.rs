@@ -14,7 +14,7 @@ use crate::testbed::article::{AUDIENCE, article_data, trust};
 #[tokio::test]
 async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<()> {
     let test = "the_application_waits_for_a_vault_that_comes_a_minute_late";
-    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
+    let Some(playground) = Playground::with_power(test).await? else { return Ok(()) };
     let port = 8301;
     let address = format!("http://{}:{port}", crate::testbed::cluster::SPARE);
     let demo = playground.demo()?.script(IDLE).env("VAULT_ADDR", &address);
@@ -73,7 +73,9 @@ async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
         let ours = condition(pod, "keyferry.dev/SecretsReady")?;
         let ready = condition(pod, "Ready")?;
         let runs = container(pod, "webapp")?.ready;
-        (runs && ours == ("False".into(), "Denied".into()) && ready == ("False".into(), "ReadinessGatesNotReady".into()))
+        (runs
+            && ours == ("False".into(), "Denied".into())
+            && ready == ("False".into(), "ReadinessGatesNotReady".into()))
             .then_some(())
     };
     let (pod, ()) = playground.pod_where("webapp", "the gate holds a pod whose containers are ready", held).await?;
@@ -95,7 +97,8 @@ async fn a_job_with_the_sidecar_completes() -> Result<()> {
     playground.admin.apply(&playground.namespace, &job.to_string()).await?;
     completes(&playground, "with-sidecar").await?;
     let ended = playground.pods_of("job").await?;
-    let codes: Vec<_> = ended.iter().flat_map(containers).map(|status| status.state?.terminated.map(|end| end.exit_code)).collect();
+    let codes: Vec<_> =
+        ended.iter().flat_map(containers).map(|status| status.state?.terminated.map(|end| end.exit_code)).collect();
     assert_eq!(codes, [Some(0), Some(0)], "the agent ends well too");
     playground.finish().await
 }

@@ -159,6 +159,15 @@ pub(crate) const ROOMS: &[Room] = &[
         ],
     },
     Room {
+        name: "handover",
+        rooms: Some(&["model"]),
+        crates: Some(&["jiff", "serde", "serde_json", "zeroize"]),
+        forbidden: &[
+            (&["std::env", "std::fs", "std::net", "std::process", "std::thread"], "handover makes bytes, no I/O"),
+            CLOCK,
+        ],
+    },
+    Room {
         name: "cluster",
         rooms: Some(&["model"]),
         crates: None,

@@ -1,11 +1,11 @@
 //! The agent as a process, watched by a test.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::article::Case;
 use super::guardian::{Guardian, Process};
+use super::said::Said;
 use super::wait_until;
 
 /// The agent's binary: Cargo builds it for tests and says where; the demo asks Cargo itself, once.
@@ -58,46 +59,54 @@ pub fn forget_this_package(command: &mut Command) {
     }
 }
 
-type Lines = Arc<Mutex<Vec<String>>>;
-
 /// A running agent. Dropping it kills it; where a test is failing, it first prints what the agent said and wrote.
 pub struct Agent {
     process: Process,
-    stdout: Lines,
-    stderr: Lines,
+    said: Arc<Said>,
     directory: PathBuf,
+    looked_at: bool,
 }
 
 impl Agent {
-    /// Start the agent with exactly this environment. `directory` is where it publishes, to be shown on failure.
-    pub fn start(
+    /// Start it for a case, with changes to the environment: `("NAME", "")` takes a variable away.
+    pub fn for_case(guardian: &Guardian, case: &Case, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Self> {
+        Self::under(&[], guardian, case, arguments, changes)
+    }
+
+    /// As `for_case`, started by another program, which gets the agent's command line behind its own.
+    pub fn under(
+        wrapper: &[&str],
         guardian: &Guardian,
+        case: &Case,
         arguments: &[&str],
-        environment: &[(String, String)],
-        directory: &Path,
+        changes: &[(&str, &str)],
     ) -> Result<Self> {
-        let mut command = Command::new(binary()?);
+        let mut environment = case.environment();
+        environment.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
+        let added = changes.iter().filter(|(_, value)| !value.is_empty());
+        environment.extend(added.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let listens = environment.iter().find(|(name, _)| name == "KEYFERRY_LISTEN");
+        let listens = listens.and_then(|(_, address)| address.parse().ok());
+
+        let binary = binary()?;
+        let line: Vec<&OsStr> = wrapper.iter().map(OsStr::new).chain([binary.as_os_str()]).collect();
+        let mut command = Command::new(line[0]);
         command
+            .args(&line[1..])
             .args(arguments)
             .env_clear()
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(environment)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process = guardian.spawn(&mut command)?;
-        let stdout = collect(process.child().stdout.take());
-        let stderr = collect(process.child().stderr.take());
-        Ok(Self { process, stdout, stderr, directory: directory.to_owned() })
-    }
-
-    /// Start it for a case, with changes to the environment: `("NAME", "")` takes a variable away.
-    pub fn for_case(guardian: &Guardian, case: &Case, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Self> {
-        let mut environment = case.environment();
-        environment.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
-        let added = changes.iter().filter(|(_, value)| !value.is_empty());
-        environment.extend(added.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Self::start(guardian, arguments, &environment, &case.directory)
+        let said = Arc::new(Said::new(format!("keyferry {}", arguments.join(" ")), listens));
+        let child = process.child();
+        said.collect(child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
+        said.take_environ(process.id())?;
+        case.leaks.watch(Arc::clone(&said));
+        Ok(Self { process, said, directory: case.directory.clone(), looked_at: false })
     }
 
     pub fn id(&self) -> u32 {
@@ -106,12 +115,12 @@ impl Agent {
 
     /// What it logged so far.
     pub fn log(&self) -> Vec<String> {
-        lines(&self.stderr)
+        self.said.log()
     }
 
     /// What it printed so far.
     pub fn stdout(&self) -> Vec<String> {
-        lines(&self.stdout)
+        self.said.stdout()
     }
 
     /// Wait for a fact, which may be about anything; an agent that ended meanwhile fails at once.
@@ -129,21 +138,32 @@ impl Agent {
 
     /// Wait for a line in its log that holds this text.
     pub async fn wait_for_log(&mut self, text: &str, deadline: Duration) -> Result<String> {
-        let stderr = Arc::clone(&self.stderr);
+        let said = Arc::clone(&self.said);
         let what = format!("the log has {text:?}");
         self.wait_for(&what, deadline, || {
-            let found = lines(&stderr).into_iter().find(|line| line.contains(text));
+            let found = said.log().into_iter().find(|line| line.contains(text));
             async move { found }
         })
         .await
     }
 
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        if signal != Signal::HUP {
+            self.look_at();
+        }
         self.process.signal(signal)
+    }
+
+    /// Takes what it shows of itself, once: before it is told to end.
+    pub fn look_at(&mut self) {
+        if !std::mem::replace(&mut self.looked_at, true) {
+            self.said.take_pages(self.process.id());
+        }
     }
 
     /// End it as a node's power loss would.
     pub async fn kill(&mut self) -> Result<()> {
+        self.look_at();
         self.process.stop(Duration::ZERO).await
     }
 
@@ -176,6 +196,8 @@ impl Drop for Agent {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.report());
+        } else {
+            self.look_at();
         }
     }
 }
@@ -213,21 +235,4 @@ pub fn tree(directory: &Path) -> String {
         }
     }
     text
-}
-
-fn collect(pipe: Option<impl Read + Send + 'static>) -> Lines {
-    let collected = Lines::default();
-    if let Some(pipe) = pipe {
-        let into = Arc::clone(&collected);
-        std::thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                into.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
-    }
-    collected
-}
-
-fn lines(of: &Lines) -> Vec<String> {
-    of.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -4,41 +4,26 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use keyferry::disk::STATE_FILE;
 use serde_json::{Value, json};
 
 use super::kube::{Cluster, PodReference};
+use super::leaks::{Leaks, Seen};
+use super::rights::{self, Rights};
 use super::vault::Admin;
-use super::{Servers, pki};
+use super::{Servers, agent, pki};
 
 /// Audience of the token that the Pod shows to Vault, so that it is of no use at the API server.
 pub const AUDIENCE: &str = "vault";
 /// Name of the mirrored Secret.
 pub const SECRET: &str = "top-secret-ks";
-/// `ServiceAccount` and policy of the application.
+/// Vault policy and role of the application, and the beginning of its Pod's name.
 pub const APPLICATION: &str = "webapp";
 
 /// What the article's Secret holds.
 pub fn article_data() -> Value {
     json!({"username": "Nutzername", "password": "Losungwort"})
 }
-
-/// The rights of the Pod's `ServiceAccount`.
-const RBAC: &str = r"
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: keyferry}
-rules:
-- {apiGroups: [''], resources: [secrets], resourceNames: [top-secret-ks], verbs: [create, patch]}
-- {apiGroups: [''], resources: [pods/status], verbs: [patch]}
-- {apiGroups: [''], resources: [events], verbs: [create]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: keyferry}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: keyferry}
-subjects:
-- {kind: ServiceAccount, name: webapp}
-";
 
 /// Vault asks the API server about the tokens it is shown; this account is the one it asks as.
 const REVIEWER: &str = r"
@@ -108,6 +93,10 @@ pub struct Case {
     pub namespace: String,
     pub pod_name: String,
     pub pod_uid: String,
+    /// `ServiceAccount` of the Pod.
+    pub account: String,
+    /// What nobody may say, and who could have said it.
+    pub leaks: Leaks,
     /// The Pod's token for Vault.
     pub jwt_file: PathBuf,
     /// The Pod's token for the API server, in a kubeconfig.
@@ -150,13 +139,17 @@ impl Case {
         let Names { kv_mount, auth_mount, role, namespace } = names;
 
         cluster.namespace(&namespace).await?;
-        cluster.service_account(&namespace, APPLICATION).await?;
-        cluster.apply(&namespace, RBAC).await?;
+        let Rights { account, yaml } = rights::shipped_for(&namespace)?;
+        cluster.apply(&namespace, &yaml).await?;
         let pod_name = format!("{APPLICATION}-0");
-        let pod_uid = cluster.pod(&namespace, &pod_name, APPLICATION).await?;
+        let pod_uid = cluster.pod(&namespace, &pod_name, &account).await?;
         let pod = || Some(PodReference { name: &pod_name, uid: &pod_uid });
-        let for_vault = cluster.token(&namespace, APPLICATION, Some(AUDIENCE), pod()).await?;
-        let for_cluster = cluster.token(&namespace, APPLICATION, None, pod()).await?;
+        let for_vault = cluster.token(&namespace, &account, Some(AUDIENCE), pod()).await?;
+        let for_cluster = cluster.token(&namespace, &account, None, pod()).await?;
+        let leaks = Leaks::default();
+        leaks.plant_data(&article_data());
+        leaks.plant_jwt(&for_vault);
+        leaks.plant_jwt(&for_cluster);
 
         if kv_mount != "secret" {
             admin.enable_secrets(&kv_mount, "kv", json!({"version": "2"})).await?;
@@ -172,6 +165,8 @@ impl Case {
             role,
             pod_uid,
             pod_name,
+            account,
+            leaks,
             jwt_file: PathBuf::new(),
             kubeconfig: PathBuf::new(),
             directory: servers.guardian.memory.join(&namespace).join("sensitive"),
@@ -195,7 +190,7 @@ impl Case {
     pub async fn vault_role(&self, change: Value) -> Result<()> {
         let mut role = json!({
             "audience": AUDIENCE,
-            "bound_service_account_names": [APPLICATION],
+            "bound_service_account_names": [self.account],
             "bound_service_account_namespaces": [self.namespace],
             "token_policies": [self.role],
             "token_ttl": "20m",
@@ -211,9 +206,44 @@ impl Case {
         format!("{}/webapp/config", self.kv_mount)
     }
 
-    /// Change the secret in Vault; gives the new version.
+    /// Change the secret in Vault; gives the new version. Nobody may say what is in it.
     pub async fn put(&self, data: &Value) -> Result<u64> {
+        self.leaks.plant_data(data);
         self.admin.put_kv(&self.kv_mount, "webapp/config", data).await
+    }
+
+    /// Write a credential for the agent beside the Pod's token; gives the file's path.
+    pub fn credential(&self, name: &str, secret: &str) -> Result<String> {
+        self.leaks.plant(secret);
+        let file = self.jwt_file.with_file_name(name);
+        pki::write(&file, secret)?;
+        Ok(file.display().to_string())
+    }
+
+    /// The leak test, at the end of every test with an agent: everything that the agents of this case said anywhere, and
+    /// what they wrote where others can read it. They must have ended.
+    pub async fn nothing_leaked(&self) -> Result<()> {
+        self.leaks.asked();
+        self.leaks.check(&self.seen().await?)
+    }
+
+    /// What `nothing_leaked` searches.
+    pub async fn seen(&self) -> Result<Vec<Seen>> {
+        let mut seen = self.leaks.seen()?;
+        for condition in self.cluster.conditions(&self.namespace, &self.pod_name).await? {
+            seen.push(Seen::new("a condition", json!(condition).to_string()));
+        }
+        for event in self.cluster.events(&self.namespace).await? {
+            seen.push(Seen::new("an Event", json!(event).to_string()));
+        }
+        if let Some(secret) = self.cluster.secret(&self.namespace, SECRET).await? {
+            seen.push(Seen::new("the metadata of the Secret", json!(secret.metadata).to_string()));
+        }
+        if let Some(state) = self.read(STATE_FILE) {
+            seen.push(Seen::new("the state for probes", state));
+        }
+        seen.push(Seen::new("the names of the files", agent::tree(&self.directory)));
+        Ok(seen)
     }
 
     /// Log in to Vault as the Pod does, without the agent; gives the token.

@@ -2,7 +2,7 @@
 //! agent as a process. Used by the integration tests and by `cargo demo`.
 //!
 //! Tests that only use the servers share one pair per process (`Servers::shared`) and keep apart by `Case`: each has its
-//! own namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::start`).
+//! own namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::own`).
 
 // Every test crate includes the whole ground and uses a part of it; nothing here is seen outside of that crate.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
@@ -16,9 +16,14 @@ pub mod binaries;
 pub mod cluster;
 pub mod guardian;
 pub mod kube;
+pub mod leaks;
 pub mod needs;
 pub mod pki;
 mod programs;
+pub mod rights;
+pub mod said;
+#[path = "../support/skip.rs"]
+mod skip;
 pub mod vault;
 
 use std::collections::BTreeSet;
@@ -36,6 +41,7 @@ use vault::Vault;
 
 pub use agent::Agent;
 pub use article::Case;
+pub(crate) use skip::skip_test;
 
 /// Set to anything to skip every test that needs real servers.
 pub const SKIP: &str = "KEYFERRY_SKIP_SERVERS";
@@ -97,7 +103,7 @@ impl Servers {
 pub fn skipped(test: &str) -> bool {
     let skip = std::env::var_os(SKIP).is_some();
     if skip {
-        binaries::say(&format!("skipped: {test}: {SKIP} is set"));
+        skip_test(test, &format!("{SKIP} is set"));
     }
     skip
 }

@@ -70,7 +70,8 @@ impl Vault {
         };
         let tls = if options.tls {
             let authority = pki::Authority::new("keyferry test Vault", &vault.directory.join("pki"))?;
-            let pair = authority.issue("vault", "vault", None, &["127.0.0.1", "localhost", &inside.ip().to_string()])?;
+            let pair =
+                authority.issue("vault", "vault", None, &["127.0.0.1", "localhost", &inside.ip().to_string()])?;
             let files = json!({"tls_cert_file": pair.certificate, "tls_key_file": pair.key});
             vault.ca_file = Some(authority.file);
             files

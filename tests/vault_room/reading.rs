@@ -26,6 +26,11 @@ async fn given(script: impl IntoIterator<Item = Exchange>, source: &Source) -> R
     vault(&stub.address()).read(&token(), source).await.unwrap_or_else(|failure| panic!("{failure}"))
 }
 
+/// What this client reads now.
+async fn reading_by(vault: &Vault) -> Reading {
+    vault.read(&token(), &source("secret/webapp/config")).await.unwrap_or_else(|failure| panic!("{failure}"))
+}
+
 #[tokio::test]
 async fn a_version_2_secret_costs_one_request_first_and_one_again_over_one_connection() {
     let read = || {
@@ -38,8 +43,7 @@ async fn a_version_2_secret_costs_one_request_first_and_one_again_over_one_conne
     let stub = Stub::start([read(), read()]);
     let vault = vault(&stub.address());
     for _ in 0..2 {
-        let reading =
-            vault.read(&token(), &source("secret/webapp/config")).await.unwrap_or_else(|failure| panic!("{failure}"));
+        let reading = reading_by(&vault).await;
         assert_eq!((text(&reading, "username"), text(&reading, "port")), ("Nutzername".into(), "5432".into()));
         assert_eq!(reading.version.number, Some(7));
         assert_eq!(reading.version.created, "2026-01-02T03:04:05.678901234Z".parse().ok());
@@ -60,8 +64,7 @@ async fn a_version_1_secret_costs_three_requests_first_and_one_again() {
     ]);
     let vault = vault(&stub.address());
     for _ in 0..2 {
-        let reading =
-            vault.read(&token(), &source("secret/webapp/config")).await.unwrap_or_else(|failure| panic!("{failure}"));
+        let reading = reading_by(&vault).await;
         assert_eq!(text(&reading, "password"), "Losungwort");
         assert_eq!(reading.lease, None, "the default TTL of KV version 1 is no lease");
     }
@@ -148,7 +151,7 @@ async fn a_dynamic_secret_has_its_lease() {
 }
 
 #[tokio::test]
-async fn an_engine_with_a_time_but_no_lease_says_when_to_read_again() {
+async fn an_engine_with_a_time_but_no_lease_says_when_to_reading_by() {
     let other = Source { engine: KvEngine::Other, ..source("database/static-creds/app") };
     let read = || get("/v1/database/static-creds/app");
     let reading = given([read().answer(200, plain(&json!({"username": "u"}), "", 60))], &other).await;
@@ -196,8 +199,7 @@ async fn without_a_right_to_ask_for_the_mount_the_path_is_read_as_it_is() {
     ]);
     let vault = vault(&stub.address());
     for _ in 0..2 {
-        let reading =
-            vault.read(&token(), &source("secret/webapp/config")).await.unwrap_or_else(|failure| panic!("{failure}"));
+        let reading = reading_by(&vault).await;
         assert_eq!(reading.lease, None);
     }
 }

@@ -28,7 +28,7 @@ fn drain_ends_in_time_though_nothing_answers() {
 
 #[test]
 fn once_ends_when_all_is_published_and_mirrored() {
-    let mut life = Life::new(Mode::Once { deadline: seconds(30) });
+    let mut life = Life::new(Mode::Once { deadline: seconds(30), hand_over: false });
     life.log_in(Ok(info(TTL, true)));
     life.read(Ok(facts(1, None)));
     life.publish(Ok(PublishOutcome::Swapped));
@@ -40,7 +40,7 @@ fn once_ends_when_all_is_published_and_mirrored() {
 
 #[test]
 fn once_keeps_its_token_where_leases_hang_on_it() {
-    let mut life = Life::new(Mode::Once { deadline: seconds(30) });
+    let mut life = Life::new(Mode::Once { deadline: seconds(30), hand_over: false });
     life.log_in(Ok(info(TTL, true)));
     life.read(Ok(facts(1, Some(lease(seconds(100), true)))));
     life.publish(Ok(PublishOutcome::Swapped));
@@ -59,7 +59,7 @@ fn once_says_by_its_exit_code_what_kept_it() {
         (FailureClass::Invalid, Reason::InvalidRequest, 64),
     ];
     for (class, reason, code) in cases {
-        let mut life = Life::new(Mode::Once { deadline: seconds(30) });
+        let mut life = Life::new(Mode::Once { deadline: seconds(30), hand_over: false });
         life.log_in(Ok(info(TTL, true)));
         for _ in 0..40 {
             if life.has(|e| matches!(e, Effect::Read { .. })) {
@@ -74,7 +74,7 @@ fn once_says_by_its_exit_code_what_kept_it() {
 #[test]
 fn once_is_refused_early_and_waits_for_the_unreachable_until_its_deadline() {
     for (class, early) in [(FailureClass::Denied, true), (FailureClass::Unreachable, false)] {
-        let mut life = Life::new(Mode::Once { deadline: seconds(30) });
+        let mut life = Life::new(Mode::Once { deadline: seconds(30), hand_over: false });
         for _ in 0..15 {
             if life.has(|e| matches!(e, Effect::Login { .. })) {
                 life.log_in(Err(failure(class, Reason::LoginRefused)));
@@ -87,7 +87,7 @@ fn once_is_refused_early_and_waits_for_the_unreachable_until_its_deadline() {
 
 #[test]
 fn once_that_is_stopped_early_does_not_look_like_success() {
-    let mut life = Life::new(Mode::Once { deadline: seconds(30) });
+    let mut life = Life::new(Mode::Once { deadline: seconds(30), hand_over: false });
     life.log_in(Ok(info(TTL, true)));
     life.step(Event::Terminate);
     life.wait(seconds(5));

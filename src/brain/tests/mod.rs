@@ -1,6 +1,7 @@
 //! Each transition told as a small story.
 
 mod ends;
+mod handover;
 
 use std::time::Duration;
 

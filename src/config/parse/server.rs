@@ -1,8 +1,10 @@
 //! `vault`
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use http::Uri;
+use rustls::pki_types::ServerName;
 
 use super::super::defaults;
 use super::super::mistakes::Mistakes;
@@ -27,7 +29,7 @@ pub(super) fn parse(raw: RawVault, mistakes: &mut Mistakes) -> Option<VaultServe
     }
     Some(VaultServer {
         namespace: raw.namespace.and_then(|text| namespace("vault.namespace", &text, mistakes)),
-        tls: tls(raw.tls.unwrap_or_default(), mistakes),
+        tls: tls(raw.tls.unwrap_or_default(), address.as_deref(), mistakes),
         address: address?,
         redirect_to,
         timeout,
@@ -75,7 +77,7 @@ fn address(path: &str, text: &str, mistakes: &mut Mistakes) -> Option<String> {
     Some(format!("{scheme}://{authority}"))
 }
 
-fn tls(raw: RawTls, mistakes: &mut Mistakes) -> Tls {
+fn tls(raw: RawTls, address: Option<&str>, mistakes: &mut Mistakes) -> Tls {
     let client = match (raw.client_cert_file, raw.client_key_file) {
         (Some(certificate), Some(key)) => Some((PathBuf::from(certificate), PathBuf::from(key))),
         (Some(_), None) => {
@@ -92,10 +94,26 @@ fn tls(raw: RawTls, mistakes: &mut Mistakes) -> Tls {
         }
         (None, None) => None,
     };
-    if let Some(name) =
-        raw.server_name.as_deref().filter(|name| rustls::pki_types::ServerName::try_from(*name).is_err())
-    {
-        mistakes.wrong("vault.tls.serverName", name, "must be a DNS name or an IP address");
+    let server_name = raw.server_name.and_then(|name| server_name(name, address, mistakes));
+    Tls { ca_file: raw.ca_file.map(PathBuf::from), server_name, client }
+}
+
+/// A name to check in the place of the address's host. `None` where it is that host already: an IP address cannot be checked
+/// at another one, since the HTTP client would connect to it (`vault/tls.rs`).
+fn server_name(name: String, address: Option<&str>, mistakes: &mut Mistakes) -> Option<String> {
+    const FORM: &str = "must be a DNS name, like \"vault.internal\"";
+    let host = |address: &str| address.parse::<Uri>().ok()?.host()?.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    match (ServerName::try_from(name.as_str()), name.parse::<IpAddr>()) {
+        (Ok(ServerName::DnsName(_)), _) => Some(name),
+        (_, Ok(ip)) if address.and_then(host) == Some(ip) => None,
+        (_, Ok(_)) => {
+            let message = format!("{FORM}; an IP address is checked only where it is the host of vault.address");
+            mistakes.wrong("vault.tls.serverName", name, message);
+            None
+        }
+        (_, Err(_)) => {
+            mistakes.wrong("vault.tls.serverName", name, FORM);
+            None
+        }
     }
-    Tls { ca_file: raw.ca_file.map(PathBuf::from), server_name: raw.server_name, client }
 }

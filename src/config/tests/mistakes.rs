@@ -60,6 +60,13 @@ fn each_mistake_has_its_place_and_its_remedy() {
             "needs its certificate",
         ),
         ("vault: {address: 'https://v', tls: {serverName: 'a b'}}", "vault.tls.serverName", "DNS name"),
+        ("vault: {address: 'https://v', tls: {serverName: 127.0.0.0x1}}", "vault.tls.serverName", "DNS name"),
+        ("vault: {address: 'https://v', tls: {serverName: 10.0.0.1}}", "vault.tls.serverName", "host of vault.address"),
+        (
+            "vault: {address: 'https://[::1]', tls: {serverName: '::2'}}",
+            "vault.tls.serverName",
+            "host of vault.address",
+        ),
         // Login.
         ("auth: {}", "auth.role", "KEYFERRY_ROLE"),
         ("auth: {method: ldap}", "auth.method", "must be one of kubernetes, jwt, approle, token"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::{DocumentLocation, defaults, document_location, load};
+use super::super::{DocumentLocation, defaults, document_location, handover_file, load};
 use super::{MINIMAL, environment, loaded};
 use crate::model::{AuthMethod, FileFormat, FilePath, KvEngine, Mode, OutputKind, SecretType, SourceName};
 
@@ -88,6 +88,14 @@ fn openbaos_variables_go_before_vaults() {
     assert_eq!(server.tls.ca_file, Some("/ca.pem".into()));
     assert_eq!(server.tls.client, Some(("/c.pem".into(), "/k.pem".into())));
     assert_eq!(server.tls.server_name.as_deref(), Some("vault.internal"));
+}
+
+#[test]
+fn a_server_name_that_is_the_host_anyway_is_nothing_to_check_in_its_place() {
+    for (address, name) in [("https://10.0.0.1:8200", "10.0.0.1"), ("https://[::1]:8200", "::1")] {
+        let variables = [("VAULT_ADDR", address), THREE[1], THREE[2], ("VAULT_TLS_SERVER_NAME", name)];
+        assert_eq!(loaded(&variables, None).server.tls.server_name, None, "{address}");
+    }
 }
 
 #[test]
@@ -183,4 +191,20 @@ fn the_command_line_wins_then_the_path_then_the_inline_text() {
 fn variables_of_others_are_left_alone() {
     let others = [("KEYFERRY_SERVICE_HOST", "10.0.0.1"), ("KEYFERRY_PORT", "tcp://10.0.0.1:80"), ("PATH", "/bin")];
     loaded(&[&THREE[..], &others].concat(), None);
+}
+
+#[test]
+fn the_hand_over_file_lies_beside_the_output_directory_and_not_in_it() {
+    let settings = loaded(&[("KEYFERRY_DIRECTORY", "/run/keyferry/sensitive")], Some(MINIMAL));
+    let found = |variable: &str, line: Option<&str>| {
+        handover_file(&environment(&[("KEYFERRY_HANDOVER", variable)]), line.map(Into::into), &settings)
+    };
+    assert_eq!(found("", None), Ok(None));
+    assert_eq!(found("/run/keyferry/handover", None), Ok(Some("/run/keyferry/handover".into())));
+    assert_eq!(found("/a", Some("/run/keyferry/sensitive2")), Ok(Some("/run/keyferry/sensitive2".into())));
+    for wrong in
+        ["/run/keyferry/sensitive/x", "/run/keyferry/sensitive", "handover", "/run/keyferry/a/../sensitive/x", "/"]
+    {
+        assert!(found(wrong, None).is_err_and(|why| why.contains(wrong)), "{wrong}");
+    }
 }

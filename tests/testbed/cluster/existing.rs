@@ -29,7 +29,8 @@ pub(super) fn is_wanted() -> bool {
 
 /// See that both answer, and say what must be there.
 pub(super) async fn connect() -> Result<RealCluster> {
-    let needed = |name: &str| std::env::var(name).with_context(|| format!("{WANTED}=1 needs {name}; see docs/testbed.md"));
+    let needed =
+        |name: &str| std::env::var(name).with_context(|| format!("{WANTED}=1 needs {name}; see docs/testbed.md"));
     let kube = Kube::existing(PathBuf::from(needed("KUBECONFIG")?), std::env::var(API_SERVER).ok()).await?;
     let address = needed(VAULT)?;
     let inside = std::env::var(VAULT_IN_PODS).unwrap_or_else(|_| address.clone());

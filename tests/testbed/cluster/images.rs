@@ -69,7 +69,8 @@ pub fn toolbox(directory: &Path, kubectl: &Path) -> Result<PathBuf> {
     for applet in APPLETS.split_whitespace() {
         let _ = std::os::unix::fs::symlink("busybox", bin.join(applet));
     }
-    let image = Image { name: "keyferry-toolbox:0.1.0", entrypoint: &["/bin/sh", "-c"], user: "1000:1000", root: &root };
+    let image =
+        Image { name: "keyferry-toolbox:0.1.0", entrypoint: &["/bin/sh", "-c"], user: "1000:1000", root: &root };
     write(&image, directory)
 }
 

@@ -115,7 +115,12 @@ impl RealCluster {
     /// # Panics
     /// In CI, if not.
     pub fn is_ours(&self, test: &str) -> bool {
-        self.ours.is_some() || needs::skip(test, "needs power over the node, and this cluster was there already")
+        self.has_power() || needs::skip(test, "needs power over the node, and this cluster was there already")
+    }
+
+    /// As `is_ours`, without a word.
+    pub fn has_power(&self) -> bool {
+        self.ours.is_some()
     }
 
     fn ours(&self) -> Result<&Ours> {
@@ -201,8 +206,8 @@ impl RealCluster {
         self.node_path(&pods.join(pod_uid).join("volumes/kubernetes.io~empty-dir").join(volume))
     }
 
-    /// Send a signal to the processes of this machine whose command line, arguments joined by blanks, is this and which run in
-    /// that pod.
+    /// The processes of a pod, as this machine numbers them, whose program has this path in its image.
+    #[allow(clippy::unused_self, reason = "asked of the cluster, which must run")]
     pub fn processes(&self, pod_uid: &str, program: &str) -> Vec<u32> {
         node::processes(pod_uid, program)
     }
@@ -245,9 +250,12 @@ fn protect_symlinks(guardian: &Guardian) -> Result<()> {
 /// # Panics
 /// In CI, if not.
 pub fn can_run(test: &str) -> bool {
-    needs::is_root(test) && needs::has(test, &TOOLS) && needs::has(test, &images::TOOLS) && (node::cni_plugins().is_some() || {
-        needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
-    })
+    needs::is_root(test)
+        && needs::has(test, &TOOLS)
+        && needs::has(test, &images::TOOLS)
+        && (node::cni_plugins().is_some() || {
+            needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
+        })
 }
 
 /// How long a pod may take for what usually takes seconds, on a machine that compiles beside it.
@@ -255,9 +263,14 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The output of a command that must succeed.
 pub fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("failed to start {:?}", command.get_program()))?;
+    let output = command.output().with_context(|| format!("failed to start {}", command.get_program().display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(text)
 }
 

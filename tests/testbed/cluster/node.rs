@@ -54,7 +54,7 @@ pub struct Node {
     programs: Programs,
     directory: PathBuf,
     kubelet: Option<Process>,
-    _others: Vec<Process>,
+    others: Vec<Process>,
 }
 
 impl Node {
@@ -64,7 +64,7 @@ impl Node {
         for part in ["cni", "containerd", "images", "kubelet", "opt", "pods"] {
             std::fs::create_dir_all(directory.join(part))?;
         }
-        let mut node = Self { programs, directory, kubelet: None, _others: Vec::new() };
+        let mut node = Self { programs, directory, kubelet: None, others: Vec::new() };
         node.write_files(kube)?;
         cgroups::make(guardian, &node.cgroup())?;
         let (authority, signer) = kube.keys()?;
@@ -80,7 +80,7 @@ impl Node {
             command.arg(format!("--kubeconfig={}", node.file(&format!("{name}.kubeconfig")).display()));
             // Their own ports would be the only ones: nothing asks them anything here.
             command.args(["--bind-address=127.0.0.1"]).args(arguments);
-            node._others.push(guardian.spawn(into_log(&mut command, &node.file(&format!("{name}.log")))?)?);
+            node.others.push(guardian.spawn(into_log(&mut command, &node.file(&format!("{name}.log")))?)?);
         }
         node.start_containerd(guardian).await?;
         node.import(guardian, &images::pause(&node.file("images"))?)?;
@@ -213,7 +213,7 @@ state = "{state}"
     async fn start_containerd(&mut self, guardian: &Guardian) -> Result<()> {
         let mut command = guardian.command(&self.programs.containerd);
         command.arg("--config").arg(self.file("containerd.toml"));
-        self._others.push(guardian.spawn(into_log(&mut command, &self.file("containerd.log"))?)?);
+        self.others.push(guardian.spawn(into_log(&mut command, &self.file("containerd.log"))?)?);
         wait_until("containerd answers", Duration::from_secs(30), || async {
             output(self.ctr(guardian).arg("version")).ok().map(|_| ())
         })

@@ -1,0 +1,200 @@
+//! A file with secrets for the next process of the same user: written whole, taken once.
+//!
+//! It lies beside the output directory, in the root of the volume, which others may write to: so nothing is followed,
+//! nothing is opened that exists, and a file that is not exactly ours is not read.
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::at::{StepError, told};
+use super::directory::in_memory;
+use crate::model::{Failure, FailureClass, Reason, SecretBytes};
+
+/// Only we may read it.
+const MODE: u32 = 0o600;
+
+/// More than the volume of any pod should hold; a guard for the reader.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Writes `bytes` to a temporary file and renames it over `path`.
+///
+/// # Errors
+/// `Invalid` where the directory is not in memory and that is not allowed, `Local` with `NoSpace` or `WriteFailed`.
+/// Nothing is left behind.
+pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) -> Result<(), Failure> {
+    let shown = path.display();
+    let failed = |error: &StepError| {
+        let reason = if error.errno == Errno::NOSPC { Reason::NoSpace } else { Reason::WriteFailed };
+        let message = format!("failed to leave {shown} for the next process: {}", Failure::chain(error));
+        Failure::new(FailureClass::Local, reason, message)
+    };
+    let (directory, name) = open_parent(path).map_err(|error| failed(&error))?;
+    if !allow_disk && !in_memory(&directory) {
+        return Err(Failure::new(
+            FailureClass::Invalid,
+            Reason::DirectoryUnusable,
+            format!(
+                "failed to leave {shown} for the next process: it would not be in memory; use the emptyDir of the files, or set allowDisk"
+            ),
+        ));
+    }
+    // A fixed name, so that what a crash left is replaced here and not forgotten with a token in it.
+    let temporary = temporary(&name);
+    let write = || -> Result<(), StepError> {
+        remove(&directory, &temporary)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(MODE);
+        let fd = told("make", &temporary, rustix::fs::openat(&directory, temporary.as_str(), flags, mode))?;
+        // The umask took part above.
+        told("set the mode of", &temporary, rustix::fs::fchmod(&fd, mode))?;
+        let written = std::fs::File::from(fd).write_all(bytes.expose());
+        told("write", &temporary, written.map_err(|error| errno(&error)))?;
+        told("rename", &temporary, rustix::fs::renameat(&directory, temporary.as_str(), &directory, name.as_str()))
+    };
+    write().map_err(|error| {
+        // The first error is the one to tell.
+        remove(&directory, &temporary).ok();
+        failed(&error)
+    })
+}
+
+/// Removes `path` and gives what was in it; `None` if it is absent. It is gone before anybody uses its content.
+///
+/// # Errors
+/// `Local` with `HandoverRefused` if the file is not exactly what [`leave_private_file`] of the same user leaves, or cannot
+/// be removed.
+pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
+    let refused = |why: String| {
+        let message = format!("failed to take over from {}: {why}", path.display());
+        Failure::new(FailureClass::Local, Reason::HandoverRefused, message)
+    };
+    let opened = open_parent(path).and_then(|(directory, name)| {
+        remove(&directory, &temporary(&name)).ok();
+        // Not blocking, because a FIFO may lie there.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&directory, name.as_str(), flags, Mode::empty());
+        if fd.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
+            return Ok(None);
+        }
+        remove(&directory, &name)?;
+        Ok(Some(told("open", &name, fd)?))
+    });
+    let fd = match opened {
+        Ok(Some(fd)) => fd,
+        Ok(None) => return Ok(None),
+        Err(error) if error.errno == Errno::NOENT => return Ok(None),
+        Err(error) => return Err(refused(Failure::chain(&error))),
+    };
+    let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("failed to look at it: {errno}")))?;
+    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    if let Some(why) = foreign(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
+        return Err(refused(why));
+    }
+    // As large as the file, so that it never grows and leaves a copy behind.
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1));
+    std::fs::File::from(fd)
+        .take(size)
+        .read_to_end(&mut bytes)
+        .map_err(|error| refused(format!("failed to read it: {error}")))?;
+    Ok(Some(SecretBytes::new(std::mem::take(&mut *bytes))))
+}
+
+/// Why a file is not one that we left.
+fn foreign(owner: u32, mode: u32, size: u64, us: u32) -> Option<String> {
+    if FileType::from_raw_mode(mode) != FileType::RegularFile {
+        return Some("it is not a regular file".into());
+    }
+    if owner != us {
+        return Some(format!("it belongs to UID {owner} and we are UID {us}; run both containers with the same UID"));
+    }
+    if mode & 0o7777 != MODE {
+        return Some(format!("its mode is {:04o} and not {MODE:04o}", mode & 0o7777));
+    }
+    (size > MAX_BYTES).then(|| "it is too large".into())
+}
+
+fn open_parent(path: &Path) -> Result<(OwnedFd, String), StepError> {
+    let shown = path.display().to_string();
+    let parts = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
+    let (parent, name) = told("use the name", &shown, parts.ok_or(Errno::INVAL))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = told("open", &parent.display().to_string(), rustix::fs::open(parent, flags, Mode::empty()))?;
+    Ok((directory, name.to_owned()))
+}
+
+fn temporary(name: &str) -> String {
+    format!("{name}.tmp")
+}
+
+fn remove(directory: &OwnedFd, name: &str) -> Result<(), StepError> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => told("remove", name, other),
+    }
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+    }
+
+    #[test]
+    fn what_is_left_is_private_and_can_be_taken_once() {
+        let directory = directory();
+        let file = directory.path().join("handover");
+        leave_private_file(&file, &"old".into(), true).expect("left");
+        std::fs::write(directory.path().join("handover.tmp"), "left by a crash").expect("written");
+        leave_private_file(&file, &"new".into(), true).expect("left again");
+        assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o7777, 0o600);
+        assert!(!directory.path().join("handover.tmp").exists());
+        assert!(take_private_file(&file).expect("taken").is_some_and(|bytes| bytes.expose() == b"new"));
+        assert!(!file.exists(), "no token lies around");
+        assert!(take_private_file(&file).expect("nothing there").is_none());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_and_removed() {
+        let directory = directory();
+        let file = directory.path().join("handover");
+        let secret = directory.path().join("elsewhere");
+        std::fs::write(&secret, "secret").expect("written");
+        symlink(&secret, &file).expect("linked");
+        assert!(take_private_file(&file).is_err_and(|failure| failure.reason == Reason::HandoverRefused));
+        assert!(!file.is_symlink() && secret.exists(), "the link is gone, what it points to is not");
+
+        std::fs::write(&file, "open to all").expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("changed");
+        let refused = take_private_file(&file).err().expect("refused");
+        assert!(refused.message.contains("its mode is 0644"), "{refused}");
+        assert!(!file.exists());
+
+        let mode = 0o10_0600;
+        assert_eq!(foreign(65532, mode, 10, 65532), None);
+        assert!(foreign(1000, mode, 10, 65532).is_some_and(|why| why.contains("UID 1000")));
+        assert!(foreign(65532, 0o1_0600, 0, 65532).is_some_and(|why| why.contains("regular")), "a FIFO");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_and_leaves_nothing() {
+        let directory = directory();
+        let failure = leave_private_file(&directory.path().join("absent/handover"), &"x".into(), true).err();
+        assert!(failure.is_some_and(|failure| failure.message.contains("failed to open")));
+        std::fs::create_dir_all(directory.path().join("handover/full")).expect("made");
+        let failure = leave_private_file(&directory.path().join("handover"), &"x".into(), true).err();
+        assert!(failure.is_some_and(|failure| failure.reason == Reason::WriteFailed));
+        assert!(!directory.path().join("handover.tmp").exists());
+    }
+}

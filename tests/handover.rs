@@ -1,0 +1,77 @@
+//! The classic mode against a scripted Vault, for what no engine of a small real one gives: a lease that can be renewed.
+#![allow(clippy::disallowed_methods, reason = "tests write files, start processes, wait and read the clock")]
+
+#[path = "vault_room/stub.rs"]
+#[allow(dead_code, reason = "only a part is used here")]
+mod stub;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use stub::{Stub, get, post};
+
+const TOKEN: &str = "hvs.planted-token";
+const LEASE: &str = "database/creds/webapp/planted";
+
+fn start(arguments: &[&str], vault: &str, volume: &Path) -> Child {
+    let document = format!(
+        "auth: {{method: jwt, role: webapp, jwtFile: {}}}\nsources: {{db: {{path: database/creds/webapp, engine: other}}}}\n",
+        volume.join("jwt").display()
+    );
+    Command::new(env!("CARGO_BIN_EXE_keyferry"))
+        .args(arguments)
+        .arg("--handover")
+        .arg(volume.join("handover"))
+        .env_clear()
+        .env("VAULT_ADDR", vault)
+        .env("KEYFERRY_CONFIG_INLINE", document)
+        .env("KEYFERRY_DIRECTORY", volume.join("sensitive"))
+        .env("KEYFERRY_ALLOW_DISK", "true")
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the agent starts")
+}
+
+fn wait_for(what: &str, mut fact: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !fact() {
+        assert!(Instant::now() < deadline, "not within its time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_lease_is_handed_over_and_renewed_by_the_second_process() {
+    let volume = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
+    let volume = volume.path();
+    std::fs::write(volume.join("jwt"), "head.body.signature").expect("written");
+    let lease = |seconds: u32| json!({"lease_id": LEASE, "lease_duration": seconds, "renewable": true});
+    let mut read = lease(6);
+    read["data"] = json!({"username": "v-webapp", "password": "Losungwort"});
+    let stub = Stub::start([
+        post("/v1/auth/jwt/login").without("x-vault-token").answer(
+            200,
+            json!({"auth": {"client_token": TOKEN, "accessor": "a", "lease_duration": 3600, "renewable": true}}),
+        ),
+        get("/v1/database/creds/webapp").token(TOKEN).answer(200, read),
+    ]);
+    let code = start(&["once"], &stub.address(), volume).wait().expect("it ends").code();
+    assert_eq!(code, Some(0), "neither lease nor token is revoked: the script has no such request");
+    let password = || std::fs::read_to_string(volume.join("sensitive/password")).ok();
+    assert_eq!(password().as_deref(), Some("Losungwort"));
+
+    stub.expect([post("/v1/sys/leases/renew")
+        .token(TOKEN)
+        .json(json!({"lease_id": LEASE, "increment": 6}))
+        .answer(200, lease(6))]);
+    let mut agent = start(&["run"], &stub.address(), volume);
+    wait_for("the lease is renewed", || stub.seen().len() == 3);
+    assert_eq!(password().as_deref(), Some("Losungwort"));
+    assert!(!volume.join("handover").exists());
+    stub.expect([post("/v1/auth/token/revoke-self").token(TOKEN).answer(204, "")]);
+    let pid = rustix::process::Pid::from_child(&agent);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    assert_eq!(agent.wait().expect("it ends").code(), Some(0));
+}

@@ -1,0 +1,50 @@
+//! The leak test can fail: it sees every place that it claims to search.
+
+use anyhow::Result;
+
+use crate::stage::{QUICK, SOON, Stage};
+
+#[tokio::test]
+async fn the_leak_test_sees_every_place() -> Result<()> {
+    Stage::shared("leaks", async |stage| {
+        let listen = format!("127.0.0.1:{}", crate::testbed::free_port()?);
+        let changes = [QUICK[0], ("KEYFERRY_LISTEN", listen.as_str())];
+        let mut early = stage.agent(&["probe", "ready"], &changes)?;
+        early.wait(SOON).await?;
+        let mut agent = stage.agent(&["run"], &changes)?;
+        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        agent
+            .wait_for("an Event is there", SOON, || async {
+                stage.case.cluster.events(&stage.case.namespace).await.is_ok_and(|all| !all.is_empty()).then_some(())
+            })
+            .await?;
+        let mut help = stage.agent(&["--help"], &[])?;
+        help.wait(SOON).await?;
+        agent.kill().await?;
+        drop((early, agent, help));
+
+        let seen = stage.case.seen().await?;
+        for (place, text) in [
+            ("keyferry run: log", "logged in to vault"),
+            ("keyferry run: environ", "KEYFERRY_SECRETS="),
+            ("keyferry run: /metrics", "keyferry_vault_requests_total"),
+            ("keyferry run: /readyz", "200 OK"),
+            ("keyferry run: /livez", "200 OK"),
+            ("keyferry probe ready: log", "failed to ask the agent"),
+            ("keyferry --help: stdout", "Usage"),
+            ("a condition", "all required outputs are published"),
+            ("an Event", "is published"),
+            ("the metadata of the Secret", "keyferry.dev/"),
+            ("the state for probes", "\"ready\":true"),
+            ("the names of the files", "password -> ..data/password"),
+        ] {
+            if text == "KEYFERRY_SECRETS=" && !rustix::process::geteuid().is_root() {
+                continue; // Nobody but root can read it: the agent is not dumpable.
+            }
+            let found = seen.iter().any(|seen| seen.place == place && seen.text.contains(text));
+            assert!(found, "{text:?} is not seen in {place}: {seen:#?}");
+        }
+        Ok(())
+    })
+    .await
+}

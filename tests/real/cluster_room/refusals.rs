@@ -1,0 +1,66 @@
+//! What is refused, missing or out of reach.
+
+use jiff::Timestamp;
+use keyferry::cluster::Cluster;
+use keyferry::model::{ConditionStatus, ConditionType, FailureClass, Notice, NoticeKind, Reason, StatusReport};
+use serde_json::{Value, json};
+
+use super::stage::{SECRET, Stage, condition, connected, name, opaque, refused};
+
+#[tokio::test]
+async fn missing_rights_are_named_with_the_rule_that_is_missing() {
+    let Some(stage) = Stage::new("rights").await else { return };
+    let uid = stage.pod_uid().await;
+    let nobody = stage.agent_with(&stage.kubeconfig_of("nobody"), &uid).await;
+    let content = stage.login(1, "Losungwort");
+    let notice = Notice { kind: NoticeKind::Normal, reason: Reason::Published, message: "m".into() };
+    let ready = [condition(ConditionType::SecretsReady, ConditionStatus::True)];
+    let failures = [
+        (refused(nobody.mirror(&name(SECRET), &opaque(), &content).await), "resourceNames: [top-secret-ks]"),
+        (refused(nobody.report(&ready, Timestamp::now()).await), "resources: [pods/status], verbs: [patch]"),
+        (refused(nobody.record(&notice, Timestamp::now()).await), "resources: [events], verbs: [create]"),
+        // The exact name is the point.
+        (refused(stage.agent().await.mirror(&name("other"), &opaque(), &content).await), "resourceNames: [other]"),
+    ];
+    for (failure, rule) in failures {
+        assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::Forbidden));
+        assert!(failure.message.contains(rule), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_token_and_a_dead_server_may_pass() {
+    let Some(stage) = Stage::new("dead").await else { return };
+    let path = stage.kubeconfig_of(&stage.account);
+    std::fs::write(stage.token_of(&stage.account), "not-a-token").unwrap();
+    let agent = stage.agent_with(&path, "u").await;
+    let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::CredentialUnreadable));
+
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["clusters"][0]["cluster"]["server"] = json!(format!("https://{closed}"));
+    std::fs::write(&path, config.to_string()).unwrap();
+    // Connecting makes no request, so it works.
+    let agent = stage.agent_with(&path, "u").await;
+    let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::ApiUnavailable));
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_there_is_missing() {
+    let Some(stage) = Stage::new("namespace").await else { return };
+    let status = StatusReport {
+        conditions: false,
+        events: false,
+        pod_name: None,
+        pod_uid: None,
+        pod_namespace: Some("nowhere".into()),
+        kubeconfig: Some(stage.admin.clone()),
+    };
+    let agent = connected(Cluster::connect(&status).await);
+    let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Missing, Reason::ObjectNotFound));
+    let failure = refused(agent.report(&[], Timestamp::now()).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::NotConfigured));
+}

@@ -1,0 +1,182 @@
+//! A namespace with one Pod and our rights, and agents in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use keyferry::cluster::{Cluster, MirrorContent, digest};
+use keyferry::model::{
+    Condition, ConditionStatus, ConditionType, Failure, Mirror, ObjectName, Reason, SecretBytes, SecretType,
+    SourceName, StatusReport, Version,
+};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::testbed::Servers;
+use crate::testbed::rights::{self, Rights};
+
+pub(super) const SECRET: &str = "top-secret-ks";
+pub(super) const POD: &str = "webapp-0";
+/// As `kubectl` names itself in managed fields when it creates, patches and labels.
+pub(super) const CREATE: &str = "kubectl-create";
+pub(super) const PATCH: &str = "kubectl-patch";
+pub(super) const LABEL: &str = "kubectl-label";
+
+/// A namespace of its own with one Pod (never run) and our rights, and administrator's hands in it.
+pub(super) struct Stage {
+    pub(super) admin: PathBuf,
+    pub(super) namespace: String,
+    pub(super) directory: tempfile::TempDir,
+    /// The `ServiceAccount` that has our rights.
+    pub(super) account: String,
+    pub(super) secrets: Api<Secret>,
+    pub(super) pods: Api<Pod>,
+    pub(super) events: Api<Event>,
+}
+
+impl Stage {
+    /// `None` where the user wants no servers.
+    pub(super) async fn new(word: &str) -> Option<Self> {
+        let servers = Servers::shared(&format!("cluster_room: {word}")).await?;
+        let cluster = servers.kube.admin().await.unwrap();
+        let namespace = format!("{word}-{:06x}", fastrand::u32(..0x0100_0000));
+        cluster.namespace(&namespace).await.unwrap();
+        let Rights { account, yaml } = rights::shipped_for(&namespace).unwrap();
+        cluster.apply(&namespace, &yaml).await.unwrap();
+        cluster.service_account(&namespace, "nobody").await.unwrap();
+        cluster.pod(&namespace, POD, &account).await.unwrap();
+        let client = &cluster.client;
+        let stage = Self {
+            admin: servers.kube.admin_kubeconfig().to_owned(),
+            directory: tempfile::tempdir().unwrap(),
+            secrets: Api::namespaced(client.clone(), &namespace),
+            pods: Api::namespaced(client.clone(), &namespace),
+            events: Api::namespaced(client.clone(), &namespace),
+            account,
+            namespace,
+        };
+        for account in [&stage.account, "nobody"] {
+            // Not bound to the Pod: it must outlive it in a test.
+            let token = cluster.token(&stage.namespace, account, None, None).await.unwrap();
+            stage.write_kubeconfig(account, &servers.kube.kubeconfig_for(&stage.namespace, &token), &token);
+        }
+        Some(stage)
+    }
+
+    /// With a token *file*, as a Pod has it.
+    fn write_kubeconfig(&self, account: &str, kubeconfig: &str, token: &str) {
+        let file = self.token_of(account);
+        std::fs::write(&file, token).unwrap();
+        let mut config: Value = serde_json::from_str(kubeconfig).unwrap();
+        config["users"][0]["user"] = json!({"tokenFile": file});
+        std::fs::write(self.kubeconfig_of(account), config.to_string()).unwrap();
+    }
+
+    pub(super) async fn pod(&self) -> Value {
+        json!(self.pods.get(POD).await.unwrap())
+    }
+
+    pub(super) async fn pod_uid(&self) -> String {
+        self.pods.get(POD).await.unwrap().metadata.uid.unwrap()
+    }
+
+    /// The mirrored Secret, as others see it.
+    pub(super) async fn secret(&self) -> Value {
+        json!(self.secrets.get(SECRET).await.unwrap())
+    }
+
+    /// Somebody else makes the Secret.
+    pub(super) async fn create_secret(&self, manager: &str, secret: &Value) {
+        let parameters = PostParams { field_manager: Some(manager.into()), ..PostParams::default() };
+        self.secrets.create(&parameters, &serde_json::from_value(secret.clone()).unwrap()).await.unwrap();
+    }
+
+    /// Somebody else changes the Secret.
+    pub(super) async fn change_secret(&self, manager: &str, change: &Value) {
+        let parameters = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
+        self.secrets.patch(SECRET, &parameters, &Patch::Merge(change)).await.unwrap();
+    }
+
+    pub(super) async fn delete_secret(&self) {
+        self.secrets.delete(SECRET, &DeleteParams::default()).await.unwrap();
+    }
+
+    pub(super) fn token_of(&self, account: &str) -> PathBuf {
+        self.directory.path().join(format!("{account}.token"))
+    }
+
+    pub(super) fn kubeconfig_of(&self, account: &str) -> PathBuf {
+        self.directory.path().join(format!("{account}.json"))
+    }
+
+    pub(super) async fn agent(&self) -> Cluster {
+        self.agent_with(&self.kubeconfig_of(&self.account), &self.pod_uid().await).await
+    }
+
+    pub(super) async fn agent_with(&self, kubeconfig: &Path, uid: &str) -> Cluster {
+        let status = StatusReport {
+            conditions: true,
+            events: true,
+            pod_name: Some(POD.into()),
+            pod_uid: Some(uid.into()),
+            pod_namespace: None,
+            kubeconfig: Some(kubeconfig.into()),
+        };
+        connected(Cluster::connect(&status).await)
+    }
+
+    pub(super) fn content(&self, version: u64, secret_type: &SecretType, data: &[(&str, &str)]) -> MirrorContent {
+        let data: BTreeMap<_, _> =
+            data.iter().map(|(key, value)| ((*key).to_owned(), Arc::new(SecretBytes::from(*value)))).collect();
+        let created = Timestamp::from_second(i64::try_from(version).unwrap()).ok();
+        let version = Version { number: Some(version), created };
+        MirrorContent {
+            digest: digest(&self.namespace, &name(SECRET), secret_type, &data),
+            versions: [(SourceName::new("secret/webapp/config").unwrap(), version)].into(),
+            data,
+        }
+    }
+
+    pub(super) fn login(&self, version: u64, password: &str) -> MirrorContent {
+        self.content(version, &SecretType::Opaque, &[("password", password), ("username", "Nutzername")])
+    }
+}
+
+pub(super) fn connected(cluster: Result<Cluster, Failure>) -> Cluster {
+    cluster.unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+pub(super) fn name(text: &str) -> ObjectName {
+    ObjectName::new(text).unwrap()
+}
+
+pub(super) fn opaque() -> Mirror {
+    mirror_of(SecretType::Opaque)
+}
+
+pub(super) fn mirror_of(secret_type: SecretType) -> Mirror {
+    Mirror {
+        secret_type,
+        keys: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        owner: None,
+        allow_leased: false,
+    }
+}
+
+pub(super) fn condition(kind: ConditionType, status: ConditionStatus) -> Condition {
+    Condition { kind, status, reason: Reason::Published, message: "a test".into() }
+}
+
+/// The failure, after a look that its words hold no value.
+pub(super) fn refused<T>(result: Result<T, Failure>) -> Failure {
+    let Err(failure) = result else { panic!("expected a failure") };
+    eprintln!("{:?} {}: {}", failure.class, failure.reason, failure.message);
+    for value in ["Losungwort", "TG9zdW5nd29ydA"] {
+        assert!(!failure.message.contains(value), "{}", failure.message);
+    }
+    failure
+}

@@ -1,0 +1,13 @@
+//! All tests that need a real Vault and a real Kubernetes API server, in one binary, so that the servers start once per run.
+#![allow(unreachable_pub, reason = "modules of one test")]
+#![allow(clippy::disallowed_methods, reason = "tests wait, spawn, read the clock and the environment")]
+
+#[path = "../testbed/mod.rs"]
+mod testbed;
+
+mod agent;
+mod cluster_room;
+mod ground;
+mod manifests;
+mod policies;
+mod stage;

@@ -1,0 +1,200 @@
+//! The manifests that users apply: the API server accepts them as they are, strictly, and Pod Security accepts their Pods.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::policies::ground::{APPLY, Answer, MOUNTS, STATUS, WRITERS, accepted, ask, in_force, refused};
+use crate::testbed::Servers;
+use crate::testbed::binaries::find_or_build;
+use crate::testbed::kube::Cluster;
+
+fn deploy(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
+}
+
+/// The objects of a shipped file, in another namespace.
+fn objects(path: &Path, namespace: &str) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut objects: Vec<Value> =
+        serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
+    for object in &mut objects {
+        let metadata = &mut object["metadata"];
+        let kind = if metadata["name"] == "playground" { "name" } else { "namespace" };
+        metadata[kind] = json!(namespace);
+        for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+            subject["namespace"] = json!(namespace);
+        }
+    }
+    Ok(objects)
+}
+
+/// Applies by server-side apply; unknown fields are mistakes.
+async fn apply(cluster: &Cluster, object: &Value, dry_run: bool) -> Answer {
+    let (group, plural) = match object["kind"].as_str().unwrap_or_default() {
+        "Namespace" => ("api/v1", "namespaces"),
+        "ServiceAccount" => ("api/v1", "serviceaccounts"),
+        "Pod" => ("api/v1", "pods"),
+        "Role" => ("apis/rbac.authorization.k8s.io/v1", "roles"),
+        "RoleBinding" => ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+        "Deployment" => ("apis/apps/v1", "deployments"),
+        "Job" => ("apis/batch/v1", "jobs"),
+        kind => panic!("no test knows where a {kind} goes"),
+    };
+    let place = object["metadata"]["namespace"].as_str().map(|name| format!("/namespaces/{name}")).unwrap_or_default();
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let dry_run = if dry_run { "&dryRun=All" } else { "" };
+    let query = format!("fieldManager=test&fieldValidation=Strict{dry_run}");
+    let path = format!("/{group}{place}/{plural}/{name}?{query}");
+    ask(&cluster.client, &Method::PATCH, &path, APPLY, object).await
+}
+
+/// The Pod that a workload would make.
+fn pod_of(workload: &Value) -> Option<Value> {
+    let template = workload.pointer("/spec/template")?;
+    let mut pod = template.clone();
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    pod["metadata"]["name"] = workload["metadata"]["name"].clone();
+    pod["metadata"]["namespace"] = workload["metadata"]["namespace"].clone();
+    Some(pod)
+}
+
+/// A namespace with everything of the article that is no workload, under all policies; files in the order of the documents.
+async fn playground(servers: &Servers) -> Result<(Cluster, String)> {
+    let cluster = servers.kube.admin().await?;
+    let namespace = format!("manifests-{:06x}", fastrand::u32(..0x0100_0000));
+    for file in ["namespace", "rbac", "viewer"] {
+        for object in objects(&deploy(&format!("manifests/{file}.yaml")), &namespace)? {
+            accepted(file, apply(&cluster, &object, false).await)?;
+        }
+    }
+    in_force(servers, &cluster, &namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+    Ok((cluster, namespace))
+}
+
+#[tokio::test]
+async fn every_workload_is_accepted_by_a_namespace_under_restricted_and_all_policies() -> Result<()> {
+    let name = "every_workload_is_accepted_by_a_namespace_under_restricted_and_all_policies";
+    let Some(servers) = Servers::shared(name).await else { return Ok(()) };
+    let (cluster, namespace) = playground(servers).await?;
+    let others = ["namespace.yaml", "rbac.yaml", "viewer.yaml", "sidecar.yaml", "unprivileged.yaml"];
+    let files = std::fs::read_dir(deploy("manifests"))?.filter_map(Result::ok).map(|entry| entry.path());
+    let files: Vec<_> = files.filter(|path| path.is_file() && !others.iter().any(|name| path.ends_with(name))).collect();
+    ensure!(files.len() >= 3, "found only {files:?}");
+    for file in files {
+        for workload in objects(&file, &namespace)? {
+            let what = file.display().to_string();
+            accepted(&what, apply(&cluster, &workload, true).await)?;
+            let pod = pod_of(&workload).with_context(|| format!("{what} has something that makes no Pods"))?;
+            accepted(&format!("the Pod of {what}"), apply(&cluster, &pod, true).await)?;
+            // Nobody gets a token by default, and only keyferry's containers mount one.
+            assert_eq!(pod["spec"]["automountServiceAccountToken"], false, "{what}");
+            for container in containers(&pod) {
+                let ours = container["name"].as_str().unwrap_or_default().starts_with("keyferry");
+                let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+                let tokens = mounts.filter(|mount| mount["name"].as_str().unwrap_or_default().ends_with("-token"));
+                assert!(ours || tokens.count() == 0, "{what}: {}", container["name"]);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    let all = |kind: &str| pod["spec"][kind].as_array().into_iter().flatten();
+    all("initContainers").chain(all("containers"))
+}
+
+#[tokio::test]
+async fn the_unprivileged_workload_is_refused_with_a_clear_message() -> Result<()> {
+    let name = "the_unprivileged_workload_is_refused_with_a_clear_message";
+    let Some(servers) = Servers::shared(name).await else { return Ok(()) };
+    let (cluster, namespace) = playground(servers).await?;
+    let words = "pods of ServiceAccount \"non-privileged-sa\" may not consume Secrets in this namespace";
+    for workload in objects(&deploy("manifests/unprivileged.yaml"), &namespace)? {
+        refused("the Deployment", apply(&cluster, &workload, true).await, words)?;
+        let mut pod = pod_of(&workload).context("a Deployment makes Pods")?;
+        refused("its Pod", apply(&cluster, &pod, true).await, words)?;
+        // The Secret is all that is wrong with it.
+        pod["spec"]["serviceAccountName"] = json!("secret-privileged-sa");
+        accepted("the same of the one that may", apply(&cluster, &pod, true).await)?;
+    }
+    Ok(())
+}
+
+/// It says the least that works, so that it fits on a page, and leaves Pod Security's fields to demo.yaml.
+#[tokio::test]
+async fn the_smallest_use_is_accepted_by_a_namespace_without_labels() -> Result<()> {
+    let name = "the_smallest_use_is_accepted_by_a_namespace_without_labels";
+    let Some(servers) = Servers::shared(name).await else { return Ok(()) };
+    let cluster = servers.kube.admin().await?;
+    let namespace = format!("smallest-{:06x}", fastrand::u32(..0x0100_0000));
+    cluster.namespace(&namespace).await?;
+    cluster.service_account(&namespace, "webapp").await?;
+    for workload in objects(&deploy("manifests/sidecar.yaml"), &namespace)? {
+        accepted("the Deployment", apply(&cluster, &workload, true).await)?;
+        let pod = pod_of(&workload).context("a Deployment makes Pods")?;
+        accepted("its Pod", apply(&cluster, &pod, true).await)?;
+    }
+    Ok(())
+}
+
+/// Lists of named things in one order: kustomize puts what a patch adds first. The order of containers stays.
+fn sorted(mut value: Value) -> Value {
+    match &mut value {
+        Value::Array(list) => {
+            for item in list.iter_mut() {
+                *item = sorted(item.take());
+            }
+        }
+        Value::Object(map) => {
+            for (key, item) in map.iter_mut() {
+                *item = sorted(item.take());
+                if let (true, Value::Array(list)) = (["env", "volumes", "volumeMounts"].contains(&key.as_str()), item) {
+                    list.sort_by_key(|named| named["name"].as_str().unwrap_or_default().to_owned());
+                }
+            }
+        }
+        _ => {}
+    }
+    value
+}
+
+#[test]
+fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Result<()> {
+    if std::env::var_os(crate::testbed::SKIP).is_some() {
+        let name = "kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it";
+        crate::testbed::skip_test(name, &format!("{} is set", crate::testbed::SKIP));
+        return Ok(());
+    }
+    let kubectl = find_or_build("kubectl")?;
+    let output = Command::new(kubectl).arg("kustomize").arg(deploy("manifests/component/example")).output()?;
+    ensure!(output.status.success(), "kubectl kustomize: {}", String::from_utf8_lossy(&output.stderr));
+    let mut made: Value = serde_saphyr::from_str(&String::from_utf8(output.stdout)?)?;
+    let label = made["metadata"].as_object_mut().context("an object")?.remove("labels");
+    assert_eq!(label, Some(json!({"keyferry.dev/files": "true"})), "what the components look for");
+    let demo = objects(&deploy("manifests/demo.yaml"), "playground")?.swap_remove(0);
+    assert_eq!(sorted(made), sorted(demo));
+    Ok(())
+}
+
+/// Every container of the agent that we ship has the same limit, so that a measured one is set everywhere.
+#[test]
+fn the_agent_s_containers_have_the_same_resources_everywhere() -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for file in ["demo.yaml", "classic.yaml", "job.yaml", "component/files/deployment.yaml"] {
+        let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
+        let pod = pod_of(&workload).context("a workload makes Pods")?;
+        let ours = containers(&pod).filter(|container| container["image"].as_str() == Some("keyferry:0.1.0"));
+        let resources: Vec<_> = ours.map(|container| container["resources"].to_string()).collect();
+        assert!(!resources.is_empty(), "{file} has no container of ours");
+        seen.extend(resources);
+    }
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    Ok(())
+}

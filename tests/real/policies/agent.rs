@@ -1,0 +1,62 @@
+//! The agent does its whole job under all policies at once.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::ground::{MOUNTS, STATUS, WRITERS, in_force};
+use crate::stage::{QUICK, SOON, Stage, login};
+
+/// The shipped namespace under another name.
+fn shipped(namespace: &str) -> Result<String> {
+    let mut object: Value = serde_saphyr::from_str(include_str!("../../../deploy/manifests/namespace.yaml"))?;
+    object["metadata"]["name"] = json!(namespace);
+    Ok(object.to_string())
+}
+
+#[tokio::test]
+async fn the_agent_mirrors_and_reports_in_a_namespace_under_all_policies() -> Result<()> {
+    Stage::shared("policies", async |stage| {
+        let case = &stage.case;
+        case.cluster.apply("", &shipped(&case.namespace)?).await?;
+        in_force(stage.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+        let mut agent = stage.agent(&["run"], QUICK)?;
+        stage.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
+        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        stage.secret_is(&mut agent, "password", "Losungwort").await?;
+        case.put(&login("Nutzername", "Stichwort")).await?;
+        stage.file_is(&mut agent, "password", "Stichwort").await?;
+        stage.secret_is(&mut agent, "password", "Stichwort").await?;
+        agent.wait_for("an Event is recorded", SOON, || async {
+            let events = case.cluster.events(&case.namespace).await.ok()?;
+            events.iter().any(|event| event.involved_object.name.as_ref() == Some(&case.pod_name)).then_some(())
+        })
+        .await?;
+        agent.terminate(SOON).await?;
+        let log = agent.log();
+        assert!(!log.iter().any(|line| line.contains("Forbidden")), "{}", agent.report());
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_agent_says_forbidden_where_the_namespace_does_not_name_its_secret() -> Result<()> {
+    Stage::shared("unnamed", async |stage| {
+        let case = &stage.case;
+        let mut namespace: Value = serde_saphyr::from_str(&shipped(&case.namespace)?)?;
+        namespace["metadata"]["annotations"]["keyferry.dev/secret-writers"] = json!("secret-privileged-sa=another");
+        case.cluster.apply("", &namespace.to_string()).await?;
+        in_force(stage.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+        let mut agent = stage.agent(&["run"], QUICK)?;
+        stage.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
+        stage.condition_is(&mut agent, "Mirrored", "False", "Forbidden").await?;
+        assert_eq!(stage.secret().await?, None);
+        // Whoever looks finds which list it is.
+        let conditions = case.cluster.conditions(&case.namespace, &case.pod_name).await?;
+        let mirrored = conditions.iter().find(|condition| condition.type_ == "keyferry.dev/Mirrored");
+        let message = mirrored.and_then(|condition| condition.message.clone()).unwrap_or_default();
+        assert!(message.contains("keyferry.dev/secret-writers"), "{message}");
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,193 @@
+//! Namespaces under the shipped policies, and questions to the API server.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use http::{Method, Request};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::testbed::kube::{Cluster, PodReference};
+use crate::testbed::{Servers, wait_until};
+
+pub const STATUS: &str = "own-pod-status";
+pub const WRITERS: &str = "secret-writers";
+pub const MOUNTS: &str = "no-secret-mounts";
+
+/// A new policy, or a new label on a namespace, acts after some seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Is on no list of any namespace, and may do everything that the policies confine.
+const PROBE: &str = "policy-probe";
+
+pub const MERGE: &str = "application/merge-patch+json";
+pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
+pub const JSON_PATCH: &str = "application/json-patch+json";
+pub const APPLY: &str = "application/apply-patch+yaml";
+
+/// Rights without the narrowing that RBAC can do, so that it is the policy that is heard.
+const WIDE: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: wide}
+rules:
+- {apiGroups: [""], resources: [pods/status], verbs: [patch]}
+- {apiGroups: [""], resources: [secrets], verbs: [get, create, patch, update]}
+"#;
+
+/// What the API server answers where it does not do as asked.
+#[derive(Debug)]
+pub struct Refusal {
+    pub code: u16,
+    pub message: String,
+}
+
+pub type Answer = Result<Value, Refusal>;
+
+/// A namespace of one test.
+pub struct Ground {
+    pub servers: &'static Servers,
+    pub admin: Cluster,
+    pub namespace: String,
+}
+
+impl Ground {
+    /// A namespace that opts in to these policies, which are in force when this returns. `None` where there are no servers.
+    pub async fn new(test: &str, policies: &[&str], annotations: Value) -> Result<Option<Self>> {
+        let Some(servers) = Servers::shared(test).await else { return Ok(None) };
+        let admin = servers.kube.admin().await?;
+        let namespace = format!("policies-{:06x}", fastrand::u32(..0x0100_0000));
+        let labels: BTreeMap<_, _> = policies.iter().map(|policy| (format!("keyferry.dev/{policy}"), "true")).collect();
+        let object = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": namespace, "labels": labels, "annotations": annotations},
+        });
+        admin.apply("", &object.to_string()).await?;
+        let ground = Self { servers, admin, namespace };
+        // Nobody makes it here; the kubelet's pods have it.
+        ground.account("default").await?;
+        in_force(servers, &ground.admin, &ground.namespace, policies).await?;
+        Ok(Some(ground))
+    }
+
+    /// A `ServiceAccount` with wide rights in the namespace.
+    pub async fn account(&self, name: &str) -> Result<()> {
+        account(&self.admin, &self.namespace, name).await
+    }
+
+    /// A client with a token of it, bound to a Pod where one is named.
+    pub async fn client(&self, account: &str, pod: Option<(&str, &str)>) -> Result<Client> {
+        let pod = pod.map(|(name, uid)| PodReference { name, uid });
+        let token = self.admin.token(&self.namespace, account, None, pod).await?;
+        self.servers.kube.client_for(&self.namespace, &token).await
+    }
+
+    /// Path of a resource of the namespace, of the core group.
+    pub fn core(&self, resource: &str) -> String {
+        format!("/api/v1/namespaces/{}/{resource}", self.namespace)
+    }
+}
+
+async fn account(admin: &Cluster, namespace: &str, name: &str) -> Result<()> {
+    admin.service_account(namespace, name).await?;
+    admin.apply(namespace, WIDE).await?;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": format!("wide-{name}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "wide"},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+    });
+    admin.apply(namespace, &binding.to_string()).await
+}
+
+/// Applies the policies, once, and waits until these ones act in the namespace. Everything asked for it is a dry run.
+pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, policies: &[&str]) -> Result<()> {
+    static APPLIED: OnceCell<()> = OnceCell::const_new();
+    APPLIED
+        .get_or_try_init(async || {
+            for policy in [STATUS, WRITERS, MOUNTS] {
+                let path = format!("{}/deploy/policies/{policy}.yaml", env!("CARGO_MANIFEST_DIR"));
+                let yaml = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+                admin.apply("", &yaml).await.with_context(|| path)?;
+            }
+            anyhow::Ok(())
+        })
+        .await?;
+    account(admin, namespace, PROBE).await?;
+    let pods = format!("/api/v1/namespaces/{namespace}/pods");
+    let made = ask(&admin.client, &Method::POST, &pods, "", &pod(PROBE)).await;
+    ensure!(made.as_ref().err().is_none_or(|refusal| refusal.code == 409), "failed to make Pod {PROBE}: {made:?}");
+    let token = admin.token(namespace, PROBE, None, None).await?;
+    let probe = servers.kube.client_for(namespace, &token).await?;
+    for policy in policies {
+        let (client, method, path, body, words) = match *policy {
+            STATUS => {
+                (&probe, Method::PATCH, format!("pods/{PROBE}/status"), condition("keyferry.dev/Probe"), "may only write")
+            }
+            WRITERS => (&probe, Method::POST, "secrets".into(), json!({"metadata": {"name": PROBE}}), "may not write"),
+            _ => (&admin.client, Method::POST, "pods".into(), consumer(PROBE, "volumes", json!([{"name": "s", "secret": {"secretName": "s"}}])), "may not consume"),
+        };
+        let path = format!("/api/v1/namespaces/{namespace}/{path}?dryRun=All");
+        wait_until(&format!("policy {policy} acts in {namespace}"), PATIENCE, || async {
+            let answer = ask(client, &method, &path, STRATEGIC, &body).await;
+            answer.is_err_and(|refusal| refusal.message.contains(words)).then_some(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// One request. A POST or a PUT is JSON, whatever `patch` says.
+pub async fn ask(client: &Client, method: &Method, path: &str, patch: &str, body: &Value) -> Answer {
+    let kind = if *method == Method::PATCH { patch } else { "application/json" };
+    let request = Request::builder().method(method).uri(path).header("content-type", kind);
+    let request = request.body(body.to_string().into_bytes()).expect("method and path are plain");
+    client.request::<Value>(request).await.map_err(|error| match error {
+        kube::Error::Api(status) => Refusal { code: status.code, message: status.message },
+        error => Refusal { code: 0, message: error.to_string() },
+    })
+}
+
+/// Fails if it was not this policy that refused, with these words.
+pub fn refused(what: &str, answer: Answer, words: &str) -> Result<()> {
+    let refusal = answer.err().with_context(|| format!("{what}: was accepted"))?;
+    ensure!(refusal.code == 403 && refusal.message.contains("ValidatingAdmissionPolicy"), "{what}: {refusal:?}");
+    ensure!(refusal.message.contains(words), "{what}: not {words:?} but {}", refusal.message);
+    Ok(())
+}
+
+pub fn accepted(what: &str, answer: Answer) -> Result<Value> {
+    answer.map_err(|refusal| anyhow::anyhow!("{what}: was refused: {refusal:?}"))
+}
+
+/// A change of a Pod's status: one condition.
+pub fn condition(kind: &str) -> Value {
+    json!({"status": {"conditions": [{"type": kind, "status": "True", "reason": "Tried"}]}})
+}
+
+/// A Pod, as an object that Pod Security `restricted` accepts.
+pub fn pod(account: &str) -> Value {
+    json!({
+        "metadata": {"name": account},
+        "spec": {
+            "serviceAccountName": account,
+            "automountServiceAccountToken": false,
+            "nodeName": "node-1",
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "app", "image": "app",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    })
+}
+
+/// The same under another name, with a key of its specification, or of its container if it has none of that name.
+pub fn consumer(account: &str, key: &str, value: Value) -> Value {
+    let mut pod = pod(account);
+    pod["metadata"]["name"] = json!("consumer");
+    let in_container = matches!(key, "env" | "envFrom");
+    let place = if in_container { &mut pod["spec"]["containers"][0] } else { &mut pod["spec"] };
+    place[key] = value;
+    pod
+}

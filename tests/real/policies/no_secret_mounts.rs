@@ -1,0 +1,235 @@
+//! Pods whose `ServiceAccount` is not on the namespace's list consume no Secret, by whatever way.
+
+use anyhow::{Context as _, Result};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::ground::{Answer, Ground, MERGE, MOUNTS, STRATEGIC, accepted, ask, consumer, in_force, pod, refused};
+
+const WORKLOADS: [(&str, &str, &str); 7] = [
+    ("apps/v1", "Deployment", "deployments"),
+    ("apps/v1", "ReplicaSet", "replicasets"),
+    ("apps/v1", "StatefulSet", "statefulsets"),
+    ("apps/v1", "DaemonSet", "daemonsets"),
+    ("batch/v1", "Job", "jobs"),
+    ("batch/v1", "CronJob", "cronjobs"),
+    ("v1", "ReplicationController", "replicationcontrollers"),
+];
+
+async fn ground(test: &str) -> Result<Option<Ground>> {
+    // With a blank, as people write lists.
+    let listed = json!({"keyferry.dev/secret-mounts-allowed-for": "listed, second"});
+    let Some(ground) = Ground::new(test, &[MOUNTS], listed).await? else { return Ok(None) };
+    for account in ["listed", "second", "plain"] {
+        ground.account(account).await?;
+    }
+    Ok(Some(ground))
+}
+
+fn words(account: &str) -> String {
+    format!("pods of ServiceAccount \"{account}\" may not consume Secrets in this namespace")
+}
+
+async fn make(ground: &Ground, pod: &Value) -> Answer {
+    ask(&ground.admin.client, &Method::POST, &ground.core("pods?dryRun=All"), "", pod).await
+}
+
+/// Every way to a Secret: a key of the Pod or of its container, and its value.
+fn ways() -> Vec<(&'static str, &'static str, Value)> {
+    let reference = json!({"name": "s"});
+    let volume = |source: Value| {
+        let mut volume = json!({"name": "v"});
+        volume.as_object_mut().expect("an object").extend(source.as_object().expect("an object").clone());
+        json!([volume])
+    };
+    let init = |key: &str, value: Value| {
+        let mut container = pod("any")["spec"]["containers"][0].clone();
+        container["name"] = json!("before");
+        container[key] = value;
+        json!([container])
+    };
+    let env = json!([{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
+    let env_from = json!([{"secretRef": reference}]);
+    vec![
+        ("a volume", "volumes", volume(json!({"secret": {"secretName": "s"}}))),
+        ("an optional volume", "volumes", volume(json!({"secret": {"secretName": "s", "optional": true}}))),
+        (
+            "a projected volume",
+            "volumes",
+            volume(json!({"projected": {"sources": [{"configMap": {"name": "c"}}, {"secret": reference}]}})),
+        ),
+        ("a variable", "env", env.clone()),
+        ("all variables", "envFrom", env_from.clone()),
+        ("a variable of an init container", "initContainers", init("env", env)),
+        ("all variables of an init container", "initContainers", init("envFrom", env_from)),
+        (
+            "a driver",
+            "volumes",
+            volume(json!({"csi": {"driver": "example.com", "nodePublishSecretRef": reference}})),
+        ),
+        ("flexVolume", "volumes", volume(json!({"flexVolume": {"driver": "example.com/d", "secretRef": reference}}))),
+        ("cephfs", "volumes", volume(json!({"cephfs": {"monitors": ["m"], "secretRef": reference}}))),
+        ("rbd", "volumes", volume(json!({"rbd": {"monitors": ["m"], "image": "i", "secretRef": reference}}))),
+        (
+            "iscsi",
+            "volumes",
+            volume(json!({"iscsi": {"targetPortal": "10.0.0.1", "iqn": "iqn.2001-04.com.example:d", "lun": 0,
+                "secretRef": reference}})),
+        ),
+        (
+            "scaleIO",
+            "volumes",
+            volume(json!({"scaleIO": {"gateway": "g", "system": "s", "volumeName": "v", "secretRef": reference}})),
+        ),
+        ("storageos", "volumes", volume(json!({"storageos": {"volumeName": "v", "secretRef": reference}}))),
+        ("azureFile", "volumes", volume(json!({"azureFile": {"secretName": "s", "shareName": "n"}}))),
+    ]
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way() -> Result<()> {
+    let name = "a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way";
+    let Some(ground) = ground(name).await? else { return Ok(()) };
+    for (what, key, value) in ways() {
+        let answer = make(&ground, &consumer("plain", key, value.clone())).await;
+        refused(what, answer, &words("plain"))?;
+        accepted(what, make(&ground, &consumer("listed", key, value)).await)?;
+    }
+    let (_, key, value) = ways().swap_remove(0);
+    let mut unnamed = consumer("any", key, value.clone());
+    unnamed["spec"].as_object_mut().context("an object")?.remove("serviceAccountName");
+    refused("no ServiceAccount named", make(&ground, &unnamed).await, &words("default"))?;
+    accepted("the second of the list", make(&ground, &consumer("second", key, value)).await)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_secret_is_mounted_by_everybody() -> Result<()> {
+    let Some(ground) = ground("what_is_no_secret_is_mounted_by_everybody").await? else { return Ok(()) };
+    let token = json!({"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 3600}});
+    for (what, key, value) in [
+        ("a memory volume", "volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory"}}])),
+        ("a token of its own", "volumes", json!([{"name": "v", "projected": {"sources": [token]}}])),
+        ("a ConfigMap", "volumes", json!([{"name": "v", "configMap": {"name": "c"}}])),
+        ("a driver without a Secret", "volumes", json!([{"name": "v", "csi": {"driver": "example.com"}}])),
+        ("a variable", "env", json!([{"name": "E", "value": "e"}])),
+        ("variables of a ConfigMap", "envFrom", json!([{"configMapRef": {"name": "c"}}])),
+        ("a registry's password, for the kubelet", "imagePullSecrets", json!([{"name": "s"}])),
+    ] {
+        accepted(what, make(&ground, &consumer("plain", key, value)).await)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_debug_container_does_not_bring_in_a_secret() -> Result<()> {
+    let Some(ground) = ground("a_debug_container_does_not_bring_in_a_secret").await? else { return Ok(()) };
+    let admin = &ground.admin.client;
+    accepted("a Pod", ask(admin, &Method::POST, &ground.core("pods"), "", &pod("plain")).await)?;
+    let path = ground.core("pods/plain/ephemeralcontainers?dryRun=All");
+    let with = |env: Value| {
+        let mut container = pod("plain")["spec"]["containers"][0].clone();
+        container["name"] = json!("debug");
+        container["env"] = json!([env]);
+        json!({"spec": {"ephemeralContainers": [container]}})
+    };
+    let plain = with(json!({"name": "E", "value": "e"}));
+    accepted("without", ask(admin, &Method::PATCH, &path, STRATEGIC, &plain).await)?;
+    let secret = with(json!({"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}));
+    refused("with one", ask(admin, &Method::PATCH, &path, STRATEGIC, &secret).await, &words("plain"))
+}
+
+/// A workload of that kind, and the path to its collection.
+fn workload(namespace: &str, kind: (&str, &str, &str), pod: &Value) -> (String, Value) {
+    let (version, kind, plural) = kind;
+    let group = if version == "v1" { "api/v1".to_owned() } else { format!("apis/{version}") };
+    let mut template = json!({"metadata": {"labels": {"app": "w"}}, "spec": pod["spec"]});
+    template["spec"].as_object_mut().expect("an object").remove("nodeName");
+    let selector = json!({"matchLabels": {"app": "w"}});
+    let spec = match kind {
+        "Job" | "CronJob" => {
+            template["spec"]["restartPolicy"] = json!("Never");
+            let job = json!({"template": template});
+            if kind == "Job" { job } else { json!({"schedule": "0 0 * * *", "jobTemplate": {"spec": job}}) }
+        }
+        "ReplicationController" => json!({"selector": {"app": "w"}, "template": template}),
+        "StatefulSet" => json!({"serviceName": "w", "selector": selector, "template": template}),
+        _ => json!({"selector": selector, "template": template}),
+    };
+    let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "w"}, "spec": spec});
+    (format!("/{group}/namespaces/{namespace}/{plural}"), object)
+}
+
+#[tokio::test]
+async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
+    let Some(ground) = ground("a_workload_is_refused_at_once_with_the_same_words").await? else { return Ok(()) };
+    for kind in WORKLOADS {
+        for (what, key, value) in [ways().swap_remove(0), ways().swap_remove(3)] {
+            let what = format!("{} with {what}", kind.1);
+            for account in ["plain", "listed"] {
+                let (path, object) = workload(&ground.namespace, kind, &consumer(account, key, value.clone()));
+                let made =
+                    ask(&ground.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
+                if account == "plain" {
+                    refused(&what, made, &words("plain"))?;
+                } else {
+                    accepted(&what, made)?;
+                }
+            }
+        }
+        let (path, object) = workload(&ground.namespace, kind, &pod("plain"));
+        accepted(kind.1, ask(&ground.admin.client, &Method::POST, &path, "", &object).await)?;
+        // A change of what runs is asked as well; a Job's template cannot change.
+        if kind.1 != "Job" {
+            let pods = &consumer("plain", "volumes", ways().swap_remove(0).2);
+            let (path, object) = workload(&ground.namespace, kind, pods);
+            let change = json!({"spec": object["spec"]});
+            let changed = ask(&ground.admin.client, &Method::PATCH, &format!("{path}/w"), MERGE, &change).await;
+            refused(&format!("a change of {}", kind.1), changed, &words("plain"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Controllers must be able to clean up after a namespace has opted in: a new ReplicaSet runs, the old one is scaled to zero.
+#[tokio::test]
+async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> Result<()> {
+    let name = "a_workload_that_was_there_before_is_scaled_mended_and_not_spread";
+    let Some(ground) = Ground::new(name, &[], json!({})).await? else { return Ok(()) };
+    ground.account("plain").await?;
+    let admin = &ground.admin.client;
+    let mounts = consumer("plain", "volumes", ways().swap_remove(0).2);
+    for kind in WORKLOADS {
+        let (path, object) = workload(&ground.namespace, kind, &mounts);
+        accepted(kind.1, ask(admin, &Method::POST, &path, "", &object).await)?;
+    }
+    let path = format!("/api/v1/namespaces/{}", ground.namespace);
+    let opts_in = json!({"metadata": {"labels": {"keyferry.dev/no-secret-mounts": "true"}}});
+    accepted("the label", ask(admin, &Method::PATCH, &path, MERGE, &opts_in).await)?;
+    in_force(ground.servers, &ground.admin, &ground.namespace, &[MOUNTS]).await?;
+
+    for kind in WORKLOADS {
+        let (path, object) = workload(&ground.namespace, kind, &mounts);
+        let path = format!("{path}/w");
+        let change = match kind.1 {
+            "Job" => json!({"spec": {"suspend": true}}),
+            "CronJob" => json!({"spec": {"suspend": true, "jobTemplate": {"metadata": {"labels": {"a": "b"}}}}}),
+            "DaemonSet" => json!({"spec": {"minReadySeconds": 7}}),
+            _ => json!({"spec": {"replicas": 0}}),
+        };
+        accepted(&format!("{} scaled", kind.1), ask(admin, &Method::PATCH, &path, MERGE, &change).await)?;
+        let label = json!({"metadata": {"labels": {"a": "b"}}});
+        accepted(&format!("{} labelled", kind.1), ask(admin, &Method::PATCH, &path, MERGE, &label).await)?;
+        if kind.1 != "Job" {
+            let place = if kind.1 == "CronJob" { "/spec/jobTemplate/spec/template/spec" } else { "/spec/template/spec" };
+            let mut other = json!({"spec": object["spec"]});
+            *other.pointer_mut(place).context(place)?.pointer_mut("/containers/0/image").context("image")? = json!("b");
+            let changed = ask(admin, &Method::PATCH, &path, MERGE, &other).await;
+            refused(&format!("{} with other Pods that mount it", kind.1), changed, &words("plain"))?;
+            other.pointer_mut(place).context(place)?["volumes"] = Value::Null;
+            let mended = ask(admin, &Method::PATCH, &path, MERGE, &other).await;
+            accepted(&format!("{} mended", kind.1), mended)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! One case, its agent, and what tests ask of both.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::testbed::article::SECRET;
+use crate::testbed::{Agent, Case, Servers, free_port};
+
+/// For everything that should take a moment.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Quick rounds for tests; users have a minute.
+pub const QUICK: &[(&str, &str)] = &[("KEYFERRY_REFRESH", "1s")];
+
+/// A case on its servers, given to a test, which ends with the leak test.
+pub struct Stage<'a> {
+    pub servers: &'a Servers,
+    pub case: Case,
+}
+
+impl Stage<'_> {
+    /// Runs a test on the servers that all tests share. `word` says in names whose they are.
+    pub async fn shared(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+        let Some(servers) = Servers::shared(&test_name(word)).await else { return Ok(()) };
+        Stage::run(servers, word, test).await
+    }
+
+    /// Runs a test on servers of its own, which it stops, seals or breaks, or where it counts requests.
+    pub async fn own(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+        let Some(servers) = Servers::own(&test_name(word)).await else { return Ok(()) };
+        Stage::run(&servers, word, test).await
+    }
+
+    async fn run(servers: &Servers, word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+        let stage = Stage { servers, case: Case::new(servers, word).await };
+        // Its agents are its own, so they have ended when it returns.
+        test(&stage).await.inspect_err(|_| stage.case.leaks.asked())?;
+        stage.case.nothing_leaked().await
+    }
+
+    pub fn agent(&self, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Agent> {
+        self.agent_under(&[], arguments, changes)
+    }
+
+    /// An agent started by another program. One that stays serves its pages, for the leak test, where the test does not say
+    /// something else.
+    pub fn agent_under(&self, wrapper: &[&str], arguments: &[&str], changes: &[(&str, &str)]) -> Result<Agent> {
+        let mut changes = changes.to_vec();
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        if arguments.first() == Some(&"run") && changes.iter().all(|(name, _)| *name != "KEYFERRY_LISTEN") {
+            changes.push(("KEYFERRY_LISTEN", &listen));
+        }
+        Agent::under(wrapper, &self.servers.guardian, &self.case, arguments, &changes)
+    }
+
+    /// An agent with this document instead of the article's variables (server and credentials stay).
+    pub fn agent_with(&self, arguments: &[&str], document: &str) -> Result<Agent> {
+        let changes = [("KEYFERRY_SECRETS", ""), ("KEYFERRY_MIRROR", ""), ("KEYFERRY_CONFIG_INLINE", document)];
+        self.agent(arguments, &changes)
+    }
+
+    pub async fn file_is(&self, agent: &mut Agent, file: &str, wanted: &str) -> Result<()> {
+        let what = format!("file {file} is as wanted");
+        agent
+            .wait_for(&what, SOON, || {
+                let found = self.case.read(file).is_some_and(|text| text == wanted).then_some(());
+                async move { found }
+            })
+            .await
+    }
+
+    /// The mirrored Secret's data, decoded.
+    pub async fn secret(&self) -> Result<Option<BTreeMap<String, String>>> {
+        let secret = self.case.cluster.secret(&self.case.namespace, SECRET).await?;
+        let text =
+            |(key, bytes): (String, k8s_openapi::ByteString)| (key, String::from_utf8_lossy(&bytes.0).into_owned());
+        Ok(secret.map(|secret| secret.data.unwrap_or_default().into_iter().map(text).collect()))
+    }
+
+    pub async fn secret_is(&self, agent: &mut Agent, key: &str, wanted: &str) -> Result<()> {
+        let what = format!("key {key} of the Secret is as wanted");
+        agent
+            .wait_for(&what, SOON, || async {
+                let data = self.secret().await.ok()??;
+                (data.get(key)? == wanted).then_some(())
+            })
+            .await
+    }
+
+    /// Status and reason of one of our conditions.
+    pub async fn condition(&self, kind: &str) -> Option<(String, String)> {
+        let conditions = self.case.cluster.conditions(&self.case.namespace, &self.case.pod_name).await.ok()?;
+        let found = conditions.into_iter().find(|condition| condition.type_ == format!("keyferry.dev/{kind}"))?;
+        Some((found.status, found.reason.unwrap_or_default()))
+    }
+
+    pub async fn condition_is(&self, agent: &mut Agent, kind: &str, status: &str, reason: &str) -> Result<()> {
+        let what = format!("condition {kind} is {status} ({reason})");
+        let wanted = (status.to_owned(), reason.to_owned());
+        agent.wait_for(&what, SOON, || async { (self.condition(kind).await? == wanted).then_some(()) }).await
+    }
+}
+
+/// As the harness names this thread; with one thread for all tests it does not.
+fn test_name(word: &str) -> String {
+    std::thread::current().name().filter(|name| name.contains("::")).unwrap_or(word).to_owned()
+}
+
+pub fn login(username: &str, password: &str) -> Value {
+    json!({"username": username, "password": password})
+}

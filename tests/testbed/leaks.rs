@@ -1,0 +1,167 @@
+//! The leak test: nothing that an agent lets be seen holds a secret of its case.
+//!
+//! A case knows its secrets, since they are put into Vault through it, and the agents that were started for it. What an agent
+//! let be seen is taken while it runs: `/proc` and the pages of its listener are gone after its end.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, ensure};
+use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine};
+use serde_json::Value;
+
+use super::said::Said;
+
+/// Shorter texts are found by chance, in times and numbers.
+const SHORTEST: usize = 6;
+
+/// How every Vault token begins (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
+const TOKENS: [&str; 3] = ["hvs.", "hvb.", "hvr."];
+
+/// The one secret that an environment may hold: the user himself gives it there.
+const GIVEN_TOKEN: &str = "VAULT_TOKEN=";
+
+/// A text that was seen, and where.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub place: String,
+    pub text: String,
+}
+
+impl Seen {
+    pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { place: place.into(), text: text.into() }
+    }
+}
+
+/// The secrets of a case and its agents. In a test it must be asked before it is dropped.
+#[derive(Default)]
+pub struct Leaks {
+    /// In each form in which they could be seen.
+    planted: Mutex<BTreeSet<String>>,
+    agents: Mutex<Vec<Arc<Said>>>,
+    asked: AtomicBool,
+}
+
+impl Leaks {
+    /// A text that nobody may say.
+    ///
+    /// # Panics
+    /// If it is too short to be searched for.
+    pub fn plant(&self, secret: &str) {
+        assert!(secret.len() >= SHORTEST, "a secret of {} bytes would be found by chance", secret.len());
+        locked(&self.planted).extend(forms(secret));
+    }
+
+    /// All texts in a secret's data that are long enough.
+    pub fn plant_data(&self, data: &Value) {
+        match data {
+            Value::String(text) if text.len() >= SHORTEST => self.plant(text),
+            Value::Array(items) => items.iter().for_each(|item| self.plant_data(item)),
+            Value::Object(items) => items.values().for_each(|item| self.plant_data(item)),
+            _ => {}
+        }
+    }
+
+    /// A JWT: its signature alone is searched for, so that a part of it is found as well.
+    pub fn plant_jwt(&self, jwt: &str) {
+        self.plant(jwt.rsplit('.').next().unwrap_or(jwt));
+    }
+
+    pub(super) fn watch(&self, agent: Arc<Said>) {
+        locked(&self.agents).push(agent);
+    }
+
+    /// What all agents let be seen.
+    pub fn seen(&self) -> Result<Vec<Seen>> {
+        let agents = locked(&self.agents).clone();
+        agents.iter().map(|agent| agent.seen()).collect::<Result<Vec<_>>>().map(|seen| seen.concat())
+    }
+
+    /// Fails if one of these texts holds a secret, and says where.
+    pub fn check(&self, seen: &[Seen]) -> Result<()> {
+        let planted = locked(&self.planted);
+        ensure!(!planted.is_empty(), "no secret was planted");
+        for Seen { place, text } in seen {
+            let text = if place.ends_with("environ") { without_given_token(text) } else { text.clone() };
+            let leaked = planted.iter().map(String::as_str).chain(TOKENS).find(|secret| text.contains(secret));
+            ensure!(leaked.is_none(), "a secret leaked: {leaked:?} is in {place}:\n{text}");
+        }
+        Ok(())
+    }
+
+    /// The leak test runs, or the test has failed before and tells its own reason.
+    pub fn asked(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Leaks {
+    fn drop(&mut self) {
+        let forgotten = cfg!(test) && !self.asked.load(Ordering::Relaxed) && !locked(&self.agents).is_empty();
+        assert!(!forgotten || std::thread::panicking(), "a test with an agent ended without the leak test");
+    }
+}
+
+/// A secret as it is, each of its lines, and as JSON, base64 and hex.
+fn forms(secret: &str) -> BTreeSet<String> {
+    let escaped = Value::from(secret).to_string();
+    let mut hex = String::new();
+    for byte in secret.bytes() {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    let whole = [escaped.trim_matches('"').to_owned(), BASE64_STANDARD_NO_PAD.encode(secret), hex];
+    secret.lines().filter(|line| line.len() >= SHORTEST).map(str::to_owned).chain(whole).collect()
+}
+
+fn without_given_token(environ: &str) -> String {
+    environ.split('\0').filter(|variable| !variable.starts_with(GIVEN_TOKEN)).collect::<Vec<_>>().join("\n")
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_in_every_form() {
+        let leaks = Leaks::default();
+        leaks.plant_data(&json!({"a": ["first line\n\"second\" line"], "short": "x"}));
+        leaks.plant_jwt("head.body.signature");
+        for text in [
+            "so: first line",
+            r#"{"message":"first line\n\"second\" line"}"#,
+            "Zmlyc3QgbGluZQoic2Vjb25kIiBsaW5l",
+            "6669727374206c696e650a227365636f6e6422206c696e65",
+            "Bearer head.body.signature",
+            "hvs.CAESI",
+        ] {
+            let leaked = leaks.check(&[Seen::new("the log", "innocent"), Seen::new("a page", text)]);
+            assert!(leaked.is_err_and(|error| error.to_string().contains("a page")), "{text}");
+        }
+        assert!(leaks.check(&[Seen::new("the log", "first, second, x, head.body.")]).is_ok());
+    }
+
+    #[test]
+    #[should_panic(expected = "ended without the leak test")]
+    fn a_test_with_an_agent_cannot_end_without_it() {
+        Leaks::default().watch(Arc::new(Said::new("keyferry run".into(), None)));
+    }
+
+    #[test]
+    fn only_the_environment_may_hold_the_given_token() {
+        let leaks = Leaks::default();
+        leaks.plant("hvs.given");
+        let given = "POD_NAME=a\0VAULT_TOKEN=hvs.given\0";
+        assert!(leaks.check(&[Seen::new("run: environ", given)]).is_ok());
+        assert!(leaks.check(&[Seen::new("run: log", given)]).is_err());
+        assert!(leaks.check(&[Seen::new("run: environ", "OTHER=hvs.given\0")]).is_err());
+    }
+}

@@ -1,0 +1,141 @@
+//! What one agent lets be seen: its output, `/proc`, the pages of its listener.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::leaks::Seen;
+
+/// What the agent logs once its pages can be asked for.
+const SERVES: &str = "probes and metrics are served";
+
+/// Filled while the agent runs; what was taken stays after its end.
+pub struct Said {
+    /// The command line, to tell agents apart.
+    name: String,
+    listens: Option<SocketAddr>,
+    log: Mutex<Vec<String>>,
+    stdout: Mutex<Vec<String>>,
+    taken: Mutex<Vec<Seen>>,
+    /// Whether its pages were asked for, and which did not answer.
+    looked: AtomicBool,
+    missed: Mutex<Vec<String>>,
+    readers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Said {
+    pub(super) fn new(name: String, listens: Option<SocketAddr>) -> Self {
+        let (log, stdout, taken, looked, missed, readers) = Default::default();
+        Self { name, listens, log, stdout, taken, looked, missed, readers }
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> Vec<String> {
+        locked(&self.log).clone()
+    }
+
+    /// What it printed so far.
+    pub fn stdout(&self) -> Vec<String> {
+        locked(&self.stdout).clone()
+    }
+
+    /// Reads both pipes to their ends, on threads of their own.
+    pub(super) fn collect(self: &Arc<Self>, stdout: impl Read + Send + 'static, stderr: impl Read + Send + 'static) {
+        let (out, err) = (Arc::clone(self), Arc::clone(self));
+        locked(&self.readers).extend([
+            std::thread::spawn(move || read_lines(stdout, &out.stdout)),
+            std::thread::spawn(move || read_lines(stderr, &err.log)),
+        ]);
+    }
+
+    /// Takes the environment that the kernel shows of it. Only root can read that of an agent that is not dumpable.
+    ///
+    /// # Errors
+    /// If it cannot be read though the process lives.
+    pub(super) fn take_environ(&self, pid: u32) -> Result<()> {
+        let file = format!("/proc/{pid}/environ");
+        let (since, is_root) = (Instant::now(), rustix::process::geteuid().is_root());
+        loop {
+            match std::fs::read(&file) {
+                Ok(bytes) if !bytes.is_empty() => {
+                    self.take("environ", &String::from_utf8_lossy(&bytes));
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && !is_root => return Ok(()),
+                // Empty while the kernel makes the process, and after its end.
+                _ if has_ended(pid) => return Ok(()),
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+            ensure!(since.elapsed() < Duration::from_secs(5), "failed to read {file}");
+        }
+    }
+
+    /// Takes what can be asked only while it runs: before it is told to end.
+    pub(super) fn take_pages(&self, pid: u32) {
+        self.looked.store(true, Ordering::Relaxed);
+        // One that does not serve yet has said nothing on its pages.
+        let serves = self.log().iter().any(|line| line.contains(SERVES));
+        let Some(address) = self.listens.filter(|_| serves) else { return };
+        for path in ["/metrics", "/readyz", "/livez"] {
+            match page(address, path) {
+                Ok(text) => self.take(path, &text),
+                Err(_) if has_ended(pid) => {}
+                Err(error) => locked(&self.missed).push(format!("{path}: {error}")),
+            }
+        }
+    }
+
+    fn take(&self, what: &str, text: &str) {
+        locked(&self.taken).push(Seen::new(format!("{}: {what}", self.name), text));
+    }
+
+    /// All that was taken, and all its output. Waits for the end of the pipes, so the agent must have ended.
+    pub(super) fn seen(&self) -> Result<Vec<Seen>> {
+        for reader in locked(&self.readers).drain(..) {
+            reader.join().ok().context("a reader of the agent's output panicked")?;
+        }
+        let mut seen = locked(&self.taken).clone();
+        for (what, lines) in [("log", self.log()), ("stdout", self.stdout())] {
+            seen.extend(lines.into_iter().map(|line| Seen::new(format!("{}: {what}", self.name), line)));
+        }
+        let serves = seen.iter().any(|seen| seen.text.contains(SERVES));
+        ensure!(!serves || self.looked.load(Ordering::Relaxed), "{}: nobody looked at its pages", self.name);
+        let missed = locked(&self.missed);
+        ensure!(missed.is_empty(), "{}: failed to look at {missed:?}", self.name);
+        Ok(seen)
+    }
+}
+
+/// Gone, or a zombie: both have no environment and no pages any more.
+fn has_ended(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+fn page(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let limit = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn read_lines(pipe: impl Read, into: &Mutex<Vec<String>>) {
+    let mut pipe = BufReader::new(pipe);
+    let mut line = Vec::new();
+    // Bytes, not text: what is no UTF-8 must not end the look.
+    while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        locked(into).push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
+        line.clear();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -55,6 +55,6 @@ async fn a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods() 
     for name in ["keyferry", "webapp"] {
         assert_eq!(container(&seen, name).map(|status| status.restart_count), Some(0), "{name}");
     }
-    assert_eq!(playground.logins(), 1);
+    assert!(playground.logins().is_none_or(|logins| logins == 1));
     playground.finish().await
 }

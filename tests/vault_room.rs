@@ -1,6 +1,8 @@
 //! The vault room against a scripted server on loopback: what is sent, how often, and what each answer means.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
+#[path = "vault_room/handover.rs"]
+mod handover;
 #[path = "vault_room/login.rs"]
 mod login;
 #[path = "vault_room/reading.rs"]

@@ -167,6 +167,11 @@ impl Stub {
         self.play.lock().expect("not poisoned").script.extend(more);
     }
 
+    /// Whether every exchange of the script has been played, for processes that nobody waits for.
+    pub(crate) fn is_over(&self) -> bool {
+        self.play.lock().expect("not poisoned").script.is_empty()
+    }
+
     /// TCP connections taken so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)

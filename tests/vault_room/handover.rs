@@ -1,26 +1,32 @@
 //! The classic mode against a scripted Vault, for what no engine of a small real one gives: a lease that can be renewed.
-#![allow(clippy::disallowed_methods, reason = "tests write files, start processes, wait and read the clock")]
-
-#[path = "vault_room/stub.rs"]
-#[allow(dead_code, reason = "only a part is used here")]
-mod stub;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stub::{Stub, get, post};
 
-const TOKEN: &str = "hvs.planted-token";
+use super::TOKEN;
+use super::stub::{Stub, get, post};
+
 const LEASE: &str = "database/creds/webapp/planted";
 
-fn start(arguments: &[&str], vault: &str, volume: &Path) -> Child {
+/// Killed where a test fails before its end.
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn start(arguments: &[&str], vault: &str, volume: &Path) -> Agent {
     let document = format!(
         "auth: {{method: jwt, role: webapp, jwtFile: {}}}\nsources: {{db: {{path: database/creds/webapp, engine: other}}}}\n",
         volume.join("jwt").display()
     );
-    Command::new(env!("CARGO_BIN_EXE_keyferry"))
+    let child = Command::new(env!("CARGO_BIN_EXE_keyferry"))
         .args(arguments)
         .arg("--handover")
         .arg(volume.join("handover"))
@@ -30,8 +36,8 @@ fn start(arguments: &[&str], vault: &str, volume: &Path) -> Child {
         .env("KEYFERRY_DIRECTORY", volume.join("sensitive"))
         .env("KEYFERRY_ALLOW_DISK", "true")
         .stdout(Stdio::null())
-        .spawn()
-        .expect("the agent starts")
+        .spawn();
+    Agent(child.expect("the agent starts"))
 }
 
 fn wait_for(what: &str, mut fact: impl FnMut() -> bool) {
@@ -57,7 +63,7 @@ fn a_lease_is_handed_over_and_renewed_by_the_second_process() {
         ),
         get("/v1/database/creds/webapp").token(TOKEN).answer(200, read),
     ]);
-    let code = start(&["once"], &stub.address(), volume).wait().expect("it ends").code();
+    let code = start(&["once"], &stub.address(), volume).0.wait().expect("it ends").code();
     assert_eq!(code, Some(0), "neither lease nor token is revoked: the script has no such request");
     let password = || std::fs::read_to_string(volume.join("sensitive/password")).ok();
     assert_eq!(password().as_deref(), Some("Losungwort"));
@@ -67,11 +73,11 @@ fn a_lease_is_handed_over_and_renewed_by_the_second_process() {
         .json(json!({"lease_id": LEASE, "increment": 6}))
         .answer(200, lease(6))]);
     let mut agent = start(&["run"], &stub.address(), volume);
-    wait_for("the lease is renewed", || stub.seen().len() == 3);
+    wait_for("the lease is renewed", || stub.is_over());
     assert_eq!(password().as_deref(), Some("Losungwort"));
     assert!(!volume.join("handover").exists());
     stub.expect([post("/v1/auth/token/revoke-self").token(TOKEN).answer(204, "")]);
-    let pid = rustix::process::Pid::from_child(&agent);
+    let pid = rustix::process::Pid::from_child(&agent.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
-    assert_eq!(agent.wait().expect("it ends").code(), Some(0));
+    assert_eq!(agent.0.wait().expect("it ends").code(), Some(0));
 }

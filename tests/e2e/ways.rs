@@ -63,7 +63,8 @@ async fn the_classic_mode_hands_over_with_a_single_login() -> Result<()> {
     playground.secret_is("password", "uebernommen").await?;
     assert_eq!(playground.logins(), Some(1), "{}", playground.report().await);
     let now = playground.pod(&pod).await?.context("the pod")?;
-    let handover = playground.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry").join("handover");
+    let handover =
+        playground.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry").join("handover");
     assert!(!handover.exists(), "what was handed over is gone");
     let seen = playground.exec(&pod, "webapp", "find / -name 'handover*' 2>/dev/null || true")?;
     assert_eq!(seen, "", "and the application never saw it");

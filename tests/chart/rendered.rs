@@ -69,6 +69,33 @@ fn the_agent_takes_every_document_that_the_chart_makes() {
 }
 
 #[test]
+fn the_agent_knows_every_command_that_the_chart_gives_it() {
+    let Some(helm) = Helm::shared("the_agent_knows_every_command_that_the_chart_gives_it") else { return };
+    let mut commands = 0;
+    for scenario in scenarios().iter().filter(|scenario| *scenario != "off") {
+        let objects = helm.scenario(Of::Webapp, scenario, "playground").expect("rendered");
+        let pod = &one(&objects, "Deployment")["spec"]["template"]["spec"];
+        let lists = [&pod["initContainers"], &pod["containers"]];
+        let containers = lists.into_iter().flat_map(|list| list.as_array().expect("a list"));
+        for agent in
+            containers.filter(|container| container["name"].as_str().is_some_and(|n| n.starts_with("keyferry")))
+        {
+            let probes = ["startupProbe", "livenessProbe"].map(|probe| &agent[probe]["exec"]["command"]);
+            for command in probes.into_iter().chain([&agent["args"]]).filter_map(Value::as_array) {
+                let words =
+                    command.iter().map(|word| word.as_str().expect("a word")).filter(|word| *word != "/keyferry");
+                // What stands before `--help` must be known, all of it.
+                let output = Command::new(env!("CARGO_BIN_EXE_keyferry")).args(words).arg("--help").output();
+                let output = output.expect("the agent runs");
+                assert!(output.status.success(), "{scenario}: {command:?}: {}", said(&output));
+                commands += 1;
+            }
+        }
+    }
+    assert!(commands > 5, "{commands}");
+}
+
+#[test]
 fn switched_off_leaves_the_application_as_it_would_be_without_us() {
     let Some(helm) = Helm::shared("switched_off_leaves_the_application_as_it_would_be_without_us") else { return };
     assert_eq!(helm.scenario(Of::Keyferry, "off", "playground").expect("rendered"), Vec::<Value>::new());

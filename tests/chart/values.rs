@@ -43,7 +43,7 @@ pub fn entries(text: &str) -> Vec<Entry> {
         if let Some(comment) = content.strip_prefix('#') {
             match comment.trim().strip_prefix("@schema ") {
                 Some(text) => hint = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e} in: {text}")),
-                None => meaning = format!("{meaning} {}", comment.trim()).trim().to_owned(),
+                None => meaning = [meaning.as_str(), comment.trim()].join(" ").trim().into(),
             }
             continue;
         }

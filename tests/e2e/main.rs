@@ -6,7 +6,12 @@
 #[path = "../testbed/mod.rs"]
 mod testbed;
 
+#[allow(dead_code, reason = "the chart's own tests use the rest")]
+#[path = "../chart/helm.rs"]
+mod helm;
+
 mod article;
+mod chart;
 mod ending;
 mod faults;
 mod ground;
@@ -14,3 +19,4 @@ mod identity;
 mod manifest;
 mod playground;
 mod start;
+mod ways;

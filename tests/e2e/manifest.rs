@@ -1,7 +1,14 @@
 //! The shipped manifests, and the few things that a test changes in them.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+
+use crate::testbed::cluster::output;
+
+/// The agent's image, as all manifests name it.
+const AGENT: &str = "keyferry:0.1.0";
 
 /// An object of `deploy/`, as it is shipped but for what the test changed.
 #[derive(Clone)]
@@ -13,6 +20,13 @@ pub fn read(file: &str) -> Result<Vec<Object>> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
     let objects: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| format!("failed to parse {path}"))?;
     Ok(objects.into_iter().map(Object).collect())
+}
+
+/// What `kubectl kustomize` makes of a directory below `deploy/`.
+pub fn kustomize(kubectl: &mut Command, directory: &str) -> Result<Vec<Object>> {
+    let path = format!("{}/deploy/{directory}", env!("CARGO_MANIFEST_DIR"));
+    let text = output(kubectl.args(["kustomize", &path]))?;
+    Ok(serde_saphyr::from_multiple::<Value>(&text)?.into_iter().map(Object).collect())
 }
 
 /// The one object of this kind in a file.
@@ -54,12 +68,20 @@ impl Object {
         self.container("keyferry")
     }
 
-    /// Sets a variable of the agent; an empty value takes it away.
+    /// Sets a variable of the agent, in each container that it has; an empty value takes it away.
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        let env = self.agent()["env"].as_array_mut().expect("the agent has variables");
-        env.retain(|variable| variable["name"] != name);
-        if !value.is_empty() {
-            env.push(json!({"name": name, "value": value}));
+        let pod = self.pod();
+        for kind in ["initContainers", "containers"] {
+            for agent in pod.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
+                if agent["image"] != AGENT {
+                    continue;
+                }
+                let env = agent["env"].as_array_mut().expect("the agent has variables");
+                env.retain(|variable| variable["name"] != name);
+                if !value.is_empty() {
+                    env.push(json!({"name": name, "value": value}));
+                }
+            }
         }
         self
     }

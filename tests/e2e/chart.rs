@@ -1,0 +1,60 @@
+//! The example chart, which turns keyferry on by its values, in real pods.
+
+use anyhow::{Context as _, Result};
+
+use crate::helm::{Helm, NEWEST, Of};
+use crate::manifest::{IDLE, Object};
+use crate::playground::{Playground, condition, container};
+
+impl Playground {
+    /// Renders the example for this test's Vault and namespace, and applies it; the ServiceAccount and the rights too are the chart's.
+    async fn install(&self, helm: &Helm, values: &[&str]) -> Result<()> {
+        let own = [
+            format!("keyferry.vault.address={}", self.cluster.vault.address_inside()),
+            format!("keyferry.auth.role={}", self.unique),
+            format!("keyferry.auth.mount={}", self.mount()),
+            format!("keyferry.secrets[0]=app=secret/{}", self.path()),
+            "keyferry.refresh=1s".to_owned(),
+        ];
+        let mut arguments = Vec::new();
+        for value in own.iter().map(String::as_str).chain(values.iter().copied()) {
+            arguments.extend(["--set", value]);
+        }
+        for object in helm.render(Of::Webapp, &self.namespace, NEWEST, &arguments)? {
+            let mut object = Object(object);
+            if object.0["kind"] == "Deployment" {
+                object = object.script(IDLE);
+            }
+            self.apply(&object).await.with_context(|| format!("failed to apply {:#}", object.0))?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods() -> Result<()> {
+    let test = "chart_that_includes_ours";
+    let Some(helm) = Helm::shared(test) else { return Ok(()) };
+    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
+    playground.install(helm, &[]).await?;
+    let pod = playground.ready("webapp").await?;
+    playground.file_is(&pod, "password", "Losungwort").await?;
+    playground.secret_is("password", "Losungwort").await?;
+    let seen = playground.pod(&pod).await?.context("the pod")?;
+    let gate = condition(&seen, "keyferry.dev/SecretsReady").map(|(status, _)| status);
+    assert_eq!(gate.as_deref(), Some("True"));
+
+    playground.put("Nutzername", "Stichwort").await?;
+    playground.file_is(&pod, "password", "Stichwort").await?;
+    playground.secret_is("password", "Stichwort").await?;
+
+    // A change of the document is read by the running agent.
+    playground.install(helm, &["keyferry.outputs[0].source=app", "keyferry.outputs[0].prefix=deep"]).await?;
+    playground.file_is(&pod, "deep/password", "Stichwort").await?;
+    let seen = playground.pod(&pod).await?.context("the same pod")?;
+    for name in ["keyferry", "webapp"] {
+        assert_eq!(container(&seen, name).map(|status| status.restart_count), Some(0), "{name}");
+    }
+    assert!(playground.logins().is_none_or(|logins| logins == 1));
+    playground.finish().await
+}

@@ -169,8 +169,10 @@ fn down() -> Result<()> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    // Waits for the guardian, which may be at it still.
-    cluster::sweep()?;
+    // The guardian holds the lock until all is taken back; the next run may be quicker to get it than we are.
+    while !cluster::sweep()? && start.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     state::remove()?;
     match running {
         Some(_) => println!("down after {:.1} s; nothing is left", start.elapsed().as_secs_f32()),

@@ -218,20 +218,27 @@ const JOURNAL: &str = "/run/lock/keyferry-test-cluster";
 
 /// One at a time on this machine. What one left that was killed is swept.
 fn lock() -> Result<File> {
-    let path = Path::new(JOURNAL);
-    let failed = || format!("failed to lock {}", path.display());
-    let file = File::options().create(true).append(true).open(path).with_context(failed)?;
+    let file = open_journal()?;
     if file.try_lock().is_err() {
-        super::binaries::say("waiting: another test cluster runs on this machine");
-        file.lock().with_context(failed)?;
+        super::binaries::say("waiting: another test cluster runs on this machine (a test, or one of just cluster-up)");
+        file.lock().with_context(|| format!("failed to lock {JOURNAL}"))?;
     }
-    super::guardian::sweep(path)?;
+    super::guardian::sweep(Path::new(JOURNAL))?;
     Ok(file)
 }
 
-/// Wait until no cluster runs on this machine, and take back what a killed one left.
-pub fn sweep() -> Result<()> {
-    lock().map(|_| ())
+/// Take back what a killed cluster left. `false` while one runs; what was left before it, its start has swept.
+pub fn sweep() -> Result<bool> {
+    let file = open_journal()?;
+    let free = file.try_lock().is_ok();
+    if free {
+        super::guardian::sweep(Path::new(JOURNAL))?;
+    }
+    Ok(free)
+}
+
+fn open_journal() -> Result<File> {
+    File::options().create(true).append(true).open(JOURNAL).with_context(|| format!("failed to open {JOURNAL}"))
 }
 
 /// As on real nodes (systemd sets it): a link in a sticky directory is followed only for its owner. Put back at the end.

@@ -11,58 +11,62 @@ use crate::testbed::cluster::output;
 
 #[tokio::test]
 async fn the_article_s_case_row_by_row() -> Result<()> {
-    let Some(playground) = Playground::article("the_article_s_case_row_by_row").await? else { return Ok(()) };
-    playground.apply(&playground.demo()?.script(IDLE)).await?;
-    let pod = playground.ready("webapp").await?;
+    Playground::article("the_article_s_case_row_by_row", async |playground| {
+        playground.apply(&playground.demo()?.script(IDLE)).await?;
+        let pod = playground.ready("webapp").await?;
 
-    // The files.
-    assert_eq!(playground.exec(&pod, "webapp", "ls /etc/sensitive")?, "password\nusername\n");
-    assert_eq!(playground.file(&pod, "username").as_deref(), Some("Nutzername"));
-    assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    let written = playground.exec(&pod, "webapp", "(echo x > /etc/sensitive/password) 2>&1 || true")?;
-    assert!(written.contains("Read-only file system"), "{written}");
+        // The files.
+        assert_eq!(playground.exec(&pod, "webapp", "ls /etc/sensitive")?, "password\nusername\n");
+        assert_eq!(playground.file(&pod, "username").as_deref(), Some("Nutzername"));
+        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
+        let written = playground.exec(&pod, "webapp", "(echo x > /etc/sensitive/password) 2>&1 || true")?;
+        assert!(written.contains("Read-only file system"), "{written}");
 
-    // The Secret.
-    playground.secret_is("password", "Losungwort").await?;
-    let secret = playground.secret().await?.expect("just seen");
-    assert_eq!(secret.type_.as_deref(), Some("Opaque"));
-    let keys: Vec<_> = secret.data.expect("just seen").into_keys().collect();
-    assert_eq!(keys, ["password", "username"]);
+        // The Secret.
+        playground.secret_is("password", "Losungwort").await?;
+        let secret = playground.secret().await?.expect("just seen");
+        assert_eq!(secret.type_.as_deref(), Some("Opaque"));
+        let keys: Vec<_> = secret.data.expect("just seen").into_keys().collect();
+        assert_eq!(keys, ["password", "username"]);
 
-    // The application has no token; with the token of its ServiceAccount the API still says no.
-    let tokens = playground.exec(&pod, "webapp", "ls /var/run/secrets 2>&1 || true")?;
-    assert!(tokens.contains("No such file"), "{tokens}");
-    for (account, may_see_pods) in [("secret-privileged-sa", false), ("non-privileged-sa", true)] {
-        let look = looker(account);
-        playground.admin.apply(&playground.namespace, &look.to_string()).await?;
-        let look = format!("look-{account}");
-        let ask = async |question: &str| {
-            playground.wait_for("the looker answers", || async { playground.exec(&look, "look", question).ok() }).await
-        };
-        let read = ask("kubectl get secret top-secret-ks 2>&1 || true").await?;
-        assert!(read.contains("Forbidden"), "{account}: {read}");
-        let pods = ask("kubectl get pods 2>&1 || true").await?;
-        assert_eq!(!pods.contains("Forbidden"), may_see_pods, "{account}: {pods}");
-        for verb in ["get", "list", "watch"] {
-            let can = |what: &str| format!("kubectl auth can-i {verb} {what} || true");
-            assert_eq!(ask(&can("secrets")).await?.trim(), "no", "{account}");
-            assert_eq!(ask(&can("pods")).await?.trim() == "yes", may_see_pods, "{account}");
+        // The application has no token; with the token of its ServiceAccount the API still says no.
+        let tokens = playground.exec(&pod, "webapp", "ls /var/run/secrets 2>&1 || true")?;
+        assert!(tokens.contains("No such file"), "{tokens}");
+        for (account, may_see_pods) in [("secret-privileged-sa", false), ("non-privileged-sa", true)] {
+            let look = looker(account);
+            playground.admin.apply(&playground.namespace, &look.to_string()).await?;
+            let look = format!("look-{account}");
+            let ask = async |question: &str| {
+                playground
+                    .wait_for("the looker answers", || async { playground.exec(&look, "look", question).ok() })
+                    .await
+            };
+            let read = ask("kubectl get secret top-secret-ks 2>&1 || true").await?;
+            assert!(read.contains("Forbidden"), "{account}: {read}");
+            let pods = ask("kubectl get pods 2>&1 || true").await?;
+            assert_eq!(!pods.contains("Forbidden"), may_see_pods, "{account}: {pods}");
+            for verb in ["get", "list", "watch"] {
+                let can = |what: &str| format!("kubectl auth can-i {verb} {what} || true");
+                assert_eq!(ask(&can("secrets")).await?.trim(), "no", "{account}");
+                assert_eq!(ask(&can("pods")).await?.trim() == "yes", may_see_pods, "{account}");
+            }
         }
-    }
 
-    // What the article could not: a change in Vault is followed, without a restart.
-    let changed = Instant::now();
-    playground.put("Nutzername", "Stichwort").await?;
-    playground.file_is(&pod, "password", "Stichwort").await?;
-    let in_file = changed.elapsed();
-    playground.secret_is("password", "Stichwort").await?;
-    println!("refresh 1 s: in the file after {in_file:.1?}, in the Secret after {:.1?}", changed.elapsed());
-    let now = playground.pod(&pod).await?.expect("the same pod");
-    for name in ["keyferry", "webapp"] {
-        assert_eq!(container(&now, name).map(|status| status.restart_count), Some(0), "{name}");
-    }
-    assert!(playground.logins().is_none_or(|logins| logins == 1));
-    playground.finish().await
+        // What the article could not: a change in Vault is followed, without a restart.
+        let changed = Instant::now();
+        playground.put("Nutzername", "Stichwort").await?;
+        playground.file_is(&pod, "password", "Stichwort").await?;
+        let in_file = changed.elapsed();
+        playground.secret_is("password", "Stichwort").await?;
+        println!("refresh 1 s: in the file after {in_file:.1?}, in the Secret after {:.1?}", changed.elapsed());
+        let now = playground.pod(&pod).await?.expect("the same pod");
+        for name in ["keyferry", "webapp"] {
+            assert_eq!(container(&now, name).map(|status| status.restart_count), Some(0), "{name}");
+        }
+        assert!(playground.logins().is_none_or(|logins| logins == 1));
+        Ok(())
+    })
+    .await
 }
 
 /// A pod that looks at the API as a `ServiceAccount`.
@@ -86,18 +90,30 @@ fn looker(account: &str) -> serde_json::Value {
 
 #[tokio::test]
 async fn a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_clear_message() -> Result<()> {
-    let name = "a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_clear_message";
-    let Some(playground) = Playground::new(name).await? else { return Ok(()) };
-    let unprivileged = manifest::one("manifests/unprivileged.yaml", "Deployment")?.namespace(&playground.namespace);
-    let file = playground.cluster.guardian.directory.join("unprivileged.json");
-    std::fs::write(&file, unprivileged.0.to_string())?;
-    let refused = playground
-        .wait_for("the policy acts", || async {
-            let file = file.display().to_string();
-            output(&mut playground.kubectl(&["apply", "--server-side", "--dry-run=server", "--filename", &file])).err()
-        })
-        .await?;
-    let refused = format!("{refused:#}");
-    assert!(refused.contains("non-privileged-sa") && refused.contains("may not consume Secrets"), "{refused}");
-    playground.finish().await
+    Playground::shared(
+        "a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_clear_message",
+        async |playground| {
+            let unprivileged =
+                manifest::one("manifests/unprivileged.yaml", "Deployment")?.namespace(&playground.namespace);
+            let file = playground.cluster.guardian.directory.join("unprivileged.json");
+            std::fs::write(&file, unprivileged.0.to_string())?;
+            let refused = playground
+                .wait_for("the policy acts", || async {
+                    let file = file.display().to_string();
+                    output(&mut playground.kubectl(&[
+                        "apply",
+                        "--server-side",
+                        "--dry-run=server",
+                        "--filename",
+                        &file,
+                    ]))
+                    .err()
+                })
+                .await?;
+            let refused = format!("{refused:#}");
+            assert!(refused.contains("non-privileged-sa") && refused.contains("may not consume Secrets"), "{refused}");
+            Ok(())
+        },
+    )
+    .await
 }

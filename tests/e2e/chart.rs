@@ -35,26 +35,28 @@ impl Playground {
 async fn a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods() -> Result<()> {
     let test = "chart_that_includes_ours";
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
-    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
-    playground.install(helm, &[]).await?;
-    let pod = playground.ready("webapp").await?;
-    playground.file_is(&pod, "password", "Losungwort").await?;
-    playground.secret_is("password", "Losungwort").await?;
-    let seen = playground.pod(&pod).await?.context("the pod")?;
-    let gate = condition(&seen, "keyferry.dev/SecretsReady").map(|(status, _)| status);
-    assert_eq!(gate.as_deref(), Some("True"));
+    Playground::shared(test, async |playground| {
+        playground.install(helm, &[]).await?;
+        let pod = playground.ready("webapp").await?;
+        playground.file_is(&pod, "password", "Losungwort").await?;
+        playground.secret_is("password", "Losungwort").await?;
+        let seen = playground.pod(&pod).await?.context("the pod")?;
+        let gate = condition(&seen, "keyferry.dev/SecretsReady").map(|(status, _)| status);
+        assert_eq!(gate.as_deref(), Some("True"));
 
-    playground.put("Nutzername", "Stichwort").await?;
-    playground.file_is(&pod, "password", "Stichwort").await?;
-    playground.secret_is("password", "Stichwort").await?;
+        playground.put("Nutzername", "Stichwort").await?;
+        playground.file_is(&pod, "password", "Stichwort").await?;
+        playground.secret_is("password", "Stichwort").await?;
 
-    // A change of the document is read by the running agent.
-    playground.install(helm, &["keyferry.outputs[0].source=app", "keyferry.outputs[0].prefix=deep"]).await?;
-    playground.file_is(&pod, "deep/password", "Stichwort").await?;
-    let seen = playground.pod(&pod).await?.context("the same pod")?;
-    for name in ["keyferry", "webapp"] {
-        assert_eq!(container(&seen, name).map(|status| status.restart_count), Some(0), "{name}");
-    }
-    assert!(playground.logins().is_none_or(|logins| logins == 1));
-    playground.finish().await
+        // A change of the document is read by the running agent.
+        playground.install(helm, &["keyferry.outputs[0].source=app", "keyferry.outputs[0].prefix=deep"]).await?;
+        playground.file_is(&pod, "deep/password", "Stichwort").await?;
+        let seen = playground.pod(&pod).await?.context("the same pod")?;
+        for name in ["keyferry", "webapp"] {
+            assert_eq!(container(&seen, name).map(|status| status.restart_count), Some(0), "{name}");
+        }
+        assert!(playground.logins().is_none_or(|logins| logins == 1));
+        Ok(())
+    })
+    .await
 }

@@ -49,205 +49,219 @@ async fn restarted(playground: &Playground, app: &str, of: &str, times: i32) -> 
 
 #[tokio::test]
 async fn files_are_whole_while_containers_are_killed() -> Result<()> {
-    let Some(playground) = Playground::with_power("files_are_whole_while_containers_are_killed").await? else {
-        return Ok(());
-    };
-    playground.put("Nutzer-0", "Losung-0").await?;
-    playground.apply(&playground.demo()?.script(READER)).await?;
-    let pod_name = playground.ready("webapp").await?;
-    let pod = playground.pod(&pod_name).await?.context("the pod")?;
-    rotate(&playground, &pod_name, 1).await?;
+    Playground::with_power("files_are_whole_while_containers_are_killed", async |playground| {
+        playground.put("Nutzer-0", "Losung-0").await?;
+        playground.apply(&playground.demo()?.script(READER)).await?;
+        let pod_name = playground.ready("webapp").await?;
+        let pod = playground.pod(&pod_name).await?.context("the pod")?;
+        rotate(playground, &pod_name, 1).await?;
 
-    playground.kill(&pod, "/keyferry")?;
-    restarted(&playground, "webapp", "keyferry", 1).await?;
-    rotate(&playground, &pod_name, 2).await?;
-    whole(&playground, &pod_name).await?;
-    assert_eq!(playground.logins(), Some(2), "a killed agent cannot keep its token");
+        playground.kill(&pod, "/keyferry")?;
+        restarted(playground, "webapp", "keyferry", 1).await?;
+        rotate(playground, &pod_name, 2).await?;
+        whole(playground, &pod_name).await?;
+        assert_eq!(playground.logins(), Some(2), "a killed agent cannot keep its token");
 
-    playground.kill(&pod, "/bin/sh")?;
-    restarted(&playground, "webapp", "webapp", 1).await?;
-    assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losung-2"));
-    rotate(&playground, &pod_name, 3).await?;
-    whole(&playground, &pod_name).await?;
-    playground.finish().await
+        playground.kill(&pod, "/bin/sh")?;
+        restarted(playground, "webapp", "webapp", 1).await?;
+        assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losung-2"));
+        rotate(playground, &pod_name, 3).await?;
+        whole(playground, &pod_name).await?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn files_flow_on_while_the_kubelet_restarts() -> Result<()> {
-    let Some(playground) = Playground::alone("files_flow_on_while_the_kubelet_restarts").await? else { return Ok(()) };
-    playground.put("Nutzer-0", "Losung-0").await?;
-    playground.apply(&playground.demo()?.script(READER)).await?;
-    let pod_name = playground.ready("webapp").await?;
-    let before = playground.pod(&pod_name).await?.context("the pod")?;
-    playground.cluster.restart_kubelet().await?;
-    rotate(&playground, &pod_name, 1).await?;
-    playground.pod_where("webapp", "the pod is Ready", |pod| is_ready(pod).then_some(())).await?;
-    whole(&playground, &pod_name).await?;
-    let after = playground.pod(&pod_name).await?.context("the pod")?;
-    for of in ["keyferry", "webapp"] {
-        assert_eq!(
-            container(&before, of).and_then(|c| c.container_id),
-            container(&after, of).and_then(|c| c.container_id)
-        );
-    }
-    playground.finish().await
+    Playground::alone("files_flow_on_while_the_kubelet_restarts", async |playground| {
+        playground.put("Nutzer-0", "Losung-0").await?;
+        playground.apply(&playground.demo()?.script(READER)).await?;
+        let pod_name = playground.ready("webapp").await?;
+        let before = playground.pod(&pod_name).await?.context("the pod")?;
+        playground.cluster.restart_kubelet().await?;
+        rotate(playground, &pod_name, 1).await?;
+        playground.pod_where("webapp", "the pod is Ready", |pod| is_ready(pod).then_some(())).await?;
+        whole(playground, &pod_name).await?;
+        let after = playground.pod(&pod_name).await?.context("the pod")?;
+        for of in ["keyferry", "webapp"] {
+            assert_eq!(
+                container(&before, of).and_then(|c| c.container_id),
+                container(&after, of).and_then(|c| c.container_id)
+            );
+        }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
-    let Some(playground) = Playground::with_power("a_full_volume_keeps_the_old_set_and_says_so").await? else {
-        return Ok(());
-    };
-    let quick = "retry: {base: 100ms, max: 1s, slow: 1s}";
-    playground.apply(&playground.demo()?.script(IDLE).env("KEYFERRY_CONFIG_INLINE", quick)).await?;
-    let pod_name = playground.ready("webapp").await?;
-    let pod = playground.pod(&pod_name).await?.context("the pod")?;
-    let volume = playground.cluster.volume(pod.metadata.uid.as_deref().context("a UID")?, "keyferry");
-    let filler = volume.join("filler");
-    let mut file = std::fs::File::create(&filler)?;
-    let full = loop {
-        if let Err(error) = std::io::Write::write_all(&mut file, &[0; 4096]) {
-            break error;
-        }
-    };
-    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    drop(file);
-    playground.put("Nutzername", "passt-nicht-mehr").await?;
-    let said =
-        |pod: &Pod| (condition(pod, "keyferry.dev/SecretsFresh")? == ("False".into(), "NoSpace".into())).then_some(());
-    playground.pod_where("webapp", "the condition says that there is no space", said).await?;
-    assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the old set stays");
-    assert!(is_ready(&playground.pod(&pod_name).await?.context("the pod")?), "and serves");
-    std::fs::remove_file(&filler)?;
-    playground.file_is(&pod_name, "password", "passt-nicht-mehr").await?;
-    playground.finish().await
+    Playground::with_power("a_full_volume_keeps_the_old_set_and_says_so", async |playground| {
+        let quick = "retry: {base: 100ms, max: 1s, slow: 1s}";
+        playground.apply(&playground.demo()?.script(IDLE).env("KEYFERRY_CONFIG_INLINE", quick)).await?;
+        let pod_name = playground.ready("webapp").await?;
+        let pod = playground.pod(&pod_name).await?.context("the pod")?;
+        let volume = playground.cluster.volume(pod.metadata.uid.as_deref().context("a UID")?, "keyferry");
+        let filler = volume.join("filler");
+        let mut file = std::fs::File::create(&filler)?;
+        let full = loop {
+            if let Err(error) = std::io::Write::write_all(&mut file, &[0; 4096]) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        drop(file);
+        playground.put("Nutzername", "passt-nicht-mehr").await?;
+        let said = |pod: &Pod| {
+            (condition(pod, "keyferry.dev/SecretsFresh")? == ("False".into(), "NoSpace".into())).then_some(())
+        };
+        playground.pod_where("webapp", "the condition says that there is no space", said).await?;
+        assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the old set stays");
+        assert!(is_ready(&playground.pod(&pod_name).await?.context("the pod")?), "and serves");
+        std::fs::remove_file(&filler)?;
+        playground.file_is(&pod_name, "password", "passt-nicht-mehr").await?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn an_agent_without_rights_in_the_cluster_still_delivers_files() -> Result<()> {
-    let test = "an_agent_without_rights_in_the_cluster_still_delivers_files";
-    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
-    crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "rolebinding", "keyferry"]))?;
-    // A gate that nobody may open would hold the pod for ever.
-    let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
-        demo.pod().as_object_mut().expect("a specification").remove("readinessGates");
-    });
-    playground.apply(&demo).await?;
-    let pod = playground.ready("webapp").await?;
-    assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    playground.put("Nutzername", "auch-ohne-Rechte").await?;
-    playground.file_is(&pod, "password", "auch-ohne-Rechte").await?;
-    let log = playground.logs(&pod, "keyferry")?;
-    let told = |line: &&str| line.contains("Forbidden") && line.contains("pods/status");
-    assert_eq!(log.lines().filter(told).count(), 1, "it says so once: {log}");
-    let now = playground.pod(&pod).await?.context("the pod")?;
-    assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), None);
-    playground.finish().await
+    Playground::shared("an_agent_without_rights_in_the_cluster_still_delivers_files", async |playground| {
+        crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "rolebinding", "keyferry"]))?;
+        // A gate that nobody may open would hold the pod for ever.
+        let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
+            demo.pod().as_object_mut().expect("a specification").remove("readinessGates");
+        });
+        playground.apply(&demo).await?;
+        let pod = playground.ready("webapp").await?;
+        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
+        playground.put("Nutzername", "auch-ohne-Rechte").await?;
+        playground.file_is(&pod, "password", "auch-ohne-Rechte").await?;
+        let log = playground.logs(&pod, "keyferry")?;
+        let told = |line: &&str| line.contains("Forbidden") && line.contains("pods/status");
+        assert_eq!(log.lines().filter(told).count(), 1, "it says so once: {log}");
+        let now = playground.pod(&pod).await?.context("the pod")?;
+        assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), None);
+        Ok(())
+    })
+    .await
 }
 
 /// What the defaults allow at most: sets of half of the volume, two of them at once while one replaces the other. The pages of a
 /// memory volume count for the container that wrote them.
 #[tokio::test]
 async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
-    let Some(playground) = Playground::new("the_memory_limit_holds_with_the_largest_set").await? else { return Ok(()) };
-    // Four secrets of 500 KiB: a little below half of 4 MiB, since files are stored in whole pages.
-    let value = |letter: &str| letter.repeat(500 * 1024);
-    let mut sources = Vec::new();
-    for number in 0..4 {
-        playground
-            .vault
-            .put_kv("secret", &format!("{}/{number}", playground.unique), &json!({"value": value("a")}))
-            .await?;
-        sources.push(format!("s{number}=secret/{}/{number}", playground.unique));
-    }
-    let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", playground.unique);
-    playground.vault.policy(&playground.unique, &policy).await?;
-    let outputs: Vec<_> = (0..4).map(|n| format!("{{source: s{n}, key: value, file: value{n}}}")).collect();
-    let document = format!("outputs: [{}]", outputs.join(", "));
-    let demo = playground
-        .demo()?
-        .script(IDLE)
-        .env("KEYFERRY_SECRETS", &sources.join(","))
-        .env("KEYFERRY_MIRROR", "")
-        .env("KEYFERRY_CONFIG_INLINE", &document);
-    playground.apply(&demo).await?;
-    let pod_name = playground.ready("webapp").await?;
-    let pod = playground.pod(&pod_name).await?.context("the pod")?;
-    for letter in ["b", "c", "d"] {
+    Playground::shared("the_memory_limit_holds_with_the_largest_set", async |playground| {
+        // Four secrets of 500 KiB: a little below half of 4 MiB, since files are stored in whole pages.
+        let value = |letter: &str| letter.repeat(500 * 1024);
+        let mut sources = Vec::new();
         for number in 0..4 {
-            let data = json!({"value": value(letter)});
-            playground.vault.put_kv("secret", &format!("{}/{number}", playground.unique), &data).await?;
+            playground
+                .vault
+                .put_kv("secret", &format!("{}/{number}", playground.unique), &json!({"value": value("a")}))
+                .await?;
+            sources.push(format!("s{number}=secret/{}/{number}", playground.unique));
         }
-        playground
-            .wait_for("the new values are there", || async {
-                let heads =
-                    playground.exec(&pod_name, "webapp", "for n in 0 1 2 3; do head -c 1 /etc/sensitive/value$n; done");
-                (heads.ok()? == letter.repeat(4)).then_some(())
-            })
-            .await?;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    let pid = playground.cluster.processes(pod.metadata.uid.as_deref().context("a UID")?, "/keyferry");
-    let peak = crate::testbed::cluster::peak_memory(*pid.first().context("the agent runs")?)?;
-    let now = playground.pod(&pod_name).await?.context("the pod")?;
-    let status = container(&now, "keyferry").context("the agent")?;
-    println!("largest set: {} KiB at most in the agent's cgroup, files included", peak / 1024);
-    assert_eq!(status.restart_count, 0, "{}", playground.report().await);
-    playground.finish().await
+        let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", playground.unique);
+        playground.vault.policy(&playground.unique, &policy).await?;
+        let outputs: Vec<_> = (0..4).map(|n| format!("{{source: s{n}, key: value, file: value{n}}}")).collect();
+        let document = format!("outputs: [{}]", outputs.join(", "));
+        let demo = playground
+            .demo()?
+            .script(IDLE)
+            .env("KEYFERRY_SECRETS", &sources.join(","))
+            .env("KEYFERRY_MIRROR", "")
+            .env("KEYFERRY_CONFIG_INLINE", &document);
+        playground.apply(&demo).await?;
+        let pod_name = playground.ready("webapp").await?;
+        let pod = playground.pod(&pod_name).await?.context("the pod")?;
+        for letter in ["b", "c", "d"] {
+            for number in 0..4 {
+                let data = json!({"value": value(letter)});
+                playground.vault.put_kv("secret", &format!("{}/{number}", playground.unique), &data).await?;
+            }
+            playground
+                .wait_for("the new values are there", || async {
+                    let heads = playground.exec(
+                        &pod_name,
+                        "webapp",
+                        "for n in 0 1 2 3; do head -c 1 /etc/sensitive/value$n; done",
+                    );
+                    (heads.ok()? == letter.repeat(4)).then_some(())
+                })
+                .await?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let pid = playground.cluster.processes(pod.metadata.uid.as_deref().context("a UID")?, "/keyferry");
+        let peak = crate::testbed::cluster::peak_memory(*pid.first().context("the agent runs")?)?;
+        let now = playground.pod(&pod_name).await?.context("the pod")?;
+        let status = container(&now, "keyferry").context("the agent")?;
+        println!("largest set: {} KiB at most in the agent's cgroup, files included", peak / 1024);
+        assert_eq!(status.restart_count, 0, "{}", playground.report().await);
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_leaves_it() -> Result<()> {
-    let test = "two_replicas_write_one_secret_once_per_version_and_a_rolling_update_leaves_it";
-    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
-    let mut demo = playground.demo()?.script(IDLE);
-    demo.0["spec"]["replicas"] = json!(2);
-    playground.apply(&demo).await?;
-    let both = async |what: &str| {
-        playground
-            .wait_for(what, || async {
-                let pods = playground.pods_of("webapp").await.ok()?;
-                (pods.len() == 2 && pods.iter().all(is_ready)).then(|| pods.iter().map(name).collect::<Vec<_>>())
-            })
-            .await
-    };
-    let pods = both("both replicas are Ready").await?;
-    playground.secret_is("password", "Losungwort").await?;
-    for round in 1..=3 {
-        let password = format!("Runde-{round}");
-        playground.put("Nutzername", &password).await?;
-        playground.secret_is("password", &password).await?;
-        for pod in &pods {
-            playground.file_is(pod, "password", &password).await?;
-        }
-    }
-    let writes = |pods: &[String], outcome: &str| -> Result<usize> {
-        let mut count = 0;
-        for pod in pods {
-            let log = playground.logs(pod, "keyferry")?;
-            count += log.lines().filter(|line| line.contains("\"mirrored\"") && line.contains(outcome)).count();
-        }
-        Ok(count)
-    };
-    assert_eq!(writes(&pods, "\"Created\"")?, 1);
-    assert_eq!(writes(&pods, "\"Updated\"")?, 3, "one writer for each version");
+    Playground::shared(
+        "two_replicas_write_one_secret_once_per_version_and_a_rolling_update_leaves_it",
+        async |playground| {
+            let mut demo = playground.demo()?.script(IDLE);
+            demo.0["spec"]["replicas"] = json!(2);
+            playground.apply(&demo).await?;
+            let both = async |what: &str| {
+                playground
+                    .wait_for(what, || async {
+                        let pods = playground.pods_of("webapp").await.ok()?;
+                        (pods.len() == 2 && pods.iter().all(is_ready))
+                            .then(|| pods.iter().map(name).collect::<Vec<_>>())
+                    })
+                    .await
+            };
+            let pods = both("both replicas are Ready").await?;
+            playground.secret_is("password", "Losungwort").await?;
+            for round in 1..=3 {
+                let password = format!("Runde-{round}");
+                playground.put("Nutzername", &password).await?;
+                playground.secret_is("password", &password).await?;
+                for pod in &pods {
+                    playground.file_is(pod, "password", &password).await?;
+                }
+            }
+            let writes = |pods: &[String], outcome: &str| -> Result<usize> {
+                let mut count = 0;
+                for pod in pods {
+                    let log = playground.logs(pod, "keyferry")?;
+                    count += log.lines().filter(|line| line.contains("\"mirrored\"") && line.contains(outcome)).count();
+                }
+                Ok(count)
+            };
+            assert_eq!(writes(&pods, "\"Created\"")?, 1);
+            assert_eq!(writes(&pods, "\"Updated\"")?, 3, "one writer for each version");
 
-    let version = playground.secret().await?.context("the Secret")?.metadata.resource_version;
-    demo.0["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/restarted": "yes"});
-    playground.apply(&demo).await?;
-    let rollout = playground.kubectl(&["rollout", "status", "deployment/demo-dp", "--timeout=55s"]);
-    let mut rollout = rollout;
-    crate::testbed::cluster::output(&mut rollout)?;
-    let new = both("both new replicas are Ready").await?;
-    assert!(new.iter().all(|pod| !pods.contains(pod)), "{new:?}");
-    for pod in &new {
-        assert_eq!(playground.file(pod, "password").as_deref(), Some("Runde-3"));
-    }
-    assert_eq!(writes(&new, "\"Created\"")? + writes(&new, "\"Updated\"")?, 0);
-    assert_eq!(
-        playground.secret().await?.context("the Secret")?.metadata.resource_version,
-        version,
-        "not written again"
-    );
-    playground.finish().await
+            let version = playground.secret().await?.context("the Secret")?.metadata.resource_version;
+            demo.0["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/restarted": "yes"});
+            playground.apply(&demo).await?;
+            let rollout = playground.kubectl(&["rollout", "status", "deployment/demo-dp", "--timeout=55s"]);
+            let mut rollout = rollout;
+            crate::testbed::cluster::output(&mut rollout)?;
+            let new = both("both new replicas are Ready").await?;
+            assert!(new.iter().all(|pod| !pods.contains(pod)), "{new:?}");
+            for pod in &new {
+                assert_eq!(playground.file(pod, "password").as_deref(), Some("Runde-3"));
+            }
+            assert_eq!(writes(&new, "\"Created\"")? + writes(&new, "\"Updated\"")?, 0);
+            assert_eq!(
+                playground.secret().await?.context("the Secret")?.metadata.resource_version,
+                version,
+                "not written again"
+            );
+            Ok(())
+        },
+    )
+    .await
 }

@@ -22,55 +22,60 @@ fn security(object: &mut Object, of: &str, change: &Value) {
 
 #[tokio::test]
 async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
-    let test = "the_application_reads_live_whatever_the_uids_are";
-    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
-    let none = json!({"runAsUser": null, "runAsGroup": null});
-    let table = [
-        // Different UIDs, no common group: the file is readable for everybody in a directory of the agent's.
-        ("different", json!({}), json!({"runAsUser": 2000, "runAsGroup": 2000}), json!({}), "65532:65532 444"),
-        // A common group.
-        (
-            "group",
-            json!({"fsGroup": 3000}),
-            json!({"runAsUser": 2000, "runAsGroup": 2000}),
-            json!({}),
-            "65532:3000 440",
-        ),
-        // OpenShift: one random UID for all containers of a namespace, group 0, and an fsGroup.
-        (
-            "random",
-            json!({"runAsUser": 1_000_650_000, "runAsGroup": 0, "fsGroup": 1_000_650_000}),
-            none.clone(),
-            none,
-            "1000650000:1000650000 440",
-        ),
-    ];
-    for (what, of_pod, of_app, of_agent, seen) in table {
-        let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
-            demo.0["metadata"]["name"] = json!(format!("demo-{what}"));
-            demo.0["spec"]["selector"]["matchLabels"]["app"] = json!(what);
-            demo.0["spec"]["template"]["metadata"]["labels"]["app"] = json!(what);
-            for (key, value) in of_pod.as_object().into_iter().flatten() {
-                demo.pod()["securityContext"][key] = value.clone();
-            }
-            security(demo, "webapp", &of_app);
-            security(demo, "keyferry", &of_agent);
-        });
-        playground.apply(&demo).await?;
-        let pod = playground.ready(what).await?;
-        assert_eq!(playground.exec(&pod, "webapp", LOOK)?.trim(), seen, "{what}: {}", playground.report().await);
-        let password = format!("gedreht-{what}");
-        playground.put("Nutzername", &password).await?;
-        playground.file_is(&pod, "password", &password).await?;
-        let token = playground.exec(&pod, "webapp", "ls /run/keyferry /var/run/secrets 2>&1 || true")?;
-        assert_eq!(token.matches("No such file").count(), 2, "{what}: the application sees its files only: {token}");
-    }
-    playground.finish().await
+    Playground::shared("the_application_reads_live_whatever_the_uids_are", async |playground| {
+        let none = json!({"runAsUser": null, "runAsGroup": null});
+        let table = [
+            // Different UIDs, no common group: the file is readable for everybody in a directory of the agent's.
+            ("different", json!({}), json!({"runAsUser": 2000, "runAsGroup": 2000}), json!({}), "65532:65532 444"),
+            // A common group.
+            (
+                "group",
+                json!({"fsGroup": 3000}),
+                json!({"runAsUser": 2000, "runAsGroup": 2000}),
+                json!({}),
+                "65532:3000 440",
+            ),
+            // OpenShift: one random UID for all containers of a namespace, group 0, and an fsGroup.
+            (
+                "random",
+                json!({"runAsUser": 1_000_650_000, "runAsGroup": 0, "fsGroup": 1_000_650_000}),
+                none.clone(),
+                none,
+                "1000650000:1000650000 440",
+            ),
+        ];
+        for (what, of_pod, of_app, of_agent, seen) in table {
+            let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
+                demo.0["metadata"]["name"] = json!(format!("demo-{what}"));
+                demo.0["spec"]["selector"]["matchLabels"]["app"] = json!(what);
+                demo.0["spec"]["template"]["metadata"]["labels"]["app"] = json!(what);
+                for (key, value) in of_pod.as_object().into_iter().flatten() {
+                    demo.pod()["securityContext"][key] = value.clone();
+                }
+                security(demo, "webapp", &of_app);
+                security(demo, "keyferry", &of_agent);
+            });
+            playground.apply(&demo).await?;
+            let pod = playground.ready(what).await?;
+            assert_eq!(playground.exec(&pod, "webapp", LOOK)?.trim(), seen, "{what}: {}", playground.report().await);
+            let password = format!("gedreht-{what}");
+            playground.put("Nutzername", &password).await?;
+            playground.file_is(&pod, "password", &password).await?;
+            let token = playground.exec(&pod, "webapp", "ls /run/keyferry /var/run/secrets 2>&1 || true")?;
+            assert_eq!(
+                token.matches("No such file").count(),
+                2,
+                "{what}: the application sees its files only: {token}"
+            );
+        }
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
-    let Some(playground) = Playground::new("jwt_logs_in_by_the_cluster_s_keys").await? else { return Ok(()) };
+    Playground::shared("jwt_logs_in_by_the_cluster_s_keys", async |playground| {
     let mount = format!("jwt-{}", playground.unique);
     playground.vault.enable_auth(&mount, "jwt").await?;
     let key = playground.cluster.kube.service_account_public_key()?;
@@ -84,53 +89,54 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
     let pod = playground.ready("webapp").await?;
     assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
     assert_eq!(playground.vault.accessors_of(&mount).await?.len(), 1);
-    playground.finish().await
+    Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn tls_is_verified_by_an_authority_from_a_config_map() -> Result<()> {
-    let Some(playground) = Playground::with_power("tls_is_verified_by_an_authority_from_a_config_map").await? else {
-        return Ok(());
-    };
-    let vault = playground.cluster.spare_vault(true, 8302).await?;
-    let admin = vault.admin()?;
-    admin.put_kv("secret", &playground.path(), &crate::testbed::article::article_data()).await?;
-    let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path());
-    admin.policy(&playground.unique, &policy).await?;
-    let api = playground.cluster.api_server_inside();
-    let ca = playground.cluster.kube.ca_pem();
-    crate::testbed::article::trust(&admin, &playground.admin, &playground.mount(), &api, ca).await?;
-    let bound = json!({"audience": "vault", "bound_service_account_names": ["*"],
+    Playground::with_power("tls_is_verified_by_an_authority_from_a_config_map", async |playground| {
+        let vault = playground.cluster.spare_vault(true, 8302).await?;
+        let admin = vault.admin()?;
+        admin.put_kv("secret", &playground.path(), &crate::testbed::article::article_data()).await?;
+        let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path());
+        admin.policy(&playground.unique, &policy).await?;
+        let api = playground.cluster.api_server_inside();
+        let ca = playground.cluster.kube.ca_pem();
+        crate::testbed::article::trust(&admin, &playground.admin, &playground.mount(), &api, ca).await?;
+        let bound = json!({"audience": "vault", "bound_service_account_names": ["*"],
         "bound_service_account_namespaces": [playground.namespace], "token_policies": [playground.unique]});
-    admin.role(&playground.mount(), &playground.unique, bound).await?;
-    let address = vault.address_inside().to_owned();
+        admin.role(&playground.mount(), &playground.unique, bound).await?;
+        let address = vault.address_inside().to_owned();
 
-    // The image has no authorities of its own: without a file nobody is trusted, and the log says what to do.
-    let demo = playground.demo()?.script(IDLE).env("VAULT_ADDR", &address).change(|demo| {
-        // A pod that never gets ready would hold up the next one.
-        demo.0["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
-    });
-    playground.apply(&demo).await?;
-    let pod = playground.pod_where("webapp", "the pod is there", |pod| Some(crate::playground::name(pod))).await?.1;
-    playground
-        .wait_for("the agent says that it needs an authority", || async {
-            playground.logs(&pod, "keyferry").ok()?.contains("vault.tls.caFile").then_some(())
-        })
-        .await?;
+        // The image has no authorities of its own: without a file nobody is trusted, and the log says what to do.
+        let demo = playground.demo()?.script(IDLE).env("VAULT_ADDR", &address).change(|demo| {
+            // A pod that never gets ready would hold up the next one.
+            demo.0["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+        });
+        playground.apply(&demo).await?;
+        let pod = playground.pod_where("webapp", "the pod is there", |pod| Some(crate::playground::name(pod))).await?.1;
+        playground
+            .wait_for("the agent says that it needs an authority", || async {
+                playground.logs(&pod, "keyferry").ok()?.contains("vault.tls.caFile").then_some(())
+            })
+            .await?;
 
-    let pem = std::fs::read_to_string(vault.ca_file().context("TLS")?)?;
-    let map =
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vault-ca"}, "data": {"ca.crt": pem}});
-    playground.admin.apply(&playground.namespace, &map.to_string()).await?;
-    let demo = demo.env("VAULT_CACERT", "/etc/vault-ca/ca.crt").change(|demo| {
-        let volumes = demo.pod()["volumes"].as_array_mut().expect("volumes");
-        volumes.push(json!({"name": "vault-ca", "configMap": {"name": "vault-ca"}}));
-        let mounts = demo.agent()["volumeMounts"].as_array_mut().expect("mounts");
-        mounts.push(json!({"name": "vault-ca", "mountPath": "/etc/vault-ca", "readOnly": true}));
-    });
-    playground.apply(&demo).await?;
-    let pod = playground.ready("webapp").await?;
-    assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    playground.finish().await?;
-    vault.stop().await
+        let pem = std::fs::read_to_string(vault.ca_file().context("TLS")?)?;
+        let map =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "vault-ca"}, "data": {"ca.crt": pem}});
+        playground.admin.apply(&playground.namespace, &map.to_string()).await?;
+        let demo = demo.env("VAULT_CACERT", "/etc/vault-ca/ca.crt").change(|demo| {
+            let volumes = demo.pod()["volumes"].as_array_mut().expect("volumes");
+            volumes.push(json!({"name": "vault-ca", "configMap": {"name": "vault-ca"}}));
+            let mounts = demo.agent()["volumeMounts"].as_array_mut().expect("mounts");
+            mounts.push(json!({"name": "vault-ca", "mountPath": "/etc/vault-ca", "readOnly": true}));
+        });
+        playground.apply(&demo).await?;
+        let pod = playground.ready("webapp").await?;
+        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
+        vault.stop().await
+    })
+    .await
 }

@@ -12,6 +12,7 @@ use crate::manifest::{self, Object};
 use crate::testbed::article::{AUDIENCE, SECRET, trust};
 use crate::testbed::cluster::{PATIENCE, RealCluster, output};
 use crate::testbed::kube::Cluster;
+use crate::testbed::leaks::{Leaks, Seen};
 use crate::testbed::vault::Admin;
 use crate::testbed::wait_until;
 
@@ -34,47 +35,53 @@ pub struct Playground {
     pub namespace: String,
     /// Vault: mount of the login, role, policy.
     pub unique: String,
-    planted: std::sync::Mutex<Vec<String>>,
+    leaks: Leaks,
     _quiet: Quiet,
 }
 
 impl Playground {
-    /// A namespace made from the shipped manifests; `None` where no cluster can run.
-    pub async fn new(test: &str) -> Result<Option<Self>> {
-        let Some(cluster) = RealCluster::shared(test).await else { return Ok(None) };
+    /// Runs a test in a namespace made from the shipped manifests, and ends it with the leak test. Where no cluster can run,
+    /// that is said.
+    pub async fn shared(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let Some(cluster) = RealCluster::shared(test).await else { return Ok(()) };
         let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::set_up(cluster, test, quiet).await.map(Some)
+        Self::set_up(cluster, test, quiet).await?.run(body).await
     }
 
-    /// As `new`, where this test may kill what runs on the node, look at its files, and start servers beside it.
-    pub async fn with_power(test: &str) -> Result<Option<Self>> {
+    /// As `shared`, where this test may kill what runs on the node, look at its files, and start servers beside it.
+    pub async fn with_power(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.is_ours(test)) else {
-            return Ok(None);
+            return Ok(());
         };
         let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::set_up(cluster, test, quiet).await.map(Some)
+        Self::set_up(cluster, test, quiet).await?.run(body).await
     }
 
     /// As `with_power`, while no other test runs.
-    pub async fn alone(test: &str) -> Result<Option<Self>> {
+    pub async fn alone(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.is_ours(test)) else {
-            return Ok(None);
+            return Ok(());
         };
         let quiet = Quiet::Alone { _guard: QUIET.write().await };
-        Self::set_up(cluster, test, quiet).await.map(Some)
+        Self::set_up(cluster, test, quiet).await?.run(body).await
+    }
+
+    /// As `shared`, under the article's own names.
+    pub async fn article(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let Some(cluster) = RealCluster::shared(test).await else { return Ok(()) };
+        let quiet = Quiet::Shared { _guard: QUIET.read().await };
+        Self::named(cluster, "playground", "webapp", "webapp/config", quiet).await?.run(body).await
+    }
+
+    async fn run(self, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        body(&self).await?;
+        self.finish().await
     }
 
     async fn set_up(cluster: &'static RealCluster, test: &str, quiet: Quiet) -> Result<Self> {
         let short: String = test.chars().take(24).collect::<String>().replace('_', "-");
         let unique = format!("{}-{:04x}", short.trim_end_matches('-'), fastrand::u16(..));
         Self::named(cluster, &unique, &unique, &format!("{unique}/config"), quiet).await
-    }
-
-    /// The article's own names.
-    pub async fn article(test: &str) -> Result<Option<Self>> {
-        let Some(cluster) = RealCluster::shared(test).await else { return Ok(None) };
-        let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::named(cluster, "playground", "webapp", "webapp/config", quiet).await.map(Some)
     }
 
     async fn named(
@@ -104,9 +111,15 @@ impl Playground {
         });
         vault.role(&mount, role, bound).await?;
         let unique = role.to_owned();
-        let planted = std::sync::Mutex::default();
-        let playground =
-            Self { cluster, admin, vault, namespace: namespace.to_owned(), unique, planted, _quiet: quiet };
+        let playground = Self {
+            cluster,
+            admin,
+            vault,
+            namespace: namespace.to_owned(),
+            unique,
+            leaks: Leaks::default(),
+            _quiet: quiet,
+        };
         playground.put("Nutzername", "Losungwort").await?;
         for file in ["manifests/namespace.yaml", "manifests/rbac.yaml", "manifests/viewer.yaml"] {
             for object in manifest::read(file)? {
@@ -133,8 +146,7 @@ impl Playground {
 
     /// Writes a secret; its values must not be seen anywhere but in files and the Secret.
     pub async fn put_all(&self, path: &str, data: &Value) -> Result<u64> {
-        let values = data.as_object().into_iter().flatten().filter_map(|(_, value)| value.as_str());
-        self.planted.lock().expect("no test panics here").extend(values.map(str::to_owned));
+        self.leaks.plant_data(data);
         self.vault.put_kv("secret", path, data).await
     }
 
@@ -265,37 +277,29 @@ impl Playground {
         Some(logins.len())
     }
 
-    /// The end of a test: nothing that can be read in this namespace, but the Secret's data, holds a value or a token.
-    pub async fn finish(self) -> Result<()> {
-        let mut said = output(&mut self.kubectl(&["describe", "pods,deployments,replicasets,jobs"]))?;
-        said += &output(&mut self.kubectl(&["get", "pods,events", "--output=yaml"]))?;
+    /// The leak test: nothing that can be read in this namespace, but the Secret's data, holds a value or a token.
+    async fn finish(self) -> Result<()> {
+        let read = |arguments: &[&str]| output(&mut self.kubectl(arguments));
+        let mut seen = vec![
+            Seen::new("describe", read(&["describe", "pods,deployments,replicasets,jobs"])?),
+            Seen::new("get", read(&["get", "pods,events", "--output=yaml"])?),
+        ];
         for pod in self.pods().list(&ListParams::default()).await?.items {
-            for container in containers(&pod) {
-                if container.name == "keyferry" {
-                    for previous in ["--previous=false", "--previous=true"] {
-                        let log = output(&mut self.kubectl(&["logs", &name(&pod), "-c", "keyferry", previous]));
-                        said += &log.unwrap_or_default();
-                    }
+            let agents = containers(&pod).into_iter().filter(|container| container.name.starts_with("keyferry"));
+            for agent in agents {
+                for previous in ["--previous=false", "--previous=true"] {
+                    // A container that did not start has no log, and one that did not restart no previous one.
+                    let log = read(&["logs", &name(&pod), "--container", &agent.name, previous]).unwrap_or_default();
+                    seen.push(Seen::new(format!("log of {}/{}", name(&pod), agent.name), log));
                 }
             }
         }
         if let Some(secret) = self.secret().await? {
-            said += &serde_json::to_string(&secret.metadata)?;
+            seen.push(Seen::new("the Secret's metadata", serde_json::to_string(&secret.metadata)?));
         }
-        let planted = std::mem::take(&mut *self.planted.lock().expect("no test panics here"));
-        // The start of a Vault token and of a JWT's claims (`{"aud":`).
-        for secret in planted.iter().map(String::as_str).chain(["hvs.", "eyJhdWQiO"]) {
-            let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret);
-            for form in [secret, base64.as_str()] {
-                if let Some(line) = said.lines().find(|line| line.contains(form)) {
-                    anyhow::bail!("a secret leaked: {line}");
-                }
-            }
-        }
+        self.leaks.check(&seen)?;
         // Its pods leave the node to the other tests.
-        let namespace = format!("namespace/{}", self.namespace);
-        output(&mut self.kubectl(&["delete", &namespace, "--wait=false"]))?;
-        Ok(())
+        read(&["delete", &format!("namespace/{}", self.namespace), "--wait=false"]).map(|_| ())
     }
 
     /// What a person needs to see when a test fails.

@@ -13,107 +13,111 @@ use crate::testbed::article::{AUDIENCE, article_data, trust};
 
 #[tokio::test]
 async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<()> {
-    let test = "the_application_waits_for_a_vault_that_comes_a_minute_late";
-    let Some(playground) = Playground::with_power(test).await? else { return Ok(()) };
-    let port = 8301;
-    let address = format!("http://{}:{port}", crate::testbed::cluster::SPARE);
-    let demo = playground.demo()?.script(IDLE).env("VAULT_ADDR", &address);
-    playground.apply(&demo).await?;
-    let since = Instant::now();
-    let running = |pod: &Pod| container(pod, "keyferry")?.state?.running;
-    let (pod, _) = playground.pod_where("webapp", "the agent runs", running).await?;
-    let pod = name(&pod);
-    playground
-        .wait_for("the agent says why it waits", || async {
-            playground.logs(&pod, "keyferry").ok()?.contains("VaultUnreachable").then_some(())
-        })
-        .await?;
-    let not_started = |pod: &Pod| {
-        let state = container(pod, "webapp").and_then(|status| status.state);
-        state.is_some_and(|state| state.waiting.is_some_and(|why| why.reason.as_deref() == Some("PodInitializing")))
-    };
-    while since.elapsed() < Duration::from_secs(60) {
-        let now = playground.pod(&pod).await?.context("the pod is there")?;
-        assert!(not_started(&now) && !is_ready(&now), "{}", playground.report().await);
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-    let vault = playground.cluster.spare_vault(false, port).await?;
-    let admin = vault.admin()?;
-    let (mount, role) = (playground.mount(), playground.unique.clone());
-    let api = playground.cluster.api_server_inside();
-    admin.put_kv("secret", &playground.path(), &article_data()).await?;
-    admin.policy(&role, &format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path())).await?;
-    trust(&admin, &playground.admin, &mount, &api, playground.cluster.kube.ca_pem()).await?;
-    let bound = json!({"audience": AUDIENCE, "bound_service_account_names": ["*"],
+    Playground::with_power("the_application_waits_for_a_vault_that_comes_a_minute_late", async |playground| {
+        let port = 8301;
+        let address = format!("http://{}:{port}", crate::testbed::cluster::SPARE);
+        let demo = playground.demo()?.script(IDLE).env("VAULT_ADDR", &address);
+        playground.apply(&demo).await?;
+        let since = Instant::now();
+        let running = |pod: &Pod| container(pod, "keyferry")?.state?.running;
+        let (pod, _) = playground.pod_where("webapp", "the agent runs", running).await?;
+        let pod = name(&pod);
+        playground
+            .wait_for("the agent says why it waits", || async {
+                playground.logs(&pod, "keyferry").ok()?.contains("VaultUnreachable").then_some(())
+            })
+            .await?;
+        let not_started = |pod: &Pod| {
+            let state = container(pod, "webapp").and_then(|status| status.state);
+            state.is_some_and(|state| state.waiting.is_some_and(|why| why.reason.as_deref() == Some("PodInitializing")))
+        };
+        while since.elapsed() < Duration::from_secs(60) {
+            let now = playground.pod(&pod).await?.context("the pod is there")?;
+            assert!(not_started(&now) && !is_ready(&now), "{}", playground.report().await);
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        let vault = playground.cluster.spare_vault(false, port).await?;
+        let admin = vault.admin()?;
+        let (mount, role) = (playground.mount(), playground.unique.clone());
+        let api = playground.cluster.api_server_inside();
+        admin.put_kv("secret", &playground.path(), &article_data()).await?;
+        admin
+            .policy(&role, &format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path()))
+            .await?;
+        trust(&admin, &playground.admin, &mount, &api, playground.cluster.kube.ca_pem()).await?;
+        let bound = json!({"audience": AUDIENCE, "bound_service_account_names": ["*"],
         "bound_service_account_namespaces": [playground.namespace], "token_policies": [role]});
-    admin.role(&mount, &role, bound).await?;
-    let came = Instant::now();
-    assert_eq!(playground.ready("webapp").await?, pod, "the same pod");
-    println!("ready {:.1?} after Vault came", came.elapsed());
-    assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    let now = playground.pod(&pod).await?.context("the pod is there")?;
-    assert!(containers(&now).iter().all(|status| status.restart_count == 0), "nothing had to be restarted");
-    playground.finish().await?;
-    vault.stop().await
+        admin.role(&mount, &role, bound).await?;
+        let came = Instant::now();
+        assert_eq!(playground.ready("webapp").await?, pod, "the same pod");
+        println!("ready {:.1?} after Vault came", came.elapsed());
+        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
+        let now = playground.pod(&pod).await?.context("the pod is there")?;
+        assert!(containers(&now).iter().all(|status| status.restart_count == 0), "nothing had to be restarted");
+        vault.stop().await
+    })
+    .await
 }
 
 #[tokio::test]
 async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
-    let Some(playground) = Playground::new("the_readiness_gate_holds_the_pod_and_releases_it").await? else {
-        return Ok(());
-    };
-    playground.vault.policy(&playground.unique, "# nothing yet").await?;
-    // Without the startup probe the application starts at once; only the gate holds.
-    let demo = playground.demo()?.script(IDLE).change(|demo| {
-        demo.agent().as_object_mut().expect("a container").remove("startupProbe");
-    });
-    let demo = demo.env("KEYFERRY_CONFIG_INLINE", "retry: {base: 100ms, max: 1s, slow: 1s}");
-    playground.apply(&demo).await?;
-    let held = |pod: &Pod| {
-        let ours = condition(pod, "keyferry.dev/SecretsReady")?;
-        let ready = condition(pod, "Ready")?;
-        let runs = container(pod, "webapp")?.ready;
-        (runs
-            && ours == ("False".into(), "Denied".into())
-            && ready == ("False".into(), "ReadinessGatesNotReady".into()))
-            .then_some(())
-    };
-    let (pod, ()) = playground.pod_where("webapp", "the gate holds a pod whose containers are ready", held).await?;
-    let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path());
-    playground.vault.policy(&playground.unique, &policy).await?;
-    assert_eq!(playground.ready("webapp").await?, name(&pod));
-    playground.finish().await
+    Playground::shared("the_readiness_gate_holds_the_pod_and_releases_it", async |playground| {
+        playground.vault.policy(&playground.unique, "# nothing yet").await?;
+        // Without the startup probe the application starts at once; only the gate holds.
+        let demo = playground.demo()?.script(IDLE).change(|demo| {
+            demo.agent().as_object_mut().expect("a container").remove("startupProbe");
+        });
+        let demo = demo.env("KEYFERRY_CONFIG_INLINE", "retry: {base: 100ms, max: 1s, slow: 1s}");
+        playground.apply(&demo).await?;
+        let held = |pod: &Pod| {
+            let ours = condition(pod, "keyferry.dev/SecretsReady")?;
+            let ready = condition(pod, "Ready")?;
+            let runs = container(pod, "webapp")?.ready;
+            (runs
+                && ours == ("False".into(), "Denied".into())
+                && ready == ("False".into(), "ReadinessGatesNotReady".into()))
+                .then_some(())
+        };
+        let (pod, ()) = playground.pod_where("webapp", "the gate holds a pod whose containers are ready", held).await?;
+        let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path());
+        playground.vault.policy(&playground.unique, &policy).await?;
+        assert_eq!(playground.ready("webapp").await?, name(&pod));
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_job_with_the_sidecar_completes() -> Result<()> {
-    let Some(playground) = Playground::new("a_job_with_the_sidecar_completes").await? else { return Ok(()) };
-    let mut demo = playground.demo()?.script("cat /etc/sensitive/username; sleep 1");
-    let mut pod = demo.pod().take();
-    pod["restartPolicy"] = json!("Never");
-    pod.as_object_mut().expect("a specification").remove("readinessGates");
-    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "with-sidecar"},
+    Playground::shared("a_job_with_the_sidecar_completes", async |playground| {
+        let mut demo = playground.demo()?.script("cat /etc/sensitive/username; sleep 1");
+        let mut pod = demo.pod().take();
+        pod["restartPolicy"] = json!("Never");
+        pod.as_object_mut().expect("a specification").remove("readinessGates");
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "with-sidecar"},
         "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": {"app": "job"}}, "spec": pod}}});
-    playground.admin.apply(&playground.namespace, &job.to_string()).await?;
-    completes(&playground, "with-sidecar").await?;
-    let ended = playground.pods_of("job").await?;
-    let codes: Vec<_> =
-        ended.iter().flat_map(containers).map(|status| status.state?.terminated.map(|end| end.exit_code)).collect();
-    assert_eq!(codes, [Some(0), Some(0)], "the agent ends well too");
-    playground.finish().await
+        playground.admin.apply(&playground.namespace, &job.to_string()).await?;
+        completes(playground, "with-sidecar").await?;
+        let ended = playground.pods_of("job").await?;
+        let codes: Vec<_> =
+            ended.iter().flat_map(containers).map(|status| status.state?.terminated.map(|end| end.exit_code)).collect();
+        assert_eq!(codes, [Some(0), Some(0)], "the agent ends well too");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_job_with_the_shipped_init_container_completes() -> Result<()> {
-    let Some(playground) = Playground::new("a_job_with_the_shipped_init_container_completes").await? else {
-        return Ok(());
-    };
-    let job = playground.here(manifest::one("manifests/job.yaml", "Job")?);
-    playground.apply(&job).await?;
-    completes(&playground, "demo-job").await?;
-    assert_eq!(playground.logs(&name(&playground.pods_of("job").await?[0]), "work")?, "done\n");
-    assert!(playground.vault.accessors_of(&playground.mount()).await?.is_empty(), "its token is revoked");
-    playground.finish().await
+    Playground::shared("a_job_with_the_shipped_init_container_completes", async |playground| {
+        let job = playground.here(manifest::one("manifests/job.yaml", "Job")?);
+        playground.apply(&job).await?;
+        completes(playground, "demo-job").await?;
+        assert_eq!(playground.logs(&name(&playground.pods_of("job").await?[0]), "work")?, "done\n");
+        assert!(playground.vault.accessors_of(&playground.mount()).await?.is_empty(), "its token is revoked");
+        Ok(())
+    })
+    .await
 }
 
 async fn completes(playground: &Playground, job: &str) -> Result<()> {
@@ -132,9 +136,7 @@ async fn completes(playground: &Playground, job: &str) -> Result<()> {
 
 #[tokio::test]
 async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
-    let Some(playground) = Playground::new("the_agent_stops_last_and_its_token_is_revoked").await? else {
-        return Ok(());
-    };
+    Playground::shared("the_agent_stops_last_and_its_token_is_revoked", async |playground| {
     // The application takes its time to end, and reads its files at the very end.
     let slow = "trap 'sleep 3; cat /etc/sensitive/password >/dev/null || exit 9; exit 0' TERM; while :; do sleep 1 & wait; done";
     let demo = playground.demo()?.script(slow).change(|demo| {
@@ -159,5 +161,7 @@ async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
     assert_eq!(last, Some(("False".into(), "AgentStopped".into())));
     let pods: Api<Pod> = Api::namespaced(playground.admin.client.clone(), &playground.namespace);
     pods.patch(&pod, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await?;
-    playground.finish().await
+    Ok(())
+    })
+    .await
 }

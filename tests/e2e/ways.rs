@@ -10,119 +10,115 @@ use crate::playground::{Playground, condition, container, is_ready, name};
 
 #[tokio::test]
 async fn the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster() -> Result<()> {
-    let test = "the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster";
-    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
-    // It asks for no Pod Security level and no token of its own; so its namespace does not either, and Vault takes the token
-    // that every container has.
-    let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
-    let patch = ["patch", "namespace", &playground.namespace, "--type=merge", "--patch", &labels.to_string()];
-    crate::testbed::cluster::output(&mut playground.kubectl(&patch))?;
-    playground.admin.service_account(&playground.namespace, "webapp").await?;
-    let bound = json!({"audience": "", "bound_service_account_names": ["webapp"],
+    Playground::shared("the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster", async |playground| {
+        // It asks for no Pod Security level and no token of its own; so its namespace does not either, and Vault takes the token
+        // that every container has.
+        let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
+        let patch = ["patch", "namespace", &playground.namespace, "--type=merge", "--patch", &labels.to_string()];
+        crate::testbed::cluster::output(&mut playground.kubectl(&patch))?;
+        playground.admin.service_account(&playground.namespace, "webapp").await?;
+        let bound = json!({"audience": "", "bound_service_account_names": ["webapp"],
         "bound_service_account_namespaces": [playground.namespace], "token_policies": [playground.unique]});
-    playground.vault.role(&playground.mount(), &playground.unique, bound).await?;
-    let smallest = playground.here(manifest::one("manifests/sidecar.yaml", "Deployment")?).script(IDLE);
-    playground.apply(&smallest).await?;
-    let pod = playground.ready("webapp").await?;
-    assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    playground.put("Nutzername", "auch-im-Kleinen").await?;
-    playground.file_is(&pod, "password", "auch-im-Kleinen").await?;
-    playground.finish().await
+        playground.vault.role(&playground.mount(), &playground.unique, bound).await?;
+        let smallest = playground.here(manifest::one("manifests/sidecar.yaml", "Deployment")?).script(IDLE);
+        playground.apply(&smallest).await?;
+        let pod = playground.ready("webapp").await?;
+        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
+        playground.put("Nutzername", "auch-im-Kleinen").await?;
+        playground.file_is(&pod, "password", "auch-im-Kleinen").await?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn the_kustomize_component_makes_an_application_a_user_of_keyferry() -> Result<()> {
-    let test = "the_kustomize_component_makes_an_application_a_user_of_keyferry";
-    let Some(playground) = Playground::new(test).await? else { return Ok(()) };
-    for object in manifest::kustomize(&mut playground.cluster.kubectl(), "manifests/component/example")? {
-        let object = if object.0["kind"] == "Deployment" { playground.here(object).script(IDLE) } else { object };
-        playground.apply(&object.namespace(&playground.namespace)).await?;
-    }
-    let pod = playground.ready("webapp").await?;
-    assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    playground.secret_is("password", "Losungwort").await?;
-    let now = playground.pod(&pod).await?.context("the pod")?;
-    assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), Some(("True".into(), "Published".into())));
-    playground.finish().await
+    Playground::shared("the_kustomize_component_makes_an_application_a_user_of_keyferry", async |playground| {
+        for object in manifest::kustomize(&mut playground.cluster.kubectl(), "manifests/component/example")? {
+            let object = if object.0["kind"] == "Deployment" { playground.here(object).script(IDLE) } else { object };
+            playground.apply(&object.namespace(&playground.namespace)).await?;
+        }
+        let pod = playground.ready("webapp").await?;
+        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
+        playground.secret_is("password", "Losungwort").await?;
+        let now = playground.pod(&pod).await?.context("the pod")?;
+        assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), Some(("True".into(), "Published".into())));
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn the_classic_mode_hands_over_with_a_single_login() -> Result<()> {
-    let Some(playground) = Playground::new("the_classic_mode_hands_over_with_a_single_login").await? else {
-        return Ok(());
-    };
-    if !playground.cluster.is_ours("the_classic_mode_hands_over_with_a_single_login") {
-        return Ok(());
-    }
-    let classic = playground.here(manifest::one("manifests/classic.yaml", "Deployment")?).script(IDLE);
-    playground.apply(&classic).await?;
-    let pod = playground.ready("webapp").await?;
-    assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    playground.put("Nutzername", "uebernommen").await?;
-    playground.file_is(&pod, "password", "uebernommen").await?;
-    playground.secret_is("password", "uebernommen").await?;
-    assert_eq!(playground.logins(), Some(1), "{}", playground.report().await);
-    let now = playground.pod(&pod).await?.context("the pod")?;
-    let handover =
-        playground.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry").join("handover");
-    assert!(!handover.exists(), "what was handed over is gone");
-    let seen = playground.exec(&pod, "webapp", "find / -name 'handover*' 2>/dev/null || true")?;
-    assert_eq!(seen, "", "and the application never saw it");
+    Playground::with_power("the_classic_mode_hands_over_with_a_single_login", async |playground| {
+        let classic = playground.here(manifest::one("manifests/classic.yaml", "Deployment")?).script(IDLE);
+        playground.apply(&classic).await?;
+        let pod = playground.ready("webapp").await?;
+        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
+        playground.put("Nutzername", "uebernommen").await?;
+        playground.file_is(&pod, "password", "uebernommen").await?;
+        playground.secret_is("password", "uebernommen").await?;
+        assert_eq!(playground.logins(), Some(1), "{}", playground.report().await);
+        let now = playground.pod(&pod).await?.context("the pod")?;
+        let handover =
+            playground.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry").join("handover");
+        assert!(!handover.exists(), "what was handed over is gone");
+        let seen = playground.exec(&pod, "webapp", "find / -name 'handover*' 2>/dev/null || true")?;
+        assert_eq!(seen, "", "and the application never saw it");
 
-    // A restarted container finds nothing, and logs in anew.
-    playground.kill(&now, "/keyferry")?;
-    playground
-        .pod_where("webapp", "the agent runs again", |pod| {
-            let status = container(pod, "keyferry")?;
-            (status.restart_count == 1 && is_ready(pod)).then_some(())
-        })
-        .await?;
-    playground.put("Nutzername", "nach-dem-Neustart").await?;
-    playground.file_is(&pod, "password", "nach-dem-Neustart").await?;
-    assert_eq!(playground.logins(), Some(2));
-    crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "pod", &pod, "--wait=false"]))?;
-    playground
-        .wait_for("the token is revoked", || async {
-            // Of the killed agent one is left until its TTL ends; the new pod has one as well.
-            let seen = playground.cluster.vault.audited_requests("auth/token/revoke-self").len();
-            (seen > 0).then_some(())
-        })
-        .await?;
-    playground.finish().await
+        // A restarted container finds nothing, and logs in anew.
+        playground.kill(&now, "/keyferry")?;
+        playground
+            .pod_where("webapp", "the agent runs again", |pod| {
+                let status = container(pod, "keyferry")?;
+                (status.restart_count == 1 && is_ready(pod)).then_some(())
+            })
+            .await?;
+        playground.put("Nutzername", "nach-dem-Neustart").await?;
+        playground.file_is(&pod, "password", "nach-dem-Neustart").await?;
+        assert_eq!(playground.logins(), Some(2));
+        crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "pod", &pod, "--wait=false"]))?;
+        playground
+            .wait_for("the token is revoked", || async {
+                // Of the killed agent one is left until its TTL ends; the new pod has one as well.
+                let seen = playground.cluster.vault.audited_requests("auth/token/revoke-self").len();
+                (seen > 0).then_some(())
+            })
+            .await?;
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn the_demo_application_shows_generations_and_no_value() -> Result<()> {
-    let Some(playground) = Playground::new("the_demo_application_shows_generations_and_no_value").await? else {
-        return Ok(());
-    };
-    if !playground.cluster.is_ours("the_demo_application_shows_generations_and_no_value") {
-        return Ok(());
-    }
-    playground.apply(&playground.demo()?).await?;
-    let pod = playground.ready("webapp").await?;
-    let status = playground.pod(&pod).await?.context("the pod")?.status.context("a status")?;
-    let inside: SocketAddr = format!("{}:8080", status.pod_ip.context("an address")?).parse()?;
-    let url = format!("http://{}", playground.cluster.relay(inside)?);
-    let seen = async || anyhow::Ok(reqwest::get(format!("{url}/generation")).await?.json::<Value>().await?);
-    let before = seen().await?;
-    assert_eq!(before["files"].as_array().map(Vec::len), Some(2), "{before}");
-    assert!(before["files"].as_array().is_some_and(|files| files.iter().all(|file| file["readable"] == true)));
-    playground.put("Nutzername", "kein-Wort-davon").await?;
-    let after = playground
-        .wait_for("the application sees another generation", || async {
-            seen().await.ok().filter(|now| now["generation"] != before["generation"])
-        })
-        .await?;
-    assert_eq!(after["changes"], 1, "without a restart: {after}");
-    let page = reqwest::get(format!("{url}/")).await?.text().await?;
-    assert!(page.contains(after["generation"].as_str().context("a name")?), "{page}");
-    let log = playground.logs(&pod, "webapp")?;
-    for said in [&page, &log, &after.to_string()] {
-        for secret in ["Losungwort", "kein-Wort-davon", "Nutzername"] {
-            assert!(!said.contains(secret), "{said}");
+    Playground::with_power("the_demo_application_shows_generations_and_no_value", async |playground| {
+        playground.apply(&playground.demo()?).await?;
+        let pod = playground.ready("webapp").await?;
+        let status = playground.pod(&pod).await?.context("the pod")?.status.context("a status")?;
+        let inside: SocketAddr = format!("{}:8080", status.pod_ip.context("an address")?).parse()?;
+        let url = format!("http://{}", playground.cluster.relay(inside)?);
+        let seen = async || anyhow::Ok(reqwest::get(format!("{url}/generation")).await?.json::<Value>().await?);
+        let before = seen().await?;
+        assert_eq!(before["files"].as_array().map(Vec::len), Some(2), "{before}");
+        assert!(before["files"].as_array().is_some_and(|files| files.iter().all(|file| file["readable"] == true)));
+        playground.put("Nutzername", "kein-Wort-davon").await?;
+        let after = playground
+            .wait_for("the application sees another generation", || async {
+                seen().await.ok().filter(|now| now["generation"] != before["generation"])
+            })
+            .await?;
+        assert_eq!(after["changes"], 1, "without a restart: {after}");
+        let page = reqwest::get(format!("{url}/")).await?.text().await?;
+        assert!(page.contains(after["generation"].as_str().context("a name")?), "{page}");
+        let log = playground.logs(&pod, "webapp")?;
+        for said in [&page, &log, &after.to_string()] {
+            for secret in ["Losungwort", "kein-Wort-davon", "Nutzername"] {
+                assert!(!said.contains(secret), "{said}");
+            }
         }
-    }
-    assert_eq!(name(&playground.pods_of("webapp").await?[0]), pod);
-    playground.finish().await
+        assert_eq!(name(&playground.pods_of("webapp").await?[0]), pod);
+        Ok(())
+    })
+    .await
 }

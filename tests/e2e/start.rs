@@ -63,9 +63,9 @@ async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<
 async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
     Playground::shared("the_readiness_gate_holds_the_pod_and_releases_it", async |playground| {
         playground.vault.policy(&playground.unique, "# nothing yet").await?;
-        // Without the startup probe the application starts at once; only the gate holds.
+        // The application starts as soon as the agent lives, and has made its directory; only the gate holds.
         let demo = playground.demo()?.script(IDLE).change(|demo| {
-            demo.agent().as_object_mut().expect("a container").remove("startupProbe");
+            demo.agent()["startupProbe"]["exec"]["command"] = json!(["/keyferry", "probe", "live"]);
         });
         let demo = demo.env("KEYFERRY_CONFIG_INLINE", "retry: {base: 100ms, max: 1s, slow: 1s}");
         playground.apply(&demo).await?;

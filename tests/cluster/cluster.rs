@@ -161,6 +161,8 @@ fn toolbox(directory: &Path) -> Result<()> {
 fn down() -> Result<()> {
     let start = Instant::now();
     let running = state::process();
+    let directory =
+        State::running().ok().flatten().and_then(|state| Some(state.kubeconfig.ancestors().nth(2)?.to_owned()));
     if let Some(number) = running {
         let process = rustix::process::Pid::from_raw(number.try_into()?).context("a process has a number")?;
         rustix::process::kill_process(process, rustix::process::Signal::TERM).context("failed to end the cluster")?;
@@ -169,8 +171,9 @@ fn down() -> Result<()> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    // The guardian holds the lock until all is taken back; the next run may be quicker to get it than we are.
-    while !cluster::sweep()? && start.elapsed() < Duration::from_secs(20) {
+    // The guardian holds the lock until all is taken back, the directory last; the next run may be quicker to get the lock.
+    let is_gone = || directory.as_ref().is_some_and(|directory| !directory.exists());
+    while !(is_gone() || cluster::sweep()? || start.elapsed() > Duration::from_secs(20)) {
         std::thread::sleep(Duration::from_millis(50));
     }
     state::remove()?;

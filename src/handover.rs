@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::decoded_len_estimate;
+use base64::display::Base64Display;
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -38,7 +41,7 @@ struct File<'a> {
     version: u32,
     /// Who gave the token.
     issuer: Issuer,
-    token: Text<'a>,
+    token: Secret<'a>,
     own: bool,
     renewable: bool,
     first_ttl: Option<Duration>,
@@ -91,33 +94,38 @@ struct HeldLease {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Value<'a> {
-    Text(Text<'a>),
-    Json(Text<'a>),
+    Text(Secret<'a>),
+    Json(Secret<'a>),
 }
 
-/// Secret text: lent while it is written, zeroed on drop where it was read.
-enum Text<'a> {
-    Lent(&'a str),
-    Own(Zeroizing<String>),
+/// Secret bytes: lent while they are written, zeroed on drop where they were read. As base64, which JSON never escapes: text with
+/// escapes would leave a copy in the parser's own buffer.
+enum Secret<'a> {
+    Lent(&'a [u8]),
+    Own(Zeroizing<Vec<u8>>),
 }
 
-impl Serialize for Text<'_> {
+impl Serialize for Secret<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
+        serializer.collect_str(&Base64Display::new(self.expose(), &STANDARD))
     }
 }
 
-impl<'de> Deserialize<'de> for Text<'_> {
+impl<'de> Deserialize<'de> for Secret<'_> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self::Own(Zeroizing::new(String::deserialize(deserializer)?)))
+        let text = <&str>::deserialize(deserializer)?;
+        // Large enough at once, so that it never grows and leaves a copy behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(decoded_len_estimate(text.len())));
+        STANDARD.decode_vec(text, &mut bytes).map_err(serde::de::Error::custom)?;
+        Ok(Self::Own(bytes))
     }
 }
 
-impl Text<'_> {
-    fn as_str(&self) -> &str {
+impl Secret<'_> {
+    fn expose(&self) -> &[u8] {
         match self {
-            Self::Lent(text) => text,
-            Self::Own(text) => text,
+            Self::Lent(bytes) => bytes,
+            Self::Own(bytes) => bytes,
         }
     }
 }
@@ -125,13 +133,12 @@ impl Text<'_> {
 /// The bytes to leave.
 ///
 /// # Errors
-/// Words for what cannot be left: a token or a value that is no text, which Vault never gives.
+/// Words for what cannot be left.
 pub fn encode(estate: &Estate, settings: &Settings, now: Timestamp) -> Result<SecretBytes, String> {
     let at = |left: Duration| {
         let ends = SignedDuration::try_from(left).ok().and_then(|left| now.checked_add(left).ok());
         ends.unwrap_or(Timestamp::MAX)
     };
-    let text = |bytes| std::str::from_utf8(bytes).map(Text::Lent).map_err(|_| "a value is not text".to_owned());
     let Handover { first_ttl, left, renewable, own, sources } = &estate.facts;
     let mut held = BTreeMap::new();
     for (name, source) in sources {
@@ -139,8 +146,8 @@ pub fn encode(estate: &Estate, settings: &Settings, now: Timestamp) -> Result<Se
         let mut values = BTreeMap::new();
         for (key, value) in &reading.data {
             let value = match value {
-                SecretValue::Text(bytes) => Value::Text(text(bytes.expose())?),
-                SecretValue::Json(bytes) => Value::Json(text(bytes.expose())?),
+                SecretValue::Text(bytes) => Value::Text(Secret::Lent(bytes.expose())),
+                SecretValue::Json(bytes) => Value::Json(Secret::Lent(bytes.expose())),
             };
             values.insert(key.clone(), value);
         }
@@ -156,7 +163,7 @@ pub fn encode(estate: &Estate, settings: &Settings, now: Timestamp) -> Result<Se
     let file = File {
         version: VERSION,
         issuer: issuer(settings),
-        token: text(estate.token.expose())?,
+        token: Secret::Lent(estate.token.expose()),
         own: *own,
         renewable: *renewable,
         first_ttl: *first_ttl,
@@ -193,11 +200,9 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
         return Err("its token is of another server, namespace, auth mount or role".into());
     }
     // A clock that was set back must not make anything live longer than it was given.
-    let left = |ends: Timestamp, most: Duration| {
-        let left = Duration::try_from(ends.duration_since(now)).unwrap_or_default();
-        left.min(most)
-    };
-    let token_left = file.ends.map(|ends| left(ends, file.first_ttl.unwrap_or(Duration::MAX)));
+    let remaining =
+        |ends: Timestamp, most: Duration| Duration::try_from(ends.duration_since(now)).unwrap_or_default().min(most);
+    let token_left = file.ends.map(|ends| remaining(ends, file.first_ttl.unwrap_or(Duration::MAX)));
     if token_left.is_some_and(|left| left < SHORTEST) {
         return Err("its token has run out".into());
     }
@@ -209,14 +214,13 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
         }
         let version = Version { number: held.number, created: held.created };
         let lease = held.lease.map(|held| {
-            let left = left(held.ends, held.first_duration);
+            let left = remaining(held.ends, held.first_duration);
             let id = held.id.map(LeaseId);
             (Lease { id, duration: held.first_duration, renewable: held.renewable }, left)
         });
-        let bytes = |text: &Text<'_>| SecretBytes::from(text.as_str());
         let value = |value: &Value<'_>| match value {
-            Value::Text(text) => SecretValue::Text(bytes(text)),
-            Value::Json(text) => SecretValue::Json(bytes(text)),
+            Value::Text(bytes) => SecretValue::Text(SecretBytes::new(bytes.expose().to_vec())),
+            Value::Json(bytes) => SecretValue::Json(SecretBytes::new(bytes.expose().to_vec())),
         };
         let reading = Reading {
             data: held.values.iter().map(|(key, held)| (key.clone(), value(held))).collect(),
@@ -229,7 +233,8 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
     }
     let File { own, renewable, first_ttl, token, .. } = file;
     let facts = Handover { first_ttl, left: token_left, renewable, own, sources };
-    Ok(Estate { token: VaultToken::new(token.as_str()), facts, readings })
+    let token = std::str::from_utf8(token.expose()).map_err(|_| "its token is not text")?;
+    Ok(Estate { token: VaultToken::new(token), facts, readings })
 }
 
 fn issuer(settings: &Settings) -> Issuer {
@@ -371,11 +376,13 @@ sources: {db: {path: database/creds/webapp, engine: other}, app: {path: secret/w
             assert!(refused(&left(), &settings(changed, into), minutes(0)).contains("another server"), "{into}");
         }
         let text = String::from_utf8(left().expose().to_vec()).expect("text");
+        let planted = STANDARD.encode("hvs.planted");
         let table = [
             ("\"version\":1", "\"version\":2", "run both from one image"),
             ("\"own\":true", "\"own\":\"hvs.planted\"", "line 1"),
             ("\"own\":true", "\"own\":true,\"more\":1", "line 1"),
-            ("\"hvs.planted\"", "\"hvs.planted", "line 1"),
+            (planted.as_str(), "hvs.planted", "line 1"),
+            (&format!("\"{planted}\""), &format!("\"{planted}"), "line 1"),
         ];
         for (changed, into, why) in table {
             assert!(text.contains(changed), "{changed}");

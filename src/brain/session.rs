@@ -183,7 +183,8 @@ impl Session {
 
     /// The token in use as the next process has to know it; `None` if there is none.
     pub(super) fn to_hand_over(&self, now: Tick) -> Option<Handover> {
-        let live = self.live.as_ref().filter(|_| self.is_live(now))?;
+        // A token that was given is given to the next process, too.
+        let live = self.live.as_ref().filter(|live| live.own && self.is_live(now))?;
         Some(Handover {
             first_ttl: live.first_ttl,
             left: live.ends.map(|end| end.saturating_sub(now)),

@@ -121,7 +121,7 @@ fn open_parent(path: &Path) -> Result<(OwnedFd, String), StepError> {
     let shown = path.display().to_string();
     let parts = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
     let (parent, name) = told("use the name", &shown, parts.ok_or(Errno::INVAL))?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = told("open", &parent.display().to_string(), rustix::fs::open(parent, flags, Mode::empty()))?;
     Ok((directory, name.to_owned()))
 }

@@ -16,7 +16,8 @@ use super::{EXIT_OWN_FAULT, Work, listener};
 use crate::brain::{Effect, Event, Mode, Plan, ReadFacts, Reply, State, Ticket, step};
 use crate::cluster::MirrorOutcome;
 use crate::config::Environment;
-use crate::model::{Failure, Settings};
+use crate::handover::Estate;
+use crate::model::{Failure, Settings, SourceName};
 
 /// Owns the state and everything that the brain must not touch.
 pub(super) struct Driver {
@@ -130,12 +131,20 @@ impl Driver {
                 self.shelf.keep_token(ticket.0, session.token);
                 (session.info, session.own)
             })),
-            Done::TakenOver(estate) => {
-                self.shelf.keep_token(ticket.0, estate.token);
-                for (source, reading) in estate.readings {
+            Done::TakenOver { estate, settings } => {
+                let Estate { token, mut facts, readings } = *estate;
+                self.shelf.keep_token(ticket.0, token);
+                // A source that moved while the file was read is read anew.
+                let now = &self.settings.sources;
+                let moved = |name: &SourceName| {
+                    let (then, now) = (settings.sources.get(name), now.get(name));
+                    !then.zip(now).is_some_and(|(then, now)| then.same_place(now))
+                };
+                facts.sources.retain(|name, _| !moved(name));
+                for (source, reading) in readings.into_iter().filter(|(name, _)| !moved(name)) {
                     self.shelf.deliver(source, reading);
                 }
-                Reply::TakenOver(estate.facts)
+                Reply::TakenOver(facts)
             }
             Done::HandedOver(result) => Reply::HandedOver(result),
             Done::TokenRenewed(result) => Reply::TokenRenewed(result),

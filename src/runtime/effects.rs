@@ -31,7 +31,11 @@ pub(super) enum Done {
         result: Result<Session, Failure>,
         refused: Option<Failure>,
     },
-    TakenOver(Box<Estate>),
+    /// With the settings that it was read for.
+    TakenOver {
+        estate: Box<Estate>,
+        settings: Arc<Settings>,
+    },
     HandedOver(Result<(), Failure>),
     TokenRenewed(Result<TokenInfo, Failure>),
     Read {
@@ -62,10 +66,11 @@ pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &mut Hands, 
     let cluster = Arc::clone(&hands.cluster);
     let settings = Arc::clone(settings);
     let limit = settings.server.timeout * REQUESTS_PER_EFFECT;
-    let late = move |what: &str| {
+    let late_after = |limit: Duration, what: &str| {
         let message = format!("failed to {what}: no answer within {}s", limit.as_secs());
         Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, message)
     };
+    let late = move |what: &str| late_after(limit, what);
     let api_late = || {
         let message = format!("failed to reach the API server: no answer within {}s", CLUSTER_LIMIT.as_secs());
         Failure::new(FailureClass::Unreachable, Reason::ApiUnavailable, message)
@@ -80,7 +85,7 @@ pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &mut Hands, 
                 let refused = match handover::take(left, &settings).await {
                     Ok(Some(estate)) => {
                         vault.take_over(&settings.auth);
-                        return (ticket, Done::TakenOver(estate));
+                        return (ticket, Done::TakenOver { estate, settings });
                     }
                     Ok(None) => None,
                     Err(refused) => Some(refused),
@@ -199,7 +204,10 @@ pub(super) fn task(effect: Effect, settings: &Arc<Settings>, hands: &mut Hands, 
             Box::pin(async move {
                 let Some(token) = token else { return (ticket, Done::Revoked(Err(no_token()))) };
                 let result = within(REVOKE_LIMIT, vault.revoke_self(&token)).await;
-                (ticket, Done::Revoked(result.unwrap_or_else(|| Err(late("revoke the vault token")))))
+                (
+                    ticket,
+                    Done::Revoked(result.unwrap_or_else(|| Err(late_after(REVOKE_LIMIT, "revoke the vault token")))),
+                )
             })
         }
     })

@@ -57,7 +57,7 @@ impl Voice {
         self.metrics.requests(requests.checked_sub(self.requests).unwrap_or(requests));
         self.requests = requests;
         match done {
-            Done::TakenOver(estate) => {
+            Done::TakenOver { estate, .. } => {
                 self.metrics.ended("take_over", "Ok");
                 let sources = estate.facts.sources.len();
                 let ttl = estate.facts.left.map_or(0, |left| left.as_secs());

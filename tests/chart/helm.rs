@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::testbed::guardian::Guardian;
 use crate::testbed::{binaries, skipped};
 
 /// A Kubernetes that has all that the chart may use.
@@ -31,7 +32,8 @@ pub enum Of {
 /// Helm with its charts.
 pub struct Helm {
     program: PathBuf,
-    directory: tempfile::TempDir,
+    /// Removes what it wrote: a `TempDir` in a static would stay.
+    guardian: Guardian,
 }
 
 static HELM: OnceLock<Result<Helm, String>> = OnceLock::new();
@@ -50,8 +52,8 @@ impl Helm {
     }
 
     fn new() -> Result<Self> {
-        let helm = Self { program: binaries::find_or_build("helm")?, directory: tempfile::tempdir()? };
-        copy(&chart(), &helm.directory.path().join("chart"))?;
+        let helm = Self { program: binaries::find_or_build("helm")?, guardian: Guardian::start()? };
+        copy(&chart(), &helm.guardian.directory.join("chart"))?;
         let webapp = helm.path(Of::Webapp);
         // From the directory beside it: needs no network.
         let built = helm.run(&["dependency", "build", &webapp])?;
@@ -61,7 +63,7 @@ impl Helm {
 
     /// Directory of the chart's copy.
     pub fn path(&self, of: Of) -> String {
-        let own = self.directory.path().join("chart");
+        let own = self.guardian.directory.join("chart");
         match of {
             Of::Keyferry => own.display().to_string(),
             Of::Webapp => own.join("examples/webapp").display().to_string(),
@@ -71,9 +73,9 @@ impl Helm {
     /// Runs it away from the user's own settings and repositories.
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
-        command.args(arguments).current_dir(self.directory.path());
+        command.args(arguments).current_dir(&self.guardian.directory);
         for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(home, self.directory.path().join("home"));
+            command.env(home, self.guardian.directory.join("home"));
         }
         command.output().context("failed to run helm")
     }
@@ -88,9 +90,9 @@ impl Helm {
                 format!("keyferry:\n{}\n", indented.join("\n"))
             }
         };
-        let file = self.directory.path().join(format!("{scenario}-{of:?}.yaml"));
+        let file = self.guardian.directory.join(format!("{scenario}-{of:?}.yaml"));
         // Written whole, then renamed: tests run side by side.
-        let unique = tempfile::NamedTempFile::new_in(self.directory.path())?;
+        let unique = tempfile::NamedTempFile::new_in(&self.guardian.directory)?;
         std::fs::write(unique.path(), text)?;
         unique.persist(&file)?;
         Ok(file.display().to_string())

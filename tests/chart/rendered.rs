@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::helm::{Helm, NEWEST, Of, chart, one, said, scenarios};
+use super::helm::{Helm, NEWEST, OLD, Of, chart, one, said, scenarios};
 use super::testbed::binaries;
 
 /// What a manifest of `deploy/` holds.
@@ -129,7 +129,7 @@ fn a_value_that_does_not_exist_is_refused() {
 #[test]
 fn all_that_is_missing_is_told_at_once() {
     let Some(helm) = Helm::shared("all_that_is_missing_is_told_at_once") else { return };
-    let error = format!("{:#}", helm.render(Of::Keyferry, "playground", "1.28.0", &[]).expect_err("nothing is set"));
+    let error = format!("{:#}", helm.render(Of::Keyferry, "playground", OLD, &[]).expect_err("nothing is set"));
     for what in ["vault.address is missing", "auth.role is missing", "secrets is empty", "set mode: classic"] {
         assert!(error.contains(what), "{what} is not told: {error}");
     }

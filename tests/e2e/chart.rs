@@ -33,7 +33,7 @@ impl Playground {
 
 #[tokio::test]
 async fn a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods() -> Result<()> {
-    let test = "chart_that_includes_ours";
+    let test = "a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods";
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
     Playground::shared(test, async |playground| {
         playground.install(helm, &[]).await?;

@@ -1,6 +1,6 @@
 //! However a run ends, nothing of it is left. On namespaces as the cluster's, but with a small tenant.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -39,7 +39,9 @@ async fn child() -> Result<()> {
     ensure!(line == "ready\n", "{line}");
     let first = namespaces.pid();
     println!("up {group} {first} {} {}", tenant.program().context("it runs")?.as_raw_nonzero(), guardian.watch());
-    std::future::pending().await
+    // Until the test that started it is gone, however it went.
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 /// What a run made and somebody else must take back.
@@ -55,7 +57,7 @@ impl Run {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["--ignored", "--exact", "ending::child", "--nocapture"])
             .env(JOURNAL, journal)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let lines = BufReader::new(child.stdout.take().context("a pipe")?).lines().map_while(Result::ok);
@@ -97,6 +99,13 @@ impl Run {
     }
 }
 
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn group_paths(group: &str) -> Vec<PathBuf> {
     let top = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(top).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
@@ -123,7 +132,10 @@ async fn nothing_is_left_of_a_killed_run() -> Result<()> {
     wait_until("directories and control groups are gone", SOON, || async { run.left().is_empty().then_some(()) })
         .await
         .with_context(|| format!("left: {:?}", run.left()))?;
-    ensure!(std::fs::read_to_string(&journal)?.is_empty(), "nothing is to be undone any more");
+    wait_until("nothing is to be undone any more", SOON, || async {
+        std::fs::read_to_string(&journal).ok()?.is_empty().then_some(())
+    })
+    .await?;
     Ok(())
 }
 

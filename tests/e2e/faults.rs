@@ -153,7 +153,7 @@ async fn an_agent_without_rights_in_the_cluster_still_delivers_files() -> Result
 /// memory volume count for the container that wrote them.
 #[tokio::test]
 async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
-    Playground::shared("the_memory_limit_holds_with_the_largest_set", async |playground| {
+    Playground::with_power("the_memory_limit_holds_with_the_largest_set", async |playground| {
         // Four secrets of 500 KiB: a little below half of 4 MiB, since files are stored in whole pages.
         let value = |letter: &str| letter.repeat(500 * 1024);
         let mut sources = Vec::new();
@@ -192,7 +192,6 @@ async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
                     (heads.ok()? == letter.repeat(4)).then_some(())
                 })
                 .await?;
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let pid = playground.cluster.processes(pod.metadata.uid.as_deref().context("a UID")?, "/keyferry");
         let peak = crate::testbed::cluster::peak_memory(*pid.first().context("the agent runs")?)?;
@@ -246,11 +245,13 @@ async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_lea
             let version = playground.secret().await?.context("the Secret")?.metadata.resource_version;
             demo.0["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/restarted": "yes"});
             playground.apply(&demo).await?;
-            let rollout = playground.kubectl(&["rollout", "status", "deployment/demo-dp", "--timeout=55s"]);
-            let mut rollout = rollout;
-            crate::testbed::cluster::output(&mut rollout)?;
-            let new = both("both new replicas are Ready").await?;
-            assert!(new.iter().all(|pod| !pods.contains(pod)), "{new:?}");
+            let new = playground
+                .wait_for("two new replicas are Ready, and no old one is left", || async {
+                    let now = playground.pods_of("webapp").await.ok()?;
+                    let new = now.len() == 2 && now.iter().all(|pod| is_ready(pod) && !pods.contains(&name(pod)));
+                    new.then(|| now.iter().map(name).collect::<Vec<_>>())
+                })
+                .await?;
             for pod in &new {
                 assert_eq!(playground.file(pod, "password").as_deref(), Some("Runde-3"));
             }

@@ -77,19 +77,20 @@ async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
 #[tokio::test]
 async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
     Playground::shared("jwt_logs_in_by_the_cluster_s_keys", async |playground| {
-    let mount = format!("jwt-{}", playground.unique);
-    let (api, ca) = (playground.cluster.api_server_inside(), playground.cluster.kube.ca_pem());
-    trust_keys(&playground.vault, &playground.admin, &mount, &api, ca).await?;
-    let subject = format!("system:serviceaccount:{}:secret-privileged-sa", playground.namespace);
-    let bound = json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"], "bound_subject": subject,
-        "token_policies": [playground.unique]});
-    playground.vault.role(&mount, &playground.unique, bound).await?;
-    let demo = playground.demo()?.script(IDLE).env("KEYFERRY_AUTH_METHOD", "jwt").env("KEYFERRY_AUTH_MOUNT", &mount);
-    playground.apply(&demo).await?;
-    let pod = playground.ready("webapp").await?;
-    assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-    assert_eq!(playground.vault.accessors_of(&mount).await?.len(), 1);
-    Ok(())
+        let mount = format!("jwt-{}", playground.unique);
+        let (api, ca) = (playground.cluster.api_server_inside(), playground.cluster.kube.ca_pem());
+        trust_keys(&playground.vault, &playground.admin, &mount, &api, ca).await?;
+        let subject = format!("system:serviceaccount:{}:secret-privileged-sa", playground.namespace);
+        let bound = json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"],
+            "bound_subject": subject, "token_policies": [playground.unique]});
+        playground.vault.role(&mount, &playground.unique, bound).await?;
+        let demo =
+            playground.demo()?.script(IDLE).env("KEYFERRY_AUTH_METHOD", "jwt").env("KEYFERRY_AUTH_MOUNT", &mount);
+        playground.apply(&demo).await?;
+        let pod = playground.ready("webapp").await?;
+        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
+        assert_eq!(playground.vault.accessors_of(&mount).await?.len(), 1);
+        Ok(())
     })
     .await
 }

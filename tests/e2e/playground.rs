@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Secret};
+use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Pod, Secret};
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -121,6 +121,12 @@ impl Playground {
             _quiet: quiet,
         };
         playground.put("Nutzername", "Losungwort").await?;
+        let namespaces: Api<Namespace> = Api::all(playground.admin.client.clone());
+        wait_until("an earlier namespace of this name is gone", PATIENCE, || async {
+            let old = namespaces.get_opt(namespace).await.ok()?;
+            old.is_none_or(|old| old.metadata.deletion_timestamp.is_none()).then_some(())
+        })
+        .await?;
         for file in ["manifests/namespace.yaml", "manifests/rbac.yaml", "manifests/viewer.yaml"] {
             for object in manifest::read(file)? {
                 playground.apply(&object.namespace(namespace)).await?;
@@ -265,7 +271,11 @@ impl Playground {
         ensure!(!found.is_empty(), "{program} does not run in pod {}", name(pod));
         for pid in found {
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?;
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+            match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+                // A child of it, which ended meanwhile.
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
@@ -277,7 +287,8 @@ impl Playground {
         Some(logins.len())
     }
 
-    /// The leak test: nothing that can be read in this namespace, but the Secret's data, holds a value or a token.
+    /// The leak test: nothing that can be read in this namespace, but the Secret's data, holds a value or a token. Pods that are
+    /// gone by now are not searched.
     async fn finish(self) -> Result<()> {
         let read = |arguments: &[&str]| output(&mut self.kubectl(arguments));
         let mut seen = vec![
@@ -287,9 +298,11 @@ impl Playground {
         for pod in self.pods().list(&ListParams::default()).await?.items {
             let agents = containers(&pod).into_iter().filter(|container| container.name.starts_with("keyferry"));
             for agent in agents {
-                for previous in ["--previous=false", "--previous=true"] {
-                    // A container that did not start has no log, and one that did not restart no previous one.
-                    let log = read(&["logs", &name(&pod), "--container", &agent.name, previous]).unwrap_or_default();
+                let state = agent.state.unwrap_or_default();
+                let started = state.running.is_some() || state.terminated.is_some();
+                let logs = [("--previous=false", started), ("--previous=true", agent.restart_count > 0)];
+                for (which, _) in logs.into_iter().filter(|(_, exists)| *exists) {
+                    let log = read(&["logs", &name(&pod), "--container", &agent.name, which])?;
                     seen.push(Seen::new(format!("log of {}/{}", name(&pod), agent.name), log));
                 }
             }

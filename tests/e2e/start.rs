@@ -137,31 +137,34 @@ async fn completes(playground: &Playground, job: &str) -> Result<()> {
 #[tokio::test]
 async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
     Playground::shared("the_agent_stops_last_and_its_token_is_revoked", async |playground| {
-    // The application takes its time to end, and reads its files at the very end.
-    let slow = "trap 'sleep 3; cat /etc/sensitive/password >/dev/null || exit 9; exit 0' TERM; while :; do sleep 1 & wait; done";
-    let demo = playground.demo()?.script(slow).change(|demo| {
-        // Keeps the object after its end, to be looked at.
-        demo.0["spec"]["template"]["metadata"]["finalizers"] = json!(["keyferry.dev/look"]);
-    });
-    playground.apply(&demo).await?;
-    let pod = playground.ready("webapp").await?;
-    assert_eq!(playground.vault.accessors_of(&playground.mount()).await?.len(), 1);
-    crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "deployment", "demo-dp", "--wait=false"]))?;
-    let ends = playground
-        .wait_for("both containers have ended", || async {
-            let pod = playground.pod(&pod).await.ok()??;
-            let end = |of: &str| container(&pod, of)?.state?.terminated;
-            Some((end("webapp")?, end("keyferry")?))
-        })
-        .await?;
-    assert_eq!((ends.0.exit_code, ends.1.exit_code), (0, 0), "{}", playground.report().await);
-    assert!(ends.0.finished_at <= ends.1.finished_at, "{ends:?}");
-    assert!(playground.vault.accessors_of(&playground.mount()).await?.is_empty(), "the token is revoked");
-    let last = condition(&playground.pod(&pod).await?.context("kept")?, "keyferry.dev/SecretsFresh");
-    assert_eq!(last, Some(("False".into(), "AgentStopped".into())));
-    let pods: Api<Pod> = Api::namespaced(playground.admin.client.clone(), &playground.namespace);
-    pods.patch(&pod, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await?;
-    Ok(())
+        // The application takes its time to end, and reads its files at the very end.
+        let slow = "trap 'sleep 3; cat /etc/sensitive/password >/dev/null || exit 9; exit 0' TERM
+            while :; do sleep 1 & wait; done";
+        let demo = playground.demo()?.script(slow).change(|demo| {
+            // Keeps the object after its end, to be looked at.
+            demo.0["spec"]["template"]["metadata"]["finalizers"] = json!(["keyferry.dev/look"]);
+        });
+        playground.apply(&demo).await?;
+        let pod = playground.ready("webapp").await?;
+        assert_eq!(playground.vault.accessors_of(&playground.mount()).await?.len(), 1);
+        crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "deployment", "demo-dp", "--wait=false"]))?;
+        let ends = playground
+            .wait_for("both containers have ended", || async {
+                let pod = playground.pod(&pod).await.ok()??;
+                let end = |of: &str| container(&pod, of)?.state?.terminated;
+                Some((end("webapp")?, end("keyferry")?))
+            })
+            .await?;
+        let accessors = playground.vault.accessors_of(&playground.mount()).await?;
+        let last = condition(&playground.pod(&pod).await?.context("kept")?, "keyferry.dev/SecretsFresh");
+        let report = playground.report().await;
+        let pods: Api<Pod> = Api::namespaced(playground.admin.client.clone(), &playground.namespace);
+        pods.patch(&pod, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await?;
+        assert_eq!((ends.0.exit_code, ends.1.exit_code), (0, 0), "{report}");
+        assert!(ends.0.finished_at <= ends.1.finished_at, "{ends:?}");
+        assert!(accessors.is_empty(), "the token is revoked");
+        assert_eq!(last, Some(("False".into(), "AgentStopped".into())));
+        Ok(())
     })
     .await
 }

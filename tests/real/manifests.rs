@@ -167,8 +167,7 @@ fn sorted(mut value: Value) -> Value {
 
 /// What kustomize makes of an overlay of `deploy/manifests/component`; `None` where the servers are not wanted.
 fn kustomized(test: &str, components: &[&str]) -> Result<Option<Value>> {
-    if std::env::var_os(crate::testbed::SKIP).is_some() {
-        crate::testbed::skip_test(test, &format!("{} is set", crate::testbed::SKIP));
+    if crate::testbed::skipped(test) {
         return Ok(None);
     }
     // The example, with these components instead of its own, beside copies of them: kustomize takes no absolute paths.

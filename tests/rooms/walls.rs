@@ -161,7 +161,7 @@ pub(crate) const ROOMS: &[Room] = &[
     Room {
         name: "handover",
         rooms: Some(&["model"]),
-        crates: Some(&["jiff", "serde", "serde_json", "zeroize"]),
+        crates: Some(&["base64", "jiff", "serde", "serde_json", "zeroize"]),
         forbidden: &[
             (&["std::env", "std::fs", "std::net", "std::process", "std::thread"], "handover makes bytes, no I/O"),
             CLOCK,

@@ -164,7 +164,7 @@ impl Agent {
     /// End it as a node's power loss would.
     pub async fn kill(&mut self) -> Result<()> {
         self.look_at();
-        self.process.stop(Duration::ZERO).await
+        self.process.kill().await
     }
 
     /// Wait for its end.

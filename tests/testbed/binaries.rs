@@ -71,13 +71,18 @@ fn find(program: &Program) -> Option<PathBuf> {
     directories.into_iter().map(|d| d.join(program.name)).find(|f| f.is_file())
 }
 
-/// Where a program built from exactly these pins and flags lives.
-fn cached(program: &Program) -> Result<PathBuf> {
+/// Where built programs are kept.
+pub fn cache() -> Result<PathBuf> {
     let root = match std::env::var_os("XDG_CACHE_HOME").filter(|d| Path::new(d).is_absolute()) {
         Some(directory) => PathBuf::from(directory),
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set, so there is no cache directory")?)
             .join(".cache"),
     };
+    Ok(root.join("keyferry/servers"))
+}
+
+/// Where a program built from exactly these pins and flags lives.
+fn cached(program: &Program) -> Result<PathBuf> {
     let inputs = [
         program.module.go_mod,
         program.module.go_sum,
@@ -89,7 +94,7 @@ fn cached(program: &Program) -> Result<PathBuf> {
     .join("\0");
     let digest = ring::digest::digest(&ring::digest::SHA256, inputs.as_bytes());
     let short: String = digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(root.join("keyferry/servers").join(format!("{}-{short}", program.name)).join(program.name))
+    Ok(cache()?.join(format!("{}-{short}", program.name)).join(program.name))
 }
 
 fn build(program: &Program) -> Result<PathBuf> {

@@ -29,8 +29,10 @@ while read -r verb what; do
 done
 for g in $groups; do kill -s KILL -- "-$g" 2>/dev/null; done
 eval "$undo"
-n=0
-until rm -rf -- "$@" 2>/dev/null || [ $n -ge 50 ]; do n=$((n + 1)); sleep 0.1; done
+journal=$1 n=0
+shift
+until rm -rf -- "$@" 2>/dev/null; do n=$((n + 1)); [ $n -lt 50 ] || exit 1; sleep 0.1; done
+[ -z "$journal" ] || : >"$journal"
 "#;
 
 /// From util-linux. It forks, since a process that enters a PID namespace is not in it, only its children are.
@@ -54,22 +56,22 @@ pub struct Guardian {
 impl Guardian {
     /// Start the watch and make the two directories.
     pub fn start() -> Result<Self> {
-        Self::start_holding(Stdio::null())
+        Self::start_holding(Stdio::null(), "")
     }
 
     /// As `start`; the watch holds this file open to its end, so that a lock on it outlives this process until all is undone.
     /// `path` is the file's own name.
     pub fn start_with_journal(journal: File, path: &Path) -> Result<Self> {
-        let mut guardian = Self::start_holding(journal.try_clone()?.into())?;
-        // Not in the journal itself, and last: all is undone then.
-        guardian.undo(&format!(": >'{}'", path.display()));
+        let path = path.to_str().context("the journal has a plain name")?;
+        let mut guardian = Self::start_holding(journal.try_clone()?.into(), path)?;
         guardian.journal = Some(journal);
         let (directory, memory) = (guardian.directory.display(), guardian.memory.display());
         guardian.note(&format!("rm -rf -- '{directory}' '{memory}'"))?;
         Ok(guardian)
     }
 
-    fn start_holding(lock: Stdio) -> Result<Self> {
+    /// The watch empties the journal as its last act, when all is undone.
+    fn start_holding(lock: Stdio, journal: &str) -> Result<Self> {
         let make = |base: &Path| {
             let made = tempfile::Builder::new().prefix("keyferry-test-").tempdir_in(base);
             made.map(tempfile::TempDir::keep)
@@ -78,7 +80,7 @@ impl Guardian {
         let directory = make(&std::env::temp_dir())?;
         let memory = make(Path::new("/dev/shm"))?;
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", WATCH, "guardian"])
+            .args(["-c", WATCH, "guardian", journal])
             .args([&directory, &memory])
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -230,10 +232,15 @@ impl Process {
     pub async fn stop(&mut self, grace: Duration) -> Result<()> {
         self.signal(Signal::TERM)?;
         if self.wait(grace).await.is_none() {
-            self.signal(Signal::KILL)?;
-            self.wait(Duration::from_secs(5)).await.context("still there after SIGKILL")?;
+            self.kill().await?;
         }
         Ok(())
+    }
+
+    /// End it by SIGKILL at once.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.wait(Duration::from_secs(5)).await.context("still there after SIGKILL").map(|_| ())
     }
 
     fn kill_group(&self) {

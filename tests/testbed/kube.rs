@@ -1,4 +1,5 @@
-//! A real Kubernetes API server with etcd: RBAC and `NodeRestriction`, no controllers, no nodes.
+//! A real Kubernetes API server with etcd: RBAC and `NodeRestriction`. By itself it has no controllers and no nodes (`cluster`
+//! adds them).
 //!
 //! So nothing finalises namespaces, makes default `ServiceAccounts` or runs Pods; a Pod here is an object that tokens can be
 //! bound to and that has a status.
@@ -152,7 +153,7 @@ impl Kube {
     /// End the API server; the data stays in etcd. By SIGKILL: its graceful end may take a minute with open watches.
     pub async fn stop(&self) -> Result<()> {
         if let Some(mut process) = self.process.lock().await.take() {
-            process.stop(Duration::ZERO).await?;
+            process.kill().await?;
         }
         Ok(())
     }

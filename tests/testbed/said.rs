@@ -117,7 +117,7 @@ fn has_ended(pid: u32) -> bool {
 }
 
 fn page(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let limit = Duration::from_secs(2);
+    let limit = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;

@@ -56,9 +56,12 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
         let file = file(stage)?;
         let path = file.display().to_string();
         let with = [QUICK, &[("KEYFERRY_HANDOVER", path.as_str())]].concat();
-        for (what, expected) in
-            [("nothing", None), ("garbage", Some("line 1")), ("mode", Some("0644")), ("role", Some("role"))]
-        {
+        for (what, expected) in [
+            ("nothing", None),
+            ("garbage", Some("line 1")),
+            ("mode", Some("0644")),
+            ("role", Some("auth mount or role")),
+        ] {
             let before = logins(stage);
             match what {
                 "garbage" => std::fs::write(&file, "{}")?,

@@ -34,7 +34,8 @@ pub fn make(guardian: &Guardian, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Version 2: one hierarchy. systemd hands most controllers down already; what is missing may be refused in a container.
+/// Version 2: one hierarchy. systemd hands most controllers down already; what is missing may be refused in a container. A
+/// controller that the machine did not hand down before stays handed down.
 fn make_unified(top: &Path, group: &Path) -> Result<()> {
     let hand_down = |from: &Path| -> Result<()> {
         for controller in fs::read_to_string(from.join("cgroup.controllers"))?.split_whitespace() {

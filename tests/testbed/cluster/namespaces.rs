@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::super::binaries;
 use super::super::guardian::{Guardian, Process, UNSHARE};
 use super::super::wait_until;
 use super::relay;
@@ -23,7 +24,7 @@ const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 const FIRST: &str = r#"
 set -e
 exec 3<&0 </dev/null
-for directory in /run /var/lib /var/log; do mount -t tmpfs -o mode=0755 tmpfs "$directory"; done
+for directory in $HIDDEN; do mount -t tmpfs -o mode=0755 tmpfs "$directory"; done
 ip link set lo up
 for address in "$@"; do ip address add "$address/32" dev lo; done
 echo 1 >/proc/sys/net/ipv4/ip_forward
@@ -43,11 +44,14 @@ pub struct Namespaces {
 impl Namespaces {
     /// Make them, with these addresses on the loopback device.
     pub async fn start(guardian: &Guardian, addresses: &[IpAddr]) -> Result<Self> {
-        let hidden = HIDDEN.into_iter().find(|hidden| guardian.directory.starts_with(hidden));
-        ensure!(
-            hidden.is_none(),
-            "temporary files in {hidden:?} are hidden inside the cluster; set TMPDIR to another place"
-        );
+        for (needed, cure) in [(guardian.directory.clone(), "TMPDIR"), (binaries::cache()?, "XDG_CACHE_HOME")] {
+            let hidden = HIDDEN.into_iter().find(|hidden| needed.starts_with(hidden));
+            let needed = needed.display();
+            ensure!(
+                hidden.is_none(),
+                "{needed} is hidden inside the cluster; set {cure} to a place that is not in {hidden:?}"
+            );
+        }
         let ready = guardian.directory.join("namespaces-ready");
         let log = guardian.directory.join("namespaces.log");
         let mut command = Command::new(UNSHARE);
@@ -55,6 +59,7 @@ impl Namespaces {
             .args(["--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"])
             .args(["/bin/sh", "-c", FIRST, "namespaces"])
             .args(addresses.iter().map(ToString::to_string))
+            .env("HIDDEN", HIDDEN.join(" "))
             .env("READY", &ready)
             // Ours until we end: the pipe's other end is in `unshare`, the process that we keep.
             .stdin(Stdio::piped())

@@ -103,11 +103,11 @@ impl Node {
 
     fn write_files(&self, kube: &Kube) -> Result<()> {
         let (authority, _) = kube.keys()?;
-        let api = format!("https://{API_SERVER}");
+        let (api, kubelet) = (format!("https://{API_SERVER}"), format!("system:node:{NAME}"));
         for (name, user, group) in [
             ("controller-manager", "system:kube-controller-manager", None),
             ("scheduler", "system:kube-scheduler", None),
-            ("kubelet", "system:node:node-1", Some("system:nodes")),
+            ("kubelet", &kubelet, Some("system:nodes")),
         ] {
             let pair = authority.issue(name, user, group, &["127.0.0.1", &NODE.to_string(), NAME])?;
             let user = client_certificate(&pair);
@@ -251,7 +251,7 @@ state = "{state}"
 
     pub async fn restart_kubelet(&mut self, guardian: &Guardian) -> Result<()> {
         if let Some(mut kubelet) = self.kubelet.take() {
-            kubelet.stop(Duration::ZERO).await?;
+            kubelet.kill().await?;
         }
         self.start_kubelet(guardian)
     }

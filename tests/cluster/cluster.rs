@@ -163,6 +163,8 @@ fn toolbox(directory: &Path) -> Result<()> {
 fn down() -> Result<()> {
     let start = Instant::now();
     let running = state::process();
+    let directory =
+        State::running().ok().flatten().and_then(|state| Some(state.kubeconfig.ancestors().nth(2)?.to_owned()));
     if let Some(number) = running {
         let process = rustix::process::Pid::from_raw(number.try_into()?).context("a process has a number")?;
         rustix::process::kill_process(process, rustix::process::Signal::TERM).context("failed to end the cluster")?;
@@ -171,8 +173,9 @@ fn down() -> Result<()> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    // The guardian holds the lock until all is taken back; the next run may be quicker to get it than we are.
-    while !cluster::sweep()? && start.elapsed() < Duration::from_secs(20) {
+    // The guardian holds the lock until all is taken back, the directory last; the next run may be quicker to get the lock.
+    let is_gone = || directory.as_ref().is_some_and(|directory| !directory.exists());
+    while !(is_gone() || cluster::sweep()? || start.elapsed() > Duration::from_secs(20)) {
         std::thread::sleep(Duration::from_millis(50));
     }
     state::remove()?;
@@ -183,34 +186,27 @@ fn down() -> Result<()> {
     Ok(())
 }
 
-/// The cluster itself, until SIGTERM.
+/// The cluster itself, until SIGTERM. While it starts, a signal ends us as it ends any process, and the guardian takes back
+/// what is there already: a build or a wait for a lock would not look for signals.
 async fn run() -> Result<()> {
-    let (mut end, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     state::write_process()?;
-    let work = async {
-        let cluster = RealCluster::start().await?;
-        set_up(&cluster).await?;
-        testbed::binaries::say("the node is Ready; its images are next");
-        cluster.with_images().await?;
-        let token = state::directory()?.join("vault-token");
-        pki::write(&token, cluster.vault.root_token())?;
-        let state = State {
-            kubeconfig: cluster.kube.admin_kubeconfig().to_owned(),
-            kubectl: cluster.kubectl_binary().to_owned(),
-            vault_address: cluster.vault.address().to_owned(),
-            vault_address_in_pods: cluster.vault.address_inside().to_owned(),
-            vault_token_file: token,
-            api_server_in_pods: cluster.api_server_inside(),
-            import: cluster.import_command().await?,
-        };
-        state.write()?;
-        anyhow::Ok(cluster)
+    let cluster = RealCluster::start().await?;
+    set_up(&cluster).await?;
+    testbed::binaries::say("the node is Ready; its images are next");
+    cluster.with_images().await?;
+    let (mut end, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = state::directory()?.join("vault-token");
+    pki::write(&token, cluster.vault.root_token())?;
+    let state = State {
+        kubeconfig: cluster.kube.admin_kubeconfig().to_owned(),
+        kubectl: cluster.kubectl_binary().to_owned(),
+        vault_address: cluster.vault.address().to_owned(),
+        vault_address_in_pods: cluster.vault.address_inside().to_owned(),
+        vault_token_file: token,
+        api_server_in_pods: cluster.api_server_inside(),
+        import: cluster.import_command().await?,
     };
-    let cluster = tokio::select! {
-        cluster = work => cluster?,
-        _ = end.recv() => return Ok(()),
-        _ = interrupt.recv() => return Ok(()),
-    };
+    state.write()?;
     tokio::select! {
         _ = end.recv() => {}
         _ = interrupt.recv() => {}

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -47,8 +47,10 @@ pub(crate) fn process() -> Option<u32> {
     command.ends_with(b"\0run\0").then_some(process)
 }
 
-/// Tell that we are the cluster's process.
+/// Tell that we are the cluster's process, which is not ready yet.
 pub(crate) fn write_process() -> Result<()> {
+    // Of one that was killed.
+    remove_file(&directory()?.join("state.json"))?;
     pki::write(&directory()?.join("process"), &std::process::id().to_string())
 }
 
@@ -60,6 +62,15 @@ pub(crate) fn directory() -> Result<PathBuf> {
         .create(DIRECTORY)
         .with_context(|| format!("failed to create {DIRECTORY}"))?;
     Ok(DIRECTORY.into())
+}
+
+fn remove_file(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn remove() -> Result<()> {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::manifest::{IDLE, Object};
 use crate::playground::Playground;
+use crate::testbed::article::trust_keys;
 
 /// A file's owner, group and mode as the application sees them, and that it can read the file.
 const LOOK: &str = "cat /etc/sensitive/password >/dev/null && stat -L -c '%u:%g %a' /etc/sensitive/password";
@@ -77,9 +78,8 @@ async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
 async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
     Playground::shared("jwt_logs_in_by_the_cluster_s_keys", async |playground| {
     let mount = format!("jwt-{}", playground.unique);
-    playground.vault.enable_auth(&mount, "jwt").await?;
-    let key = playground.cluster.kube.service_account_public_key()?;
-    playground.vault.put(&format!("auth/{mount}/config"), json!({"jwt_validation_pubkeys": [key]})).await?;
+    let (api, ca) = (playground.cluster.api_server_inside(), playground.cluster.kube.ca_pem());
+    trust_keys(&playground.vault, &playground.admin, &mount, &api, ca).await?;
     let subject = format!("system:serviceaccount:{}:secret-privileged-sa", playground.namespace);
     let bound = json!({"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"], "bound_subject": subject,
         "token_policies": [playground.unique]});

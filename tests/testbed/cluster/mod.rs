@@ -165,9 +165,12 @@ impl RealCluster {
         self.images.get_or_try_init(import).await.copied()
     }
 
-    /// Give the node an image, from a docker-archive or an OCI archive.
+    /// Give the node an image, from a docker-archive or an OCI archive. To a cluster that was there already its user gives them.
     pub async fn import(&self, archive: &Path) -> Result<()> {
-        self.ours()?.node.lock().await.import(&self.guardian, archive)
+        match &self.ours {
+            Some(ours) => ours.node.lock().await.import(&self.guardian, archive),
+            None => Ok(()),
+        }
     }
 
     /// A command that imports the archive that is given as its last argument, for other processes of this machine.

@@ -127,7 +127,7 @@ fn every_picture_is_shown_told_in_words_and_small() {
     let mut looked_at = 0;
     for entry in std::fs::read_dir(screens).expect("docs/screens is readable").filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".svg") || name.ends_with(".png") {
+        if [".svg", ".png"].iter().any(|end| name.ends_with(end)) {
             let shown = papers.iter().any(|(_, text)| text.contains(&format!("screens/{name}\"")));
             assert!(shown, "no paper shows docs/screens/{name}");
             let size = entry.metadata().expect("a picture has a size").len();

@@ -26,6 +26,10 @@ cluster-up:
 cluster-down:
     cargo run --locked --quiet --example cluster -- down
 
+# The pictures of kubectl and of the demo's page, from a run in that cluster; as root, needs Chromium
+screens:
+    docs/screens/make.sh
+
 # Format, lints, and what may come in as a dependency
 lint:
     cargo fmt --check

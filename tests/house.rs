@@ -114,6 +114,31 @@ fn links_between_the_papers_lead_somewhere() {
     }
 }
 
+#[test]
+fn every_picture_is_shown_told_in_words_and_small() {
+    let papers: Vec<_> = ["README.md", "docs/adopt.md"].map(|paper| (paper, read(paper))).into();
+    for (paper, text) in &papers {
+        for image in text.split("<img ").skip(1) {
+            let told = image.split_once("alt=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default();
+            assert!(told.len() > 40, "{paper} has a picture without words for those who do not see it: {told:?}");
+        }
+    }
+    let screens = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/screens");
+    let mut looked_at = 0;
+    for entry in std::fs::read_dir(screens).expect("docs/screens is readable").filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if [".svg", ".png"].iter().any(|end| name.ends_with(end)) {
+            let shown = papers.iter().any(|(_, text)| text.contains(&format!("screens/{name}\"")));
+            assert!(shown, "no paper shows docs/screens/{name}");
+            let size = entry.metadata().expect("a picture has a size").len();
+            // A page with all of them still opens at once; a clone does not grow by megabytes when they are made anew.
+            assert!(size < 120_000, "docs/screens/{name} has {size} bytes");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at >= 6, "only {looked_at} pictures are there");
+}
+
 /// A block of a paper, without the indent that it has in a list.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<(&'a str, String)> {
     let mut found = Vec::new();

@@ -117,8 +117,10 @@ fn tell(state: &State) {
 
 fn environment() -> Result<()> {
     let state = State::running()?.context("no cluster is up; just cluster-up starts one")?;
-    let directory = state.kubectl.parent().unwrap_or(Path::new("/")).display().to_string();
-    println!("export PATH='{directory}':\"$PATH\"");
+    let vault = testbed::binaries::find_or_build("vault")?;
+    for program in [&vault, &state.kubectl] {
+        println!("export PATH='{}':\"$PATH\"", program.parent().unwrap_or(Path::new("/")).display());
+    }
     let token = format!("$(cat '{}')", state.vault_token_file.display());
     for (name, value) in [
         ("KUBECONFIG", state.kubeconfig.display().to_string()),

@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "the process's own environment and exit belong here")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use keyferry::config::{self, DocumentLocation, Environment as _, ProcessEnvironment};
+use keyferry::model::Listener;
 use keyferry::runtime::{self, ConfigSource, EXIT_OWN_FAULT, Work, probe};
 use keyferry::telemetry;
 
@@ -90,10 +91,22 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return EXIT_CONFIG.into();
     }
-    let (settings, source) = match load(cli.config, environment) {
-        Ok(loaded) => loaded,
+    let source = match find_document(cli.config, environment) {
+        Ok(source) => source,
         Err(message) => {
             eprintln!("{message}");
+            return EXIT_CONFIG.into();
+        }
+    };
+    let settings = match config::load(&environment, source.text()) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            // The agent that is asked goes on with the document before, and a probe that fails would have it restarted with
+            // the bad one.
+            if let Some(Command::Probe { what }) = cli.command {
+                return probe(what, None, &config::directory(&environment, source.text()));
+            }
+            eprintln!("{mistakes}");
             return EXIT_CONFIG.into();
         }
     };
@@ -113,20 +126,7 @@ fn main() -> ExitCode {
             println!("the configuration is good");
             return ExitCode::SUCCESS;
         }
-        Some(Command::Probe { what }) => {
-            let question = match what {
-                Ask::Startup => probe::Question::Startup,
-                Ask::Ready => probe::Question::Ready,
-                Ask::Live => probe::Question::Live,
-            };
-            return match probe::ask(question, settings.listener, &settings.directory.path) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(why) => {
-                    eprintln!("{why}");
-                    ExitCode::FAILURE
-                }
-            };
-        }
+        Some(Command::Probe { what }) => return probe(what, settings.listener, &settings.directory.path),
         Some(Command::Once { timeout, .. }) => Work::Once(timeout),
         Some(Command::Run { .. } | Command::Schema) | None => Work::Run,
     };
@@ -148,12 +148,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// Reads the document, if there is one, and parses it with the environment.
-fn load(
-    cli: Option<PathBuf>,
-    environment: ProcessEnvironment,
-) -> Result<(keyferry::model::Settings, ConfigSource), String> {
-    let source = match config::document_location(&environment, cli) {
+/// Asks the agent of this container.
+fn probe(what: Ask, listener: Option<Listener>, directory: &Path) -> ExitCode {
+    let question = match what {
+        Ask::Startup => probe::Question::Startup,
+        Ask::Ready => probe::Question::Ready,
+        Ask::Live => probe::Question::Live,
+    };
+    match probe::ask(question, listener, directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the document, if there is one.
+fn find_document(cli: Option<PathBuf>, environment: ProcessEnvironment) -> Result<ConfigSource, String> {
+    Ok(match config::document_location(&environment, cli) {
         None => ConfigSource::Fixed(None),
         Some(DocumentLocation::Inline(text)) => ConfigSource::Fixed(Some(text)),
         Some(DocumentLocation::File(path)) => {
@@ -161,11 +174,5 @@ fn load(
                 .map_err(|error| format!("failed to read configuration {}: {error}", path.display()))?;
             ConfigSource::File { path, text }
         }
-    };
-    let text = match &source {
-        ConfigSource::Fixed(text) => text.as_deref(),
-        ConfigSource::File { text, .. } => Some(text.as_str()),
-    };
-    let settings = config::load(&environment, text).map_err(|mistakes| mistakes.to_string())?;
-    Ok((settings, source))
+    })
 }

@@ -136,6 +136,9 @@ pub(super) fn finish_once(state: &mut State, now: &Now) {
 pub fn exit_code(failure: &Failure) -> u8 {
     match (failure.reason, failure.class) {
         (Reason::Foreign, _) => exit::CANNOT_CREATE,
+        // What to look at counts, not whose mistake it was.
+        (Reason::DirectoryUnusable, _) => exit::IO,
+        (Reason::VaultUnreachable, _) => exit::UNAVAILABLE,
         (_, FailureClass::Denied | FailureClass::TokenDead) => exit::NO_PERMISSION,
         (_, FailureClass::Missing) => exit::NO_INPUT,
         (_, FailureClass::Invalid) => exit::CONFIG,

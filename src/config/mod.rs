@@ -77,6 +77,16 @@ pub fn handover_file(
     Ok(Some(file))
 }
 
+/// The output directory, as well as it can be told of a configuration with mistakes: an agent that runs on with an earlier
+/// one is asked there.
+#[must_use]
+pub fn directory(env: &dyn Environment, document: Option<&str>) -> PathBuf {
+    let mut ignored = Mistakes::default();
+    let mut raw = document.map(|text| document::read(text, &mut ignored)).unwrap_or_default();
+    variables::overlay(env, &mut raw, &mut ignored);
+    raw.directory.and_then(|directory| directory.path).map_or_else(|| defaults::DIRECTORY.into(), PathBuf::from)
+}
+
 /// Parses a duration as the document does, for the command line.
 ///
 /// # Errors

@@ -29,6 +29,17 @@ pub enum ConfigSource {
     },
 }
 
+impl ConfigSource {
+    /// The document, if there is one.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Fixed(text) => text.as_deref(),
+            Self::File { text, .. } => Some(text),
+        }
+    }
+}
+
 /// Watches the configuration.
 pub(super) struct Reload {
     file: Option<(PathBuf, String)>,

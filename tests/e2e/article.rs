@@ -1,6 +1,6 @@
 //! The article's case, row by row, under its own names.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::json;
@@ -58,6 +58,7 @@ async fn the_article_s_case_row_by_row() -> Result<()> {
         playground.file_is(&pod, "password", "Stichwort").await?;
         let in_file = changed.elapsed();
         playground.secret_is("password", "Stichwort").await?;
+        assert!(in_file < Duration::from_secs(5), "refresh is 1 s: {in_file:?}");
         println!("refresh 1 s: in the file after {in_file:.1?}, in the Secret after {:.1?}", changed.elapsed());
         let now = playground.pod(&pod).await?.expect("the same pod");
         for name in ["keyferry", "webapp"] {

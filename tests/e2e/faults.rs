@@ -1,7 +1,5 @@
 //! What breaks in a running pod: containers, the kubelet, the volume, the rights.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
@@ -198,7 +196,7 @@ async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
         let now = playground.pod(&pod_name).await?.context("the pod")?;
         let status = container(&now, "keyferry").context("the agent")?;
         println!("largest set: {} KiB at most in the agent's cgroup, files included", peak / 1024);
-        assert_eq!(status.restart_count, 0, "{}", playground.report().await);
+        assert_eq!(status.restart_count, 0);
         Ok(())
     })
     .await

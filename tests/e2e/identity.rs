@@ -58,7 +58,7 @@ async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
             });
             playground.apply(&demo).await?;
             let pod = playground.ready(what).await?;
-            assert_eq!(playground.exec(&pod, "webapp", LOOK)?.trim(), seen, "{what}: {}", playground.report().await);
+            assert_eq!(playground.exec(&pod, "webapp", LOOK)?.trim(), seen, "{what}");
             let password = format!("gedreht-{what}");
             playground.put("Nutzername", &password).await?;
             playground.file_is(&pod, "password", &password).await?;

@@ -74,8 +74,10 @@ impl Playground {
     }
 
     async fn run(self, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
-        body(&self).await?;
-        self.finish().await
+        match body(&self).await {
+            Ok(()) => self.finish().await,
+            Err(error) => Err(anyhow::anyhow!("{error:#}\n{}", self.report())),
+        }
     }
 
     async fn set_up(cluster: &'static RealCluster, test: &str, quiet: Quiet) -> Result<Self> {
@@ -190,14 +192,14 @@ impl Playground {
         Ok(self.pods().get_opt(name).await?)
     }
 
-    /// Waits for something about the one pod of `app`; tells everything about it if that does not come.
+    /// Waits for something about the one pod of `app`.
     pub async fn pod_where<T>(&self, app: &str, what: &str, fact: impl Fn(&Pod) -> Option<T>) -> Result<(Pod, T)> {
         let found = wait_until(what, PATIENCE, || async {
             let pods = self.pods_of(app).await.ok()?;
             let [pod] = pods.as_slice() else { return None };
             fact(pod).map(|found| (pod.clone(), found))
         });
-        self.or_report(found.await).await
+        found.await
     }
 
     /// Waits until the one pod of `app` is Ready; gives its name.
@@ -206,17 +208,9 @@ impl Playground {
         Ok(name(&pod))
     }
 
-    /// Waits for a fact, and tells everything about this namespace if it does not come.
+    /// Waits for a fact, with patience for a slow machine.
     pub async fn wait_for<T, F: Future<Output = Option<T>>>(&self, what: &str, fact: impl FnMut() -> F) -> Result<T> {
-        let found = wait_until(what, PATIENCE, fact).await;
-        self.or_report(found).await
-    }
-
-    async fn or_report<T>(&self, found: Result<T>) -> Result<T> {
-        match found {
-            Ok(found) => Ok(found),
-            Err(error) => Err(anyhow::anyhow!("{error:#}\n{}", self.report().await)),
-        }
+        wait_until(what, PATIENCE, fact).await
     }
 
     /// `kubectl` in this namespace, bounded in time.
@@ -315,24 +309,31 @@ impl Playground {
         read(&["delete", &format!("namespace/{}", self.namespace), "--wait=false"]).map(|_| ())
     }
 
-    /// What a person needs to see when a test fails.
-    pub async fn report(&self) -> String {
-        let mut text = String::new();
-        let mut add = |what: &str, shown: Result<String>| {
-            let shown = shown.unwrap_or_else(|error| format!("{error:#}"));
-            text.extend(["--- ", what, "\n", &shown, "\n"]);
-        };
-        add("describe", output(&mut self.kubectl(&["describe", "pods,replicasets"])));
-        let pods = self.pods().list(&ListParams::default()).await.map(|pods| pods.items).unwrap_or_default();
+    /// What a person needs to see when a test fails. By `kubectl` alone, so that it can be made while a test panics.
+    pub fn report(&self) -> String {
+        let read =
+            |arguments: &[&str]| output(&mut self.kubectl(arguments)).unwrap_or_else(|error| format!("{error:#}"));
+        let mut parts = vec![format!("--- describe\n{}", read(&["describe", "pods,replicasets,jobs"]))];
+        let list = output(&mut self.kubectl(&["get", "pods", "--output=json"])).unwrap_or_default();
+        let pods = serde_json::from_str::<k8s_openapi::List<Pod>>(&list).map(|list| list.items).unwrap_or_default();
         for pod in pods {
+            let pod_name = name(&pod);
             for container in containers(&pod) {
-                let pod_name = name(&pod);
-                add(&format!("log of {pod_name}/{}", container.name), self.logs(&pod_name, &container.name));
+                let log = read(&["logs", &pod_name, "--container", &container.name]);
+                parts.push(format!("--- log of {pod_name}/{}\n{log}", container.name));
             }
             let volume = self.cluster.volume(pod.metadata.uid.as_deref().unwrap_or_default(), "keyferry");
-            add(&volume.display().to_string(), Ok(crate::testbed::agent::tree(&volume)));
+            parts.push(format!("--- {}\n{}", volume.display(), crate::testbed::agent::tree(&volume)));
         }
-        text
+        parts.join("\n")
+    }
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.report());
+        }
     }
 }
 

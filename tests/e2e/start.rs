@@ -33,7 +33,7 @@ async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<
         };
         while since.elapsed() < Duration::from_secs(60) {
             let now = playground.pod(&pod).await?.context("the pod is there")?;
-            assert!(not_started(&now) && !is_ready(&now), "{}", playground.report().await);
+            assert!(not_started(&now) && !is_ready(&now));
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         let vault = playground.cluster.spare_vault(false, port).await?;
@@ -157,10 +157,9 @@ async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
             .await?;
         let accessors = playground.vault.accessors_of(&playground.mount()).await?;
         let last = condition(&playground.pod(&pod).await?.context("kept")?, "keyferry.dev/SecretsFresh");
-        let report = playground.report().await;
         let pods: Api<Pod> = Api::namespaced(playground.admin.client.clone(), &playground.namespace);
         pods.patch(&pod, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await?;
-        assert_eq!((ends.0.exit_code, ends.1.exit_code), (0, 0), "{report}");
+        assert_eq!((ends.0.exit_code, ends.1.exit_code), (0, 0));
         assert!(ends.0.finished_at <= ends.1.finished_at, "{ends:?}");
         assert!(accessors.is_empty(), "the token is revoked");
         assert_eq!(last, Some(("False".into(), "AgentStopped".into())));

@@ -58,7 +58,7 @@ async fn the_classic_mode_hands_over_with_a_single_login() -> Result<()> {
         playground.put("Nutzername", "uebernommen").await?;
         playground.file_is(&pod, "password", "uebernommen").await?;
         playground.secret_is("password", "uebernommen").await?;
-        assert_eq!(playground.logins(), Some(1), "{}", playground.report().await);
+        assert_eq!(playground.logins(), Some(1));
         let now = playground.pod(&pod).await?.context("the pod")?;
         let handover =
             playground.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry").join("handover");

@@ -57,6 +57,8 @@ fn once_says_by_its_exit_code_what_kept_it() {
         (FailureClass::Denied, Reason::Denied, 77),
         (FailureClass::Missing, Reason::SecretNotFound, 66),
         (FailureClass::Invalid, Reason::InvalidRequest, 64),
+        (FailureClass::Invalid, Reason::DirectoryUnusable, 74),
+        (FailureClass::Local, Reason::VaultUnreachable, 69),
     ];
     for (class, reason, code) in cases {
         let mut life = Life::new(Mode::Once { deadline: seconds(30), hand_over: false });

@@ -165,6 +165,11 @@ async fn a_configuration_swapped_by_the_kubelet_is_taken_over_twice_and_a_bad_on
         }
         kubelet_writes(&volume, 3, &document("four").replace("refresh", "refesh"))?;
         stage.condition_is(&mut agent, "SecretsFresh", "False", "ConfigRejected").await?;
+        for what in ["startup", "ready", "live"] {
+            let mut probe = stage.agent(&["probe", what], &changes)?;
+            let code = probe.wait(SOON).await?.code();
+            assert_eq!(code, Some(0), "{what}: a bad document is no reason for a restart: {}", probe.report());
+        }
         agent.wait_for_log("refesh", SOON).await?;
         stage.case.put(&login("Nutzername", "die-alte-gilt")).await?;
         stage.file_is(&mut agent, "three", "die-alte-gilt").await?;

@@ -64,6 +64,7 @@ fn ways() -> Vec<(&'static str, &'static str, Value)> {
         ("all variables of an init container", "initContainers", init("envFrom", env_from)),
         ("a driver", "volumes", volume(json!({"csi": {"driver": "example.com", "nodePublishSecretRef": reference}}))),
         ("flexVolume", "volumes", volume(json!({"flexVolume": {"driver": "example.com/d", "secretRef": reference}}))),
+        ("cinder", "volumes", volume(json!({"cinder": {"volumeID": "v", "secretRef": reference}}))),
         ("cephfs", "volumes", volume(json!({"cephfs": {"monitors": ["m"], "secretRef": reference}}))),
         ("rbd", "volumes", volume(json!({"rbd": {"monitors": ["m"], "image": "i", "secretRef": reference}}))),
         (

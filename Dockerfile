@@ -18,7 +18,7 @@ RUN triple="$(uname -m)-unknown-linux-musl" && \
 
 # Everything that both have in common. No shell, no libc, no package: nothing to exec into and nothing to patch but us.
 FROM scratch AS base
-ARG VERSION=0.0.0
+ARG VERSION=unreleased
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="keyferry" \
       org.opencontainers.image.description="Brings secrets from HashiCorp Vault or OpenBao into Kubernetes pods as files, and keeps them fresh" \

@@ -14,7 +14,7 @@ demo:
 test *filter:
     cargo test --locked {{filter}}
 
-# The tests on a real cluster with a real node; as root, and once it takes 5 minutes more to build it
+# The tests on a real cluster with a real node; as root, and once it takes some minutes more to build it
 e2e *filter:
     cargo test --locked --test e2e {{filter}}
 

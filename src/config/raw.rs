@@ -68,7 +68,7 @@ pub(super) struct RawVault {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawTls {
-    /// PEM file with the only trusted authorities; read again when it changes. Left out: the system's.
+    /// PEM file with the only trusted authorities; read again when it changes. Left out: the system's, of which our image has none.
     pub(super) ca_file: Option<String>,
     /// DNS name to check in the certificate instead of the address's host.
     pub(super) server_name: Option<String>,

@@ -22,19 +22,20 @@ async fn an_agent_logs_in_to_a_vault_that_was_set_up_by_the_shipped_script() -> 
         let beside = vault.parent().context("a program lies in a directory")?;
         let path = format!("{}:{}", beside.display(), std::env::var("PATH").unwrap_or_default());
         let (mount, role) = (format!("script-{}", case.auth_mount), format!("script-{}", case.role));
-        // Twice: who adds an application runs it again.
+        // Twice: who adds an application runs it again, without what is there once per cluster.
         for round in 1..=2 {
-            let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/vault/setup.sh"))
+            let mut setup = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/vault/setup.sh"));
+            setup
                 .env("PATH", &path)
                 .env("HOME", files.path())
                 .env("VAULT_ADDR", servers.vault.address())
                 .env("VAULT_TOKEN", servers.vault.root_token())
-                .env("API_SERVER", servers.kube.url())
-                .env("API_SERVER_CA", &ca)
-                .env("REVIEWER_JWT", &jwt)
                 .envs([("MOUNT", &mount), ("ROLE", &role), ("KV", &case.kv_mount)])
-                .envs([("NAMESPACE", &case.namespace), ("ACCOUNT", &case.account)])
-                .output()?;
+                .envs([("NAMESPACE", &case.namespace), ("ACCOUNT", &case.account)]);
+            if round == 1 {
+                setup.env("API_SERVER", servers.kube.url()).env("API_SERVER_CA", &ca).env("REVIEWER_JWT", &jwt);
+            }
+            let output = setup.output()?;
             ensure!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
         }
 

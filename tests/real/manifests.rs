@@ -166,7 +166,8 @@ fn sorted(mut value: Value) -> Value {
 }
 
 /// What kustomize makes of an overlay of `deploy/manifests/component`; `None` where the servers are not wanted.
-fn kustomized(test: &str, components: &[&str]) -> Result<Option<Value>> {
+/// `application` is text that is added to the containers' part of the example's Deployment.
+fn kustomized(test: &str, components: &[&str], application: &str) -> Result<Option<Value>> {
     if crate::testbed::skipped(test) {
         return Ok(None);
     }
@@ -187,6 +188,9 @@ fn kustomized(test: &str, components: &[&str]) -> Result<Option<Value>> {
         kustomization["components"] = json!(components);
     }
     std::fs::write(&file, kustomization.to_string())?;
+    let deployment = example.join("deployment.yaml");
+    let text = std::fs::read_to_string(&deployment)?;
+    std::fs::write(&deployment, text.replace("      containers:\n", &format!("{application}      containers:\n")))?;
     let output = Command::new(find_or_build("kubectl")?).arg("kustomize").arg(&example).output()?;
     ensure!(output.status.success(), "kubectl kustomize: {}", String::from_utf8_lossy(&output.stderr));
     let mut made: Value = serde_saphyr::from_str(&String::from_utf8(output.stdout)?)?;
@@ -197,7 +201,7 @@ fn kustomized(test: &str, components: &[&str]) -> Result<Option<Value>> {
 
 #[test]
 fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Result<()> {
-    let Some(made) = kustomized("kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it", &[])? else {
+    let Some(made) = kustomized("kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it", &[], "")? else {
         return Ok(());
     };
     let demo = objects(&deploy("manifests/demo.yaml"), "playground")?.swap_remove(0);
@@ -208,7 +212,7 @@ fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Resu
 #[test]
 fn kustomize_adds_vault_s_authority_to_files_alone() -> Result<()> {
     let test = "kustomize_adds_vault_s_authority_to_files_alone";
-    let Some(made) = kustomized(test, &["../files", "../ca"])? else { return Ok(()) };
+    let Some(made) = kustomized(test, &["../files", "../ca"], "")? else { return Ok(()) };
     let pod = &made["spec"]["template"]["spec"];
     let agent = &pod["initContainers"][0];
     let named = |list: &Value, name: &str| list.as_array()?.iter().find(|item| item["name"] == name).cloned();
@@ -268,5 +272,20 @@ fn the_agent_s_containers_have_the_same_resources_everywhere() -> Result<()> {
         seen.extend(resources);
     }
     assert_eq!(seen.len(), 1, "{seen:?}");
+    Ok(())
+}
+
+#[test]
+fn the_component_comes_before_the_application_s_own_init_containers() -> Result<()> {
+    let own = "      initContainers:\n        - {name: own, image: own}\n";
+    let test = "the_component_comes_before_the_application_s_own_init_containers";
+    let Some(made) = kustomized(test, &["../files"], own)? else { return Ok(()) };
+    let names: Vec<_> = made["spec"]["template"]["spec"]["initContainers"]
+        .as_array()
+        .context("init containers")?
+        .iter()
+        .map(|container| container["name"].as_str())
+        .collect();
+    assert_eq!(names, [Some("keyferry"), Some("own")], "what starts after it finds the files");
     Ok(())
 }

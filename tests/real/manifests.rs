@@ -189,8 +189,8 @@ fn kustomized(test: &str, components: &[&str], application: &str) -> Result<Opti
     }
     std::fs::write(&file, kustomization.to_string())?;
     let deployment = example.join("deployment.yaml");
-    let text = std::fs::read_to_string(&deployment)?;
-    std::fs::write(&deployment, text.replace("      containers:\n", &format!("{application}      containers:\n")))?;
+    let before = std::fs::read_to_string(&deployment)?;
+    std::fs::write(&deployment, before.replace("      containers:\n", &format!("{application}      containers:\n")))?;
     let output = Command::new(find_or_build("kubectl")?).arg("kustomize").arg(&example).output()?;
     ensure!(output.status.success(), "kubectl kustomize: {}", String::from_utf8_lossy(&output.stderr));
     let mut made: Value = serde_saphyr::from_str(&String::from_utf8(output.stdout)?)?;

@@ -14,8 +14,11 @@ use serde_json::Value;
 
 use super::said::Said;
 
-/// Shorter texts are found by chance, in times and numbers.
+/// Shorter texts are found by chance.
 const SHORTEST: usize = 6;
+
+/// As long must be one that could be a part of a UID, a time or a number.
+const SHORTEST_NUMBER: usize = 16;
 
 /// How every Vault token begins (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
 const TOKENS: [&str; 3] = ["hvs.", "hvb.", "hvr."];
@@ -49,16 +52,16 @@ impl Leaks {
     /// A text that nobody may say.
     ///
     /// # Panics
-    /// If it is too short to be searched for.
+    /// If it cannot be searched for.
     pub fn plant(&self, secret: &str) {
-        assert!(secret.len() >= SHORTEST, "a secret of {} bytes would be found by chance", secret.len());
+        assert!(is_unmistakable(secret), "{secret:?} would be found by chance");
         locked(&self.planted).extend(forms(secret));
     }
 
-    /// All texts in a secret's data that are long enough.
+    /// All texts in a secret's data that can be searched for.
     pub fn plant_data(&self, data: &Value) {
         match data {
-            Value::String(text) if text.len() >= SHORTEST => self.plant(text),
+            Value::String(text) if is_unmistakable(text) => self.plant(text),
             Value::Array(items) => items.iter().for_each(|item| self.plant_data(item)),
             Value::Object(items) => items.values().for_each(|item| self.plant_data(item)),
             _ => {}
@@ -105,6 +108,12 @@ impl Drop for Leaks {
     }
 }
 
+/// Whether a text that holds it can only come from it.
+fn is_unmistakable(secret: &str) -> bool {
+    let number = |byte: u8| byte.is_ascii_hexdigit() || b"-:.".contains(&byte);
+    secret.len() >= if secret.bytes().all(number) { SHORTEST_NUMBER } else { SHORTEST }
+}
+
 /// A secret as it is, each of its lines, and as JSON, base64 and hex.
 fn forms(secret: &str) -> BTreeSet<String> {
     let escaped = Value::from(secret).to_string();
@@ -113,7 +122,7 @@ fn forms(secret: &str) -> BTreeSet<String> {
         let _ = write!(hex, "{byte:02x}");
     }
     let whole = [escaped.trim_matches('"').to_owned(), BASE64_STANDARD_NO_PAD.encode(secret), hex];
-    secret.lines().filter(|line| line.len() >= SHORTEST).map(str::to_owned).chain(whole).collect()
+    secret.lines().filter(|line| is_unmistakable(line)).map(str::to_owned).chain(whole).collect()
 }
 
 fn without_given_token(environ: &str) -> String {
@@ -147,6 +156,9 @@ mod tests {
             assert!(leaked.is_err_and(|error| error.to_string().contains("a page")), "{text}");
         }
         assert!(leaks.check(&[Seen::new("the log", "first, second, x, head.body.")]).is_ok());
+        let chance = Leaks::default();
+        chance.plant_data(&json!({"a": "15-132", "b": "unmistakable"}));
+        assert!(chance.check(&[Seen::new("a UID", "03f07ae6-8d15-132b")]).is_ok());
     }
 
     #[test]

@@ -80,7 +80,7 @@ async fn kill_nine_at_random_moments_leaves_a_whole_set_and_a_restart_goes_on() 
         let many = |round: u64| {
             let mut data = pair(round);
             for key in 0..200 {
-                data[format!("key{key}")] = json!(format!("{round}-{key}"));
+                data[format!("key{key}")] = json!(format!("Wert-{round}-{key}"));
             }
             data
         };
@@ -99,7 +99,7 @@ async fn kill_nine_at_random_moments_leaves_a_whole_set_and_a_restart_goes_on() 
                 let text = stage.case.read(&format!("key{key}")).context("every file of the set is there")?;
                 assert_eq!(
                     Some(text.as_str()),
-                    seen.0.strip_prefix("Nutzer-").map(|r| format!("{r}-{key}")).as_deref()
+                    seen.0.strip_prefix("Nutzer-").map(|r| format!("Wert-{r}-{key}")).as_deref()
                 );
             }
             agent = stage.agent(&["run"], &changes)?;

@@ -49,7 +49,21 @@
 {{- $conditions := eq (include "keyferry.conditions" .) "true" -}}
 {{- $events := eq (include "keyferry.events" .) "true" -}}
 {{- $_ := set $document "status" (dict "conditions" $conditions "events" $events) -}}
+{{- with include "keyferry.livenessListen" . }}{{ $_ := set $document "listen" . }}{{ end -}}
 {{- mergeOverwrite $document (deepCopy $values.config) | toYaml -}}
+{{- end }}
+
+{{/*
+Address of the listener that the liveness probe asks, where the user named none: without one the probe sees only that the
+process is there, not that it moves. Loopback, so that nobody else can ask.
+*/}}
+{{- define "keyferry.livenessListen" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $named := $values.config.listen -}}
+{{- range $values.env }}{{ if eq .name "KEYFERRY_LISTEN" }}{{ $named = "env" }}{{ end }}{{ end -}}
+{{- if and $values.probes.liveness.enabled (ne $values.mode "init") (not $named) -}}
+127.0.0.1:8250
+{{- end -}}
 {{- end }}
 
 {{/* The ConfigMap with the document. The agent reads it again when it changes: no restart. */}}

@@ -9,6 +9,8 @@ image: {{ $reference | quote }}
 imagePullPolicy: {{ $image.pullPolicy }}
 env:
   - {name: KEYFERRY_CONFIG, value: /etc/keyferry/config/config.yaml}
+  # The document says the same; the probes find the directory by this while the document is bad.
+  - {name: KEYFERRY_DIRECTORY, value: /run/keyferry/sensitive}
   - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
   - {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
   - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
@@ -38,6 +40,9 @@ volumeMounts:
   {{- end }}
   {{- if $values.vault.ca.configMap }}
   - {name: keyferry-vault-ca, mountPath: /etc/keyferry/ca, readOnly: true}
+  {{- end }}
+  {{- with $values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
 
@@ -115,6 +120,9 @@ livenessProbe:
 {{- with $values.vault.ca.configMap }}
 - name: keyferry-vault-ca
   configMap: {name: {{ . | quote }}}
+{{- end }}
+{{- with $values.extraVolumes }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -57,6 +57,14 @@ default
 {{- if or (include "keyferry.mirrors" .) (include "keyferry.conditions" .) (include "keyferry.events" .) }}true{{ end -}}
 {{- end }}
 
+{{/* "true" where the release has the admission policies only: some are on, and nothing is said of any application. */}}
+{{- define "keyferry.policiesOnly" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $policies := $values.policies -}}
+{{- $application := or $values.vault.address $values.auth.role $values.secrets $values.config -}}
+{{- if and (or $policies.ownPodStatus $policies.secretWriters $policies.noSecretMounts) (not $application) }}true{{ end -}}
+{{- end }}
+
 {{/* Ends the rendering with all that is missing or does not fit, in one message. */}}
 {{- define "keyferry.validate" -}}
 {{- $keyferry := .Subcharts.keyferry | default . -}}
@@ -77,10 +85,6 @@ default
 {{- end }}
 {{- if dig "directory" "path" "" $config }}
 {{- $wrong = append $wrong "config.directory.path is fixed, the volume's mounts go there: where the application finds its files is mountPath" }}
-{{- end }}
-{{- $policies := $values.policies -}}
-{{- if and (or $policies.ownPodStatus $policies.secretWriters $policies.noSecretMounts) (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) }}
-{{- $wrong = append $wrong (printf "policies need Kubernetes 1.30, and this is %s" .Capabilities.KubeVersion.Version) }}
 {{- end }}
 {{- if and $values.readinessGate (not (include "keyferry.conditions" .)) }}
 {{- $wrong = append $wrong "readinessGate waits for a condition that config.status.conditions turns off" }}

@@ -18,7 +18,7 @@ fn must_be(file: &str, current: &str) {
     } else {
         assert!(
             read(file) == current,
-            "deploy/chart/{file} is not current; run: UPDATE_DOCS=1 cargo test --test chart"
+            "deploy/chart/{file} is not current; run: UPDATE_DOCS=1 cargo test --test chart papers"
         );
     }
 }

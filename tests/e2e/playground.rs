@@ -296,8 +296,14 @@ impl Playground {
                 let started = state.running.is_some() || state.terminated.is_some();
                 let logs = [("--previous=false", started), ("--previous=true", agent.restart_count > 0)];
                 for (which, _) in logs.into_iter().filter(|(_, exists)| *exists) {
-                    let log = read(&["logs", &name(&pod), "--container", &agent.name, which])?;
-                    seen.push(Seen::new(format!("log of {}/{}", name(&pod), agent.name), log));
+                    match read(&["logs", &name(&pod), "--container", &agent.name, which]) {
+                        Ok(log) => seen.push(Seen::new(format!("log of {}/{}", name(&pod), agent.name), log)),
+                        Err(error) => {
+                            // One that was being deleted may be gone since it was listed.
+                            let now = self.pod(&name(&pod)).await?;
+                            ensure!(now.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()), "{error:#}");
+                        }
+                    }
                 }
             }
         }

@@ -99,16 +99,7 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
 async fn tls_is_verified_by_an_authority_from_a_config_map() -> Result<()> {
     Playground::with_power("tls_is_verified_by_an_authority_from_a_config_map", async |playground| {
         let vault = playground.cluster.spare_vault(true, 8302).await?;
-        let admin = vault.admin()?;
-        admin.put_kv("secret", &playground.path(), &crate::testbed::article::article_data()).await?;
-        let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path());
-        admin.policy(&playground.unique, &policy).await?;
-        let api = playground.cluster.api_server_inside();
-        let ca = playground.cluster.kube.ca_pem();
-        crate::testbed::article::trust(&admin, &playground.admin, &playground.mount(), &api, ca).await?;
-        let bound = json!({"audience": "vault", "bound_service_account_names": ["*"],
-        "bound_service_account_namespaces": [playground.namespace], "token_policies": [playground.unique]});
-        admin.role(&playground.mount(), &playground.unique, bound).await?;
+        playground.fill(&vault.admin()?).await?;
         let address = vault.address_inside().to_owned();
 
         // The image has no authorities of its own: without a file nobody is trusted, and the log says what to do.

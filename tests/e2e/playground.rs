@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::manifest::{self, Object};
-use crate::testbed::article::{AUDIENCE, SECRET, trust};
+use crate::testbed::article::{AUDIENCE, SECRET, article_data, trust};
 use crate::testbed::cluster::{PATIENCE, RealCluster, output};
 use crate::testbed::kube::Cluster;
 use crate::testbed::leaks::{Leaks, Seen};
@@ -70,7 +70,7 @@ impl Playground {
     pub async fn article(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await else { return Ok(()) };
         let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::named(cluster, "playground", "webapp", "webapp/config", quiet).await?.run(body).await
+        Self::named(cluster, "playground", "webapp", quiet).await?.run(body).await
     }
 
     async fn run(self, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
@@ -83,16 +83,10 @@ impl Playground {
     async fn set_up(cluster: &'static RealCluster, test: &str, quiet: Quiet) -> Result<Self> {
         let short: String = test.chars().take(24).collect::<String>().replace('_', "-");
         let unique = format!("{}-{:04x}", short.trim_end_matches('-'), fastrand::u16(..));
-        Self::named(cluster, &unique, &unique, &format!("{unique}/config"), quiet).await
+        Self::named(cluster, &unique, &unique, quiet).await
     }
 
-    async fn named(
-        cluster: &'static RealCluster,
-        namespace: &str,
-        role: &str,
-        path: &str,
-        quiet: Quiet,
-    ) -> Result<Self> {
+    async fn named(cluster: &'static RealCluster, namespace: &str, role: &str, quiet: Quiet) -> Result<Self> {
         cluster.with_images().await?;
         let (admin, vault) = (cluster.admin().await?, cluster.vault.admin()?);
         for policy in ["own-pod-status", "secret-writers", "no-secret-mounts"] {
@@ -100,29 +94,16 @@ impl Playground {
                 admin.apply("", &object.0.to_string()).await?;
             }
         }
-        // The article's role is at the default mount; every other test counts logins at a mount of its own.
-        let mount = if role == "webapp" { "kubernetes".to_owned() } else { format!("kubernetes-{role}") };
-        trust(&vault, &admin, &mount, &cluster.api_server_inside(), cluster.kube.ca_pem()).await?;
-        vault.policy(role, &format!("path \"secret/data/{path}\" {{ capabilities = [\"read\"] }}")).await?;
-        let bound = json!({
-            "audience": AUDIENCE,
-            "bound_service_account_names": [ACCOUNT],
-            "bound_service_account_namespaces": [namespace],
-            "token_policies": [role],
-            "token_ttl": "20m",
-        });
-        vault.role(&mount, role, bound).await?;
-        let unique = role.to_owned();
         let playground = Self {
             cluster,
             admin,
             vault,
             namespace: namespace.to_owned(),
-            unique,
+            unique: role.to_owned(),
             leaks: Leaks::default(),
             _quiet: quiet,
         };
-        playground.put("Nutzername", "Losungwort").await?;
+        playground.fill(&playground.vault).await?;
         let namespaces: Api<Namespace> = Api::all(playground.admin.client.clone());
         wait_until("an earlier namespace of this name is gone", PATIENCE, || async {
             let old = namespaces.get_opt(namespace).await.ok()?;
@@ -142,7 +123,25 @@ impl Playground {
         format!("{}/config", self.unique)
     }
 
-    /// Mount of the login.
+    /// Puts this test's secret, its policy and its login into a Vault.
+    pub async fn fill(&self, vault: &Admin) -> Result<()> {
+        let (api, ca) = (self.cluster.api_server_inside(), self.cluster.kube.ca_pem());
+        trust(vault, &self.admin, &self.mount(), &api, ca).await?;
+        let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", self.path());
+        vault.policy(&self.unique, &policy).await?;
+        let bound = json!({
+            "audience": AUDIENCE,
+            "bound_service_account_names": [ACCOUNT],
+            "bound_service_account_namespaces": [self.namespace],
+            "token_policies": [self.unique],
+            "token_ttl": "20m",
+        });
+        vault.role(&self.mount(), &self.unique, bound).await?;
+        self.leaks.plant_data(&article_data());
+        vault.put_kv("secret", &self.path(), &article_data()).await.map(|_| ())
+    }
+
+    /// Mount of the login: the article's is the default one, every other test counts logins at a mount of its own.
     pub fn mount(&self) -> String {
         if self.unique == "webapp" { "kubernetes".to_owned() } else { format!("kubernetes-{}", self.unique) }
     }

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use crate::manifest::{self, IDLE};
 use crate::playground::{Playground, condition, container, containers, is_ready, name};
-use crate::testbed::article::{AUDIENCE, article_data, trust};
 
 #[tokio::test]
 async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<()> {
@@ -37,17 +36,7 @@ async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         let vault = playground.cluster.spare_vault(false, port).await?;
-        let admin = vault.admin()?;
-        let (mount, role) = (playground.mount(), playground.unique.clone());
-        let api = playground.cluster.api_server_inside();
-        admin.put_kv("secret", &playground.path(), &article_data()).await?;
-        admin
-            .policy(&role, &format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path()))
-            .await?;
-        trust(&admin, &playground.admin, &mount, &api, playground.cluster.kube.ca_pem()).await?;
-        let bound = json!({"audience": AUDIENCE, "bound_service_account_names": ["*"],
-        "bound_service_account_namespaces": [playground.namespace], "token_policies": [role]});
-        admin.role(&mount, &role, bound).await?;
+        playground.fill(&vault.admin()?).await?;
         let came = Instant::now();
         assert_eq!(playground.ready("webapp").await?, pod, "the same pod");
         println!("ready {:.1?} after Vault came", came.elapsed());

@@ -1,4 +1,4 @@
-//! The end: finish what runs, revoke our token, say the last word, leave within the grace.
+//! The end: finish what runs, revoke our token or leave it to the next process, say the last word, leave within the grace.
 
 use super::event::{Effect, Ticket};
 use super::plan::Plan;
@@ -147,7 +147,7 @@ pub fn exit_code(failure: &Failure) -> u8 {
     }
 }
 
-/// Moves on: nothing new but revoke, report and exit.
+/// Moves on: nothing new but hand-over, revoke, report and exit.
 pub(super) fn advance(state: &mut State, now: &Now, effects: &mut Vec<Effect>) {
     let Phase::Draining(mut drain) = state.phase.clone() else { return };
     if drain.stage == Stage::Finishing {

@@ -6,7 +6,7 @@
 //!
 //! Laws, each checked by `laws.rs` over random sequences of events:
 //! at most one effect of a kind in flight for one thing; a published set is never replaced by an older one; one failing source
-//! never delays another; after drain has begun nothing new but revoke, report and exit.
+//! never delays another; after drain has begun nothing new but hand-over, revoke, report and exit.
 
 mod drain;
 mod event;

@@ -119,6 +119,11 @@ impl Session {
         }
     }
 
+    /// Whether this is the login that is waited for, and what it gives is still of use.
+    fn login_ended(&mut self, ticket: Ticket) -> bool {
+        self.login.take_if(|started| *started == ticket).is_some() && !std::mem::take(&mut self.login_obsolete)
+    }
+
     /// Whether there is a new token in use.
     pub(super) fn logged_in(
         &mut self,
@@ -127,11 +132,7 @@ impl Session {
         plan: &Plan,
         now: &Now,
     ) -> bool {
-        if self.login != Some(ticket) {
-            return false;
-        }
-        self.login = None;
-        if std::mem::take(&mut self.login_obsolete) {
+        if !self.login_ended(ticket) {
             return false;
         }
         match result {
@@ -149,11 +150,7 @@ impl Session {
 
     /// Whether the token of an earlier process is in use now.
     pub(super) fn taken_over(&mut self, ticket: Ticket, left: &Handover, now: &Now) -> bool {
-        if self.login != Some(ticket) {
-            return false;
-        }
-        self.login = None;
-        if std::mem::take(&mut self.login_obsolete) {
+        if !self.login_ended(ticket) {
             return false;
         }
         self.begin(ticket.0, left.own, left.first_ttl, left.left, left.renewable, now);

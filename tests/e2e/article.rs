@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::manifest::{self, IDLE};
 use crate::playground::{Playground, container};
-use crate::testbed::cluster::output;
 
 #[tokio::test]
 async fn the_article_s_case_row_by_row() -> Result<()> {
@@ -101,14 +100,7 @@ async fn a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_cle
             let refused = playground
                 .wait_for("the policy acts", || async {
                     let file = file.display().to_string();
-                    output(&mut playground.kubectl(&[
-                        "apply",
-                        "--server-side",
-                        "--dry-run=server",
-                        "--filename",
-                        &file,
-                    ]))
-                    .err()
+                    playground.ask(&["apply", "--server-side", "--dry-run=server", "--filename", &file]).err()
                 })
                 .await?;
             let refused = format!("{refused:#}");

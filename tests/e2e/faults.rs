@@ -127,7 +127,7 @@ async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
 #[tokio::test]
 async fn an_agent_without_rights_in_the_cluster_still_delivers_files() -> Result<()> {
     Playground::shared("an_agent_without_rights_in_the_cluster_still_delivers_files", async |playground| {
-        crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "rolebinding", "keyferry"]))?;
+        playground.ask(&["delete", "rolebinding", "keyferry"])?;
         // A gate that nobody may open would hold the pod for ever.
         let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
             demo.pod().as_object_mut().expect("a specification").remove("readinessGates");
@@ -154,14 +154,15 @@ async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
     Playground::with_power("the_memory_limit_holds_with_the_largest_set", async |playground| {
         // Four secrets of 500 KiB: a little below half of 4 MiB, since files are stored in whole pages.
         let value = |letter: &str| letter.repeat(500 * 1024);
-        let mut sources = Vec::new();
-        for number in 0..4 {
-            playground
-                .vault
-                .put_kv("secret", &format!("{}/{number}", playground.unique), &json!({"value": value("a")}))
-                .await?;
-            sources.push(format!("s{number}=secret/{}/{number}", playground.unique));
-        }
+        let put = async |letter: &str| -> Result<()> {
+            for number in 0..4 {
+                let path = format!("{}/{number}", playground.unique);
+                playground.vault.put_kv("secret", &path, &json!({"value": value(letter)})).await?;
+            }
+            Ok(())
+        };
+        put("a").await?;
+        let sources: Vec<_> = (0..4).map(|n| format!("s{n}=secret/{}/{n}", playground.unique)).collect();
         let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", playground.unique);
         playground.vault.policy(&playground.unique, &policy).await?;
         let outputs: Vec<_> = (0..4).map(|n| format!("{{source: s{n}, key: value, file: value{n}}}")).collect();
@@ -176,10 +177,7 @@ async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
         let pod_name = playground.ready("webapp").await?;
         let pod = playground.pod(&pod_name).await?.context("the pod")?;
         for letter in ["b", "c", "d"] {
-            for number in 0..4 {
-                let data = json!({"value": value(letter)});
-                playground.vault.put_kv("secret", &format!("{}/{number}", playground.unique), &data).await?;
-            }
+            put(letter).await?;
             playground
                 .wait_for("the new values are there", || async {
                     let heads = playground.exec(

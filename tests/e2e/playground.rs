@@ -213,7 +213,7 @@ impl Playground {
     }
 
     /// `kubectl` in this namespace, bounded in time.
-    pub fn kubectl(&self, arguments: &[&str]) -> Command {
+    fn kubectl(&self, arguments: &[&str]) -> Command {
         let kubectl = self.cluster.kubectl();
         let mut bounded = Command::new("timeout");
         bounded.arg("60").arg(kubectl.get_program()).args(kubectl.get_args());
@@ -221,9 +221,14 @@ impl Playground {
         bounded
     }
 
+    /// What `kubectl` prints; it must succeed.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        output(&mut self.kubectl(arguments))
+    }
+
     /// A shell script in a container, by `kubectl exec`.
     pub fn exec(&self, pod: &str, container: &str, script: &str) -> Result<String> {
-        output(&mut self.kubectl(&["exec", pod, "--container", container, "--", "sh", "-c", script]))
+        self.ask(&["exec", pod, "--container", container, "--", "sh", "-c", script])
     }
 
     /// What a file says to the application.
@@ -240,7 +245,7 @@ impl Playground {
     }
 
     pub fn logs(&self, pod: &str, container: &str) -> Result<String> {
-        output(&mut self.kubectl(&["logs", pod, "--container", container]))
+        self.ask(&["logs", pod, "--container", container])
     }
 
     /// The mirrored Secret.
@@ -283,10 +288,9 @@ impl Playground {
     /// The leak test: nothing that can be read in this namespace, but the Secret's data, holds a value or a token. Pods that are
     /// gone by now are not searched.
     async fn finish(self) -> Result<()> {
-        let read = |arguments: &[&str]| output(&mut self.kubectl(arguments));
         let mut seen = vec![
-            Seen::new("describe", read(&["describe", "pods,deployments,replicasets,jobs"])?),
-            Seen::new("get", read(&["get", "pods,events", "--output=yaml"])?),
+            Seen::new("describe", self.ask(&["describe", "pods,deployments,replicasets,jobs"])?),
+            Seen::new("get", self.ask(&["get", "pods,events", "--output=yaml"])?),
         ];
         for pod in self.pods().list(&ListParams::default()).await?.items {
             let agents = containers(&pod).into_iter().filter(|container| container.name.starts_with("keyferry"));
@@ -295,7 +299,7 @@ impl Playground {
                 let started = state.running.is_some() || state.terminated.is_some();
                 let logs = [("--previous=false", started), ("--previous=true", agent.restart_count > 0)];
                 for (which, _) in logs.into_iter().filter(|(_, exists)| *exists) {
-                    match read(&["logs", &name(&pod), "--container", &agent.name, which]) {
+                    match self.ask(&["logs", &name(&pod), "--container", &agent.name, which]) {
                         Ok(log) => seen.push(Seen::new(format!("log of {}/{}", name(&pod), agent.name), log)),
                         Err(error) => {
                             // One that was being deleted may be gone since it was listed.
@@ -311,15 +315,14 @@ impl Playground {
         }
         self.leaks.check(&seen)?;
         // Its pods leave the node to the other tests.
-        read(&["delete", &format!("namespace/{}", self.namespace), "--wait=false"]).map(|_| ())
+        self.ask(&["delete", &format!("namespace/{}", self.namespace), "--wait=false"]).map(|_| ())
     }
 
     /// What a person needs to see when a test fails. By `kubectl` alone, so that it can be made while a test panics.
     pub fn report(&self) -> String {
-        let read =
-            |arguments: &[&str]| output(&mut self.kubectl(arguments)).unwrap_or_else(|error| format!("{error:#}"));
+        let read = |arguments: &[&str]| self.ask(arguments).unwrap_or_else(|error| format!("{error:#}"));
         let mut parts = vec![format!("--- describe\n{}", read(&["describe", "pods,replicasets,jobs"]))];
-        let list = output(&mut self.kubectl(&["get", "pods", "--output=json"])).unwrap_or_default();
+        let list = self.ask(&["get", "pods", "--output=json"]).unwrap_or_default();
         let pods = serde_json::from_str::<k8s_openapi::List<Pod>>(&list).map(|list| list.items).unwrap_or_default();
         for pod in pods {
             let pod_name = name(&pod);

@@ -136,7 +136,7 @@ async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
         playground.apply(&demo).await?;
         let pod = playground.ready("webapp").await?;
         assert_eq!(playground.vault.accessors_of(&playground.mount()).await?.len(), 1);
-        crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "deployment", "demo-dp", "--wait=false"]))?;
+        playground.ask(&["delete", "deployment", "demo-dp", "--wait=false"])?;
         let ends = playground
             .wait_for("both containers have ended", || async {
                 let pod = playground.pod(&pod).await.ok()??;

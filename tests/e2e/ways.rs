@@ -15,7 +15,7 @@ async fn the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster
         // that every container has.
         let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
         let patch = ["patch", "namespace", &playground.namespace, "--type=merge", "--patch", &labels.to_string()];
-        crate::testbed::cluster::output(&mut playground.kubectl(&patch))?;
+        playground.ask(&patch)?;
         playground.admin.service_account(&playground.namespace, "webapp").await?;
         let bound = json!({"audience": "", "bound_service_account_names": ["webapp"],
         "bound_service_account_namespaces": [playground.namespace], "token_policies": [playground.unique]});
@@ -79,7 +79,7 @@ async fn the_classic_mode_hands_over_with_a_single_login() -> Result<()> {
         assert_eq!(playground.logins(), Some(2));
         let before = playground.vault.accessors_of(&playground.mount()).await?;
         assert_eq!(before.len(), 2, "the killed agent's and its successor's");
-        crate::testbed::cluster::output(&mut playground.kubectl(&["delete", "pod", &pod, "--wait=false"]))?;
+        playground.ask(&["delete", "pod", &pod, "--wait=false"])?;
         playground
             .wait_for("the token is revoked", || async {
                 let now = playground.vault.accessors_of(&playground.mount()).await.ok()?;

@@ -155,3 +155,19 @@ fn a_taken_token_is_revoked_at_the_end_as_an_own_one() {
         assert_eq!(life.has(|e| matches!(e, Effect::Revoke { .. })), own);
     }
 }
+
+#[test]
+fn a_given_token_is_not_handed_over() {
+    let mut life = Life::new(HANDING);
+    let ticket = life.take("login", |e| if let Effect::Login { ticket } = e { Some(*ticket) } else { None });
+    life.step(Event::Reply(ticket, Reply::LoggedIn(Ok((info(TTL, true), false)))));
+    life.read(Ok(facts(3, None)));
+    life.publish(Ok(PublishOutcome::Swapped));
+    life.mirror(Ok(false));
+    life.wait(seconds(5));
+    assert!(
+        !life.has(|e| matches!(e, Effect::HandOver { .. } | Effect::Revoke { .. })),
+        "the next process is given it, too"
+    );
+    assert_eq!(life.exit_code(), Some(0));
+}

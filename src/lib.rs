@@ -4,13 +4,10 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files, wait and read the clock"))]
 
-pub mod brain;
 pub mod cluster;
 pub mod config;
 pub mod disk;
-pub mod handover;
 pub mod model;
 pub mod render;
-pub mod runtime;
 pub mod telemetry;
 pub mod vault;

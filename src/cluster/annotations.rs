@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{SourceName, Version};
+use crate::model::{Order, SourceName, Version};
 
 /// Versions by source.
 pub(super) type Versions = BTreeMap<SourceName, Version>;
@@ -54,8 +54,8 @@ pub(super) fn standing(ours: &Versions, theirs: &Versions) -> Standing {
     let mut standing = Standing::Level;
     for (name, our) in ours {
         match theirs.get(name) {
-            Some(their) if our.is_older_than(their) => return Standing::Older,
-            Some(their) if their.is_older_than(our) => standing = Standing::Newer,
+            Some(their) if our.order(their) == Order::Older => return Standing::Older,
+            Some(their) if our.order(their) == Order::Newer => standing = Standing::Newer,
             None if *our != Version::default() => standing = Standing::Newer,
             _ => {}
         }

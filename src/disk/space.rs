@@ -82,7 +82,7 @@ mod tests {
                 .iter()
                 .map(|(path, len)| {
                     let bytes = Arc::new(SecretBytes::new(vec![b'x'; *len]));
-                    (FilePath::new(path).expect("path"), FileEntry { bytes, mode: None })
+                    (FilePath::new(path).expect("path"), FileEntry { bytes, mode: None, sources: BTreeSet::new() })
                 })
                 .collect(),
         }

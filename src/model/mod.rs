@@ -14,13 +14,13 @@ mod token;
 
 pub use condition::{Condition, ConditionStatus, ConditionType, Notice, NoticeKind};
 pub use failure::{Failure, FailureClass, Reason};
-pub use files::{FileEntry, FileSet, Generation};
+pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource};
 pub use handover::{HandedSource, Handover};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
-pub use reading::{Lease, LeaseId, Reading, SecretValue, Version};
+pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
 pub use secret::SecretBytes;
 pub use settings::{
-    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Mirror, MirrorKey, MirrorOwner, Output, OutputKind,
+    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Mirror, MirrorKey, MirrorOwner, OnDrift, Output, OutputKind,
     Retry, SecretType, Settings, Source, StatusReport, Tls, VaultServer,
 };
-pub use token::{TokenInfo, VaultToken};
+pub use token::{Session, TokenInfo, VaultToken};

@@ -1,5 +1,6 @@
 //! What one read of a source gives.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub struct Reading {
     pub data: BTreeMap<String, SecretValue>,
     /// What orders this reading among others of the same source.
     pub version: Version,
-    /// The lease, if the engine gave one.
-    pub lease: Option<Lease>,
+    /// How long what was read stays valid.
+    pub validity: Validity,
     /// Warnings that Vault added to the answer; they hold no secret.
     pub warnings: Vec<String>,
 }
@@ -48,13 +49,29 @@ pub struct Version {
     pub created: Option<Timestamp>,
 }
 
+/// How one reading of a secret stands to another reading of the same secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Certainly newer.
+    Newer,
+    /// The same version, or nothing is known that orders the two.
+    Level,
+    /// Lower number and not written later: a standby that lags behind, or a server that was restored from a backup.
+    Older,
+}
+
 impl Version {
-    /// Whether this reading is certainly older than `other`, as a lagging standby would give it.
+    /// How this reading stands to `other`. A higher number is newer whatever the clocks of the servers said; a lower one is
+    /// newer only if it was written later, as in a secret that was deleted and created again.
     #[must_use]
-    pub fn is_older_than(&self, other: &Self) -> bool {
-        match (self.created, other.created) {
-            (Some(ours), Some(theirs)) => ours < theirs,
-            _ => matches!((self.number, other.number), (Some(ours), Some(theirs)) if ours < theirs),
+    pub fn order(&self, other: &Self) -> Order {
+        let written = self.created.zip(other.created).map(|(ours, theirs)| ours.cmp(&theirs));
+        match (self.number.zip(other.number).map(|(ours, theirs)| ours.cmp(&theirs)), written) {
+            (Some(Ordering::Greater), _) | (Some(Ordering::Less | Ordering::Equal) | None, Some(Ordering::Greater)) => {
+                Order::Newer
+            }
+            (Some(Ordering::Less), _) | (Some(Ordering::Equal) | None, Some(Ordering::Less)) => Order::Older,
+            (Some(Ordering::Equal) | None, Some(Ordering::Equal) | None) => Order::Level,
         }
     }
 }
@@ -63,15 +80,42 @@ impl Version {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeaseId(pub String);
 
-/// A lease or, for engines that only state a duration, the time after which to read again.
+/// A lease, which Vault revokes at its end and with the token that asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Absent where the engine states a duration without a lease (KV v1, PKI).
-    pub id: Option<LeaseId>,
-    /// Counted from the answer.
+    /// Names it for renewal.
+    pub id: LeaseId,
+    /// Time to live, counted from the answer.
     pub duration: Duration,
     /// Whether `sys/leases/renew` can extend it.
     pub renewable: bool,
+}
+
+/// How long what was read stays valid. Durations count from the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Validity {
+    /// Until it changes; read at the source's own interval.
+    #[default]
+    Unlimited,
+    /// Until a lease ends.
+    Lease(Lease),
+    /// Issued for this read with a life of its own and no lease (an OIDC token, a cloud access token, a certificate): each
+    /// read issues another one, so it is read again shortly before its end and not before.
+    Expires(Duration),
+    /// The server replaces it after this time and keeps it until then (a static role's password): reading again is free, and
+    /// there is nothing new before.
+    Rotates(Duration),
+}
+
+impl Validity {
+    /// The lease, if there is one.
+    #[must_use]
+    pub fn lease(&self) -> Option<&Lease> {
+        match self {
+            Self::Lease(lease) => Some(lease),
+            Self::Unlimited | Self::Expires(_) | Self::Rotates(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -83,11 +127,19 @@ mod tests {
     }
 
     #[test]
-    fn a_recreated_secret_is_newer_though_its_number_is_smaller() {
+    fn a_higher_number_is_newer_and_a_lower_one_only_if_it_was_written_later() {
         let old = version(7, "2026-01-01T00:00:00Z");
-        let recreated = version(1, "2026-01-02T00:00:00Z");
-        assert!(!recreated.is_older_than(&old));
-        assert!(old.is_older_than(&recreated));
-        assert!(!Version::default().is_older_than(&old));
+        let table = [
+            (version(1, "2026-01-02T00:00:00Z"), Order::Newer, "re-created"),
+            (version(8, "2025-12-31T22:00:00Z"), Order::Newer, "written by a node whose clock is behind"),
+            (version(6, "2025-12-31T00:00:00Z"), Order::Older, "a lagging standby, or a restored server"),
+            (version(6, "2026-01-01T00:00:00Z"), Order::Older, "lower, at the same time"),
+            (version(7, "2026-01-01T00:00:00Z"), Order::Level, "the same"),
+            (Version { number: Some(6), created: None }, Order::Older, "lower, without a time"),
+            (Version::default(), Order::Level, "an engine without versions"),
+        ];
+        for (new, expected, what) in table {
+            assert_eq!(new.order(&old), expected, "{what}");
+        }
     }
 }

@@ -150,11 +150,26 @@ pub struct Source {
 }
 
 impl Source {
-    /// Whether both are read from the same place, so that a reading of one is a reading of the other.
+    /// What is asked for, as text: equal for two sources exactly if a reading of one is a reading of the other. Holds no
+    /// secret; it is written into manifests and annotations.
     #[must_use]
-    pub fn same_place(&self, other: &Self) -> bool {
-        let place = |source: &Self| (source.path.clone(), source.mount.clone(), source.engine, source.version);
-        place(self) == place(other)
+    pub fn request_id(&self) -> String {
+        let engine = match self.engine {
+            KvEngine::Detect => "detect",
+            KvEngine::V1 => "kv-v1",
+            KvEngine::V2 => "kv-v2",
+            KvEngine::Other => "other",
+        };
+        let mut text = format!("{engine}:{}", self.path);
+        if let Some(mount) = &self.mount {
+            text.push_str("#mount=");
+            text.push_str(mount);
+        }
+        if let Some(version) = self.version {
+            text.push_str("#version=");
+            text.push_str(&version.to_string());
+        }
+        text
     }
 }
 
@@ -303,15 +318,20 @@ impl MirrorKey {
 
 /// Owner of the mirrored Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MirrorOwner {
-    /// `apiVersion` of the owner.
-    pub api_version: String,
-    /// `kind` of the owner.
-    pub kind: String,
-    /// Name of the owner.
-    pub name: ObjectName,
-    /// UID of the owner.
-    pub uid: String,
+pub enum MirrorOwner {
+    /// The `ServiceAccount` of our own Pod; its name and UID are in the API server's token.
+    ServiceAccount,
+    /// Any object of the same namespace.
+    Object {
+        /// `apiVersion` of the owner.
+        api_version: String,
+        /// `kind` of the owner.
+        kind: String,
+        /// Name of the owner.
+        name: ObjectName,
+        /// UID of the owner.
+        uid: String,
+    },
 }
 
 /// One Secret to keep as a copy of the published set.
@@ -325,10 +345,24 @@ pub struct Mirror {
     pub labels: BTreeMap<String, String>,
     /// Annotations to set.
     pub annotations: BTreeMap<String, String>,
-    /// Optional owner reference.
+    /// Who owns the Secret, so that it is garbage-collected with its owner.
     pub owner: Option<MirrorOwner>,
     /// Mirror files of sources with leases too.
     pub allow_leased: bool,
+    /// What to do where somebody else edited our Secret.
+    pub on_drift: OnDrift,
+    /// Take over a Secret of this name that we did not make (restored from a backup, or another tool's).
+    pub adopt: bool,
+}
+
+/// What to do where somebody else edited a Secret that we made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDrift {
+    /// Put it right.
+    #[default]
+    Repair,
+    /// Leave it and report it.
+    Report,
 }
 
 /// What to report on the Pod.

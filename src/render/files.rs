@@ -1,6 +1,6 @@
 //! Outputs to files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -82,7 +82,8 @@ impl<'a> Collected<'a> {
     }
 
     fn insert(&mut self, output: &'a Output, path: FilePath, bytes: SecretBytes) {
-        let entry = FileEntry { bytes: Arc::new(bytes), mode: output.mode };
+        let sources = BTreeSet::from([output.source.clone()]);
+        let entry = FileEntry { bytes: Arc::new(bytes), mode: output.mode, sources };
         if let Some((other, _)) = self.files.get(&path) {
             let message = format!(
                 "failed to render file {path}: source {other} and source {} both make it; give one output a `prefix` or a `file` of its own",

@@ -13,7 +13,7 @@ use super::mounts::{Engine, Mount, below};
 use super::transport::{Answer, Call};
 use super::wire::{self, Envelope, KvV2};
 use super::{Vault, classify, lock};
-use crate::model::{Failure, FailureClass, KvEngine, Lease, Reading, Reason, Source, VaultToken, Version};
+use crate::model::{Failure, FailureClass, KvEngine, Reading, Reason, Source, Validity, VaultToken, Version};
 
 impl Vault {
     /// Reads `source` once: 1 request where its mount is known or KV version 2, else up to 3.
@@ -179,7 +179,7 @@ impl Read<'_> {
         if let Some(found) = versioned {
             let Some(object) = found.data else { return Err(self.version_is_gone(&found)) };
             let version = Version { number: Some(found.metadata.version), created: found.metadata.created_time };
-            return self.reading(object, version, None, envelope.warnings.unwrap_or_default());
+            return self.reading(object, version, Validity::Unlimited, envelope.warnings.unwrap_or_default());
         }
         if engine == Engine::KvV2 {
             return Ok(Verdict::Odd(self.invalid("the answer is not one of KV version 2; is the engine set right?")));
@@ -187,23 +187,23 @@ impl Read<'_> {
         if self.source.version.is_some() {
             return Err(self.invalid("a version can be chosen in KV version 2 only, and this is not that"));
         }
-        let lease = envelope.lease().or_else(|| static_role_ttl(data));
+        let validity = envelope.validity().or_else(|| static_role_ttl(data)).unwrap_or_default();
         // KV version 1 states the mount's default TTL as a hint; the source's own refresh time decides instead.
         // https://developer.hashicorp.com/vault/docs/secrets/kv/kv-v1#ttls
         let is_kv = matches!(engine, Engine::KvV1 | Engine::Unknown) || envelope.mount_type.as_deref() == Some("kv");
-        let lease = lease.filter(|lease| lease.id.is_some() || !is_kv);
-        self.reading(data, Version::default(), lease, envelope.warnings.unwrap_or_default())
+        let validity = if is_kv && validity.lease().is_none() { Validity::Unlimited } else { validity };
+        self.reading(data, Version::default(), validity, envelope.warnings.unwrap_or_default())
     }
 
     fn reading(
         &self,
         object: &RawValue,
         version: Version,
-        lease: Option<Lease>,
+        validity: Validity,
         warnings: Vec<String>,
     ) -> Result<Verdict, Failure> {
         let data = wire::values(object).ok_or_else(|| self.invalid("the answer's data is not an object with keys"))?;
-        Ok(Verdict::Good(Reading { data, version, lease, warnings }))
+        Ok(Verdict::Good(Reading { data, version, validity, warnings }))
     }
 
     /// A 404 of KV version 2 has the metadata of a version that is deleted or destroyed.
@@ -272,7 +272,7 @@ impl Read<'_> {
 
 /// A static role of the database engine has no lease; it says in its data when the password changes next
 /// (<https://developer.hashicorp.com/vault/api-docs/secret/databases#get-static-credentials>).
-fn static_role_ttl(data: &RawValue) -> Option<Lease> {
+fn static_role_ttl(data: &RawValue) -> Option<Validity> {
     #[derive(serde::Deserialize)]
     struct StaticRole {
         #[serde(rename = "last_vault_rotation")]
@@ -281,5 +281,5 @@ fn static_role_ttl(data: &RawValue) -> Option<Lease> {
     }
     let role: StaticRole = serde_json::from_str(data.get()).ok()?;
     // 0 = just now.
-    Some(Lease { id: None, duration: Duration::from_secs(role.ttl.max(1)), renewable: false })
+    Some(Validity::Rotates(Duration::from_secs(role.ttl.max(1))))
 }

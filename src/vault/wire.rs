@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::classify;
 use super::transport::Answer;
-use crate::model::{Failure, Lease, LeaseId, SecretBytes, SecretValue, TokenInfo, VaultToken};
+use crate::model::{Failure, Lease, LeaseId, SecretBytes, SecretValue, TokenInfo, Validity, VaultToken};
 
 /// The envelope of every answer (<https://developer.hashicorp.com/vault/api-docs>). Unknown fields are ignored.
 #[derive(Deserialize)]
@@ -37,13 +37,14 @@ impl<'a> Envelope<'a> {
         serde_json::from_slice(&answer.body).map_err(|error| classify::unreadable(answer, &error))
     }
 
-    /// The lease of the answer; `None` where no time is stated.
-    pub(super) fn lease(&self) -> Option<Lease> {
-        let seconds = self.lease_duration.filter(|seconds| *seconds > 0)?;
-        Some(Lease {
-            id: self.lease_id.clone().filter(|id| !id.is_empty()).map(LeaseId),
-            duration: Duration::from_secs(seconds),
-            renewable: self.renewable.unwrap_or_default(),
+    /// The validity of the answer; `None` where no time is stated.
+    pub(super) fn validity(&self) -> Option<Validity> {
+        let duration = Duration::from_secs(self.lease_duration.filter(|seconds| *seconds > 0)?);
+        Some(match self.lease_id.clone().filter(|id| !id.is_empty()) {
+            Some(id) => {
+                Validity::Lease(Lease { id: LeaseId(id), duration, renewable: self.renewable.unwrap_or_default() })
+            }
+            None => Validity::Expires(duration),
         })
     }
 }
@@ -144,8 +145,6 @@ pub(super) fn auth(answer: &Answer) -> Result<AuthAnswer, Failure> {
         #[serde(deserialize_with = "zeroizing")]
         client_token: Zeroizing<String>,
         #[serde(default)]
-        accessor: String,
-        #[serde(default)]
         lease_duration: u64,
         #[serde(default)]
         renewable: bool,
@@ -156,7 +155,6 @@ pub(super) fn auth(answer: &Answer) -> Result<AuthAnswer, Failure> {
         info: TokenInfo {
             ttl: (body.auth.lease_duration > 0).then(|| Duration::from_secs(body.auth.lease_duration)),
             renewable: body.auth.renewable,
-            accessor: Some(body.auth.accessor).filter(|accessor| !accessor.is_empty()),
         },
         warnings: body.warnings.unwrap_or_default(),
     })
@@ -170,8 +168,6 @@ pub(super) fn token_info(answer: &Answer) -> Result<TokenInfo, Failure> {
     }
     #[derive(Deserialize)]
     struct Lookup {
-        #[serde(default)]
-        accessor: String,
         /// `null` for a token that never ends; its `ttl` is 0.
         expire_time: Option<String>,
         #[serde(default)]
@@ -183,7 +179,6 @@ pub(super) fn token_info(answer: &Answer) -> Result<TokenInfo, Failure> {
     Ok(TokenInfo {
         ttl: body.data.expire_time.map(|_| Duration::from_secs(body.data.ttl)),
         renewable: body.data.renewable,
-        accessor: Some(body.data.accessor).filter(|accessor| !accessor.is_empty()),
     })
 }
 
@@ -191,7 +186,7 @@ pub(super) fn token_info(answer: &Answer) -> Result<TokenInfo, Failure> {
 pub(super) fn lease(answer: &Answer, id: &LeaseId) -> Result<Lease, Failure> {
     let envelope = Envelope::parse(answer)?;
     Ok(Lease {
-        id: Some(id.clone()),
+        id: id.clone(),
         duration: Duration::from_secs(envelope.lease_duration.unwrap_or_default()),
         renewable: envelope.renewable.unwrap_or_default(),
     })
@@ -342,12 +337,12 @@ mod tests {
     }
 
     #[test]
-    fn a_root_token_never_ends_and_a_batch_token_has_no_accessor() {
+    fn a_root_token_never_ends_and_a_batch_token_does() {
         let root = Answer::for_test(200, r#"{"data":{"ttl":0,"expire_time":null,"renewable":false,"accessor":"acc"}}"#);
         let info = token_info(&root).expect("root");
-        assert_eq!((info.ttl, info.accessor.as_deref()), (None, Some("acc")));
+        assert_eq!(info.ttl, None);
         let batch = r#"{"auth":{"client_token":"hvb.x","accessor":"","lease_duration":60,"renewable":false}}"#;
         let batch = auth(&Answer::for_test(200, batch)).expect("batch").info;
-        assert_eq!((batch.ttl, batch.accessor), (Some(Duration::from_mins(1)), None));
+        assert_eq!(batch.ttl, Some(Duration::from_mins(1)));
     }
 }

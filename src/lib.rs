@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files, wait and read the clock"))]
 
+pub mod agent;
 pub mod cluster;
 pub mod config;
 pub mod disk;

@@ -5,7 +5,7 @@
 mod condition;
 mod failure;
 mod files;
-mod handover;
+mod checkpoint;
 mod names;
 mod reading;
 mod secret;
@@ -15,7 +15,7 @@ mod token;
 pub use condition::{Condition, ConditionStatus, ConditionType, Notice, NoticeKind};
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource};
-pub use handover::{HandedSource, Handover};
+pub use checkpoint::{Checkpoint, SavedSource};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
 pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
 pub use secret::SecretBytes;

@@ -1,0 +1,76 @@
+//! Starting what is due, and when to look again.
+
+use std::sync::Arc;
+
+use super::io::{Action, Op};
+use super::journal::Subject;
+use super::source::Outlook;
+use super::time::{Elapsed, Now};
+use super::{Agent, Parts, Tickets, conditions, publication};
+
+impl Agent {
+    /// When to call [`Agent::handle`] with [`Input::TimerFired`](super::Input::TimerFired) if nothing else happens before;
+    /// always after `at`.
+    #[must_use]
+    pub fn wake_at(&self, at: Elapsed) -> Option<Elapsed> {
+        // An agent that is leaving has nothing else to wait for.
+        if !self.phase.is_working() {
+            return self.phase.wake().filter(|wake| *wake > at);
+        }
+        let Parts { settings, sessions, sources, publication, mirrors, report, store, .. } = &self.parts;
+        let visible = publication.visible().is_some();
+        let publish = visible || sources.complete(at, |name| store.has_adopted(name));
+        [
+            sessions.wake(),
+            sessions.live(at).and_then(|_| sources.wake(at)),
+            sources.next_stale(),
+            if visible { None } else { sources.next_waited(at) },
+            if publish { publication.follower.due() } else { None },
+            if visible { mirrors.wake() } else { None },
+            report.wake(settings),
+            self.trial.as_ref().and_then(super::trial::Trial::wake),
+            self.mode.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|wake| *wake > at)
+        .min()
+    }
+
+    /// Starts everything that is due.
+    pub(super) fn advance(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+        self.advance_trial(now, tickets, actions);
+        let Parts { settings, sessions, sources, store, publication, mirrors, .. } = &mut self.parts;
+        let token_before = sessions.number();
+        let in_use = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
+        sessions.advance(settings, in_use, now, tickets, actions);
+        {
+            let token_end = |number| sessions.end_of(number);
+            let outlook = Outlook { token: sessions.number(), token_end: &token_end };
+            if sessions.number() != token_before {
+                sources.update_all(&outlook, |_, _| {});
+            }
+            if let Some(token) = sessions.live(now.at) {
+                sources.advance(settings, token, &outlook, now, tickets, actions);
+            }
+        }
+        // After the first set, a source that a reload added is simply not there yet.
+        let complete = || sources.complete(now.at, |name| store.has_adopted(name));
+        if publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
+            let set = publication::set(&settings.outputs, store, sources, publication.visible());
+            let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
+            publication.follower.started(tickets.start(op, actions));
+            publication.started(set);
+        }
+        if let Some(visible) = publication.visible().cloned() {
+            let failed = mirrors.advance(settings, &visible, publication.generation(), sources, now, tickets, actions);
+            for (name, failure) in failed {
+                self.journal.failed(Subject::Mirror(name), &failure);
+            }
+        }
+        let wanted = conditions::conditions(&self.parts, now);
+        let Parts { settings, publication, report, .. } = &mut self.parts;
+        report.set(wanted, publication.generation());
+        report.advance(settings, now, tickets, actions);
+    }
+}

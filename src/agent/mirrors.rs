@@ -1,0 +1,268 @@
+//! When to bring the mirrored Secrets in line with the published set. The two may lag, never disagree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Tickets;
+use super::follower::Follower;
+use super::io::{Action, MirrorRequest, MirrorResult, Op, PublishedSet, Ticket};
+use super::sources::Sources;
+use super::time::{Elapsed, Now};
+use crate::model::{Failure, Generation, Mirror, ObjectName, Reason, Settings, SourceName};
+use crate::render;
+
+/// How often a mirrored Secret is compared though nothing changed: somebody may have edited or deleted it. Spread over the
+/// last quarter, so that it is put right within a minute.
+const RESYNC: Duration = Duration::from_secs(55);
+
+/// How long a Secret is left to another configuration that writes it, at first; the wait doubles up to the second.
+const YIELD: Duration = Duration::from_secs(600);
+const YIELD_MAX: Duration = Duration::from_secs(3600);
+
+/// All mirrored Secrets.
+#[derive(Clone, Default)]
+pub(super) struct Mirrors {
+    all: BTreeMap<ObjectName, MirrorState>,
+    /// Writes of mirrors that a reload has removed or changed; until they end there is no second one to the same Secret.
+    orphans: BTreeMap<Ticket, ObjectName>,
+}
+
+/// One mirrored Secret.
+#[derive(Clone)]
+pub(super) struct MirrorState {
+    spec: Mirror,
+    pub(super) follower: Follower,
+    /// What the Secret was last seen to hold.
+    holds: Option<Generation>,
+    pub(super) confirmed: Option<(Elapsed, Timestamp)>,
+    /// Since when it holds a newer version than ours.
+    pub(super) superseded: Option<Elapsed>,
+    in_flight: Option<Generation>,
+    resync: Option<Elapsed>,
+    /// When it may next be taken from another configuration; `None`: this configuration has written it.
+    claim_at: Option<Elapsed>,
+    yields: u32,
+    /// Requests of the sources that give to it; other ones are another configuration.
+    requests: Vec<String>,
+}
+
+impl MirrorState {
+    fn new(spec: Mirror) -> Self {
+        let mut follower = Follower::default();
+        follower.request();
+        Self {
+            spec,
+            follower,
+            holds: None,
+            confirmed: None,
+            superseded: None,
+            in_flight: None,
+            resync: None,
+            claim_at: Some(Elapsed::ZERO),
+            yields: 0,
+            requests: Vec::new(),
+        }
+    }
+}
+
+/// What a reply of the API server asks the agent to do beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MirrorChange {
+    None,
+    /// Another replica has read a newer version: read these sources now.
+    ReadAgain(Vec<SourceName>),
+}
+
+impl Mirrors {
+    pub(super) fn new(specs: &BTreeMap<ObjectName, Mirror>) -> Self {
+        let all = specs.iter().map(|(name, spec)| (name.clone(), MirrorState::new(spec.clone()))).collect();
+        Self { all, orphans: BTreeMap::new() }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ObjectName, &MirrorState)> {
+        self.all.iter()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn reconcile(&mut self, specs: &BTreeMap<ObjectName, Mirror>) {
+        let mut old = std::mem::take(&mut self.all);
+        for (name, spec) in specs {
+            let state = match old.remove(name) {
+                Some(state) if state.spec == *spec => state,
+                changed => {
+                    self.orphan(name, changed);
+                    MirrorState::new(spec.clone())
+                }
+            };
+            self.all.insert(name.clone(), state);
+        }
+        for (name, state) in old {
+            self.orphan(&name, Some(state));
+        }
+    }
+
+    fn orphan(&mut self, name: &ObjectName, state: Option<MirrorState>) {
+        if let Some(ticket) = state.and_then(|state| state.follower.ticket()) {
+            self.orphans.insert(ticket, name.clone());
+        }
+    }
+
+    /// Whether all hold this generation, or a newer version of another replica.
+    pub(super) fn hold(&self, generation: Option<Generation>) -> bool {
+        let holds = |mirror: &MirrorState| mirror.holds == generation || mirror.superseded.is_some();
+        self.all.values().all(|mirror| holds(mirror) && mirror.follower.failure.is_none())
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.all.values().any(|mirror| mirror.follower.is_busy())
+    }
+
+    /// The failure that keeps a mirror away, a lasting one first.
+    pub(super) fn blocking(&self) -> Option<&Failure> {
+        let failures = self.all.values().filter_map(|mirror| mirror.follower.failure.as_ref());
+        failures.max_by_key(|failure| !failure.class.is_passing())
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.all.values().any(|mirror| mirror.follower.is_refused())
+    }
+
+    /// The published set changed, or a person wants everything compared now.
+    pub(super) fn request(&mut self) {
+        for mirror in self.all.values_mut() {
+            mirror.follower.request();
+        }
+    }
+
+    /// When something is to be done; nothing before there is a set.
+    pub(super) fn wake(&self) -> Option<Elapsed> {
+        let orphaned = |name: &ObjectName| self.orphans.values().any(|orphan| orphan == name);
+        let idle = self.all.iter().filter(|(name, mirror)| !mirror.follower.is_busy() && !orphaned(name));
+        idle.filter_map(|(_, mirror)| mirror.follower.due().or(mirror.resync)).min()
+    }
+
+    /// Starts what is due.
+    pub(super) fn advance(
+        &mut self,
+        settings: &Arc<Settings>,
+        visible: &Arc<PublishedSet>,
+        generation: Option<Generation>,
+        sources: &Sources,
+        now: &Now,
+        tickets: &mut Tickets,
+        actions: &mut Vec<Action>,
+    ) -> Vec<(ObjectName, Failure)> {
+        let mut failed = Vec::new();
+        for (name, mirror) in &mut self.all {
+            if mirror.resync.is_some_and(|at| at <= now.at) && mirror.follower.is_current() {
+                mirror.follower.resync();
+            }
+            if !mirror.follower.is_due(now.at) || self.orphans.values().any(|orphan| orphan == name) {
+                continue;
+            }
+            mirror.resync = None;
+            let generation = generation.unwrap_or_default();
+            match mirror.content(name, visible, generation, sources, now) {
+                Ok(content) => {
+                    let op = Op::Mirror { settings: Arc::clone(settings), name: name.clone(), content: Box::new(content) };
+                    mirror.follower.started(tickets.start(op, actions));
+                    mirror.in_flight = Some(generation);
+                }
+                // Not a matter of the API server: it can be right only with another set or another configuration.
+                Err(failure) => {
+                    let ticket = tickets.next();
+                    mirror.follower.started(ticket);
+                    mirror.follower.failed(ticket, failure.clone(), &settings.retry, now, 42);
+                    failed.push((name.clone(), failure));
+                }
+            }
+        }
+        failed
+    }
+
+    /// Takes the API server's answer; `None` if it is not awaited.
+    pub(super) fn mirrored(
+        &mut self,
+        ticket: Ticket,
+        result: Result<MirrorResult, Failure>,
+        settings: &Settings,
+        visible: Option<&Arc<PublishedSet>>,
+        now: &Now,
+    ) -> Option<(ObjectName, Result<(MirrorResult, MirrorChange), Failure>)> {
+        self.orphans.remove(&ticket);
+        let (name, mirror) = self.all.iter_mut().find(|(_, mirror)| mirror.follower.is_in_flight(ticket))?;
+        let generation = mirror.in_flight.take();
+        let outcome = match result {
+            Ok(result) => {
+                mirror.follower.succeeded(ticket);
+                mirror.resync = Some(now.at + now.share(RESYNC, 0.75, 1.0, 41));
+                let mut change = MirrorChange::None;
+                if result == MirrorResult::Superseded {
+                    if mirror.superseded.is_none() {
+                        let names = visible.map(|set| set.manifest.sources.keys().cloned().collect());
+                        change = MirrorChange::ReadAgain(names.unwrap_or_default());
+                    }
+                    mirror.superseded.get_or_insert(now.at);
+                } else {
+                    (mirror.holds, mirror.superseded) = (generation, None);
+                    mirror.confirmed = Some((now.at, now.wall));
+                    (mirror.claim_at, mirror.yields) = (None, 0);
+                }
+                Ok((result, change))
+            }
+            Err(failure) => {
+                if failure.reason == Reason::MirrorConflict {
+                    // Two configurations must not take the Secret from each other at every turn.
+                    let wait = YIELD.saturating_mul(1 << mirror.yields.min(8)).min(YIELD_MAX);
+                    mirror.yields = mirror.yields.saturating_add(1);
+                    mirror.claim_at = Some(now.at + wait);
+                }
+                mirror.follower.failed(ticket, failure.clone(), &settings.retry, now, 42);
+                Err(failure)
+            }
+        };
+        Some((name.clone(), outcome))
+    }
+}
+
+impl MirrorState {
+    /// What the Secret is to hold.
+    fn content(
+        &mut self,
+        name: &ObjectName,
+        visible: &PublishedSet,
+        generation: Generation,
+        sources: &Sources,
+        now: &Now,
+    ) -> Result<MirrorRequest, Failure> {
+        let made = render::mirror_data(&self.spec, name, &visible.files, &visible.leased)?;
+        let of = |source: &SourceName| {
+            let known = visible.manifest.sources.get(source)?;
+            Some((source.clone(), (known.request.clone(), known.version.clone())))
+        };
+        let versions: BTreeMap<_, _> = made.sources.iter().filter_map(of).collect();
+        let requests: Vec<_> = versions.values().map(|(request, _)| request.clone()).collect();
+        if requests != self.requests {
+            self.requests = requests;
+            (self.claim_at, self.yields) = (Some(Elapsed::ZERO), 0);
+        }
+        let states = || made.sources.iter().filter_map(|source| sources.get(source));
+        let rolled_back = states().any(|source| source.held.as_ref().is_some_and(|held| held.rolled_back));
+        let tolerance = states().map(|source| source.spec.max_stale).max().unwrap_or_default();
+        let for_long = self.superseded.is_some_and(|since| since + tolerance <= now.at);
+        Ok(MirrorRequest {
+            mirror: self.spec.clone(),
+            data: made.data,
+            versions,
+            accept_older: rolled_back || for_long,
+            claim: self.claim_at.is_some_and(|at| at <= now.at),
+            generation,
+        })
+    }
+}

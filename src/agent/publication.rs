@@ -1,0 +1,113 @@
+//! When to make the accepted readings visible, and what is visible.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use ring::digest::{SHA256, digest};
+
+use super::follower::Follower;
+use super::io::PublishedSet;
+use super::source::Life;
+use super::sources::Sources;
+use super::store::Store;
+use crate::model::{AdoptedSet, Generation, Manifest, ManifestSource, Output};
+
+/// What is visible and what should be.
+#[derive(Clone, Default)]
+pub(super) struct Publication {
+    pub(super) follower: Follower,
+    /// The visible set, of this process or adopted from an earlier one.
+    visible: Option<Arc<PublishedSet>>,
+    in_flight: Option<Arc<PublishedSet>>,
+    generation: Option<Generation>,
+    /// When the adopted set was published, as long as it is the visible one.
+    adopted: Option<Option<Timestamp>>,
+}
+
+impl Publication {
+    /// Starts from the set that an earlier process left.
+    pub(super) fn adopt(&mut self, set: &AdoptedSet) {
+        let leased = set.manifest.sources.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone());
+        self.visible = Some(Arc::new(PublishedSet {
+            files: set.files.clone(),
+            manifest: set.manifest.clone(),
+            leased: leased.collect(),
+        }));
+        self.adopted = Some(set.published);
+    }
+
+    /// The visible set, if one is known.
+    pub(super) fn visible(&self) -> Option<&Arc<PublishedSet>> {
+        self.visible.as_ref()
+    }
+
+    /// Number of the visible set in the life of this process; `None` also for an adopted one.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        self.generation
+    }
+
+    /// When the visible set was published by an earlier process: `Some(None)` if it is adopted and the time is not known.
+    pub(super) fn adopted(&self) -> Option<Option<Timestamp>> {
+        self.adopted
+    }
+
+    pub(super) fn started(&mut self, set: Arc<PublishedSet>) {
+        self.in_flight = Some(set);
+    }
+
+    /// The set in flight is visible. `swapped`: its files differ from those before. Whether it is a new generation.
+    pub(super) fn published(&mut self, swapped: bool) -> bool {
+        self.visible = self.in_flight.take();
+        self.adopted = None;
+        let new = swapped || self.generation.is_none();
+        if new {
+            self.generation = Some(self.generation.unwrap_or_default().next());
+        }
+        new
+    }
+
+    /// Takes over a set that was made visible in another directory.
+    pub(super) fn moved(&mut self, set: Arc<PublishedSet>) {
+        self.in_flight = Some(set);
+        self.published(true);
+    }
+}
+
+/// The set that the accepted readings make.
+pub(super) fn set(
+    outputs: &[Output],
+    store: &Store,
+    sources: &Sources,
+    before: Option<&Arc<PublishedSet>>,
+) -> Arc<PublishedSet> {
+    let files = store.files();
+    let mut known = BTreeMap::new();
+    for (name, source) in sources.iter() {
+        let entry = match &source.held {
+            Some(held) => Some(ManifestSource {
+                request: held.request.clone(),
+                version: held.version.clone(),
+                leased: matches!(held.life, Life::Lease { .. }),
+            }),
+            // Its files are still those of an earlier process.
+            None if store.has_adopted(name) => before.and_then(|set| set.manifest.sources.get(name).cloned()),
+            None => None,
+        };
+        known.extend(entry.map(|entry| (name.clone(), entry)));
+    }
+    let leased = known.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone()).collect();
+    let provenance = files.files.iter().map(|(path, entry)| (path.clone(), entry.sources.clone())).collect();
+    let manifest = Manifest { layout: layout_id(outputs), sources: known, files: provenance };
+    Arc::new(PublishedSet { files, manifest, leased })
+}
+
+/// Fingerprint of the outputs as configured, equal for equal outputs only.
+pub(super) fn layout_id(outputs: &[Output]) -> String {
+    let hash = digest(&SHA256, format!("{outputs:?}").as_bytes());
+    hash.as_ref().iter().take(16).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

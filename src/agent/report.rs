@@ -1,0 +1,214 @@
+//! Conditions and Events: sent only when they differ, and not faster than a person can read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Tickets;
+use super::follower::Follower;
+use super::io::{Action, Op, Ticket};
+use super::time::{Backoff, Elapsed, Now};
+use crate::model::{
+    Condition, ConditionStatus, ConditionType, Failure, FailureClass, Generation, Notice, NoticeKind, Reason, Settings,
+};
+
+/// How long a refused report or Event rests: RBAC may be added later, but that is not worth a request each minute.
+const REFUSED_REST: Duration = Duration::from_secs(600);
+
+/// Shortest time between two reports that differ in their words only.
+const DAMPING: Duration = Duration::from_secs(5);
+
+/// Tries for one Event, which is a courtesy and not a duty.
+const RECORD_TRIES: u32 = 3;
+
+/// What was reported and what is still to be reported.
+#[derive(Clone, Default)]
+pub(super) struct Report {
+    follower: Follower,
+    /// What the pod was last seen to say.
+    reported: Vec<Condition>,
+    pub(super) desired: Vec<Condition>,
+    sent: Vec<Condition>,
+    last_sent: Option<Elapsed>,
+    /// Whether the pod is being deleted, as far as the API server has said.
+    pub(super) pod_deleting: bool,
+    /// The latest Event for each subject; a newer one replaces it.
+    notices: BTreeMap<NoticeKey, Notice>,
+    recording: Option<(Ticket, NoticeKey, Notice)>,
+    record_backoff: Backoff,
+    announced: Option<Generation>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum NoticeKey {
+    Condition(ConditionType),
+    Config,
+    Token,
+}
+
+impl Report {
+    /// A new configuration may name another pod or come with new rights.
+    pub(super) fn reset(&mut self) {
+        self.reported.clear();
+        self.last_sent = None;
+        self.follower.request();
+        self.record_backoff.reset();
+    }
+
+    pub(super) fn config_event(&mut self, kind: NoticeKind, reason: Reason, message: String) {
+        self.notices.insert(NoticeKey::Config, Notice { kind, reason, message });
+    }
+
+    pub(super) fn token_event(&mut self, message: String) {
+        let notice = Notice { kind: NoticeKind::Warning, reason: Reason::TokenExpiring, message };
+        self.notices.insert(NoticeKey::Token, notice);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.follower.is_busy()
+    }
+
+    /// Takes the conditions as they are now and notes Events for what has changed.
+    pub(super) fn set(&mut self, desired: Vec<Condition>, generation: Option<Generation>) {
+        self.note_transitions(&desired, generation);
+        self.desired = desired;
+    }
+
+    fn report_due(&self, settings: &Settings) -> Option<Elapsed> {
+        if !settings.status.conditions || self.follower.is_busy() || self.desired == self.reported {
+            return None;
+        }
+        let statuses = |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status)).collect::<Vec<_>>();
+        let same = statuses(&self.desired) == statuses(&self.reported);
+        let damped = self.last_sent.filter(|_| same).map_or(Elapsed::ZERO, |at| at + DAMPING);
+        Some(damped.max(self.follower.backoff.not_before))
+    }
+
+    pub(super) fn wake(&self, settings: &Settings) -> Option<Elapsed> {
+        let record = settings.status.events && self.recording.is_none() && !self.notices.is_empty();
+        let record = record.then_some(self.record_backoff.not_before);
+        [self.report_due(settings), record].into_iter().flatten().min()
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        settings: &Arc<Settings>,
+        now: &Now,
+        tickets: &mut Tickets,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.report_due(settings).is_some_and(|at| at <= now.at) {
+            self.send(settings, now, tickets, actions);
+        }
+        if !settings.status.events {
+            self.notices.clear();
+        } else if self.recording.is_none()
+            && self.record_backoff.not_before <= now.at
+            && let Some((key, notice)) = self.notices.pop_first()
+        {
+            let op = Op::Record { settings: Arc::clone(settings), notice: notice.clone() };
+            self.recording = Some((tickets.start(op, actions), key, notice));
+        }
+    }
+
+    /// Sends the conditions now if they differ, for the last report of a process.
+    pub(super) fn send_last(
+        &mut self,
+        settings: &Arc<Settings>,
+        now: &Now,
+        tickets: &mut Tickets,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let send = settings.status.conditions && !self.follower.is_busy() && self.desired != self.reported;
+        if send {
+            self.send(settings, now, tickets, actions);
+        }
+        send
+    }
+
+    fn send(&mut self, settings: &Arc<Settings>, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+        let op = Op::Report { settings: Arc::clone(settings), conditions: self.desired.clone() };
+        self.follower.started(tickets.start(op, actions));
+        self.sent.clone_from(&self.desired);
+        self.last_sent = Some(now.at);
+    }
+
+    /// An Event for each change of status or reason, and for each new set.
+    fn note_transitions(&mut self, desired: &[Condition], generation: Option<Generation>) {
+        for new in desired {
+            let old = self.desired.iter().find(|old| old.kind == new.kind);
+            let same = old.is_some_and(|old| old.status == new.status && old.reason == new.reason);
+            // Not worth an Event: nothing happened yet, nothing will, or the set's own Event says it.
+            let silent = matches!(new.reason, Reason::Pending | Reason::NotConfigured | Reason::Published | Reason::Adopted)
+                || (new.reason == Reason::Fresh
+                    && old.is_none_or(|old| matches!(old.reason, Reason::Pending | Reason::Adopted)));
+            if same || silent {
+                continue;
+            }
+            let good = new.status == ConditionStatus::True
+                && !matches!(new.reason, Reason::TokenExpiring | Reason::InvalidKey);
+            let kind = if good { NoticeKind::Normal } else { NoticeKind::Warning };
+            let notice = Notice { kind, reason: new.reason, message: new.message.clone() };
+            self.notices.insert(NoticeKey::Condition(new.kind), notice);
+        }
+        if let Some(generation) = generation.filter(|_| generation != self.announced) {
+            self.announced = Some(generation);
+            let message = format!("generation {generation} of the secrets is published");
+            let notice = Notice { kind: NoticeKind::Normal, reason: Reason::Published, message };
+            self.notices.insert(NoticeKey::Condition(ConditionType::SecretsReady), notice);
+        }
+    }
+
+    /// Takes the answer to a report; `None` if it is not awaited.
+    pub(super) fn reported(
+        &mut self,
+        ticket: Ticket,
+        result: Result<bool, Failure>,
+        settings: &Settings,
+        now: &Now,
+    ) -> Option<Result<(), Failure>> {
+        match result {
+            Ok(deleting) => {
+                self.follower.succeeded(ticket).then(|| {
+                    self.pod_deleting |= deleting;
+                    self.reported = std::mem::take(&mut self.sent);
+                    Ok(())
+                })
+            }
+            Err(failure) => self.follower.failed(ticket, failure.clone(), &settings.retry, now, 51).then(|| {
+                rest_after(&mut self.follower.backoff, &failure, now);
+                Err(failure)
+            }),
+        }
+    }
+
+    /// Takes the answer to an Event; `None` if it is not awaited.
+    pub(super) fn recorded(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(), Failure>,
+        settings: &Settings,
+        now: &Now,
+    ) -> Option<Result<(), Failure>> {
+        let (_, key, notice) = self.recording.take_if(|(started, ..)| *started == ticket)?;
+        match &result {
+            Ok(()) => self.record_backoff.reset(),
+            Err(failure) => {
+                self.record_backoff.failed(failure, &settings.retry, now, 52);
+                rest_after(&mut self.record_backoff, failure, now);
+                if failure.class.is_passing() && self.record_backoff.attempts < RECORD_TRIES {
+                    self.notices.entry(key).or_insert(notice);
+                }
+            }
+        }
+        Some(result)
+    }
+}
+
+/// Without an API token or the right to report there is nothing to hurry for.
+fn rest_after(backoff: &mut Backoff, failure: &Failure, now: &Now) {
+    use FailureClass::{Denied, Invalid, Local, Missing};
+    if matches!(failure.class, Denied | Invalid | Local | Missing) {
+        backoff.not_before = backoff.not_before.max(now.at + REFUSED_REST);
+    }
+}

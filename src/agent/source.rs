@@ -1,0 +1,334 @@
+//! One source: what was read of it, until when that is good, and what to do about it next.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::grant::{Grant, Upkeep};
+use super::io::Ticket;
+use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
+use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Retry, Source, Validity, Version};
+
+/// Spread of the refresh interval, so that replicas do not ask in step. Not above 1: `maxStale` may equal `refresh`.
+const REFRESH_FROM: f64 = 0.8;
+const REFRESH_TO: f64 = 0.98;
+
+/// A static role is read this long after the server said it would rotate.
+const AFTER_ROTATION: Duration = Duration::from_secs(1);
+
+/// How long the first set waits for an optional source whose failure does not say that it is absent.
+const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
+
+/// When the token behind a number ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenEnd {
+    Never,
+    At(Elapsed),
+}
+
+/// What the schedule of a source depends on beside the source itself.
+pub(super) struct Outlook<'a> {
+    /// Number of the token in use, 0 without one.
+    pub(super) token: u64,
+    /// When a token ends; for one that is gone, when it went.
+    pub(super) token_end: &'a dyn Fn(u64) -> TokenEnd,
+}
+
+/// What is valid for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Life {
+    /// Until it changes.
+    Unlimited,
+    /// Until the server rotates it, after this time.
+    Rotates(Duration),
+    /// Issued with a life of its own.
+    Expires(Grant),
+    /// A lease, which ends at the latest with the token of that number.
+    Lease { id: LeaseId, grant: Grant, token: u64 },
+}
+
+impl Life {
+    pub(super) fn grant(&self) -> Option<&Grant> {
+        match self {
+            Self::Expires(grant) | Self::Lease { grant, .. } => Some(grant),
+            Self::Unlimited | Self::Rotates(_) => None,
+        }
+    }
+}
+
+/// The last good reading, without its content.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Held {
+    /// [`Source::request_id`] of what was read.
+    pub(super) request: String,
+    pub(super) version: Version,
+    /// The last time at which the server confirmed it.
+    pub(super) read: Elapsed,
+    pub(super) read_wall: Timestamp,
+    pub(super) life: Life,
+    /// It is older than what was held before and was accepted as the truth.
+    pub(super) rolled_back: bool,
+    /// Jitter of the refresh interval, in `0.0..1.0`.
+    jitter: f64,
+}
+
+/// What to do about a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    Read,
+    RenewLease { id: LeaseId, increment: Duration },
+}
+
+/// An operation that has not ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct InFlight {
+    pub(super) ticket: Ticket,
+    pub(super) started: Elapsed,
+    /// Number of the token that it was started with.
+    pub(super) token: u64,
+}
+
+/// One source.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct SourceState {
+    pub(super) spec: Source,
+    pub(super) held: Option<Held>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) backoff: Backoff,
+    pub(super) failure: Option<Failure>,
+    /// A refusal that waits for what the server says about the token.
+    pub(super) unjudged: Option<Failure>,
+    /// Since when the server answers with an older version than the one held.
+    pub(super) older_since: Option<Elapsed>,
+    /// When a refresh was asked for that no read has served yet.
+    refresh_asked: Option<Elapsed>,
+    /// Readings in a row whose life is so short that only the floor keeps the pace.
+    short_lives: u32,
+    first_failure: Option<Elapsed>,
+    last_failure: Elapsed,
+}
+
+impl SourceState {
+    pub(super) fn new(spec: Source) -> Self {
+        Self {
+            spec,
+            held: None,
+            in_flight: None,
+            backoff: Backoff::default(),
+            failure: None,
+            unjudged: None,
+            older_since: None,
+            refresh_asked: None,
+            short_lives: 0,
+            first_failure: None,
+            last_failure: Elapsed::ZERO,
+        }
+    }
+
+    /// Whether a reading of what the configuration asks for is held.
+    pub(super) fn is_current(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.request == self.spec.request_id())
+    }
+
+    pub(super) fn lease(&self) -> Option<(&LeaseId, &Grant, u64)> {
+        match &self.held.as_ref()?.life {
+            Life::Lease { id, grant, token } => Some((id, grant, *token)),
+            _ => None,
+        }
+    }
+
+    /// Whether it fails and nothing of value depends on a quick retry: it may not take the slots of others.
+    pub(super) fn is_failing(&self) -> bool {
+        self.backoff.attempts > 0 && self.lease().is_none()
+    }
+
+    /// When something is to be done, and what.
+    pub(super) fn due(&self, outlook: &Outlook<'_>) -> Option<(Elapsed, Step)> {
+        if self.in_flight.is_some() || self.unjudged.is_some() {
+            return None;
+        }
+        let (at, step) = self.planned(outlook);
+        let not_before = match self.lease() {
+            // A failed renewal is tried again before the end, whatever the schedule says.
+            Some((_, grant, _)) if self.backoff.attempts > 0 => grant.retry(self.backoff.not_before, self.last_failure),
+            _ => self.backoff.not_before,
+        };
+        Some((at.max(not_before), step))
+    }
+
+    fn planned(&self, outlook: &Outlook<'_>) -> (Elapsed, Step) {
+        let Some(held) = self.held.as_ref().filter(|_| self.is_current()) else {
+            return (Elapsed::ZERO, Step::Read);
+        };
+        if self.refresh_asked.is_some() && !matches!(held.life, Life::Lease { .. }) {
+            return (Elapsed::ZERO, Step::Read);
+        }
+        let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
+        // Lives below the floor double the wait each time, up to the refresh interval.
+        let floor = MIN_REFRESH.saturating_mul(1 << self.short_lives.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
+        match &held.life {
+            Life::Unlimited => (held.read + refresh, Step::Read),
+            Life::Rotates(after) => (held.read + (*after + AFTER_ROTATION).max(floor).min(refresh), Step::Read),
+            Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
+            // Vault revokes leases with the token that asked for them.
+            Life::Lease { token, .. } if *token != outlook.token => (held.read + floor, Step::Read),
+            Life::Lease { id, grant, .. } => match grant.upkeep() {
+                Upkeep::Renew => {
+                    (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() })
+                }
+                Upkeep::Replace => (grant.due().max(held.read + floor), Step::Read),
+            },
+        }
+    }
+
+    /// When what is held is of no use any more, whatever the tolerance: its lease, its token or its own life is over.
+    pub(super) fn dies(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
+        match &self.held.as_ref()?.life {
+            Life::Unlimited | Life::Rotates(_) => None,
+            Life::Expires(grant) => Some(grant.ends()),
+            Life::Lease { grant, token, .. } => Some(match (outlook.token_end)(*token) {
+                TokenEnd::Never => grant.ends(),
+                TokenEnd::At(end) => grant.ends().min(end),
+            }),
+        }
+    }
+
+    /// From when on what is held counts as stale.
+    pub(super) fn stale_at(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
+        let held = self.held.as_ref()?;
+        // Between two reads of a long life there is nothing to confirm.
+        let confirmed = held.life.grant().map_or(held.read, |grant| grant.due().max(held.read));
+        let tolerated = confirmed + self.spec.max_stale;
+        Some(self.dies(outlook).map_or(tolerated, |dies| dies.min(tolerated)))
+    }
+
+    /// Takes a good reading. `rolled_back`: it is older than the one before.
+    pub(super) fn keep(
+        &mut self,
+        version: Version,
+        validity: &Validity,
+        token: u64,
+        started: Elapsed,
+        rolled_back: bool,
+        now: &Now,
+    ) {
+        let life = match validity {
+            Validity::Unlimited => Life::Unlimited,
+            Validity::Rotates(after) => Life::Rotates(*after),
+            Validity::Expires(after) => Life::Expires(Grant::new(*after, false, now, 21)),
+            Validity::Lease(Lease { id, duration, renewable }) => {
+                Life::Lease { id: id.clone(), grant: Grant::new(*duration, *renewable, now, 21), token }
+            }
+        };
+        let short = match &life {
+            Life::Rotates(after) => after.is_zero(),
+            life => life.grant().is_some_and(Grant::is_short),
+        };
+        self.short_lives = if short { self.short_lives.saturating_add(1) } else { 0 };
+        if self.refresh_asked.is_some_and(|asked| asked <= started) {
+            self.refresh_asked = None;
+        }
+        let request = self.spec.request_id();
+        let jitter = now.jitter(22);
+        self.held =
+            Some(Held { request, version, read: now.at, read_wall: now.wall, life, rolled_back, jitter });
+        self.older_since = None;
+        self.succeeded();
+    }
+
+    /// Takes a reading of an earlier process. Without a lease it may be of any age, so it is read again at once; a lease is
+    /// kept, because a read would issue another one.
+    pub(super) fn restore(&mut self, reading: &Reading, lease_left: Option<Duration>, token: u64, now: &Now) {
+        self.keep(reading.version.clone(), &reading.validity, token, now.at, false, now);
+        if let (Some(Held { life: Life::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
+            *grant = Grant::resumed(grant.first_ttl(), left, grant.is_renewable(), now, 25);
+        } else {
+            self.refresh(now);
+        }
+    }
+
+    /// Takes the renewal of its lease.
+    pub(super) fn renewed(&mut self, lease: &Lease, now: &Now) {
+        let Some(held) = self.held.as_mut() else { return };
+        if let Life::Lease { grant, .. } = &mut held.life {
+            *grant = grant.renewed(lease.duration, lease.renewable, now, 24);
+        }
+        (held.read, held.read_wall) = (now.at, now.wall);
+        self.succeeded();
+    }
+
+    /// Renewing its lease was refused: a read gives another lease. `lost`: the lease has ended.
+    pub(super) fn renewal_refused(&mut self, lost: bool, now: &Now) {
+        if let Some(Held { life: Life::Lease { grant, .. }, .. }) = self.held.as_mut() {
+            if lost {
+                *grant = Grant::new(Duration::ZERO, false, now, 24);
+            } else {
+                grant.not_renewable();
+            }
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.backoff.reset();
+        self.failure = None;
+        self.unjudged = None;
+        self.first_failure = None;
+    }
+
+    pub(super) fn failed(&mut self, failure: Failure, retry: &Retry, now: &Now) {
+        self.backoff.failed(&failure, retry, now, 23);
+        self.first_failure.get_or_insert(now.at);
+        self.last_failure = now.at;
+        self.unjudged = None;
+        self.failure = Some(failure);
+    }
+
+    /// Its token was rejected: not its own failure, so it waits for the next token and no longer.
+    pub(super) fn token_rejected(&mut self) {
+        self.unjudged = None;
+        self.backoff.not_before = Elapsed::ZERO;
+    }
+
+    /// Asks for a read now. A leased source is left alone: a read would issue another credential and abandon the lease.
+    pub(super) fn refresh(&mut self, now: &Now) {
+        if self.lease().is_none() {
+            self.refresh_asked = Some(now.at);
+            self.backoff.not_before = self.backoff.not_before.min(now.at);
+        }
+    }
+
+    /// Whether a read that started at `started` was asked for by a person, who wants what is there now.
+    pub(super) fn was_asked(&self, started: Elapsed) -> bool {
+        self.refresh_asked.is_some_and(|asked| asked <= started)
+    }
+
+    /// Takes over a changed specification.
+    pub(super) fn respecify(&mut self, spec: &Source, now: &Now) {
+        if self.spec.request_id() != spec.request_id() {
+            self.backoff.reset();
+            (self.failure, self.unjudged, self.first_failure, self.older_since) = (None, None, None, None);
+            self.short_lives = 0;
+        } else if spec.refresh < self.spec.refresh {
+            self.backoff.not_before = self.backoff.not_before.min(now.at);
+        }
+        self.spec = spec.clone();
+    }
+
+    /// Whether a first set may be published without it: it is optional, and known to be absent or waited for long enough.
+    pub(super) fn may_be_absent(&self, at: Elapsed) -> bool {
+        let absent = |failure: &Failure| {
+            matches!(failure.class, FailureClass::Missing | FailureClass::Denied | FailureClass::Invalid)
+        };
+        !self.spec.required && (self.failure.as_ref().is_some_and(absent) || self.waited_until().is_some_and(|end| end <= at))
+    }
+
+    /// Until when the first set waits for an optional source that fails.
+    pub(super) fn waited_until(&self) -> Option<Elapsed> {
+        self.first_failure.filter(|_| !self.spec.required && self.held.is_none()).map(|first| first + OPTIONAL_WAIT)
+    }
+
+    /// Whether the server's refusal has been repeated often enough to be believed.
+    pub(super) fn is_refused(&self) -> bool {
+        self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_passing())
+    }
+}

@@ -1,0 +1,281 @@
+//! All sources, indexed by when something is to be done about them, so that the cost of an event does not grow with their
+//! number.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Tickets;
+use super::io::{Action, Op, Ticket};
+use super::source::{InFlight, Outlook, SourceState, Step};
+use super::time::{Elapsed, Now};
+use super::token::Token;
+use crate::model::{Failure, Settings, Source, SourceName};
+
+/// All sources.
+#[derive(Clone, Default)]
+pub(super) struct Sources {
+    all: BTreeMap<SourceName, SourceState>,
+    entries: BTreeMap<SourceName, Entry>,
+    due: BTreeSet<(Elapsed, SourceName)>,
+    turning_stale: BTreeSet<(Elapsed, SourceName)>,
+    /// Sources whose last good reading is too old or dead.
+    stale: BTreeSet<SourceName>,
+    failing: BTreeSet<SourceName>,
+    /// Sources of which the configuration asks for something that has not been read.
+    unread: BTreeSet<SourceName>,
+    in_flight: BTreeMap<Ticket, SourceName>,
+    failing_in_flight: usize,
+    /// Requests for sources that a reload has removed or moved: their outcomes are not wanted, and until they end there is
+    /// no second one under the same name.
+    orphans: BTreeMap<Ticket, SourceName>,
+    /// Sources whose status may have changed since the last [`Sources::take_changed`].
+    changed: BTreeSet<SourceName>,
+}
+
+/// What the indexes hold of one source.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Entry {
+    due: Option<Elapsed>,
+    stale_at: Option<Elapsed>,
+}
+
+impl Sources {
+    pub(super) fn new(specs: &BTreeMap<SourceName, Source>) -> Self {
+        let all = specs.iter().map(|(name, spec)| (name.clone(), SourceState::new(spec.clone()))).collect();
+        Self { all, ..Self::default() }
+    }
+
+    pub(super) fn get(&self, name: &SourceName) -> Option<&SourceState> {
+        self.all.get(name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SourceName, &SourceState)> {
+        self.all.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Sources whose last good reading is too old or dead.
+    pub(super) fn stale(&self) -> &BTreeSet<SourceName> {
+        &self.stale
+    }
+
+    /// Sources whose last operation failed.
+    pub(super) fn failing(&self) -> &BTreeSet<SourceName> {
+        &self.failing
+    }
+
+    /// Sources that have not been read, or not since a reload moved them.
+    pub(super) fn unread(&self) -> &BTreeSet<SourceName> {
+        &self.unread
+    }
+
+    pub(super) fn take_changed(&mut self) -> BTreeSet<SourceName> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Changes one source and brings its index entries up to date.
+    pub(super) fn update<T>(
+        &mut self,
+        name: &SourceName,
+        outlook: &Outlook<'_>,
+        change: impl FnOnce(&mut SourceState) -> T,
+    ) -> Option<T> {
+        let result = change(self.all.get_mut(name)?);
+        self.index(name, outlook);
+        Some(result)
+    }
+
+    /// Changes all sources: something has changed that they all depend on.
+    pub(super) fn update_all(&mut self, outlook: &Outlook<'_>, mut change: impl FnMut(&SourceName, &mut SourceState)) {
+        for (name, source) in &mut self.all {
+            change(name, source);
+        }
+        let names: Vec<_> = self.all.keys().cloned().collect();
+        for name in names {
+            self.index(&name, outlook);
+        }
+    }
+
+    fn index(&mut self, name: &SourceName, outlook: &Outlook<'_>) {
+        let source = self.all.get(name);
+        let entry = Entry {
+            due: source.and_then(|source| source.due(outlook)).map(|(at, _)| at),
+            stale_at: source.and_then(|source| source.stale_at(outlook)),
+        };
+        let fails = source.is_some_and(|source| source.failure.is_some());
+        if fails { self.failing.insert(name.clone()) } else { self.failing.remove(name) };
+        let unread = source.is_some_and(|source| !source.is_current());
+        if unread { self.unread.insert(name.clone()) } else { self.unread.remove(name) };
+        let old = self.entries.insert(name.clone(), entry.clone()).unwrap_or_default();
+        if old.due != entry.due {
+            Self::move_to(&mut self.due, name, old.due, entry.due);
+        }
+        if old.stale_at != entry.stale_at {
+            Self::move_to(&mut self.turning_stale, name, old.stale_at, entry.stale_at);
+            // Noticed again by the next `notice_stale`.
+            self.stale.remove(name);
+        }
+        self.changed.insert(name.clone());
+    }
+
+    fn move_to(set: &mut BTreeSet<(Elapsed, SourceName)>, name: &SourceName, from: Option<Elapsed>, to: Option<Elapsed>) {
+        if let Some(at) = from {
+            set.remove(&(at, name.clone()));
+        }
+        if let Some(at) = to {
+            set.insert((at, name.clone()));
+        }
+    }
+
+    /// Notices what has become stale.
+    pub(super) fn notice_stale(&mut self, at: Elapsed) {
+        while let Some(first) = self.turning_stale.first().filter(|(when, _)| *when <= at).cloned() {
+            self.turning_stale.remove(&first);
+            self.stale.insert(first.1.clone());
+            self.changed.insert(first.1);
+        }
+    }
+
+    /// Takes over other specifications: unchanged sources keep what they have, changed ones keep their last good reading.
+    pub(super) fn reconcile(&mut self, specs: &BTreeMap<SourceName, Source>, outlook: &Outlook<'_>, now: &Now) {
+        let gone: Vec<_> = self.all.keys().filter(|name| !specs.contains_key(*name)).cloned().collect();
+        for name in gone {
+            if let Some(source) = self.all.remove(&name) {
+                self.orphan(&name, source.in_flight);
+            }
+            self.index(&name, outlook);
+            self.entries.remove(&name);
+            self.stale.remove(&name);
+            self.failing.remove(&name);
+        }
+        for (name, spec) in specs {
+            let moved = self.all.get(name).is_some_and(|source| source.spec.request_id() != spec.request_id());
+            match self.all.get_mut(name) {
+                Some(source) => {
+                    source.respecify(spec, now);
+                    let in_flight = if moved { source.in_flight.take() } else { None };
+                    self.orphan(name, in_flight);
+                }
+                None => _ = self.all.insert(name.clone(), SourceState::new(spec.clone())),
+            }
+            self.index(name, outlook);
+        }
+    }
+
+    fn orphan(&mut self, name: &SourceName, in_flight: Option<InFlight>) {
+        if let Some(flight) = in_flight {
+            self.in_flight.remove(&flight.ticket);
+            self.orphans.insert(flight.ticket, name.clone());
+        }
+    }
+
+    /// Abandons every operation in flight: their session is no longer in use.
+    pub(super) fn abandon_all(&mut self, outlook: &Outlook<'_>) {
+        for (ticket, name) in std::mem::take(&mut self.in_flight) {
+            if let Some(source) = self.all.get_mut(&name) {
+                source.in_flight = None;
+            }
+            self.orphans.insert(ticket, name);
+        }
+        self.failing_in_flight = 0;
+        self.update_all(outlook, |_, _| {});
+    }
+
+    /// Ends the operation of `ticket`: its source and how it was started, if its outcome is still wanted.
+    pub(super) fn ended(&mut self, ticket: Ticket) -> Option<(SourceName, InFlight)> {
+        self.orphans.remove(&ticket);
+        let name = self.in_flight.remove(&ticket)?;
+        let source = self.all.get_mut(&name)?;
+        if source.is_failing() {
+            self.failing_in_flight = self.failing_in_flight.saturating_sub(1);
+        }
+        Some((name, source.in_flight.take()?))
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// Slots of which failing sources may use half, so that one that hangs delays no other.
+    fn slots(settings: &Settings) -> usize {
+        settings.concurrency.max(2)
+    }
+
+    /// Starts what is due: what dies first, then the healthy, the longest waiting first.
+    pub(super) fn advance(
+        &mut self,
+        settings: &Arc<Settings>,
+        token: &Token,
+        outlook: &Outlook<'_>,
+        now: &Now,
+        tickets: &mut Tickets,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.in_flight.len() >= Self::slots(settings) {
+            return;
+        }
+        let due = self.due.iter().take_while(|(at, _)| *at <= now.at);
+        let mut due: Vec<_> = due
+            .filter_map(|(at, name)| {
+                let source = self.all.get(name)?;
+                let busy = self.orphans.values().any(|orphan| orphan == name);
+                let dies = source.dies(outlook).unwrap_or(Elapsed::MAX);
+                (!busy).then(|| (source.is_failing(), dies, *at, name.clone()))
+            })
+            .collect();
+        due.sort();
+        for (failing, _, _, name) in due {
+            let full = self.in_flight.len() >= Self::slots(settings);
+            if full || (failing && self.failing_in_flight >= Self::slots(settings) / 2) {
+                continue;
+            }
+            let Some((_, step)) = self.all.get(&name).and_then(|source| source.due(outlook)) else { continue };
+            let (settings, token_value, source) = (Arc::clone(settings), token.value.clone(), name.clone());
+            let op = match step {
+                Step::Read => Op::Read { settings, token: token_value, source },
+                Step::RenewLease { id, increment } => {
+                    Op::RenewLease { settings, token: token_value, source, lease: id, increment }
+                }
+            };
+            let ticket = tickets.start(op, actions);
+            self.failing_in_flight += usize::from(failing);
+            self.in_flight.insert(ticket, name.clone());
+            let flight = InFlight { ticket, started: now.at, token: token.number };
+            self.update(&name, outlook, |source| source.in_flight = Some(flight));
+        }
+    }
+
+    /// When a source becomes due that is not yet; those that are due wait for a slot.
+    pub(super) fn wake(&self, at: Elapsed) -> Option<Elapsed> {
+        self.due.iter().map(|(when, _)| *when).find(|when| *when > at)
+    }
+
+    /// When a source turns stale that is not yet.
+    pub(super) fn next_stale(&self) -> Option<Elapsed> {
+        self.turning_stale.first().map(|(at, _)| *at)
+    }
+
+    /// Whether a first set can be made: every required source is held or adopted, every other is known to be absent.
+    pub(super) fn complete(&self, at: Elapsed, adopted: impl Fn(&SourceName) -> bool) -> bool {
+        self.all.iter().all(|(name, source)| source.is_current() || adopted(name) || source.may_be_absent(at))
+    }
+
+    /// When the first set no longer waits for an optional source.
+    pub(super) fn next_waited(&self, at: Elapsed) -> Option<Elapsed> {
+        self.all.values().filter_map(SourceState::waited_until).filter(|until| *until > at).min()
+    }
+
+    /// The failure that keeps the first set away, a lasting one first.
+    pub(super) fn blocking(&self) -> Option<&Failure> {
+        let missing = self.all.values().filter(|source| source.spec.required && !source.is_current());
+        missing.filter_map(|source| source.failure.as_ref()).max_by_key(|failure| !failure.class.is_passing())
+    }
+
+    /// Whether a required source has been refused often enough to be believed.
+    pub(super) fn is_refused(&self) -> bool {
+        self.all.values().any(|source| source.spec.required && !source.is_current() && source.is_refused())
+    }
+}

@@ -1,0 +1,150 @@
+//! Time as the core sees it, and the one retry schedule.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::{Failure, Retry};
+
+/// Time since the agent's start, by a clock that never goes back and counts while the machine is suspended.
+pub type Elapsed = Duration;
+
+/// Longest `Retry-After` that is honoured; beyond it a wrong header would silence the agent.
+const RETRY_AFTER_CAP: Duration = Duration::from_secs(600);
+
+/// Number of fast retries before a permanent-looking failure is believed: a policy or a role that was just written may
+/// reach a standby a moment later.
+const FAST_RETRIES: u32 = 3;
+
+/// Shortest time between two requests for one thing that the server's own times can cause. The same bound holds for
+/// `refresh` in the configuration.
+pub(super) const MIN_REFRESH: Duration = Duration::from_secs(1);
+
+/// The moment of one call of [`Agent::handle`](super::Agent::handle).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Time since the agent's start; decisions depend on it alone.
+    pub at: Elapsed,
+    /// Wall clock, for messages and for the times that a checkpoint needs.
+    pub wall: Timestamp,
+    /// Random bits, new for each call.
+    pub seed: u64,
+}
+
+impl Now {
+    /// A number in `0.0..1.0`; different for each `salt` of one call.
+    #[allow(clippy::cast_precision_loss, reason = "53 bits are exact in an f64")]
+    pub(super) fn jitter(&self, salt: u64) -> f64 {
+        // The finaliser of splitmix64 turns one seed into many independent numbers.
+        let mut x = self.seed ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A share of `span` between `low` and `high`, so that many pods do not act in step.
+    pub(super) fn share(&self, span: Duration, low: f64, high: f64, salt: u64) -> Duration {
+        span.mul_f64(low + (high - low) * self.jitter(salt))
+    }
+
+    /// The wall clock's time at `at`, which may lie in the past or in the future.
+    pub(super) fn wall_at(&self, at: Elapsed) -> Timestamp {
+        let ahead = SignedDuration::try_from(at.saturating_sub(self.at)).unwrap_or(SignedDuration::MAX);
+        let behind = SignedDuration::try_from(self.at.saturating_sub(at)).unwrap_or(SignedDuration::MAX);
+        self.wall.saturating_add(ahead).and_then(|t| t.saturating_sub(behind)).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// A time of day for messages: `05:44:08Z`.
+pub(super) fn clock(time: Timestamp) -> String {
+    time.strftime("%H:%M:%SZ").to_string()
+}
+
+/// Failures in a row of one thing, and when it may be tried again.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Backoff {
+    pub(super) attempts: u32,
+    pub(super) not_before: Elapsed,
+}
+
+impl Backoff {
+    /// Counts a failure and sets the time of the next try: full jitter below a ceiling that doubles; the slow ceiling for
+    /// failures that a short wait does not heal; never before the server's `Retry-After`.
+    pub(super) fn failed(&mut self, failure: &Failure, retry: &Retry, now: &Now, salt: u64) {
+        self.attempts = self.attempts.saturating_add(1);
+        let fast = failure.class.is_passing() || self.attempts <= FAST_RETRIES;
+        let wait = if fast {
+            let doubled = retry.base.saturating_mul(1_u32 << (self.attempts - 1).min(16));
+            let ceiling = doubled.min(retry.max).max(retry.base);
+            // Not below half the base: a jitter of zero would be a busy loop.
+            retry.base / 2 + (ceiling - retry.base / 2).mul_f64(now.jitter(salt))
+        } else {
+            retry.slow / 2 + (retry.slow / 2).mul_f64(now.jitter(salt))
+        };
+        let asked = failure.retry_after.unwrap_or_default().min(RETRY_AFTER_CAP);
+        self.not_before = now.at + if asked > wait { asked + retry.base.mul_f64(now.jitter(salt ^ 1)) } else { wait };
+    }
+
+    /// Forgets earlier failures; the next try may be made at once.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether a refusal has been repeated often enough to be believed.
+    pub(super) fn is_conclusive(&self) -> bool {
+        self.attempts >= FAST_RETRIES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{FailureClass, Reason};
+
+    const RETRY: Retry =
+        Retry { base: Duration::from_millis(500), max: Duration::from_secs(60), slow: Duration::from_secs(30) };
+
+    fn now(at: u64, seed: u64) -> Now {
+        Now { at: Duration::from_secs(at), wall: Timestamp::UNIX_EPOCH, seed }
+    }
+
+    #[test]
+    fn a_wall_time_is_counted_from_now() {
+        let now = now(100, 0);
+        assert_eq!(clock(now.wall_at(Duration::from_secs(160))), "00:01:00Z");
+        assert_eq!(clock(now.wall_at(Duration::from_secs(40))), "23:59:00Z");
+        assert!(now.wall_at(Duration::MAX) > now.wall);
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_never_zero_and_never_beyond_its_ceiling(seed: u64, fails in 1_u32..200, passing: bool) {
+            let class = if passing { FailureClass::Unreachable } else { FailureClass::Denied };
+            let failure = Failure::new(class, Reason::VaultUnreachable, "x");
+            let mut backoff = Backoff::default();
+            let now = now(100, seed);
+            for _ in 0..fails {
+                backoff.failed(&failure, &RETRY, &now, 7);
+                let wait = backoff.not_before - now.at;
+                prop_assert!(wait >= RETRY.base / 2);
+                let ceiling = RETRY.base * 2_u32.pow((backoff.attempts - 1).min(16));
+                let bound = if passing || backoff.attempts <= FAST_RETRIES { ceiling.min(RETRY.max) } else { RETRY.slow };
+                prop_assert!(wait <= bound, "{wait:?} > {bound:?}");
+            }
+        }
+
+        #[test]
+        fn retry_after_is_a_lower_bound_with_a_cap(seed: u64, seconds in 0_u64..100_000) {
+            let failure = Failure {
+                retry_after: Some(Duration::from_secs(seconds)),
+                ..Failure::new(FailureClass::Transient, Reason::RateLimited, "x")
+            };
+            let mut backoff = Backoff::default();
+            backoff.failed(&failure, &RETRY, &now(0, seed), 7);
+            prop_assert!(backoff.not_before >= Duration::from_secs(seconds).min(RETRY_AFTER_CAP));
+            prop_assert!(backoff.not_before <= RETRY_AFTER_CAP + RETRY.base);
+        }
+    }
+}

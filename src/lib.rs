@@ -5,10 +5,12 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files, wait and read the clock"))]
 
 pub mod agent;
+pub mod checkpoint;
 pub mod cluster;
 pub mod config;
 pub mod disk;
 pub mod model;
 pub mod render;
+pub mod runtime;
 pub mod telemetry;
 pub mod vault;

@@ -1,0 +1,250 @@
+//! What one process leaves for the next, as bytes and back. Pure: no file, no clock.
+//!
+//! JSON, closed and with a version, since both processes come from one image and anything else is an error. A checkpoint is
+//! never trusted further than a login would be: it must be of the same server, namespace and role, and still alive.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::decoded_len_estimate;
+use base64::display::Base64Display;
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::model::{
+    AuthMethod, Checkpoint, Lease, LeaseId, Reading, SavedSource, SecretBytes, SecretValue, Settings, SourceName, Validity,
+    VaultToken, Version,
+};
+
+/// Goes up with each change of the form.
+const VERSION: u32 = 2;
+
+/// A token with less than this left is not worth taking over: it might end on the way.
+const SHORTEST: Duration = Duration::from_secs(3);
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File<'a> {
+    version: u32,
+    /// Which login gave the token.
+    issuer: Issuer,
+    token: Secret<'a>,
+    renewable: bool,
+    first_ttl: Option<Duration>,
+    /// By the wall clock: all that two processes have in common.
+    ends: Option<Timestamp>,
+    sources: BTreeMap<String, Held<'a>>,
+}
+
+/// What decides which token a login gives.
+#[derive(Serialize, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Issuer {
+    address: String,
+    namespace: Option<String>,
+    auth_mount: String,
+    auth_namespace: Option<String>,
+    method: String,
+    role: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Held<'a> {
+    /// What was asked for; a source that asks for something else is read again.
+    request: String,
+    number: Option<u64>,
+    created: Option<Timestamp>,
+    lease: Option<HeldLease>,
+    values: BTreeMap<String, Value<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeldLease {
+    id: String,
+    first_duration: Duration,
+    renewable: bool,
+    ends: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Value<'a> {
+    Text(Secret<'a>),
+    Json(Secret<'a>),
+}
+
+/// Secret bytes: lent while they are written, zeroed on drop where they were read. As base64, which JSON never escapes: text with
+/// escapes would leave a copy in the parser's own buffer.
+enum Secret<'a> {
+    Lent(&'a [u8]),
+    Own(Zeroizing<Vec<u8>>),
+}
+
+impl Serialize for Secret<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.expose(), &STANDARD))
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret<'_> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        // Large enough at once, so that it never grows and leaves a copy behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(decoded_len_estimate(text.len())));
+        STANDARD.decode_vec(text, &mut bytes).map_err(serde::de::Error::custom)?;
+        Ok(Self::Own(bytes))
+    }
+}
+
+impl Secret<'_> {
+    fn expose(&self) -> &[u8] {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// The bytes of a checkpoint.
+///
+/// # Errors
+/// Words for what cannot be saved.
+pub fn encode(checkpoint: &Checkpoint, settings: &Settings, now: Timestamp) -> Result<SecretBytes, String> {
+    let at = |left: Duration| {
+        let ends = SignedDuration::try_from(left).ok().and_then(|left| now.checked_add(left).ok());
+        ends.unwrap_or(Timestamp::MAX)
+    };
+    let Checkpoint { token, first_ttl, left, renewable, sources } = checkpoint;
+    let mut held = BTreeMap::new();
+    for (name, SavedSource { reading, lease_left }) in sources {
+        let Some(spec) = settings.sources.get(name) else { continue };
+        let mut values = BTreeMap::new();
+        for (key, value) in &reading.data {
+            let value = match value {
+                SecretValue::Text(bytes) => Value::Text(Secret::Lent(bytes.expose())),
+                SecretValue::Json(bytes) => Value::Json(Secret::Lent(bytes.expose())),
+            };
+            values.insert(key.clone(), value);
+        }
+        let lease = reading.validity.lease().zip(*lease_left).map(|(lease, left)| HeldLease {
+            id: lease.id.0.clone(),
+            first_duration: lease.duration,
+            renewable: lease.renewable,
+            ends: at(left),
+        });
+        let Version { number, created } = reading.version;
+        held.insert(name.to_string(), Held { request: spec.request_id(), number, created, lease, values });
+    }
+    let file = File {
+        version: VERSION,
+        issuer: issuer(settings),
+        token: Secret::Lent(token.expose()),
+        renewable: *renewable,
+        first_ttl: *first_ttl,
+        ends: left.map(at),
+        sources: held,
+    };
+    // Counted first, so that the buffer never grows and leaves a copy behind.
+    let mut size = Count(0);
+    serde_json::to_writer(&mut size, &file).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::with_capacity(size.0);
+    serde_json::to_writer(&mut bytes, &file).map_err(|error| error.to_string())?;
+    Ok(SecretBytes::new(bytes))
+}
+
+/// A checkpoint, if it is still of use.
+///
+/// # Errors
+/// Words for why not.
+pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Result<Checkpoint, String> {
+    // Serde's words may quote what it found, which may be secret; the place is enough.
+    let unreadable = |error: serde_json::Error| {
+        format!("it is not what this version writes (line {}, column {})", error.line(), error.column())
+    };
+    #[derive(Deserialize)]
+    struct Any {
+        version: u32,
+    }
+    let Any { version } = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
+    if version != VERSION {
+        return Err(format!("it has form {version} and this version reads form {VERSION}; run both from one image"));
+    }
+    let file: File<'_> = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
+    if file.issuer != issuer(settings) {
+        return Err("its token is of another server, namespace, auth mount or role".into());
+    }
+    // A clock that was set back must not make anything live longer than it was given.
+    let remaining =
+        |ends: Timestamp, most: Duration| Duration::try_from(ends.duration_since(now)).unwrap_or_default().min(most);
+    let left = file.ends.map(|ends| remaining(ends, file.first_ttl.unwrap_or(Duration::MAX)));
+    if left.is_some_and(|left| left < SHORTEST) {
+        return Err("its token has expired".into());
+    }
+    let mut sources = BTreeMap::new();
+    for (name, held) in file.sources {
+        let Ok(name) = SourceName::new(&name) else { return Err("it names a source that cannot exist".into()) };
+        if settings.sources.get(&name).is_none_or(|source| source.request_id() != held.request) {
+            continue;
+        }
+        let lease_left = held.lease.as_ref().map(|lease| remaining(lease.ends, lease.first_duration));
+        let validity = held.lease.map_or(Validity::Unlimited, |lease| {
+            Validity::Lease(Lease { id: LeaseId(lease.id), duration: lease.first_duration, renewable: lease.renewable })
+        });
+        let value = |value: &Value<'_>| match value {
+            Value::Text(bytes) => SecretValue::Text(SecretBytes::new(bytes.expose().to_vec())),
+            Value::Json(bytes) => SecretValue::Json(SecretBytes::new(bytes.expose().to_vec())),
+        };
+        let reading = Reading {
+            data: held.values.iter().map(|(key, held)| (key.clone(), value(held))).collect(),
+            version: Version { number: held.number, created: held.created },
+            validity,
+            warnings: Vec::new(),
+        };
+        sources.insert(name, SavedSource { reading: Arc::new(reading), lease_left });
+    }
+    let File { renewable, first_ttl, token, .. } = file;
+    let token = std::str::from_utf8(token.expose()).map_err(|_| "its token is not text")?;
+    let token = VaultToken::new(token).in_namespace(settings.auth.namespace.clone());
+    Ok(Checkpoint { token, first_ttl, left, renewable, sources })
+}
+
+fn issuer(settings: &Settings) -> Issuer {
+    let auth = &settings.auth;
+    let (method, role) = match &auth.method {
+        AuthMethod::AppRole { role_id_file, .. } => ("approle", Some(role_id_file.display().to_string())),
+        AuthMethod::Jwt { role, .. } => ("jwt", role.clone()),
+        AuthMethod::Kubernetes { role, .. } => ("kubernetes", Some(role.clone())),
+        AuthMethod::Token { .. } => ("token", None),
+        AuthMethod::TokenFile { file } => ("token", Some(file.display().to_string())),
+    };
+    Issuer {
+        address: settings.server.address.clone(),
+        namespace: settings.server.namespace.clone(),
+        auth_mount: auth.mount.clone(),
+        auth_namespace: auth.namespace.clone(),
+        method: method.into(),
+        role,
+    }
+}
+
+/// Counts what is written to it.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! What the runtime needs of the outside world, as traits: the agent's operations run against these, the real ones or a
+//! test's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
+use crate::model::{
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, Lease, LeaseId, Notice, ObjectName, Reading, Session,
+    Settings, Source, TokenInfo, VaultToken,
+};
+
+/// A result of an operation that runs as a task.
+pub(super) trait Answer<T>: Future<Output = Result<T, Failure>> + Send {}
+impl<T, F: Future<Output = Result<T, Failure>> + Send> Answer<T> for F {}
+
+/// A secrets server.
+pub(super) trait Server: Send + Sync + 'static {
+    fn login(&self, auth: &Auth) -> impl Answer<Session>;
+    fn look_up(&self, token: &VaultToken) -> impl Answer<TokenInfo>;
+    fn renew_token(&self, token: &VaultToken) -> impl Answer<TokenInfo>;
+    fn revoke(&self, token: &VaultToken) -> impl Answer<()>;
+    fn read(&self, token: &VaultToken, source: &Source) -> impl Answer<Reading>;
+    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl Answer<Lease>;
+}
+
+/// The API server, seen from our pod.
+pub(super) trait ApiServer: Send + Sync + 'static {
+    /// Makes the Secret hold its part of the set.
+    fn mirror(&self, settings: &Settings, name: &ObjectName, content: &MirrorRequest) -> impl Answer<MirrorResult>;
+    /// Patches the conditions; whether the pod is being deleted.
+    fn report(&self, settings: &Settings, conditions: &[Condition]) -> impl Answer<bool>;
+    /// Records an Event.
+    fn record(&self, settings: &Settings, notice: &Notice) -> impl Answer<()>;
+}
+
+/// The output directories. Every call may block for as long as the file system does.
+pub(super) trait Volume: Send + Sync + 'static {
+    /// Opens the directory and says which set is visible.
+    fn open(&self, directory: &Directory) -> Result<Option<AdoptedSet>, Failure>;
+    /// Makes a set visible; whether other files are visible than before.
+    fn publish(&self, directory: &Directory, set: &PublishedSet) -> Result<bool, Failure>;
+    /// Removes the set from a directory that is no longer used.
+    fn retire(&self, directory: &Directory) -> Result<(), Failure>;
+}
+
+/// What one process leaves for the next. Every call may block for as long as the file system does.
+pub(super) trait Checkpoints: Send + Sync + 'static {
+    /// Takes the checkpoint of an earlier process, if there is one; it can be taken once.
+    fn take(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure>;
+    /// Leaves one for the next process.
+    fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure>;
+}
+
+/// All of them.
+pub(super) trait Adapters: Send + Sync + 'static {
+    type Server: Server;
+    type Api: ApiServer;
+    type Volume: Volume;
+    type Checkpoints: Checkpoints;
+
+    /// The server that these settings name, with its connections if there are any.
+    fn server(&self, settings: &Settings) -> Result<Arc<Self::Server>, Failure>;
+    fn api(&self) -> Arc<Self::Api>;
+    fn volume(&self) -> Arc<Self::Volume>;
+    fn checkpoints(&self) -> Arc<Self::Checkpoints>;
+    /// Requests sent to servers so far.
+    fn requests(&self) -> u64;
+}

@@ -1,0 +1,70 @@
+//! The one clock.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::agent::{Elapsed, Now};
+
+/// Longest sleep in one go. Timers stand still while the machine is suspended and this clock does not, so it is looked at
+/// again from time to time.
+const NAP: Duration = Duration::from_secs(30);
+
+/// Time since the agent's start, suspension included, and the jitter.
+pub(super) struct Clock {
+    started: Duration,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self { started: since_boot() }
+    }
+
+    pub(super) fn elapsed(&self) -> Elapsed {
+        since_boot().saturating_sub(self.started)
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { at: self.elapsed(), wall: wall(), seed: fastrand::u64(..) }
+    }
+
+    /// Sleeps until `at`, or for ever.
+    pub(super) async fn sleep_until(&self, at: Option<Elapsed>) {
+        let Some(at) = at else { return std::future::pending().await };
+        loop {
+            let left = at.saturating_sub(self.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(NAP)).await;
+        }
+    }
+}
+
+/// `CLOCK_BOOTTIME`: tokens and leases go on ending while a virtual machine is suspended (clock_gettime(2)).
+fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}
+
+/// Wall clock, for names, reports and the times of a checkpoint, since two processes have no other clock in common.
+pub(super) fn wall() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// Runs `work` for at most `limit`.
+pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sleep_ends_when_its_time_has_come() {
+        let clock = Clock::start();
+        let until = clock.elapsed() + Duration::from_millis(30);
+        clock.sleep_until(Some(until)).await;
+        assert!(clock.elapsed() >= until);
+    }
+}

@@ -1,0 +1,185 @@
+//! The loop: one input in, actions out, sleep until the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::adapters::{Adapters, Volume};
+use super::clock::Clock;
+use super::executor::{Executor, blocking};
+use super::listener::{self, Serving};
+use super::observer::Observer;
+use super::reload::Reload;
+use super::signals::{Asked, Listening};
+use super::{EXIT_OWN_FAULT, Work};
+use crate::agent::{Action, Agent, Input, LogEntry, LogLevel, Mode, exit};
+use crate::config::Environment;
+use crate::model::{Failure, Listener, Settings};
+
+/// First wait before a port that is in use is tried again after a reload, and the longest.
+const LISTEN_RETRY: Duration = Duration::from_secs(1);
+const LISTEN_RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Owns the agent and everything that it must not touch.
+pub(super) struct Driver<A> {
+    agent: Agent,
+    clock: Clock,
+    adapters: Arc<A>,
+    executor: Executor<A>,
+    reload: Reload,
+    observer: Observer,
+    listening: Option<(Listener, Serving)>,
+    /// When to try again to listen, and the wait after that.
+    listen_again: Option<(tokio::time::Instant, Duration)>,
+    exit: Option<u8>,
+}
+
+/// What starts a driver.
+pub(super) struct Start {
+    pub(super) settings: Arc<Settings>,
+    pub(super) config: super::ConfigSource,
+    pub(super) environment: Box<dyn Environment + Send>,
+    pub(super) work: Work,
+    pub(super) checkpoint: bool,
+}
+
+impl<A: Adapters> Driver<A> {
+    pub(super) fn new(start: Start, adapters: Arc<A>) -> Self {
+        let clock = Clock::start();
+        let mode = match start.work {
+            Work::Run => Mode::Run { restore: start.checkpoint },
+            Work::Once(limit) => Mode::Once { deadline: clock.elapsed() + limit, save: start.checkpoint },
+        };
+        Self {
+            agent: Agent::new(Arc::clone(&start.settings), mode, &clock.now()),
+            observer: Observer::new(&start.settings),
+            clock,
+            executor: Executor::new(Arc::clone(&adapters)),
+            adapters,
+            reload: Reload::new(start.config, start.environment),
+            listening: None,
+            listen_again: None,
+            exit: None,
+        }
+    }
+
+    /// Prepares everything that can fail before the first request, and runs to the end.
+    pub(super) async fn drive(mut self, mut signals: Listening) -> Result<u8, Failure> {
+        self.listen().await?;
+        let (volume, directory) = (self.adapters.volume(), self.agent.settings().directory.clone());
+        let open = blocking("open the output directory", move || volume.open(&directory));
+        // A mount that hangs must not keep the process from ending.
+        let adopted = tokio::select! {
+            adopted = open => adopted?,
+            () = terminated(&mut signals) => return Ok(exit::TERMINATED),
+            () = self.clock.sleep_until(self.agent.wake_at(self.clock.elapsed())) => {
+                let message = "gave up: the output directory does not answer (exit code 74)".to_owned();
+                self.observer.log(&LogEntry {
+                    level: LogLevel::Error,
+                    operation: "open",
+                    reason: Some(crate::model::Reason::DirectoryUnusable),
+                    source: None,
+                    output: None,
+                    message,
+                });
+                return Ok(exit::IO);
+            }
+        };
+        self.take(Input::Started(adopted));
+        while self.exit.is_none() {
+            let wake = self.agent.wake_at(self.clock.elapsed());
+            let input = tokio::select! {
+                // Work that has ended is taken before a signal stops it.
+                biased;
+                ended = self.executor.next() => match ended {
+                    Ok(ended) => {
+                        self.observer.ended(&ended, self.adapters.requests());
+                        Input::Completed(ended.ticket, ended.outcome)
+                    }
+                    // Only a bug ends a task without its outcome; the release build aborts there anyway.
+                    Err(error) => {
+                        tracing::error!(%error, "a task ended without an outcome");
+                        self.exit = Some(EXIT_OWN_FAULT);
+                        continue;
+                    }
+                },
+                asked = signals.next() => match asked {
+                    Asked::Terminate => {
+                        tracing::info!("told to stop; finishing what runs");
+                        Input::Terminate
+                    }
+                    Asked::Refresh => {
+                        tracing::info!("told to refresh now");
+                        Input::Refresh
+                    }
+                },
+                read = self.reload.changed() => {
+                    self.observer.config_read(read.is_ok());
+                    match read {
+                        Ok(settings) => Input::ConfigRead(Arc::from(settings)),
+                        Err(message) => Input::ConfigInvalid(message),
+                    }
+                },
+                () = self.clock.sleep_until(wake) => Input::TimerFired,
+                () = due(self.listen_again) => {
+                    self.listen_after_reload().await;
+                    continue;
+                }
+            };
+            self.take(input);
+            if self.agent.settings().listener != self.listening.as_ref().map(|(listener, _)| *listener)
+                && self.listen_again.is_none()
+            {
+                self.listen_after_reload().await;
+            }
+        }
+        self.observer.exit();
+        Ok(self.exit.unwrap_or(EXIT_OWN_FAULT))
+    }
+
+    /// Lets the agent decide and starts what it asks for.
+    fn take(&mut self, input: Input) {
+        let now = self.clock.now();
+        for action in self.agent.handle(input, &now) {
+            match action {
+                Action::Start(ticket, op) => self.executor.start(ticket, op),
+                Action::Log(entry) => self.observer.log(&entry),
+                Action::Exit { code } => self.exit = Some(code),
+            }
+        }
+        self.observer.show(&mut self.agent, now.at);
+    }
+
+    /// Opens the listener that the settings ask for, instead of an older one.
+    async fn listen(&mut self) -> Result<(), Failure> {
+        if let Some((_, old)) = self.listening.take() {
+            old.stop().await;
+        }
+        if let Some(wanted) = self.agent.settings().listener {
+            let (health, metrics) = self.observer.for_listener();
+            let bound = listener::bind(wanted.address).await?;
+            self.listening = Some((wanted, Serving::start(bound, health, metrics)));
+        }
+        Ok(())
+    }
+
+    /// The port is not worth the files: where it cannot be had, it is tried again.
+    async fn listen_after_reload(&mut self) {
+        let wait = self.listen_again.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
+        if let Err(failure) = self.listen().await {
+            tracing::warn!(reason = %failure.reason, "{failure}; going on without probes and metrics");
+            let next = (wait * 2).min(LISTEN_RETRY_MAX);
+            self.listen_again = Some((tokio::time::Instant::now() + wait, next));
+        }
+    }
+}
+
+async fn due(at: Option<(tokio::time::Instant, Duration)>) {
+    match at {
+        Some((at, _)) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn terminated(signals: &mut Listening) {
+    while !matches!(signals.next().await, Asked::Terminate) {}
+}

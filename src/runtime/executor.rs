@@ -1,0 +1,186 @@
+//! Each operation as a task that tries once and ends with its outcome.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
+use super::clock::within;
+use crate::agent::{Op, Outcome, Ticket};
+use crate::model::{Failure, FailureClass, Reason, Settings};
+
+/// Requests that one operation may make at most at a server, to bound its time: a read, a question about the mount, a read.
+const REQUESTS_PER_OPERATION: u32 = 4;
+
+/// Bound of one operation at the API server, its inner requests included.
+const API_LIMIT: Duration = Duration::from_secs(30);
+
+/// Bound of a revocation: best effort within the pod's grace period.
+const REVOKE_LIMIT: Duration = Duration::from_secs(2);
+
+/// What ended, for metrics.
+pub(super) struct Ended {
+    pub(super) ticket: Ticket,
+    pub(super) operation: &'static str,
+    pub(super) outcome: Outcome,
+    /// A checkpoint was there and could not be used; a login was made instead.
+    pub(super) not_restored: Option<Failure>,
+}
+
+/// Runs operations.
+pub(super) struct Executor<A> {
+    adapters: Arc<A>,
+    tasks: JoinSet<Ended>,
+}
+
+impl<A: Adapters> Executor<A> {
+    pub(super) fn new(adapters: Arc<A>) -> Self {
+        Self { adapters, tasks: JoinSet::new() }
+    }
+
+    /// Starts an operation.
+    pub(super) fn start(&mut self, ticket: Ticket, op: Op) {
+        let adapters = Arc::clone(&self.adapters);
+        self.tasks.spawn(async move {
+            let operation = name(&op);
+            let (outcome, not_restored) = run(&adapters, op).await;
+            Ended { ticket, operation, outcome, not_restored }
+        });
+    }
+
+    /// The next operation that ends; `Err` only where a bug has ended a task. Never ready while nothing runs.
+    pub(super) async fn next(&mut self) -> Result<Ended, tokio::task::JoinError> {
+        match self.tasks.join_next().await {
+            Some(ended) => ended,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The operation's name in metrics.
+fn name(op: &Op) -> &'static str {
+    match op {
+        Op::LogIn { .. } => "login",
+        Op::LookUp { .. } => "look_up",
+        Op::RenewToken { .. } => "renew_token",
+        Op::Revoke { .. } => "revoke",
+        Op::Read { .. } => "read",
+        Op::RenewLease { .. } => "renew_lease",
+        Op::Publish { .. } => "publish",
+        Op::RetireDirectory { .. } => "retire_directory",
+        Op::Mirror { .. } => "mirror",
+        Op::Report { .. } => "report",
+        Op::Record { .. } => "record",
+        Op::Save { .. } => "save",
+    }
+}
+
+async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure>) {
+    let outcome = match op {
+        Op::LogIn { settings, restore } => return log_in(adapters, settings, restore).await,
+        Op::LookUp { settings, token } => Outcome::LookedUp(
+            at_server(adapters, &settings, "look up the vault token", async |server: &A::Server| server.look_up(&token).await).await,
+        ),
+        Op::RenewToken { settings, token } => Outcome::TokenRenewed(
+            at_server(adapters, &settings, "renew the vault token", async |server: &A::Server| server.renew_token(&token).await)
+                .await,
+        ),
+        Op::Revoke { settings, token } => Outcome::Revoked(match adapters.server(&settings) {
+            Ok(server) => bounded(REVOKE_LIMIT, "revoke the vault token", server.revoke(&token)).await,
+            Err(failure) => Err(failure),
+        }),
+        Op::Read { settings, token, source } => {
+            let Some(spec) = settings.sources.get(&source) else {
+                let gone = Failure::new(FailureClass::Conflict, Reason::SecretNotFound, "the source was removed");
+                return (Outcome::Read(Err(gone)), None);
+            };
+            let what = format!("read source {source}");
+            Outcome::Read(at_server(adapters, &settings, &what, async |server: &A::Server| server.read(&token, spec).await).await)
+        }
+        Op::RenewLease { settings, token, source, lease, increment } => {
+            let what = format!("renew the lease of source {source}");
+            Outcome::LeaseRenewed(
+                at_server(adapters, &settings, &what, async |server: &A::Server| {
+                    server.renew_lease(&token, &lease, increment).await
+                })
+                .await,
+            )
+        }
+        Op::Publish { directory, set } => {
+            let volume = adapters.volume();
+            Outcome::Published(blocking("publish files", move || volume.publish(&directory, &set)).await)
+        }
+        Op::RetireDirectory { directory } => {
+            let volume = adapters.volume();
+            Outcome::Retired(blocking("clean up the output directory", move || volume.retire(&directory)).await)
+        }
+        Op::Mirror { settings, name, content } => {
+            Outcome::Mirrored(at_api(adapters.api().mirror(&settings, &name, &content)).await)
+        }
+        Op::Report { settings, conditions } => Outcome::Reported(at_api(adapters.api().report(&settings, &conditions)).await),
+        Op::Record { settings, notice } => Outcome::Recorded(at_api(adapters.api().record(&settings, &notice)).await),
+        Op::Save { settings, checkpoint } => {
+            let checkpoints = adapters.checkpoints();
+            Outcome::Saved(blocking("save the checkpoint", move || checkpoints.save(&settings, &checkpoint)).await)
+        }
+    };
+    (outcome, None)
+}
+
+/// Takes the checkpoint of an earlier process, if asked to, else logs in. Credential files are read on a thread of the
+/// blocking pool: a mount that hangs must not stop the agent from ending in time.
+async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore: bool) -> (Outcome, Option<Failure>) {
+    let mut not_restored = None;
+    if restore {
+        let (checkpoints, wanted) = (adapters.checkpoints(), Arc::clone(&settings));
+        match blocking("take over the checkpoint", move || checkpoints.take(&wanted)).await {
+            Ok(Some(checkpoint)) => return (Outcome::Restored(checkpoint), None),
+            Ok(None) => {}
+            Err(failure) => not_restored = Some(failure),
+        }
+    }
+    let (adapters, handle) = (Arc::clone(adapters), Handle::current());
+    let limit = settings.server.timeout * REQUESTS_PER_OPERATION;
+    let work = blocking("log in to vault", move || {
+        let server = adapters.server(&settings)?;
+        handle.block_on(server.login(&settings.auth))
+    });
+    (Outcome::LoggedIn(bounded(limit, "log in to vault", work).await), not_restored)
+}
+
+async fn at_server<A: Adapters, T>(
+    adapters: &Arc<A>,
+    settings: &Settings,
+    what: &str,
+    work: impl AsyncFnOnce(&A::Server) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let server = adapters.server(settings)?;
+    let limit = settings.server.timeout * REQUESTS_PER_OPERATION;
+    bounded(limit, what, work(&server)).await
+}
+
+async fn bounded<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    within(limit, work).await.unwrap_or_else(|| {
+        let message = format!("failed to {what}: no answer within {}s", limit.as_secs());
+        Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, message))
+    })
+}
+
+async fn at_api<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    within(API_LIMIT, work).await.unwrap_or_else(|| {
+        let message = format!("failed to reach the API server: no answer within {}s", API_LIMIT.as_secs());
+        Err(Failure::new(FailureClass::Unreachable, Reason::ApiUnavailable, message))
+    })
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    spawn_blocking(work).await.unwrap_or_else(|error| {
+        let message = format!("failed to {what}: {error}");
+        Err(Failure::new(FailureClass::Local, Reason::WriteFailed, message))
+    })
+}

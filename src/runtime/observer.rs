@@ -1,0 +1,154 @@
+//! Log lines, metrics and the answers to probes, from what the agent says of itself.
+
+use std::sync::Arc;
+
+use super::clock::wall;
+use super::executor::Ended;
+use super::health::{Health, Standing, started};
+use super::metrics::Metrics;
+use super::probe::StateFile;
+use crate::agent::{Agent, Elapsed, LogEntry, LogLevel, Outcome};
+use crate::model::{Condition, ConditionStatus, ConditionType, Failure, Generation, Reason, Settings};
+use crate::telemetry;
+
+/// Makes the agent's state visible.
+pub(super) struct Observer {
+    health: Health,
+    metrics: Arc<Metrics>,
+    state_file: StateFile,
+    settings: Arc<Settings>,
+    conditions: Vec<Condition>,
+    generation: Option<Generation>,
+    requests: u64,
+    pid: u32,
+    started: u64,
+}
+
+impl Observer {
+    pub(super) fn new(settings: &Arc<Settings>) -> Self {
+        let mut state_file = StateFile::new(&settings.directory.path);
+        state_file.remove();
+        Self {
+            health: Health::default(),
+            metrics: Arc::new(Metrics::new()),
+            state_file,
+            settings: Arc::clone(settings),
+            conditions: Vec::new(),
+            generation: None,
+            requests: 0,
+            pid: std::process::id(),
+            started: started(std::process::id()).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn for_listener(&self) -> (Health, Arc<Metrics>) {
+        (self.health.clone(), Arc::clone(&self.metrics))
+    }
+
+    /// Counts an operation. `requests`: what was sent to Vault so far.
+    pub(super) fn ended(&mut self, ended: &Ended, requests: u64) {
+        self.metrics.requests(requests.saturating_sub(self.requests));
+        self.requests = requests;
+        if let Some(failure) = &ended.not_restored {
+            self.metrics.ended("restore", failure.reason.as_str());
+            telemetry::log_failure(failure, None, None);
+        }
+        let operation = if matches!(ended.outcome, Outcome::Restored(_)) { "restore" } else { ended.operation };
+        self.metrics.ended(operation, reason_of(&ended.outcome).map_or("Ok", Reason::as_str));
+    }
+
+    pub(super) fn config_read(&self, valid: bool) {
+        self.metrics.ended("config", if valid { "Ok" } else { Reason::ConfigRejected.as_str() });
+    }
+
+    /// Writes a line of the agent to the log.
+    pub(super) fn log(&self, entry: &LogEntry) {
+        let LogEntry { level, operation, reason, source, output, message } = entry;
+        let reason = reason.map(Reason::as_str);
+        let (source, output) = (source.as_ref().map(|name| name.as_str()), output.as_ref().map(|name| name.as_str()));
+        match level {
+            LogLevel::Info => tracing::info!(operation, reason, source, output, "{message}"),
+            LogLevel::Warn => tracing::warn!(operation, reason, source, output, "{message}"),
+            LogLevel::Error => tracing::error!(target: telemetry::FINAL, operation, reason, "{message}"),
+        }
+    }
+
+    /// Brings metrics, probes and the state file in line with the agent.
+    pub(super) fn show(&mut self, agent: &mut Agent, now: Elapsed) {
+        if !Arc::ptr_eq(&self.settings, agent.settings()) {
+            self.settings = Arc::clone(agent.settings());
+            self.metrics.forget_sources();
+            self.state_file.remove();
+            self.state_file = StateFile::new(&self.settings.directory.path);
+        }
+        if let Some(generation) = agent.generation().filter(|generation| Some(*generation) != self.generation) {
+            self.metrics.published(generation.0, wall());
+        }
+        self.generation = agent.generation();
+        for (name, status) in agent.take_changed_sources() {
+            let status = status.as_ref();
+            self.metrics.source(name.as_str(), status.and_then(|status| status.stale));
+            self.metrics.source_read(name.as_str(), status.and_then(|status| status.read));
+            let lease = status.and_then(|status| status.lease_ends).map(|ends| seconds(ends, now));
+            self.metrics.lease_ttl(name.as_str(), lease);
+        }
+        self.metrics.token_ttl(agent.token_ends(now).map(|ends| ends.map_or(-1, |ends| seconds(ends, now))));
+        if agent.conditions() != self.conditions {
+            self.show_conditions(agent);
+        }
+        let ready = agent.is_ready();
+        let why = self.conditions.iter().filter(|c| c.kind == ConditionType::SecretsReady && !ready);
+        let reasons = why.map(|condition| format!("{}: {}", condition.reason, condition.message)).collect();
+        let standing = Standing { pid: self.pid, started: self.started, ready, reasons };
+        self.health.set(&standing);
+        if let Err(error) = self.state_file.keep(&standing) {
+            tracing::debug!(%error, "failed to write the state file for probes");
+        }
+    }
+
+    fn show_conditions(&mut self, agent: &Agent) {
+        for new in agent.conditions() {
+            let old = self.conditions.iter().find(|old| old.kind == new.kind);
+            let holds = match new.status {
+                ConditionStatus::True => Some(true),
+                ConditionStatus::False => Some(false),
+                ConditionStatus::Unknown => None,
+            };
+            self.metrics.condition(new.kind.as_str(), holds);
+            if old.is_none_or(|old| (old.status, old.reason) != (new.status, new.reason)) {
+                let (condition, status, reason) = (new.kind.as_str(), new.status.as_str(), new.reason.as_str());
+                tracing::info!(condition, status, reason, "{}", new.message);
+            }
+        }
+        for (name, status) in agent.mirrors() {
+            self.metrics.mirrored(name.as_str(), status.confirmed);
+        }
+        self.conditions = agent.conditions().to_vec();
+    }
+
+    /// Final cleanup before the process exits.
+    pub(super) fn exit(&mut self) {
+        self.state_file.remove();
+        tracing::info!("keyferry leaves");
+    }
+}
+
+fn seconds(ends: Elapsed, now: Elapsed) -> i64 {
+    i64::try_from(ends.saturating_sub(now).as_secs()).unwrap_or(i64::MAX)
+}
+
+fn reason_of(outcome: &Outcome) -> Option<Reason> {
+    let reason = |failure: &Failure| failure.reason;
+    match outcome {
+        Outcome::LoggedIn(result) => result.as_ref().err().map(reason),
+        Outcome::Restored(_) => None,
+        Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => result.as_ref().err().map(reason),
+        Outcome::Read(result) => result.as_ref().err().map(reason),
+        Outcome::LeaseRenewed(result) => result.as_ref().err().map(reason),
+        Outcome::Published(result) | Outcome::Reported(result) => result.as_ref().err().map(reason),
+        Outcome::Mirrored(result) => result.as_ref().err().map(reason),
+        Outcome::Retired(result) | Outcome::Recorded(result) | Outcome::Saved(result) | Outcome::Revoked(result) => {
+            result.as_ref().err().map(reason)
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! `keyferry probe`: asks the agent in this container, for images without a shell.
+//!
+//! With a listener it asks there. Without one it reads the small state file that the agent keeps in its output directory;
+//! the directory outlives a restart of the container, therefore the file names its writer and is removed at start.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::health::{Standing, started};
+use crate::disk::{self, STATE_FILE};
+use crate::model::Listener;
+
+/// The kubelet's own default timeout for a probe is one second.
+const LIMIT: Duration = Duration::from_millis(900);
+
+/// What to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether the first set is published.
+    Startup,
+    /// Whether all required outputs are published.
+    Ready,
+    /// Whether the agent itself is alive.
+    Live,
+}
+
+/// Asks, and says why not.
+///
+/// # Errors
+/// The answer "no" in words.
+pub fn ask(question: Question, listener: Option<Listener>, directory: &Path) -> Result<(), String> {
+    match listener {
+        Some(listener) if listener.address.port() != 0 => ask_listener(question, listener.address),
+        _ => ask_file(question, directory),
+    }
+}
+
+fn ask_listener(question: Question, address: SocketAddr) -> Result<(), String> {
+    let path = if question == Question::Live { "/livez" } else { "/readyz" };
+    let ask = || -> std::io::Result<String> {
+        let mut stream = connect(address)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().map_err(|error| format!("failed to ask the agent at {address}: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
+}
+
+/// An address for all is asked on loopback. A Pod with IPv6 only may lack the one of IPv4, and one without IPv6 the other.
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let port = address.port();
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), LIMIT),
+        IpAddr::V6(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv6Addr::LOCALHOST, port).into(), LIMIT)
+            .or_else(|_| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), LIMIT)),
+        _ => TcpStream::connect_timeout(&address, LIMIT),
+    }
+}
+
+fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
+    let failed =
+        |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
+    let text = disk::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
+    let text = text.ok_or_else(|| format!("no agent has started to publish in {}", directory.display()))?;
+    let standing: Standing = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+    if started(standing.pid) != Some(standing.started) {
+        return Err("the agent is not running".into());
+    }
+    if question == Question::Live || standing.ready { Ok(()) } else { Err(standing.reasons.join("\n")) }
+}
+
+/// The state file of a running agent: written where it must say something else, and again after a failure.
+pub(super) struct StateFile {
+    directory: PathBuf,
+    written: Option<Standing>,
+}
+
+impl StateFile {
+    /// Nothing is written yet, and what an earlier process wrote is of no interest.
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_path_buf(), written: None }
+    }
+
+    /// Makes the file say `standing`.
+    ///
+    /// # Errors
+    /// The I/O error; the next call tries again.
+    pub(super) fn keep(&mut self, standing: &Standing) -> std::io::Result<()> {
+        if self.written.as_ref() != Some(standing) {
+            remember(&self.directory, standing)?;
+            self.written = Some(standing.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes it; at the end, or before the directory changes.
+    pub(super) fn remove(&mut self) {
+        self.written = None;
+        forget(&self.directory);
+    }
+}
+
+/// Removes the state of an earlier life.
+pub(super) fn forget(directory: &Path) {
+    if let Err(error) = disk::remove_small_file(directory, STATE_FILE) {
+        tracing::warn!(%error, "failed to remove the state file of an earlier life");
+    }
+}
+
+/// Writes the state for `ask`; a reader sees the old or the new one.
+pub(super) fn remember(directory: &Path, standing: &Standing) -> std::io::Result<()> {
+    disk::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(standing)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_on_loopback() {
+        for bound in ["127.0.0.1:0", "[::]:0"] {
+            // A machine without IPv6 has nothing to ask there.
+            let Ok(listener) = std::net::TcpListener::bind(bound) else { continue };
+            let port = listener.local_addr().expect("bound").port();
+            let agent = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a probe");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).expect("a request");
+                    head.push(byte[0]);
+                }
+                stream.write_all(b"HTTP/1.1 503 \r\n\r\nPending: soon\n").expect("it reads");
+                head
+            });
+            let address = (Ipv6Addr::UNSPECIFIED, port).into();
+            assert_eq!(ask(Question::Ready, Some(Listener { address }), Path::new("/")), Err("Pending: soon".into()));
+            assert!(agent.join().expect("the agent").starts_with(b"GET /readyz"), "{bound}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_could_not_be_written_is_written_again() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let directory = parent.path().join("later");
+        let mut file = StateFile::new(&directory);
+        let standing = Standing { ready: true, ..Standing::default() };
+        assert!(file.keep(&standing).is_err(), "there is no such directory");
+        std::fs::create_dir(&directory).expect("mkdir");
+        assert!(file.keep(&standing).is_ok());
+        let written = || disk::read_small_file(&directory, STATE_FILE).expect("readable");
+        assert!(written().is_some(), "the same standing, once it can be written");
+        disk::remove_small_file(&directory, STATE_FILE).expect("removable");
+        assert!(file.keep(&standing).is_ok());
+        assert!(written().is_none(), "what is written is not written again");
+        file.remove();
+        assert!(file.keep(&standing).is_ok());
+        assert!(written().is_some(), "after a removal it is");
+    }
+
+    #[test]
+    fn the_state_file_answers_where_there_is_no_listener() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let ask = |question| ask(question, None, directory.path());
+        assert!(ask(Question::Live).is_err(), "no agent has started");
+        let pid = std::process::id();
+        let since = started(pid).expect("we run");
+        let mut standing = Standing { pid, started: since, ready: false, reasons: vec!["Pending: soon".into()] };
+        remember(directory.path(), &standing).expect("it can be written");
+        assert_eq!(ask(Question::Live), Ok(()));
+        assert_eq!(ask(Question::Startup), Err("Pending: soon".into()));
+        standing.ready = true;
+        remember(directory.path(), &standing).expect("it can be written");
+        assert_eq!(ask(Question::Ready), Ok(()));
+        // The writer is gone and another process has its pid: its last words are not true any more.
+        standing.started += 1;
+        remember(directory.path(), &standing).expect("it can be written");
+        assert!(ask(Question::Ready).is_err());
+        forget(directory.path());
+        assert!(ask(Question::Live).is_err());
+    }
+}

@@ -1,0 +1,242 @@
+//! The real adapters: Vault, the API server, the output directories, the checkpoint file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::adapters::{Adapters, Answer, ApiServer, Checkpoints, Server, Volume};
+use super::clock::wall;
+use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
+use crate::checkpoint;
+use crate::cluster::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
+use crate::disk::{self, Published, Publisher};
+use crate::model::{
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, Notice,
+    ObjectName, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
+};
+use crate::vault::{Credentials, Vault};
+
+/// Connections kept: the configuration in force, one on trial, and one whose tokens are being revoked.
+const KEPT_SERVERS: usize = 3;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The real world.
+pub(super) struct Real {
+    servers: Mutex<Servers>,
+    credentials: Credentials,
+    api: Arc<Kubernetes>,
+    volume: Arc<Directories>,
+    checkpoints: Arc<CheckpointFile>,
+}
+
+#[derive(Default)]
+struct Servers {
+    /// The latest first.
+    known: Vec<(VaultServer, Arc<Vault>)>,
+    /// Requests of servers that are no longer known.
+    dropped_requests: u64,
+}
+
+impl Real {
+    pub(super) fn new(checkpoint: Option<PathBuf>) -> Self {
+        Self {
+            servers: Mutex::default(),
+            credentials: Credentials::default(),
+            api: Arc::default(),
+            volume: Arc::default(),
+            checkpoints: Arc::new(CheckpointFile(checkpoint)),
+        }
+    }
+}
+
+impl Adapters for Real {
+    type Server = Vault;
+    type Api = Kubernetes;
+    type Volume = Directories;
+    type Checkpoints = CheckpointFile;
+
+    fn server(&self, settings: &Settings) -> Result<Arc<Vault>, Failure> {
+        let mut servers = lock(&self.servers);
+        if let Some(index) = servers.known.iter().position(|(server, _)| *server == settings.server) {
+            let found = servers.known.remove(index);
+            let vault = Arc::clone(&found.1);
+            servers.known.insert(0, found);
+            return Ok(vault);
+        }
+        let vault = Arc::new(Vault::new(&settings.server, self.credentials.clone())?);
+        servers.known.insert(0, (settings.server.clone(), Arc::clone(&vault)));
+        if let Some((_, old)) = servers.known.get(KEPT_SERVERS) {
+            servers.dropped_requests += old.requests();
+            servers.known.truncate(KEPT_SERVERS);
+        }
+        Ok(vault)
+    }
+
+    fn api(&self) -> Arc<Kubernetes> {
+        Arc::clone(&self.api)
+    }
+
+    fn volume(&self) -> Arc<Directories> {
+        Arc::clone(&self.volume)
+    }
+
+    fn checkpoints(&self) -> Arc<CheckpointFile> {
+        Arc::clone(&self.checkpoints)
+    }
+
+    fn requests(&self) -> u64 {
+        let servers = lock(&self.servers);
+        servers.dropped_requests + servers.known.iter().map(|(_, vault)| vault.requests()).sum::<u64>()
+    }
+}
+
+impl Server for Vault {
+    fn login(&self, auth: &Auth) -> impl Answer<Session> {
+        Self::login(self, auth)
+    }
+
+    fn look_up(&self, token: &VaultToken) -> impl Answer<TokenInfo> {
+        self.lookup_self(token)
+    }
+
+    fn renew_token(&self, token: &VaultToken) -> impl Answer<TokenInfo> {
+        Self::renew_token(self, token)
+    }
+
+    fn revoke(&self, token: &VaultToken) -> impl Answer<()> {
+        self.revoke_self(token)
+    }
+
+    fn read(&self, token: &VaultToken, source: &Source) -> impl Answer<Reading> {
+        Self::read(self, token, source)
+    }
+
+    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl Answer<Lease> {
+        Self::renew_lease(self, token, lease, Some(increment))
+    }
+}
+
+/// The API client, made at its first use: the first files must not wait for it.
+#[derive(Default)]
+pub(super) struct Kubernetes {
+    client: tokio::sync::Mutex<Option<(StatusReport, Arc<Cluster>)>>,
+    /// The digest of each mirror's data, which is slow to compute, and the set and the keys that it is of.
+    digests: Mutex<BTreeMap<ObjectName, (DigestOf, String)>>,
+}
+
+type DigestOf = (Generation, Vec<(String, usize)>, &'static str);
+
+impl Kubernetes {
+    async fn client(&self, settings: &Settings) -> Result<Arc<Cluster>, Failure> {
+        let mut client = self.client.lock().await;
+        if let Some((_, known)) = client.as_ref().filter(|(status, _)| *status == settings.status) {
+            return Ok(Arc::clone(known));
+        }
+        let made = Arc::new(Cluster::connect(&settings.status).await?);
+        *client = Some((settings.status.clone(), Arc::clone(&made)));
+        Ok(made)
+    }
+
+    async fn digest(&self, cluster: &Cluster, name: &ObjectName, request: &MirrorRequest) -> Result<String, Failure> {
+        // The bytes of a published set are shared and never change, so their addresses name them as long as it is visible.
+        let bytes = request.data.iter().map(|(key, bytes)| (key.clone(), Arc::as_ptr(bytes) as usize)).collect();
+        let of: DigestOf = (request.generation, bytes, request.mirror.secret_type.as_str());
+        if let Some((_, known)) = lock(&self.digests).get(name).filter(|(known, _)| *known == of) {
+            return Ok(known.clone());
+        }
+        let (namespace, secret) = (cluster.namespace().as_str().to_owned(), name.clone());
+        let (secret_type, data) = (request.mirror.secret_type.clone(), request.data.clone());
+        let made = tokio::task::spawn_blocking(move || digest(&namespace, &secret, &secret_type, &data));
+        let made = made.await.map_err(|error| {
+            let message = format!("failed to compute the digest for Secret {name}: {error}");
+            Failure::new(FailureClass::Local, Reason::WriteFailed, message)
+        })?;
+        lock(&self.digests).insert(name.clone(), (of, made.clone()));
+        Ok(made)
+    }
+}
+
+impl ApiServer for Kubernetes {
+    async fn mirror(&self, settings: &Settings, name: &ObjectName, request: &MirrorRequest) -> Result<MirrorResult, Failure> {
+        let cluster = self.client(settings).await?;
+        let digest = self.digest(&cluster, name, request).await?;
+        let version = |(source, (request, version)): (_, &(String, _))| {
+            (source, MirroredVersion { request: request.clone(), version: Clone::clone(version) })
+        };
+        let content = MirrorContent {
+            data: request.data.clone(),
+            versions: request.versions.iter().map(|(source, of)| version((source.clone(), of))).collect(),
+            digest,
+            accept_older: request.accept_older,
+            claim: request.claim,
+        };
+        Ok(match cluster.mirror(name, &request.mirror, &content).await? {
+            MirrorOutcome::Created | MirrorOutcome::Updated => MirrorResult::Written,
+            MirrorOutcome::Unchanged => MirrorResult::Unchanged,
+            MirrorOutcome::Superseded => MirrorResult::Superseded,
+            MirrorOutcome::Repaired => MirrorResult::Repaired,
+        })
+    }
+
+    async fn report(&self, settings: &Settings, conditions: &[Condition]) -> Result<bool, Failure> {
+        Ok(self.client(settings).await?.report(conditions, wall()).await?.deleting)
+    }
+
+    async fn record(&self, settings: &Settings, notice: &Notice) -> Result<(), Failure> {
+        self.client(settings).await?.record(notice, wall()).await
+    }
+}
+
+/// The output directories in use; more than one only while a reload moves to another.
+#[derive(Default)]
+pub(super) struct Directories(Mutex<BTreeMap<PathBuf, Publisher>>);
+
+impl Volume for Directories {
+    fn open(&self, directory: &Directory) -> Result<Option<AdoptedSet>, Failure> {
+        let publisher = Publisher::open(directory)?;
+        let adopted = publisher.adopt()?;
+        lock(&self.0).insert(directory.path.clone(), publisher);
+        Ok(adopted)
+    }
+
+    fn publish(&self, directory: &Directory, set: &PublishedSet) -> Result<bool, Failure> {
+        let mut publishers = lock(&self.0);
+        if !publishers.contains_key(&directory.path) {
+            publishers.insert(directory.path.clone(), Publisher::open(directory)?);
+        }
+        let Some(publisher) = publishers.get_mut(&directory.path) else { return Ok(false) };
+        Ok(publisher.publish(&set.files, &set.manifest, directory, wall())? == Published::Swapped)
+    }
+
+    fn retire(&self, directory: &Directory) -> Result<(), Failure> {
+        let publisher = lock(&self.0).remove(&directory.path);
+        publisher.map_or(Ok(()), Publisher::retire)
+    }
+}
+
+/// The file for the next process, or of the one before.
+pub(super) struct CheckpointFile(Option<PathBuf>);
+
+impl Checkpoints for CheckpointFile {
+    fn take(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure> {
+        let Some(file) = &self.0 else { return Ok(None) };
+        let Some(bytes) = disk::take_private_file(file)? else { return Ok(None) };
+        checkpoint::decode(&bytes, settings, wall()).map(|taken| Some(Box::new(taken))).map_err(|why| {
+            let message = format!("failed to take over from {}: {why}", file.display());
+            Failure::new(FailureClass::Invalid, Reason::HandoverRefused, message)
+        })
+    }
+
+    fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure> {
+        let Some(file) = &self.0 else { return Ok(()) };
+        let bytes = checkpoint::encode(checkpoint, settings, wall()).map_err(|why| {
+            let message = format!("failed to leave {} for the next process: {why}", file.display());
+            Failure::new(FailureClass::Local, Reason::WriteFailed, message)
+        })?;
+        disk::leave_private_file(file, &bytes, settings.directory.allow_disk)
+    }
+}

@@ -8,125 +8,151 @@ use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use zeroize::Zeroizing;
 
 use super::format;
+use super::text::{quoted, shortened};
 use crate::model::{
     Failure, FailureClass, FileEntry, FilePath, FileSet, Output, OutputKind, Reading, Reason, SecretBytes, SecretValue,
-    Settings, SourceName,
+    SourceName,
 };
 
-/// Makes the files of all outputs. Outputs of a source that has no reading are left out: whether that may be is the
-/// caller's knowledge (only an optional source may have none).
+/// Linux takes paths of less than this many bytes (`limits.h`, which counts the final NUL).
+const PATH_MAX: usize = 4096;
+
+/// What one output gives.
+#[derive(Clone, Default)]
+pub struct Rendered {
+    /// Its files.
+    pub files: BTreeMap<FilePath, FileEntry>,
+    /// Names of the keys that cannot be file names, for a message: at most 100 characters each, control characters escaped.
+    pub left_out: Vec<String>,
+}
+
+/// The sources that an output is made from.
+#[must_use]
+pub fn sources_of(output: &Output) -> BTreeSet<SourceName> {
+    BTreeSet::from([output.source.clone()])
+}
+
+/// Makes the files of one output. An output none of whose sources has a reading gives no files. With a file for each key,
+/// a key that cannot be a file name is left out, and the other keys become files all the same.
 ///
 /// # Errors
-/// All that is wrong, each with reason `RenderFailed`: `Missing` where a key is not in its secret, else `Invalid`.
-pub fn render(settings: &Settings, readings: &BTreeMap<SourceName, Arc<Reading>>) -> Result<FileSet, Vec<Failure>> {
-    let mut set = Collected::default();
-    for output in &settings.outputs {
-        if let Some(reading) = readings.get(&output.source) {
-            set.add(output, reading);
-        }
-    }
-    set.finish()
-}
-
-/// Files with the source that each came from, to name both sides of a collision.
-#[derive(Default)]
-struct Collected<'a> {
-    files: BTreeMap<FilePath, (&'a SourceName, FileEntry)>,
-    failures: Vec<Failure>,
-}
-
-impl<'a> Collected<'a> {
-    fn add(&mut self, output: &'a Output, reading: &Reading) {
-        match &output.kind {
-            OutputKind::EachKey { prefix, base64 } => {
-                for (key, value) in &reading.data {
-                    let path = prefix.as_ref().map_or_else(|| key.clone(), |prefix| format!("{prefix}/{key}"));
-                    match FilePath::new(&path) {
-                        Ok(path) => self.value(output, path, key, value, *base64),
-                        Err(error) => self.invalid(format!(
-                            "failed to name a file after key {key:?} of source {}: {error}; write an output with `key` and `file` for it",
-                            output.source
-                        )),
+/// Reason `RenderFailed`: `Missing` where a key is not in its secret, else `Invalid`.
+pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Reading>>) -> Result<Rendered, Failure> {
+    let Some(reading) = readings.get(&output.source) else { return Ok(Rendered::default()) };
+    let mut rendered = Rendered::default();
+    match &output.kind {
+        OutputKind::EachKey { prefix, base64 } => {
+            for (key, value) in &reading.data {
+                let path = prefix.as_ref().map_or_else(|| key.clone(), |prefix| format!("{prefix}/{key}"));
+                // Keys come in order, so that a file is there before the files of a directory of the same name.
+                let usable =
+                    |path: &FilePath| path.as_str().len() < PATH_MAX && blocked_by(path, &rendered.files).is_none();
+                match FilePath::new(&path).ok().filter(usable) {
+                    Some(path) => {
+                        let entry = value_entry(output, &path, key, value, *base64)?;
+                        rendered.files.insert(path, entry);
                     }
+                    None => rendered.left_out.push(shortened(key)),
                 }
             }
-            OutputKind::Key { key, path, base64 } => match reading.data.get(key) {
-                Some(value) => self.value(output, path.clone(), key, value, *base64),
-                None => self.failures.push(Failure::new(
+        }
+        OutputKind::Key { key, path, base64 } => {
+            let value = reading.data.get(key).ok_or_else(|| {
+                let cause = format!("source {} has no key {}", output.source, quoted(key));
+                failure(
                     FailureClass::Missing,
-                    Reason::RenderFailed,
-                    format!("failed to render file {path}: source {} has no key {key:?}", output.source),
-                )),
-            },
-            OutputKind::Whole { path, format } => match format::whole(*format, &reading.data) {
-                Ok(bytes) => self.insert(output, path.clone(), bytes),
-                Err(error) => {
-                    self.invalid(format!("failed to render file {path} from source {}: {error}", output.source));
-                }
-            },
+                    path,
+                    &format!("{cause}; write it to the secret, or change the output's `key`"),
+                )
+            })?;
+            rendered.files.insert(path.clone(), value_entry(output, path, key, value, *base64)?);
+        }
+        OutputKind::Whole { path, format } => {
+            let bytes = format::whole(*format, &reading.data)
+                .map_err(|error| failure(FailureClass::Invalid, path, &format!("source {}: {error}", output.source)))?;
+            rendered.files.insert(path.clone(), entry(output, bytes));
         }
     }
+    Ok(rendered)
+}
 
-    fn value(&mut self, output: &'a Output, path: FilePath, key: &str, value: &SecretValue, base64: bool) {
-        if !base64 {
-            return self.insert(output, path, value.bytes().clone());
-        }
-        match decode(value.bytes()) {
-            Some(bytes) => self.insert(output, path, bytes),
-            // Not the library's cause: it quotes a byte of the value.
-            None => self.invalid(format!(
-                "failed to render file {path}: key {key:?} of source {} is not base64 (standard alphabet)",
-                output.source
-            )),
+/// Joins the files of several outputs into one set.
+///
+/// # Errors
+/// `Invalid`/`RenderFailed` for the first two files that cannot stand beside each other, with the sources of both.
+pub fn join<'a>(parts: impl IntoIterator<Item = &'a BTreeMap<FilePath, FileEntry>>) -> Result<FileSet, Failure> {
+    let mut files: BTreeMap<FilePath, FileEntry> = BTreeMap::new();
+    for (path, entry) in parts.into_iter().flatten() {
+        if let Some(other) = files.insert(path.clone(), entry.clone()) {
+            let makers = if other.sources == entry.sources {
+                format!("two outputs of {} make it", named(&other.sources))
+            } else {
+                format!("{} and {} both make it", named(&other.sources), named(&entry.sources))
+            };
+            let cure = "give one output a `prefix` or a `file` of its own";
+            return Err(failure(FailureClass::Invalid, path, &format!("{makers}; {cure}")));
         }
     }
+    for (path, entry) in &files {
+        if let Some((file, other)) = blocked_by(path, &files) {
+            let (own, others) = (named(&entry.sources), named(&other.sources));
+            let cause = format!("{others} makes a file where {own} needs the directory {}", shown(file));
+            let cure = "give one output a `prefix` or a `file` of its own";
+            return Err(failure(FailureClass::Invalid, path, &format!("{cause}; {cure}")));
+        }
+    }
+    Ok(FileSet { files })
+}
 
-    fn insert(&mut self, output: &'a Output, path: FilePath, bytes: SecretBytes) {
-        let sources = BTreeSet::from([output.source.clone()]);
-        let entry = FileEntry { bytes: Arc::new(bytes), mode: output.mode, sources };
-        if let Some((other, _)) = self.files.get(&path) {
-            let message = format!(
-                "failed to render file {path}: source {other} and source {} both make it; give one output a `prefix` or a `file` of its own",
-                output.source
-            );
-            return self.invalid(message);
-        }
-        self.files.insert(path, (&output.source, entry));
-    }
+/// The file that has the name of a directory above `path`.
+fn blocked_by<'a>(path: &FilePath, files: &'a BTreeMap<FilePath, FileEntry>) -> Option<(&'a FilePath, &'a FileEntry)> {
+    path.as_str().match_indices('/').find_map(|(end, _)| {
+        let above = FilePath::new(&path.as_str()[..end]).ok()?;
+        files.get_key_value(&above)
+    })
+}
 
-    fn invalid(&mut self, message: String) {
-        self.failures.push(Failure::new(FailureClass::Invalid, Reason::RenderFailed, message));
+fn value_entry(
+    output: &Output,
+    path: &FilePath,
+    key: &str,
+    value: &SecretValue,
+    base64: bool,
+) -> Result<FileEntry, Failure> {
+    if !base64 {
+        return Ok(entry(output, value.bytes().clone()));
     }
+    // Not the library's cause: it quotes a byte of the value.
+    decode(value.bytes()).map(|bytes| entry(output, bytes)).ok_or_else(|| {
+        let cause = format!("key {} of source {} is not base64 (standard alphabet)", quoted(key), output.source);
+        failure(FailureClass::Invalid, path, &format!("{cause}; encode it, or leave out the output's `base64`"))
+    })
+}
 
-    fn finish(mut self) -> Result<FileSet, Vec<Failure>> {
-        let mut blocked = Vec::new();
-        for (path, (source, _)) in &self.files {
-            // Each directory above the file must not be a file itself.
-            for (end, _) in path.as_str().match_indices('/') {
-                let above = FilePath::new(&path.as_str()[..end]).ok();
-                if let Some((file, (other, _))) = above.and_then(|above| self.files.get_key_value(&above)) {
-                    blocked.push(format!(
-                        "failed to render file {path} of source {source}: source {other} makes a file where its directory {file} would be"
-                    ));
-                }
-            }
-        }
-        for message in blocked {
-            self.invalid(message);
-        }
-        if self.failures.is_empty() {
-            Ok(FileSet { files: self.files.into_iter().map(|(path, (_, entry))| (path, entry)).collect() })
-        } else {
-            Err(self.failures)
-        }
-    }
+fn entry(output: &Output, bytes: SecretBytes) -> FileEntry {
+    FileEntry { bytes: Arc::new(bytes), mode: output.mode, sources: sources_of(output) }
+}
+
+fn failure(class: FailureClass, path: &FilePath, cause: &str) -> Failure {
+    let message = format!("failed to render file {}: {cause}", shown(path));
+    Failure::new(class, Reason::RenderFailed, message)
+}
+
+/// A path for a message: it may be the name of a key.
+fn shown(path: &FilePath) -> String {
+    shortened(path.as_str())
+}
+
+fn named(sources: &BTreeSet<SourceName>) -> String {
+    let names: Vec<&str> = sources.iter().map(SourceName::as_str).collect();
+    format!("source {}", names.join(", "))
 }
 
 /// Standard base64, padded or not; white space (as `base64` and `kubectl` wrap lines) is no part of it.
 fn decode(bytes: &SecretBytes) -> Option<SecretBytes> {
     let mut packed = Zeroizing::new(Vec::with_capacity(bytes.len()));
     packed.extend(bytes.expose().iter().filter(|byte| !byte.is_ascii_whitespace()));
-    // With room for all of it, so that no half-filled buffer is left behind unzeroed when it grows.
+    // As large as all of it, so that it does not grow and leave a copy in freed memory.
     let mut decoded = Zeroizing::new(Vec::with_capacity(base64::decoded_len_estimate(packed.len())));
     STANDARD_PAD_INDIFFERENT.decode_vec(&packed, &mut decoded).ok()?;
     Some(SecretBytes::new(std::mem::take(&mut *decoded)))

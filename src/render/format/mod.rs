@@ -10,6 +10,7 @@ use std::io::{self, Write};
 
 use thiserror::Error;
 
+use super::text::quoted;
 use crate::model::{FileFormat, SecretBytes, SecretValue};
 
 /// The keys and values of a secret, in the order of the file.
@@ -19,12 +20,12 @@ type Data = BTreeMap<String, SecretValue>;
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum FormatError {
     #[error(
-        "key {0:?} is not a name of a shell variable (letters, digits and '_', not first a digit); write it with an output of its own"
+        "key {} is not a name of a shell variable (letters, digits and '_', not first a digit); write it with an output of its own", quoted(.0)
     )]
     NotAVariable(String),
-    #[error("key {0:?} holds a NUL, which no shell variable can")]
+    #[error("key {} holds a NUL, which no shell variable can; write it with an output of its own", quoted(.0))]
     Nul(String),
-    #[error("key {0:?} is not UTF-8; write it with an output of its own")]
+    #[error("key {} is not UTF-8; write it with an output of its own", quoted(.0))]
     NotUtf8(String),
 }
 

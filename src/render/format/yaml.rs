@@ -88,12 +88,14 @@ fn escape(rest: &mut std::str::Chars<'_>, out: &mut dyn Write) -> io::Result<()>
     };
     match rest.next() {
         Some('u') => {
-            let mut units = vec![unit(rest).unwrap_or(0xfffd)];
-            if (0xd800..0xdc00).contains(&units[0]) && rest.as_str().starts_with("\\u") {
+            let first = unit(rest).unwrap_or(0xfffd);
+            let mut second = None;
+            if (0xd800..0xdc00).contains(&first) && rest.as_str().starts_with("\\u") {
                 *rest = rest.as_str()[2..].chars();
-                units.push(unit(rest).unwrap_or(0xfffd));
+                second = Some(unit(rest).unwrap_or(0xfffd));
             }
-            char::decode_utf16(units).try_for_each(|c| character(c.unwrap_or(char::REPLACEMENT_CHARACTER), out))
+            char::decode_utf16([first].into_iter().chain(second))
+                .try_for_each(|c| character(c.unwrap_or(char::REPLACEMENT_CHARACTER), out))
         }
         Some('/') => out.write_all(b"/"),
         // b, f, n, r, t, the quote and the backslash mean the same.

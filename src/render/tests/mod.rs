@@ -1,15 +1,15 @@
-//! Which files there are, what is refused, what a mirror takes.
+//! Which files there are, and what is refused or left out.
 
 mod formats;
+mod mirror;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{mirror_data, render};
+use super::{Rendered, join, render_output, sources_of};
 use crate::model::{
-    Auth, AuthMethod, Directory, FailureClass, FileFormat, FilePath, FileSet, Mirror, MirrorKey, Mode, ObjectName,
-    Output, OutputKind, Reading, Reason, Retry, SecretType, SecretValue, Settings, SourceName, StatusReport, Tls,
-    VaultServer, Version,
+    Failure, FailureClass, FileEntry, FileFormat, FilePath, FileSet, Mode, Output, OutputKind, Reading, Reason,
+    SecretValue, SourceName, Validity, Version,
 };
 
 fn path(text: &str) -> FilePath {
@@ -18,37 +18,6 @@ fn path(text: &str) -> FilePath {
 
 fn source(name: &str) -> SourceName {
     SourceName::new(name).expect(name)
-}
-
-fn settings(outputs: Vec<Output>) -> Settings {
-    let second = std::time::Duration::from_secs(1);
-    Settings {
-        server: VaultServer {
-            address: "http://127.0.0.1:8200".into(),
-            redirect_to: Vec::new(),
-            namespace: None,
-            tls: Tls::default(),
-            timeout: second,
-        },
-        auth: Auth { mount: "token".into(), namespace: None, method: AuthMethod::TokenFile { file: "/token".into() } },
-        sources: BTreeMap::new(),
-        outputs,
-        directory: Directory { path: "/out".into(), allow_disk: false, file_mode: None, max_bytes: None },
-        mirrors: BTreeMap::new(),
-        status: StatusReport {
-            conditions: false,
-            events: false,
-            pod_name: None,
-            pod_uid: None,
-            pod_namespace: None,
-            kubeconfig: None,
-        },
-        listener: None,
-        retry: Retry { base: second, max: second, slow: second },
-        concurrency: 1,
-        revoke_on_exit: false,
-        drain: second,
-    }
 }
 
 fn each_key(name: &str, prefix: Option<&str>) -> Output {
@@ -64,149 +33,168 @@ fn data(entries: &[(&str, &str)]) -> BTreeMap<String, SecretValue> {
 }
 
 fn readings(sources: &[(&str, &[(&str, &str)])]) -> BTreeMap<SourceName, Arc<Reading>> {
-    let reading =
-        |entries| Reading { data: data(entries), version: Version::default(), lease: None, warnings: Vec::new() };
+    let reading = |entries| Reading {
+        data: data(entries),
+        version: Version::default(),
+        validity: Validity::Unlimited,
+        warnings: Vec::new(),
+    };
     sources.iter().map(|(name, entries)| (source(name), Arc::new(reading(entries)))).collect()
 }
 
-fn contents(set: &FileSet) -> Vec<(&str, &str)> {
-    set.files.iter().map(|(path, file)| (path.as_str(), file.bytes.expose_str().expect("text"))).collect()
+fn contents(files: &BTreeMap<FilePath, FileEntry>) -> Vec<(&str, &str)> {
+    files.iter().map(|(path, file)| (path.as_str(), file.bytes.expose_str().expect("text"))).collect()
 }
 
-fn rendered(outputs: Vec<Output>, readings: &BTreeMap<SourceName, Arc<Reading>>) -> FileSet {
-    render(&settings(outputs), readings).unwrap_or_else(|failures| panic!("{}", failures[0].message))
+/// One output of one secret, which must render.
+fn rendered(output: &Output, secret: &[(&str, &str)]) -> Rendered {
+    let readings = readings(&[(output.source.as_str(), secret)]);
+    render_output(output, &readings).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-/// Class and message of each failure.
-fn failures(outputs: Vec<Output>, sources: &[(&str, &[(&str, &str)])]) -> Vec<(FailureClass, String)> {
-    let Err(failures) = render(&settings(outputs), &readings(sources)) else { panic!("must fail") };
-    assert!(failures.iter().all(|failure| failure.reason == Reason::RenderFailed));
-    failures.into_iter().map(|failure| (failure.class, failure.message)).collect()
+/// One output of one secret, which must fail.
+fn failure(output: &Output, secret: &[(&str, &str)]) -> Failure {
+    let Err(failure) = render_output(output, &readings(&[(output.source.as_str(), secret)])) else {
+        panic!("must fail")
+    };
+    assert_eq!(failure.reason, Reason::RenderFailed);
+    assert!(failure.message.starts_with("failed to render file "), "{failure}");
+    failure
+}
+
+fn whole(name: &str, file: &str, format: FileFormat) -> Output {
+    Output { source: source(name), kind: OutputKind::Whole { path: path(file), format }, mode: None }
 }
 
 #[test]
-fn every_key_becomes_a_file() {
-    let outputs = vec![each_key("db", None), each_key("tls", Some("tls"))];
-    let sources = readings(&[("db", &[("username", "u"), ("password", "p")]), ("tls", &[("key.pem", "k")])]);
-    let set = rendered(outputs, &sources);
-    assert_eq!(contents(&set), [("password", "p"), ("tls/key.pem", "k"), ("username", "u")]);
+fn every_key_becomes_a_file_that_knows_its_source() {
+    let tls = rendered(&each_key("tls", Some("tls")), &[("key.pem", "k"), ("cert.pem", "c")]);
+    assert_eq!(contents(&tls.files), [("tls/cert.pem", "c"), ("tls/key.pem", "k")]);
+    assert!(tls.left_out.is_empty());
+    for output in [each_key("db", None), one_key("db", "a", "b", false), whole("db", "env", FileFormat::Json)] {
+        let made = rendered(&output, &[("a", "1")]);
+        assert_eq!(made.files.len(), 1);
+        assert!(made.files.values().all(|file| file.sources == BTreeSet::from([source("db")])));
+        assert_eq!(sources_of(&output), BTreeSet::from([source("db")]));
+    }
 }
 
 #[test]
 fn an_output_has_its_own_mode() {
-    let mode = Mode::new(0o400).expect("mode");
-    let outputs = vec![Output { mode: Some(mode), ..one_key("db", "password", "secret/pw", false) }];
-    let set = rendered(outputs, &readings(&[("db", &[("password", "p")])]));
-    assert!(set.files[&path("secret/pw")].mode == Some(mode));
+    let owner_only = Mode::new(0o400).expect("mode");
+    let output = Output { mode: Some(owner_only), ..one_key("db", "password", "secret/pw", false) };
+    let made = rendered(&output, &[("password", "p")]);
+    assert!(made.files[&path("secret/pw")].mode == Some(owner_only));
 }
 
 #[test]
-fn an_absent_source_leaves_its_outputs_out() {
-    let outputs = vec![each_key("db", None), one_key("optional", "a", "b", false)];
-    let set = rendered(outputs, &readings(&[("db", &[("a", "1")])]));
-    assert_eq!(contents(&set), [("a", "1")]);
+fn an_output_whose_source_has_no_reading_gives_no_files() {
+    for output in [each_key("optional", None), one_key("optional", "a", "b", true)] {
+        let made = render_output(&output, &readings(&[("db", &[("a", "1")])])).unwrap_or_else(|f| panic!("{f}"));
+        assert!(made.files.is_empty() && made.left_out.is_empty());
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_a_file_name_is_left_out_and_the_others_flow() {
+    let (long, deep) = ("k".repeat(256), "d/".repeat(2047) + "dd");
+    let bad = ["", ".", "..x", "/etc/passwd", "a//b", "a/../b", "nul\0", "trailing/", long.as_str(), deep.as_str()];
+    let mut secret: Vec<(&str, &str)> = bad.iter().map(|key| (*key, "pl@nted")).collect();
+    secret.extend([("password", "p"), ("tls/key", "k"), ("new\nline", "n")]);
+    let made = rendered(&each_key("db", None), &secret);
+    assert_eq!(contents(&made.files), [("new\nline", "n"), ("password", "p"), ("tls/key", "k")]);
+    let mut names = made.left_out.clone();
+    names.sort_unstable();
+    let mut expected: Vec<String> = bad.iter().map(|key| super::text::shortened(key)).collect();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+    assert!(names.iter().all(|name| name.chars().count() <= 101 && !name.contains(char::is_control)), "{names:?}");
+
+    let prefixed = rendered(&each_key("db", Some("db")), &[("..x", "1"), ("", "2"), ("a", "3")]);
+    assert_eq!(contents(&prefixed.files), [("db/a", "3")]);
+}
+
+#[test]
+fn a_key_that_needs_a_directory_where_another_key_is_a_file_is_left_out() {
+    // `-` sorts before `/`, so that the two are not neighbours.
+    let made = rendered(&each_key("db", None), &[("tls", "1"), ("tls-old", "2"), ("tls/key", "3"), ("tls/a/b", "4")]);
+    assert_eq!(contents(&made.files), [("tls", "1"), ("tls-old", "2")]);
+    assert_eq!(made.left_out, ["tls/a/b", "tls/key"]);
 }
 
 #[test]
 fn base64_is_decoded_with_or_without_padding_and_line_breaks() {
     for text in ["aGVsbG8=", "aGVsbG8", "aGVs\n bG8=\r\n"] {
-        let sources = readings(&[("db", &[("k", text)])]);
-        let set = rendered(vec![one_key("db", "k", "k", true)], &sources);
-        assert_eq!(contents(&set), [("k", "hello")], "{text:?}");
+        let made = rendered(&one_key("db", "k", "k", true), &[("k", text)]);
+        assert_eq!(contents(&made.files), [("k", "hello")], "{text:?}");
     }
-    let sources = readings(&[("db", &[("k", "/wD+")])]);
-    let set = rendered(vec![one_key("db", "k", "k", true)], &sources);
-    assert!(set.files[&path("k")].bytes.expose() == [0xff, 0x00, 0xfe]);
+    let made = rendered(&one_key("db", "k", "k", true), &[("k", "/wD+")]);
+    assert!(made.files[&path("k")].bytes.expose() == [0xff, 0x00, 0xfe]);
 }
 
 #[test]
-fn all_failures_are_told_at_once_without_a_value() {
-    let outputs = vec![
-        one_key("db", "absent", "a", false),
-        one_key("db", "text", "b", true),
-        each_key("odd", None),
-        Output {
-            source: source("odd"),
-            kind: OutputKind::Whole { path: path("env"), format: FileFormat::Dotenv },
-            mode: None,
-        },
-    ];
-    let found = failures(outputs, &[("db", &[("text", "pl@nted!")]), ("odd", &[("../up", "pl@nted!"), ("ok", "x")])]);
-    let classes: Vec<_> = found.iter().map(|(class, _)| *class).collect();
-    assert_eq!(classes, [FailureClass::Missing, FailureClass::Invalid, FailureClass::Invalid, FailureClass::Invalid]);
-    for ((_, message), part) in found.iter().zip(["\"absent\"", "\"text\"", "\"../up\"", "shell variable"]) {
-        assert!(message.starts_with("failed to ") && message.contains(part), "{message}");
-        assert!(!message.contains("pl@nted") && !message.contains('@'), "{message}");
-    }
-}
-
-#[test]
-fn colliding_keys_name_both_sources() {
-    let found = failures(
-        vec![each_key("one", None), each_key("two", None)],
-        &[("one", &[("same", "1"), ("dir", "x")]), ("two", &[("same", "2"), ("dir/file", "y")])],
-    );
-    assert_eq!(found.len(), 2);
-    for (class, message) in found {
-        assert_eq!(class, FailureClass::Invalid);
-        assert!(message.contains("source one") && message.contains("source two"), "{message}");
-    }
-}
-
-fn mirror(secret_type: SecretType, keys: &[(&str, &str)]) -> Mirror {
-    Mirror {
-        secret_type,
-        keys: keys.iter().map(|(key, file)| MirrorKey { key: (*key).into(), file: path(file) }).collect(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        owner: None,
-        allow_leased: false,
-    }
-}
-
-fn published(files: &[(&str, &str)]) -> FileSet {
-    let outputs = files.iter().map(|(file, _)| one_key("s", file, file, false)).collect();
-    rendered(outputs, &readings(&[("s", files)]))
-}
-
-fn mirrored(mirror: &Mirror, set: &FileSet) -> Result<Vec<String>, (FailureClass, String)> {
-    let name = ObjectName::new("top-secret-ks").expect("name");
-    mirror_data(mirror, &name, set)
-        .map(|data| data.into_keys().collect())
-        .map_err(|failure| (failure.class, failure.message))
-}
-
-#[test]
-fn a_mirror_takes_all_files_or_the_chosen_ones() {
-    let set = published(&[("a", "1"), ("b.c", "2")]);
-    assert_eq!(mirrored(&mirror(SecretType::Opaque, &[]), &set), Ok(vec!["a".into(), "b.c".into()]));
-    assert_eq!(
-        mirrored(&mirror(SecretType::Opaque, &[("x", "a"), ("y", "a")]), &set),
-        Ok(vec!["x".into(), "y".into()])
-    );
-    let name = ObjectName::new("m").expect("name");
-    let data = mirror_data(&mirror(SecretType::Opaque, &[("x", "a")]), &name, &set)
-        .unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(Arc::ptr_eq(&data["x"], &set.files[&path("a")].bytes), "the mirror shares the published bytes");
-}
-
-#[test]
-fn a_mirror_refuses_what_the_api_server_would() {
-    let set = published(&[("a", "1"), ("dir/b", "2"), ("username", "u")]);
-    for (mirror, class, part) in [
-        (mirror(SecretType::Opaque, &[]), FailureClass::Invalid, "\"dir/b\""),
-        (mirror(SecretType::Opaque, &[("x", "gone")]), FailureClass::Missing, "gone"),
-        (mirror(SecretType::Tls, &[("tls.crt", "a")]), FailureClass::Invalid, "tls.key"),
-        (mirror(SecretType::BasicAuth, &[("a", "a")]), FailureClass::Invalid, "username, password"),
+fn an_output_that_cannot_be_made_is_a_failure_that_names_it_without_a_value() {
+    let base64 =
+        Output { kind: OutputKind::EachKey { prefix: Some(path("sub")), base64: true }, ..each_key("db", None) };
+    let secret = [("text", "pl@nted!"), ("b-ad", "pl@nted!")];
+    for (output, class, parts) in [
+        (one_key("db", "absent", "a", false), FailureClass::Missing, ["file a:", "has no key \"absent\""]),
+        (one_key("db", "text", "b", true), FailureClass::Invalid, ["file b:", "key \"text\""]),
+        (base64, FailureClass::Invalid, ["file sub/b-ad:", "key \"b-ad\""]),
+        (whole("db", "env", FileFormat::Dotenv), FailureClass::Invalid, ["file env:", "key \"b-ad\""]),
     ] {
-        let (found, message) = mirrored(&mirror, &set).expect_err(part);
-        assert!(found == class && message.contains(part) && message.contains("top-secret-ks"), "{message}");
+        let failure = failure(&output, &secret);
+        assert_eq!(failure.class, class, "{failure}");
+        assert!(parts.iter().all(|part| failure.message.contains(part)), "{failure}");
+        assert!(failure.message.contains("source db"), "{failure}");
+        assert!(!failure.message.contains("pl@nted") && !failure.message.contains('@'), "{failure}");
     }
-    assert!(mirrored(&mirror(SecretType::BasicAuth, &[("username", "username")]), &set).is_ok());
-    let half = "x".repeat(1 << 19);
-    assert!(mirrored(&mirror(SecretType::Opaque, &[]), &published(&[("a", &half), ("b", &half)])).is_ok());
-    let (_, message) =
-        mirrored(&mirror(SecretType::Opaque, &[]), &published(&[("a", &half), ("b", &half), ("c", "1")]))
-            .expect_err("too large");
-    assert!(message.contains("1 MiB"), "{message}");
+    let long = format!("{}\n", "k".repeat(5000));
+    let failure = failure(&one_key("db", &long, "a", false), &secret);
+    assert!(failure.message.len() < 400 && !failure.message.contains('\n'), "{failure}");
+}
+
+fn parts(outputs: &[Output], sources: &[(&str, &[(&str, &str)])]) -> Vec<BTreeMap<FilePath, FileEntry>> {
+    let readings = readings(sources);
+    let files = |output| render_output(output, &readings).unwrap_or_else(|failure| panic!("{failure}")).files;
+    outputs.iter().map(files).collect()
+}
+
+#[test]
+fn the_files_of_several_outputs_become_one_set() {
+    let parts = parts(
+        &[each_key("db", None), each_key("tls", Some("tls")), one_key("db", "password", "copy", false)],
+        &[("db", &[("username", "u"), ("password", "p")]), ("tls", &[("key", "k")])],
+    );
+    let set = join(&parts).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(contents(&set.files), [("copy", "p"), ("password", "p"), ("tls/key", "k"), ("username", "u")]);
+    assert!(set.files[&path("tls/key")].sources == BTreeSet::from([source("tls")]));
+    assert!(Arc::ptr_eq(&set.files[&path("copy")].bytes, &parts[2][&path("copy")].bytes), "nothing is copied");
+    assert!(join([]).is_ok_and(|set| set == FileSet::default()));
+}
+
+#[test]
+fn colliding_files_name_both_sources_and_the_path() {
+    let one: &[(&str, &str)] = &[("same", "pl@nted"), ("dir", "pl@nted")];
+    let same: &[(&str, &str)] = &[("same", "pl@nted")];
+    let below: &[(&str, &str)] = &[("dir/file", "pl@nted")];
+    for (two, words) in [
+        (same, "file same: source one and source two both make it"),
+        (below, "file dir/file: source one makes a file where source two needs the directory dir"),
+    ] {
+        let parts = parts(&[each_key("one", None), each_key("two", None)], &[("one", one), ("two", two)]);
+        for parts in [[&parts[0], &parts[1]], [&parts[1], &parts[0]]] {
+            let Err(failure) = join(parts) else { panic!("must fail: {words}") };
+            assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::RenderFailed));
+            let swapped = words.replace("source one and source two", "source two and source one");
+            assert!(failure.message.contains(words) || failure.message.contains(&swapped), "{failure}");
+            assert!(
+                failure.message.contains("give one output a `prefix`") && !failure.message.contains('@'),
+                "{failure}"
+            );
+        }
+    }
+    let parts = parts(&[each_key("one", None), one_key("one", "dir", "same", false)], &[("one", one)]);
+    let Err(failure) = join(&parts) else { panic!("must fail") };
+    assert!(failure.message.contains("two outputs of source one make it"), "{failure}");
 }

@@ -5,7 +5,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// One failed system call. Names are told, contents never.
+/// One failed system call: what was tried on which name. Never holds content.
 #[derive(Debug, Error)]
 #[error("failed to {verb} {name}")]
 pub(super) struct StepError {
@@ -15,9 +15,15 @@ pub(super) struct StepError {
     pub(super) errno: Errno,
 }
 
+impl StepError {
+    pub(super) fn new(verb: &'static str, name: &str, errno: Errno) -> Self {
+        Self { verb, name: name.into(), errno }
+    }
+}
+
 /// Adds to an errno what was tried on which name.
-pub(super) fn told<T>(verb: &'static str, name: &str, result: Result<T, Errno>) -> Result<T, StepError> {
-    result.map_err(|errno| StepError { verb, name: name.into(), errno })
+pub(super) fn context<T>(verb: &'static str, name: &str, result: Result<T, Errno>) -> Result<T, StepError> {
+    result.map_err(|errno| StepError::new(verb, name, errno))
 }
 
 /// Opens a directory for reading its entries; a link in its place is refused.
@@ -58,8 +64,27 @@ pub(super) fn entries(directory: impl AsFd) -> Result<Vec<Entry>, Errno> {
 }
 
 /// Target of a link; `None` if the name is absent, is no link, or its target is not UTF-8.
-pub(super) fn link_target(directory: impl AsFd, name: &str) -> Option<String> {
-    rustix::fs::readlinkat(directory, name, Vec::new()).ok()?.into_string().ok()
+///
+/// # Errors
+/// Any other errno: where the link cannot be read, that there is none is not known.
+pub(super) fn link_target(directory: impl AsFd, name: &str) -> Result<Option<String>, Errno> {
+    match rustix::fs::readlinkat(directory, name, Vec::new()) {
+        Ok(target) => Ok(target.into_string().ok()),
+        Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Whether `name` exists, without following a link.
+///
+/// # Errors
+/// Any errno but ENOENT.
+pub(super) fn exists(directory: impl AsFd, name: &str) -> Result<bool, Errno> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Removes a file, a link, or a directory with all it holds. Never follows a link; absence is fine.
@@ -75,4 +100,22 @@ pub(super) fn remove_tree(parent: impl AsFd, name: &str) -> Result<(), Errno> {
         remove_tree(&directory, &entry.name)?;
     }
     rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_cannot_be_read_does_not_count_as_absent() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        std::fs::write(directory.path().join("file"), "x").expect("write");
+        let fd = rustix::fs::open(directory.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("open");
+        assert_eq!(link_target(&fd, "absent"), Ok(None));
+        assert_eq!(link_target(&fd, "file"), Ok(None));
+        let unreadable = "x".repeat(300);
+        assert_eq!(link_target(&fd, &unreadable), Err(Errno::NAMETOOLONG));
+        assert_eq!(exists(&fd, &unreadable), Err(Errno::NAMETOOLONG));
+        assert_eq!((exists(&fd, "file"), exists(&fd, "absent")), (Ok(true), Ok(false)));
+    }
 }

@@ -1,4 +1,4 @@
-//! What is there now against what is wanted: bytes and modes.
+//! The visible set against the wanted one: bytes and modes. What a set was made from is not compared here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -9,8 +9,9 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::at;
-use super::directory::{DIRECTORY_MODE, OwnedDirectory};
-use super::names::visible_target;
+use super::directory::{Access, DIRECTORY_MODE, OwnedDirectory};
+use super::file;
+use super::names::{MANIFEST_FILE, visible_target};
 use crate::model::FileSet;
 
 /// How the visible set differs from the wanted one.
@@ -33,7 +34,7 @@ pub(super) struct Repair {
 impl Repair {
     /// Sets group and mode of one file or directory of the set.
     pub(super) fn apply(&self, set: impl AsFd) -> Result<(), Errno> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(set, self.name.as_str(), flags, Mode::empty())?;
         if self.group.is_some() {
             rustix::fs::fchown(&fd, None, self.group)?;
@@ -48,29 +49,42 @@ pub(super) fn parents(set: &FileSet) -> BTreeSet<&str> {
     set.files.keys().flat_map(|path| ends(path.as_str()).into_iter().map(|end| &path.as_str()[..end])).collect()
 }
 
+/// The names that the set shows in the output directory.
+pub(super) fn tops(set: &FileSet) -> BTreeSet<&str> {
+    set.files.keys().map(crate::model::FilePath::top).collect()
+}
+
 /// Compares the set in `current` (the directory behind `..data`) and the visible links with what is wanted.
-pub(super) fn compare(directory: &OwnedDirectory, current: &OwnedFd, wanted: &FileSet) -> Difference {
+pub(super) fn compare(directory: &OwnedDirectory, access: Access, current: &OwnedFd, wanted: &FileSet) -> Difference {
     let links_right = wanted.files.keys().all(|path| {
-        at::link_target(&directory.fd, path.top()).is_some_and(|target| target == visible_target(path.top()))
+        at::link_target(&directory.fd, path.top()).is_ok_and(|target| target == Some(visible_target(path.top())))
     });
     let mut found = BTreeMap::new();
     if !links_right || walk(current, "", &mut found).is_err() {
         return Difference::Content;
     }
+    // The manifest is compared and replaced by itself; only its mode counts here.
+    let manifest = found.remove(MANIFEST_FILE);
+    found.remove(&file::temporary_name(MANIFEST_FILE));
     let directories = parents(wanted);
     if found.len() != directories.len() + wanted.files.len() {
         return Difference::Content;
     }
     let mut repairs = Vec::new();
     let mut expect = |name: &str, stat: &Stat, mode: Mode| {
-        let group_wrong = directory.group.is_some_and(|group| group.as_raw() != stat.st_gid);
+        let group_wrong = access.group.is_some_and(|group| group.as_raw() != stat.st_gid);
         if Mode::from_raw_mode(stat.st_mode) != mode || group_wrong {
-            repairs.push(Repair { name: name.into(), mode, group: directory.group });
+            repairs.push(Repair { name: name.into(), mode, group: access.group });
         }
     };
     match rustix::fs::fstat(current) {
         Ok(stat) => expect(".", &stat, DIRECTORY_MODE),
         Err(_) => return Difference::Content,
+    }
+    match &manifest {
+        Some((FileType::RegularFile, stat)) => expect(MANIFEST_FILE, stat, access.file_mode),
+        Some(_) => return Difference::Content,
+        None => {}
     }
     for name in directories {
         match found.get(name) {
@@ -81,8 +95,8 @@ pub(super) fn compare(directory: &OwnedDirectory, current: &OwnedFd, wanted: &Fi
     for (path, entry) in &wanted.files {
         match found.get(path.as_str()) {
             Some((FileType::RegularFile, stat)) if same_bytes(current, path.as_str(), stat, entry.bytes.expose()) => {
-                let mode = entry.mode.map_or(directory.file_mode, crate::model::Mode::bits);
-                expect(path.as_str(), stat, Mode::from_raw_mode(mode));
+                let mode = entry.mode.map_or(access.file_mode, |mode| Mode::from_raw_mode(mode.bits()));
+                expect(path.as_str(), stat, mode);
             }
             _ => return Difference::Content,
         }
@@ -90,7 +104,12 @@ pub(super) fn compare(directory: &OwnedDirectory, current: &OwnedFd, wanted: &Fi
     if repairs.is_empty() { Difference::None } else { Difference::Modes(repairs) }
 }
 
-fn walk(directory: &OwnedFd, prefix: &str, found: &mut BTreeMap<String, (FileType, Stat)>) -> Result<(), Errno> {
+/// All entries below `directory` by path, as `lstat` sees them.
+pub(super) fn walk(
+    directory: &OwnedFd,
+    prefix: &str,
+    found: &mut BTreeMap<String, (FileType, Stat)>,
+) -> Result<(), Errno> {
     for entry in at::entries(directory)? {
         let path = format!("{prefix}{}", entry.name);
         if entry.kind.is_dir() {
@@ -103,12 +122,10 @@ fn walk(directory: &OwnedFd, prefix: &str, found: &mut BTreeMap<String, (FileTyp
 
 /// Reads the file in pieces, so that no second copy of a secret grows in memory.
 fn same_bytes(set: &OwnedFd, path: &str, stat: &Stat, wanted: &[u8]) -> bool {
-    if u64::try_from(stat.st_size).ok() != Some(wanted.len() as u64) {
+    if file::size(stat) != wanted.len() as u64 {
         return false;
     }
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let Ok(fd) = rustix::fs::openat(set, path, flags, Mode::empty()) else { return false };
-    let mut file = std::fs::File::from(fd);
+    let Ok((mut file, _)) = file::open_regular(set, path) else { return false };
     let mut rest = wanted;
     let mut piece = Zeroizing::new([0_u8; 4096]);
     loop {

@@ -1,43 +1,56 @@
-//! The output directory: made or opened, and checked, before anything is written to it.
+//! The output directory: made or opened, checked, and locked, before anything is written to it.
 
 use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Gid, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::at;
-use crate::model::{Directory, Failure, FailureClass, Reason};
+use super::at::{self, StepError, context};
+use super::refusal::{not_a_directory, not_made, refuse, unusable};
+use super::{lock, names};
+use crate::model::{Directory, Failure};
 
 /// `f_type` of file systems that live in memory (statfs(2)). `ramfs` has no size limit, but secrets do not reach a disk.
 const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// Everybody may enter, only we may write: the application has another UID, and what it may read is said by the files.
+/// Everybody may enter, only we may write: the application has another UID, and each file says who may read it.
 pub(super) const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 
 const SETGID: u32 = 0o2000;
-const STICKY: u32 = 0o1000;
 
-/// The open output directory.
+/// The open and locked output directory.
 pub(super) struct OwnedDirectory {
     pub(super) fd: OwnedFd,
     pub(super) path: PathBuf,
-    /// The volume's `fsGroup`, which our files shall have.
+    /// The volume's `fsGroup`, which our files get where we may give it.
+    volume_group: Option<Gid>,
+}
+
+/// Group and mode that files of a set get.
+#[derive(Clone, Copy)]
+pub(super) struct Access {
+    /// `None` leaves the group that the file system gives.
     pub(super) group: Option<Gid>,
     /// Mode of files without a mode of their own.
-    pub(super) file_mode: u32,
+    pub(super) file_mode: Mode,
+}
+
+impl Drop for OwnedDirectory {
+    fn drop(&mut self) {
+        lock::unlock(&self.fd);
+    }
 }
 
 impl OwnedDirectory {
-    /// Makes or opens the directory and refuses one in which an application could not follow our links.
+    /// Makes or opens the directory, locks it, and refuses one in which an application could not follow our links. A
+    /// directory that was made here and is refused is removed again.
     pub(super) fn open(settings: &Directory) -> Result<Self, Failure> {
         let path = &settings.path;
-        let refuse = |why: String| Failure::new(FailureClass::Invalid, Reason::DirectoryUnusable, why);
         let shown = path.display();
-        let (Some(parent_path), Some(name)) = (path.parent(), path.file_name()) else {
+        let (Some(parent_path), Some(name)) = (parent(path), path.file_name()) else {
             return Err(refuse(format!("failed to use output directory {shown}: name a directory below a volume")));
         };
-        let parent_path = if parent_path.as_os_str().is_empty() { Path::new(".") } else { parent_path };
         // O_PATH, because the parent need not be readable for us.
         let parent_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = rustix::fs::open(parent_path, parent_flags, Mode::empty()).map_err(|errno| {
@@ -46,90 +59,141 @@ impl OwnedDirectory {
                 parent_path.display()
             ))
         })?;
+        let made = match rustix::fs::mkdirat(&parent, name, DIRECTORY_MODE) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return Err(not_made(path, errno)),
+        };
+        Self::check_and_lock(settings, &parent, name.as_ref()).inspect_err(|_| {
+            if made {
+                // Another agent may have started to use it meanwhile; then it is not empty, and stays.
+                rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).ok();
+            }
+        })
+    }
 
-        match rustix::fs::mkdirat(&parent, name, DIRECTORY_MODE) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(Errno::NOSPC) => {
-                return Err(Failure::new(
-                    FailureClass::Local,
-                    Reason::NoSpace,
-                    format!("failed to make output directory {shown}: the volume is full"),
-                ));
-            }
-            Err(errno) => {
-                return Err(refuse(format!(
-                    "failed to make output directory {shown}: {errno}; the agent's own mount of the volume must be writable for it"
-                )));
-            }
-        }
+    fn check_and_lock(settings: &Directory, parent: &OwnedFd, name: &Path) -> Result<Self, Failure> {
+        let path = &settings.path;
+        let shown = path.display();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&parent, name, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::NOTDIR | Errno::LOOP => refuse(format!(
-                "failed to use output directory {shown}: something that is not a directory has that name"
-            )),
+        let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOTDIR | Errno::LOOP => not_a_directory(path),
             _ => refuse(format!("failed to open output directory {shown}: {errno}")),
         })?;
-
-        let stat = rustix::fs::fstat(&fd).map_err(|errno| refuse(format!("failed to look at {shown}: {errno}")))?;
+        let look = |errno: Errno| refuse(format!("failed to look at output directory {shown}: {errno}"));
+        let stat = rustix::fs::fstat(&fd).map_err(look)?;
+        let parent_stat = rustix::fs::fstat(parent).map_err(look)?;
         if let Some(why) = unusable(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw()) {
             return Err(refuse(format!("failed to use output directory {shown}: {why}")));
         }
-        if !settings.allow_disk && !in_memory(&fd) {
-            return Err(refuse(format!(
-                "failed to use output directory {shown}: it is not in memory; use an emptyDir with medium: Memory, or set allowDisk"
-            )));
-        }
+        check_medium(settings, &fd)?;
+        lock::lock(&fd, &stat).map_err(|taken| {
+            let who = taken.pid.map_or_else(|| "another agent".into(), |pid| format!("another agent (pid {pid})"));
+            refuse(format!(
+                "failed to use output directory {shown}: {who} publishes there; give each agent a directory of its own"
+            ))
+        })?;
+        // `fsGroup` shows as the setgid bit on the volume's root.
+        let volume_group = (parent_stat.st_mode & SETGID != 0).then(|| Gid::from_raw(parent_stat.st_gid));
+        // From here on a failure unlocks by dropping.
+        let directory = Self { fd, path: path.clone(), volume_group };
+        directory.access(settings)?;
+        // Set explicitly: mkdir applies the umask, and an earlier process may have crashed in between.
+        rustix::fs::fchmod(&directory.fd, DIRECTORY_MODE)
+            .map_err(|errno| refuse(format!("failed to set the mode of output directory {shown}: {errno}")))?;
+        Ok(directory)
+    }
 
-        let parent_stat =
-            rustix::fs::fstat(&parent).map_err(|errno| refuse(format!("failed to look at {shown}: {errno}")))?;
-        let group = adopt_group(&fd, &stat, &parent_stat).or_else(|errno| match settings.file_mode {
-            // The user said who may read; the group is then no promise of ours.
+    /// Group and mode of files, as `settings` ask for them now. The directory gets the volume's group too: it does not
+    /// inherit it, because its own mode has no setgid bit.
+    pub(super) fn access(&self, settings: &Directory) -> Result<Access, Failure> {
+        check_medium(settings, &self.fd)?;
+        let group = self.give_group().or_else(|(group, errno)| match settings.file_mode {
+            // The user said who may read, so nothing depends on the group.
             Some(_) => Ok(None),
             None => Err(refuse(format!(
-                "failed to give output directory {shown} the volume's group {}: {errno}; run the agent with that group, or set a file mode",
-                parent_stat.st_gid
+                "failed to give output directory {} the volume's group {}: {errno}; run the agent with that group, or set directory.fileMode",
+                self.path.display(),
+                group.as_raw()
             ))),
         })?;
-        // Said again after mkdir, because the umask took part there; said also for an old directory, because a crash may
-        // have come between the two.
-        rustix::fs::fchmod(&fd, DIRECTORY_MODE)
-            .map_err(|errno| refuse(format!("failed to set the mode of output directory {shown}: {errno}")))?;
-
-        let file_mode =
-            settings.file_mode.map_or(if group.is_some() { 0o440 } else { 0o444 }, crate::model::Mode::bits);
-        Ok(Self { fd, path: path.clone(), group, file_mode })
+        let default = if group.is_some() { 0o440 } else { 0o444 };
+        let file_mode = Mode::from_raw_mode(settings.file_mode.map_or(default, crate::model::Mode::bits));
+        Ok(Access { group, file_mode })
     }
 
-    /// The name of the directory of the set that is visible now.
-    pub(super) fn current(&self) -> Option<String> {
-        at::link_target(&self.fd, super::DATA_LINK).filter(|name| super::names::is_set_directory(name))
+    fn give_group(&self) -> Result<Option<Gid>, (Gid, Errno)> {
+        let Some(group) = self.volume_group else { return Ok(None) };
+        match rustix::fs::fstat(&self.fd) {
+            Ok(stat) if stat.st_gid == group.as_raw() => Ok(Some(group)),
+            _ => rustix::fs::fchown(&self.fd, None, Some(group)).map(|()| Some(group)).map_err(|errno| (group, errno)),
+        }
+    }
+
+    /// Whether the open directory is still the one that its path names. Where that cannot be found out, it is.
+    pub(super) fn is_in_place(&self) -> bool {
+        let Ok(open) = rustix::fs::fstat(&self.fd) else { return true };
+        if open.st_nlink == 0 {
+            return false;
+        }
+        match rustix::fs::lstat(&self.path) {
+            Ok(named) => (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino),
+            Err(errno) => errno != Errno::NOENT,
+        }
+    }
+
+    /// Opens the directory that the path names now, for one that was removed while it was in use.
+    ///
+    /// # Errors
+    /// As [`OwnedDirectory::open`]; `Invalid`/`DirectoryUnusable` where the parent, that is the volume, is gone too.
+    pub(super) fn reopen(settings: &Directory) -> Result<Self, Failure> {
+        if let Some(parent) = parent(&settings.path)
+            && rustix::fs::stat(parent).is_err_and(|errno| errno == Errno::NOENT)
+        {
+            return Err(refuse(format!(
+                "failed to make output directory {} again: its parent {} is gone; restart the pod",
+                settings.path.display(),
+                parent.display()
+            )));
+        }
+        Self::open(settings)
+    }
+
+    /// The name of the directory of the set that is visible now; `None` if there is none.
+    ///
+    /// # Errors
+    /// Where `..data` cannot be read: then there may well be a set.
+    pub(super) fn current(&self) -> Result<Option<String>, StepError> {
+        let target = context("read link", super::DATA_LINK, at::link_target(&self.fd, super::DATA_LINK))?;
+        Ok(target.filter(|name| names::is_set_directory(name)))
+    }
+
+    /// Opens the set that is visible now.
+    ///
+    /// # Errors
+    /// Where it may be there and cannot be opened.
+    pub(super) fn open_current(&self) -> Result<Option<OwnedFd>, StepError> {
+        let Some(name) = self.current()? else { return Ok(None) };
+        match at::open_directory(&self.fd, &name) {
+            // Absent, or not a directory, which no set is.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            opened => context("open directory", &name, opened).map(Some),
+        }
     }
 }
 
-/// The sticky-directory trap, seen on a real node: with `fs.protected_symlinks=1` nobody but the owner follows a link in
-/// a sticky, world-writable directory. A memory emptyDir's root is such a directory, and so is a `subPath` that the
-/// kubelet had to make because the application's mount came first.
-fn unusable(owner: u32, mode: u32, us: u32) -> Option<String> {
-    const CURE: &str = "no application with another UID could follow the links in it. Probably the kubelet made it, because the \
-        application's mount came first (or it is the root of the volume): the agent must be the first container of the pod, \
-        mount the parent volume, and make this subdirectory itself; the pod must be made anew";
-    if owner != us {
-        return Some(format!("it belongs to UID {owner} and we are UID {us}; {CURE}"));
-    }
-    (mode & STICKY != 0).then(|| format!("it has the sticky bit (mode {:04o}); {CURE}", mode & 0o7777))
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
-/// `fsGroup` shows as the setgid bit on the volume's root. Our directory does not inherit the bit (its mode is said
-/// explicitly), so the group is given by hand to it and to all that is made in it.
-fn adopt_group(fd: &OwnedFd, stat: &Stat, parent: &Stat) -> Result<Option<Gid>, Errno> {
-    if parent.st_mode & SETGID == 0 {
-        return Ok(None);
+fn check_medium(settings: &Directory, fd: &OwnedFd) -> Result<(), Failure> {
+    if settings.allow_disk || in_memory(fd) {
+        return Ok(());
     }
-    let group = Gid::from_raw(parent.st_gid);
-    if stat.st_gid != parent.st_gid {
-        rustix::fs::fchown(fd, None, Some(group))?;
-    }
-    Ok(Some(group))
+    Err(refuse(format!(
+        "failed to use output directory {}: it is not in memory; use an emptyDir with `medium: Memory`, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)",
+        settings.path.display()
+    )))
 }
 
 pub(super) fn in_memory(fd: impl AsFd) -> bool {
@@ -141,16 +205,7 @@ pub(super) fn in_memory(fd: impl AsFd) -> bool {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_that_the_kubelet_made_is_refused_with_the_cure() {
-        let why = unusable(0, 0o4_1777, 65532).expect("refused");
-        assert!(why.contains("UID 0") && why.contains("first container") && why.contains("parent volume"), "{why}");
-        let why = unusable(65532, 0o4_1777, 65532).expect("refused");
-        assert!(why.contains("sticky bit (mode 1777)"), "{why}");
-        assert_eq!(unusable(65532, 0o4_0755, 65532), None);
-    }
+/// Whether a stat is of a regular file or directory that this process's user owns.
+pub(super) fn is_ours(stat: &Stat, kind: FileType) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == kind && stat.st_uid == rustix::process::geteuid().as_raw()
 }

@@ -7,8 +7,11 @@ use jiff::Timestamp;
 /// The link whose change makes a new set visible; the name that the kubelet uses for its own volumes.
 pub const DATA_LINK: &str = "..data";
 
-/// Small file beside the set in which the agent tells its own probe how it is. Holds no secret.
+/// Small file beside the set in which the agent's own probe reads the state of the agent. Holds no secret.
 pub const STATE_FILE: &str = "..keyferry-state";
+
+/// File in the set that says what the set was made from, so that the next process can adopt it. It has no visible link.
+pub const MANIFEST_FILE: &str = "..keyferry-manifest";
 
 const LINK_PREFIX: &str = "..data_tmp.";
 
@@ -21,11 +24,6 @@ pub(super) fn fresh_directory(now: Timestamp) -> String {
 /// later try fail with "file exists".
 pub(super) fn temporary_link() -> String {
     format!("{LINK_PREFIX}{:010}", fastrand::u32(..))
-}
-
-/// A name for the next version of the small file `name`.
-pub(super) fn temporary_file(name: &str) -> String {
-    format!("{name}.{:010}", fastrand::u32(..))
 }
 
 /// Where the visible link `name` must point.
@@ -56,7 +54,7 @@ mod tests {
         assert!(fresh_directory(now).starts_with("..2026_11_24_16_05_37."));
         assert!(is_set_directory(&fresh_directory(now)));
         assert!(is_temporary(&temporary_link()));
-        assert!(is_temporary(&temporary_file(STATE_FILE)));
+        assert!(is_temporary(&super::super::file::temporary_name(STATE_FILE)));
         for other in [DATA_LINK, STATE_FILE, "..", "..2026_11_24.1", "..a_b_c_d_e_f.1", "2026_11_24_16_05_37.1", "x"] {
             assert!(!is_set_directory(other) && !is_temporary(other), "{other}");
         }

@@ -3,15 +3,15 @@
 //! It lies beside the output directory, in the root of the volume, which others may write to: so nothing is followed,
 //! nothing is opened that exists, and a file that is not exactly ours is not read.
 
-use std::io::{Read, Write};
 use std::path::Path;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::at::{StepError, told};
+use super::at::{StepError, context};
 use super::directory::in_memory;
+use super::file::{self, Attributes};
 use crate::model::{Failure, FailureClass, Reason, SecretBytes};
 
 /// Only we may read it.
@@ -38,31 +38,16 @@ pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
             FailureClass::Invalid,
             Reason::DirectoryUnusable,
             format!(
-                "failed to leave {shown} for the next process: it would not be in memory; use the emptyDir of the files, or set allowDisk"
+                "failed to leave {shown} for the next process: it would not be in memory; use the memory emptyDir of the files, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"
             ),
         ));
     }
-    // A fixed name, so that what a crash left is replaced here and not forgotten with a token in it.
-    let temporary = temporary(&name);
-    let write = || -> Result<(), StepError> {
-        remove(&directory, &temporary)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(MODE);
-        let fd = told("make", &temporary, rustix::fs::openat(&directory, temporary.as_str(), flags, mode))?;
-        // The umask took part above.
-        told("set the mode of", &temporary, rustix::fs::fchmod(&fd, mode))?;
-        let written = std::fs::File::from(fd).write_all(bytes.expose());
-        told("write", &temporary, written.map_err(|error| errno(&error)))?;
-        told("rename", &temporary, rustix::fs::renameat(&directory, temporary.as_str(), &directory, name.as_str()))
-    };
-    write().map_err(|error| {
-        // The first error is the one to tell.
-        remove(&directory, &temporary).ok();
-        failed(&error)
-    })
+    let attributes = Attributes { mode: Mode::from_raw_mode(MODE), group: None, sync: false };
+    file::replace_file(&directory, &name, bytes.expose(), attributes).map_err(|error| failed(&error))
 }
 
-/// Removes `path` and gives what was in it; `None` if it is absent. It is gone before anybody uses its content.
+/// Removes `path` and gives what was in it; `None` if it is absent. The file is unlinked before its content is
+/// returned.
 ///
 /// # Errors
 /// `Local` with `HandoverRefused` if the file is not exactly what [`leave_private_file`] of the same user leaves, or cannot
@@ -73,15 +58,15 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
         Failure::new(FailureClass::Local, Reason::HandoverRefused, message)
     };
     let opened = open_parent(path).and_then(|(directory, name)| {
-        remove(&directory, &temporary(&name)).ok();
+        file::remove_file(&directory, &file::temporary_name(&name)).ok();
         // Not blocking, because a FIFO may lie there.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&directory, name.as_str(), flags, Mode::empty());
         if fd.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
             return Ok(None);
         }
-        remove(&directory, &name)?;
-        Ok(Some(told("open", &name, fd)?))
+        file::remove_file(&directory, &name)?;
+        Ok(Some(context("open", &name, fd)?))
     });
     let fd = match opened {
         Ok(Some(fd)) => fd,
@@ -90,17 +75,13 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
         Err(error) => return Err(refused(Failure::chain(&error))),
     };
     let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("failed to look at it: {errno}")))?;
-    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    let size = file::size(&stat);
     if let Some(why) = foreign(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
         return Err(refused(why));
     }
-    // As large as the file, so that it never grows and leaves a copy behind.
-    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1));
-    std::fs::File::from(fd)
-        .take(size)
-        .read_to_end(&mut bytes)
-        .map_err(|error| refused(format!("failed to read it: {error}")))?;
-    Ok(Some(SecretBytes::new(std::mem::take(&mut *bytes))))
+    file::read_exact_size(std::fs::File::from(fd), size)
+        .map(Some)
+        .map_err(|errno| refused(format!("failed to read it: {errno}")))
 }
 
 /// Why a file is not one that we left.
@@ -120,25 +101,10 @@ fn foreign(owner: u32, mode: u32, size: u64, us: u32) -> Option<String> {
 fn open_parent(path: &Path) -> Result<(OwnedFd, String), StepError> {
     let shown = path.display().to_string();
     let parts = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
-    let (parent, name) = told("use the name", &shown, parts.ok_or(Errno::INVAL))?;
+    let (parent, name) = context("use the name", &shown, parts.ok_or(Errno::INVAL))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = told("open", &parent.display().to_string(), rustix::fs::open(parent, flags, Mode::empty()))?;
+    let directory = context("open", &parent.display().to_string(), rustix::fs::open(parent, flags, Mode::empty()))?;
     Ok((directory, name.to_owned()))
-}
-
-fn temporary(name: &str) -> String {
-    format!("{name}.tmp")
-}
-
-fn remove(directory: &OwnedFd, name: &str) -> Result<(), StepError> {
-    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-        Err(Errno::NOENT) => Ok(()),
-        other => told("remove", name, other),
-    }
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]
@@ -181,6 +147,14 @@ mod tests {
         assert!(refused.message.contains("its mode is 0644"), "{refused}");
         assert!(!file.exists());
 
+        let fifo = FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &file, fifo, Mode::from_raw_mode(0o600), 0).expect("mkfifo");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let place = file.clone();
+        std::thread::spawn(move || sender.send(take_private_file(&place).err()));
+        let refused = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer, not a wait");
+        assert!(refused.is_some_and(|failure| failure.message.contains("regular file")));
+
         let mode = 0o10_0600;
         assert_eq!(foreign(65532, mode, 10, 65532), None);
         assert!(foreign(1000, mode, 10, 65532).is_some_and(|why| why.contains("UID 1000")));
@@ -188,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_told_and_leaves_nothing() {
+    fn a_file_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
         let directory = directory();
         let failure = leave_private_file(&directory.path().join("absent/handover"), &"x".into(), true).err();
         assert!(failure.is_some_and(|failure| failure.message.contains("failed to open")));

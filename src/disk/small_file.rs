@@ -1,49 +1,40 @@
 //! A small file without secrets beside the published set, replaced as a whole.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::names;
+use super::at::StepError;
+use super::file::{self, Attributes};
 
 /// More than any of our small files has; a guard for the reader.
 const MAX_BYTES: u64 = 64 * 1024;
 
+/// Not synced: after a crash of the machine the content is worthless anyway.
+const ATTRIBUTES: Attributes = Attributes { mode: Mode::from_raw_mode(0o600), group: None, sync: false };
+
 /// Writes `bytes` to a temporary file (mode 0600) and renames it over `directory/name`. A reader sees the old or the new
-/// content whole. Not synced: after a crash of the machine the content is worthless anyway.
+/// content whole.
 ///
 /// # Errors
 /// The I/O error of the first step that failed; nothing is left behind.
 pub fn replace_small_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let directory = open(directory)?;
-    let temporary = names::temporary_file(name);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
-    let mut file = std::fs::File::from(rustix::fs::openat(&directory, temporary.as_str(), flags, mode)?);
-    let done = file
-        .write_all(bytes)
-        .and_then(|()| Ok(rustix::fs::renameat(&directory, temporary.as_str(), &directory, name)?));
-    if done.is_err() {
-        // The first error is the one to tell; the next start sweeps what stays.
-        rustix::fs::unlinkat(&directory, temporary.as_str(), AtFlags::empty()).ok();
-    }
-    done
+    file::replace_file(open(directory)?, name, bytes, ATTRIBUTES).map_err(as_io_error)
 }
 
-/// The content of `directory/name`, `None` if it or the directory is absent.
+/// The content of `directory/name`, `None` if it or the directory is absent. Never waits for a writer.
 ///
 /// # Errors
-/// Any other I/O error, or a file that is too large to be ours.
+/// Any other I/O error, something that is not a regular file, or a file that is too large to be ours.
 pub fn read_small_file(directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
-    let opened = open(directory).and_then(|directory| {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
-    });
-    let file = match opened {
-        Ok(fd) => std::fs::File::from(fd),
+    let file = match open(directory).map(|directory| file::open_regular(directory, name)) {
+        Ok(Ok((file, _))) => file,
+        Ok(Err(Errno::INVAL)) => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")),
+        Ok(Err(Errno::NOENT)) => return Ok(None),
+        Ok(Err(errno)) => return Err(errno.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -60,14 +51,53 @@ pub fn read_small_file(directory: &Path, name: &str) -> io::Result<Option<Vec<u8
 /// # Errors
 /// Any other I/O error.
 pub fn remove_small_file(directory: &Path, name: &str) -> io::Result<()> {
-    let removed = open(directory).and_then(|fd| Ok(rustix::fs::unlinkat(fd, name, AtFlags::empty())?));
-    match removed {
+    match open(directory) {
+        Ok(directory) => file::remove_file(directory, name).map_err(as_io_error),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(error) => Err(error),
     }
 }
 
-fn open(directory: &Path) -> Result<OwnedFd, io::Error> {
+fn open(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(directory, flags, Mode::empty()).map_err(|errno: Errno| errno.into())
+    rustix::fs::open(directory, flags, Mode::empty()).map_err(Into::into)
+}
+
+fn as_io_error(error: StepError) -> io::Error {
+    io::Error::new(io::Error::from(error.errno).kind(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType};
+
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_what_is_absent_is_none() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        assert_eq!(read_small_file(directory.path(), "state").expect("absent"), None);
+        assert_eq!(read_small_file(&directory.path().join("absent"), "state").expect("absent"), None);
+        replace_small_file(directory.path(), "state", b"one").expect("written");
+        replace_small_file(directory.path(), "state", b"two").expect("replaced");
+        assert_eq!(read_small_file(directory.path(), "state").expect("read"), Some(b"two".to_vec()));
+        remove_small_file(directory.path(), "state").expect("removed");
+        remove_small_file(directory.path(), "state").expect("absence is fine");
+        remove_small_file(&directory.path().join("absent"), "state").expect("absence is fine");
+        assert!(replace_small_file(&directory.path().join("absent"), "state", b"x").is_err());
+    }
+
+    #[test]
+    fn a_fifo_is_refused_and_does_not_block() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let fifo = directory.path().join("state");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let place = directory.path().to_path_buf();
+        std::thread::spawn(move || sender.send(read_small_file(&place, "state")));
+        let read = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer, not a wait");
+        assert_eq!(read.expect_err("refused").kind(), io::ErrorKind::InvalidData);
+        replace_small_file(directory.path(), "state", b"healed").expect("replaced");
+        assert_eq!(read_small_file(directory.path(), "state").expect("read"), Some(b"healed".to_vec()));
+    }
 }

@@ -2,8 +2,13 @@
 
 use rustix::fs::StatVfs;
 
-use super::compare::parents;
+use super::compare::{parents, tops};
 use crate::model::{Failure, FailureClass, FileSet, Reason};
+
+const KIB: u64 = 1024;
+
+/// Sizes of sets are reported in steps of this, so that no message gives away the length of a secret.
+const STEP: u64 = 32 * KIB;
 
 /// What one copy of a set takes from the volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,63 +19,125 @@ pub(super) struct Need {
     inodes: u64,
 }
 
+/// How a volume is used at the moment of a publication.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    /// Bytes that the volume holds at most; `None` = no limit.
+    total: Option<u64>,
+    free: u64,
+    /// Inodes, likewise.
+    total_inodes: Option<u64>,
+    free_inodes: u64,
+    /// Bytes of everything in the output directory.
+    ours: u64,
+    /// Whether a set is visible. If not, *two* copies must fit, because later ones are written beside the one in use:
+    /// better to fail at the first start than at the first rotation. Later, one copy is enough.
+    published: bool,
+}
+
+impl Usage {
+    pub(super) fn new(volume: &StatVfs, ours: u64, published: bool) -> Self {
+        Self {
+            // Zero blocks or inodes: the file system knows no limit.
+            total: (volume.f_blocks != 0).then(|| volume.f_blocks.saturating_mul(volume.f_frsize)),
+            free: volume.f_bavail.saturating_mul(volume.f_frsize),
+            total_inodes: (volume.f_files != 0).then_some(volume.f_files),
+            free_inodes: volume.f_favail,
+            ours,
+            published,
+        }
+    }
+
+    fn copies(&self) -> u64 {
+        if self.published { 1 } else { 2 }
+    }
+}
+
 impl Need {
-    pub(super) fn of(set: &FileSet, block: u64) -> Self {
+    /// Counts the files of `set`, its directories and links, and a manifest of `manifest` bytes.
+    pub(super) fn of(set: &FileSet, manifest: usize, block: u64) -> Self {
         let block = block.max(1);
-        let files: u64 = set.files.values().map(|file| (file.bytes.len() as u64).div_ceil(block) * block).sum();
+        let lengths = set.files.values().map(|file| file.bytes.len()).chain([manifest]);
+        let files: u64 = lengths.map(|length| (length as u64).div_ceil(block) * block).sum();
         let directories = parents(set).len() as u64 + 1;
-        let tops =
-            set.files.keys().map(crate::model::FilePath::top).collect::<std::collections::BTreeSet<_>>().len() as u64;
-        // One more inode for the temporary link.
-        Self { bytes: files + directories * block, inodes: set.files.len() as u64 + directories + tops + 1 }
+        // The manifest, and one inode for the temporary link.
+        let inodes = set.files.len() as u64 + directories + tops(set).len() as u64 + 2;
+        Self { bytes: files + directories * block, inodes }
     }
 
-    /// Says no if the copy does not fit. With nothing published yet *two* copies must fit, because later ones are written
-    /// beside the one in use: better to fail at the first start than at the first rotation. Later, one copy is enough.
-    pub(super) fn check(self, volume: &StatVfs, first: bool) -> Result<(), Failure> {
-        let copies = if first { 2 } else { 1 };
-        // Zero blocks or inodes: the file system knows no limit.
-        let free = volume.f_bavail.saturating_mul(volume.f_frsize);
-        if volume.f_blocks != 0 && self.bytes.saturating_mul(copies) > free {
-            return Err(self.no_space());
-        }
-        if volume.f_files != 0 && self.inodes.saturating_mul(copies) > volume.f_favail {
-            return Err(self.no_space());
-        }
-        Ok(())
+    /// Says no if the copies that must fit do not.
+    pub(super) fn check(self, usage: &Usage) -> Result<(), Failure> {
+        let copies = usage.copies();
+        let too_large = usage.total.is_some() && self.bytes.saturating_mul(copies) > usage.free;
+        let too_many = usage.total_inodes.is_some() && self.inodes.saturating_mul(copies) > usage.free_inodes;
+        if too_large || too_many { Err(self.no_space(usage)) } else { Ok(()) }
     }
 
-    /// The failure for a full volume. It tells a size for the volume in steps of 64 KiB, so that nobody can work back to
-    /// the length of a secret.
-    pub(super) fn no_space(self) -> Failure {
-        let kibibytes = (self.bytes * 2).div_ceil(64 * 1024) * 64;
+    /// The failure for a volume without room, with what takes the room and what to do.
+    pub(super) fn no_space(self, usage: &Usage) -> Failure {
+        let copies = usage.copies();
+        let needed = (self.bytes * copies).next_multiple_of(STEP * copies);
+        let cause = match (usage.total, usage.total_inodes) {
+            (Some(total), _) if self.bytes * 2 > total => format!(
+                "the volume is too small for two copies of the set; give it a sizeLimit of at least {}Ki for this directory alone",
+                (self.bytes * 2).next_multiple_of(STEP * 2) / KIB
+            ),
+            (_, Some(total)) if self.inodes * copies > usage.free_inodes => format!(
+                "no inodes left in the volume: {} needed, {} of {total} free; remove files that are not keyferry's",
+                self.inodes * copies,
+                usage.free_inodes
+            ),
+            (Some(total), _) => {
+                let used = total.saturating_sub(usage.free);
+                // Rounded down, because the rest of the sum is the size of our own files.
+                let others = used.saturating_sub(usage.ours) / (16 * KIB) * 16;
+                let (free, size) = (usage.free / KIB, total / KIB);
+                let size_limit = (used + needed).next_multiple_of(STEP * 2) / KIB;
+                let (taken, cure) = if others == 0 {
+                    (String::new(), "raise sizeLimit")
+                } else {
+                    (
+                        format!(", at least {others} KiB used by files that are not keyferry's"),
+                        "remove them or raise sizeLimit",
+                    )
+                };
+                format!(
+                    "no room in the volume: {} KiB needed, {free} of {size} KiB free{taken}; {cure} (to {size_limit}Ki)",
+                    needed / KIB
+                )
+            }
+            (None, _) => "no room in the volume; remove files that are not keyferry's".into(),
+        };
         Failure::new(
             FailureClass::Local,
             Reason::NoSpace,
-            format!(
-                "failed to publish files: the volume is too small for two copies of the set; \
-                 give it a sizeLimit of at least {kibibytes}Ki for this directory alone; the last published set stays"
-            ),
+            format!("failed to publish files: {cause}{}", stays(usage.published)),
         )
     }
 }
 
-/// The limit that the user set. The size of the set is not told: with one file it is the length of a secret.
-pub(super) fn within_limit(set: &FileSet, max_bytes: Option<u64>) -> Result<(), Failure> {
+/// The limit that the user set. The size of the set is not reported: with one file it is the length of a secret.
+pub(super) fn within_limit(set: &FileSet, max_bytes: Option<u64>, published: bool) -> Result<(), Failure> {
     match max_bytes {
         Some(max) if set.size() > max => Err(Failure::new(
             FailureClass::Local,
             Reason::NoSpace,
             format!(
-                "failed to publish files: the set is larger than the configured limit of {max} bytes; the last published set stays"
+                "failed to publish files: the set is larger than the configured limit of {max} bytes; raise directory.maxBytes{}",
+                stays(published)
             ),
         )),
         _ => Ok(()),
     }
 }
 
+fn stays(published: bool) -> &'static str {
+    if published { "; the last published set stays" } else { "" }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
@@ -88,20 +155,73 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_copy_is_counted_in_whole_pages_with_its_directories() {
-        let need = Need::of(&set(&[("a", 0), ("b", 1), ("tls/key", 4097)]), 4096);
-        // 0 + 1 + 2 pages, the set's directory and `tls`; 3 files, 2 directories, 3 visible links, 1 temporary link.
-        assert_eq!(need, Need { bytes: 5 * 4096, inodes: 9 });
+    fn usage(total: u64, free: u64, ours: u64, published: bool) -> Usage {
+        Usage {
+            total: Some(total * KIB),
+            free: free * KIB,
+            total_inodes: None,
+            free_inodes: 0,
+            ours: ours * KIB,
+            published,
+        }
     }
 
     #[test]
-    fn the_limit_is_told_but_never_the_size_of_the_set() {
-        let message = within_limit(&set(&[("a", 1237)]), Some(1000)).expect_err("too large").message;
+    fn a_copy_is_counted_in_whole_pages_with_its_directories_and_its_manifest() {
+        let need = Need::of(&set(&[("a", 0), ("b", 1), ("tls/key", 4097)]), 300, 4096);
+        // 0 + 1 + 2 pages, the manifest, the set's directory and `tls`; 3 files, the manifest, 2 directories, 3 visible
+        // links, 1 temporary link.
+        assert_eq!(need, Need { bytes: 6 * 4096, inodes: 10 });
+    }
+
+    #[test]
+    fn the_limit_is_reported_but_never_the_size_of_the_set() {
+        let message = within_limit(&set(&[("a", 1237)]), Some(1000), true).expect_err("too large").message;
         assert!(message.contains("1000") && !message.contains("1237"), "{message}");
-        assert!(within_limit(&set(&[("a", 1000)]), Some(1000)).is_ok());
-        assert!(within_limit(&set(&[("a", 1000)]), None).is_ok());
-        let message = Need::of(&set(&[("a", 1237)]), 4096).no_space().message;
-        assert!(message.contains("64Ki") && !message.contains("1237"), "{message}");
+        assert!(message.ends_with("directory.maxBytes; the last published set stays"), "{message}");
+        assert!(within_limit(&set(&[("a", 1000)]), Some(1000), true).is_ok());
+        assert!(within_limit(&set(&[("a", 1000)]), None, true).is_ok());
+        let message = within_limit(&set(&[("a", 1237)]), Some(1000), false).expect_err("too large").message;
+        assert!(message.ends_with("directory.maxBytes"), "{message}");
+    }
+
+    #[test]
+    fn a_volume_that_others_fill_is_reported_with_who_takes_the_room() {
+        let need = Need::of(&set(&[("a", 1237)]), 300, 4096);
+        let failure = need.check(&usage(256, 0, 12, true)).expect_err("full");
+        assert_eq!(
+            failure.message,
+            "failed to publish files: no room in the volume: 32 KiB needed, 0 of 256 KiB free, at least 240 KiB used by files \
+             that are not keyferry's; remove them or raise sizeLimit (to 320Ki); the last published set stays"
+        );
+        let message = need.check(&usage(256, 8, 0, false)).expect_err("full").message;
+        assert!(message.contains("64 KiB needed, 8 of 256 KiB free, at least 240 KiB used by"), "{message}");
+        assert!(message.ends_with("raise sizeLimit (to 320Ki)"), "nothing is published yet: {message}");
+        let message = need.check(&usage(256, 0, 256, true)).expect_err("full").message;
+        assert!(message.contains("0 of 256 KiB free; raise sizeLimit (to"), "{message}");
+    }
+
+    #[test]
+    fn a_volume_that_is_too_small_by_itself_is_reported_with_the_size_to_give() {
+        let need = Need::of(&set(&[("a", 1_000_000)]), 300, 4096);
+        let message = need.check(&usage(1024, 1024, 0, false)).expect_err("too small").message;
+        assert_eq!(
+            message,
+            "failed to publish files: the volume is too small for two copies of the set; give it a sizeLimit of at least \
+             1984Ki for this directory alone"
+        );
+        assert!(need.check(&usage(1984, 1984, 0, false)).is_ok());
+    }
+
+    #[test]
+    fn inodes_are_counted_where_the_volume_limits_them() {
+        let need = Need::of(&set(&[("a", 1)]), 300, 4096);
+        let mut usage = usage(1024, 1024, 0, true);
+        usage.total_inodes = Some(30);
+        usage.free_inodes = 3;
+        let message = need.check(&usage).expect_err("no inodes").message;
+        assert!(message.contains("no inodes left in the volume: 5 needed, 3 of 30 free"), "{message}");
+        (usage.total, usage.total_inodes) = (None, None);
+        assert!(need.check(&usage).is_ok(), "a volume without limits");
     }
 }

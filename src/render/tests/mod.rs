@@ -81,10 +81,10 @@ fn every_key_becomes_a_file_that_knows_its_source() {
 
 #[test]
 fn an_output_has_its_own_mode() {
-    let mode = Mode::new(0o400).expect("mode");
-    let output = Output { mode: Some(mode), ..one_key("db", "password", "secret/pw", false) };
+    let owner_only = Mode::new(0o400).expect("mode");
+    let output = Output { mode: Some(owner_only), ..one_key("db", "password", "secret/pw", false) };
     let made = rendered(&output, &[("password", "p")]);
-    assert!(made.files[&path("secret/pw")].mode == Some(mode));
+    assert!(made.files[&path("secret/pw")].mode == Some(owner_only));
 }
 
 #[test]

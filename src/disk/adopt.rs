@@ -1,0 +1,113 @@
+//! The set that an earlier process left visible.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::at::{StepError, context};
+use super::compare;
+use super::directory::is_ours;
+use super::file;
+use super::manifest::{SetManifest, Unreadable};
+use super::names::MANIFEST_FILE;
+use super::publish::Publisher;
+use crate::model::{AdoptedSet, Failure, FailureClass, FileEntry, FilePath, FileSet, Reason, SecretBytes, SourceName};
+
+/// More than the volume of any pod should hold; a guard for the reader.
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+impl Publisher {
+    /// The visible set, if it has a manifest that this version reads and exactly the files that the manifest names. `None`
+    /// where there is no set, or one that is damaged or of another version; its files stay until the next publication.
+    ///
+    /// # Errors
+    /// `Local`/`DirectoryUnusable` where a set may be there and cannot be read now.
+    pub fn adopt(&self) -> Result<Option<AdoptedSet>, Failure> {
+        match self.read_current() {
+            Ok(adopted) => Ok(adopted),
+            Err(Problem::Damaged(why)) => {
+                tracing::warn!(
+                    target: "keyferry",
+                    "failed to adopt the published set in {}: {why}; it stays in place until a new set is published",
+                    self.directory.path.display()
+                );
+                Ok(None)
+            }
+            Err(Problem::Io(error)) => Err(Failure::new(
+                FailureClass::Local,
+                Reason::DirectoryUnusable,
+                format!(
+                    "failed to read the published set in {}: {}",
+                    self.directory.path.display(),
+                    Failure::chain(&error)
+                ),
+            )),
+        }
+    }
+
+    fn read_current(&self) -> Result<Option<AdoptedSet>, Problem> {
+        let Some(set) = self.directory.open_current()? else { return Ok(None) };
+        let stat = context("look at", "the published set", rustix::fs::fstat(&set))?;
+        if !is_ours(&stat, FileType::Directory) {
+            return Err(Problem::Damaged("it is not ours".into()));
+        }
+        let SetManifest { manifest, published, modes } = SetManifest::read(&set).map_err(|error| match error {
+            Unreadable::Damaged(why) => Problem::Damaged(why.into()),
+            Unreadable::Io(errno) => problem(MANIFEST_FILE, errno),
+        })?;
+        let mut found = BTreeMap::new();
+        context("list", "the published set", compare::walk(&set, "", &mut found))?;
+        found.remove(MANIFEST_FILE);
+        found.retain(|_, (kind, _)| !kind.is_dir());
+        if !found.keys().map(String::as_str).eq(manifest.files.keys().map(FilePath::as_str)) {
+            return Err(Problem::Damaged("it has other files than its manifest".into()));
+        }
+        if found.values().map(|(_, stat)| file::size(stat)).sum::<u64>() > MAX_BYTES {
+            return Err(Problem::Damaged("it is too large".into()));
+        }
+        let read = |(path, sources): (&FilePath, &BTreeSet<SourceName>)| {
+            Ok((
+                path.clone(),
+                FileEntry { bytes: read_file(&set, path)?, mode: modes.get(path).copied(), sources: sources.clone() },
+            ))
+        };
+        let files = manifest.files.iter().map(read).collect::<Result<_, Problem>>()?;
+        Ok(Some(AdoptedSet { files: FileSet { files }, manifest, published: Some(published) }))
+    }
+}
+
+/// Why the visible set cannot be adopted.
+enum Problem {
+    /// It is there and cannot be used.
+    Damaged(String),
+    /// It may be usable another time.
+    Io(StepError),
+}
+
+impl From<StepError> for Problem {
+    fn from(error: StepError) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What an errno on one file of the set means: some say that the set is not as we left it, the others nothing about it.
+fn problem(path: &str, errno: Errno) -> Problem {
+    match errno {
+        Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::LOOP | Errno::ACCESS => {
+            Problem::Damaged(format!("its file {path} cannot be read ({errno})"))
+        }
+        _ => Problem::Io(StepError::new("read", path, errno)),
+    }
+}
+
+fn read_file(set: &OwnedFd, path: &FilePath) -> Result<Arc<SecretBytes>, Problem> {
+    let failed = |errno| problem(path.as_str(), errno);
+    let (opened, stat) = file::open_regular(set, path.as_str()).map_err(failed)?;
+    if !is_ours(&stat, FileType::RegularFile) {
+        return Err(Problem::Damaged(format!("its file {path} is not ours")));
+    }
+    file::read_exact_size(opened, file::size(&stat)).map(Arc::new).map_err(failed)
+}

@@ -1,0 +1,170 @@
+//! One file: made or replaced as a whole, and read without ever waiting for a writer.
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use rustix::fd::AsFd;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use super::at::{StepError, context};
+use crate::model::SecretBytes;
+
+/// What a new file gets.
+#[derive(Clone, Copy)]
+pub(super) struct Attributes {
+    /// Permission bits, set explicitly, because the umask takes part in `open`.
+    pub(super) mode: Mode,
+    /// `None` leaves the group that the file system gives.
+    pub(super) group: Option<Gid>,
+    /// Whether the content must survive a crash of the machine before the file becomes visible.
+    pub(super) sync: bool,
+}
+
+/// Makes `path` below `directory`; refuses a name that exists. Others may open it only once it is complete.
+pub(super) fn create_file(
+    directory: impl AsFd,
+    path: &str,
+    bytes: &[u8],
+    attributes: Attributes,
+) -> Result<(), StepError> {
+    let write = || -> Result<(), Errno> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(directory, path, flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(bytes).map_err(|error| errno(&error))?;
+        if attributes.group.is_some() {
+            rustix::fs::fchown(&file, None, attributes.group)?;
+        }
+        rustix::fs::fchmod(&file, attributes.mode)?;
+        if attributes.sync { rustix::fs::fsync(&file) } else { Ok(()) }
+    };
+    context("write file", path, write())
+}
+
+/// Writes `bytes` to a temporary file and renames it over `directory/name`: a reader sees the old or the new content
+/// whole. Where it fails, nothing is left behind.
+pub(super) fn replace_file(
+    directory: impl AsFd,
+    name: &str,
+    bytes: &[u8],
+    attributes: Attributes,
+) -> Result<(), StepError> {
+    let directory = directory.as_fd();
+    let temporary = temporary_name(name);
+    let replace = || -> Result<(), StepError> {
+        remove_file(directory, &temporary)?;
+        create_file(directory, &temporary, bytes, attributes)?;
+        context("rename file", &temporary, rustix::fs::renameat(directory, temporary.as_str(), directory, name))?;
+        if attributes.sync { context("sync the directory of", name, rustix::fs::fsync(directory)) } else { Ok(()) }
+    };
+    replace().inspect_err(|_| {
+        // The first error is the one to report.
+        remove_file(directory, &temporary).ok();
+    })
+}
+
+/// The name under which [`replace_file`] writes. It is fixed, so that the next replacement removes what a crash left, with
+/// what is in it.
+pub(super) fn temporary_name(name: &str) -> String {
+    format!("{name}.tmp")
+}
+
+/// Removes a file or link; absence is fine.
+pub(super) fn remove_file(directory: impl AsFd, name: &str) -> Result<(), StepError> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        other => context("remove", name, other),
+    }
+}
+
+/// Opens a regular file for reading. Never waits: a FIFO in its place would block `open` until somebody writes to it.
+///
+/// # Errors
+/// `Errno::INVAL` if it is something other than a regular file; `Errno::LOOP` if it is a link.
+pub(super) fn open_regular(directory: impl AsFd, path: &str) -> Result<(File, Stat), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(directory, path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        Ok((File::from(fd), stat))
+    } else {
+        Err(Errno::INVAL)
+    }
+}
+
+/// Reads the whole of a file of `size` bytes into a buffer of just that size: one that grows would leave copies in freed
+/// memory. What was appended since `size` was seen is not read.
+pub(super) fn read_exact_size(file: File, size: u64) -> Result<SecretBytes, Errno> {
+    let capacity = usize::try_from(size).map_err(|_| Errno::FBIG)?;
+    // `read_to_end` needs a free byte to see the end without growing.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity.saturating_add(1)));
+    file.take(size).read_to_end(&mut bytes).map_err(|error| errno(&error))?;
+    Ok(SecretBytes::new(std::mem::take(&mut *bytes)))
+}
+
+/// Size of a file in bytes.
+pub(super) fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+pub(super) fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::fd::OwnedFd;
+
+    use super::*;
+
+    const PLAIN: Attributes = Attributes { mode: Mode::from_raw_mode(0o640), group: None, sync: true };
+
+    fn open(directory: &tempfile::TempDir) -> OwnedFd {
+        rustix::fs::open(directory.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("open")
+    }
+
+    #[test]
+    fn a_replaced_file_has_its_mode_and_leaves_no_temporary_file() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let fd = open(&directory);
+        std::fs::write(directory.path().join("file.tmp"), "left by a crash").expect("write");
+        for text in ["one", "two"] {
+            replace_file(&fd, "file", text.as_bytes(), PLAIN).expect("replaced");
+            assert_eq!(std::fs::read_to_string(directory.path().join("file")).expect("read"), text);
+        }
+        let mode = std::fs::metadata(directory.path().join("file")).expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640);
+        assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn a_failed_replacement_keeps_the_old_content() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let fd = open(&directory);
+        std::fs::create_dir_all(directory.path().join("file/full")).expect("mkdir");
+        let error = replace_file(&fd, "file", b"new", PLAIN).expect_err("a directory has the name");
+        assert!(error.to_string().contains("rename file"), "{error}");
+        assert!(directory.path().join("file/full").exists() && !directory.path().join("file.tmp").exists());
+        assert!(create_file(&fd, "file", b"new", PLAIN).is_err_and(|error| error.errno == Errno::EXIST));
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let fd = open(&directory);
+        let fifo = FileType::Fifo;
+        rustix::fs::mknodat(&fd, "fifo", fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");
+        std::os::unix::fs::symlink("fifo", directory.path().join("link")).expect("symlink");
+        for (name, expected) in
+            [("fifo", Errno::INVAL), (".", Errno::INVAL), ("link", Errno::LOOP), ("absent", Errno::NOENT)]
+        {
+            assert_eq!(open_regular(&fd, name).map(|_| ()).expect_err(name), expected, "{name}");
+        }
+        replace_file(&fd, "file", b"text", PLAIN).expect("written");
+        let (file, stat) = open_regular(&fd, "file").expect("opened");
+        assert!(read_exact_size(file, size(&stat)).expect("read").expose() == b"text");
+    }
+}

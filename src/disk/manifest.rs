@@ -1,0 +1,193 @@
+//! The manifest as a file of the set: what the set was made from, in JSON, without any value and anything to guess one by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rustix::fd::OwnedFd;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::directory::{Access, is_ours};
+use super::file::{self, Attributes};
+use super::names::MANIFEST_FILE;
+use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
+
+/// The only version that this agent writes and reads. A change of the form changes it.
+const FORM: u32 = 1;
+
+/// A guard for the reader: names of many thousand files.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The form in the file. Anything unknown makes the manifest unreadable: it was written by another version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    version: u32,
+    published: Timestamp,
+    layout: String,
+    sources: BTreeMap<String, WireSource>,
+    files: BTreeMap<String, BTreeSet<String>>,
+    /// Octal, of the files that have a mode of their own.
+    modes: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSource {
+    request: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<Timestamp>,
+    leased: bool,
+}
+
+/// The manifest of one set, with what only the publisher knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SetManifest {
+    pub(super) manifest: Manifest,
+    pub(super) published: Timestamp,
+    /// Modes of the files that have one of their own; the others follow the directory's default.
+    pub(super) modes: BTreeMap<FilePath, Mode>,
+}
+
+/// Why a set has no manifest to go by.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It is not there, not ours, damaged, or of another version.
+    Damaged(&'static str),
+    /// It may well be there.
+    Io(Errno),
+}
+
+impl SetManifest {
+    pub(super) fn new(manifest: &Manifest, set: &FileSet, published: Timestamp) -> Self {
+        let modes = set.files.iter().filter_map(|(path, file)| Some((path.clone(), file.mode?))).collect();
+        Self { manifest: manifest.clone(), published, modes }
+    }
+
+    /// As bytes of the file.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let sources = self.manifest.sources.iter().map(|(name, source)| {
+            let ManifestSource { request, version: Version { number, created }, leased } = source.clone();
+            (name.as_str().to_owned(), WireSource { request, number, created, leased })
+        });
+        let names = |names: &BTreeSet<SourceName>| names.iter().map(|name| name.as_str().to_owned()).collect();
+        let wire = Wire {
+            version: FORM,
+            published: self.published,
+            layout: self.manifest.layout.clone(),
+            sources: sources.collect(),
+            files: self.manifest.files.iter().map(|(path, from)| (path.as_str().to_owned(), names(from))).collect(),
+            modes: self.modes.iter().map(|(path, mode)| (path.as_str().to_owned(), format!("{mode:?}"))).collect(),
+        };
+        // Maps with text as keys and numbers: nothing that JSON cannot hold.
+        serde_json::to_vec(&wire).unwrap_or_default()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let wire: Wire = serde_json::from_slice(bytes).ok().filter(|wire: &Wire| wire.version == FORM)?;
+        let sources: BTreeMap<SourceName, ManifestSource> = wire
+            .sources
+            .into_iter()
+            .map(|(name, WireSource { request, number, created, leased })| {
+                let source = ManifestSource { request, version: Version { number, created }, leased };
+                Some((SourceName::new(&name).ok()?, source))
+            })
+            .collect::<Option<_>>()?;
+        let known = |name: &String| SourceName::new(name).ok().filter(|name| sources.contains_key(name));
+        let files = wire
+            .files
+            .iter()
+            .map(|(path, from)| {
+                let from: BTreeSet<SourceName> = from.iter().map(known).collect::<Option<_>>()?;
+                if from.is_empty() { None } else { Some((FilePath::new(path).ok()?, from)) }
+            })
+            .collect::<Option<_>>()?;
+        let mode = |text: &str| Mode::new(u32::from_str_radix(text, 8).ok()?).ok();
+        let modes = wire.modes.iter().map(|(path, text)| Some((FilePath::new(path).ok()?, mode(text)?)));
+        let modes = modes.collect::<Option<_>>()?;
+        let manifest = Manifest { layout: wire.layout, sources, files };
+        Some(Self { manifest, published: wire.published, modes })
+    }
+
+    /// Reads the manifest of the set in `set`.
+    pub(super) fn read(set: &OwnedFd) -> Result<Self, Unreadable> {
+        let (file, stat) = match file::open_regular(set, MANIFEST_FILE) {
+            Ok(opened) => opened,
+            Err(Errno::NOENT) => return Err(Unreadable::Damaged("it has no manifest")),
+            Err(Errno::INVAL | Errno::LOOP | Errno::ACCESS) => {
+                return Err(Unreadable::Damaged("its manifest is not a file that we may read"));
+            }
+            Err(errno) => return Err(Unreadable::Io(errno)),
+        };
+        if !is_ours(&stat, FileType::RegularFile) || file::size(&stat) > MAX_BYTES {
+            return Err(Unreadable::Damaged("its manifest is not ours"));
+        }
+        let bytes = file::read_exact_size(file, file::size(&stat)).map_err(Unreadable::Io)?;
+        Self::from_bytes(bytes.expose())
+            .ok_or(Unreadable::Damaged("its manifest is damaged or was written by another version of keyferry"))
+    }
+}
+
+/// What the manifest gets: the same as a file without a mode of its own.
+pub(super) fn attributes(access: Access) -> Attributes {
+    Attributes { mode: access.file_mode, group: access.group, sync: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> SetManifest {
+        let name = |text: &str| SourceName::new(text).expect(text);
+        let version = Version { number: Some(7), created: "2026-11-24T16:05:37.25Z".parse().ok() };
+        let db = ManifestSource { request: "kv-v2:secret/db".into(), version, leased: false };
+        let role = ManifestSource { request: "other:database/creds/app".into(), leased: true, ..Default::default() };
+        let file = |text: &str| FilePath::new(text).expect(text);
+        SetManifest {
+            manifest: Manifest {
+                layout: "outputs:1".into(),
+                sources: [(name("db"), db), (name("role"), role)].into(),
+                files: [(file("tls/key"), [name("db")].into()), (file("both"), [name("db"), name("role")].into())]
+                    .into(),
+            },
+            published: "2026-11-24T16:05:38Z".parse().expect("timestamp"),
+            modes: [(file("tls/key"), Mode::new(0o400).expect("mode"))].into(),
+        }
+    }
+
+    #[test]
+    fn the_form_in_the_file_is_fixed() {
+        let text = String::from_utf8(example().to_bytes()).expect("text");
+        let expected = concat!(
+            r#"{"version":1,"published":"2026-11-24T16:05:38Z","layout":"outputs:1","#,
+            r#""sources":{"db":{"request":"kv-v2:secret/db","number":7,"created":"2026-11-24T16:05:37.25Z","leased":false},"#,
+            r#""role":{"request":"other:database/creds/app","leased":true}},"#,
+            r#""files":{"both":["db","role"],"tls/key":["db"]},"modes":{"tls/key":"0400"}}"#
+        );
+        assert_eq!(text, expected);
+        assert_eq!(SetManifest::from_bytes(text.as_bytes()), Some(example()));
+    }
+
+    #[test]
+    fn what_this_version_does_not_know_is_unreadable() {
+        let text = String::from_utf8(example().to_bytes()).expect("text");
+        for (from, to) in [
+            (r#""version":1"#, r#""version":2"#),
+            (r#""version":1"#, r#""version":1,"more":1"#),
+            (r#""leased":true"#, r#""leased":true,"more":1"#),
+            (r#""layout":"outputs:1","#, ""),
+            (r#"["db"]"#, "[]"),
+            (r#"["db"]"#, r#"["unknown"]"#),
+            ("tls/key", "../key"),
+            ("0400", "7777"),
+            ("}}", "}"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            assert_eq!(SetManifest::from_bytes(text.replace(from, to).as_bytes()), None, "{from} -> {to}");
+        }
+        assert_eq!(SetManifest::from_bytes(b""), None);
+    }
+}

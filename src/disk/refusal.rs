@@ -1,0 +1,91 @@
+//! Why an output directory is refused, in words that say what to do next.
+
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::model::{Failure, FailureClass, Reason};
+
+const STICKY: u32 = 0o1000;
+
+/// A directory that no waiting makes usable.
+pub(super) fn refuse(message: String) -> Failure {
+    Failure::new(FailureClass::Invalid, Reason::DirectoryUnusable, message)
+}
+
+pub(super) fn not_made(path: &Path, errno: Errno) -> Failure {
+    let shown = path.display();
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => Failure::new(
+            FailureClass::Local,
+            Reason::NoSpace,
+            format!("failed to make output directory {shown}: the volume is full; remove files or raise its sizeLimit"),
+        ),
+        _ => refuse(format!("failed to make output directory {shown}: {errno}{}", next_step(errno))),
+    }
+}
+
+/// What to do about an errno of a volume, to be appended to a message; empty where there is nothing to add.
+pub(super) fn next_step(errno: Errno) -> String {
+    match errno {
+        Errno::ROFS => {
+            "; the volume is read-only here: remove `readOnly: true` from the agent's own volumeMount".into()
+        }
+        Errno::ACCESS | Errno::PERM => format!(
+            "; the agent runs as UID {} and needs write permission in its own mount of the volume",
+            rustix::process::geteuid().as_raw()
+        ),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn not_a_directory(path: &Path) -> Failure {
+    let shown = path.display();
+    match std::fs::read_link(path) {
+        Ok(target) => refuse(format!(
+            "failed to use output directory {shown}: it is a link to {}; set directory.path (KEYFERRY_DIRECTORY) to the directory itself",
+            target.display()
+        )),
+        Err(_) => refuse(format!(
+            "failed to use output directory {shown}: a file has that name; remove it, or set directory.path (KEYFERRY_DIRECTORY) to another name"
+        )),
+    }
+}
+
+/// The sticky-directory trap, seen on a real node: with `fs.protected_symlinks=1` only the owner follows a link in a
+/// sticky, world-writable directory. A memory emptyDir's root is such a directory, and so is a `subPath` that the
+/// kubelet had to make because the application's mount came first.
+pub(super) fn unusable(owner: u32, mode: u32, us: u32) -> Option<String> {
+    const CURE: &str = "no application with another UID could follow the links in it. Probably the kubelet made it, because the \
+        application's mount came first (or it is the root of the volume): the agent must be the first container of the pod, \
+        mount the parent volume, and make this subdirectory itself; then re-create the pod";
+    if owner != us {
+        return Some(format!("it belongs to UID {owner} and we are UID {us}; {CURE}"));
+    }
+    (mode & STICKY != 0).then(|| format!("it has the sticky bit (mode {:04o}); {CURE}", mode & 0o7777))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_the_kubelet_made_is_refused_with_the_cure() {
+        let why = unusable(0, 0o4_1777, 65532).expect("refused");
+        assert!(why.contains("UID 0") && why.contains("first container") && why.contains("parent volume"), "{why}");
+        let why = unusable(65532, 0o4_1777, 65532).expect("refused");
+        assert!(why.contains("sticky bit (mode 1777)"), "{why}");
+        assert_eq!(unusable(65532, 0o4_0755, 65532), None);
+    }
+
+    #[test]
+    fn a_read_only_or_foreign_volume_is_reported_with_what_to_do() {
+        let message = not_made(Path::new("/vol/data"), Errno::ROFS).message;
+        assert!(message.contains("/vol/data") && message.contains("remove `readOnly: true`"), "{message}");
+        assert!(not_made(Path::new("/vol/data"), Errno::ACCESS).message.contains("UID "));
+        let full = not_made(Path::new("/vol/data"), Errno::NOSPC);
+        assert_eq!((full.class, full.reason), (FailureClass::Local, Reason::NoSpace));
+        assert!(full.message.contains("sizeLimit"), "{full}");
+        assert_eq!(next_step(Errno::IO), "");
+    }
+}

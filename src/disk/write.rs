@@ -1,0 +1,143 @@
+//! The steps of a publication that write: the set, the links, the swap.
+
+use jiff::Timestamp;
+use rustix::fd::AsFd;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::at::{self, StepError, context};
+use super::compare::{self, tops};
+use super::directory::{Access, DIRECTORY_MODE};
+use super::file::{self, Attributes};
+use super::manifest;
+use super::names::{self, DATA_LINK, MANIFEST_FILE, visible_target};
+use super::publish::Publisher;
+use super::refusal::refuse;
+use crate::model::{Failure, FailureClass, FileSet, Reason};
+
+impl Publisher {
+    /// Step 1: what no retry heals is refused before anything is touched.
+    pub(super) fn validate(&self, set: &FileSet) -> Result<(), Failure> {
+        if let Some(path) = compare::parents(set).into_iter().find(|&path| set.files.keys().any(|p| p.as_str() == path))
+        {
+            return Err(Failure::new(
+                FailureClass::Invalid,
+                Reason::RenderFailed,
+                format!("failed to publish file {path}: another file needs a directory of the same name"),
+            ));
+        }
+        let (root, shown) = (&self.directory.fd, self.directory.path.display());
+        // The target of a link, and whether the name is taken by something that is no link.
+        let look = |name: &str| -> Result<(Option<String>, bool), Failure> {
+            let target = at::link_target(root, name);
+            let found = target.and_then(|target| Ok((at::exists(root, name)? && target.is_none(), target)));
+            let (taken, target) = context("look at", name, found).map_err(|error| self.write_failed(&error))?;
+            Ok((target, taken))
+        };
+        if look(DATA_LINK)?.1 {
+            return Err(refuse(format!(
+                "failed to publish files to {shown}: {DATA_LINK} there is not a link; remove it (rm -r {shown}/{DATA_LINK}), or set directory.path to another directory"
+            )));
+        }
+        for path in set.files.keys() {
+            let top = path.top();
+            let (target, taken) = look(top)?;
+            if taken || target.is_some_and(|target| target != visible_target(top)) {
+                return Err(refuse(format!(
+                    "failed to publish file {path}: {shown} has something else of the name {top}, which is not ours to replace; remove it or choose another directory"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Steps 4 to 8. What it made is in `rollback`, for [`Publisher::undo`] where it fails.
+    pub(super) fn write_and_swap(
+        &self,
+        set: &FileSet,
+        manifest: &[u8],
+        access: Access,
+        now: Timestamp,
+        rollback: &mut Rollback,
+        after: &mut impl FnMut(u8),
+    ) -> Result<(), StepError> {
+        let root = &self.directory.fd;
+
+        // 4. Fresh directory.
+        let name = names::fresh_directory(now);
+        context("make directory", &name, rustix::fs::mkdirat(root, name.as_str(), Mode::RWXU))?;
+        rollback.directory = Some(name.clone());
+        let fresh = context("open directory", &name, at::open_directory(root, &name))?;
+        after(4);
+
+        // 5. Files, then their directories from the deepest up, then the root of the set, which opens it to others.
+        let directories = compare::parents(set);
+        for path in &directories {
+            context("make directory", path, rustix::fs::mkdirat(&fresh, *path, Mode::RWXU))?;
+        }
+        for (path, entry) in &set.files {
+            let mode = entry.mode.map_or(access.file_mode, |mode| Mode::from_raw_mode(mode.bits()));
+            let attributes = Attributes { mode, group: access.group, sync: true };
+            file::create_file(&fresh, path.as_str(), entry.bytes.expose(), attributes)?;
+            after(5);
+        }
+        file::create_file(&fresh, MANIFEST_FILE, manifest, manifest::attributes(access))?;
+        for path in directories.iter().rev() {
+            context("open directory", path, at::open_directory(&fresh, path))
+                .and_then(|fd| finish(path, &fd, access))?;
+        }
+        finish(&name, &fresh, access)?;
+
+        // 6. Visible links for new names.
+        for top in tops(set) {
+            match rustix::fs::symlinkat(visible_target(top), root, top) {
+                Ok(()) => rollback.links.push(top.into()),
+                // It was ours already: step 1 has looked.
+                Err(Errno::EXIST) => {}
+                Err(errno) => return context("make link", top, Err(errno)),
+            }
+            after(6);
+        }
+
+        // 7. Temporary link.
+        let link = names::temporary_link();
+        context("make link", &link, rustix::fs::symlinkat(&name, root, link.as_str()))?;
+        rollback.links.push(link.clone());
+        after(7);
+
+        // 8. The swap.
+        context("rename link", &link, rustix::fs::renameat(root, link.as_str(), root, DATA_LINK))?;
+        // Nothing to undo from here on; a sync that fails matters only if the machine dies, and the agent starts over then.
+        if let Err(errno) = rustix::fs::fsync(root) {
+            tracing::debug!(target: "keyferry", "failed to sync {}: {errno}", self.directory.path.display());
+        }
+        after(8);
+        Ok(())
+    }
+
+    /// Best effort: what stays is swept at the next publication or start.
+    pub(super) fn undo(&self, rollback: &Rollback) {
+        for name in rollback.links.iter().rev().chain(&rollback.directory) {
+            if let Err(errno) = at::remove_tree(&self.directory.fd, name) {
+                tracing::debug!(target: "keyferry", "failed to remove {name}: {errno}");
+            }
+        }
+    }
+}
+
+/// Gives a filled directory its group and mode, which opens it to others, and syncs it.
+fn finish(name: &str, directory: impl AsFd, access: Access) -> Result<(), StepError> {
+    let directory = directory.as_fd();
+    if access.group.is_some() {
+        context("set the group of", name, rustix::fs::fchown(directory, None, access.group))?;
+    }
+    context("set the mode of", name, rustix::fs::fchmod(directory, DIRECTORY_MODE))?;
+    context("sync", name, rustix::fs::fsync(directory))
+}
+
+/// What to remove if this publication fails.
+#[derive(Default)]
+pub(super) struct Rollback {
+    directory: Option<String>,
+    links: Vec<String>,
+}

@@ -1,0 +1,116 @@
+//! Who publishes in a directory, and where it goes when it is no longer used or was removed.
+
+use std::os::unix::fs::MetadataExt;
+use std::process::{Child, Command, Stdio};
+
+use keyferry::disk::STATE_FILE;
+use keyferry::model::{FailureClass, Reason};
+
+use super::*;
+
+const CHILD: &str = "KEYFERRY_TEST_PUBLISH_OWNER";
+
+/// Publishes and keeps the directory until it is killed.
+#[test]
+#[ignore = "the child process of other tests"]
+fn child() {
+    let Some(root) = std::env::var_os(CHILD) else { return };
+    let mut publisher = Volume::open(directory(PathBuf::from(root)));
+    publisher.publish(OLD);
+    loop {
+        std::thread::park();
+    }
+}
+
+fn spawn_child(root: &Path) -> Child {
+    let child = Command::new(std::env::current_exe().expect("own path"))
+        .args(["--ignored", "--exact", "owner::child"])
+        .env(CHILD, root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("child");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while visible(root) != expected(OLD) {
+        assert!(std::time::Instant::now() < deadline, "the child publishes");
+        std::thread::yield_now();
+    }
+    child
+}
+
+#[test]
+fn a_second_agent_on_the_same_directory_is_refused_until_the_first_one_is_dead() {
+    let volume = memory();
+    let root = volume.path().join("data");
+    fs::create_dir(&root).expect("mkdir");
+    let mut child = spawn_child(&root);
+    let before = tree(&root);
+    let failure = Publisher::open(&directory(root.clone())).err().expect("refused");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
+    let expected_text = format!(
+        "failed to use output directory {}: another agent (pid {}) publishes there; give each agent a directory of its own",
+        root.display(),
+        child.id()
+    );
+    assert_eq!(failure.message, expected_text);
+    assert_eq!(tree(&root), before, "nothing is swept, and no lock file is made");
+    child.kill().expect("kill");
+    child.wait().expect("wait");
+    let mut publisher = Volume::open(directory(root.clone()));
+    publisher.publish(NEW);
+    assert_clean(&root, NEW);
+}
+
+#[test]
+fn a_directory_that_was_removed_is_made_again() {
+    let volume = memory();
+    let root = volume.path().join("data");
+    let mut publisher = Volume::open(directory(root.clone()));
+    publisher.publish(OLD);
+    fs::remove_dir_all(&root).expect("remove");
+    assert_eq!(publisher.publish(OLD), Published::Swapped);
+    assert_clean(&root, OLD);
+    assert!(Publisher::open(&directory(root.clone())).is_err(), "the new directory is locked too");
+
+    let aside = volume.path().join("aside");
+    fs::rename(&root, &aside).expect("rename");
+    fs::create_dir(&root).expect("mkdir");
+    publisher.publish(NEW);
+    assert_clean(&root, NEW);
+    assert_eq!(visible(&aside), expected(OLD), "what was moved away is left alone");
+    assert_eq!(fs::metadata(&root).expect("root").mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn a_volume_that_is_gone_asks_for_a_new_pod() {
+    let volume = memory();
+    let parent = volume.path().join("volume");
+    fs::create_dir(&parent).expect("mkdir");
+    let mut publisher = Volume::open(directory(parent.join("data")));
+    publisher.publish(OLD);
+    fs::remove_dir_all(&parent).expect("remove");
+    let failure = publisher.try_publish(&set(OLD)).expect_err("no parent");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
+    assert!(
+        failure.message.ends_with(&format!("its parent {} is gone; restart the pod", parent.display())),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_retired_directory_holds_no_secret_and_nothing_of_others_is_removed() {
+    let volume = memory();
+    let root = volume.path().join("data");
+    let mut publisher = Volume::open(directory(root.clone()));
+    publisher.publish(OLD);
+    fs::write(root.join(STATE_FILE), "{}").expect("write");
+    // What a crash left, and what is not ours.
+    fs::create_dir(root.join("..2026_11_24_16_05_37.0000000001")).expect("mkdir");
+    fs::write(root.join("..2026_11_24_16_05_37.0000000001/password"), "half").expect("write");
+    fs::write(root.join("notes"), "mine").expect("write");
+    std::os::unix::fs::symlink("notes", root.join("link")).expect("symlink");
+    publisher.publisher.retire().expect("retired");
+    let left: Vec<String> = tree(&root).into_keys().collect();
+    assert_eq!(left, ["link", "notes"]);
+    assert_eq!(Volume::open(directory(root.clone())).publish(OLD), Published::Swapped, "it is unlocked and usable");
+}

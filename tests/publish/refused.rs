@@ -1,0 +1,103 @@
+//! Directories that are refused, with what to do.
+
+use std::os::unix::fs::symlink;
+
+use keyferry::disk::STATE_FILE;
+use keyferry::model::{FailureClass, Reason};
+
+use super::*;
+
+#[test]
+fn an_unusable_directory_is_refused_with_what_to_do() {
+    let volume = memory();
+    let open = |directory: &Directory| Publisher::open(directory).err().expect("refused");
+
+    let failure = open(&directory(volume.path().join("absent/data")));
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
+    assert!(failure.message.contains("mount a memory emptyDir"), "{failure}");
+
+    let sticky = volume.path().join("sticky");
+    fs::create_dir(&sticky).expect("mkdir");
+    fs::set_permissions(&sticky, fs::Permissions::from_mode(0o1777)).expect("chmod");
+    let failure = open(&directory(sticky));
+    assert_eq!(failure.reason, Reason::DirectoryUnusable);
+    assert!(failure.message.contains("sticky") && failure.message.contains("first container"), "{failure}");
+
+    symlink("/elsewhere/data", volume.path().join("link")).expect("symlink");
+    let failure = open(&directory(volume.path().join("link")));
+    assert!(failure.message.contains("it is a link to /elsewhere/data; set directory.path"), "{failure}");
+    fs::write(volume.path().join("file"), "x").expect("write");
+    let failure = open(&directory(volume.path().join("file")));
+    assert!(failure.message.contains("a file has that name; remove it"), "{failure}");
+
+    let on_disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("tempdir");
+    let mut settings = directory(on_disk.path().join("data"));
+    let failure = open(&settings);
+    assert!(failure.message.contains("directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"), "{failure}");
+    assert!(!settings.path.exists(), "a refusal leaves no empty directory");
+    fs::create_dir(&settings.path).expect("mkdir");
+    open(&settings);
+    assert!(settings.path.exists(), "a directory that was there stays");
+    settings.allow_disk = true;
+    let mut publisher = Volume::open(settings.clone());
+    publisher.publish(OLD);
+    assert_clean(&settings.path, OLD);
+    publisher.settings.allow_disk = false;
+    let failure = publisher.try_publish(&set(NEW)).expect_err("no longer allowed");
+    assert!(failure.message.contains("not in memory"), "{failure}");
+    assert_clean(&settings.path, OLD);
+
+    if rustix::process::geteuid().is_root() {
+        let foreign = volume.path().join("foreign");
+        fs::create_dir(&foreign).expect("mkdir");
+        std::os::unix::fs::chown(&foreign, Some(65532), None).expect("chown");
+        assert!(open(&directory(foreign)).message.contains("belongs to UID 65532"));
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_never_replaced() {
+    let volume = memory();
+    let root = volume.path().join("data");
+    let mut publisher = Volume::open(directory(root.clone()));
+    fs::write(root.join("username"), "mine").expect("write");
+    fs::write(root.join("..keep"), "mine").expect("write");
+    fs::write(root.join(STATE_FILE), "{}").expect("write");
+    let failure = publisher.try_publish(&set(OLD)).expect_err("refused");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
+    assert!(failure.message.contains("username"), "{failure}");
+    fs::remove_file(root.join("username")).expect("remove");
+    publisher.publish(OLD);
+    drop(publisher);
+    let mut publisher = Volume::open(directory(root.clone()));
+    assert!(root.join("..keep").exists() && root.join(STATE_FILE).exists(), "{:#?}", tree(&root));
+
+    let failure = publisher.try_publish(&set(&[("a", "x"), ("a/b", "x")])).expect_err("collision");
+    assert_eq!(failure.reason, Reason::RenderFailed);
+    assert_eq!(visible(&root), expected(OLD));
+}
+
+#[test]
+fn a_data_entry_that_is_no_link_is_refused_with_what_to_do() {
+    let volume = memory();
+    let root = volume.path().join("data");
+    let mut publisher = Volume::open(directory(root.clone()));
+    fs::create_dir(root.join("..data")).expect("mkdir");
+    let failure = publisher.try_publish(&set(OLD)).expect_err("refused");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
+    assert!(failure.message.contains(&format!("remove it (rm -r {}/..data)", root.display())), "{failure}");
+}
+
+#[test]
+fn a_read_only_volume_is_reported_with_what_to_do() {
+    let Some(tmpfs) = full::Tmpfs::mount("a_read_only_volume_is_reported_with_what_to_do", "size=1m") else { return };
+    let root = tmpfs.path().join("data");
+    let mut publisher = Volume::open(directory(root.clone()));
+    publisher.publish(OLD);
+    tmpfs.remount("ro");
+    let failure = publisher.try_publish(&set(NEW)).expect_err("read-only");
+    assert!(failure.message.contains("remove `readOnly: true` from the agent's own volumeMount"), "{failure}");
+    assert_clean(&root, OLD);
+    let failure = Publisher::open(&directory(tmpfs.path().join("new"))).err().expect("refused");
+    assert!(failure.message.contains("remove `readOnly: true`"), "{failure}");
+}

@@ -23,8 +23,10 @@ pub(super) struct Asked {
 /// An error answer, parsed.
 pub(super) struct Said {
     pub(super) code: u16,
-    /// `status.message`; empty where the body is not a Status (a proxy answered).
-    pub(super) words: String,
+    /// `status.message`, by which the answer is classified; empty where the body is not a Status (a proxy answered).
+    words: String,
+    /// What a person may see of it. Differs from `words` where those could quote a secret.
+    shown: String,
     pub(super) causes: Vec<StatusCause>,
     pub(super) retry_after: Option<Duration>,
 }
@@ -34,12 +36,37 @@ impl Said {
         let status: Status = serde_json::from_slice(&answer.body).unwrap_or_default();
         let details = status.details;
         let hint = details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
+        let words = clip(&status.message);
         Self {
             code: answer.code.as_u16(),
-            words: clip(&status.message),
+            shown: words.clone(),
+            words,
             causes: details.map(|details| details.causes).unwrap_or_default(),
             retry_after: answer.retry_after.or_else(|| Some(Duration::from_secs(hint?.into()))),
         }
+    }
+
+    /// The server's words.
+    pub(super) fn words(&self) -> &str {
+        &self.words
+    }
+
+    /// Puts `text` in the place of the server's words in the message. What the answer means stays.
+    pub(super) fn show(&mut self, text: String) {
+        self.shown = text;
+    }
+
+    /// Whether RBAC refused it, and not an admission plugin. RBAC's words are
+    /// `User "..." cannot patch resource "secrets" in API group ""`.
+    pub(super) fn is_rbac(&self) -> bool {
+        self.code == 403 && self.words.contains(" cannot ") && self.words.contains(" resource ")
+    }
+
+    /// Whether `OwnerReferencesPermissionEnforcement` refused it, which asks for the right to `delete` the object before its
+    /// owners may change (`plugin/pkg/admission/gc/gc_admission.go` of 1.37).
+    pub(super) fn is_about_owners(&self) -> bool {
+        let texts = ["cannot set an ownerRef on a resource", "cannot set blockOwnerDeletion"];
+        self.code == 403 && texts.into_iter().any(|text| self.words.contains(text))
     }
 
     /// Whether the server names `field` as what is wrong.
@@ -62,45 +89,42 @@ pub(super) fn failure(asked: &Asked, said: &Said) -> Failure {
         401 => (
             Transient,
             Reason::CredentialUnreadable,
-            "the API server does not accept our token; its file is read again within a minute".to_owned(),
+            "this pod's token is no longer accepted (ServiceAccount deleted or re-created?); a new pod gets a new one"
+                .to_owned(),
         ),
-        403 if is_rbac(said) => (Denied, Reason::Forbidden, format!("the Role needs the rule {}", asked.rule)),
+        403 if said.is_rbac() => (Denied, Reason::Forbidden, format!("the Role needs the rule {}", asked.rule)),
         403 => (Denied, Reason::Forbidden, "an admission policy or the state of the namespace forbids it".to_owned()),
         404 => (Missing, Reason::ObjectNotFound, String::new()),
         409 => match said.rivals() {
             Some(rivals) => (
                 Invalid,
-                Reason::Foreign,
-                format!("others write to it ({rivals}); stop them, or delete it and it is made anew"),
+                Reason::Drifted,
+                format!("others write to it ({rivals}); stop them, or delete it and keyferry creates it again"),
             ),
             None => (Conflict, Reason::Conflict, "it changed meanwhile".to_owned()),
         },
-        // The object was deleted and made again: the server says "immutable", not "conflict".
+        // The object was deleted and created again: the server says "immutable", not "conflict".
         422 if said.blames("metadata.uid") => (Conflict, Reason::Conflict, "it was replaced meanwhile".to_owned()),
         422 if said.blames("type") => (
             Invalid,
             Reason::InvalidRequest,
-            "the type of a Secret cannot change; delete it and it is made anew".to_owned(),
+            "the type of a Secret cannot change; delete it and keyferry creates it again".to_owned(),
         ),
         422 if said.words.contains("immutable when") => {
-            (Invalid, Reason::InvalidRequest, "it was made immutable; delete it and it is made anew".to_owned())
+            (Invalid, Reason::InvalidRequest, "it was made immutable; delete it and keyferry creates it again".to_owned())
         }
         // 400, 405, 413, 415, 422 ...: the same request would be refused again.
         400..=499 if !matches!(said.code, 408 | 429) => (Invalid, Reason::InvalidRequest, String::new()),
         // 408, 429 and 5xx; a redirect or another surprise is some proxy's and may pass too.
         _ => (Transient, Reason::ApiUnavailable, String::new()),
     };
-    let mut message = format!("failed to {}: the API server answered {}", asked.what, said.code);
-    for part in [said.words.as_str(), advice.as_str()].into_iter().filter(|part| !part.is_empty()) {
+    let by = if said.is_rbac() { " (RBAC)" } else { "" };
+    let mut message = format!("failed to {}: the API server answered {}{by}", asked.what, said.code);
+    for part in [said.shown.as_str(), advice.as_str()].into_iter().filter(|part| !part.is_empty()) {
         message.push_str(": ");
         message.push_str(part);
     }
     Failure { class, reason, message, retry_after: said.retry_after, missing_rule: None }
-}
-
-/// RBAC's own words: `User "..." cannot patch resource "secrets" in API group ""`. An admission plugin says other ones.
-fn is_rbac(said: &Said) -> bool {
-    said.words.contains(" cannot ") && said.words.contains(" resource ")
 }
 
 /// One line, not endless.
@@ -139,7 +163,7 @@ mod tests {
         let none = ("", "", "");
         let forbidden = r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group "" in the namespace "ns""#;
         let table = [
-            (401, "Unauthorized", none, Transient, Reason::CredentialUnreadable, "read again"),
+            (401, "Unauthorized", none, Transient, Reason::CredentialUnreadable, "a new pod gets a new one"),
             (403, forbidden, none, Denied, Reason::Forbidden, "the Role needs the rule {verbs: [create, patch]}"),
             (403, "denied request: no", none, Denied, Reason::Forbidden, "an admission policy"),
             (404, "namespaces \"ns\" not found", none, Missing, Reason::ObjectNotFound, "\"ns\" not found"),
@@ -150,7 +174,7 @@ mod tests {
                 "Apply failed with 1 conflict",
                 ("FieldManagerConflict", "conflict with \"kubectl-patch\" using v1", ".data.k"),
                 Invalid,
-                Reason::Foreign,
+                Reason::Drifted,
                 "conflict with \"kubectl-patch\" using v1 on .data.k",
             ),
             (
@@ -191,6 +215,33 @@ mod tests {
             assert!(failure.message.starts_with("failed to apply Secret ns/x: "), "{}", failure.message);
             assert!(failure.message.contains(part), "{}", failure.message);
         }
+    }
+
+    /// Drill (e): a value of the secret was a word like the namespace, so the words were taken away before they were judged.
+    #[test]
+    fn words_that_are_not_shown_are_still_judged() {
+        let rbac = r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group """#;
+        let body = status(rbac, ("", "", "")).to_string();
+        let answer = Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) };
+        let asked = Asked { what: "write Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
+        let mut said = Said::of(&answer);
+        said.show(String::new());
+        let expected = "failed to write Secret ns/x: the API server answered 403 (RBAC): \
+                        the Role needs the rule {verbs: [create, patch]}";
+        assert_eq!(failure(&asked, &said).message, expected);
+    }
+
+    #[test]
+    fn a_refused_change_of_owners_is_known_by_the_server_s_words() {
+        let said = |message: &str| {
+            let body = status(message, ("", "", "")).to_string();
+            Said::of(&Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
+        };
+        let refused = r#"secrets "x" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>"#;
+        assert!(said(refused).is_about_owners() && !said(refused).is_rbac());
+        let blocked = r#"secrets "x" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>"#;
+        assert!(said(blocked).is_about_owners());
+        assert!(!said("denied request: no").is_about_owners());
     }
 
     #[test]

@@ -1,45 +1,75 @@
 //! The published set to the data of a Secret.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Failure, FailureClass, FileSet, Mirror, MirrorKey, ObjectName, Reason, SecretBytes};
+use crate::model::{
+    Failure, FailureClass, FileEntry, FileSet, Mirror, MirrorKey, ObjectName, Reason, SecretBytes, SourceName,
+};
 
 /// Most bytes of all values together (`MaxSecretSize`,
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-size>).
 const MAX_SECRET_SIZE: usize = 1 << 20;
 
+/// What goes into a Secret.
+#[derive(Clone, Default)]
+pub struct MirrorData {
+    /// Value by key; shares the bytes of the published files.
+    pub data: BTreeMap<String, Arc<SecretBytes>>,
+    /// The sources of the chosen files. No other source can hold the mirror up.
+    pub sources: BTreeSet<SourceName>,
+}
+
 /// Chooses and checks what goes into the Secret `name`, so that the API server has nothing to refuse.
 ///
+/// `leased` are the sources whose readings have a lease. Their files stop working when this pod ends, so they are left out
+/// unless `allowLeased` is set.
+///
 /// # Errors
-/// `Missing` where a file of an explicit key is not in the set (its source is optional and absent); `Invalid` for a key
-/// or a size that the API server would not take, or a key missing that the type needs. Reason `RenderFailed`.
+/// `Missing` where a file of an explicit key is not in the set (its source is optional and absent); `Invalid` for an
+/// explicit key of a leased source, for a key or a size that the API server would not take, and for a key missing that the
+/// type needs. Reason `RenderFailed`.
 pub fn mirror_data(
     mirror: &Mirror,
     name: &ObjectName,
     set: &FileSet,
-) -> Result<BTreeMap<String, Arc<SecretBytes>>, Failure> {
+    leased: &BTreeSet<SourceName>,
+) -> Result<MirrorData, Failure> {
     let fail = |class, cause: String| {
-        Failure::new(class, Reason::RenderFailed, format!("failed to make data of Secret {name}: {cause}"))
+        Failure::new(class, Reason::RenderFailed, format!("failed to mirror to Secret {name}: {cause}"))
     };
-    let mut data = BTreeMap::new();
+    let lease_of = |file: &FileEntry| {
+        let source = file.sources.iter().find(|source| leased.contains(*source));
+        source.filter(|_| !mirror.allow_leased).cloned()
+    };
+    let mut chosen = MirrorData::default();
+    let mut choose = |key: &str, file: &FileEntry| {
+        chosen.data.insert(key.to_owned(), Arc::clone(&file.bytes));
+        chosen.sources.extend(file.sources.iter().cloned());
+    };
     if mirror.keys.is_empty() {
-        for (path, file) in &set.files {
-            data.insert(path.as_str().to_owned(), Arc::clone(&file.bytes));
+        for (path, file) in set.files.iter().filter(|(_, file)| lease_of(file).is_none()) {
+            choose(path.as_str(), file);
         }
     }
-    for MirrorKey { key, file } in &mirror.keys {
-        let Some(entry) = set.files.get(file) else {
-            return Err(fail(FailureClass::Missing, format!("no file {file} for its key {key:?} is published")));
+    for MirrorKey { key, file: path } in &mirror.keys {
+        let Some(file) = set.files.get(path) else {
+            return Err(fail(FailureClass::Missing, format!("file {path} of its key {key:?} is not published")));
         };
-        data.insert(key.clone(), Arc::clone(&entry.bytes));
+        if let Some(source) = lease_of(file) {
+            let cause = format!(
+                "file {path} of its key {key:?} is from source {source}, which has a lease and stops working when this pod \
+                 ends; set mirrors.{name}.allowLeased: true to mirror it all the same"
+            );
+            return Err(fail(FailureClass::Invalid, cause));
+        }
+        choose(key, file);
     }
+    let MirrorData { data, .. } = &chosen;
     for key in data.keys() {
         MirrorKey::check(key).map_err(|error| {
-            fail(
-                FailureClass::Invalid,
-                format!("{key:?} cannot be a key: {error}; choose keys with `mirrors.{name}.keys`"),
-            )
+            let cause = format!("{key:?} cannot be a key: {error}; choose keys with `mirrors.{name}.keys`");
+            fail(FailureClass::Invalid, cause)
         })?;
     }
     if let Some(missing) = mirror.secret_type.missing_key(|key| data.contains_key(key)) {
@@ -50,5 +80,107 @@ pub fn mirror_data(
         let cause = "a Secret holds at most 1 MiB; choose fewer keys".to_owned();
         return Err(fail(FailureClass::Invalid, cause));
     }
-    Ok(data)
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FilePath, OnDrift, SecretType};
+
+    fn mirror(secret_type: SecretType, keys: &[(&str, &str)]) -> Mirror {
+        Mirror {
+            secret_type,
+            keys: keys.iter().map(|(key, file)| MirrorKey { key: (*key).into(), file: path(file) }).collect(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            owner: None,
+            allow_leased: false,
+            on_drift: OnDrift::default(),
+            adopt: false,
+        }
+    }
+
+    fn path(text: &str) -> FilePath {
+        FilePath::new(text).expect(text)
+    }
+
+    fn source(text: &str) -> SourceName {
+        SourceName::new(text).expect(text)
+    }
+
+    /// Files, each with its content and its source.
+    fn published(files: &[(&str, &str, &str)]) -> FileSet {
+        let entry = |content: &str, from: &str| FileEntry {
+            bytes: Arc::new(SecretBytes::from(content)),
+            mode: None,
+            sources: [source(from)].into(),
+        };
+        FileSet { files: files.iter().map(|(file, content, from)| (path(file), entry(content, from))).collect() }
+    }
+
+    fn of(mirror: &Mirror, set: &FileSet, leased: &[&str]) -> Result<(Vec<String>, Vec<String>), Failure> {
+        let leased = leased.iter().map(|name| source(name)).collect();
+        let data = mirror_data(mirror, &ObjectName::new("top-secret-ks").expect("a name"), set, &leased)?;
+        Ok((data.data.into_keys().collect(), data.sources.iter().map(ToString::to_string).collect()))
+    }
+
+    fn chosen(keys: &[&str], sources: &[&str]) -> Result<(Vec<String>, Vec<String>), Failure> {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Ok((owned(keys), owned(sources)))
+    }
+
+    /// Fault 11: a source that gives nothing to a mirror held it up.
+    #[test]
+    fn a_mirror_takes_all_files_or_the_chosen_ones_with_their_sources_only() {
+        let set = published(&[("a", "1", "one"), ("b.c", "2", "two")]);
+        assert_eq!(of(&mirror(SecretType::Opaque, &[]), &set, &[]), chosen(&["a", "b.c"], &["one", "two"]));
+        let twice = mirror(SecretType::Opaque, &[("x", "a"), ("y", "a")]);
+        assert_eq!(of(&twice, &set, &["two"]), chosen(&["x", "y"], &["one"]));
+        let name = ObjectName::new("m").expect("a name");
+        let Ok(data) = mirror_data(&twice, &name, &set, &BTreeSet::new()) else { panic!("it is fine") };
+        assert!(Arc::ptr_eq(&data.data["x"], &set.files[&path("a")].bytes), "the mirror shares the published bytes");
+    }
+
+    /// Fault 28: an explicit key of such a file was called "not published".
+    #[test]
+    fn files_of_a_leased_source_are_left_out_unless_allowed() {
+        let mut set = published(&[("db", "1", "db"), ("url", "2", "app"), ("both", "3", "app")]);
+        set.files.get_mut(&path("both")).expect("a file").sources.insert(source("db"));
+        let mut all = mirror(SecretType::Opaque, &[]);
+        assert_eq!(of(&all, &set, &["db"]), chosen(&["url"], &["app"]));
+        all.allow_leased = true;
+        assert_eq!(of(&all, &set, &["db"]), chosen(&["both", "db", "url"], &["app", "db"]));
+
+        let mut explicit = mirror(SecretType::Opaque, &[("k", "db")]);
+        let failure = of(&explicit, &set, &["db"]).expect_err("leased");
+        let expected = "failed to mirror to Secret top-secret-ks: file db of its key \"k\" is from source db, which has a \
+                        lease and stops working when this pod ends; set mirrors.top-secret-ks.allowLeased: true to mirror it \
+                        all the same";
+        assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Invalid, expected));
+        explicit.allow_leased = true;
+        assert_eq!(of(&explicit, &set, &["db"]), chosen(&["k"], &["db"]));
+    }
+
+    #[test]
+    fn a_mirror_refuses_what_the_api_server_would() {
+        let set = published(&[("a", "1", "s"), ("dir/b", "2", "s"), ("username", "u", "s")]);
+        for (mirror, class, part) in [
+            (mirror(SecretType::Opaque, &[]), FailureClass::Invalid, "\"dir/b\""),
+            (mirror(SecretType::Opaque, &[("x", "gone")]), FailureClass::Missing, "file gone of its key \"x\""),
+            (mirror(SecretType::Tls, &[("tls.crt", "a")]), FailureClass::Invalid, "tls.key"),
+            (mirror(SecretType::BasicAuth, &[("a", "a")]), FailureClass::Invalid, "username, password"),
+        ] {
+            let failure = of(&mirror, &set, &[]).expect_err(part);
+            assert!(failure.class == class && failure.message.contains(part), "{failure}");
+            assert!(failure.message.contains("top-secret-ks"), "{failure}");
+        }
+        assert!(of(&mirror(SecretType::BasicAuth, &[("username", "username")]), &set, &[]).is_ok());
+        let half = "x".repeat(1 << 19);
+        let (a, b) = (("a", half.as_str(), "s"), ("b", half.as_str(), "s"));
+        assert!(of(&mirror(SecretType::Opaque, &[]), &published(&[a, b]), &[]).is_ok());
+        let large = of(&mirror(SecretType::Opaque, &[]), &published(&[a, b, ("c", "1", "s")]), &[]);
+        let failure = large.expect_err("too large");
+        assert!(failure.message.contains("1 MiB"), "{failure}");
+    }
 }

@@ -12,4 +12,4 @@ mod mirror;
 mod tests;
 
 pub use files::render;
-pub use mirror::mirror_data;
+pub use mirror::{MirrorData, mirror_data};

@@ -1,8 +1,6 @@
 //! One connection to the API server, one try per request, metadata-only answers.
 
-use std::borrow::Cow;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,13 +10,12 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use kube::Client;
 use kube::client::Body;
-use kube::config::{AuthInfo, Config, KubeConfigOptions, Kubeconfig};
-use rustix::fs::OFlags;
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::account::Account;
+use super::account::{self, Account};
 use crate::model::{Failure, FailureClass, Reason};
 
 /// For the connection, for each write and for the answer. Our requests are small and touch one object, which the API
@@ -41,9 +38,6 @@ pub(super) const JSON: &str = "application/json";
 
 /// Most bytes of an answer. etcd holds at most 1.5 MiB per object and an answer has its metadata only.
 const MAX_ANSWER: usize = 2 << 20;
-
-/// Most bytes of a token file. Tokens have one to two thousand; the API server's limit for all headers is 1 MiB.
-const MAX_TOKEN: u64 = 64 << 10;
 
 /// The API server.
 pub(super) struct Api {
@@ -90,7 +84,8 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), 
     };
     tune(&mut config);
     let namespace = config.default_namespace.clone();
-    let account = account(&config.auth_info)?;
+    let account =
+        account::of(&config.auth_info).map_err(|(file, error)| unusable(&format!("API token file {file}"), &error))?;
     let client = Client::try_from(config).map_err(|error| unusable("the API server's credentials", &error))?;
     Ok((Api { client, account, turn: tokio::sync::Mutex::new(()) }, namespace))
 }
@@ -104,37 +99,6 @@ fn tune(config: &mut Config) {
     // Count from the request, not from when the connection went idle. An idle connection is given back after the same
     // time, which is welcome: hours may pass between two requests.
     config.reset_reader_on_write = true;
-}
-
-/// The `ServiceAccount` of our token. It stays the same for the life of the pod, though the token does not.
-fn account(auth: &AuthInfo) -> Result<Option<Account>, Failure> {
-    #[derive(Deserialize)]
-    struct Inline<'a> {
-        #[serde(borrow)]
-        token: Option<Cow<'a, str>>,
-    }
-    if auth.token.is_some() {
-        // The library shows the token to serde only; the buffer is wiped.
-        let json = to_body(auth);
-        let token = serde_json::from_slice::<Inline<'_>>(&json).ok().and_then(|inline| inline.token);
-        return Ok(token.and_then(|token| Account::from_token(&token)));
-    }
-    let Some(file) = &auth.token_file else { return Ok(None) };
-    let token = read_token(Path::new(file)).map_err(|error| unusable(&format!("API token file {file}"), &error))?;
-    Ok(std::str::from_utf8(&token).ok().and_then(Account::from_token))
-}
-
-/// Reads a regular file and never waits: a FIFO in its place would hold the agent's only thread.
-fn read_token(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut token = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len().min(MAX_TOKEN)).unwrap_or(0) + 1));
-    file.take(MAX_TOKEN).read_to_end(&mut token)?;
-    Ok(token)
 }
 
 fn unusable(noun: &str, error: &dyn std::error::Error) -> Failure {
@@ -214,40 +178,6 @@ mod tests {
             request(Method::PATCH, "/api/v1/namespaces/a/secrets/b?fieldManager=c".into(), APPLY, Bytes::new());
         assert_eq!(request.headers()[ACCEPT], METADATA_ONLY);
         assert_eq!(request.headers()[CONTENT_TYPE], "application/apply-patch+yaml");
-    }
-
-    fn token_of(name: &str) -> String {
-        use base64::Engine as _;
-        let claims = format!(r#"{{"kubernetes.io":{{"namespace":"ns","serviceaccount":{{"name":"{name}","uid":"u"}}}}}}"#);
-        format!("e30.{}.c2ln", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims))
-    }
-
-    #[test]
-    fn the_token_says_who_we_are() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("token");
-        std::fs::write(&file, token_of("file")).expect("written");
-        let of = |info: serde_json::Value| {
-            let info: AuthInfo = serde_json::from_value(info).expect("an AuthInfo");
-            account(&info).map(|account| account.map(|account| account.name))
-        };
-        assert_eq!(of(serde_json::json!({"token": token_of("inline")})), Ok(Some("inline".into())));
-        assert_eq!(of(serde_json::json!({"tokenFile": file})), Ok(Some("file".into())));
-        assert_eq!(of(serde_json::json!({})), Ok(None));
-        assert_eq!(of(serde_json::json!({"token": "opaque"})), Ok(None));
-        let missing = of(serde_json::json!({"tokenFile": directory.path().join("none")})).expect_err("missing");
-        assert_eq!((missing.class, missing.reason), (FailureClass::Local, Reason::CredentialUnreadable));
-    }
-
-    /// A FIFO stands for a mount that hangs.
-    #[test]
-    fn a_token_file_that_would_block_is_refused() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let fifo = directory.path().join("token");
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
-        let error = read_token(&fifo).expect_err("a FIFO");
-        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 
     #[test]

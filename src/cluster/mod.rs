@@ -94,7 +94,7 @@ pub struct PodState {
 pub enum MirrorOutcome {
     /// There was no Secret; now there is.
     Created,
-    /// The Secret held another set of ours and now holds this one.
+    /// The Secret held another set of ours, or was somebody else's and is taken over ([`Mirror::adopt`]), and now holds this one.
     Updated,
     /// The Secret holds this set; nothing was written.
     Unchanged,

@@ -40,13 +40,15 @@ impl Drift {
             let ours = keys_of_ours(seen, DATA);
             drift.keys.extend(wanted.data.keys().filter(|key| !ours.contains(key.as_str())).cloned());
         }
-        let mut metadata = |path: FieldPath, changed: &dyn Fn(&str) -> bool, into: fn(&mut Self) -> &mut BTreeSet<String>| {
-            for (key, manager) in keys_of_others(seen, path).into_iter().filter(|(key, _)| changed(key)) {
-                into(&mut drift).insert(key.to_owned());
-                drift.editors.insert(manager.to_owned());
-            }
-        };
-        let label = |key: &str| wanted.labels.get(key).is_some_and(|ours| value(seen.labels.as_ref(), key) != Some(ours));
+        let mut metadata =
+            |path: FieldPath, changed: &dyn Fn(&str) -> bool, into: fn(&mut Self) -> &mut BTreeSet<String>| {
+                for (key, manager) in keys_of_others(seen, path).into_iter().filter(|(key, _)| changed(key)) {
+                    into(&mut drift).insert(key.to_owned());
+                    drift.editors.insert(manager.to_owned());
+                }
+            };
+        let label =
+            |key: &str| wanted.labels.get(key).is_some_and(|ours| value(seen.labels.as_ref(), key) != Some(ours));
         let annotation = |key: &str| {
             let changed = |ours| BOOKKEEPING.contains(&key) || value(seen.annotations.as_ref(), key) != Some(ours);
             wanted.annotations.get(key).is_some_and(changed)

@@ -97,7 +97,11 @@ fn conflict(seen: &ObjectMeta, wanted: &Wanted<'_>) -> String {
     let theirs = keys_of_ours(seen, DATA);
     let ours: BTreeSet<_> = wanted.data.keys().map(String::as_str).collect();
     let pod = annotation_of_ours(seen, WRITTEN_BY).map(|pod| format!("pod {pod}, ")).unwrap_or_default();
-    let wants = if ours == theirs { "the same keys from other sources".to_owned() } else { format!("keys {}", listed(ours)) };
+    let wants = if ours == theirs {
+        "the same keys from other sources or with another type".to_owned()
+    } else {
+        format!("keys {}", listed(ours))
+    };
     format!(
         "another configuration writes it ({pod}keys {}); this one wants {wants}; give one of the two another Secret name, or \
          delete the Secret",

@@ -66,7 +66,9 @@ pub(super) fn of_present(
 pub(super) fn kept(seen: &ObjectMeta) -> Vec<OwnerReference> {
     let ours = owners_of_ours(seen);
     let there = seen.owner_references.iter().flatten().filter(|there| ours.contains(&there.uid));
-    there.map(|there| reference(there.api_version.clone(), there.kind.clone(), there.name.clone(), there.uid.clone())).collect()
+    there
+        .map(|there| reference(there.api_version.clone(), there.kind.clone(), there.name.clone(), there.uid.clone()))
+        .collect()
 }
 
 /// Remembers that the cluster refused `wanted`; the log says it the first time.

@@ -19,7 +19,12 @@ const SHORTEST_SEARCHED: usize = 4;
 ///
 /// RBAC's words are never shown: they name the namespace and the account, and where a value is one of these words, to leave
 /// them out only then would tell it.
-pub(super) fn refused(target: &Target<'_>, account: Option<&Account>, mut said: Said, content: &MirrorContent) -> Failure {
+pub(super) fn refused(
+    target: &Target<'_>,
+    account: Option<&Account>,
+    mut said: Said,
+    content: &MirrorContent,
+) -> Failure {
     let about_values: Vec<_> = said.causes.iter().filter(|cause| cause.field.starts_with("data[")).collect();
     if said.is_rbac() {
         let who = account.map(|account| format!("ServiceAccount {}/{} may not", account.namespace, account.name));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::render;
 use crate::model::{
-    Auth, AuthMethod, Directory, FailureClass, FileFormat, FilePath, FileSet, Mode, Output, OutputKind, Reading, Reason,
-    Retry, SecretValue, Settings, SourceName, StatusReport, Tls, VaultServer, Version,
+    Auth, AuthMethod, Directory, FailureClass, FileFormat, FilePath, FileSet, Mode, Output, OutputKind, Reading,
+    Reason, Retry, SecretValue, Settings, SourceName, StatusReport, Tls, VaultServer, Version,
 };
 
 fn path(text: &str) -> FilePath {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::MirroredVersion;
 use crate::model::{Order, SourceName, Version};
 
-/// Versions by source.
-pub(super) type Versions = BTreeMap<SourceName, Version>;
+/// What is known of each source that gives to a Secret.
+pub(super) type Versions = BTreeMap<SourceName, MirroredVersion>;
 
-/// One version in the annotation. Short names: an object has 256 KiB for all of its annotations.
+/// One source in the annotation. Short names: an object has 256 KiB for all of its annotations.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     /// KV v2 version number.
@@ -19,29 +20,37 @@ struct Stored {
     /// When that version was written, RFC 3339.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     created: Option<Timestamp>,
+    /// What was asked for. Absent in annotations of keyferry 0.1.
+    #[serde(rename = "r", default, skip_serializing_if = "String::is_empty")]
+    request: String,
 }
 
-/// The annotation's text: `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z"}}`. Sources without versions are left out, since
-/// there is nothing to compare.
+/// The annotation's text: `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z","r":"detect:secret/webapp/config"}}`.
 pub(super) fn encode(versions: &Versions) -> String {
-    let known = versions.iter().filter(|(_, version)| **version != Version::default());
-    let stored: BTreeMap<&str, Stored> = known
-        .map(|(name, version)| (name.as_str(), Stored { number: version.number, created: version.created }))
-        .collect();
+    let store = |MirroredVersion { request, version }: &MirroredVersion| Stored {
+        number: version.number,
+        created: version.created,
+        request: request.clone(),
+    };
+    let stored: BTreeMap<&str, Stored> =
+        versions.iter().map(|(name, version)| (name.as_str(), store(version))).collect();
     serde_json::to_string(&stored).expect("a map with text keys is JSON")
 }
 
 /// The reverse of [`encode`]. A text of another format (of a later release) orders nothing.
 pub(super) fn decode(text: &str) -> Versions {
     let stored: BTreeMap<String, Stored> = serde_json::from_str(text).unwrap_or_default();
-    let version = |stored: Stored| Version { number: stored.number, created: stored.created };
+    let version = |stored: Stored| MirroredVersion {
+        request: stored.request,
+        version: Version { number: stored.number, created: stored.created },
+    };
     stored.into_iter().filter_map(|(name, stored)| Some((SourceName::new(&name).ok()?, version(stored)))).collect()
 }
 
 /// How our readings stand to those in the Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// At least one of ours is older, whatever the others are: writing would take a newer value away.
+    /// At least one of ours is older, whatever the others are: a write would take a newer value away.
     Older,
     /// None of ours is older and at least one is newer, or the Secret does not know it.
     Newer,
@@ -49,44 +58,62 @@ pub(super) enum Standing {
     Level,
 }
 
-/// Sources that are only in the Secret do not count: our configuration no longer has them.
+/// Sources that are only in the Secret do not count: they do not give to it any more.
 pub(super) fn standing(ours: &Versions, theirs: &Versions) -> Standing {
     let mut standing = Standing::Level;
     for (name, our) in ours {
         match theirs.get(name) {
-            Some(their) if our.order(their) == Order::Older => return Standing::Older,
-            Some(their) if our.order(their) == Order::Newer => standing = Standing::Newer,
-            None if *our != Version::default() => standing = Standing::Newer,
+            // A source that moved or was pinned: two readings of different things have no order.
+            Some(their) if !comparable(our, their) => standing = Standing::Newer,
+            Some(their) if our.version.order(&their.version) == Order::Older => return Standing::Older,
+            Some(their) if our.version.order(&their.version) == Order::Newer => standing = Standing::Newer,
+            None if our.version != Version::default() => standing = Standing::Newer,
             _ => {}
         }
     }
     standing
 }
 
+/// Whether every source has a version on both sides, so that equal versions mean equal contents.
+pub(super) fn all_versioned(ours: &Versions, theirs: &Versions) -> bool {
+    let versioned = |version: &MirroredVersion| version.version != Version::default();
+    ours.iter().all(|(name, our)| versioned(our) && theirs.get(name).is_some_and(versioned))
+}
+
+/// An annotation of keyferry 0.1 does not say what was asked for and is believed.
+fn comparable(our: &MirroredVersion, their: &MirroredVersion) -> bool {
+    their.request.is_empty() || our.request == their.request
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn versions(list: &[(&str, u64)]) -> Versions {
+    fn versions(list: &[(&str, &str, u64)]) -> Versions {
         let created = |number: u64| Timestamp::from_second(i64::try_from(number).expect("small")).ok();
         let version = |number| match number {
             0 => Version::default(),
             _ => Version { number: Some(number), created: created(number) },
         };
-        list.iter().map(|(name, number)| (SourceName::new(name).expect(name), version(*number))).collect()
+        list.iter()
+            .map(|(name, request, number)| {
+                let mirrored = MirroredVersion { request: (*request).to_owned(), version: version(*number) };
+                (SourceName::new(name).expect(name), mirrored)
+            })
+            .collect()
     }
 
     #[test]
     fn an_older_reading_never_replaces_a_newer_one() {
         let table: [(&[_], &[_], _); 8] = [
-            (&[("a", 1)], &[("a", 1)], Standing::Level),
-            (&[("a", 2)], &[("a", 1)], Standing::Newer),
-            (&[("a", 1)], &[("a", 2)], Standing::Older),
-            (&[("a", 9), ("b", 1)], &[("a", 1), ("b", 2)], Standing::Older),
-            (&[("a", 1), ("b", 1)], &[("a", 1)], Standing::Newer),
-            (&[("a", 1)], &[("a", 1), ("b", 1)], Standing::Level),
-            (&[("a", 0)], &[("a", 3)], Standing::Level),
-            (&[("a", 0)], &[], Standing::Level),
+            (&[("a", "p", 1)], &[("a", "p", 1)], Standing::Level),
+            (&[("a", "p", 2)], &[("a", "p", 1)], Standing::Newer),
+            (&[("a", "p", 1)], &[("a", "p", 2)], Standing::Older),
+            (&[("a", "p", 9), ("b", "q", 1)], &[("a", "p", 1), ("b", "q", 2)], Standing::Older),
+            (&[("a", "p", 1), ("b", "q", 1)], &[("a", "p", 1)], Standing::Newer),
+            (&[("a", "p", 1)], &[("a", "p", 1), ("b", "q", 1)], Standing::Level),
+            (&[("a", "p", 0)], &[("a", "p", 3)], Standing::Level),
+            (&[("a", "p", 0)], &[], Standing::Level),
         ];
         for (ours, theirs, expected) in table {
             assert_eq!(standing(&versions(ours), &versions(theirs)), expected, "{ours:?} against {theirs:?}");
@@ -94,12 +121,26 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_moved_is_never_older() {
+        let moved = (versions(&[("a", "detect:secret/b", 1)]), versions(&[("a", "detect:secret/a", 7)]));
+        assert_eq!(standing(&moved.0, &moved.1), Standing::Newer);
+        let pinned = (versions(&[("a", "detect:s#version=1", 1)]), versions(&[("a", "detect:s", 2)]));
+        assert_eq!(standing(&pinned.0, &pinned.1), Standing::Newer);
+    }
+
+    #[test]
+    fn an_annotation_without_requests_is_still_compared() {
+        let old = decode(r#"{"a":{"v":3,"t":"1970-01-01T00:00:03Z"}}"#);
+        assert_eq!(standing(&versions(&[("a", "p", 2)]), &old), Standing::Older);
+        assert_eq!(standing(&versions(&[("a", "p", 3)]), &old), Standing::Level);
+    }
+
+    #[test]
     fn versions_survive_the_annotation() {
-        let mut all = versions(&[("secret/webapp/config", 3), ("lease", 0)]);
-        assert_eq!(encode(&all), r#"{"secret/webapp/config":{"v":3,"t":"1970-01-01T00:00:03Z"}}"#);
-        let decoded = decode(&encode(&all));
-        all.remove(&SourceName::new("lease").expect("a name"));
-        assert_eq!(decoded, all);
+        let all = versions(&[("secret/webapp/config", "detect:secret/webapp/config", 3), ("lease", "detect:db", 0)]);
+        let expected = r#"{"lease":{"r":"detect:db"},"secret/webapp/config":{"v":3,"t":"1970-01-01T00:00:03Z","r":"detect:secret/webapp/config"}}"#;
+        assert_eq!(encode(&all), expected);
+        assert_eq!(decode(&encode(&all)), all);
     }
 
     #[test]
@@ -107,5 +148,12 @@ mod tests {
         for text in ["", "[]", "{\"a\":1}", "x"] {
             assert!(decode(text).is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn equal_versions_mean_equal_contents_only_where_all_have_one() {
+        let (one, none) = (versions(&[("a", "p", 1)]), versions(&[("a", "p", 0)]));
+        assert!(all_versioned(&one, &one));
+        assert!(!all_versioned(&one, &none) && !all_versioned(&none, &one) && !all_versioned(&one, &Versions::new()));
     }
 }

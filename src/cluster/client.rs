@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::account::{self, Account};
 use crate::model::{Failure, FailureClass, Reason};
 
 /// For the connection, for each write and for the answer. Our requests are small and touch one object, which the API
@@ -26,6 +27,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// value, those of a foreign Secret too. For a Pod it halves the answer.
 pub(super) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
+/// Sets and removes single fields, and owns what it sets.
+pub(super) const MERGE: &str = "application/merge-patch+json";
 /// `application/apply-patch+yaml`: JSON is YAML.
 pub(super) const APPLY: &str = "application/apply-patch+yaml";
 /// Merges lists by key, so that the conditions of others stay.
@@ -39,6 +42,8 @@ const MAX_ANSWER: usize = 2 << 20;
 /// The API server.
 pub(super) struct Api {
     client: Client,
+    /// Who we are there, if our token says so.
+    account: Option<Account>,
     /// One request at a time, so that there is one connection with one set of TLS buffers. Nothing here is urgent: files
     /// never wait for the API server.
     turn: tokio::sync::Mutex<()>,
@@ -79,8 +84,10 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), 
     };
     tune(&mut config);
     let namespace = config.default_namespace.clone();
+    let account =
+        account::of(&config.auth_info).map_err(|(file, error)| unusable(&format!("API token file {file}"), &error))?;
     let client = Client::try_from(config).map_err(|error| unusable("the API server's credentials", &error))?;
-    Ok((Api { client, turn: tokio::sync::Mutex::new(()) }, namespace))
+    Ok((Api { client, account, turn: tokio::sync::Mutex::new(()) }, namespace))
 }
 
 fn tune(config: &mut Config) {
@@ -100,6 +107,11 @@ fn unusable(noun: &str, error: &dyn std::error::Error) -> Failure {
 }
 
 impl Api {
+    /// The `ServiceAccount` of our API token; `None` for credentials that are no such token.
+    pub(super) fn account(&self) -> Option<&Account> {
+        self.account.as_ref()
+    }
+
     /// Sends one request. `what` is "<verb> <noun> {which}" for the message.
     ///
     /// # Errors

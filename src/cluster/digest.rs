@@ -10,10 +10,13 @@ use zeroize::Zeroizing;
 
 use crate::model::{ObjectName, SecretBytes, SecretType};
 
-/// Costs tens of milliseconds of one core, once per new set of a mirror.
+/// Costs tens of milliseconds of one core. The caller keeps the digest with the set, so that it is computed once per set.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).expect("not zero");
 
 /// The digest of type, keys and values, for the annotation [`DIGEST`](super::DIGEST). Blocks for tens of milliseconds.
+///
+/// `namespace` is that of the Secret ([`Cluster::namespace`](super::Cluster::namespace)), however the agent learned it:
+/// replicas with another salt would overwrite each other's annotation for ever.
 ///
 /// Who may see the Secret's metadata but not its data must not be able to try out values cheaply, so a plain hash will
 /// not do. A keyed one would need a key that all replicas share, and replicas share nothing but the content itself. So it

@@ -5,6 +5,7 @@
 //!
 //! Errors: every function returns a [`Failure`](crate::model::Failure) that a person can act on.
 
+mod account;
 mod annotations;
 mod classify;
 mod client;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 
 use self::client::Api;
+use self::mirror::OwnerMemory;
 use self::report::Memory;
 use crate::model::{
     Condition, Failure, FailureClass, Mirror, Notice, ObjectName, Reason, SecretBytes, SourceName, StatusReport,
@@ -43,15 +45,48 @@ pub const DIGEST: &str = "keyferry.dev/digest";
 /// Annotation with the versions of the sources that the set was made of.
 pub const SOURCE_VERSIONS: &str = "keyferry.dev/source-versions";
 
+/// Annotation with a fingerprint of what the writer was configured to mirror. Holds no secret.
+pub const CONFIGURATION: &str = "keyferry.dev/configuration";
+
+/// Annotation with the name of the Pod that wrote the Secret last.
+pub const WRITTEN_BY: &str = "keyferry.dev/written-by";
+
 /// What a mirror is to hold.
 #[derive(Clone)]
 pub struct MirrorContent {
     /// Key to value. All of them: a key that is left out here is removed from the Secret.
     pub data: BTreeMap<String, Arc<SecretBytes>>,
-    /// What the set was made of; orders the readings of several replicas.
-    pub versions: BTreeMap<SourceName, Version>,
+    /// What each source that gives to this Secret held, and what was asked for
+    /// ([`Source::request_id`](crate::model::Source::request_id)); orders the readings of several replicas.
+    ///
+    /// Names and requests are part of the configuration's fingerprint, so they should depend on the configuration only: an
+    /// optional source that gives to the Secret and holds nothing now belongs here with [`Version::default`].
+    pub versions: BTreeMap<SourceName, MirroredVersion>,
     /// [`digest`] of the same data. Made by the caller, off the event loop, because it is slow on purpose.
     pub digest: String,
+    /// Write although a version in the Secret is newer: the server was restored and the older one has been the truth for
+    /// long enough.
+    pub accept_older: bool,
+    /// Whether this write may take the Secret from another configuration (one that writes other keys, or reads them from
+    /// other requests). True until a configuration's first call with an outcome other than [`MirrorOutcome::Superseded`],
+    /// once per configuration and process.
+    pub claim: bool,
+}
+
+/// What a source held when the set was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MirroredVersion {
+    /// [`Source::request_id`](crate::model::Source::request_id): readings of different requests have no order.
+    pub request: String,
+    /// What was read.
+    pub version: Version,
+}
+
+/// What the API server says of our Pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PodState {
+    /// Whether the Pod is being deleted (`metadata.deletionTimestamp`), and not only our container stopped.
+    pub deleting: bool,
 }
 
 /// What became of the mirror.
@@ -59,17 +94,16 @@ pub struct MirrorContent {
 pub enum MirrorOutcome {
     /// There was no Secret; now there is.
     Created,
-    /// The Secret held another set of ours and now holds this one.
+    /// The Secret held another set of ours, or was somebody else's and is taken over ([`Mirror::adopt`]), and now holds this one.
     Updated,
     /// The Secret holds this set; nothing was written.
     Unchanged,
     /// The Secret holds a reading of some source that is newer than ours; nothing was written. Not an error: our next
     /// reading catches up. Also the answer where some sources are older and some newer with us, because an older
-    /// reading must never replace a newer one.
-    ///
-    /// A KV version pinned below the version in the Secret stays superseded until the Secret is deleted: from here it
-    /// looks like a lagging reading.
+    /// reading must never replace a newer one. [`MirrorContent::accept_older`] ends it.
     Superseded,
+    /// Somebody else had edited the Secret, and it holds our set again.
+    Repaired,
 }
 
 /// The API server, seen from our Pod.
@@ -77,7 +111,10 @@ pub struct Cluster {
     api: Api,
     namespace: ObjectName,
     pod: Option<Pod>,
+    /// For [`WRITTEN_BY`]; known without the UID, too.
+    pod_name: Option<ObjectName>,
     memory: Mutex<Memory>,
+    owners: Mutex<OwnerMemory>,
 }
 
 /// Exactly one Pod: the name to address it, the UID so that a successor of the same name is not hit.
@@ -96,11 +133,9 @@ impl Cluster {
     pub async fn connect(status: &StatusReport) -> Result<Self, Failure> {
         let (api, default_namespace) = client::connect(status.kubeconfig.as_deref()).await?;
         let namespace = name("namespace", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
-        let pod = match (&status.pod_name, &status.pod_uid) {
-            (Some(pod), Some(uid)) => Some(Pod { name: name("pod", pod)?, uid: uid.clone() }),
-            _ => None,
-        };
-        Ok(Self { api, namespace, pod, memory: Mutex::default() })
+        let pod_name = status.pod_name.as_deref().map(|pod| name("pod", pod)).transpose()?;
+        let pod = pod_name.clone().zip(status.pod_uid.clone()).map(|(name, uid)| Pod { name, uid });
+        Ok(Self { api, namespace, pod, pod_name, memory: Mutex::default(), owners: Mutex::default() })
     }
 
     /// The namespace of the Pod and of its mirrors.
@@ -109,25 +144,33 @@ impl Cluster {
         &self.namespace
     }
 
-    /// Makes the Secret `name` hold `content`: one look, at most one write.
+    /// Makes the Secret `name` hold exactly `content`: a look and, where something differs, a write. Takes one request more
+    /// to remove keys that others added, and one more where the cluster refuses the owner.
     ///
     /// # Errors
-    /// `Invalid` with reason `Foreign` if the Secret is not ours, which is then untouched; `Conflict` if it changed
-    /// between look and write; else as the API server answered.
+    /// `Invalid` with an untouched Secret and reason `Foreign` if it is not ours (and `adopt` is off), `MirrorConflict` if
+    /// another configuration writes it (and this is no claim), `Drifted` if somebody edited it (and `onDrift` is report);
+    /// `Conflict` if it changed between look and write; else as the API server answered.
     pub async fn mirror(
         &self,
         name: &ObjectName,
         mirror: &Mirror,
         content: &MirrorContent,
     ) -> Result<MirrorOutcome, Failure> {
-        mirror::mirror(&self.api, &self.namespace, name, mirror, content).await
+        let writer = mirror::Writer {
+            api: &self.api,
+            namespace: &self.namespace,
+            pod: self.pod_name.as_ref(),
+            owners: &self.owners,
+        };
+        writer.mirror(name, mirror, content).await
     }
 
-    /// Patches `conditions` into our Pod's status and leaves those of others alone.
+    /// Patches `conditions` into our Pod's status and leaves those of others alone. The answer says what state the Pod is in.
     ///
     /// # Errors
     /// `Missing` if the Pod is gone or replaced by another of its name; else as the API server answered.
-    pub async fn report(&self, conditions: &[Condition], now: Timestamp) -> Result<(), Failure> {
+    pub async fn report(&self, conditions: &[Condition], now: Timestamp) -> Result<PodState, Failure> {
         report::report(&self.api, &self.namespace, self.pod()?, &self.memory, conditions, now).await
     }
 
@@ -143,7 +186,7 @@ impl Cluster {
         self.pod.as_ref().ok_or_else(|| {
             let message = "failed to report on our pod: its name and uid are not known; \
                            set POD_NAME and POD_UID from the downward API";
-            Failure::new(FailureClass::Invalid, Reason::NotConfigured, message)
+            Failure::new(FailureClass::Invalid, Reason::ObjectNotFound, message)
         })
     }
 }

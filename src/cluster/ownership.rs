@@ -1,14 +1,13 @@
-//! Whether a Secret is ours to write, judged from its metadata alone.
+//! Whether a Secret is ours to write, and who else wrote to it, judged from its metadata alone.
 //!
 //! The attack: someone who may create Secrets in the namespace but not read them makes one with our name before us, with
 //! our label, and with annotations or an extra owner that suit him: an annotation by which a replicator copies it to his
-//! namespace, say. A blind apply would merge our values silently into his object, and equal values would even
-//! make us its co-owner. So a Secret is ours only if the server's own record of who wrote what says that our manager
-//! *applied* the mark, and that nobody else has a hand in the data. Labels are what anyone can write; `managedFields` is
-//! kept by the server.
+//! namespace, say. A blind apply would merge our values silently into his object. So a Secret is ours only if the server's
+//! own record of who wrote what says that our field manager *applied* the label. Anyone can write a label;
+//! `managedFields` is kept by the server.
 //!
 //! What this cannot stop: a field manager's name is free text, so who may *patch* the Secret can write as `keyferry`. He
-//! could read every value anyway, since `patch` is a read right; the wall there is a Role that names one Secret.
+//! could read every value anyway, since `patch` is a read right; the barrier there is a Role that names one Secret.
 
 use std::collections::BTreeSet;
 
@@ -22,49 +21,82 @@ pub(super) fn check(meta: &ObjectMeta) -> Result<(), String> {
     if meta.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_none_or(|value| value != FIELD_MANAGER) {
         return Err(format!("it has no label {MANAGED_BY}: {FIELD_MANAGER}"));
     }
-    if !keys_of_ours(meta, &["f:metadata", "f:labels"]).contains(MANAGED_BY) {
+    if !keys_of_ours(meta, LABELS).contains(MANAGED_BY) {
         return Err(format!("its label {MANAGED_BY} was not applied by field manager {FIELD_MANAGER}"));
     }
-    let other = entries(meta).find(|entry| !is_ours(entry) && owns_data(entry));
-    other.map_or(Ok(()), |entry| {
+    Ok(())
+}
+
+/// Path of a part of an object in `fieldsV1`.
+pub(super) type FieldPath = &'static [&'static str];
+pub(super) const DATA: FieldPath = &["f:data"];
+/// Some servers record what a user wrote, not what it became.
+const STRING_DATA: FieldPath = &["f:stringData"];
+pub(super) const LABELS: FieldPath = &["f:metadata", "f:labels"];
+pub(super) const ANNOTATIONS: FieldPath = &["f:metadata", "f:annotations"];
+
+/// The names below `path` that our own applies own.
+pub(super) fn keys_of_ours(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<&str> {
+    entries(meta).filter(|entry| is_ours(entry)).flat_map(|entry| keys(entry, path)).collect()
+}
+
+/// The annotation `key`, if its value is the one that we applied. Others may write whatever they want there.
+pub(super) fn annotation_of_ours<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    let value = meta.annotations.as_ref()?.get(key)?;
+    keys_of_ours(meta, ANNOTATIONS).contains(key).then_some(value.as_str())
+}
+
+/// The names below `path` that others wrote and we do not own, each with the field manager that wrote it. A key that both
+/// own holds our value: the server takes a field from its owners as soon as somebody else changes it.
+pub(super) fn keys_of_others(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&str, &str)> {
+    let ours = keys_of_ours(meta, path);
+    let others = entries(meta).filter(|entry| !is_ours(entry));
+    let named = others.flat_map(|entry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
-        Err(format!("field manager {manager:?} wrote to its data"))
-    })
+        keys(entry, path).map(move |key| (key, manager))
+    });
+    named.filter(|(key, _)| !ours.contains(key)).collect()
 }
 
-/// The names below `path` (such as `["f:metadata", "f:labels"]`) that our own applies own.
-pub(super) fn keys_of_ours<'a>(meta: &'a ObjectMeta, path: &[&str]) -> BTreeSet<&'a str> {
-    let below = |entry: &'a ManagedFieldsEntry| {
-        let top = &entry.fields_v1.as_ref()?.0;
-        path.iter().try_fold(top, |value, name| value.get(name))?.as_object()
-    };
-    let fields = entries(meta).filter(|entry| is_ours(entry)).filter_map(below).flat_map(serde_json::Map::keys);
-    fields.filter_map(|field| field.strip_prefix("f:")).collect()
+/// Keys of the data that others wrote and we do not own.
+pub(super) fn data_of_others(meta: &ObjectMeta) -> BTreeSet<(&str, &str)> {
+    let ours = keys_of_ours(meta, DATA);
+    let both = keys_of_others(meta, DATA).into_iter().chain(keys_of_others(meta, STRING_DATA));
+    both.filter(|(key, _)| !ours.contains(key)).collect()
 }
 
-/// How many owner references our own applies own; each is an entry `k:{"uid":"..."}`.
-pub(super) fn owners_of_ours(meta: &ObjectMeta) -> usize {
-    let owners = |entry: &ManagedFieldsEntry| {
-        let all = entry.fields_v1.as_ref()?.0.get("f:metadata")?.get("f:ownerReferences")?.as_object()?;
-        Some(all.keys().filter(|key| key.starts_with("k:")).count())
+/// UIDs of the owner references that our own applies own; each is an entry `k:{"uid":"..."}`.
+pub(super) fn owners_of_ours(meta: &ObjectMeta) -> BTreeSet<String> {
+    let references = |entry: &ManagedFieldsEntry| {
+        let all = at(entry, &["f:metadata", "f:ownerReferences"])?.as_object()?;
+        let uid = |key: &String| {
+            let key: Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
+            Some(key.get("uid")?.as_str()?.to_owned())
+        };
+        Some(all.keys().filter_map(uid).collect::<Vec<_>>())
     };
-    entries(meta).filter(|entry| is_ours(entry)).filter_map(owners).sum()
+    entries(meta).filter(|entry| is_ours(entry)).filter_map(references).flatten().collect()
 }
 
 fn entries(meta: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
     meta.managed_fields.iter().flatten()
 }
 
-/// An *update* under our name is not ours: we only ever apply.
+/// An *update* under our name is not ours: we only ever apply, and our merge patches own nothing.
 fn is_ours(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER)
         && entry.operation.as_deref() == Some("Apply")
         && entry.subresource.as_deref().unwrap_or_default().is_empty()
 }
 
-fn owns_data(entry: &ManagedFieldsEntry) -> bool {
-    let has = |fields: &Value| fields.get("f:data").is_some() || fields.get("f:stringData").is_some();
-    entry.fields_v1.as_ref().is_some_and(|fields| has(&fields.0))
+fn at<'a>(entry: &'a ManagedFieldsEntry, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(&entry.fields_v1.as_ref()?.0, |value, name| value.get(name))
+}
+
+/// `f:<name>` per field; a `.` stands for the whole map.
+fn keys(entry: &ManagedFieldsEntry, path: FieldPath) -> impl Iterator<Item = &str> {
+    let fields = at(entry, path).and_then(Value::as_object);
+    fields.into_iter().flat_map(serde_json::Map::keys).filter_map(|field| field.strip_prefix("f:"))
 }
 
 #[cfg(test)]
@@ -82,6 +114,7 @@ mod tests {
             "f:metadata": {
                 "f:annotations": {"f:keyferry.dev/digest": {}},
                 "f:labels": {"f:app.kubernetes.io/managed-by": {}, "f:team": {}},
+                "f:ownerReferences": {"k:{\"uid\":\"u-9\"}": {}},
             },
             "f:type": {},
         })
@@ -96,14 +129,13 @@ mod tests {
         let ours = json!({"app.kubernetes.io/managed-by": "keyferry"});
         let label_only = json!({"f:metadata": {"f:labels": {"f:app.kubernetes.io/managed-by": {}}}});
         let data_only = json!({"f:data": {"f:a": {}}});
-        let string_data = json!({"f:stringData": {"f:a": {}}});
+        let mut status = entry("keyferry", "Apply", &full());
+        status["subresource"] = json!("status");
+        let applied = || entry("keyferry", "Apply", &full());
         let table = [
-            ("ours", meta(&ours, &[entry("keyferry", "Apply", &full())]), None),
-            (
-                "labelled by a tracker",
-                meta(&ours, &[entry("keyferry", "Apply", &full()), entry("argocd", "Update", &label_only)]),
-                None,
-            ),
+            ("ours", meta(&ours, &[applied()]), None),
+            ("labelled by a tracker", meta(&ours, &[applied(), entry("argocd", "Update", &label_only)]), None),
+            ("somebody changed a key", meta(&ours, &[applied(), entry("kubectl-patch", "Update", &data_only)]), None),
             ("empty, made by kubectl", meta(&json!({}), &[]), Some("no label")),
             (
                 "of another tool",
@@ -111,48 +143,13 @@ mod tests {
                 Some("no label"),
             ),
             ("faked label, no record", meta(&ours, &[]), Some("not applied by")),
-            (
-                "faked label, other manager",
-                meta(&ours, &[entry("kubectl-create", "Update", &full())]),
-                Some("not applied"),
-            ),
+            ("faked label, other manager", meta(&ours, &[entry("eve", "Update", &full())]), Some("not applied")),
             ("our name, by update", meta(&ours, &[entry("keyferry", "Update", &full())]), Some("not applied by")),
-            (
-                "our name on the status only",
-                meta(
-                    &ours,
-                    &[{
-                        let mut status = entry("keyferry", "Apply", &full());
-                        status["subresource"] = json!("status");
-                        status
-                    }],
-                ),
-                Some("not applied by"),
-            ),
+            ("our name on the status only", meta(&ours, &[status]), Some("not applied by")),
             (
                 "we are in it, but not its label",
                 meta(&ours, &[entry("keyferry", "Apply", &data_only), entry("eve", "Apply", &label_only)]),
                 Some("not applied by"),
-            ),
-            (
-                "somebody changed a key",
-                meta(&ours, &[entry("keyferry", "Apply", &full()), entry("kubectl-patch", "Update", &data_only)]),
-                Some("\"kubectl-patch\" wrote"),
-            ),
-            (
-                "somebody co-owns a key",
-                meta(&ours, &[entry("keyferry", "Apply", &full()), entry("eve", "Apply", &data_only)]),
-                Some("\"eve\" wrote"),
-            ),
-            (
-                "an update under our name",
-                meta(&ours, &[entry("keyferry", "Apply", &full()), entry("keyferry", "Update", &data_only)]),
-                Some("\"keyferry\" wrote"),
-            ),
-            (
-                "string data",
-                meta(&ours, &[entry("keyferry", "Apply", &full()), entry("eve", "Update", &string_data)]),
-                Some("\"eve\" wrote"),
             ),
         ];
         for (case, meta, expected) in table {
@@ -165,13 +162,31 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_ours_are_named() {
-        let meta = meta(
+    fn what_others_wrote_is_named_with_its_writer() {
+        let others = |manager: &str, operation: &str, fields: Value| {
+            let entries = [entry("keyferry", "Apply", &full()), entry(manager, operation, &fields)];
+            let meta = meta(&json!({}), &entries);
+            data_of_others(&meta).into_iter().map(|(key, by)| format!("{key} by {by}")).collect::<Vec<_>>()
+        };
+        let both = json!({"f:data": {".": {}, "f:extra": {}, "f:password": {}}});
+        assert_eq!(others("kubectl-patch", "Update", both), ["extra by kubectl-patch"], "we own password, too");
+        assert_eq!(others("eve", "Update", json!({"f:stringData": {"f:s": {}}})), ["s by eve"]);
+        assert_eq!(others("keyferry", "Update", json!({"f:data": {"f:x": {}}})), ["x by keyferry"], "not an apply");
+        // What is left of an entry whose only key was removed.
+        assert!(others("before-first-apply", "Update", json!({"f:data": {}})).is_empty());
+    }
+
+    #[test]
+    fn the_keys_and_owners_of_ours_are_named() {
+        let mut meta = meta(
             &json!({}),
             &[entry("keyferry", "Apply", &full()), entry("eve", "Apply", &json!({"f:data": {"f:e": {}}}))],
         );
-        assert_eq!(keys_of_ours(&meta, &["f:data"]), BTreeSet::from(["password", "username"]));
-        assert_eq!(keys_of_ours(&meta, &["f:metadata", "f:labels"]), BTreeSet::from([MANAGED_BY, "team"]));
-        assert!(keys_of_ours(&meta, &["f:none"]).is_empty());
+        assert_eq!(keys_of_ours(&meta, DATA), BTreeSet::from(["password", "username"]));
+        assert_eq!(keys_of_ours(&meta, LABELS), BTreeSet::from([MANAGED_BY, "team"]));
+        assert_eq!(owners_of_ours(&meta), BTreeSet::from(["u-9".to_owned()]));
+        meta.annotations = Some([("keyferry.dev/digest", "d"), ("eve", "e")].map(|(k, v)| (k.into(), v.into())).into());
+        assert_eq!(annotation_of_ours(&meta, "keyferry.dev/digest"), Some("d"));
+        assert_eq!(annotation_of_ours(&meta, "eve"), None);
     }
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::classify::{self, Asked, Said};
 use super::client::{self, Api};
-use super::{FIELD_MANAGER, Pod};
+use super::{FIELD_MANAGER, Pod, PodState};
 use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason};
 
 /// What a Pod starts with (<https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation>).
@@ -61,11 +61,11 @@ pub(super) async fn report(
     memory: &Mutex<Memory>,
     conditions: &[Condition],
     now: Timestamp,
-) -> Result<(), Failure> {
+) -> Result<PodState, Failure> {
     let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
     let assumed = lock().generation;
     let request = patch(namespace, pod, &lock(), conditions, now);
-    let generation = send(api, namespace, pod, request).await?;
+    let (generation, state) = send(api, namespace, pod, request).await?;
     let again = {
         let mut memory = lock();
         memory.reported(conditions, now);
@@ -73,10 +73,10 @@ pub(super) async fn report(
         // What we said was of another generation than the Pod has (a resize, say): say it of this one.
         (generation.is_some() && generation != assumed).then(|| patch(namespace, pod, &memory, conditions, now))
     };
-    if let Some(request) = again {
-        send(api, namespace, pod, request).await?;
+    match again {
+        Some(request) => Ok(send(api, namespace, pod, request).await?.1),
+        None => Ok(state),
     }
-    Ok(())
 }
 
 fn patch(
@@ -101,8 +101,13 @@ fn patch(
     client::request(Method::PATCH, path, client::STRATEGIC_MERGE, client::to_body(&body))
 }
 
-/// The Pod's generation.
-async fn send(api: &Api, namespace: &ObjectName, pod: &Pod, request: Request<Bytes>) -> Result<Option<i64>, Failure> {
+/// The Pod's generation and state.
+async fn send(
+    api: &Api,
+    namespace: &ObjectName,
+    pod: &Pod,
+    request: Request<Bytes>,
+) -> Result<(Option<i64>, PodState), Failure> {
     #[derive(Deserialize)]
     struct Metadata {
         metadata: ObjectMeta,
@@ -114,7 +119,8 @@ async fn send(api: &Api, namespace: &ObjectName, pod: &Pod, request: Request<Byt
     let answer = api.exchange(&asked.what, request).await?;
     if answer.code.is_success() {
         let Metadata { metadata } = answer.parse(&asked.what)?;
-        return Ok(metadata.generation.filter(|generation| *generation > 0));
+        let state = PodState { deleting: metadata.deletion_timestamp.is_some() };
+        return Ok((metadata.generation.filter(|generation| *generation > 0), state));
     }
     let said = Said::of(&answer);
     // Another uid is said as 422 "field is immutable".

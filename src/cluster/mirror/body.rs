@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use super::super::annotations::encode;
-use super::super::{DIGEST, FIELD_MANAGER, MANAGED_BY, MirrorContent, SOURCE_VERSIONS};
-use crate::model::{Mirror, MirrorOwner, ObjectName, SecretBytes};
+use super::super::{CONFIGURATION, DIGEST, FIELD_MANAGER, MANAGED_BY, MirrorContent, SOURCE_VERSIONS, WRITTEN_BY};
+use super::configuration;
+use crate::model::{Mirror, ObjectName, SecretBytes};
 
 /// A resourceVersion that no Secret has and that the server ignores where there is none: with it an apply can only create.
 /// 201 where the Secret is absent, 409 where it is present (tried on 1.37: of 8 at once, one wins).
 const CREATE_ONLY: &str = "1";
 
-/// What the write depends on. The uid stops us from making a Secret again that was deleted meanwhile, which the
+/// What the write depends on. The uid stops us from creating a Secret again that was deleted meanwhile, which the
 /// resourceVersion alone does not.
 #[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
@@ -38,18 +39,30 @@ impl Guard {
     }
 }
 
-/// The user's and ours; ours win, since ownership hangs on them.
-pub(super) fn labels(mirror: &Mirror) -> BTreeMap<String, String> {
-    let mut labels = mirror.labels.clone();
-    labels.insert(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned());
-    labels
+/// The Secret as it should be.
+pub(super) struct Wanted<'a> {
+    pub(super) secret_type: &'static str,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) owners: Vec<OwnerReference>,
+    pub(super) data: &'a BTreeMap<String, Arc<SecretBytes>>,
 }
 
-pub(super) fn annotations(mirror: &Mirror, content: &MirrorContent) -> BTreeMap<String, String> {
-    let mut all = mirror.annotations.clone();
-    all.insert(DIGEST.to_owned(), content.digest.clone());
-    all.insert(SOURCE_VERSIONS.to_owned(), encode(&content.versions));
-    all
+impl<'a> Wanted<'a> {
+    /// The user's labels and annotations and ours; ours win, since ownership depends on them.
+    pub(super) fn new(mirror: &Mirror, content: &'a MirrorContent, pod: Option<&ObjectName>) -> Self {
+        let mut labels = mirror.labels.clone();
+        labels.insert(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned());
+        let mut annotations = mirror.annotations.clone();
+        annotations.insert(DIGEST.to_owned(), content.digest.clone());
+        annotations.insert(SOURCE_VERSIONS.to_owned(), encode(&content.versions));
+        annotations.insert(CONFIGURATION.to_owned(), configuration::fingerprint(mirror, content));
+        if let Some(pod) = pod {
+            annotations.insert(WRITTEN_BY.to_owned(), pod.to_string());
+        }
+        let secret_type = mirror.secret_type.as_str();
+        Self { secret_type, labels, annotations, owners: Vec::new(), data: &content.data }
+    }
 }
 
 /// The apply's body; borrowed, so that values are copied once, into the request.
@@ -65,16 +78,15 @@ pub(super) struct SecretBody<'a> {
 }
 
 impl<'a> SecretBody<'a> {
-    pub(super) fn new(name: &'a ObjectName, guard: &'a Guard, mirror: &'a Mirror, content: &'a MirrorContent) -> Self {
+    pub(super) fn new(name: &'a ObjectName, guard: &'a Guard, wanted: &'a Wanted<'_>) -> Self {
         let metadata = MetadataBody {
             name: name.as_str(),
             guard,
-            labels: labels(mirror),
-            annotations: annotations(mirror, content),
-            owner_references: mirror.owner.iter().map(OwnerBody::from).collect(),
+            labels: &wanted.labels,
+            annotations: &wanted.annotations,
+            owner_references: &wanted.owners,
         };
-        let (secret_type, data) = (mirror.secret_type.as_str(), Data(&content.data));
-        Self { api_version: "v1", kind: "Secret", metadata, secret_type, data }
+        Self { api_version: "v1", kind: "Secret", metadata, secret_type: wanted.secret_type, data: Data(wanted.data) }
     }
 }
 
@@ -84,29 +96,10 @@ struct MetadataBody<'a> {
     name: &'a str,
     #[serde(flatten)]
     guard: &'a Guard,
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    owner_references: Vec<OwnerBody<'a>>,
-}
-
-/// Without `blockOwnerDeletion`, which would need `update` on the owner's finalizers.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OwnerBody<'a> {
-    api_version: &'a str,
-    kind: &'a str,
-    name: &'a str,
-    uid: &'a str,
-}
-
-impl<'a> From<&'a MirrorOwner> for OwnerBody<'a> {
-    fn from(owner: &'a MirrorOwner) -> Self {
-        match owner {
-            MirrorOwner::Object { api_version, kind, name, uid } => Self { api_version, kind, name: name.as_str(), uid },
-            MirrorOwner::ServiceAccount => Self { api_version: "v1", kind: "ServiceAccount", name: "", uid: "" },
-        }
-    }
+    labels: &'a BTreeMap<String, String>,
+    annotations: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    owner_references: &'a [OwnerReference],
 }
 
 /// Values as base64, written straight into the body.

@@ -47,6 +47,17 @@ async fn conditions_are_merged_into_those_of_others() {
     assert_eq!(find(&reported, "keyferry.dev/Mirrored")["status"], "False");
 }
 
+/// Fault 5: a container that is stopped alone must not take the application's leases with it.
+#[tokio::test]
+async fn a_report_says_whether_the_pod_itself_ends() {
+    let Some(stage) = Stage::new("deleting").await else { return };
+    let agent = stage.agent().await;
+    let ready = [condition(ConditionType::SecretsReady, ConditionStatus::True)];
+    assert!(!agent.report(&ready, Timestamp::now()).await.unwrap().deleting);
+    stage.pods.delete(POD, &DeleteParams::default().grace_period(60)).await.unwrap();
+    assert!(agent.report(&ready, Timestamp::now()).await.unwrap().deleting);
+}
+
 #[tokio::test]
 async fn a_pod_that_only_has_our_pods_name_is_not_touched() {
     let Some(stage) = Stage::new("uid").await else { return };

@@ -28,6 +28,22 @@ async fn missing_rights_are_named_with_the_rule_that_is_missing() {
     }
 }
 
+/// Drill (e): the words were taken away before they were judged, and the message blamed an admission policy.
+#[tokio::test]
+async fn a_missing_right_is_named_though_a_value_is_the_namespace() {
+    let Some(stage) = Stage::new("word").await else { return };
+    let agent = stage.agent_with(&stage.kubeconfig_of("nobody"), &stage.pod_uid().await).await;
+    let values = [("password", "Losungwort"), ("username", stage.namespace.as_str())];
+    let content = stage.content(1, &keyferry::model::SecretType::Opaque, &values);
+    let failure = refused(agent.mirror(&name(SECRET), &opaque(), &content).await);
+    let expected = format!(
+        "failed to write Secret {0}/{SECRET}: the API server answered 403 (RBAC): ServiceAccount {0}/nobody may not: the Role \
+         needs the rule {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{SECRET}], verbs: [create, patch]}}",
+        stage.namespace
+    );
+    assert_eq!(failure.message, expected);
+}
+
 #[tokio::test]
 async fn a_dead_token_and_a_dead_server_may_pass() {
     let Some(stage) = Stage::new("dead").await else { return };
@@ -36,6 +52,7 @@ async fn a_dead_token_and_a_dead_server_may_pass() {
     let agent = stage.agent_with(&path, "u").await;
     let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::CredentialUnreadable));
+    assert!(failure.message.contains("a new pod gets a new one"), "{}", failure.message);
 
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -62,5 +79,5 @@ async fn a_namespace_that_is_not_there_is_missing() {
     let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Missing, Reason::ObjectNotFound));
     let failure = refused(agent.report(&[], Timestamp::now()).await);
-    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::NotConfigured));
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::ObjectNotFound));
 }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ::kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Pod, Secret};
-use keyferry::cluster::{Cluster, MirrorContent, digest};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret, ServiceAccount};
+use keyferry::cluster::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use keyferry::model::{
-    Condition, ConditionStatus, ConditionType, Failure, Mirror, ObjectName, Reason, SecretBytes, SecretType,
-    SourceName, StatusReport, Version,
+    Condition, ConditionStatus, ConditionType, Failure, FilePath, Mirror, MirrorKey, ObjectName, OnDrift, Reason,
+    SecretBytes, SecretType, SourceName, StatusReport, Version,
 };
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::testbed::Servers;
 use crate::testbed::rights::{self, Rights};
+use crate::testbed::{Servers, kube};
 
 pub(super) const SECRET: &str = "top-secret-ks";
 pub(super) const POD: &str = "webapp-0";
@@ -34,6 +34,8 @@ pub(super) struct Stage {
     pub(super) secrets: Api<Secret>,
     pub(super) pods: Api<Pod>,
     pub(super) events: Api<Event>,
+    /// Everything, as an administrator.
+    pub(super) cluster: kube::Cluster,
 }
 
 impl Stage {
@@ -56,6 +58,7 @@ impl Stage {
             events: Api::namespaced(client.clone(), &namespace),
             account,
             namespace,
+            cluster: cluster.clone(),
         };
         for account in [&stage.account, "nobody"] {
             // Not bound to the Pod: it must outlive it in a test.
@@ -80,6 +83,12 @@ impl Stage {
 
     pub(super) async fn pod_uid(&self) -> String {
         self.pods.get(POD).await.unwrap().metadata.uid.unwrap()
+    }
+
+    /// The UID of the `ServiceAccount` that has our rights.
+    pub(super) async fn account_uid(&self) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.cluster.client.clone(), &self.namespace);
+        accounts.get(&self.account).await.unwrap().metadata.uid.unwrap()
     }
 
     /// The mirrored Secret, as others see it.
@@ -111,6 +120,22 @@ impl Stage {
         self.directory.path().join(format!("{account}.json"))
     }
 
+    /// As an agent of this test would leave it: the outcome, and the Secret's data in plain text.
+    pub(super) async fn mirrored(
+        &self,
+        agent: &Cluster,
+        mirror: &Mirror,
+        content: &MirrorContent,
+    ) -> (Result<MirrorOutcome, Failure>, BTreeMap<String, String>) {
+        (agent.mirror(&name(SECRET), mirror, content).await, self.data().await)
+    }
+
+    /// The data of the Secret.
+    pub(super) async fn data(&self) -> BTreeMap<String, String> {
+        let data = self.secrets.get(SECRET).await.unwrap().data.unwrap_or_default();
+        data.into_iter().map(|(key, bytes)| (key, String::from_utf8(bytes.0).unwrap())).collect()
+    }
+
     pub(super) async fn agent(&self) -> Cluster {
         self.agent_with(&self.kubeconfig_of(&self.account), &self.pod_uid().await).await
     }
@@ -132,10 +157,13 @@ impl Stage {
             data.iter().map(|(key, value)| ((*key).to_owned(), Arc::new(SecretBytes::from(*value)))).collect();
         let created = Timestamp::from_second(i64::try_from(version).unwrap()).ok();
         let version = Version { number: Some(version), created };
+        let mirrored = MirroredVersion { request: "detect:secret/webapp/config".into(), version };
         MirrorContent {
             digest: digest(&self.namespace, &name(SECRET), secret_type, &data),
-            versions: [(SourceName::new("secret/webapp/config").unwrap(), version)].into(),
+            versions: [(SourceName::new("secret/webapp/config").unwrap(), mirrored)].into(),
             data,
+            accept_older: false,
+            claim: false,
         }
     }
 
@@ -164,7 +192,20 @@ pub(super) fn mirror_of(secret_type: SecretType) -> Mirror {
         annotations: BTreeMap::new(),
         owner: None,
         allow_leased: false,
+        on_drift: OnDrift::Repair,
+        adopt: false,
     }
+}
+
+/// A mirror of these keys only, each from the file of its name.
+pub(super) fn keyed(keys: &[&str]) -> Mirror {
+    let key = |text: &&str| MirrorKey { key: (*text).into(), file: FilePath::new(text).unwrap() };
+    Mirror { keys: keys.iter().map(key).collect(), ..opaque() }
+}
+
+/// The data of a Secret, for comparison.
+pub(super) fn plain(data: &[(&str, &str)]) -> BTreeMap<String, String> {
+    data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 pub(super) fn condition(kind: ConditionType, status: ConditionStatus) -> Condition {

@@ -1,0 +1,116 @@
+//! Every answer has its class, its reason and its advice.
+
+use super::*;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+fn classified(code: u16, body: &Value, retry_after: Option<u64>) -> Failure {
+    let answer = Answer {
+        code: StatusCode::from_u16(code).expect("a code"),
+        retry_after: retry_after.map(Duration::from_secs),
+        body: Bytes::from(body.to_string()),
+    };
+    let asked = Asked { what: "apply Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
+    failure(&asked, &Said::of(&answer))
+}
+
+fn status(message: &str, cause: (&str, &str, &str)) -> Value {
+    let (reason, text, field) = cause;
+    json!({"kind": "Status", "status": "Failure", "message": message, "reason": "R", "code": 400,
+           "details": {"causes": [{"reason": reason, "message": text, "field": field}]}})
+}
+
+/// The words are the server's own, of 1.37.
+#[test]
+fn each_answer_has_its_class_reason_and_advice() {
+    use FailureClass::{Conflict, Denied, Invalid, Missing, Transient};
+    let none = ("", "", "");
+    let forbidden =
+        r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group "" in the namespace "ns""#;
+    let table = [
+        (401, "Unauthorized", none, Transient, Reason::CredentialUnreadable, "a new pod gets a new one"),
+        (403, forbidden, none, Denied, Reason::Forbidden, "the Role needs the rule {verbs: [create, patch]}"),
+        (403, "denied request: no", none, Denied, Reason::Forbidden, "an admission policy"),
+        (404, "namespaces \"ns\" not found", none, Missing, Reason::ObjectNotFound, "\"ns\" not found"),
+        (409, "the object has been modified", none, Conflict, Reason::Conflict, "changed meanwhile"),
+        (409, "uid mismatch: the provided object", none, Conflict, Reason::Conflict, "changed meanwhile"),
+        (
+            409,
+            "Apply failed with 1 conflict",
+            ("FieldManagerConflict", "conflict with \"kubectl-patch\" using v1", ".data.k"),
+            Invalid,
+            Reason::Drifted,
+            "conflict with \"kubectl-patch\" using v1 on .data.k",
+        ),
+        (422, "is invalid", ("FieldValueInvalid", "immutable", "metadata.uid"), Conflict, Reason::Conflict, "replaced"),
+        (422, "is invalid", ("FieldValueInvalid", "immutable", "type"), Invalid, Reason::InvalidRequest, "type of a"),
+        (
+            422,
+            "data: Forbidden: field is immutable when `immutable` is set",
+            ("FieldValueForbidden", "x", "data"),
+            Invalid,
+            Reason::InvalidRequest,
+            "made immutable",
+        ),
+        (422, "data[tls.crt]: Required", none, Invalid, Reason::InvalidRequest, "data[tls.crt]: Required"),
+        (400, "bad", none, Invalid, Reason::InvalidRequest, "answered 400: bad"),
+        (415, "", none, Invalid, Reason::InvalidRequest, "answered 415"),
+        (307, "", none, Transient, Reason::ApiUnavailable, "answered 307"),
+        (429, "slow down", none, Transient, Reason::ApiUnavailable, "slow down"),
+        (500, "", none, Transient, Reason::ApiUnavailable, "answered 500"),
+        (503, "", none, Transient, Reason::ApiUnavailable, "answered 503"),
+    ];
+    for (code, message, cause, class, reason, part) in table {
+        let failure = classified(code, &status(message, cause), None);
+        assert_eq!((failure.class, failure.reason), (class, reason), "{code} {message}");
+        assert!(failure.message.starts_with("failed to apply Secret ns/x: "), "{}", failure.message);
+        assert!(failure.message.contains(part), "{}", failure.message);
+    }
+}
+
+/// Drill (e): a value of the secret was a word like the namespace, so the words were taken away before they were judged.
+#[test]
+fn words_that_are_not_shown_are_still_judged() {
+    let rbac = r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group """#;
+    let body = status(rbac, ("", "", "")).to_string();
+    let answer = Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) };
+    let asked = Asked { what: "write Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
+    let mut said = Said::of(&answer);
+    said.show(String::new());
+    let expected = "failed to write Secret ns/x: the API server answered 403 (RBAC): \
+                    the Role needs the rule {verbs: [create, patch]}";
+    assert_eq!(failure(&asked, &said).message, expected);
+}
+
+#[test]
+fn a_refused_change_of_owners_is_known_by_the_server_s_words() {
+    let said = |message: &str| {
+        let body = status(message, ("", "", "")).to_string();
+        Said::of(&Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
+    };
+    let refused = r#"secrets "x" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>"#;
+    assert!(said(refused).is_about_owners() && !said(refused).is_rbac());
+    let blocked = r#"secrets "x" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>"#;
+    assert!(said(blocked).is_about_owners());
+    assert!(!said("denied request: no").is_about_owners());
+}
+
+#[test]
+fn the_server_says_when_to_come_back() {
+    assert_eq!(classified(429, &json!({}), Some(7)).retry_after, Some(Duration::from_secs(7)));
+    let hint = json!({"details": {"retryAfterSeconds": 3}});
+    assert_eq!(classified(503, &hint, None).retry_after, Some(Duration::from_secs(3)));
+    assert_eq!(classified(503, &json!({}), None).retry_after, None);
+}
+
+#[test]
+fn a_long_answer_of_many_lines_becomes_one_short_line() {
+    let failure = classified(400, &status(&"a\n".repeat(1000), ("", "", "")), None);
+    assert!(failure.message.chars().count() < 500 && !failure.message.contains('\n'), "{}", failure.message);
+}
+
+#[test]
+fn an_answer_that_is_no_status_is_still_classified() {
+    assert_eq!(classified(502, &json!("<html>"), None).class, FailureClass::Transient);
+}

@@ -1,0 +1,80 @@
+//! What somebody else did to a Secret that we made.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::super::ownership::{
+    ANNOTATIONS, DATA, FieldPath, LABELS, annotation_of_ours, data_of_others, keys_of_others, keys_of_ours,
+};
+use super::super::{CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY};
+use super::body::Wanted;
+use super::target::listed;
+
+/// Our annotations: whoever wrote one did it to ours, whatever the value is.
+const BOOKKEEPING: [&str; 4] = [CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY];
+
+/// Fields that are not as we wrote them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Drift {
+    /// Field managers, as the server recorded them. Empty where keys were only removed, which leaves no record.
+    editors: BTreeSet<String>,
+    /// Keys of the data: changed, added or removed.
+    keys: BTreeSet<String>,
+    labels: BTreeSet<String>,
+    annotations: BTreeSet<String>,
+}
+
+impl Drift {
+    /// Compares the server's record of who owns what with what we write. What others add to the metadata is theirs.
+    pub(super) fn find(seen: &ObjectMeta, wanted: &Wanted<'_>) -> Option<Self> {
+        let mut drift = Self::default();
+        for (key, manager) in data_of_others(seen) {
+            drift.keys.insert(key.to_owned());
+            drift.editors.insert(manager.to_owned());
+        }
+        // A removed key is missing from our own record. Only with the same digest is it known that we wrote it.
+        let digest = wanted.annotations.get(DIGEST).map(String::as_str);
+        if digest.is_some() && annotation_of_ours(seen, DIGEST) == digest {
+            let ours = keys_of_ours(seen, DATA);
+            drift.keys.extend(wanted.data.keys().filter(|key| !ours.contains(key.as_str())).cloned());
+        }
+        let mut metadata =
+            |path: FieldPath, changed: &dyn Fn(&str) -> bool, into: fn(&mut Self) -> &mut BTreeSet<String>| {
+                for (key, manager) in keys_of_others(seen, path).into_iter().filter(|(key, _)| changed(key)) {
+                    into(&mut drift).insert(key.to_owned());
+                    drift.editors.insert(manager.to_owned());
+                }
+            };
+        let label =
+            |key: &str| wanted.labels.get(key).is_some_and(|ours| value(seen.labels.as_ref(), key) != Some(ours));
+        let annotation = |key: &str| {
+            let changed = |ours| BOOKKEEPING.contains(&key) || value(seen.annotations.as_ref(), key) != Some(ours);
+            wanted.annotations.get(key).is_some_and(changed)
+        };
+        metadata(LABELS, &label, |drift| &mut drift.labels);
+        metadata(ANNOTATIONS, &annotation, |drift| &mut drift.annotations);
+        (drift != Self::default()).then_some(drift)
+    }
+}
+
+fn value<'a>(all: Option<&'a std::collections::BTreeMap<String, String>>, key: &str) -> Option<&'a String> {
+    all?.get(key)
+}
+
+/// `edited by "kubectl-patch" (keys: extra, password)`.
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("edited")?;
+        if !self.editors.is_empty() {
+            let editors: Vec<_> = self.editors.iter().map(|editor| format!("{editor:?}")).collect();
+            write!(f, " by {}", listed(editors.iter().map(String::as_str)))?;
+        }
+        let parts = [("keys", &self.keys), ("labels", &self.labels), ("annotations", &self.annotations)];
+        let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
+        let parts: Vec<_> =
+            parts.map(|(what, names)| format!("{what}: {}", listed(names.iter().map(String::as_str)))).collect();
+        write!(f, " ({})", parts.join("; "))
+    }
+}

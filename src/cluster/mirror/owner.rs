@@ -1,0 +1,107 @@
+//! Who owns the Secret, so that it is garbage-collected with its owner.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use super::super::account::Account;
+use super::super::ownership::owners_of_ours;
+use super::target::Target;
+use crate::model::{Mirror, MirrorOwner, ObjectName};
+
+/// What this process has learned about owners. Each entry is logged once.
+#[derive(Default)]
+pub(in super::super) struct OwnerMemory {
+    /// Secrets whose owners we may not change, each with the UID that it was to have.
+    refused: BTreeSet<(ObjectName, String)>,
+    /// Secrets that get no owner because our token does not say who we are.
+    unknown: BTreeSet<ObjectName>,
+}
+
+/// The owner that the configuration asks for.
+///
+/// It has neither `blockOwnerDeletion`, which would need `update` on the owner's finalizers, nor `controller`.
+///
+/// A `ServiceAccount` of another namespace cannot own the Secret: the garbage collector looks for the owner in the Secret's
+/// namespace, does not find it and deletes the Secret.
+pub(super) fn wanted(
+    mirror: &Mirror,
+    target: &Target<'_>,
+    account: Option<&Account>,
+    memory: &Mutex<OwnerMemory>,
+) -> Option<OwnerReference> {
+    match mirror.owner.as_ref()? {
+        MirrorOwner::Object { api_version, kind, name, uid } => {
+            Some(reference(api_version.clone(), kind.clone(), name.to_string(), uid.clone()))
+        }
+        MirrorOwner::ServiceAccount => {
+            let ours = account.filter(|account| account.namespace == target.namespace.as_str());
+            if ours.is_none() && lock(memory).unknown.insert(target.name.clone()) {
+                tracing::warn!(
+                    secret = %target.name,
+                    "the mirrored Secret gets no owner, because the API token names no ServiceAccount of namespace {}; \
+                     it stays when the application is deleted",
+                    target.namespace,
+                );
+            }
+            let Account { name, uid, .. } = ours?.clone();
+            Some(reference("v1".to_owned(), "ServiceAccount".to_owned(), name, uid))
+        }
+    }
+}
+
+/// The owners to write into a Secret that is there: `wanted`, or those that it has where the cluster refused a change.
+pub(super) fn of_present(
+    seen: &ObjectMeta,
+    wanted: Option<&OwnerReference>,
+    target: &Target<'_>,
+    memory: &Mutex<OwnerMemory>,
+) -> Vec<OwnerReference> {
+    let refused = lock(memory).refused.contains(&entry(target, wanted));
+    if refused { kept(seen) } else { wanted.cloned().into_iter().collect() }
+}
+
+/// The owners that we gave to the Secret earlier: to leave them out is a change, too.
+pub(super) fn kept(seen: &ObjectMeta) -> Vec<OwnerReference> {
+    let ours = owners_of_ours(seen);
+    let there = seen.owner_references.iter().flatten().filter(|there| ours.contains(&there.uid));
+    there
+        .map(|there| reference(there.api_version.clone(), there.kind.clone(), there.name.clone(), there.uid.clone()))
+        .collect()
+}
+
+/// Remembers that the cluster refused `wanted`; the log says it the first time.
+pub(super) fn refused(wanted: Option<&OwnerReference>, target: &Target<'_>, memory: &Mutex<OwnerMemory>) {
+    if lock(memory).refused.insert(entry(target, wanted)) {
+        tracing::warn!(
+            secret = %target.name,
+            "the cluster does not let us change the owner of the mirrored Secret (OwnerReferencesPermissionEnforcement asks \
+             for the right to delete it); it keeps the owners that it has. Delete the Secret, and it is created with its owner"
+        );
+    }
+}
+
+/// Whether the Secret has exactly these owners from us.
+pub(super) fn are(seen: &ObjectMeta, owners: &[OwnerReference]) -> bool {
+    let uids: BTreeSet<_> = owners.iter().map(|owner| owner.uid.clone()).collect();
+    let there = |owner: &OwnerReference| {
+        seen.owner_references.iter().flatten().any(|there| {
+            (&there.uid, &there.api_version, &there.kind, &there.name)
+                == (&owner.uid, &owner.api_version, &owner.kind, &owner.name)
+        })
+    };
+    owners_of_ours(seen) == uids && owners.iter().all(there)
+}
+
+fn reference(api_version: String, kind: String, name: String, uid: String) -> OwnerReference {
+    OwnerReference { api_version, kind, name, uid, block_owner_deletion: None, controller: None }
+}
+
+fn entry(target: &Target<'_>, wanted: Option<&OwnerReference>) -> (ObjectName, String) {
+    (target.name.clone(), wanted.map(|owner| owner.uid.clone()).unwrap_or_default())
+}
+
+fn lock(memory: &Mutex<OwnerMemory>) -> std::sync::MutexGuard<'_, OwnerMemory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}

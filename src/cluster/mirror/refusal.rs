@@ -1,0 +1,56 @@
+//! Error answers of the API server, without values.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::super::MirrorContent;
+use super::super::account::Account;
+use super::super::classify::{self, Said};
+use super::target::Target;
+use crate::model::{Failure, SecretBytes};
+
+/// Values shorter than this are not searched for in the server's words: they are found in any text.
+const SHORTEST_SEARCHED: usize = 4;
+
+/// The failure that an error answer to a write is, with the server's words only if they hold no value. An admission webhook
+/// may quote what it refuses, and the API server itself says `invalid character 'L'` of a `.dockerconfigjson` that is not
+/// JSON.
+///
+/// RBAC's words are never shown: they name the namespace and the account, and where a value is one of these words, to leave
+/// them out only then would tell it.
+pub(super) fn refused(
+    target: &Target<'_>,
+    account: Option<&Account>,
+    mut said: Said,
+    content: &MirrorContent,
+) -> Failure {
+    let about_values: Vec<_> = said.causes.iter().filter(|cause| cause.field.starts_with("data[")).collect();
+    if said.is_rbac() {
+        let who = account.map(|account| format!("ServiceAccount {}/{} may not", account.namespace, account.name));
+        said.show(who.unwrap_or_default());
+    } else if !about_values.is_empty() {
+        let described: Vec<_> = about_values.iter().map(|cause| format!("{}: {}", cause.field, cause.reason)).collect();
+        said.show(described.join(", "));
+    } else {
+        // Names that the message has anyway give nothing away, and applications like to be called as their users.
+        let mut words = said.words().to_owned();
+        let account = account.map(|account| account.name.as_str());
+        let mut public: Vec<_> = [target.name.as_str(), target.namespace.as_str()].into_iter().chain(account).collect();
+        public.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        for name in public {
+            words = words.replace(name, "\0");
+        }
+        if content.data.values().any(|value| quotes(&words, value)) {
+            said.show("(its words quote a value and are left out)".to_owned());
+        }
+    }
+    classify::failure(&target.asked(), &said)
+}
+
+fn quotes(words: &str, value: &SecretBytes) -> bool {
+    let holds = |text: &str| text.len() >= SHORTEST_SEARCHED && words.contains(text);
+    // Line by line, because a quoted text has its line ends escaped.
+    value.expose_str().is_some_and(|text| text.lines().any(|line| holds(line.trim())))
+        || holds(&Zeroizing::new(STANDARD.encode(value.expose())))
+}

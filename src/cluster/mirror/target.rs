@@ -1,0 +1,87 @@
+//! Which Secret, and the requests that touch it.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value, json};
+
+use super::super::FIELD_MANAGER;
+use super::super::classify::Asked;
+use super::super::client;
+use super::body::{Guard, SecretBody, Wanted};
+use crate::model::{Failure, FailureClass, ObjectName, Reason};
+
+/// Field manager of the look. It never owns anything.
+///
+/// An apply of nothing under *our* name would show the Secret as it would be if we dropped everything: without our labels,
+/// annotations and entry in `managedFields`.
+const LOOK_MANAGER: &str = "keyferry-look";
+
+/// Most names in a message. A condition is read in a table.
+const MAX_NAMES: usize = 10;
+
+/// One Secret.
+pub(super) struct Target<'a> {
+    pub(super) namespace: &'a ObjectName,
+    pub(super) name: &'a ObjectName,
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret {}/{}", self.namespace, self.name)
+    }
+}
+
+impl Target<'_> {
+    /// Every request is called a write: a look is a dry run of one and is refused in the same words.
+    pub(super) fn asked(&self) -> Asked {
+        let rule = format!(
+            r#"{{apiGroups: [""], resources: [secrets], resourceNames: [{}], verbs: [create, patch]}}"#,
+            self.name
+        );
+        Asked { what: format!("write {self}"), rule }
+    }
+
+    /// A failure that we decide on, without an error of the API server.
+    pub(super) fn failure(&self, class: FailureClass, reason: Reason, cause: &str) -> Failure {
+        Failure::new(class, reason, format!("failed to mirror to {self}: {cause}"))
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/namespaces/{}/secrets/{}", self.namespace, self.name)
+    }
+
+    /// A dry-run apply of nothing. It needs no right but `patch` and, because only metadata is asked for, shows no value.
+    pub(super) fn look(&self) -> Request<Bytes> {
+        let path = format!("{}?fieldManager={LOOK_MANAGER}&dryRun=All", self.path());
+        let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name.as_str()}});
+        client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
+    }
+
+    /// Makes the fields of `wanted` ours. Without `force`, a field that another manager changed is a conflict.
+    pub(super) fn apply(&self, guard: &Guard, wanted: &Wanted<'_>, force: bool) -> Request<Bytes> {
+        let path = format!("{}?fieldManager={FIELD_MANAGER}&force={force}", self.path());
+        let body = SecretBody::new(self.name, guard, wanted);
+        client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
+    }
+
+    /// Removes `keys` from the data, which an apply cannot do with keys of others. Owns nothing afterwards.
+    pub(super) fn remove(&self, seen: &ObjectMeta, keys: &[&str]) -> Request<Bytes> {
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", self.path());
+        let data: Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
+        let body = json!({"metadata": Guard::seen(seen), "data": data});
+        client::request(Method::PATCH, path, client::MERGE, client::to_body(&body))
+    }
+}
+
+/// `a, b` for a message.
+pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    let first = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MAX_NAMES) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}

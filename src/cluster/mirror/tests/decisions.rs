@@ -1,0 +1,171 @@
+//! Unchanged, newer, older, another configuration, foreign.
+
+use super::*;
+
+#[test]
+fn what_is_there_already_is_not_written_again() {
+    let unchanged = Ok(left(MirrorOutcome::Unchanged));
+    assert_eq!(verdict(|_| {}, &mirror(), &content(3)), unchanged, "written by another pod");
+    // What others add to the metadata is theirs.
+    let labelled = |seen: &mut Value| {
+        seen["labels"]["theirs"] = json!("x");
+        edited(seen, "argocd", &json!({"f:metadata": {"f:labels": {"f:theirs": {}}}}));
+    };
+    assert_eq!(verdict(labelled, &mirror(), &content(3)), unchanged);
+    let nameless = |seen: &mut Value| {
+        seen["annotations"].as_object_mut().expect("an object").remove("keyferry.dev/written-by");
+        let fields = &mut seen["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
+        fields.as_object_mut().expect("an object").remove("f:keyferry.dev/written-by");
+    };
+    assert_eq!(verdict(nameless, &mirror(), &content(3)), unchanged, "written by an agent that knows no pod");
+}
+
+#[test]
+fn an_older_reading_leaves_the_newer_one_in_place_until_it_is_accepted() {
+    assert_eq!(verdict(|_| {}, &mirror(), &content(2)), Ok(left(MirrorOutcome::Superseded)));
+    let accepted = MirrorContent { accept_older: true, ..content(2) };
+    assert_eq!(verdict(|_| {}, &mirror(), &accepted), Ok(write(MirrorOutcome::Updated)), "fault 12");
+}
+
+/// Fault 29: a version that every replica has read must not supersede any of them.
+#[test]
+fn a_newer_version_with_equal_values_is_written() {
+    assert_eq!(verdict(|_| {}, &mirror(), &content(4)), Ok(write(MirrorOutcome::Updated)));
+}
+
+/// Bug log 3.19: the source moved to a secret that was written earlier, and the Secret kept the other one.
+#[test]
+fn a_source_that_moved_is_written_by_whoever_may_claim() {
+    let mut moved = content(1);
+    moved.versions.values_mut().next().expect("a source").request = "detect:s/other".into();
+    let failure = verdict(|_| {}, &mirror(), &moved).expect_err("another configuration");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::MirrorConflict));
+    let expected = "failed to mirror to Secret ns/x: another configuration writes it (pod webapp-abc, keys password, \
+                    username); this one wants the same keys from other sources or with another type; give one of the two \
+                    another Secret name, or delete the Secret";
+    assert_eq!(failure.message, expected);
+    moved.claim = true;
+    assert_eq!(verdict(|_| {}, &mirror(), &moved), Ok(write(MirrorOutcome::Updated)));
+}
+
+/// Bug log 3.20: two key lists for one Secret were written in turns.
+#[test]
+fn another_configuration_is_a_conflict_and_not_a_flapping() {
+    let mut other = mirror();
+    other.keys.pop();
+    let mut one = content(4);
+    one.data.remove("username");
+    let failure = verdict(|_| {}, &other, &one).expect_err("another configuration");
+    assert_eq!(failure.reason, Reason::MirrorConflict);
+    assert!(failure.message.contains("this one wants keys password; give one"), "{failure}");
+    one.claim = true;
+    assert_eq!(verdict(|_| {}, &other, &one), Ok(write(MirrorOutcome::Updated)));
+}
+
+#[test]
+fn a_secret_of_an_older_release_is_taken() {
+    let old = |seen: &mut Value| {
+        seen["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":3}}"#);
+        for name in ["keyferry.dev/configuration", "keyferry.dev/written-by"] {
+            seen["annotations"].as_object_mut().expect("an object").remove(name);
+            let fields = &mut seen["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
+            fields.as_object_mut().expect("an object").remove(&format!("f:{name}"));
+        }
+    };
+    assert_eq!(verdict(old, &mirror(), &content(3)), Ok(write(MirrorOutcome::Updated)));
+    assert_eq!(verdict(old, &mirror(), &content(2)), Ok(left(MirrorOutcome::Superseded)), "its versions still count");
+}
+
+/// With every published file as a key, the secret decides on the keys.
+#[test]
+fn a_key_that_the_secret_gained_is_no_other_configuration() {
+    let all = Mirror { keys: Vec::new(), ..mirror() };
+    let judged = |there: &MirrorContent, ours: &MirrorContent| {
+        verdict(|seen| *seen = seen_after(&all, there), &all, ours).map_err(|failure| failure.reason)
+    };
+    let gained = |mut content: MirrorContent| {
+        content.data.insert("more".into(), Arc::new(SecretBytes::from("m")));
+        content.digest = "e".into();
+        content
+    };
+    assert_eq!(judged(&content(3), &gained(content(4))), Ok(write(MirrorOutcome::Updated)));
+    assert_eq!(judged(&gained(content(4)), &content(3)), Ok(left(MirrorOutcome::Superseded)));
+    assert_eq!(judged(&content(3), &gained(content(3))), Err(Reason::MirrorConflict), "other outputs, same secret");
+    let unversioned = |mut content: MirrorContent| {
+        content.versions.values_mut().for_each(|mirrored| mirrored.version = Version::default());
+        content
+    };
+    let (there, ours) = (unversioned(content(3)), unversioned(gained(content(3))));
+    assert_eq!(judged(&there, &ours), Ok(write(MirrorOutcome::Updated)), "KV v1: nothing says which is newer");
+}
+
+#[test]
+fn every_difference_is_written() {
+    let updated = Ok(write(MirrorOutcome::Updated));
+    assert_eq!(verdict(|_| {}, &mirror(), &MirrorContent { digest: "other".into(), ..content(3) }), updated);
+    let changes: [fn(&mut Mirror); 6] = [
+        |mirror| mirror.owner = None,
+        |mirror| mirror.owner = Some(object_owner("u-8")),
+        |mirror| mirror.labels.clear(),
+        |mirror| _ = mirror.labels.insert("team".into(), "db".into()),
+        |mirror| mirror.annotations.clear(),
+        |mirror| _ = mirror.annotations.insert("more".into(), "m".into()),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut mirror = mirror();
+        change(&mut mirror);
+        assert_eq!(verdict(|_| {}, &mirror, &content(3)), updated, "change {number}");
+    }
+}
+
+#[test]
+fn a_foreign_secret_is_refused_with_what_to_do() {
+    let foreign = |seen: &mut Value| seen["labels"] = json!({});
+    let failure = verdict(foreign, &mirror(), &content(3)).expect_err("foreign");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
+    let expected = "failed to mirror to Secret ns/x: it exists and keyferry did not make it (it has no label \
+                    app.kubernetes.io/managed-by: keyferry), so it is left alone; delete it if it is not needed, choose \
+                    another name, or set mirrors.x.adopt: true to take it over";
+    assert_eq!(failure.message, expected);
+}
+
+/// Bug log 3.21: a Secret that came back from a backup has our labels and versions, and no record of who wrote them.
+#[test]
+fn a_restored_secret_is_taken_over_on_purpose() {
+    let restored = |seen: &mut Value| {
+        seen["managedFields"][0]["manager"] = json!("velero");
+        seen["managedFields"][0]["operation"] = json!("Update");
+    };
+    assert_eq!(verdict(restored, &mirror(), &content(3)).expect_err("foreign").reason, Reason::Foreign);
+    let adopting = Mirror { adopt: true, ..mirror() };
+    let taken = Verdict::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_others: true });
+    // Versions that somebody else wrote are no reason to wait.
+    assert_eq!(verdict(restored, &adopting, &content(2)), Ok(taken));
+}
+
+#[test]
+fn a_secret_that_is_being_deleted_or_has_no_guards_is_not_written() {
+    let deleted = |seen: &mut Value| seen["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(verdict(deleted, &mirror(), &content(4)).expect_err("deleted").class, FailureClass::Conflict);
+    for change in [
+        |seen: &mut Value| seen["uid"] = json!(""),
+        |seen: &mut Value| seen["resourceVersion"] = json!("0"),
+        |seen: &mut Value| seen["resourceVersion"] = Value::Null,
+    ] {
+        assert_eq!(verdict(change, &mirror(), &content(4)).expect_err("no guard").class, FailureClass::Transient);
+    }
+}
+
+/// Another fingerprint in a later release would be a conflict between the pods of a rolling update. Checked against another
+/// implementation (Python's hashlib, each part after its length in eight bytes).
+#[test]
+fn the_fingerprint_is_stable_over_releases_and_knows_no_values() {
+    let all = Mirror { keys: Vec::new(), ..mirror() };
+    let prints = |content: &MirrorContent| {
+        (configuration::fingerprint(&mirror(), content), configuration::fingerprint(&all, content))
+    };
+    assert_eq!(prints(&content(3)), ("adede39f22bf4540".into(), "558dde13dd836def.0b45fe85bb32b132".into()));
+    let mut other = content(4);
+    other.data.values_mut().for_each(|value| *value = Arc::new(SecretBytes::from("x")));
+    assert_eq!(prints(&other), prints(&content(3)));
+}

@@ -1,0 +1,89 @@
+//! A Secret of ours that somebody else edited.
+
+use super::*;
+
+fn reported(change: impl FnOnce(&mut Value)) -> String {
+    let report = Mirror { on_drift: OnDrift::Report, ..mirror() };
+    let failure = verdict(change, &report, &content(3)).expect_err("drift");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Drifted), "{failure}");
+    failure.message
+}
+
+fn patched(seen: &mut Value) {
+    edited(seen, "kubectl-patch", &json!({"f:data": {"f:password": {}, "f:extra": {}}}));
+}
+
+/// Drill (e): it was called foreign, and the edited value stayed for ever.
+#[test]
+fn an_edited_secret_is_put_right_or_reported() {
+    assert_eq!(verdict(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
+    let expected = "Secret ns/x was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it because onDrift \
+                    is report; delete it and keyferry creates it again, or set mirrors.x.onDrift: repair";
+    assert_eq!(reported(patched), expected);
+}
+
+#[test]
+fn every_kind_of_edit_is_noticed() {
+    type Edit = fn(&mut Value);
+    let cases: [(Edit, &str); 5] = [
+        (|seen| edited(seen, "eve", &json!({"f:data": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
+        (|seen| edited(seen, "eve", &json!({"f:stringData": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
+        (
+            |seen| {
+                let data = &mut seen["managedFields"][0]["fieldsV1"]["f:data"];
+                data.as_object_mut().expect("an object").remove("f:username");
+            },
+            "edited (keys: username)",
+        ),
+        (
+            |seen| {
+                seen["labels"]["team"] = json!("db");
+                edited(seen, "kubectl-label", &json!({"f:metadata": {"f:labels": {"f:team": {}}}}));
+            },
+            "by \"kubectl-label\" (labels: team)",
+        ),
+        (
+            |seen| {
+                seen["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":99}}"#);
+                let fields = json!({"f:metadata": {"f:annotations": {"f:keyferry.dev/source-versions": {}}}});
+                edited(seen, "eve", &fields);
+            },
+            // And its versions are not believed: 99 would be newer for ever.
+            "by \"eve\" (annotations: keyferry.dev/source-versions)",
+        ),
+    ];
+    for (number, (change, part)) in cases.into_iter().enumerate() {
+        let message = reported(change);
+        assert!(message.contains(part), "{message}");
+        assert_eq!(verdict(change, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)), "case {number}");
+    }
+}
+
+/// Who applies our values beside us changes nothing; who changes them later takes them from us, and that is drift.
+#[test]
+fn a_key_that_both_own_is_no_drift() {
+    let owned_by_both = |seen: &mut Value| {
+        let entry = json!({"manager": "eve", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}}}});
+        seen["managedFields"].as_array_mut().expect("a list").push(entry);
+    };
+    assert_eq!(verdict(owned_by_both, &mirror(), &content(3)), Ok(left(MirrorOutcome::Unchanged)));
+}
+
+#[test]
+fn a_replica_with_an_older_reading_leaves_the_repair_to_those_with_the_newer_one() {
+    assert_eq!(verdict(patched, &mirror(), &content(2)), Ok(left(MirrorOutcome::Superseded)));
+}
+
+#[test]
+fn nothing_is_forced_where_drift_is_reported() {
+    let report = Mirror { on_drift: OnDrift::Report, ..mirror() };
+    let plan = Plan { outcome: MirrorOutcome::Updated, force: false, remove_others: false };
+    assert_eq!(verdict(|_| {}, &report, &content(4)), Ok(Verdict::Write(plan)));
+}
+
+#[test]
+fn a_long_list_of_keys_is_cut() {
+    let keys: Vec<_> = (10..25).map(|number| format!("k{number}")).collect();
+    let text = target::listed(keys.iter().map(String::as_str));
+    assert_eq!(text, "k10, k11, k12, k13, k14, k15, k16, k17, k18, k19 and 5 more");
+}

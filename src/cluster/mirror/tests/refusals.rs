@@ -1,0 +1,67 @@
+//! What a person reads where the API server refuses a write.
+
+use super::super::super::account::Account;
+use super::*;
+
+fn refusal_of(code: StatusCode, body: &Value, content: &MirrorContent) -> Failure {
+    let answer = Answer { code, retry_after: None, body: Bytes::from(body.to_string()) };
+    let account = Account { namespace: "drill".into(), name: "drill-sa".into(), uid: "u".into() };
+    let target = Target { namespace: &name("drill"), name: &name("drill-copy") };
+    refusal::refused(&target, Some(&account), Said::of(&answer), content)
+}
+
+fn forbidden(words: &str) -> Failure {
+    let mut content = content(1);
+    content.data.insert("namespace".into(), Arc::new(SecretBytes::from("drill")));
+    refusal_of(StatusCode::FORBIDDEN, &json!({"message": words}), &content)
+}
+
+/// Drill (e): a value of the secret was a word like the namespace, and the message blamed an admission policy.
+#[test]
+fn a_missing_right_is_named_though_a_value_is_a_word_like_the_namespace() {
+    let words = r#"secrets "drill-copy" is forbidden: User "system:serviceaccount:drill:drill-sa" cannot patch resource "secrets" in API group "" in the namespace "drill""#;
+    let expected = "failed to write Secret drill/drill-copy: the API server answered 403 (RBAC): ServiceAccount \
+                    drill/drill-sa may not: the Role needs the rule {apiGroups: [\"\"], resources: [secrets], \
+                    resourceNames: [drill-copy], verbs: [create, patch]}";
+    let failure = forbidden(words);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::Forbidden));
+    assert_eq!(failure.message, expected);
+    // Whether a value is such a word must not show.
+    assert_eq!(refusal_of(StatusCode::FORBIDDEN, &json!({"message": words}), &content(1)).message, expected);
+}
+
+#[test]
+fn a_policy_keeps_its_words_where_only_names_in_them_are_values() {
+    let words = "denied request: ServiceAccount \"drill-sa\" may not write Secret \"drill-copy\"; the namespace annotation \
+                 keyferry.dev/secret-writers names who may write which";
+    let failure = forbidden(words);
+    assert!(failure.message.contains(words) && failure.message.contains("an admission policy"), "{failure}");
+}
+
+#[test]
+fn what_a_parser_says_of_a_value_is_left_out() {
+    let cause =
+        json!({"field": "data[.dockerconfigjson]", "reason": "FieldValueInvalid", "message": "invalid character 'L'"});
+    let body = json!({"message": "invalid character 'L'", "details": {"causes": [cause]}});
+    let message = refusal_of(StatusCode::UNPROCESSABLE_ENTITY, &body, &content(1)).message;
+    assert!(message.contains("data[.dockerconfigjson]: FieldValueInvalid"), "{message}");
+    assert!(!message.contains("'L'"), "{message}");
+}
+
+#[test]
+fn an_answer_that_quotes_a_value_loses_its_words() {
+    assert!(forbidden("no").message.contains(": no"));
+    for words in ["denied: password=Losungwort", "denied: {\"password\":\"TG9zdW5nd29ydA==\"}"] {
+        let message = forbidden(words).message;
+        assert!(!message.contains("Losungwort") && !message.contains("TG9zdW5nd29ydA"), "{message}");
+        assert!(message.contains("left out"), "{message}");
+    }
+}
+
+#[test]
+fn a_token_that_is_no_longer_accepted_is_explained() {
+    let message = refusal_of(StatusCode::UNAUTHORIZED, &json!({"message": "Unauthorized"}), &content(1)).message;
+    let expected = "failed to write Secret drill/drill-copy: the API server answered 401: Unauthorized: this pod's token is no \
+                    longer accepted (ServiceAccount deleted or re-created?); a new pod gets a new one";
+    assert_eq!(message, expected);
+}

@@ -1,0 +1,101 @@
+//! A Secret of ours that somebody edited.
+
+use keyferry::cluster::MirrorOutcome;
+use keyferry::model::{FailureClass, Mirror, OnDrift, Reason};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::stage::{LABEL, PATCH, SECRET, Stage, name, opaque, plain, refused};
+
+/// F4 and drill (e): edited values stayed, first with `Mirrored=True` and then for ever. The rights are those that we ship:
+/// `create` and `patch` on one name.
+#[tokio::test]
+async fn an_edited_secret_is_put_right() {
+    let Some(stage) = Stage::new("edited").await else { return };
+    let agent = stage.agent().await;
+    let content = stage.login(1, "Losungwort");
+    agent.mirror(&name(SECRET), &opaque(), &content).await.unwrap();
+    let ours = plain(&[("password", "Losungwort"), ("username", "Nutzername")]);
+    let edits = [
+        ("a value", json!({"data": {"password": "enp6"}})),
+        ("an extra key", json!({"data": {"extra": "enp6"}})),
+        ("a value and an extra key", json!({"stringData": {"password": "zzz", "extra": "zzz"}})),
+        ("all values", json!({"data": {"password": "enp6", "username": "enp6"}})),
+        ("a key removed", json!({"data": {"password": null}})),
+        ("every key replaced", json!({"data": {"password": null, "username": null, "extra": "enp6"}})),
+        ("our digest", json!({"metadata": {"annotations": {"keyferry.dev/digest": "d"}}})),
+        (
+            "our versions",
+            json!({"metadata": {"annotations": {"keyferry.dev/source-versions":
+            r#"{"secret/webapp/config":{"v":99,"t":"2100-01-01T00:00:00Z"}}"#}}}),
+        ),
+    ];
+    for (what, edit) in edits {
+        stage.change_secret(PATCH, &edit).await;
+        let repaired = stage.mirrored(&agent, &opaque(), &content).await;
+        assert_eq!(repaired, (Ok(MirrorOutcome::Repaired), ours.clone()), "{what}");
+        let rests = stage.mirrored(&agent, &opaque(), &content).await;
+        assert_eq!(rests, (Ok(MirrorOutcome::Unchanged), ours.clone()), "{what}, looked at again");
+    }
+
+    // A new reading over an edited Secret.
+    stage.change_secret(PATCH, &json!({"data": {"password": "enp6", "extra": "enp6"}})).await;
+    let ours = plain(&[("password", "Kennwort"), ("username", "Nutzername")]);
+    let repaired = stage.mirrored(&agent, &opaque(), &stage.login(2, "Kennwort")).await;
+    assert_eq!(repaired, (Ok(MirrorOutcome::Repaired), ours));
+}
+
+#[tokio::test]
+async fn an_edited_secret_is_left_and_named_where_drift_is_reported() {
+    let Some(stage) = Stage::new("reported").await else { return };
+    let agent = stage.agent().await;
+    let report = Mirror { on_drift: OnDrift::Report, ..opaque() };
+    agent.mirror(&name(SECRET), &report, &stage.login(1, "Losungwort")).await.unwrap();
+    stage.change_secret(PATCH, &json!({"data": {"password": "enp6", "extra": "enp6"}})).await;
+    let before = stage.secret().await;
+    for version in [1, 2] {
+        let failure = refused(agent.mirror(&name(SECRET), &report, &stage.login(version, "Losungwort")).await);
+        assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Drifted));
+        let part =
+            "was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it because onDrift is report";
+        assert!(failure.message.contains(part), "{}", failure.message);
+    }
+    assert_eq!(stage.secret().await, before);
+    // The cure of the message works.
+    stage.delete_secret().await;
+    let created = agent.mirror(&name(SECRET), &report, &stage.login(2, "Losungwort")).await;
+    assert_eq!(created, Ok(MirrorOutcome::Created));
+}
+
+#[tokio::test]
+async fn labels_of_others_are_theirs_and_labels_of_ours_are_ours() {
+    let Some(stage) = Stage::new("tracked").await else { return };
+    let agent = stage.agent().await;
+    let mut mirror = opaque();
+    mirror.labels.insert("team".into(), "web".into());
+    agent.mirror(&name(SECRET), &mirror, &stage.login(1, "Losungwort")).await.unwrap();
+    let tracked = json!({"metadata": {"labels": {"tracked-by": "x"}, "annotations": {"tracking-id": "x"}}});
+    stage.change_secret(LABEL, &tracked).await;
+    let unchanged = agent.mirror(&name(SECRET), &mirror, &stage.login(1, "Losungwort")).await;
+    assert_eq!(unchanged, Ok(MirrorOutcome::Unchanged));
+    stage.change_secret(LABEL, &json!({"metadata": {"labels": {"team": "db"}}})).await;
+    let repaired = agent.mirror(&name(SECRET), &mirror, &stage.login(1, "Losungwort")).await;
+    assert_eq!(repaired, Ok(MirrorOutcome::Repaired));
+    let labels = stage.secret().await["metadata"]["labels"].clone();
+    assert_eq!((&labels["team"], &labels["tracked-by"]), (&json!("web"), &json!("x")));
+}
+
+/// Somebody who applies the same values owns them with us, and then wants to keep them.
+#[tokio::test]
+async fn a_co_owner_of_our_keys_does_not_stop_a_rotation() {
+    let Some(stage) = Stage::new("co-owner").await else { return };
+    let agent = stage.agent().await;
+    agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await.unwrap();
+    let same = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET},
+                      "data": {"password": "TG9zdW5nd29ydA=="}});
+    stage.secrets.patch(SECRET, &PatchParams::apply("argocd"), &Patch::Apply(&same)).await.unwrap();
+    let unchanged = agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await;
+    assert_eq!(unchanged, Ok(MirrorOutcome::Unchanged));
+    let (outcome, data) = stage.mirrored(&agent, &opaque(), &stage.login(2, "Kennwort")).await;
+    assert_eq!((outcome, data["password"].as_str()), (Ok(MirrorOutcome::Updated), "Kennwort"));
+}

@@ -1,0 +1,140 @@
+//! Secrets of others, Secrets that are taken over, and Secrets of another configuration.
+
+use keyferry::cluster::MirrorOutcome;
+use keyferry::model::{FailureClass, Mirror, Reason, SecretType};
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::stage::{CREATE, SECRET, Stage, keyed, name, opaque, plain, refused};
+
+#[tokio::test]
+async fn a_foreign_secret_is_refused_and_untouched() {
+    let Some(stage) = Stage::new("foreign").await else { return };
+    let agent = stage.agent().await;
+    let content = stage.login(1, "Losungwort");
+    let object = |labels: Value, rest: Value| {
+        let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "labels": labels}});
+        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        object
+    };
+    let ours = json!({"app.kubernetes.io/managed-by": "keyferry"});
+    let data = json!({"data": {"password": "TG9zdW5nd29ydA==", "username": "TnV0emVybmFtZQ=="}});
+    let immutable = json!({"immutable": true, "data": data["data"]});
+    let cases = [
+        ("empty", CREATE, object(json!({}), json!({}))),
+        ("same keys, same values", CREATE, object(json!({}), data.clone())),
+        ("our label, made by kubectl", CREATE, object(ours.clone(), data.clone())),
+        ("our label, empty", CREATE, object(ours.clone(), json!({}))),
+        ("our label, applied by another manager", "eve", object(ours.clone(), data.clone())),
+        ("our name by create", "keyferry", object(ours, data)),
+        ("immutable", CREATE, object(json!({}), immutable)),
+    ];
+    for (case, manager, body) in cases {
+        if manager == "eve" {
+            stage.secrets.patch(SECRET, &PatchParams::apply(manager), &Patch::Apply(&body)).await.unwrap();
+        } else {
+            stage.create_secret(manager, &body).await;
+        }
+        let before = stage.secret().await;
+        let failure = refused(agent.mirror(&name(SECRET), &opaque(), &content).await);
+        assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign), "{case}");
+        assert_eq!(stage.secret().await, before, "{case}");
+        stage.delete_secret().await;
+    }
+    assert_eq!(agent.mirror(&name(SECRET), &opaque(), &content).await, Ok(MirrorOutcome::Created));
+}
+
+/// Bug log 3.21: as a backup brings it back, with our labels and annotations and without the record of who wrote it.
+#[tokio::test]
+async fn a_restored_secret_is_taken_over_on_purpose() {
+    let Some(stage) = Stage::new("restored").await else { return };
+    let agent = stage.agent().await;
+    let adopting = Mirror { adopt: true, ..opaque() };
+    agent.mirror(&name(SECRET), &opaque(), &stage.login(5, "Losungwort")).await.unwrap();
+    let mut backup = stage.secret().await;
+    for field in ["managedFields", "uid", "resourceVersion", "creationTimestamp"] {
+        backup["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    backup["data"]["old"] = json!("b2xk");
+    stage.delete_secret().await;
+    stage.create_secret("velero-server", &backup).await;
+
+    // The versions in it are not believed: they are as old as the backup.
+    let content = stage.login(3, "Kennwort");
+    let failure = refused(agent.mirror(&name(SECRET), &opaque(), &content).await);
+    assert_eq!(failure.reason, Reason::Foreign);
+    assert!(failure.message.contains("mirrors.top-secret-ks.adopt: true"), "{}", failure.message);
+    let ours = plain(&[("password", "Kennwort"), ("username", "Nutzername")]);
+    assert_eq!(stage.mirrored(&agent, &adopting, &content).await, (Ok(MirrorOutcome::Updated), ours.clone()));
+    // It is ours now, with and without `adopt`.
+    assert_eq!(stage.mirrored(&agent, &adopting, &content).await, (Ok(MirrorOutcome::Unchanged), ours.clone()));
+    assert_eq!(stage.mirrored(&agent, &opaque(), &content).await, (Ok(MirrorOutcome::Unchanged), ours));
+}
+
+/// Where the server has no record at all of who wrote what, it makes one at our write.
+#[tokio::test]
+async fn a_secret_without_any_record_is_taken_over_with_nothing_left_of_it() {
+    let Some(stage) = Stage::new("unrecorded").await else { return };
+    let agent = stage.agent().await;
+    let labels = json!({"app.kubernetes.io/managed-by": "Helm", "team": "web"});
+    let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, "labels": labels},
+                      "data": {"password": "YWx0", "old": "b2xk"}});
+    stage.create_secret(CREATE, &body).await;
+    stage.change_secret(CREATE, &json!({"metadata": {"managedFields": [{}]}})).await;
+    assert_eq!(stage.secret().await["metadata"].get("managedFields"), None);
+    let adopting = Mirror { adopt: true, ..opaque() };
+    let ours = plain(&[("password", "Losungwort"), ("username", "Nutzername")]);
+    let mirrored = stage.mirrored(&agent, &adopting, &stage.login(1, "Losungwort")).await;
+    assert_eq!(mirrored, (Ok(MirrorOutcome::Updated), ours));
+    let expected = json!({"app.kubernetes.io/managed-by": "keyferry", "team": "web"});
+    assert_eq!(stage.secret().await["metadata"]["labels"], expected);
+}
+
+/// Bug log 3.20: two key lists for one Secret were written in turns.
+#[tokio::test]
+async fn two_configurations_do_not_write_one_secret_in_turns() {
+    let Some(stage) = Stage::new("configurations").await else { return };
+    let (one, two) = (stage.agent().await, stage.agent().await);
+    let (a, b) = (keyed(&["password"]), keyed(&["username"]));
+    let mut of_a = stage.content(1, &SecretType::Opaque, &[("password", "Losungwort")]);
+    let mut of_b = stage.content(1, &SecretType::Opaque, &[("username", "Nutzername")]);
+    let (data_a, data_b) = (plain(&[("password", "Losungwort")]), plain(&[("username", "Nutzername")]));
+    (of_a.claim, of_b.claim) = (true, true);
+    assert_eq!(stage.mirrored(&one, &a, &of_a).await, (Ok(MirrorOutcome::Created), data_a));
+    // A rollout: the new pods take the Secret, once.
+    assert_eq!(stage.mirrored(&two, &b, &of_b).await, (Ok(MirrorOutcome::Updated), data_b.clone()));
+    (of_a.claim, of_b.claim) = (false, false);
+    for _ in 0..2 {
+        let failure = refused(mirrored_by(&one, &a, &of_a).await);
+        assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::MirrorConflict));
+        let expected = "another configuration writes it (pod webapp-0, keys username); this one wants keys password; give one \
+                        of the two another Secret name, or delete the Secret";
+        assert!(failure.message.ends_with(expected), "{}", failure.message);
+        assert_eq!(stage.mirrored(&two, &b, &of_b).await, (Ok(MirrorOutcome::Unchanged), data_b.clone()));
+    }
+    // The cure of the message works.
+    stage.delete_secret().await;
+    assert_eq!(mirrored_by(&one, &a, &of_a).await, Ok(MirrorOutcome::Created));
+}
+
+async fn mirrored_by(
+    agent: &keyferry::cluster::Cluster,
+    mirror: &Mirror,
+    content: &keyferry::cluster::MirrorContent,
+) -> Result<MirrorOutcome, keyferry::model::Failure> {
+    agent.mirror(&name(SECRET), mirror, content).await
+}
+
+/// Bug log 3.19: the source moved to a secret that was written earlier.
+#[tokio::test]
+async fn the_secret_follows_a_source_that_moved() {
+    let Some(stage) = Stage::new("moved").await else { return };
+    let agent = stage.agent().await;
+    let mut second = stage.login(7, "Losungwort");
+    second.versions.values_mut().for_each(|mirrored| mirrored.request = "detect:secret/webapp/b".into());
+    agent.mirror(&name(SECRET), &opaque(), &second).await.unwrap();
+    let mut first = stage.login(1, "Kennwort");
+    first.claim = true;
+    let (outcome, data) = stage.mirrored(&agent, &opaque(), &first).await;
+    assert_eq!((outcome, data["password"].as_str()), (Ok(MirrorOutcome::Updated), "Kennwort"));
+}

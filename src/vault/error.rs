@@ -236,6 +236,9 @@ mod tests {
         assert_eq!(usual.message, "failed to read a/b: permission denied (403)");
         assert_eq!((usual.class, usual.missing_rule.as_deref()), (FailureClass::Forbidden, Some("the rule")));
         let policy = failure("egp policy \"office-hours\" denied it");
-        assert_eq!(policy.message, "failed to read a/b: permission denied (403): egp policy \"office-hours\" denied it");
+        assert_eq!(
+            policy.message,
+            "failed to read a/b: permission denied (403): egp policy \"office-hours\" denied it"
+        );
     }
 }

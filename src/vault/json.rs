@@ -207,10 +207,16 @@ mod tests {
     /// A JSON string with every kind of escape, some of them broken.
     fn quoted() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
-            any::<char>().prop_filter("must be escaped", |c| !c.is_control() && !matches!(c, '"' | '\\')).prop_map(String::from),
+            any::<char>()
+                .prop_filter("must be escaped", |c| !c.is_control() && !matches!(c, '"' | '\\'))
+                .prop_map(String::from),
             r#"\\["\\/bfnrtx]"#,
             any::<u16>().prop_map(|unit| format!("\\u{unit:04x}")),
-            any::<char>().prop_map(|c| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04X}")).collect()),
+            any::<char>().prop_map(|c| c
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .map(|unit| format!("\\u{unit:04X}"))
+                .collect()),
         ];
         prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("\"{}\"", pieces.concat()))
     }

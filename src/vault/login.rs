@@ -1,8 +1,8 @@
 //! Login: a credential from its file for a token of our own, or a check of a given token.
 
+use super::api::Api;
 use super::api::login::{AuthAnswer, Login, login as send};
 use super::api::token::lookup_self;
-use super::api::Api;
 use super::auth;
 use super::credential::Credential;
 use super::error::VaultError;

@@ -64,8 +64,11 @@ impl Mount {
     /// The mount's path is relative to its namespace; a user may have written the namespace into the path instead of a header.
     pub(super) fn described(path: &str, answer: &MountInfo) -> Option<Self> {
         let mount = answer.path.trim_matches('/');
-        let end =
-            if below(path, mount).is_some() { mount.len() } else { path.find(&format!("/{mount}/"))? + 1 + mount.len() };
+        let end = if below(path, mount).is_some() {
+            mount.len()
+        } else {
+            path.find(&format!("/{mount}/"))? + 1 + mount.len()
+        };
         let engine = match (answer.kind.as_str(), answer.version()) {
             ("kv", Some("2")) => Engine::KvV2,
             // "generic" is what KV version 1 was called before Vault 0.8.
@@ -98,7 +101,8 @@ mod tests {
 
     #[test]
     fn data_is_put_after_the_mount_of_version_2_only() {
-        let path = |mount: &str, engine, path: &str| Mount { path: mount.into(), engine, sure: false }.request_path(path);
+        let path =
+            |mount: &str, engine, path: &str| Mount { path: mount.into(), engine, sure: false }.request_path(path);
         assert_eq!(path("secret", Engine::KvV2, "secret/webapp/config"), "secret/data/webapp/config");
         assert_eq!(path("team/kv", Engine::KvV2, "team/kv/webapp"), "team/kv/data/webapp");
         assert_eq!(path("secret", Engine::KvV2, "secret/data/webapp"), "secret/data/webapp");

@@ -234,7 +234,8 @@ impl Read<'_> {
             Verdict::Failed(error) | Verdict::Forbidden(error) | Verdict::Odd(error) => Err(error),
             Verdict::NotThere => {
                 let version = self.source.version;
-                let what = version.map_or("no secret".to_owned(), |version| format!("no secret with version {version}"));
+                let what =
+                    version.map_or("no secret".to_owned(), |version| format!("no secret with version {version}"));
                 let path = self.path.to_owned();
                 Err(VaultError::SecretNotFound { path, what, request_path: attempt.request_path, engine })
             }

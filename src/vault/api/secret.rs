@@ -128,13 +128,7 @@ impl Life {
     ///
     /// A secret of KV version 1 may have keys of these names, so where the configuration or the mount table does not say what
     /// the engine is, its own word or its path must agree.
-    fn expires(
-        &self,
-        path: &str,
-        known: Known,
-        mount_type: Option<&str>,
-        date: Option<Timestamp>,
-    ) -> Option<Duration> {
+    fn expires(&self, path: &str, known: Known, mount_type: Option<&str>, date: Option<Timestamp>) -> Option<Duration> {
         if !self.token {
             return None;
         }
@@ -142,7 +136,8 @@ impl Life {
             Some(found) => found == engine || known == Known::NotKv,
             None => known == Known::NotKv || path.contains(on_path),
         };
-        let left = |end: Timestamp| Some(Duration::try_from(end.duration_since(date?)).unwrap_or_default().min(MAX_TIME));
+        let left =
+            |end: Timestamp| Some(Duration::try_from(end.duration_since(date?)).unwrap_or_default().min(MAX_TIME));
         let gcp = || self.token_ttl.0.or_else(|| left(self.expires_at_seconds?)).filter(|_| is("gcp", "/token"));
         self.ttl.0.filter(|_| is("identity", "identity/oidc/token/")).or_else(gcp)
     }
@@ -181,7 +176,9 @@ mod tests {
 
     #[test]
     fn a_lease_needs_an_id_and_its_time_is_clamped() {
-        for (seconds, expected) in [("60", Duration::from_mins(1)), ("0", Duration::ZERO), ("-1", Duration::ZERO), ("9e18", MAX_TIME)] {
+        for (seconds, expected) in
+            [("60", Duration::from_mins(1)), ("0", Duration::ZERO), ("-1", Duration::ZERO), ("9e18", MAX_TIME)]
+        {
             let body = format!(r#"{{"lease_id":"a/b","lease_duration":{seconds},"renewable":true,"data":{{}}}}"#);
             let lease = validity("a", Known::Nothing, &body).lease().cloned().expect("a lease");
             assert_eq!((lease.id, lease.duration, lease.renewable), (LeaseId("a/b".into()), expected, true));
@@ -190,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_time_without_a_lease_is_a_hint_of_kv_and_a_life_elsewhere() {
-        let body = |kind: &str| format!(r#"{{"lease_id":"","lease_duration":60,"mount_type":{kind},"data":{{"a":"b"}}}}"#);
+        let body =
+            |kind: &str| format!(r#"{{"lease_id":"","lease_duration":60,"mount_type":{kind},"data":{{"a":"b"}}}}"#);
         let minute = Validity::Expires(Duration::from_mins(1));
         assert_eq!(validity("a/b", Known::NotKv, &body("null")), minute);
         assert_eq!(validity("pki/issue/a", Known::Nothing, &body("\"pki\"")), minute);
@@ -201,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_static_role_rotates_also_where_its_rotation_is_due() {
-        let role = |ttl: &str| format!(r#"{{"last_vault_rotation":"2026-01-01T00:00:00.5Z","ttl":{ttl},"password":"p"}}"#);
+        let role =
+            |ttl: &str| format!(r#"{{"last_vault_rotation":"2026-01-01T00:00:00.5Z","ttl":{ttl},"password":"p"}}"#);
         for (known, kind) in [(Known::NotKv, None), (Known::Nothing, Some("database")), (Known::Nothing, None)] {
             assert_eq!(data("a", known, kind, &role("1800")), Validity::Rotates(Duration::from_mins(30)));
             assert_eq!(data("a", known, kind, &role("0")), Validity::Rotates(Duration::ZERO));
@@ -226,7 +225,11 @@ mod tests {
             let both = r#"{"token":"ya29","token_ttl":3599,"expires_at_seconds":1767229200}"#;
             assert_eq!(data(path, known, kind, both), Validity::Expires(Duration::from_secs(3599)));
             let end = r#"{"token":"ya29","expires_at_seconds":1767229200}"#;
-            assert_eq!(data(path, known, kind, end), Validity::Expires(Duration::from_hours(1)), "by the answer's Date");
+            assert_eq!(
+                data(path, known, kind, end),
+                Validity::Expires(Duration::from_hours(1)),
+                "by the answer's Date"
+            );
         }
         for unlike in [r#"{"token":1,"ttl":60}"#, r#"{"ttl":60}"#, r#"{"token":"x","ttl":"60"}"#, r#"{"token":"x"}"#] {
             assert_eq!(data("a", Known::NotKv, None, unlike), Validity::Unlimited, "{unlike}");

@@ -110,7 +110,11 @@ mod tests {
         assert_eq!(ttl(r#"{"ttl":0,"expire_time":null,"renewable":false}"#), None, "root");
         assert_eq!(ttl(r#"{"ttl":60,"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)));
         assert_eq!(ttl(r#"{"ttl":0,"expire_time":"2026-01-01T00:00:00Z"}"#), Some(Duration::ZERO));
-        assert_eq!(ttl(r#"{"ttl":-42,"expire_time":"2025-12-31T00:00:00Z"}"#), Some(Duration::ZERO), "a lagging standby");
+        assert_eq!(
+            ttl(r#"{"ttl":-42,"expire_time":"2025-12-31T00:00:00Z"}"#),
+            Some(Duration::ZERO),
+            "a lagging standby"
+        );
         assert_eq!(ttl(r#"{"ttl":1.5,"expire_time":"x"}"#), Some(Duration::from_millis(1500)));
         assert_eq!(ttl(r#"{"ttl":18446744073709551615,"expire_time":"x"}"#), Some(MAX_TIME));
         assert_eq!(ttl(r#"{"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)), "no ttl");

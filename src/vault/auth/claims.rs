@@ -45,7 +45,8 @@ impl Claims {
         let role = role.map_or("the mount's default role".to_owned(), |role| format!("role {role:?}"));
         let subject = match self.subject.as_deref() {
             None => "the token".to_owned(),
-            Some(subject) => match subject.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':')) {
+            Some(subject) => match subject.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':'))
+            {
                 Some((namespace, name)) => format!("ServiceAccount {}/{}", clip(namespace), clip(name)),
                 None => format!("subject {:?}", clip(subject)),
             },

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Url, redirect};
 
-use super::url::origin;
 use super::error::HttpError;
 use super::tls;
+use super::url::origin;
 use crate::model::VaultServer;
 use crate::vault::lock::lock;
 
@@ -116,6 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_second_address_has_its_turn_where_the_first_one_swallows_packets() {
+        rustls::crypto::ring::default_provider().install_default().ok();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         // A full backlog: Linux drops every further SYN.

@@ -80,7 +80,8 @@ fn algorithm(identifiers: &[&Vec<u8>]) -> String {
 
 /// The causes without the general words around them, outermost first.
 fn chain(error: &reqwest::Error) -> String {
-    const GENERAL: &[&str] = &["error sending request", "client error", "connection error", "request or response body error"];
+    const GENERAL: &[&str] =
+        &["error sending request", "client error", "connection error", "request or response body error"];
     let mut parts: Vec<String> = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = next {

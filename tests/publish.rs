@@ -42,11 +42,7 @@ fn set(files: &[(&str, &str)]) -> FileSet {
         files: files
             .iter()
             .map(|(path, text)| {
-                let entry = FileEntry {
-                    bytes: Arc::new(SecretBytes::from(*text)),
-                    mode: None,
-                    sources: std::collections::BTreeSet::new(),
-                };
+                let entry = FileEntry { bytes: Arc::new(SecretBytes::from(*text)), mode: None, sources: std::collections::BTreeSet::new() };
                 (FilePath::new(path).expect("path"), entry)
             })
             .collect(),

@@ -20,7 +20,7 @@ pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
 pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
 pub use secret::{ExactBuffer, SecretBytes};
 pub use settings::{
-    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Mirror, MirrorKey, MirrorOwner, OnDrift, Output,
-    OutputKind, Retry, SecretType, Settings, Source, StatusReport, Tls, VaultServer,
+    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Mirror, MirrorKey, MirrorOwner, OnDrift, Output, OutputKind,
+    Retry, SecretType, Settings, Source, StatusReport, Tls, VaultServer,
 };
 pub use token::{Session, TokenInfo, VaultToken};

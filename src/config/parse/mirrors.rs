@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::mistakes::{Mistakes, suggestion};
 use super::super::raw::{RawMirror, RawOwner, RawSecretType};
 use super::outputs::file;
-use crate::model::{FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, OnDrift, Output, OutputKind, SecretType};
+use crate::model::{FilePath, Mirror, MirrorKey, MirrorOwner, OnDrift, ObjectName, Output, OutputKind, SecretType};
 
 /// Labels and annotations with this prefix are the agent's own bookkeeping.
 const RESERVED_PREFIX: &str = "keyferry.dev/";
@@ -52,10 +52,7 @@ fn mirror(name: &str, raw: RawMirror, outputs: &[Output], mistakes: &mut Mistake
     }
     let owner = raw.owner.and_then(|raw| owner(&at("owner"), raw, mistakes));
     let allow_leased = raw.allow_leased.unwrap_or(false);
-    Some((
-        object?,
-        Mirror { secret_type, keys, labels, annotations, owner, allow_leased, on_drift: OnDrift::Repair, adopt: false },
-    ))
+    Some((object?, Mirror { secret_type, keys, labels, annotations, owner, allow_leased, on_drift: OnDrift::Repair, adopt: false }))
 }
 
 fn mirror_key(at: &str, key: String, path: &str, outputs: &[Output], mistakes: &mut Mistakes) -> Option<MirrorKey> {

@@ -33,7 +33,7 @@ fn value_of(raw: &RawValue) -> Option<SecretValue> {
     Some(SecretValue::Json(compact(raw.get())))
 }
 
-/// The content of a JSON string. Not by serde_json, which collects a text with an escape (each PEM key) in a growing buffer
+/// The content of a JSON string. Not by `serde_json`, which collects a text with an escape (each PEM key) in a growing buffer
 /// and frees that unwiped. An escape is never shorter than what it stands for, so the raw length is enough.
 pub(super) fn text(raw: &RawValue) -> Option<SecretBytes> {
     let mut rest = raw.get().strip_prefix('"')?.strip_suffix('"')?.as_bytes();

@@ -222,7 +222,7 @@ impl Read<'_> {
         if let Verdict::Forbidden(VaultError::Forbidden { rule, .. }) = &mut attempt.verdict
             && attempt.request_path != self.path
         {
-            rule.push_str(&format!(" (if {mount} is a mount of KV version 2; else set the source's mount or engine)"));
+            *rule = format!("{rule} (if {mount} is a mount of KV version 2; else set the source's mount or engine)");
         }
         let engine = format!("the server does not say what {mount} is");
         self.conclude_as(attempt, engine)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
 use super::super::http::Answer;
@@ -58,9 +58,8 @@ fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
     }
     #[derive(Deserialize)]
     struct Lookup {
-        /// `null` for a token that never ends; its `ttl` is 0.
-        #[serde(default, deserialize_with = "present")]
-        expire_time: Option<Option<String>>,
+        #[serde(default)]
+        expire_time: End,
         #[serde(default)]
         renewable: Option<bool>,
         #[serde(default)]
@@ -68,32 +67,35 @@ fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
     }
     let data = parse::<Body>(LOOKUP, answer)?.data;
     let ttl = match data.expire_time {
-        Some(None) => None,
-        Some(Some(end)) => data.ttl.0.or_else(|| until(&end, answer.date?)),
+        End::Never => None,
+        End::At(end) => data.ttl.0.or_else(|| Some(until(end?, answer.date?))),
         // Without an end, no time left and no end at all look the same.
-        None => data.ttl.0.filter(|ttl| !ttl.is_zero()),
+        End::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
     };
     Ok(TokenInfo { ttl, renewable: data.renewable.unwrap_or_default() })
 }
 
 /// What is left until `end`, by the server's clock.
-fn until(end: &str, now: Timestamp) -> Option<Duration> {
-    let end: Timestamp = end.parse().ok()?;
-    Some(Duration::try_from(end.duration_since(now)).unwrap_or_default().min(MAX_TIME))
+fn until(end: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(now)).unwrap_or_default().min(MAX_TIME)
 }
 
-/// Tells `null` from an absent field; what is neither null nor text is an end that is not understood.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum End {
-        Text(String),
-        Other(#[allow(dead_code, reason = "only that it is there")] IgnoredAny),
+/// `expire_time`.
+#[derive(Default)]
+enum End {
+    #[default]
+    Absent,
+    /// `null`: a token that never ends; its `ttl` is 0.
+    Never,
+    /// `None` where it is not understood.
+    At(Option<Timestamp>),
+}
+
+impl<'de> Deserialize<'de> for End {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        Ok(if raw == "null" { Self::Never } else { Self::At(raw.trim_matches('"').parse().ok()) })
     }
-    Ok(Some(Option::<End>::deserialize(deserializer)?.map(|end| match end {
-        End::Text(text) => text,
-        End::Other(_) => String::new(),
-    })))
 }
 
 #[cfg(test)]

@@ -1,25 +1,30 @@
 //! The vault room against a scripted server on loopback: what is sent, how often, and what each answer means.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
-#[path = "vault_room/handover.rs"]
-mod handover;
+// `handover.rs` starts the program; it belongs to the list again with `main.rs`.
+#[path = "vault_room/connection.rs"]
+mod connection;
 #[path = "vault_room/login.rs"]
 mod login;
 #[path = "vault_room/reading.rs"]
 mod reading;
 #[path = "vault_room/redirect.rs"]
 mod redirect;
+#[path = "vault_room/secret_id.rs"]
+mod secret_id;
 #[path = "vault_room/stub.rs"]
 mod stub;
 #[path = "vault_room/tls.rs"]
 mod tls;
 #[path = "vault_room/tokens.rs"]
 mod tokens;
+#[path = "vault_room/validity.rs"]
+mod validity;
 
 use std::time::Duration;
 
 use keyferry::model::{KvEngine, Reading, Source, Tls, VaultServer, VaultToken};
-use keyferry::vault::Vault;
+use keyferry::vault::{Credentials, Vault};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "hvs.planted-token";
@@ -45,7 +50,7 @@ fn vault(address: &str) -> Vault {
 fn vault_at(server: &VaultServer) -> Vault {
     // As main does at the start; later calls find it installed.
     rustls::crypto::ring::default_provider().install_default().ok();
-    Vault::new(server).expect("a good address")
+    Vault::new(server, Credentials::default()).expect("a good address")
 }
 
 fn source(path: &str) -> Source {

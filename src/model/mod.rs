@@ -18,7 +18,7 @@ pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSo
 pub use checkpoint::{Checkpoint, SavedSource};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
 pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
-pub use secret::SecretBytes;
+pub use secret::{ExactBuffer, SecretBytes};
 pub use settings::{
     Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Mirror, MirrorKey, MirrorOwner, OnDrift, Output, OutputKind,
     Retry, SecretType, Settings, Source, StatusReport, Tls, VaultServer,

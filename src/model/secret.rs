@@ -1,5 +1,7 @@
 //! The one type that holds secret bytes.
 
+use std::io;
+
 use zeroize::Zeroizing;
 
 /// Bytes that must never be printed, logged or stored outside their destination.
@@ -19,6 +21,22 @@ impl SecretBytes {
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
+    }
+
+    /// Collects what `write` writes into one allocation of exactly its size. A buffer that grows frees its old allocation
+    /// with the secret still in it, so `write` is called twice: to count, then to fill.
+    ///
+    /// # Errors
+    /// Those of `write`, which sees an [`io::Error`] if it writes more the second time.
+    pub fn written<E>(write: impl Fn(&mut ExactBuffer) -> Result<(), E>) -> Result<Self, E> {
+        let mut counter = ExactBuffer(Pass::Count(0));
+        write(&mut counter)?;
+        let mut buffer = ExactBuffer(Pass::Fill(Zeroizing::new(Vec::with_capacity(counter.counted()))));
+        write(&mut buffer)?;
+        Ok(match buffer.0 {
+            Pass::Count(_) => Self::default(),
+            Pass::Fill(bytes) => Self(bytes),
+        })
     }
 
     /// Looks inside. The loud name is the point: each call is a place where a secret could escape.
@@ -55,5 +73,72 @@ impl From<String> for SecretBytes {
 impl From<&str> for SecretBytes {
     fn from(text: &str) -> Self {
         Self::new(text.as_bytes().to_vec())
+    }
+}
+
+/// A writer that never grows; see [`SecretBytes::written`].
+pub struct ExactBuffer(Pass);
+
+enum Pass {
+    /// Only the length counts.
+    Count(usize),
+    /// The capacity is what was counted, and is the limit.
+    Fill(Zeroizing<Vec<u8>>),
+}
+
+impl ExactBuffer {
+    fn counted(&self) -> usize {
+        match &self.0 {
+            Pass::Count(count) => *count,
+            Pass::Fill(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl io::Write for ExactBuffer {
+    fn write(&mut self, new: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Pass::Count(count) => *count += new.len(),
+            Pass::Fill(bytes) if new.len() > bytes.capacity() - bytes.len() => {
+                return Err(io::Error::new(io::ErrorKind::WriteZero, "the second pass wrote more than the first"));
+            }
+            Pass::Fill(bytes) => bytes.extend_from_slice(new),
+        }
+        Ok(new.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_collected_in_one_allocation_of_its_size() {
+        let secret = SecretBytes::written(|buffer| {
+            for part in ["Losung", "", "wort"] {
+                buffer.write_all(part.as_bytes())?;
+            }
+            Ok::<_, io::Error>(())
+        });
+        let secret = secret.expect("both passes write the same");
+        assert_eq!(secret.expose_str(), Some("Losungwort"));
+        assert_eq!(secret.0.capacity(), "Losungwort".len());
+    }
+
+    #[test]
+    fn a_second_pass_that_writes_more_is_an_error_and_no_growth() {
+        let pass = Cell::new(0);
+        let result = SecretBytes::written(|buffer| {
+            pass.set(pass.get() + 1);
+            buffer.write_all(&b"xx"[..pass.get()])
+        });
+        assert_eq!(result.err().map(|error| error.kind()), Some(io::ErrorKind::WriteZero));
     }
 }

@@ -1,108 +1,84 @@
-//! Credential files: read at the moment of use, checked before they are sent.
+//! Credentials: read from their files at the moment of use, and checked before they are sent.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use zeroize::Zeroizing;
+use thiserror::Error;
 
-use crate::model::{Failure, FailureClass, Reason};
+use super::file::{self, FileError};
+use crate::model::SecretBytes;
 
 /// A `ServiceAccount` token has 1 to 2 KiB; a larger file is the wrong file.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
-/// Text of a credential file without the white space around it.
-pub(super) struct Credential(Zeroizing<Vec<u8>>);
+/// Why a credential cannot be used. `what` is like "the role id".
+#[derive(Debug, Error)]
+pub(super) enum CredentialError {
+    #[error("failed to read {what} from {}: {problem}", file.display())]
+    File { what: &'static str, file: PathBuf, problem: Problem },
+    #[error("failed to use {what}: {problem}")]
+    Given { what: &'static str, problem: Problem },
+}
+
+/// What is wrong with a credential.
+#[derive(Debug, Error)]
+pub(super) enum Problem {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("it is not text")]
+    NotText,
+    #[error("it is empty")]
+    Empty,
+    #[error("it begins with a byte order mark; save it as UTF-8 without BOM")]
+    ByteOrderMark,
+    #[error("it is JSON; put the bare value there, on one line")]
+    Json,
+    #[error("it has several lines; put the bare value there, on one line")]
+    SeveralLines,
+    #[error("it is not a JWT")]
+    NotJwt,
+}
+
+/// Text of a credential without the white space around it.
+pub(super) struct Credential(SecretBytes);
 
 impl Credential {
-    /// Reads `file`, which holds `what` ("the role id").
-    pub(super) fn read(file: &Path, what: &str) -> Result<Self, Failure> {
-        let refuse = |why: &str| unreadable(format!("failed to read {what} from {}: {why}", file.display()));
-        // One buffer from the start: growing would leave copies behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MOST_BYTES + 1));
-        File::open(file)
-            .and_then(|open| open.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes))
-            .map_err(|error| refuse(&error.to_string()))?;
-        if bytes.len() > MOST_BYTES {
-            return Err(refuse("the file is larger than 64 KiB, so it is not a credential"));
+    /// Reads `file`, which holds `what`.
+    pub(super) fn read(file: &Path, what: &'static str) -> Result<Self, CredentialError> {
+        let refuse = |problem| CredentialError::File { what, file: file.to_owned(), problem };
+        let bytes = file::read(file, MAX_BYTES).map_err(|error| refuse(error.into()))?;
+        Self::checked(&bytes).map_err(refuse)
+    }
+
+    /// Checks `secret`, which was given as `what`.
+    pub(super) fn given(secret: &SecretBytes, what: &'static str) -> Result<Self, CredentialError> {
+        Self::checked(secret.expose()).map_err(|problem| CredentialError::Given { what, problem })
+    }
+
+    fn checked(bytes: &[u8]) -> Result<Self, Problem> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Problem::NotText)?;
+        if text.starts_with('\u{feff}') {
+            return Err(Problem::ByteOrderMark);
         }
-        let text = std::str::from_utf8(&bytes).map_err(|_| refuse("the file is not text"))?.trim();
-        if text.is_empty() {
-            return Err(refuse("the file is empty"));
+        match text.trim() {
+            "" => Err(Problem::Empty),
+            text if text.starts_with(['{', '[']) => Err(Problem::Json),
+            text if text.contains(['\n', '\r']) => Err(Problem::SeveralLines),
+            text => Ok(Self(text.into())),
         }
-        Ok(Self(Zeroizing::new(text.as_bytes().to_vec())))
     }
 
     pub(super) fn expose(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("checked to be UTF-8 where it was made, and never changed")
+        self.0.expose_str().expect("checked to be UTF-8 where it was made, and never changed")
     }
-}
 
-/// Checks the `aud` claim of a JWT before it is sent anywhere, so that a wrong volume is a clear error here and not a vague
-/// one in Vault. The signature is Vault's business.
-pub(super) fn check_audience(jwt: &str, wanted: &str, file: &Path) -> Result<(), Failure> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Audience {
-        One(String),
-        Many(Vec<String>),
+    pub(super) fn into_secret(self) -> SecretBytes {
+        self.0
     }
-    #[derive(Deserialize)]
-    struct Claims {
-        #[serde(default)]
-        aud: Option<Audience>,
-    }
-    let file = file.display();
-    let claims: Option<Claims> = (|| {
-        let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?);
-        serde_json::from_slice(&payload).ok()
-    })();
-    let claims =
-        claims.ok_or_else(|| unreadable(format!("failed to check the audience of {file}: it is not a JWT")))?;
-    let found = match claims.aud {
-        Some(Audience::One(one)) => vec![one],
-        Some(Audience::Many(many)) => many,
-        None => Vec::new(),
-    };
-    if found.iter().any(|audience| audience == wanted) {
-        return Ok(());
-    }
-    // Not a passing thing: the pod's specification has to change.
-    let message = format!(
-        "failed to use the token in {file}: its audience is {found:?} and not {wanted:?}; \
-         set `audience: {wanted}` in the serviceAccountToken of the projected volume"
-    );
-    Err(Failure::new(FailureClass::Invalid, Reason::CredentialUnreadable, message))
-}
-
-pub(super) fn unreadable(message: String) -> Failure {
-    Failure::new(FailureClass::Local, Reason::CredentialUnreadable, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn jwt(claims: &str) -> String {
-        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
-    }
-
-    #[test]
-    fn the_audience_is_checked_in_both_forms() {
-        let check = |claims: &str| check_audience(&jwt(claims), "vault", Path::new("/token"));
-        assert!(check(r#"{"aud":"vault"}"#).is_ok());
-        assert!(check(r#"{"aud":["x","vault"]}"#).is_ok());
-        for bad in [r#"{"aud":["https://kubernetes.default.svc"]}"#, r#"{"sub":"x"}"#] {
-            let failure = check(bad).expect_err(bad);
-            assert_eq!(failure.reason, Reason::CredentialUnreadable);
-            assert!(failure.message.contains("audience: vault"), "{failure}");
-        }
-        assert!(check_audience("hvs.notajwt", "vault", Path::new("/token")).is_err());
-        assert!(check_audience("a.?.c", "vault", Path::new("/token")).is_err());
-    }
 
     #[test]
     fn a_credential_is_text_without_the_white_space_around_it() {
@@ -112,9 +88,20 @@ mod tests {
             std::fs::write(&file, bytes).expect("write");
             Credential::read(&file, "the token").map(|credential| credential.expose().to_owned())
         };
-        assert_eq!(read(b" hvs.x \n").as_deref(), Ok("hvs.x"));
-        for bad in [&b""[..], b" \n", b"\xff", &vec![b'x'; MOST_BYTES + 1]] {
-            assert_eq!(read(bad).expect_err("refused").reason, Reason::CredentialUnreadable);
+        assert_eq!(read(b" hvs.x \n").expect("a token"), "hvs.x");
+        let long = vec![b'x'; MAX_BYTES + 1];
+        for (bad, words) in [
+            (&b""[..], "it is empty"),
+            (b" \n", "it is empty"),
+            (b"\xff", "it is not text"),
+            (b"\xef\xbb\xbfhvs.x", "byte order mark"),
+            (b"{\"token\": \"hvs.x\"}", "it is JSON"),
+            (b"hvs.x\nhvs.y\n", "several lines"),
+            (&long, "larger than 64 KiB"),
+        ] {
+            let refused = read(bad).expect_err(words).to_string();
+            assert!(refused.contains(words) && refused.contains("failed to read the token from"), "{refused}");
+            assert!(!refused.contains("hvs."), "{refused}");
         }
         assert!(Credential::read(&directory.path().join("absent"), "the token").is_err());
     }

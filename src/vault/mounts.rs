@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::wire::MountAnswer;
+use super::api::mount::MountInfo;
 
 /// What a mount is, as far as reading goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(super) enum Engine {
     KvV2,
     /// Anything else: a plain path; leases count.
     Other,
-    /// Nobody said: a plain path; recognised by the answer.
+    /// Not known: a plain path; recognised by the answer.
     Unknown,
 }
 
@@ -22,22 +22,24 @@ pub(super) enum Engine {
 pub(super) struct Mount {
     pub(super) path: String,
     pub(super) engine: Engine,
+    /// By configuration or by the server, and not only by the shape of an answer.
+    pub(super) sure: bool,
 }
 
 /// What was learned about mounts.
 #[derive(Default)]
-pub(super) struct MountTable(BTreeMap<String, Engine>);
+pub(super) struct MountTable(BTreeMap<String, (Engine, bool)>);
 
 impl MountTable {
     /// The mount of `path`. At most one fits: Vault refuses a mount inside another
     /// (<https://developer.hashicorp.com/vault/api-docs/system/mounts#enable-secrets-engine>).
     pub(super) fn find(&self, path: &str) -> Option<Mount> {
-        let (mount, engine) = self.0.iter().find(|(mount, _)| below(path, mount).is_some())?;
-        Some(Mount { path: mount.clone(), engine: *engine })
+        let (mount, (engine, sure)) = self.0.iter().find(|(mount, _)| below(path, mount).is_some())?;
+        Some(Mount { path: mount.clone(), engine: *engine, sure: *sure })
     }
 
     pub(super) fn learn(&mut self, mount: Mount) {
-        self.0.insert(mount.path, mount.engine);
+        self.0.insert(mount.path, (mount.engine, mount.sure));
     }
 
     pub(super) fn forget(&mut self, mount: &str) {
@@ -51,35 +53,38 @@ pub(super) fn below<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
 }
 
 impl Mount {
-    /// The mount to try before anything is known: what the user named, else the first segment.
-    pub(super) fn guess(path: &str, named: Option<&str>, engine: Engine) -> Self {
+    /// A mount that the server did not name: what the user named, else the first segment.
+    pub(super) fn assume(path: &str, named: Option<&str>, engine: Engine, sure: bool) -> Self {
         let first = path.split('/').next().unwrap_or(path);
-        Self { path: named.map_or(first, |mount| mount.trim_matches('/')).to_owned(), engine }
+        Self { path: named.map_or(first, |mount| mount.trim_matches('/')).to_owned(), engine, sure }
     }
 
     /// What the server says about the mount of `path`. `None` if it speaks of another path.
     ///
     /// The mount's path is relative to its namespace; a user may have written the namespace into the path instead of a header.
-    pub(super) fn told(path: &str, answer: &MountAnswer) -> Option<Self> {
-        let told = answer.path.trim_matches('/');
-        let end =
-            if below(path, told).is_some() { told.len() } else { path.find(&format!("/{told}/"))? + 1 + told.len() };
-        let engine = match (answer.kind.as_str(), answer.version.as_deref()) {
+    pub(super) fn described(path: &str, answer: &MountInfo) -> Option<Self> {
+        let mount = answer.path.trim_matches('/');
+        let end = if below(path, mount).is_some() {
+            mount.len()
+        } else {
+            path.find(&format!("/{mount}/"))? + 1 + mount.len()
+        };
+        let engine = match (answer.kind.as_str(), answer.version()) {
             ("kv", Some("2")) => Engine::KvV2,
             // "generic" is what KV version 1 was called before Vault 0.8.
             ("kv" | "generic", _) => Engine::KvV1,
             _ => Engine::Other,
         };
-        Some(Self { path: path.get(..end)?.to_owned(), engine })
+        Some(Self { path: path.get(..end)?.to_owned(), engine, sure: true })
     }
 
-    /// The path to request for `path`, and whether `/data/` was put in.
-    pub(super) fn request_path(&self, path: &str) -> (String, bool) {
+    /// The path to request for `path`.
+    pub(super) fn request_path(&self, path: &str) -> String {
         match below(path, &self.path) {
             Some(rest) if self.engine == Engine::KvV2 && !rest.starts_with("data/") => {
-                (format!("{}/data/{rest}", self.path), true)
+                format!("{}/data/{rest}", self.path)
             }
-            _ => (path.to_owned(), false),
+            _ => path.to_owned(),
         }
     }
 }
@@ -88,14 +93,16 @@ impl Mount {
 mod tests {
     use super::*;
 
-    fn told(path: &str, mount: &str, kind: &str, version: Option<&str>) -> Option<Mount> {
-        let answer = MountAnswer { path: mount.into(), kind: kind.into(), version: version.map(str::to_owned) };
-        Mount::told(path, &answer)
+    fn described(path: &str, mount: &str, kind: &str, version: Option<&str>) -> Option<Mount> {
+        let options = version.map(|version| serde_json::json!({"version": version}));
+        let answer = serde_json::json!({"path": mount, "type": kind, "options": options});
+        Mount::described(path, &serde_json::from_value(answer).expect("a mount"))
     }
 
     #[test]
     fn data_is_put_after_the_mount_of_version_2_only() {
-        let path = |mount: &str, engine, path: &str| Mount { path: mount.into(), engine }.request_path(path).0;
+        let path =
+            |mount: &str, engine, path: &str| Mount { path: mount.into(), engine, sure: false }.request_path(path);
         assert_eq!(path("secret", Engine::KvV2, "secret/webapp/config"), "secret/data/webapp/config");
         assert_eq!(path("team/kv", Engine::KvV2, "team/kv/webapp"), "team/kv/data/webapp");
         assert_eq!(path("secret", Engine::KvV2, "secret/data/webapp"), "secret/data/webapp");
@@ -105,21 +112,21 @@ mod tests {
     }
 
     #[test]
-    fn the_server_tells_the_mount() {
-        let v2 = told("team/kv/webapp", "team/kv/", "kv", Some("2")).expect("below");
+    fn the_server_describes_the_mount() {
+        let v2 = described("team/kv/webapp", "team/kv/", "kv", Some("2")).expect("below");
         assert_eq!((v2.path.as_str(), v2.engine), ("team/kv", Engine::KvV2));
-        assert_eq!(told("kv/webapp", "kv/", "kv", None).expect("below").engine, Engine::KvV1);
-        assert_eq!(told("kv/webapp", "kv/", "generic", None).expect("below").engine, Engine::KvV1);
-        assert_eq!(told("database/creds/a", "database/", "database", None).expect("below").engine, Engine::Other);
-        let namespaced = told("playground/secret/webapp", "secret/", "kv", Some("2")).expect("below");
-        assert_eq!(namespaced.request_path("playground/secret/webapp").0, "playground/secret/data/webapp");
-        assert_eq!(told("other/webapp", "secret/", "kv", Some("2")), None);
+        assert_eq!(described("kv/webapp", "kv/", "kv", None).expect("below").engine, Engine::KvV1);
+        assert_eq!(described("kv/webapp", "kv/", "generic", None).expect("below").engine, Engine::KvV1);
+        assert_eq!(described("database/creds/a", "database/", "database", None).expect("below").engine, Engine::Other);
+        let namespaced = described("playground/secret/webapp", "secret/", "kv", Some("2")).expect("below");
+        assert_eq!(namespaced.request_path("playground/secret/webapp"), "playground/secret/data/webapp");
+        assert_eq!(described("other/webapp", "secret/", "kv", Some("2")), None);
     }
 
     #[test]
     fn a_mount_is_a_whole_number_of_segments() {
         let mut table = MountTable::default();
-        table.learn(Mount { path: "secret".into(), engine: Engine::KvV2 });
+        table.learn(Mount { path: "secret".into(), engine: Engine::KvV2, sure: false });
         assert!(table.find("secrets/a").is_none());
         assert!(table.find("secret/a").is_some());
         table.forget("secret");

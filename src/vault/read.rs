@@ -1,41 +1,46 @@
 //! Reading a source: the right path for its engine, and what the answer holds.
 //!
-//! A pod's start should cost one request per source, so nobody asks first what a mount is: the most common engine, KV version
+//! A pod's start should cost one request per source, so nothing asks first what a mount is: the most common engine, KV version
 //! 2, is tried, and the answer is taken only if it has exactly that shape. Only when that fails is the server asked
 //! (`sys/internal/ui/mounts/<path>`), once per mount.
 
-use std::time::Duration;
+use std::sync::Mutex;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde_json::value::RawValue;
 
-use super::mounts::{Engine, Mount, below};
-use super::transport::{Answer, Call};
-use super::wire::{self, Envelope, KvV2};
-use super::{Vault, classify, lock};
-use crate::model::{Failure, FailureClass, KvEngine, Reading, Reason, Source, Validity, VaultToken, Version};
+use super::api::kv::KvV2;
+use super::api::secret::{Envelope, Known, failed, get, odd};
+use super::api::{Api, is_vaults, mount::mount_of};
+use super::error::VaultError;
+use super::http::Answer;
+use super::json;
+use super::lock::lock;
+use super::mounts::{Engine, Mount, MountTable, below};
+use crate::model::{KvEngine, Reading, Source, Validity, VaultToken, Version};
 
-impl Vault {
-    /// Reads `source` once: 1 request where its mount is known or KV version 2, else up to 3.
-    ///
-    /// # Errors
-    /// `Missing` with `SecretNotFound` or `SecretDeleted`, `Denied` with the missing policy rule, `TokenDead`, and what
-    /// `classify` names.
-    pub async fn read(&self, token: &VaultToken, source: &Source) -> Result<Reading, Failure> {
-        let read = Read { vault: self, token, source, path: source.path.trim_matches('/') };
-        let settled = |engine| Mount::guess(read.path, source.mount.as_deref(), engine);
-        match source.engine {
-            KvEngine::Detect => read.detect().await,
-            KvEngine::Other => read.settled(settled(Engine::Other)).await,
-            KvEngine::V1 => read.settled(settled(Engine::KvV1)).await,
-            KvEngine::V2 => read.settled(settled(Engine::KvV2)).await,
-        }
-    }
+/// Reads `source` once.
+pub(super) async fn read(
+    api: &Api,
+    mounts: &Mutex<MountTable>,
+    token: &VaultToken,
+    source: &Source,
+) -> Result<Reading, VaultError> {
+    let read = Read { api, mounts, token, source, path: source.path.trim_matches('/') };
+    let engine = match source.engine {
+        KvEngine::Detect => return read.detect().await,
+        KvEngine::Other => Engine::Other,
+        KvEngine::V1 => Engine::KvV1,
+        KvEngine::V2 => Engine::KvV2,
+    };
+    let attempt = read.attempt(Mount::assume(read.path, source.mount.as_deref(), engine, true)).await?;
+    read.conclude(attempt)
 }
 
 /// One read in progress.
 struct Read<'a> {
-    vault: &'a Vault,
+    api: &'a Api,
+    mounts: &'a Mutex<MountTable>,
     token: &'a VaultToken,
     source: &'a Source,
     path: &'a str,
@@ -45,6 +50,7 @@ struct Read<'a> {
 struct Attempt {
     mount: Mount,
     request_path: String,
+    answer: Answer,
     verdict: Verdict,
 }
 
@@ -52,147 +58,129 @@ enum Verdict {
     /// The secret.
     Good(Reading),
     /// A final failure that says nothing about the mount.
-    Failed(Failure),
-    /// 403.
-    Forbidden,
+    Failed(VaultError),
+    /// 403 by a policy, or by a server that does not know the token.
+    Forbidden(VaultError),
     /// 404 without a deleted version.
     NotThere,
     /// 400, 405, or another shape than the engine's: perhaps another engine.
-    Odd(Failure),
+    Odd(VaultError),
 }
 
 impl Read<'_> {
-    /// The engine is known by configuration.
-    async fn settled(&self, mount: Mount) -> Result<Reading, Failure> {
-        let attempt = self.attempt(mount).await?;
-        self.conclude(attempt, true).await
-    }
-
-    async fn detect(&self) -> Result<Reading, Failure> {
-        let known = lock(&self.vault.mounts).find(self.path);
+    async fn detect(&self) -> Result<Reading, VaultError> {
+        let known = lock(self.mounts).find(self.path);
         let was_known = known.is_some();
         let first = self.attempt(known.unwrap_or_else(|| self.guess())).await?;
-        let mut judged = None;
         match &first.verdict {
             Verdict::Good(_) | Verdict::Failed(_) => {
                 // A deleted version is an answer of KV version 2 too, but it teaches nothing that the next read does not.
                 if !was_known && matches!(first.verdict, Verdict::Good(_)) {
-                    lock(&self.vault.mounts).learn(first.mount.clone());
+                    lock(self.mounts).learn(first.mount.clone());
                 }
-                return self.conclude(first, true).await;
+                return self.conclude(first);
             }
-            // A known mount that says 403: most often the token is dead, so that is asked first. A policy may also be for the
-            // other version of a mount that was made anew, so the mount is asked about next.
-            Verdict::Forbidden if was_known => {
-                let failure = self.forbidden(&first, true).await;
-                if failure.class != FailureClass::Denied {
-                    return Err(failure);
-                }
-                judged = Some(failure);
-            }
-            Verdict::Forbidden | Verdict::NotThere | Verdict::Odd(_) => {}
+            // A policy may also be for the other version of a mount that was re-created, so the server is asked; where it does
+            // not say, what is known stays.
+            Verdict::Forbidden(_) => {}
+            Verdict::NotThere | Verdict::Odd(_) => lock(self.mounts).forget(&first.mount.path),
         }
-        if was_known {
-            lock(&self.vault.mounts).forget(&first.mount.path);
+        let described = mount_of(self.api, self.token, self.path).await?;
+        let Some(mount) = described.and_then(|info| Mount::described(self.path, &info)) else {
+            return self.without_mount(first, was_known).await;
+        };
+        lock(self.mounts).forget(&first.mount.path);
+        lock(self.mounts).learn(mount.clone());
+        if mount.request_path(self.path) == first.request_path {
+            return self.conclude(self.judge(mount, first.request_path, first.answer));
         }
-        let Some(told) = self.ask_for_mount().await? else { return self.without_mount(first, judged).await };
-        lock(&self.vault.mounts).learn(told.clone());
-        if told.request_path(self.path).0 != first.request_path {
-            let second = self.attempt(told).await?;
-            return self.conclude(second, true).await;
-        }
-        match judged {
-            Some(failure) => Err(failure),
-            None => self.conclude(Attempt { mount: told, ..first }, true).await,
-        }
+        let second = self.attempt(mount).await?;
+        self.conclude(second)
     }
 
     /// The server does not say what the mount is. As the Vault CLI does, the path is read as it is, which is right for old
     /// servers and for KV version 1; but where even `/data/` was forbidden, that is the answer.
-    async fn without_mount(&self, first: Attempt, judged: Option<Failure>) -> Result<Reading, Failure> {
-        if let Some(failure) = judged {
-            return Err(failure);
-        }
-        let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown };
-        if matches!(first.verdict, Verdict::Forbidden) || plain.request_path(self.path).0 == first.request_path {
-            return self.conclude(first, false).await;
+    async fn without_mount(&self, first: Attempt, was_known: bool) -> Result<Reading, VaultError> {
+        let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown, sure: false };
+        if matches!(first.verdict, Verdict::Forbidden(_)) || plain.request_path(self.path) == first.request_path {
+            let sure = was_known && matches!(first.verdict, Verdict::Forbidden(_));
+            return if sure { self.conclude(first) } else { self.conclude_unsure(first) };
         }
         let second = self.attempt(plain).await?;
         match second.verdict {
             Verdict::Good(_) => {
-                lock(&self.vault.mounts).learn(second.mount.clone());
-                self.conclude(second, false).await
+                lock(self.mounts).learn(second.mount.clone());
+                self.conclude(second)
             }
-            Verdict::Failed(_) => self.conclude(second, false).await,
+            Verdict::Failed(_) => self.conclude(second),
             // Nothing new: the first answer is nearer to what is most likely meant.
-            Verdict::Forbidden | Verdict::NotThere | Verdict::Odd(_) => self.conclude(first, false).await,
+            Verdict::Forbidden(_) | Verdict::NotThere | Verdict::Odd(_) => self.conclude_unsure(first),
         }
     }
 
-    /// KV version 2, or the path as it is where the user put `/data/` in himself.
+    /// KV version 2, or the path as it is where the user wrote `/data/` into it.
     fn guess(&self) -> Mount {
-        let guess = Mount::guess(self.path, self.source.mount.as_deref(), Engine::KvV2);
+        let guess = Mount::assume(self.path, self.source.mount.as_deref(), Engine::KvV2, false);
         let written_out = below(self.path, &guess.path).is_some_and(|rest| rest.starts_with("data/"));
         if written_out { Mount { engine: Engine::Unknown, ..guess } } else { guess }
     }
 
-    /// `GET sys/internal/ui/mounts/<path>`; any right below the mount is enough for an answer. `None` if the server does not say.
-    async fn ask_for_mount(&self) -> Result<Option<Mount>, Failure> {
-        let path = format!("sys/internal/ui/mounts/{}", self.path);
-        let answer = self.vault.transport.send(Call::new(Method::GET, &path).token(self.token)).await?;
-        match answer.status {
-            StatusCode::OK => Ok(Mount::told(self.path, &wire::mount(&answer)?)),
-            StatusCode::TOO_MANY_REQUESTS => Err(self.failed(&answer)),
-            status if status.is_client_error() => Ok(None),
-            _ => Err(self.failed(&answer)),
-        }
-    }
-
-    async fn attempt(&self, mount: Mount) -> Result<Attempt, Failure> {
+    async fn attempt(&self, mount: Mount) -> Result<Attempt, VaultError> {
         let pin = self.source.version;
         if pin.is_some() && matches!(mount.engine, Engine::KvV1 | Engine::Other) {
-            return Err(
-                self.invalid(&format!("a version can be chosen in KV version 2 only, and {} is not that", mount.path))
-            );
+            let why = format!("a version can be chosen in KV version 2 only, and {} is not that", mount.path);
+            return Err(self.not_readable(why));
         }
-        let (request_path, _) = mount.request_path(self.path);
-        let call = Call::new(Method::GET, &request_path).version(pin).token(self.token);
-        let answer = self.vault.transport.send(call).await?;
+        let request_path = mount.request_path(self.path);
+        let answer = get(self.api, self.token, &request_path, pin).await?;
+        Ok(self.judge(mount, request_path, answer))
+    }
+
+    fn judge(&self, mount: Mount, request_path: String, answer: Answer) -> Attempt {
         let verdict = match answer.status {
-            StatusCode::OK => self.opened(&answer, mount.engine).unwrap_or_else(Verdict::Failed),
-            StatusCode::FORBIDDEN => Verdict::Forbidden,
+            StatusCode::OK => self.opened(&answer, &mount, &request_path).unwrap_or_else(Verdict::Failed),
+            _ if answer.status.is_client_error() && !is_vaults(&answer) => Verdict::Failed(odd(self.path, &answer)),
+            StatusCode::FORBIDDEN => match failed(self.path, &request_path, &answer) {
+                error @ VaultError::Forbidden { .. } => Verdict::Forbidden(error),
+                error => Verdict::Failed(error),
+            },
             StatusCode::NOT_FOUND => self.deleted(&answer).map_or(Verdict::NotThere, Verdict::Failed),
-            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => Verdict::Odd(self.failed(&answer)),
-            _ => Verdict::Failed(self.failed(&answer)),
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => Verdict::Odd(odd(self.path, &answer)),
+            _ => Verdict::Failed(odd(self.path, &answer)),
         };
-        Ok(Attempt { mount, request_path, verdict })
+        Attempt { mount, request_path, answer, verdict }
     }
 
     /// A 200.
-    fn opened(&self, answer: &Answer, engine: Engine) -> Result<Verdict, Failure> {
-        let envelope = Envelope::parse(answer)?;
-        let Some(data) = envelope.data else { return Ok(Verdict::Odd(self.invalid("the answer holds no data"))) };
-        let versioned = match engine {
+    fn opened(&self, answer: &Answer, mount: &Mount, request_path: &str) -> Result<Verdict, VaultError> {
+        let envelope = Envelope::parse(request_path, answer)?;
+        let Some(data) = envelope.data else {
+            return Ok(Verdict::Odd(self.not_readable("the answer holds no data".into())));
+        };
+        let versioned = match mount.engine {
+            Engine::KvV2 if mount.sure => KvV2::parse(data),
             Engine::KvV2 | Engine::Unknown => KvV2::recognise(data),
             Engine::KvV1 | Engine::Other => None,
         };
         if let Some(found) = versioned {
             let Some(object) = found.data else { return Err(self.version_is_gone(&found)) };
             let version = Version { number: Some(found.metadata.version), created: found.metadata.created_time };
-            return self.reading(object, version, Validity::Unlimited, envelope.warnings.unwrap_or_default());
+            return self.reading(object, version, Validity::Unlimited, envelope.warnings());
         }
-        if engine == Engine::KvV2 {
-            return Ok(Verdict::Odd(self.invalid("the answer is not one of KV version 2; is the engine set right?")));
+        if mount.engine == Engine::KvV2 {
+            let why = "the answer is not one of KV version 2; is the engine set right?";
+            return Ok(Verdict::Odd(self.not_readable(why.into())));
         }
         if self.source.version.is_some() {
-            return Err(self.invalid("a version can be chosen in KV version 2 only, and this is not that"));
+            return Err(self.not_readable("a version can be chosen in KV version 2 only, and this is not that".into()));
         }
-        let validity = envelope.validity().or_else(|| static_role_ttl(data)).unwrap_or_default();
-        // KV version 1 states the mount's default TTL as a hint; the source's own refresh time decides instead.
-        // https://developer.hashicorp.com/vault/docs/secrets/kv/kv-v1#ttls
-        let is_kv = matches!(engine, Engine::KvV1 | Engine::Unknown) || envelope.mount_type.as_deref() == Some("kv");
-        let validity = if is_kv && validity.lease().is_none() { Validity::Unlimited } else { validity };
-        self.reading(data, Version::default(), validity, envelope.warnings.unwrap_or_default())
+        let known = match mount.engine {
+            Engine::KvV1 | Engine::KvV2 => Known::Kv,
+            Engine::Other => Known::NotKv,
+            Engine::Unknown => Known::Nothing,
+        };
+        let validity = envelope.validity(request_path, known, answer.date);
+        self.reading(data, Version::default(), validity, envelope.warnings())
     }
 
     fn reading(
@@ -201,85 +189,60 @@ impl Read<'_> {
         version: Version,
         validity: Validity,
         warnings: Vec<String>,
-    ) -> Result<Verdict, Failure> {
-        let data = wire::values(object).ok_or_else(|| self.invalid("the answer's data is not an object with keys"))?;
+    ) -> Result<Verdict, VaultError> {
+        let data = json::values(object)
+            .ok_or_else(|| self.not_readable("the answer's data is not an object with keys".into()))?;
         Ok(Verdict::Good(Reading { data, version, validity, warnings }))
     }
 
     /// A 404 of KV version 2 has the metadata of a version that is deleted or destroyed.
-    fn deleted(&self, answer: &Answer) -> Option<Failure> {
-        let envelope = Envelope::parse(answer).ok()?;
+    fn deleted(&self, answer: &Answer) -> Option<VaultError> {
+        let envelope = Envelope::parse(self.path, answer).ok()?;
         Some(self.version_is_gone(&KvV2::recognise(envelope.data?)?))
     }
 
-    fn version_is_gone(&self, found: &KvV2<'_>) -> Failure {
-        let KvV2 { metadata, .. } = found;
-        let how = match (metadata.destroyed, metadata.deletion_time.as_str()) {
-            (true, _) => "was destroyed for ever; write a new version".to_owned(),
-            (false, "") => "holds no data; write a new version".to_owned(),
-            (false, time) => format!("was deleted at {time}; undelete it or write a new version"),
-        };
-        let message = format!("failed to read {}: version {} {how}", self.path, metadata.version);
-        Failure::new(FailureClass::Missing, Reason::SecretDeleted, message)
+    fn version_is_gone(&self, found: &KvV2<'_>) -> VaultError {
+        let (path, version) = (self.path.to_owned(), found.metadata.version);
+        VaultError::SecretDeleted { path, version, how: found.fate() }
     }
 
-    /// Turns the last attempt into the result. `sure`: the mount's engine is known and not only guessed.
-    async fn conclude(&self, attempt: Attempt, sure: bool) -> Result<Reading, Failure> {
+    /// Turns the last attempt into the result.
+    fn conclude(&self, attempt: Attempt) -> Result<Reading, VaultError> {
+        let engine = match attempt.mount.engine {
+            Engine::KvV2 => format!("{} is KV version 2", attempt.mount.path),
+            Engine::KvV1 => format!("{} is KV version 1", attempt.mount.path),
+            Engine::Other | Engine::Unknown => format!("in mount {}", attempt.mount.path),
+        };
+        self.conclude_as(attempt, engine)
+    }
+
+    /// The same where the mount is only a guess.
+    fn conclude_unsure(&self, mut attempt: Attempt) -> Result<Reading, VaultError> {
+        let mount = &attempt.mount.path;
+        if let Verdict::Forbidden(VaultError::Forbidden { rule, .. }) = &mut attempt.verdict
+            && attempt.request_path != self.path
+        {
+            *rule = format!("{rule} (if {mount} is a mount of KV version 2; else set the source's mount or engine)");
+        }
+        let engine = format!("the server does not say what {mount} is");
+        self.conclude_as(attempt, engine)
+    }
+
+    fn conclude_as(&self, attempt: Attempt, engine: String) -> Result<Reading, VaultError> {
         match attempt.verdict {
             Verdict::Good(reading) => Ok(reading),
-            Verdict::Failed(failure) | Verdict::Odd(failure) => Err(failure),
-            Verdict::Forbidden => Err(self.forbidden(&attempt, sure).await),
-            Verdict::NotThere => Err(self.not_there(&attempt, sure)),
+            Verdict::Failed(error) | Verdict::Forbidden(error) | Verdict::Odd(error) => Err(error),
+            Verdict::NotThere => {
+                let version = self.source.version;
+                let what =
+                    version.map_or("no secret".to_owned(), |version| format!("no secret with version {version}"));
+                let path = self.path.to_owned();
+                Err(VaultError::SecretNotFound { path, what, request_path: attempt.request_path, engine })
+            }
         }
     }
 
-    async fn forbidden(&self, attempt: &Attempt, sure: bool) -> Failure {
-        let action = format!("failed to read {}", self.path);
-        let mut failure = self.vault.denied(self.token, &action, &attempt.request_path, "read").await;
-        if failure.class == FailureClass::Denied && !sure && attempt.request_path != self.path {
-            let hint = format!(" (if {} is not KV version 2, set the source's mount or engine)", attempt.mount.path);
-            failure.message.push_str(&hint);
-        }
-        failure
+    fn not_readable(&self, why: String) -> VaultError {
+        VaultError::NotReadable { path: self.path.to_owned(), why }
     }
-
-    fn not_there(&self, attempt: &Attempt, sure: bool) -> Failure {
-        let mount = &attempt.mount;
-        let engine = match mount.engine {
-            _ if !sure => format!("the server does not say what {} is", mount.path),
-            Engine::KvV2 => format!("{} is KV version 2", mount.path),
-            Engine::KvV1 => format!("{} is KV version 1", mount.path),
-            Engine::Other | Engine::Unknown => format!("in mount {}", mount.path),
-        };
-        let what =
-            self.source.version.map_or("no secret".to_owned(), |version| format!("no secret with version {version}"));
-        let message = format!(
-            "failed to read {}: {what} at that path (asked for {}; {engine}); check the path and the namespace",
-            self.path, attempt.request_path
-        );
-        Failure::new(FailureClass::Missing, Reason::SecretNotFound, message)
-    }
-
-    fn failed(&self, answer: &Answer) -> Failure {
-        classify::answer(&format!("failed to read {}", self.path), answer)
-    }
-
-    fn invalid(&self, why: &str) -> Failure {
-        let message = format!("failed to read {}: {why}", self.path);
-        Failure::new(FailureClass::Invalid, Reason::InvalidRequest, message)
-    }
-}
-
-/// A static role of the database engine has no lease; it says in its data when the password changes next
-/// (<https://developer.hashicorp.com/vault/api-docs/secret/databases#get-static-credentials>).
-fn static_role_ttl(data: &RawValue) -> Option<Validity> {
-    #[derive(serde::Deserialize)]
-    struct StaticRole {
-        #[serde(rename = "last_vault_rotation")]
-        _rotated: String,
-        ttl: u64,
-    }
-    let role: StaticRole = serde_json::from_str(data.get()).ok()?;
-    // 0 = just now.
-    Some(Validity::Rotates(Duration::from_secs(role.ttl.max(1))))
 }

@@ -5,43 +5,38 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keyferry::model::{Auth, AuthMethod, Failure, FailureClass, Reason};
-use keyferry::vault::Session;
+use keyferry::model::{Auth, AuthMethod, Failure, FailureClass, Reason, Session};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::stub::{Exchange, Stub, get, post};
+use super::stub::{Stub, get, post};
 use super::*;
 
-const LOOKUP: &str = "/v1/sys/wrapping/lookup";
-const UNWRAP: &str = "/v1/sys/wrapping/unwrap";
-const CREATION_PATH: &str = "auth/approle/role/webapp/secret-id";
-
-fn auth(mount: &str, method: AuthMethod) -> Auth {
+pub(crate) fn auth(mount: &str, method: AuthMethod) -> Auth {
     Auth { mount: mount.into(), namespace: None, method }
 }
 
-fn made(ttl: u64) -> Value {
+pub(crate) fn made(ttl: u64) -> Value {
     json!({"auth": {"client_token": TOKEN, "accessor": "acc", "lease_duration": ttl, "renewable": true}})
 }
 
-fn refusal(result: Result<Session, Failure>) -> Failure {
+pub(crate) fn refusal(result: Result<Session, Failure>) -> Failure {
     result.err().expect("a refusal")
 }
 
-fn accepted(result: Result<Session, Failure>) -> Session {
+pub(crate) fn accepted(result: Result<Session, Failure>) -> Session {
     result.unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 /// Credential files of one test.
-struct Files(TempDir);
+pub(crate) struct Files(TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a directory"))
     }
 
-    fn write(&self, name: &str, content: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
         let file = self.0.path().join(name);
         fs::write(&file, content).expect("written");
         file
@@ -72,7 +67,7 @@ async fn kubernetes_sends_the_token_as_the_file_has_it_now() {
     let stub = Stub::start([login(&first)]);
     let vault = vault(&stub.address());
     let session = accepted(vault.login(&kubernetes).await);
-    assert!(session.own && session.token.expose() == TOKEN.as_bytes());
+    assert!(session.self_issued && !session.lookup_denied && session.token.expose() == TOKEN.as_bytes());
     assert_eq!(session.info.ttl, Some(Duration::from_hours(1)));
     let rotated = first.replace("c2lnbmF0dXJl", "cm90YXRlZA");
     files.write("jwt", &rotated);
@@ -138,107 +133,136 @@ async fn a_refused_login_does_not_quote_the_credential() {
 }
 
 #[tokio::test]
+async fn a_refused_login_says_who_was_refused_by_which_role() {
+    let files = Files::new();
+    let claims = json!({"aud": ["vault"], "sub": "system:serviceaccount:drill:app"}).to_string();
+    let file = files.write("jwt", &format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)));
+    let method = AuthMethod::Kubernetes { role: "webapp".into(), jwt_file: file, audience: Some("vault".into()) };
+    let stub = Stub::start([
+        post("/v1/auth/kubernetes/login").answer(403, errors("service account name not authorized")),
+        post("/v1/auth/kubernetes/login").answer(403, errors("1 error occurred:\n\t* permission denied\n\n")),
+        post("/v1/auth/kubernetes/login").answer(404, errors("no handler for route")),
+    ]);
+    let vault = vault(&stub.address());
+    let login = auth("kubernetes", method);
+    let failure = refusal(vault.login(&login).await);
+    assert_eq!(
+        failure.message,
+        "failed to log in at auth/kubernetes/login: role \"webapp\" refused ServiceAccount drill/app (audience \"vault\"): \
+         Vault answered 403: service account name not authorized"
+    );
+    let failure = refusal(vault.login(&login).await);
+    assert!(failure.message.contains("permission denied; is there an auth method at this mount, and"), "{failure}");
+    assert!(failure.message.contains("ServiceAccount deleted or re-created"), "{failure}");
+    let failure = refusal(vault.login(&login).await);
+    assert!(failure.message.ends_with("is there an auth method at this mount?"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_token_of_the_near_future_is_waited_for() {
+    let files = Files::new();
+    let (file, _) = files.jwt("vault");
+    let method = AuthMethod::Jwt { role: Some("webapp".into()), jwt_file: file };
+    let early = "error validating token: invalid not before (nbf) claim: token not yet valid";
+    let stub = Stub::start([post("/v1/auth/jwt/login").answer(400, errors(early))]);
+    let failure = refusal(vault(&stub.address()).login(&auth("jwt", method)).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::LoginRefused));
+    assert!(failure.message.contains("clocks"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_page_of_an_ingress_is_not_taken_for_a_refusal() {
+    let files = Files::new();
+    let (file, _) = files.jwt("vault");
+    let method = AuthMethod::Jwt { role: Some("webapp".into()), jwt_file: file };
+    let stub = Stub::start([post("/v1/auth/jwt/login").answer(404, "<html>404 page not found</html>")]);
+    let failure = refusal(vault(&stub.address()).login(&auth("jwt", method)).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::ServerError));
+    assert!(failure.message.contains("the answer is not Vault's (404"), "{failure}");
+}
+
+#[tokio::test]
 async fn a_given_token_is_checked_and_is_not_ours() {
     let files = Files::new();
     let file = files.write("token", "hvs.planted-token\n");
     let known = json!({"data": {"accessor": "acc", "ttl": 0, "expire_time": null, "renewable": false}});
     let lookup = || get("/v1/auth/token/lookup-self").token(TOKEN);
-    let stub =
-        Stub::start([lookup().answer(200, known.clone()), lookup().answer(200, known), lookup().answer(403, "{}")]);
+    let unknown = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n";
+    let stub = Stub::start([
+        lookup().answer(200, known.clone()),
+        lookup().answer(200, known),
+        lookup().answer(403, errors(unknown)),
+    ]);
     let vault = vault(&stub.address());
     for method in [AuthMethod::Token { token: TOKEN.into() }, AuthMethod::TokenFile { file: file.clone() }] {
         let session = accepted(vault.login(&auth("", method)).await);
-        assert_eq!((session.own, session.info.ttl), (false, None));
+        assert_eq!((session.self_issued, session.lookup_denied, session.info.ttl), (false, false, None));
     }
     let failure = refusal(vault.login(&auth("", AuthMethod::TokenFile { file })).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
-}
-
-fn approle(files: &Files, secret_id: &str, wrapped: bool, remove: bool) -> (Auth, PathBuf) {
-    let file = files.write("secret-id", secret_id);
-    let method = AuthMethod::AppRole {
-        role_id_file: files.write("role-id", "planted-role\n"),
-        secret_id_file: Some(file.clone()),
-        wrapped_creation_path: wrapped.then(|| CREATION_PATH.to_owned()),
-        remove_secret_id: remove,
-    };
-    (auth("approle", method), file)
-}
-
-fn approle_login(secret_id: &str) -> Exchange {
-    post("/v1/auth/approle/login").json(json!({"role_id": "planted-role", "secret_id": secret_id}))
-}
-
-fn lookup(creation_path: &str) -> Exchange {
-    post(LOOKUP)
-        .without("x-vault-token")
-        .json(json!({"token": "hvs.wrapping-token"}))
-        .answer(200, json!({"data": {"creation_path": creation_path, "creation_ttl": 60}}))
-}
-
-fn unwrap() -> Exchange {
-    post(UNWRAP).token("hvs.wrapping-token").answer(200, json!({"data": {"secret_id": "planted-secret"}}))
+    assert!(failure.message.contains("Vault does not know the given token (revoked, expired"), "{failure}");
 }
 
 #[tokio::test]
-async fn approle_removes_the_secret_id_after_success_only_and_can_log_in_again() {
-    let files = Files::new();
-    let (auth, file) = approle(&files, "planted-secret\n", false, true);
+async fn a_given_token_without_the_default_policy_is_used() {
+    let bare = errors("1 error occurred:\n\t* permission denied\n\n");
     let stub = Stub::start([
-        approle_login("planted-secret").answer(500, errors("busy")),
-        approle_login("planted-secret").answer(200, made(60)),
-        approle_login("planted-secret").answer(200, made(60)),
+        get("/v1/auth/token/lookup-self").token(TOKEN).header("x-vault-namespace", "team").answer(403, bare),
+        get("/v1/secret/data/a").token(TOKEN).answer(200, kv2(&json!({}), 1)),
     ]);
     let vault = vault(&stub.address());
-    refusal(vault.login(&auth).await);
-    assert!(file.exists());
-    accepted(vault.login(&auth).await);
-    assert!(!file.exists());
-    accepted(vault.login(&auth).await);
+    let given = Auth { namespace: Some("team".into()), ..auth("", AuthMethod::Token { token: TOKEN.into() }) };
+    let session = accepted(vault.login(&given).await);
+    assert_eq!((session.self_issued, session.lookup_denied), (false, true));
+    assert_eq!((session.info.ttl, session.info.renewable), (None, false));
+    assert_eq!(session.token.namespace(), Some("team"));
+    assert!(vault.read(&session.token, &source("secret/a")).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_wrapped_secret_id_is_checked_then_opened_once() {
-    let files = Files::new();
-    let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
+async fn any_other_failure_of_the_first_request_keeps_its_own_message() {
+    let given = || auth("", AuthMethod::Token { token: TOKEN.into() });
+    let lookup = || get("/v1/auth/token/lookup-self");
     let stub = Stub::start([
-        lookup(CREATION_PATH),
-        unwrap(),
-        // The login is repeated, the unwrapping is not: the token in the file works once.
-        approle_login("planted-secret").answer(500, errors("busy")),
-        approle_login("planted-secret").answer(200, made(60)),
+        lookup().answer(400, "Client sent an HTTP request to an HTTPS server.\n"),
+        lookup().answer(307, "").answer_header("location", "https://other.test:8200/v1/x"),
+        lookup().answer(503, errors("Vault is sealed")),
     ]);
     let vault = vault(&stub.address());
-    refusal(vault.login(&auth).await);
-    accepted(vault.login(&auth).await);
+    let failure = refusal(vault.login(&given()).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
+    assert!(failure.message.contains("this is an HTTPS port; write https://"), "{failure}");
+    let failure = refusal(vault.login(&given()).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
+    assert!(failure.message.contains("redirect to https://other.test:8200 refused"), "{failure}");
+    assert!(failure.message.contains("add it to vault.redirectTo"), "{failure}");
+    let failure = refusal(vault.login(&given()).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::Sealed));
 }
 
 #[tokio::test]
-async fn a_wrapping_token_of_another_making_is_not_opened() {
+async fn a_token_file_that_is_not_a_bare_token_is_explained_and_not_sent() {
     let files = Files::new();
-    let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
-    let stub = Stub::start([lookup("sys/wrapping/wrap")]);
-    let failure = refusal(vault(&stub.address()).login(&auth).await);
-    assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
-    assert!(failure.message.contains("INTERCEPTED"), "{failure}");
-}
-
-#[tokio::test]
-async fn a_used_wrapping_token_is_an_alarm_and_an_outage_is_not() {
-    let files = Files::new();
-    let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
-    let used = "wrapping token is not valid or does not exist: hvs.wrapping-token";
-    for script in [
-        vec![lookup(CREATION_PATH).answer(400, errors(used))],
-        vec![lookup(CREATION_PATH), unwrap().answer(400, errors(used))],
+    let stub = Stub::start([]);
+    for (content, words) in [
+        ("hvs.one\nhvs.two\n", "several lines"),
+        ("\u{feff}hvs.one", "byte order mark"),
+        (r#"{"auth": {"client_token": "hvs.one"}}"#, "it is JSON"),
     ] {
-        let stub = Stub::start(script);
-        let failure = refusal(vault(&stub.address()).login(&auth).await);
-        assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
-        assert!(failure.message.contains("INTERCEPTED") && !failure.message.contains("hvs."), "{failure}");
+        let file = files.write("token", content);
+        let failure = refusal(vault(&stub.address()).login(&auth("", AuthMethod::TokenFile { file })).await);
+        assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::CredentialUnreadable));
+        assert!(failure.message.contains(words) && !failure.message.contains("hvs."), "{failure}");
     }
-    let stub = Stub::start([lookup(CREATION_PATH).answer(500, errors("internal error"))]);
-    let failure = refusal(vault(&stub.address()).login(&auth).await);
-    assert_eq!(failure.class, FailureClass::Transient);
-    assert!(!failure.message.contains("INTERCEPTED"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_fifo_in_the_place_of_a_token_file_is_refused_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("token");
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).expect("a FIFO");
+    let stub = Stub::start([]);
+    let failure = refusal(vault(&stub.address()).login(&auth("", AuthMethod::TokenFile { file })).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::CredentialUnreadable));
+    assert!(failure.message.contains("it is a FIFO, not a regular file"), "{failure}");
 }

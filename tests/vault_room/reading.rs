@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyferry::model::{Failure, FailureClass, KvEngine, LeaseId, Reading, Reason, Source};
+use keyferry::model::{Failure, FailureClass, KvEngine, Reading, Reason, Source, Validity};
 use serde_json::json;
 
 use super::stub::{Exchange, Stub, get};
@@ -10,18 +10,14 @@ use super::*;
 
 const PREFLIGHT: &str = "/v1/sys/internal/ui/mounts/secret/webapp/config";
 
-fn alive() -> Exchange {
-    get("/v1/auth/token/lookup-self").token(TOKEN).answer(200, json!({"data": {"ttl": 60, "expire_time": "x"}}))
-}
-
 /// The failure of one read against `script`.
-async fn refused(script: impl IntoIterator<Item = Exchange>, source: &Source) -> Failure {
+pub(crate) async fn refused(script: impl IntoIterator<Item = Exchange>, source: &Source) -> Failure {
     let stub = Stub::start(script);
     vault(&stub.address()).read(&token(), source).await.err().expect("a failure")
 }
 
 /// The reading of one read against `script`.
-async fn given(script: impl IntoIterator<Item = Exchange>, source: &Source) -> Reading {
+pub(crate) async fn given(script: impl IntoIterator<Item = Exchange>, source: &Source) -> Reading {
     let stub = Stub::start(script);
     vault(&stub.address()).read(&token(), source).await.unwrap_or_else(|failure| panic!("{failure}"))
 }
@@ -47,7 +43,7 @@ async fn a_version_2_secret_costs_one_request_first_and_one_again_over_one_conne
         assert_eq!((text(&reading, "username"), text(&reading, "port")), ("Nutzername".into(), "5432".into()));
         assert_eq!(reading.version.number, Some(7));
         assert_eq!(reading.version.created, "2026-01-02T03:04:05.678901234Z".parse().ok());
-        assert_eq!(reading.lease, None);
+        assert_eq!(reading.validity, Validity::Unlimited);
     }
     assert_eq!((vault.requests(), stub.connections()), (2, 1));
 }
@@ -66,7 +62,7 @@ async fn a_version_1_secret_costs_three_requests_first_and_one_again() {
     for _ in 0..2 {
         let reading = reading_by(&vault).await;
         assert_eq!(text(&reading, "password"), "Losungwort");
-        assert_eq!(reading.lease, None, "the default TTL of KV version 1 is no lease");
+        assert_eq!(reading.validity, Validity::Unlimited, "the default TTL of KV version 1 is no lease");
     }
     assert_eq!(vault.requests(), 4);
 }
@@ -139,36 +135,11 @@ async fn a_version_pin_is_sent_and_refused_where_there_are_no_versions() {
 }
 
 #[tokio::test]
-async fn a_dynamic_secret_has_its_lease() {
-    let script = [
-        get("/v1/database/data/creds/app").answer(405, errors("unsupported operation")),
-        get("/v1/sys/internal/ui/mounts/database/creds/app").answer(200, mount("database/", "database", None)),
-        get("/v1/database/creds/app").answer(200, plain(&json!({"username": "u"}), "database/creds/app/x", 3600)),
-    ];
-    let lease = given(script, &source("database/creds/app")).await.lease.expect("a lease");
-    assert_eq!(lease.id, Some(LeaseId("database/creds/app/x".into())));
-    assert_eq!((lease.duration, lease.renewable), (Duration::from_hours(1), true));
-}
-
-#[tokio::test]
-async fn an_engine_with_a_time_but_no_lease_says_when_to_reading_by() {
-    let other = Source { engine: KvEngine::Other, ..source("database/static-creds/app") };
-    let read = || get("/v1/database/static-creds/app");
-    let reading = given([read().answer(200, plain(&json!({"username": "u"}), "", 60))], &other).await;
-    assert_eq!(reading.lease.map(|lease| (lease.id, lease.duration)), Some((None, Duration::from_mins(1))));
-    let role = json!({"last_vault_rotation": "2026-01-01T00:00:00Z", "rotation_period": 86400, "ttl": 1800});
-    let reading = given([read().answer(200, plain(&role, "", 0))], &other).await;
-    assert_eq!(reading.lease.map(|lease| (lease.id, lease.duration)), Some((None, Duration::from_mins(30))));
-    let reading = given([read().answer(200, plain(&json!({"username": "u"}), "", 0))], &other).await;
-    assert_eq!(reading.lease, None);
-}
-
-#[tokio::test]
 async fn a_deleted_version_is_told_with_its_time() {
     let read = || get("/v1/secret/data/webapp/config");
     for (answer, status, words) in [
         (gone("2026-02-03T04:05:06Z", false), 404, "version 3 was deleted at 2026-02-03T04:05:06Z"),
-        (gone("", true), 404, "version 3 was destroyed"),
+        (gone("", true), 404, "version 3 was permanently destroyed"),
         (gone("", false), 200, "version 3 holds no data"),
     ] {
         let failure = refused([read().answer(status, answer)], &source("secret/webapp/config")).await;
@@ -200,54 +171,111 @@ async fn without_a_right_to_ask_for_the_mount_the_path_is_read_as_it_is() {
     let vault = vault(&stub.address());
     for _ in 0..2 {
         let reading = reading_by(&vault).await;
-        assert_eq!(reading.lease, None);
+        assert_eq!(reading.validity, Validity::Unlimited);
     }
 }
 
 #[tokio::test]
-async fn a_missing_policy_is_told_as_the_rule_to_add() {
+async fn a_bare_403_has_the_rule_to_add_and_costs_no_lookup() {
     let script = [
         get("/v1/secret/data/webapp/config").answer(403, errors("1 error occurred:\n\t* permission denied\n\n")),
-        get(PREFLIGHT).answer(403, errors("preflight capability check returned 403")),
-        alive(),
+        get(PREFLIGHT).answer(200, mount("secret/", "kv", Some("2"))),
     ];
     let failure = refused(script, &source("secret/webapp/config")).await;
-    assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::Denied));
+    assert_eq!((failure.class, failure.reason), (FailureClass::Forbidden, Reason::Denied));
+    assert_eq!(failure.message, "failed to read secret/webapp/config: permission denied (403)");
     let rule = r#"path "secret/data/webapp/config" { capabilities = ["read"] }"#;
-    assert!(failure.message.contains(rule), "{failure}");
+    assert_eq!(failure.missing_rule.as_deref(), Some(rule));
 }
 
 #[tokio::test]
-async fn a_dead_token_is_not_taken_for_a_missing_policy() {
-    let denied = |path| get(path).answer(403, errors("permission denied"));
-    let script = [denied("/v1/secret/data/webapp/config"), denied(PREFLIGHT), denied("/v1/auth/token/lookup-self")];
-    let failure = refused(script, &source("secret/webapp/config")).await;
-    assert_eq!((failure.class, failure.reason), (FailureClass::TokenDead, Reason::TokenExpired));
+async fn a_403_of_a_mount_that_is_only_guessed_says_so() {
+    let script = [
+        get("/v1/team/data/kv/webapp").answer(403, errors("permission denied")),
+        get("/v1/sys/internal/ui/mounts/team/kv/webapp").answer(403, errors("preflight capability check returned 403")),
+    ];
+    let failure = refused(script, &source("team/kv/webapp")).await;
+    assert_eq!(failure.class, FailureClass::Forbidden);
+    let rule = failure.missing_rule.expect("a rule");
+    assert!(
+        rule.starts_with(r#"path "team/data/kv/webapp" { capabilities = ["read"] } (if team is a mount"#),
+        "{rule}"
+    );
 }
 
 #[tokio::test]
-async fn a_dead_token_on_a_known_mount_costs_two_requests() {
-    let read = || get("/v1/secret/data/webapp/config");
+async fn a_token_that_the_server_does_not_know_costs_one_request() {
+    for words in ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n", "bad token"] {
+        let script = [get("/v1/secret/data/webapp/config").answer(403, errors(words))];
+        let failure = refused(script, &source("secret/webapp/config")).await;
+        assert_eq!((failure.class, failure.reason), (FailureClass::TokenDead, Reason::TokenExpired));
+        assert_eq!(failure.missing_rule, None);
+    }
+}
+
+#[tokio::test]
+async fn a_passing_403_does_not_make_a_nested_mount_forgotten() {
+    let read = || get("/v1/team/kv/data/webapp");
+    let preflight = || get("/v1/sys/internal/ui/mounts/team/kv/webapp");
     let stub = Stub::start([
+        get("/v1/team/data/kv/webapp").answer(404, no_secret()),
+        preflight().answer(200, mount("team/kv/", "kv", Some("2"))),
         read().answer(200, kv2(&json!({}), 1)),
         read().answer(403, errors("permission denied")),
-        get("/v1/auth/token/lookup-self").answer(403, errors("bad token")),
+        preflight().answer(403, errors("permission denied")),
+        read().answer(200, kv2(&json!({}), 1)),
     ]);
     let vault = vault(&stub.address());
-    assert!(vault.read(&token(), &source("secret/webapp/config")).await.is_ok());
-    let failure = vault.read(&token(), &source("secret/webapp/config")).await.err().expect("a failure");
-    assert_eq!(failure.class, FailureClass::TokenDead);
+    let source = source("team/kv/webapp");
+    assert!(vault.read(&token(), &source).await.is_ok());
+    let failure = vault.read(&token(), &source).await.err().expect("a failure");
+    let rule = r#"path "team/kv/data/webapp" { capabilities = ["read"] }"#;
+    assert_eq!((failure.class, failure.missing_rule.as_deref()), (FailureClass::Forbidden, Some(rule)));
+    assert!(vault.read(&token(), &source).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_lookup_that_fails_is_reported_as_what_it_is() {
-    let script = [
-        get("/v1/secret/data/webapp/config").answer(403, errors("permission denied")),
-        get(PREFLIGHT).answer(403, errors("permission denied")),
-        get("/v1/auth/token/lookup-self").close(),
-    ];
+async fn further_fields_of_kv_version_2_do_not_matter_where_the_engine_is_known() {
+    let mut more = kv2(&json!({"a": "b"}), 4);
+    more["data"]["shared_with"] = json!([]);
+    let read = || get("/v1/secret/data/webapp/config").answer(200, more.clone());
+    let set = Source { engine: KvEngine::V2, ..source("secret/webapp/config") };
+    assert_eq!(given([read()], &set).await.version.number, Some(4));
+    let learned = Stub::start([read(), get(PREFLIGHT).answer(200, mount("secret/", "kv", Some("2"))), read()]);
+    let vault = vault(&learned.address());
+    for _ in 0..2 {
+        assert_eq!(text(&reading_by(&vault).await, "a"), "b");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_an_ingress_is_not_an_absent_secret() {
+    for body in ["<html>404 page not found</html>", "404 page not found\n", ""] {
+        let script = [get("/v1/secret/data/webapp/config").answer(404, body)];
+        let failure = refused(script, &source("secret/webapp/config")).await;
+        assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::ServerError));
+        assert!(failure.message.contains("the answer is not Vault's (404 with an HTML page?)"), "{failure}");
+    }
+    let script = [get("/v1/secret/data/webapp/config").answer(403, "<html>blocked</html>")];
     let failure = refused(script, &source("secret/webapp/config")).await;
-    assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::VaultUnreachable));
+    assert_eq!((failure.class, failure.missing_rule), (FailureClass::Transient, None));
+}
+
+#[tokio::test]
+async fn a_warning_of_vault_is_cut() {
+    let mut answer = kv2(&json!({}), 1);
+    answer["warnings"] = json!(["x".repeat(5000)]);
+    let reading = given([get("/v1/secret/data/a").answer(200, answer)], &source("secret/a")).await;
+    assert_eq!(reading.warnings.iter().map(|warning| warning.chars().count()).collect::<Vec<_>>(), [301]);
+}
+
+#[tokio::test]
+async fn a_plain_request_to_an_https_port_says_so() {
+    let page = "Client sent an HTTP request to an HTTPS server.\n";
+    let script = [get("/v1/secret/data/a").answer(400, page)];
+    let failure = refused(script, &source("secret/a")).await;
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
+    assert!(failure.message.contains("this is an HTTPS port; write https://"), "{failure}");
 }
 
 #[tokio::test]
@@ -255,7 +283,6 @@ async fn a_mount_that_was_made_anew_with_another_version_is_found_again() {
     let stub = Stub::start([
         get("/v1/secret/data/webapp/config").answer(200, kv2(&json!({}), 1)),
         get("/v1/secret/data/webapp/config").answer(403, errors("permission denied")),
-        alive(),
         get(PREFLIGHT).answer(200, mount("secret/", "kv", Some("1"))),
         get("/v1/secret/webapp/config").answer(200, plain(&json!({"a": "b"}), "", 0)),
         get("/v1/secret/webapp/config").answer(404, no_secret()),
@@ -303,7 +330,7 @@ async fn silence_and_a_closed_port_are_unreachable() {
     let impatient = VaultServer { timeout: Duration::from_millis(200), ..server(&stub.address()) };
     let failure = vault_at(&impatient).read(&token(), &source("secret/webapp/config")).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::VaultUnreachable));
-    assert!(failure.message.contains("timeout"), "{failure}");
+    assert!(failure.message.ends_with("no answer within 200ms"), "{failure}");
     let closed = vault("http://127.0.0.1:1").read(&token(), &source("secret/a")).await.err().expect("a failure");
     assert_eq!(closed.class, FailureClass::Unreachable);
     assert!(closed.message.contains("refused"), "{closed}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use keyferry::model::{Failure, FailureClass, Reading};
+use keyferry::model::{Failure, FailureClass, Reading, Reason};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
@@ -14,13 +14,13 @@ use serde_json::json;
 use super::stub::{Exchange, Stub, get};
 use super::*;
 
-struct Authority {
+pub(crate) struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,7 +34,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
 
-    fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
+    pub(crate) fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
         rustls::crypto::ring::default_provider().install_default().ok();
         let (certificate, key) = self.signs(name);
         let builder = match clients {
@@ -50,7 +50,7 @@ impl Authority {
         builder.with_single_cert(vec![certificate.der().clone()], key).expect("a matching key")
     }
 
-    fn write(&self, file: &Path) {
+    pub(crate) fn write(&self, file: &Path) {
         fs::write(file, self.certificate.pem()).expect("written");
     }
 }
@@ -59,7 +59,7 @@ fn exchange() -> Exchange {
     get("/v1/secret/data/a").token(TOKEN).answer(200, kv2(&json!({}), 1))
 }
 
-async fn read(vault: &Vault) -> Result<Reading, Failure> {
+pub(crate) async fn read(vault: &Vault) -> Result<Reading, Failure> {
     vault.read(&token(), &source("secret/a")).await
 }
 
@@ -79,13 +79,10 @@ async fn the_authority_in_the_file_is_trusted_and_no_other() {
     let stub = Stub::start_tls([], foreign.server("127.0.0.1", None));
     let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
     assert_eq!(failure.class, FailureClass::Unreachable);
-    assert!(
-        failure.message.contains("not signed by an authority in") && failure.message.contains("ca.pem"),
-        "{failure}"
-    );
+    assert!(failure.message.contains("not signed by a CA in") && failure.message.contains("ca.pem"), "{failure}");
     // Nor is the system's store enough.
     let failure = read(&vault(&stub.address())).await.err().expect("a failure");
-    assert!(matches!(failure.class, FailureClass::Unreachable | FailureClass::Local), "{failure}");
+    assert!(matches!(failure.reason, Reason::VaultUnreachable | Reason::TlsUnusable), "{failure}");
 }
 
 #[tokio::test]
@@ -108,12 +105,17 @@ async fn an_absent_or_empty_authority_file_is_told_and_picked_up_when_it_is_ther
     let ca = directory.path().join("ca.pem");
     let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", None));
     let vault = vault_at(&with_ca(&stub, &ca));
-    for content in [None, Some("no certificate")] {
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (content, class) in [
+        (None, FailureClass::Local),
+        (Some("no certificate"), FailureClass::Invalid),
+        (Some(broken), FailureClass::Invalid),
+    ] {
         if let Some(content) = content {
             fs::write(&ca, content).expect("written");
         }
         let failure = read(&vault).await.err().expect("a failure");
-        assert_eq!(failure.class, FailureClass::Local);
+        assert_eq!((failure.class, failure.reason), (class, Reason::TlsUnusable), "{failure}");
         assert!(failure.message.contains("ca.pem"), "{failure}");
     }
     ours.write(&ca);
@@ -153,4 +155,89 @@ async fn a_client_certificate_is_shown() {
     assert!(read(&vault_at(&server)).await.is_err(), "without a certificate");
     server.tls.client = Some((file("client.pem"), file("client.key")));
     read(&vault_at(&server)).await.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[tokio::test]
+async fn a_client_key_that_does_not_belong_to_its_certificate_is_our_own_fault() {
+    let ours = Authority::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name| directory.path().join(name);
+    ours.write(&file("ca.pem"));
+    fs::write(file("client.pem"), ours.signs("webapp").0.pem()).expect("written");
+    fs::write(file("client.key"), ours.signs("other").1.serialize_pem()).expect("written");
+    let mut server = server("https://127.0.0.1:1");
+    server.tls.ca_file = Some(file("ca.pem"));
+    server.tls.client = Some((file("client.pem"), file("client.key")));
+    let failure = read(&vault_at(&server)).await.err().expect("a failure");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::TlsUnusable), "{failure}");
+    assert!(failure.message.contains("client.key") && failure.message.contains("does it belong"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_ca_certificate_as_server_certificate_is_explained() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+    // What `openssl req -x509` makes.
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    fs::write(&ca, certificate.pem()).expect("written");
+    let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], private);
+    let stub = Stub::start_tls([], config.expect("a matching key"));
+    let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
+    assert_eq!(failure.class, FailureClass::Unreachable);
+    assert!(failure.message.contains("is a CA certificate (CA:TRUE)"), "{failure}");
+    assert!(failure.message.contains("issue a leaf certificate with basicConstraints CA:FALSE"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_chain_with_p_521_is_explained() {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    fs::write(&ca, include_str!("p521/ca.pem")).expect("written");
+    for (leaf, words) in [
+        (include_str!("p521/leaf-sha256.pem"), "uses a P-521 key, which is not supported"),
+        (
+            include_str!("p521/leaf-sha512.pem"),
+            "uses ECDSA with SHA-512 (usual for P-521 keys), which is not supported",
+        ),
+    ] {
+        let leaf = CertificateDer::from_pem_slice(leaf.as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("p521/leaf.key")).expect("a key");
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![leaf], key);
+        let stub = Stub::start_tls([], config.expect("a matching key"));
+        let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
+        assert_eq!(failure.class, FailureClass::Unreachable);
+        assert!(failure.message.contains(words) && failure.message.contains("P-256"), "{failure}");
+    }
+}
+
+/// Runs in a process of its own, below, because the system's store is found by environment variables.
+#[tokio::test]
+#[ignore = "started by a_system_without_cas_is_explained"]
+async fn without_cas() {
+    let failure = read(&vault("https://127.0.0.1:1")).await.err().expect("a failure");
+    assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::TlsUnusable), "{failure}");
+    let words = "no CA to check Vault's certificate with; set VAULT_CACERT (vault.tls.caFile)";
+    assert!(failure.message.contains(words), "{failure}");
+}
+
+#[test]
+fn a_system_without_cas_is_explained() {
+    let program = std::env::current_exe().expect("this program");
+    let output = std::process::Command::new(program)
+        .args(["--exact", "tls::without_cas", "--ignored"])
+        .env("SSL_CERT_FILE", "/dev/null")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

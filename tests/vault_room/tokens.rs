@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyferry::model::{FailureClass, LeaseId, Reason};
 use serde_json::json;
 
-use super::stub::{Stub, get, post};
+use super::stub::{Exchange, Stub, get, post};
 use super::*;
 
 fn lease() -> LeaseId {
@@ -18,25 +18,59 @@ async fn a_token_renewal_gives_the_new_time() {
     let stub = Stub::start([post("/v1/auth/token/renew-self").token(TOKEN).answer(200, auth)]);
     let info = vault(&stub.address()).renew_token(&token()).await.expect("renewed");
     assert_eq!((info.ttl, info.renewable), (Some(Duration::from_mins(2)), true));
-    assert_eq!(info.accessor.as_deref(), Some("acc"));
+}
+
+const UNKNOWN: &str = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n";
+const BARE: &str = "1 error occurred:\n\t* permission denied\n\n";
+
+#[tokio::test]
+async fn only_the_servers_own_words_make_a_token_dead() {
+    let renew = || post("/v1/auth/token/renew-self").token(TOKEN);
+    let lookup = || get("/v1/auth/token/lookup-self").token(TOKEN);
+    let stub = Stub::start([
+        renew().answer(403, errors(UNKNOWN)),
+        renew().answer(403, errors("bad token")),
+        renew().answer(403, errors(BARE)),
+        renew().answer(400, errors("batch tokens cannot be renewed")),
+        lookup().answer(403, errors(UNKNOWN)),
+        lookup().answer(403, errors(BARE)),
+    ]);
+    let vault = vault(&stub.address());
+    for _ in 0..2 {
+        let dead = vault.renew_token(&token()).await.expect_err("dead");
+        assert_eq!((dead.class, dead.reason), (FailureClass::TokenDead, Reason::TokenExpired));
+    }
+    let denied = vault.renew_token(&token()).await.expect_err("denied");
+    assert_eq!((denied.class, denied.reason), (FailureClass::Forbidden, Reason::Denied));
+    let rule = r#"path "auth/token/renew-self" { capabilities = ["update"] }"#;
+    assert_eq!(denied.missing_rule.as_deref(), Some(rule));
+    assert_eq!(denied.message, "failed to renew the Vault token: permission denied (403)");
+    assert_eq!(vault.renew_token(&token()).await.expect_err("batch").class, FailureClass::Invalid);
+    assert_eq!(vault.lookup_self(&token()).await.expect_err("dead").class, FailureClass::TokenDead);
+    let denied = vault.lookup_self(&token()).await.expect_err("denied");
+    let rule = r#"path "auth/token/lookup-self" { capabilities = ["read"] }"#;
+    assert_eq!((denied.class, denied.missing_rule.as_deref()), (FailureClass::Forbidden, Some(rule)));
 }
 
 #[tokio::test]
-async fn a_refused_token_renewal_asks_whether_the_token_is_dead() {
-    let denied = || errors("permission denied");
+async fn a_token_is_looked_up_renewed_and_revoked_in_its_own_namespace() {
+    let home = |exchange: Exchange| exchange.token(TOKEN).header("x-vault-namespace", "platform");
+    let auth = json!({"auth": {"client_token": TOKEN, "lease_duration": 0, "renewable": true}});
     let stub = Stub::start([
-        post("/v1/auth/token/renew-self").answer(403, denied()),
-        get("/v1/auth/token/lookup-self").answer(403, denied()),
-        post("/v1/auth/token/renew-self").answer(403, denied()),
-        get("/v1/auth/token/lookup-self").answer(200, json!({"data": {"ttl": 5, "expire_time": "x"}})),
-        post("/v1/auth/token/renew-self").answer(400, errors("batch tokens cannot be renewed")),
+        home(get("/v1/auth/token/lookup-self")).answer(200, json!({"data": {"ttl": -3, "expire_time": "x"}})),
+        home(post("/v1/auth/token/renew-self")).answer(200, auth),
+        home(post("/v1/auth/token/revoke-self")).answer(204, ""),
+        get("/v1/secret/data/a").header("x-vault-namespace", "team").answer(200, kv2(&json!({}), 1)),
+        post("/v1/auth/token/revoke-self").without("x-vault-namespace").answer(204, ""),
     ]);
-    let vault = vault(&stub.address());
-    assert_eq!(vault.renew_token(&token()).await.expect_err("dead").class, FailureClass::TokenDead);
-    let denied = vault.renew_token(&token()).await.expect_err("denied");
-    assert_eq!(denied.class, FailureClass::Denied);
-    assert!(denied.message.contains(r#"path "auth/token/renew-self" { capabilities = ["update"] }"#), "{denied}");
-    assert_eq!(vault.renew_token(&token()).await.expect_err("batch").class, FailureClass::Invalid);
+    let vault = vault_at(&VaultServer { namespace: Some("team".into()), ..server(&stub.address()) });
+    let platform = token().in_namespace(Some("platform".into()));
+    assert_eq!(vault.lookup_self(&platform).await.expect("known").ttl, Some(Duration::ZERO));
+    assert_eq!(vault.renew_token(&platform).await.expect("renewed").ttl, Some(Duration::ZERO));
+    assert_eq!(vault.revoke_self(&platform).await, Ok(()));
+    assert!(vault.read(&platform, &source("secret/a")).await.is_ok());
+    let root = token().in_namespace(Some(String::new()));
+    assert_eq!(vault.revoke_self(&root).await, Ok(()));
 }
 
 #[tokio::test]
@@ -48,7 +82,7 @@ async fn a_lease_renewal_sends_the_increment_and_gives_the_new_time() {
         .answer(200, answer)]);
     let renewed = vault(&stub.address()).renew_lease(&token(), &lease(), Some(Duration::from_hours(1))).await;
     let renewed = renewed.expect("renewed");
-    assert_eq!((renewed.id, renewed.duration, renewed.renewable), (Some(lease()), Duration::from_mins(1), true));
+    assert_eq!((renewed.id, renewed.duration, renewed.renewable), (lease(), Duration::from_mins(1), true));
 }
 
 #[tokio::test]
@@ -73,11 +107,14 @@ async fn a_token_that_is_already_gone_counts_as_revoked() {
     let revoke = || post("/v1/auth/token/revoke-self").token(TOKEN);
     let stub = Stub::start([
         revoke().answer(204, ""),
-        revoke().answer(403, errors("permission denied")),
+        revoke().answer(403, errors(UNKNOWN)),
+        revoke().answer(403, errors(BARE)),
         revoke().answer(500, errors("internal error")),
     ]);
     let vault = vault(&stub.address());
     assert_eq!(vault.revoke_self(&token()).await, Ok(()));
     assert_eq!(vault.revoke_self(&token()).await, Ok(()));
+    let denied = vault.revoke_self(&token()).await.expect_err("it may still live");
+    assert_eq!(denied.class, FailureClass::Forbidden);
     assert_eq!(vault.revoke_self(&token()).await.expect_err("an error").class, FailureClass::Transient);
 }

@@ -1,0 +1,87 @@
+//! What every request to Vault has: the prefix of its path, and its headers.
+
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::super::error::VaultError;
+use super::super::http::{Answer, Http, Request, body, sensitive_header};
+use crate::model::{SecretBytes, VaultServer, VaultToken};
+
+/// One server's API.
+pub(in crate::vault) struct Api {
+    http: Http,
+    /// For calls without a namespace of their own.
+    namespace: Option<String>,
+}
+
+/// A request to make.
+pub(in crate::vault) struct Call<'a> {
+    method: Method,
+    path: &'a str,
+    version: Option<u64>,
+    namespace: Option<&'a str>,
+    token: Option<&'a VaultToken>,
+    body: Option<SecretBytes>,
+}
+
+impl<'a> Call<'a> {
+    /// `path` without `/v1/`, as a user writes it.
+    pub(super) fn new(method: Method, path: &'a str) -> Self {
+        Self { method, path, version: None, namespace: None, token: None, body: None }
+    }
+
+    /// A version of KV version 2.
+    pub(super) fn version(self, version: Option<u64>) -> Self {
+        Self { version, ..self }
+    }
+
+    /// `None` takes the server's; an empty one sends no header, which is OpenBao's way to name the root namespace.
+    pub(super) fn namespace(self, namespace: Option<&'a str>) -> Self {
+        Self { namespace, ..self }
+    }
+
+    pub(super) fn token(self, token: &'a VaultToken) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    pub(super) fn body(self, body: SecretBytes) -> Self {
+        Self { body: Some(body), ..self }
+    }
+}
+
+impl Api {
+    pub(in crate::vault) fn new(server: &VaultServer) -> Result<Self, VaultError> {
+        Ok(Self { http: Http::new(server)?, namespace: server.namespace.clone() })
+    }
+
+    /// See [`Http::requests`].
+    pub(in crate::vault) fn requests(&self) -> u64 {
+        self.http.requests()
+    }
+
+    /// See [`Http::compare_files`].
+    pub(in crate::vault) fn compare_files(&self) {
+        self.http.compare_files();
+    }
+
+    /// Sends `call` once.
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, VaultError> {
+        let mut headers = HeaderMap::new();
+        // Vault's agents and proxies may ask for it, against forged requests: https://developer.hashicorp.com/vault/api-docs
+        headers.insert("x-vault-request", HeaderValue::from_static("true"));
+        let namespace = call.namespace.or(self.namespace.as_deref()).map(|text| text.trim_matches('/'));
+        if let Some(namespace) = namespace.filter(|text| !text.is_empty()) {
+            headers.insert("x-vault-namespace", sensitive_header(namespace.as_bytes(), "vault.namespace")?);
+        }
+        if let Some(token) = call.token {
+            headers.insert("x-vault-token", sensitive_header(token.expose(), "the Vault token")?);
+        }
+        let request = Request {
+            method: call.method,
+            path: format!("v1/{}", call.path),
+            query: call.version.map(|number| format!("version={number}")),
+            headers,
+            body: call.body.map(body),
+        };
+        Ok(self.http.send(request).await?)
+    }
+}

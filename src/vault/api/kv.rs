@@ -1,0 +1,96 @@
+//! What KV version 2 has inside `data`
+//! (<https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#read-secret-version>).
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// A version of a secret.
+#[derive(Deserialize)]
+pub(in crate::vault) struct KvV2<'a> {
+    /// The keys and values; `None` where the version is deleted or destroyed.
+    #[serde(borrow)]
+    pub(in crate::vault) data: Option<&'a RawValue>,
+    pub(in crate::vault) metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+pub(in crate::vault) struct Metadata {
+    pub(in crate::vault) version: u64,
+    #[serde(default)]
+    pub(in crate::vault) created_time: Option<Timestamp>,
+    /// Empty where the version is not deleted.
+    #[serde(default)]
+    deletion_time: Option<String>,
+    #[serde(default)]
+    destroyed: Option<bool>,
+}
+
+impl<'a> KvV2<'a> {
+    /// For an engine that is known to be KV version 2: further fields do not matter.
+    pub(in crate::vault) fn parse(data: &'a RawValue) -> Option<Self> {
+        let found: Self = serde_json::from_str(data.get()).ok()?;
+        let object = found.data.is_none_or(|inner| inner.get().starts_with('{'));
+        object.then_some(found)
+    }
+
+    /// Only if `data` has exactly the shape of KV version 2: nothing but `data`, an object or null, and `metadata` with a
+    /// version. A secret of another engine may have keys of these names.
+    pub(in crate::vault) fn recognise(data: &'a RawValue) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Exact<'a> {
+            #[serde(borrow, rename = "data")]
+            _data: Option<&'a RawValue>,
+            #[serde(borrow, rename = "metadata")]
+            _metadata: &'a RawValue,
+        }
+        serde_json::from_str::<Exact<'_>>(data.get()).ok()?;
+        Self::parse(data)
+    }
+
+    /// What became of a version without data, and what to do.
+    pub(in crate::vault) fn fate(&self) -> String {
+        match (self.metadata.destroyed, self.metadata.deletion_time.as_deref()) {
+            (Some(true), _) => "was permanently destroyed; write a new version".to_owned(),
+            (_, None | Some("")) => "holds no data; write a new version".to_owned(),
+            (_, Some(time)) => format!("was deleted at {time}; undelete it or write a new version"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).expect("JSON")
+    }
+
+    #[test]
+    fn only_the_exact_shape_is_recognised() {
+        for good in [
+            r#"{"data":{"a":"b"},"metadata":{"version":3,"created_time":"2026-01-01T00:00:00.123Z","deletion_time":"","destroyed":false,"custom_metadata":null}}"#,
+            r#"{"data":null,"metadata":{"version":1,"deletion_time":"2026-01-01T00:00:00Z"}}"#,
+        ] {
+            assert!(KvV2::recognise(raw(good)).is_some(), "{good}");
+        }
+        for bad in [
+            r#"{"data":"text","metadata":{"version":1}}"#,
+            r#"{"data":{},"metadata":{"version":"1"}}"#,
+            r#"{"data":{},"metadata":{}}"#,
+            r#"{"data":{}}"#,
+            r#"{"data":{},"metadata":{"version":1},"more":1}"#,
+            r#"{"username":"x"}"#,
+            "null",
+        ] {
+            assert!(KvV2::recognise(raw(bad)).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_known_engine_may_have_further_fields() {
+        assert!(KvV2::parse(raw(r#"{"data":{},"metadata":{"version":1,"by":"x"},"more":1}"#)).is_some());
+        assert!(KvV2::parse(raw(r#"{"data":"text","metadata":{"version":1}}"#)).is_none());
+    }
+}

@@ -1,0 +1,167 @@
+//! `POST auth/<mount>/login` (<https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#login>; `jwt` and `approle`
+//! likewise).
+
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::super::error::VaultError;
+use super::super::http::Answer;
+use super::super::json::{Seconds, text};
+use super::super::words::{clip, without};
+use super::answer::{all_words, is_vaults, parse, refused};
+use super::{Api, Call};
+use crate::model::{SecretBytes, TokenInfo, VaultToken};
+
+/// A login to send.
+pub(in crate::vault) struct Login {
+    /// `auth/<mount>/login`
+    pub(in crate::vault) path: String,
+    pub(in crate::vault) body: SecretBytes,
+    /// Must not be quoted from the server's words.
+    pub(in crate::vault) credentials: Vec<SecretBytes>,
+    /// Who is refused, if it is known: `role "x" refused ServiceAccount ns/name: `.
+    pub(in crate::vault) who: String,
+    /// What may help where a bare "permission denied" refuses the login.
+    pub(in crate::vault) denied_advice: &'static str,
+    /// What may help where anything else refuses it.
+    pub(in crate::vault) advice: &'static str,
+}
+
+/// The `auth` of a login or a renewal.
+pub(in crate::vault) struct AuthAnswer {
+    pub(in crate::vault) token: VaultToken,
+    pub(in crate::vault) info: TokenInfo,
+    pub(in crate::vault) warnings: Vec<String>,
+}
+
+/// Sends a login in `namespace`.
+pub(in crate::vault) async fn login(
+    api: &Api,
+    namespace: Option<&str>,
+    login: &Login,
+) -> Result<AuthAnswer, VaultError> {
+    let call = Call::new(Method::POST, &login.path).namespace(namespace).body(login.body.clone());
+    let answer = api.send(call).await?;
+    if answer.status != StatusCode::OK {
+        return Err(refusal(login, &answer));
+    }
+    let auth = auth(&login.path, &answer)?;
+    if auth.token.expose().is_empty() {
+        return Err(VaultError::NoToken { path: login.path.clone() });
+    }
+    Ok(auth)
+}
+
+pub(super) fn auth(path: &str, answer: &Answer) -> Result<AuthAnswer, VaultError> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        auth: Auth<'a>,
+        #[serde(default)]
+        warnings: Option<Vec<String>>,
+    }
+    #[derive(Deserialize)]
+    struct Auth<'a> {
+        #[serde(borrow)]
+        client_token: &'a RawValue,
+        /// 0 is "now": Vault cuts to seconds, so a renewal shortly before the maximum gives it.
+        #[serde(default)]
+        lease_duration: Seconds,
+        #[serde(default)]
+        renewable: Option<bool>,
+    }
+    let body: Body<'_> = parse(path, answer)?;
+    let token = text(body.auth.client_token).unwrap_or_default();
+    Ok(AuthAnswer {
+        token: VaultToken::new(token.expose_str().unwrap_or_default()),
+        info: TokenInfo { ttl: body.auth.lease_duration.0, renewable: body.auth.renewable.unwrap_or_default() },
+        warnings: body.warnings.unwrap_or_default().iter().map(|warning| clip(warning)).collect(),
+    })
+}
+
+/// Vault answers a wrong credential with 400 as well as with 403, and an auth mount that does not exist with 403, 404 or 405.
+fn refusal(login: &Login, answer: &Answer) -> VaultError {
+    let (path, who, status) = (login.path.clone(), login.who.clone(), answer.status.as_u16());
+    let action = format!("failed to log in at {path}");
+    let credentials: Vec<&str> = login.credentials.iter().filter_map(SecretBytes::expose_str).collect();
+    let words = clip(&without(all_words(answer), &credentials));
+    let lower = words.to_lowercase();
+    let not_yet = ["not yet valid", "not valid yet", "issued in the future", "used before issued"];
+    match status {
+        _ if answer.status.is_client_error() && !is_vaults(answer) => VaultError::NotVault { action, status },
+        400 if lower.contains("readonly storage") => {
+            VaultError::Status { action, status, words, retry_after: answer.retry_after }
+        }
+        400 | 401 | 403 if not_yet.iter().any(|early| lower.contains(early)) => {
+            VaultError::LoginTooEarly { path, who, status, words }
+        }
+        // No word about the credential: what answers may not be the method at all.
+        403 if words.trim_start_matches("1 error occurred: * ") == "permission denied" || words.is_empty() => {
+            VaultError::LoginRefused { path, who: String::new(), status, words, advice: login.denied_advice }
+        }
+        404 | 405 => {
+            let advice = "is there an auth method at this mount?";
+            VaultError::LoginRefused { path, who: String::new(), status, words, advice }
+        }
+        400 | 401 | 403 => VaultError::LoginRefused { path, who, status, words, advice: login.advice },
+        _ => refused(&action, answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Failure, FailureClass, Reason};
+
+    fn refused_with(status: u16, words: &str) -> Failure {
+        let login = Login {
+            path: "auth/jwt/login".into(),
+            body: SecretBytes::default(),
+            credentials: vec!["planted-credential".into()],
+            who: "role \"a\" refused subject \"b\": ".into(),
+            denied_advice: "is there a mount?",
+            advice: "",
+        };
+        let body = format!(r#"{{"errors":["{words}"]}}"#);
+        refusal(&login, &Answer::for_test(status, &body)).into()
+    }
+
+    #[test]
+    fn a_refusal_says_who_was_refused_and_quotes_no_credential() {
+        let refused = refused_with(400, "wrong planted-credential");
+        assert_eq!((refused.class, refused.reason), (FailureClass::Denied, Reason::LoginRefused));
+        assert_eq!(
+            refused.message,
+            "failed to log in at auth/jwt/login: role \"a\" refused subject \"b\": Vault answered 400: wrong (credential)"
+        );
+        let long = refused_with(400, &format!("{} planted-credential", "x".repeat(290)));
+        assert!(!long.message.contains("planted"), "a credential at the cut: {long}");
+    }
+
+    #[test]
+    fn a_bare_denial_may_be_about_the_mount() {
+        let refused = refused_with(403, "permission denied");
+        assert_eq!(
+            refused.message,
+            "failed to log in at auth/jwt/login: Vault answered 403: permission denied; is there a mount?"
+        );
+    }
+
+    #[test]
+    fn a_credential_of_the_near_future_is_waited_for() {
+        let early = refused_with(400, "invalid not before (nbf) claim: token not yet valid");
+        assert_eq!((early.class, early.reason), (FailureClass::Transient, Reason::LoginRefused));
+    }
+
+    #[test]
+    fn no_time_left_is_not_the_same_as_no_end() {
+        let ttl = |json: &str| auth("", &Answer::for_test(200, json)).expect(json).info.ttl;
+        assert_eq!(ttl(r#"{"auth":{"client_token":"hvb.x","lease_duration":60}}"#), Some(Duration::from_mins(1)));
+        assert_eq!(ttl(r#"{"auth":{"client_token":"hvs.x","lease_duration":0}}"#), Some(Duration::ZERO));
+        assert_eq!(ttl(r#"{"auth":{"client_token":"hvs.x","lease_duration":-3}}"#), Some(Duration::ZERO));
+        assert_eq!(ttl(r#"{"auth":{"client_token":"hvs.x"}}"#), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! `GET sys/internal/ui/mounts/<path>` (<https://openbao.org/api-docs/system/internal-ui-mounts/>): what the mount of a path is.
+//! Any right below the mount is enough for an answer.
+
+use std::collections::BTreeMap;
+
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::super::error::VaultError;
+use super::answer::{parse, refused};
+use super::{Api, Call};
+use crate::model::VaultToken;
+
+/// A mount as the server describes it.
+#[derive(Deserialize)]
+pub(in crate::vault) struct MountInfo {
+    /// Relative to its namespace, with a slash at the end.
+    pub(in crate::vault) path: String,
+    /// `kv`, `database` ...
+    #[serde(rename = "type")]
+    pub(in crate::vault) kind: String,
+    #[serde(default)]
+    options: Option<BTreeMap<String, Option<String>>>,
+}
+
+impl MountInfo {
+    /// `options.version`
+    pub(in crate::vault) fn version(&self) -> Option<&str> {
+        self.options.as_ref()?.get("version")?.as_deref()
+    }
+}
+
+/// Asks for the mount of `path`. `None` if the server does not say.
+pub(in crate::vault) async fn mount_of(
+    api: &Api,
+    token: &VaultToken,
+    path: &str,
+) -> Result<Option<MountInfo>, VaultError> {
+    #[derive(Deserialize)]
+    struct Body {
+        data: MountInfo,
+    }
+    let question = format!("sys/internal/ui/mounts/{path}");
+    let answer = api.send(Call::new(Method::GET, &question).token(token)).await?;
+    match answer.status {
+        StatusCode::OK => Ok(Some(parse::<Body>(&question, &answer)?.data)),
+        StatusCode::TOO_MANY_REQUESTS => Err(refused(&format!("failed to read {path}"), &answer)),
+        status if status.is_client_error() => Ok(None),
+        _ => Err(refused(&format!("failed to read {path}"), &answer)),
+    }
+}

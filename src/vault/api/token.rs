@@ -1,0 +1,127 @@
+//! Our own token (<https://developer.hashicorp.com/vault/api-docs/auth/token>). All three calls go to the namespace in which it
+//! lives.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::super::error::VaultError;
+use super::super::http::Answer;
+use super::super::json::{MAX_TIME, Seconds};
+use super::answer::{parse, refused_token, rule};
+use super::login::auth;
+use super::{Api, Call};
+use crate::model::{TokenInfo, VaultToken};
+
+const LOOKUP: &str = "auth/token/lookup-self";
+const RENEW: &str = "auth/token/renew-self";
+const REVOKE: &str = "auth/token/revoke-self";
+
+/// `GET auth/token/lookup-self`
+pub(in crate::vault) async fn lookup_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
+    let answer = api.send(Call::new(Method::GET, LOOKUP).namespace(token.namespace()).token(token)).await?;
+    match answer.status {
+        StatusCode::OK => info(&answer),
+        _ => Err(refused_token("failed to look up the Vault token", &answer, || rule(LOOKUP, "read"))),
+    }
+}
+
+/// `POST auth/token/renew-self`, by the token's own increment.
+pub(in crate::vault) async fn renew_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
+    let answer = api.send(Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token)).await?;
+    match answer.status {
+        StatusCode::OK => Ok(auth(RENEW, &answer)?.info),
+        _ => Err(refused_token("failed to renew the Vault token", &answer, || rule(RENEW, "update"))),
+    }
+}
+
+/// `POST auth/token/revoke-self`. A token that the server does not know is revoked already.
+pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Result<(), VaultError> {
+    let answer = api.send(Call::new(Method::POST, REVOKE).namespace(token.namespace()).token(token)).await?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    match refused_token("failed to revoke the Vault token", &answer, || rule(REVOKE, "update")) {
+        VaultError::TokenUnknown { .. } => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// What `lookup-self` says. A standby may answer with a frozen, and so a negative, `ttl`.
+fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
+    #[derive(Deserialize)]
+    struct Body {
+        data: Lookup,
+    }
+    #[derive(Deserialize)]
+    struct Lookup {
+        #[serde(default)]
+        expire_time: End,
+        #[serde(default)]
+        renewable: Option<bool>,
+        #[serde(default)]
+        ttl: Seconds,
+    }
+    let data = parse::<Body>(LOOKUP, answer)?.data;
+    let ttl = match data.expire_time {
+        End::Never => None,
+        End::At(end) => data.ttl.0.or_else(|| Some(until(end?, answer.date?))),
+        // Without an end, no time left and no end at all look the same.
+        End::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
+    };
+    Ok(TokenInfo { ttl, renewable: data.renewable.unwrap_or_default() })
+}
+
+/// What is left until `end`, by the server's clock.
+fn until(end: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(now)).unwrap_or_default().min(MAX_TIME)
+}
+
+/// `expire_time`.
+#[derive(Default)]
+enum End {
+    #[default]
+    Absent,
+    /// `null`: a token that never ends; its `ttl` is 0.
+    Never,
+    /// `None` where it is not understood.
+    At(Option<Timestamp>),
+}
+
+impl<'de> Deserialize<'de> for End {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        Ok(if raw == "null" { Self::Never } else { Self::At(raw.trim_matches('"').parse().ok()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_to_live_of_a_token_is_understood() {
+        let ttl = |data: &str| {
+            let mut answer = Answer::for_test(200, &format!(r#"{{"data":{data}}}"#));
+            answer.date = "2026-01-01T00:00:00Z".parse().ok();
+            info(&answer).expect(data).ttl
+        };
+        assert_eq!(ttl(r#"{"ttl":0,"expire_time":null,"renewable":false}"#), None, "root");
+        assert_eq!(ttl(r#"{"ttl":60,"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)));
+        assert_eq!(ttl(r#"{"ttl":0,"expire_time":"2026-01-01T00:00:00Z"}"#), Some(Duration::ZERO));
+        assert_eq!(
+            ttl(r#"{"ttl":-42,"expire_time":"2025-12-31T00:00:00Z"}"#),
+            Some(Duration::ZERO),
+            "a lagging standby"
+        );
+        assert_eq!(ttl(r#"{"ttl":1.5,"expire_time":"x"}"#), Some(Duration::from_millis(1500)));
+        assert_eq!(ttl(r#"{"ttl":18446744073709551615,"expire_time":"x"}"#), Some(MAX_TIME));
+        assert_eq!(ttl(r#"{"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)), "no ttl");
+        assert_eq!(ttl(r#"{"expire_time":"x"}"#), None, "an end that is not understood");
+        assert_eq!(ttl(r#"{"ttl":5,"expire_time":17}"#), Some(Duration::from_secs(5)));
+        assert_eq!(ttl("{}"), None);
+    }
+}

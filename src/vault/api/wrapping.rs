@@ -1,0 +1,78 @@
+//! Response wrapping (<https://developer.hashicorp.com/vault/api-docs/system/wrapping-lookup>,
+//! <https://developer.hashicorp.com/vault/api-docs/system/wrapping-unwrap>), for a wrapped secret id.
+
+use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::error::VaultError;
+use super::super::http::Answer;
+use super::super::json::{body, text};
+use super::super::words::{clip, without};
+use super::answer::{all_words, parse, refused};
+use super::{Api, Call};
+use crate::model::{SecretBytes, VaultToken};
+
+const LOOKUP: &str = "sys/wrapping/lookup";
+const UNWRAP: &str = "sys/wrapping/unwrap";
+
+/// The path by which a wrapping token was made.
+pub(in crate::vault) async fn creation_path(
+    api: &Api,
+    namespace: Option<&str>,
+    token: &str,
+) -> Result<String, VaultError> {
+    #[derive(Serialize)]
+    struct Request<'a> {
+        token: &'a str,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        data: Wrapping,
+    }
+    #[derive(Deserialize)]
+    struct Wrapping {
+        creation_path: String,
+    }
+    let call = Call::new(Method::POST, LOOKUP).namespace(namespace).body(body(&Request { token }));
+    let answer = api.send(call).await?;
+    match answer.status {
+        StatusCode::OK => Ok(parse::<Body>(LOOKUP, &answer)?.data.creation_path),
+        _ => Err(not_unwrapped("failed to look up the wrapping token of the secret id", &answer, token)),
+    }
+}
+
+/// The wrapped secret id. Works once.
+pub(in crate::vault) async fn secret_id(
+    api: &Api,
+    namespace: Option<&str>,
+    token: &str,
+) -> Result<SecretBytes, VaultError> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        data: Wrapped<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Wrapped<'a> {
+        #[serde(borrow)]
+        secret_id: &'a RawValue,
+    }
+    let wrapping = VaultToken::new(token);
+    let answer = api.send(Call::new(Method::POST, UNWRAP).namespace(namespace).token(&wrapping)).await?;
+    match answer.status {
+        StatusCode::OK => Ok(text(parse::<Body<'_>>(UNWRAP, &answer)?.data.secret_id).unwrap_or_default()),
+        _ => Err(not_unwrapped("failed to unwrap the secret id", &answer, token)),
+    }
+}
+
+/// A wrapping token that the server refuses was used already, or has expired.
+fn not_unwrapped(action: &str, answer: &Answer, token: &str) -> VaultError {
+    match refused(action, answer) {
+        VaultError::Status { action, status: status @ (400 | 401 | 403 | 404 | 405), .. } => {
+            let words = clip(&without(all_words(answer), &[token]));
+            VaultError::NotUnwrapped { action, status, words }
+        }
+        error => error,
+    }
+}

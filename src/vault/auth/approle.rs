@@ -1,0 +1,27 @@
+//! `approle` (<https://developer.hashicorp.com/vault/api-docs/auth/approle#login-with-approle>)
+
+use serde::Serialize;
+
+use super::super::api::login::Login;
+use super::super::credential::Credential;
+use super::super::json;
+use crate::model::SecretBytes;
+
+/// A login; without a secret id where the role needs none.
+pub(in crate::vault) fn request(mount: &str, role_id: Credential, secret_id: Option<SecretBytes>) -> Login {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        role_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret_id: Option<&'a str>,
+    }
+    let body = Body { role_id: role_id.expose(), secret_id: secret_id.as_ref().and_then(SecretBytes::expose_str) };
+    Login {
+        path: format!("auth/{}/login", mount.trim_matches('/')),
+        body: json::body(&body),
+        who: String::new(),
+        credentials: std::iter::once(role_id.into_secret()).chain(secret_id).collect(),
+        denied_advice: "is there an auth method at this mount?",
+        advice: "if the secret id was used up or has expired, deliver a new one",
+    }
+}

@@ -1,0 +1,94 @@
+//! The claims of a JWT that are not secret: whom it names, and for whom it is. The signature is Vault's business.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::super::words::clip;
+
+/// `sub` and `aud`.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub(super) struct Claims {
+    pub(super) subject: Option<String>,
+    pub(super) audiences: Vec<String>,
+}
+
+impl Claims {
+    /// `None` if `jwt` is not a JWT.
+    pub(super) fn of(jwt: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Audience {
+            One(String),
+            Many(Vec<String>),
+        }
+        #[derive(Deserialize)]
+        struct Payload {
+            #[serde(default)]
+            sub: Option<String>,
+            #[serde(default)]
+            aud: Option<Audience>,
+        }
+        let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?);
+        let payload: Payload = serde_json::from_slice(&payload).ok()?;
+        let audiences = match payload.aud {
+            Some(Audience::One(one)) => vec![one],
+            Some(Audience::Many(many)) => many,
+            None => Vec::new(),
+        };
+        Some(Self { subject: payload.sub, audiences })
+    }
+
+    /// The start of a sentence about a refused login: `role "x" refused ServiceAccount ns/name (audience "vault"): `.
+    pub(super) fn refused_by(&self, role: Option<&str>) -> String {
+        let role = role.map_or("the mount's default role".to_owned(), |role| format!("role {role:?}"));
+        let subject = match self.subject.as_deref() {
+            None => "the token".to_owned(),
+            Some(subject) => match subject.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':'))
+            {
+                Some((namespace, name)) => format!("ServiceAccount {}/{}", clip(namespace), clip(name)),
+                None => format!("subject {:?}", clip(subject)),
+            },
+        };
+        let audiences: Vec<String> = self.audiences.iter().map(|audience| format!("{:?}", clip(audience))).collect();
+        let audience = match audiences.as_slice() {
+            [] => "no audience".to_owned(),
+            all => format!("audience {}", all.join(", ")),
+        };
+        format!("{role} refused {subject} ({audience}): ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(json: &str) -> Option<Claims> {
+        Claims::of(&format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(json)))
+    }
+
+    #[test]
+    fn the_audience_is_read_in_both_forms() {
+        let audiences = |json| claims(json).map(|claims| claims.audiences);
+        assert_eq!(audiences(r#"{"aud":"vault"}"#), Some(vec!["vault".to_owned()]));
+        assert_eq!(audiences(r#"{"aud":["x","vault"]}"#), Some(vec!["x".to_owned(), "vault".to_owned()]));
+        assert_eq!(audiences(r#"{"sub":"x"}"#), Some(Vec::new()));
+        assert_eq!(Claims::of("hvs.notajwt"), None);
+        assert_eq!(Claims::of("a.?.c"), None);
+    }
+
+    #[test]
+    fn a_refusal_names_role_subject_and_audience() {
+        let told = |json, role| claims(json).expect("claims").refused_by(role);
+        assert_eq!(
+            told(r#"{"sub":"system:serviceaccount:drill:app","aud":["vault"]}"#, Some("webapp")),
+            "role \"webapp\" refused ServiceAccount drill/app (audience \"vault\"): "
+        );
+        assert_eq!(
+            told(r#"{"sub":"repo:a/b","aud":["x","y"]}"#, None),
+            "the mount's default role refused subject \"repo:a/b\" (audience \"x\", \"y\"): "
+        );
+        assert_eq!(told("{}", Some("a")), "role \"a\" refused the token (no audience): ");
+    }
+}

@@ -1,0 +1,68 @@
+//! `kubernetes` (<https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#login>)
+
+use std::path::Path;
+
+use super::super::api::login::Login;
+use super::super::credential::{Credential, CredentialError, Problem};
+use super::super::error::VaultError;
+use super::claims::Claims;
+use super::jwt;
+
+/// A login with the `ServiceAccount` token of `file`.
+///
+/// The audience is checked before the token is sent anywhere, so that a wrong volume is a clear error here and not a vague
+/// one in Vault.
+pub(in crate::vault) fn request(
+    mount: &str,
+    role: &str,
+    audience: Option<&str>,
+    file: &Path,
+    token: Credential,
+) -> Result<Login, VaultError> {
+    let claims = Claims::of(token.expose());
+    if let Some(wanted) = audience {
+        let what = "the ServiceAccount token";
+        let not_jwt = || CredentialError::File { what, file: file.to_owned(), problem: Problem::NotJwt };
+        let found = &claims.as_ref().ok_or_else(not_jwt)?.audiences;
+        if !found.iter().any(|audience| audience == wanted) {
+            let (file, wanted) = (file.to_owned(), wanted.to_owned());
+            return Err(VaultError::WrongAudience { file, found: found.clone(), wanted });
+        }
+    }
+    // What Vault says of a mount that is not there, and of a token that the cluster's TokenReview refuses.
+    let denied = "is there an auth method at this mount, and does the cluster still accept this pod's token (ServiceAccount \
+                  deleted or re-created)?";
+    Ok(jwt::login(mount, Some(role), token, &claims.unwrap_or_default(), denied))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    use super::*;
+    use crate::model::{Failure, Reason};
+
+    fn requested(jwt: &str) -> Result<Login, Failure> {
+        let credential = Credential::given(&jwt.into(), "the token").expect("a credential");
+        request("kubernetes/", "webapp", Some("vault"), Path::new("/token"), credential).map_err(Failure::from)
+    }
+
+    fn jwt(claims: &str) -> String {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn a_token_for_another_audience_is_not_used() {
+        let login = requested(&jwt(r#"{"aud":["x","vault"],"sub":"system:serviceaccount:a:b"}"#)).expect("a login");
+        assert_eq!(login.path, "auth/kubernetes/login");
+        assert!(login.who.starts_with("role \"webapp\" refused ServiceAccount a/b"), "{}", login.who);
+        for bad in [jwt(r#"{"aud":["https://kubernetes.default.svc"]}"#), jwt(r#"{"sub":"x"}"#)] {
+            let failure = requested(&bad).err().expect("refused");
+            assert_eq!(failure.reason, Reason::CredentialUnreadable);
+            assert!(failure.message.contains("audience: vault"), "{failure}");
+        }
+        let failure = requested("hvs.notajwt").err().expect("refused");
+        assert!(failure.message.contains("it is not a JWT"), "{failure}");
+    }
+}

@@ -1,0 +1,244 @@
+//! What can go wrong with Vault, as a type. Class, reason and sentence of a [`Failure`] are all derived from it, here and
+//! nowhere else, so that they cannot contradict each other.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::credential::CredentialError;
+use super::http::HttpError;
+use crate::model::{Failure, FailureClass, Reason};
+
+/// A failed call. `action` is "failed to <verb> <noun> {which}"; `words` are the server's own, already cut and without
+/// credentials.
+#[derive(Debug, Error)]
+pub(super) enum VaultError {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    #[error(
+        "failed to use the token in {}: its audience is {found:?} and not {wanted:?}; \
+         set `audience: {wanted}` in the serviceAccountToken of the projected volume",
+        file.display()
+    )]
+    WrongAudience { file: PathBuf, found: Vec<String>, wanted: String },
+
+    /// An answer with an error status that no other variant is about.
+    #[error("{action}: {}", answered(*status, words))]
+    Status { action: String, status: u16, words: String, retry_after: Option<Duration> },
+    /// An error status with a body that Vault does not send.
+    #[error("{action}: the answer is not Vault's ({status} with an HTML page?); is a proxy or ingress in between?")]
+    NotVault { action: String, status: u16 },
+    /// A good status with a body that Vault does not send. The column is all that is known without quoting a value.
+    #[error(
+        "failed to understand the answer to {path} (status {status}, column {column}): it is not what Vault sends; \
+         is the address a Vault server?"
+    )]
+    Unreadable { path: String, status: u16, column: usize },
+
+    /// 403 with words that only an unknown token gets.
+    #[error("{action}: Vault does not know the token (revoked, expired, or of another server or namespace)")]
+    TokenUnknown { action: String },
+    /// Any other 403 for a request with a token.
+    #[error("{action}: permission denied (403){}", further(words))]
+    Forbidden { action: String, words: String, rule: String, retry_after: Option<Duration> },
+
+    /// The answer to a login that says no to the credential. `who` is "role x refused ServiceAccount y", or empty.
+    #[error("failed to log in at {path}: {who}{}{}", answered(*status, words), hint(advice))]
+    LoginRefused { path: String, who: String, status: u16, words: String, advice: &'static str },
+    /// The credential will be good in a moment.
+    #[error(
+        "failed to log in at {path}: {who}{}; the credential is not valid yet, the clocks of issuer and Vault differ",
+        answered(*status, words)
+    )]
+    LoginTooEarly { path: String, who: String, status: u16, words: String },
+    #[error("failed to log in at {path}: Vault gave no token; a second factor (MFA) cannot be answered here")]
+    NoToken { path: String },
+    #[error(
+        "failed to use the given Vault token: Vault does not know the given token (revoked, expired, or of another server \
+         or namespace)"
+    )]
+    GivenTokenUnknown,
+    #[error(
+        "refused to unwrap the secret id: the wrapping token was made by {found} and not by {expected}; \
+         the secret id MAY HAVE BEEN INTERCEPTED and replaced"
+    )]
+    WrongCreationPath { found: String, expected: String },
+    #[error(
+        "{action}: {}; the wrapping token was already used or has expired. An earlier process of this pod may have used it \
+         (a restart: a wrapped secret id does not survive one); if none did, the secret id MAY HAVE BEEN INTERCEPTED: check \
+         the audit log and revoke it. Deliver a new one in either case",
+        answered(*status, words)
+    )]
+    NotUnwrapped { action: String, status: u16, words: String },
+
+    #[error("{action}: {}", answered(*status, words))]
+    LeaseLost { action: String, status: u16, words: String },
+    #[error(
+        "failed to read {path}: {what} at that path (asked for {request_path}; {engine}); check the path and the namespace"
+    )]
+    SecretNotFound { path: String, what: String, request_path: String, engine: String },
+    #[error("failed to read {path}: version {version} {how}")]
+    SecretDeleted { path: String, version: u64, how: String },
+    #[error("failed to read {path}: {why}")]
+    NotReadable { path: String, why: String },
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        let (class, reason) = error.kind();
+        let message = error.to_string();
+        let (retry_after, missing_rule) = match error {
+            VaultError::Status { retry_after, .. } => (retry_after, None),
+            VaultError::Forbidden { retry_after, rule, .. } => (retry_after, Some(rule)),
+            _ => (None, None),
+        };
+        Self { class, reason, message, retry_after, missing_rule }
+    }
+}
+
+impl VaultError {
+    fn kind(&self) -> (FailureClass, Reason) {
+        use FailureClass::{Denied, Forbidden, Invalid, Local, Missing, TokenDead, Transient};
+        match self {
+            Self::Http(error) => http(error),
+            Self::Credential(_) => (Local, Reason::CredentialUnreadable),
+            // Not a passing thing: the pod's specification has to change.
+            Self::WrongAudience { .. } => (Invalid, Reason::CredentialUnreadable),
+            Self::Status { status, words, .. } => self::status(*status, words),
+            Self::NotVault { .. } | Self::Unreadable { .. } => (Transient, Reason::ServerError),
+            Self::TokenUnknown { .. } => (TokenDead, Reason::TokenExpired),
+            Self::Forbidden { .. } => (Forbidden, Reason::Denied),
+            Self::LoginTooEarly { .. } => (Transient, Reason::LoginRefused),
+            Self::LoginRefused { .. }
+            | Self::NoToken { .. }
+            | Self::GivenTokenUnknown
+            | Self::WrongCreationPath { .. }
+            | Self::NotUnwrapped { .. } => (Denied, Reason::LoginRefused),
+            Self::LeaseLost { .. } => (Missing, Reason::LeaseLost),
+            Self::SecretNotFound { .. } => (Missing, Reason::SecretNotFound),
+            Self::SecretDeleted { .. } => (Missing, Reason::SecretDeleted),
+            Self::NotReadable { .. } => (Invalid, Reason::InvalidRequest),
+        }
+    }
+}
+
+fn http(error: &HttpError) -> (FailureClass, Reason) {
+    use FailureClass::{Invalid, Local, Transient, Unreachable};
+    match error {
+        HttpError::Address(_) | HttpError::Path(_) | HttpError::ServerName(_) | HttpError::TlsPort(_) => {
+            (Invalid, Reason::InvalidRequest)
+        }
+        HttpError::RedirectRefused { .. } | HttpError::TooLarge { .. } => (Invalid, Reason::InvalidRequest),
+        HttpError::Header(_) => (Local, Reason::CredentialUnreadable),
+        // A file that is not there may come; one that is there and holds something else needs a person.
+        HttpError::PemFile { .. } => (Local, Reason::TlsUnusable),
+        HttpError::PemContent { .. } | HttpError::NoCa(_) | HttpError::Client { .. } => (Invalid, Reason::TlsUnusable),
+        // The certificate of a server is replaced without us, so all of these may pass.
+        HttpError::Unreachable { .. } => (Unreachable, Reason::VaultUnreachable),
+        HttpError::RedirectLoop(_) => (Transient, Reason::ServerError),
+    }
+}
+
+/// Status codes: <https://developer.hashicorp.com/vault/api-docs#http-status-codes>,
+/// <https://openbao.org/api-docs/#http-status-codes>; beyond these, `sdk/logical/response_util.go`.
+fn status(status: u16, words: &str) -> (FailureClass, Reason) {
+    use FailureClass::{Denied, Invalid, Missing, Transient};
+    let words = words.to_lowercase();
+    match status {
+        // A KV mount that is being made version 2 answers so for some seconds:
+        // https://developer.hashicorp.com/vault/docs/secrets/kv/kv-v2/upgrade
+        400 if words.contains("upgrading from non-versioned") => (Transient, Reason::ServerError),
+        // A node that may not write and did not forward: `logical.ErrReadOnly`.
+        400 if words.contains("readonly storage") => (Transient, Reason::ServerError),
+        // Malformed, or a credential that is wrong: the same request cannot work.
+        400 => (Invalid, Reason::InvalidRequest),
+        403 => (Denied, Reason::Denied),
+        404 => (Missing, Reason::SecretNotFound),
+        // A proxy's timeout for the request.
+        408 => (Transient, Reason::ServerError),
+        // https://developer.hashicorp.com/vault/docs/enterprise/consistency: this node does not have our state yet.
+        412 => (Transient, Reason::ServerError),
+        // https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas
+        429 => (Transient, Reason::RateLimited),
+        // https://developer.hashicorp.com/vault/api-docs/system/health: DR secondary, performance standby.
+        472 | 473 => (Transient, Reason::ServerError),
+        // A load balancer's 503 without these words is not about a seal.
+        503 if words.contains("seal") || words.contains("maintenance") => (Transient, Reason::Sealed),
+        // 500 internal, 501 not initialised, 502 Vault's own upstream failed, 503, 504 of a proxy in between.
+        500..=599 => (Transient, Reason::ServerError),
+        // 405 and all else: the address or the path cannot be right.
+        _ => (Invalid, Reason::InvalidRequest),
+    }
+}
+
+/// The status and the server's own words, or the status's standard phrase.
+fn answered(status: u16, words: &str) -> String {
+    if !words.is_empty() {
+        return format!("Vault answered {status}: {words}");
+    }
+    let phrase = ::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    format!("Vault answered {status} ({})", phrase.unwrap_or("unknown status").to_lowercase())
+}
+
+fn hint(advice: &str) -> String {
+    if advice.is_empty() { String::new() } else { format!("; {advice}") }
+}
+
+/// Words of a 403 beyond the usual ones, such as those of a Sentinel policy.
+fn further(words: &str) -> String {
+    let rest = words.strip_prefix("1 error occurred:").unwrap_or(words).trim_start_matches([' ', '*']);
+    if rest.is_empty() || rest == "permission denied" { String::new() } else { format!(": {rest}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_has_its_class() {
+        use FailureClass::{Denied, Invalid, Missing, Transient};
+        for (status, words, class, reason) in [
+            (400, "", Invalid, Reason::InvalidRequest),
+            (400, "Upgrading from non-versioned to versioned data.", Transient, Reason::ServerError),
+            (400, "cannot write to readonly storage", Transient, Reason::ServerError),
+            (403, "", Denied, Reason::Denied),
+            (404, "", Missing, Reason::SecretNotFound),
+            (405, "", Invalid, Reason::InvalidRequest),
+            (412, "", Transient, Reason::ServerError),
+            (429, "", Transient, Reason::RateLimited),
+            (472, "", Transient, Reason::ServerError),
+            (473, "", Transient, Reason::ServerError),
+            (500, "", Transient, Reason::ServerError),
+            (501, "", Transient, Reason::ServerError),
+            (502, "", Transient, Reason::ServerError),
+            (503, "Vault is sealed", Transient, Reason::Sealed),
+            (503, "no healthy upstream", Transient, Reason::ServerError),
+            (504, "", Transient, Reason::ServerError),
+        ] {
+            assert_eq!(self::status(status, words), (class, reason), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_403_has_its_rule_and_further_words_only_where_there_are_some() {
+        let failure = |words: &str| {
+            Failure::from(VaultError::Forbidden {
+                action: "failed to read a/b".into(),
+                words: words.into(),
+                rule: "the rule".into(),
+                retry_after: None,
+            })
+        };
+        let usual = failure("1 error occurred: * permission denied");
+        assert_eq!(usual.message, "failed to read a/b: permission denied (403)");
+        assert_eq!((usual.class, usual.missing_rule.as_deref()), (FailureClass::Forbidden, Some("the rule")));
+        let policy = failure("egp policy \"office-hours\" denied it");
+        assert_eq!(
+            policy.message,
+            "failed to read a/b: permission denied (403): egp policy \"office-hours\" denied it"
+        );
+    }
+}

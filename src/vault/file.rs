@@ -1,0 +1,87 @@
+//! Credential and PEM files: regular files only, opened without blocking.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Smallest buffer: some file systems state a size of 0 for a file with content.
+const MIN_BUFFER: usize = 4 * 1024;
+
+/// Why a file cannot be read.
+#[derive(Debug, Error)]
+pub(super) enum FileError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it is {0}, not a regular file")]
+    NotRegular(&'static str),
+    #[error("it is larger than {} KiB", .0 / 1024)]
+    TooLarge(usize),
+    #[error("it changed while it was read")]
+    Changed,
+}
+
+/// Reads a regular file of at most `limit` bytes into one buffer, which is zeroed on drop.
+///
+/// The open does not block: the agent has one thread, and a FIFO would hold it until somebody writes.
+pub(super) fn read(file: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let descriptor = open(file, flags, Mode::empty()).map_err(io::Error::from)?;
+    let stat = fstat(&descriptor).map_err(io::Error::from)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(FileError::NotRegular("a directory")),
+        FileType::Fifo => return Err(FileError::NotRegular("a FIFO")),
+        FileType::CharacterDevice | FileType::BlockDevice => return Err(FileError::NotRegular("a device")),
+        _ => return Err(FileError::NotRegular("a special file")),
+    }
+    let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(FileError::TooLarge(limit));
+    }
+    // One byte more than expected shows whether the file has grown since.
+    let mut bytes = Zeroizing::new(vec![0; size.max(MIN_BUFFER).min(limit) + 1]);
+    let mut open = File::from(descriptor);
+    let mut length = 0;
+    while let Some(free) = bytes.get_mut(length..).filter(|free| !free.is_empty()) {
+        match open.read(free) {
+            Ok(0) => {
+                bytes.truncate(length);
+                return Ok(bytes);
+            }
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(if length > limit { FileError::TooLarge(limit) } else { FileError::Changed })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read_and_a_fifo_does_not_block() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("file"), "content").expect("written");
+        symlink("file", path("link")).expect("linked");
+        for name in ["file", "link"] {
+            assert_eq!(read(&path(name), 7).expect(name).as_slice(), b"content");
+        }
+        let refused = |name: &str, limit| read(&path(name), limit).expect_err(name).to_string();
+        assert_eq!(refused("file", 6), "it is larger than 0 KiB");
+        mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RUSR, 0).expect("a FIFO");
+        assert_eq!(refused("fifo", 9), "it is a FIFO, not a regular file");
+        assert_eq!(refused(".", 9), "it is a directory, not a regular file");
+        assert!(refused("absent", 9).starts_with("No such file or directory"));
+    }
+}

@@ -1,0 +1,133 @@
+//! From an error of the HTTP library to why the connection failed.
+
+use std::error::Error;
+use std::time::Duration;
+
+use rustls::CertificateError;
+
+use super::error::ConnectionError;
+
+/// Object identifiers as DER has them, and how people name them. The first that occurs counts, so parameters (a curve) stand
+/// before what they belong to.
+const ALGORITHMS: &[(&[u8], &str)] = &[
+    (&[0x2b, 0x81, 0x04, 0x00, 0x23], "a P-521 key"),
+    (&[0x2b, 0x81, 0x04, 0x00, 0x0a], "a secp256k1 key"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04], "ECDSA with SHA-512 (usual for P-521 keys)"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01], "ECDSA with SHA-1"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x05], "RSA with SHA-1"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04], "RSA with MD5"),
+    (&[0x2b, 0x65, 0x71], "Ed448"),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04], "DSA"),
+];
+
+/// What is known about the request beside its error.
+pub(super) struct Limits<'a> {
+    pub(super) request: Duration,
+    pub(super) connect: Duration,
+    /// Where the trusted CAs come from.
+    pub(super) ca: &'a str,
+}
+
+pub(super) fn connection_error(error: reqwest::Error, limits: &Limits<'_>) -> ConnectionError {
+    let error = error.without_url();
+    if let Some(tls) = tls_error(&error) {
+        return of_tls(tls, chain(&error), limits.ca);
+    }
+    let chain = chain(&error);
+    if chain.contains("keep-alive timed out") {
+        return ConnectionError::Silent;
+    }
+    match (error.is_timeout(), error.is_connect()) {
+        (true, true) => ConnectionError::NoConnection(limits.connect),
+        (true, false) => ConnectionError::NoAnswer(limits.request),
+        (false, _) => ConnectionError::Other(chain),
+    }
+}
+
+fn of_tls(error: &rustls::Error, cause: String, ca: &str) -> ConnectionError {
+    let certificate = match error {
+        rustls::Error::InvalidMessage(_) => return ConnectionError::NotTls,
+        rustls::Error::InvalidCertificate(certificate) => certificate,
+        _ => return ConnectionError::Other(cause),
+    };
+    match certificate {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            ConnectionError::UnknownCa { cause, ca: ca.to_owned() }
+        }
+        CertificateError::NotValidForNameContext { .. } | CertificateError::NotValidForName => {
+            ConnectionError::WrongName(cause)
+        }
+        CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
+            ConnectionError::Algorithm(algorithm(&[signature_algorithm_id]))
+        }
+        CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id,
+            public_key_algorithm_id,
+        } => ConnectionError::Algorithm(algorithm(&[public_key_algorithm_id, signature_algorithm_id])),
+        // An error of webpki, which rustls shows but does not name.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => ConnectionError::CaAsLeaf,
+        _ => ConnectionError::Other(cause),
+    }
+}
+
+fn algorithm(identifiers: &[&Vec<u8>]) -> String {
+    let has = |wanted: &[u8]| {
+        identifiers.iter().any(|identifier| identifier.windows(wanted.len()).any(|window| window == wanted))
+    };
+    let known = ALGORITHMS.iter().find(|(wanted, _)| has(wanted));
+    known.map_or("an unknown signature algorithm", |(_, name)| name).to_owned()
+}
+
+/// The causes without the general words around them, outermost first.
+fn chain(error: &reqwest::Error) -> String {
+    const GENERAL: &[&str] =
+        &["error sending request", "client error", "connection error", "request or response body error"];
+    let mut parts: Vec<String> = Vec::new();
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        let text = current.to_string();
+        // Libraries often repeat their source in their own text.
+        if let Some(last) = parts.last_mut()
+            && last.ends_with(&text)
+        {
+            last.truncate(last.len() - text.len());
+            last.truncate(last.trim_end_matches([':', ' ']).len());
+        }
+        parts.push(text);
+        next = current.source();
+    }
+    let root = parts.pop().unwrap_or_default();
+    parts.retain(|part| !part.is_empty() && !GENERAL.iter().any(|general| part.starts_with(general)));
+    parts.push(root);
+    parts.join(": ")
+}
+
+/// The TLS error in a chain, if that is what it was. `io::Error` hides the error that it wraps from `source()`.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref() {
+            return Some(found);
+        }
+        let wrapped = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(inner) => Some(inner),
+            None => current.source(),
+        };
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unsupported_algorithm_has_a_name() {
+        // AlgorithmIdentifier of ecPublicKey with secp521r1, and of ecdsa-with-SHA256.
+        let p521 = vec![0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 0x06, 5, 0x2b, 0x81, 0x04, 0x00, 0x23];
+        let sha256 = vec![0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+        assert_eq!(algorithm(&[&p521, &sha256]), "a P-521 key");
+        assert_eq!(algorithm(&[&sha256]), "an unknown signature algorithm");
+    }
+}

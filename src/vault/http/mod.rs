@@ -1,0 +1,178 @@
+//! HTTP to one server: the client with its TLS and PEM files, the limit on size, the counter, and redirects. Knows nothing of
+//! Vault's API; sentences name Vault, because it is what a user set the address of.
+//!
+//! - **Redirects are off** in the HTTP library: it would carry the token's header, which it does not know as a credential, to
+//!   any host.
+//! - **Proxies of the environment are not used.** A forgotten `HTTP_PROXY` would carry tokens and secrets through a third
+//!   party.
+
+mod answer;
+mod body;
+mod clients;
+mod diagnose;
+mod error;
+mod tls;
+mod url;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+use reqwest::Url;
+use zeroize::Zeroizing;
+
+pub(super) use answer::Answer;
+use clients::{Clients, connect_timeout};
+use diagnose::{Limits, connection_error};
+pub(super) use error::HttpError;
+use url::origin;
+
+use crate::model::{SecretBytes, VaultServer};
+
+/// Sends requests to one server.
+pub(super) struct Http {
+    server: VaultServer,
+    base: Url,
+    /// Origins to which a redirect may lead.
+    allowed: Vec<Url>,
+    clients: Clients,
+    sent: AtomicU64,
+}
+
+/// A request to make.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    /// As a user writes it, without a leading slash; it is percent-encoded here.
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) headers: HeaderMap,
+    /// JSON.
+    pub(super) body: Option<Bytes>,
+}
+
+impl Http {
+    pub(super) fn new(server: &VaultServer) -> Result<Self, HttpError> {
+        let base = url::parse(&server.address)?;
+        let mut allowed = vec![base.clone()];
+        for address in &server.redirect_to {
+            allowed.push(url::parse(address)?);
+        }
+        Ok(Self { server: server.clone(), base, allowed, clients: Clients::default(), sent: AtomicU64::new(0) })
+    }
+
+    /// Requests sent so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Has the PEM files compared with those in use before the next request.
+    pub(super) fn compare_files(&self) {
+        self.clients.compare_files();
+    }
+
+    /// Sends `request` once. A 307 is followed once, and only to a configured origin, with our own path
+    /// (<https://developer.hashicorp.com/vault/docs/concepts/ha#client-redirection>).
+    pub(super) async fn send(&self, request: Request) -> Result<Answer, HttpError> {
+        let answer = self.send_to(&self.base, request.clone()).await?;
+        if answer.status != StatusCode::TEMPORARY_REDIRECT {
+            return Ok(answer);
+        }
+        let target = self.redirect_target(&answer)?;
+        let answer = self.send_to(target, request).await?;
+        if answer.status == StatusCode::TEMPORARY_REDIRECT {
+            return Err(HttpError::RedirectLoop(origin(target)));
+        }
+        Ok(answer)
+    }
+
+    fn redirect_target(&self, answer: &Answer) -> Result<&Url, HttpError> {
+        let location = answer.location.as_deref().unwrap_or_default();
+        let target = self.base.join(location).ok().filter(Url::has_host);
+        let known = target.as_ref().and_then(|url| self.allowed.iter().find(|known| known.origin() == url.origin()));
+        known.ok_or_else(|| HttpError::RedirectRefused {
+            from: self.server.address.clone(),
+            to: target.map_or_else(|| "an unreadable address".to_owned(), |url| origin(&url)),
+        })
+    }
+
+    async fn send_to(&self, to: &Url, request: Request) -> Result<Answer, HttpError> {
+        let url = url::join(to, &request.path, request.query.as_deref())?;
+        let client = self.clients.get(&self.server, &url)?;
+        let url = tls::addressed(url, &self.server.tls)?;
+        let mut call = client.request(request.method, url).headers(request.headers);
+        if let Some(body) = request.body {
+            call = call.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let mut response = call.send().await.map_err(|error| self.unreachable(to, error))?;
+        let body = body::read(&mut response).await.map_err(|error| self.unreachable(to, error))?;
+        let body = body.ok_or(HttpError::TooLarge { path: request.path })?;
+        let answer = Answer::new(response.status(), response.headers(), body);
+        if answer.is_from_tls_port() {
+            return Err(HttpError::TlsPort(origin(to)));
+        }
+        Ok(answer)
+    }
+
+    fn unreachable(&self, to: &Url, error: reqwest::Error) -> HttpError {
+        self.compare_files();
+        let tls = &self.server.tls;
+        let ca = tls.ca_file.as_ref().map_or("the system's store".to_owned(), |file| file.display().to_string());
+        let timeout = self.server.timeout;
+        let limits = Limits { request: timeout, connect: connect_timeout(timeout), ca: &ca };
+        HttpError::Unreachable { address: origin(to), cause: connection_error(error, &limits) }
+    }
+}
+
+/// A header value that is zeroed when dropped and that debug output shows as "Sensitive". `what` names it in an error.
+pub(super) fn sensitive_header(value: &[u8], what: &'static str) -> Result<HeaderValue, HttpError> {
+    let shared = Bytes::from_owner(Zeroizing::new(value.to_vec()));
+    let mut header = HeaderValue::from_maybe_shared(shared).map_err(|_| HttpError::Header(what))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// A request body that is zeroed when the last user of it drops it.
+pub(super) fn body(secret: SecretBytes) -> Bytes {
+    struct Owner(SecretBytes);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            self.0.expose()
+        }
+    }
+    Bytes::from_owner(Owner(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::Tls;
+
+    #[test]
+    fn a_redirect_leads_to_configured_origins_only() {
+        let http = Http::new(&VaultServer {
+            address: "https://vault:8200".into(),
+            redirect_to: vec!["https://vault-1:8200".into()],
+            namespace: None,
+            tls: Tls::default(),
+            timeout: Duration::from_secs(1),
+        })
+        .expect("a good address");
+        let target = |location: &str| {
+            let answer = Answer { location: Some(location.into()), ..Answer::for_test(307, "") };
+            http.redirect_target(&answer).map(origin).map_err(|error| error.to_string())
+        };
+        assert_eq!(target("https://vault-1:8200/v1/secret").as_deref(), Ok("https://vault-1:8200"));
+        assert_eq!(target("/v1/secret").as_deref(), Ok("https://vault:8200"));
+        for foreign in
+            ["https://vault-1:8201/", "http://vault-1:8200/", "https://vault-1.evil/", "//evil:8200/", "data:x"]
+        {
+            let refused = target(foreign).expect_err(foreign);
+            assert!(refused.contains("add it to vault.redirectTo"), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! PEM files and what is made of them. Verification is never off and never partial: there is no setting for it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Certificate, ClientBuilder, Identity, Url};
+use ring::digest::{Context, SHA256};
+use zeroize::Zeroizing;
+
+use super::error::HttpError;
+use super::url::origin;
+use crate::model::Tls;
+use crate::vault::file;
+
+/// A system's whole bundle of CAs has about 250 KiB.
+const MAX_PEM_BYTES: usize = 4 * 1024 * 1024;
+
+/// A digest of the PEM files in use; the files themselves are not kept. `None` before the first look.
+pub(super) type Fingerprint = Option<Vec<u8>>;
+
+/// Reads the PEM files and makes their digest.
+pub(super) fn fingerprint(tls: &Tls) -> Result<Fingerprint, HttpError> {
+    let mut digest = Context::new(&SHA256);
+    let client = tls.client.as_ref().map(|(certificate, key)| [certificate, key]);
+    for file in tls.ca_file.iter().chain(client.into_iter().flatten()) {
+        let bytes = pem(file)?;
+        digest.update(&bytes.len().to_be_bytes());
+        digest.update(&bytes);
+    }
+    Ok(Some(digest.finish().as_ref().to_vec()))
+}
+
+/// Sets up TLS for the origin of `url`.
+pub(super) fn configure(builder: ClientBuilder, tls: &Tls, url: &Url) -> Result<ClientBuilder, HttpError> {
+    if url.scheme() == "http" {
+        // No TLS: do not ask for the system's CAs, which a scratch image does not have.
+        return Ok(builder.tls_certs_only([]));
+    }
+    let mut builder = builder;
+    if let Some(file) = &tls.ca_file {
+        let authorities = Certificate::from_pem_bundle(&pem(file)?).map_err(|error| broken(file, &error))?;
+        if authorities.is_empty() {
+            return Err(content(file, "it holds no PEM certificate"));
+        }
+        builder = builder.tls_certs_only(authorities);
+    }
+    if let Some((certificate, key)) = &tls.client {
+        let (chain, private) = (pem(certificate)?, pem(key)?);
+        let mut both = Zeroizing::new(Vec::with_capacity(chain.len() + 1 + private.len()));
+        both.extend_from_slice(&chain);
+        both.push(b'\n');
+        both.extend_from_slice(&private);
+        builder = builder.identity(Identity::from_pem(&both).map_err(|error| broken(key, &error))?);
+    }
+    if tls.server_name.is_some() {
+        builder = builder.dns_resolver(RealHost::of(url));
+    }
+    Ok(builder)
+}
+
+/// Why the library could not build a client from readable PEM files.
+pub(super) fn unusable(tls: &Tls, url: &Url, error: &reqwest::Error) -> HttpError {
+    let cause = root(error);
+    match (&tls.client, &tls.ca_file) {
+        (_, None) if cause.contains("No CA certificates") => HttpError::NoCa(origin(url)),
+        (Some((_, key)), None) => content(key, &format!("{cause}; does it belong to the client's certificate?")),
+        (Some((_, key)), Some(_)) if cause.contains("key") => {
+            content(key, &format!("{cause}; does it belong to the client's certificate?"))
+        }
+        (_, Some(ca)) => content(ca, &cause),
+        (None, None) => HttpError::Client { address: origin(url), cause },
+    }
+}
+
+/// The URL to ask the client for. With a server name of its own, the URL carries that name (so that SNI and verification use it,
+/// with nothing switched off) and `RealHost` leads the connection to the address's host.
+pub(super) fn addressed(mut url: Url, tls: &Tls) -> Result<Url, HttpError> {
+    let Some(name) = tls.server_name.as_deref().filter(|_| url.scheme() == "https") else { return Ok(url) };
+    // The configuration refuses an IP address. With one in the URL no resolver would be asked where to connect, and we would
+    // connect to it.
+    if name.parse::<IpAddr>().is_ok() || url.set_host(Some(name)).is_err() {
+        return Err(HttpError::ServerName(name.to_owned()));
+    }
+    Ok(url)
+}
+
+/// Resolves every name to the addresses of one host.
+struct RealHost(Arc<str>);
+
+impl RealHost {
+    fn of(url: &Url) -> Self {
+        // IPv6 stands in brackets in a URL.
+        Self(url.host_str().unwrap_or_default().trim_matches(['[', ']']).into())
+    }
+}
+
+impl Resolve for RealHost {
+    fn resolve(&self, _: Name) -> Resolving {
+        let host = Arc::clone(&self.0);
+        Box::pin(async move {
+            // Port 0 is replaced by the URL's.
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn pem(file: &Path) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+    file::read(file, MAX_PEM_BYTES).map_err(|cause| HttpError::PemFile { file: file.to_owned(), cause })
+}
+
+fn broken(file: &Path, error: &reqwest::Error) -> HttpError {
+    content(file, &root(error))
+}
+
+fn content(file: &Path, cause: &str) -> HttpError {
+    HttpError::PemContent { file: file.to_owned(), cause: cause.to_owned() }
+}
+
+/// The innermost cause; what is around it says "builder error" and the like.
+fn root(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,50 @@
+//! Addresses and request URLs.
+
+use reqwest::Url;
+
+use super::error::HttpError;
+
+/// An origin like `https://vault:8200`.
+pub(super) fn parse(address: &str) -> Result<Url, HttpError> {
+    Url::parse(address)
+        .ok()
+        .filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
+        .ok_or_else(|| HttpError::Address(address.to_owned()))
+}
+
+/// `scheme://host:port`, for messages and as a key.
+pub(super) fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+/// `origin` + `path`, each segment percent-encoded.
+pub(super) fn join(origin: &Url, path: &str, query: Option<&str>) -> Result<Url, HttpError> {
+    // A URL library would resolve these, and the request would go to another path than the user wrote.
+    if path.split('/').any(|segment| segment == "." || segment == "..") {
+        return Err(HttpError::Path(path.to_owned()));
+    }
+    let mut url = origin.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path.split('/'));
+    }
+    url.set_query(query);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_encoded_segment_by_segment_and_cannot_climb() {
+        let base = parse("https://vault:8200").expect("an address");
+        let url = |path, query| join(&base, path, query).map(|url| url.to_string());
+        assert_eq!(
+            url("v1/secret/data/a b/ü?#%", Some("version=3")).expect("a path"),
+            "https://vault:8200/v1/secret/data/a%20b/%C3%BC%3F%23%25?version=3"
+        );
+        for bad in ["v1/secret/../sys/mounts", "./x", "a/.."] {
+            assert!(url(bad, None).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! JSON without copies of secrets: values are taken straight from the text of the answer.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::model::{SecretBytes, SecretValue};
+
+/// Longest time that is taken over from a server: far above what Vault gives, and no sum of two overflows.
+pub(super) const MAX_TIME: Duration = Duration::from_hours(365 * 24);
+
+/// Serializes a request body into one buffer of its exact size.
+pub(super) fn body(body: &impl Serialize) -> SecretBytes {
+    SecretBytes::written(|buffer| serde_json::to_writer(buffer, body))
+        .expect("a struct of strings and numbers always serializes into memory")
+}
+
+/// Keys and values of a secret. `None` if `object` is not a JSON object of well-formed text.
+pub(super) fn values(object: &RawValue) -> Option<BTreeMap<String, SecretValue>> {
+    let raw: BTreeMap<String, &RawValue> = serde_json::from_str(object.get()).ok()?;
+    raw.into_iter().map(|(key, value)| Some((key, value_of(value)?))).collect()
+}
+
+fn value_of(raw: &RawValue) -> Option<SecretValue> {
+    if raw.get().starts_with('"') {
+        return Some(SecretValue::Text(text(raw)?));
+    }
+    Some(SecretValue::Json(compact(raw.get())))
+}
+
+/// The content of a JSON string. Not by `serde_json`, which collects a text with an escape (each PEM key) in a growing buffer
+/// and frees that unwiped. An escape is never shorter than what it stands for, so the raw length is enough.
+pub(super) fn text(raw: &RawValue) -> Option<SecretBytes> {
+    let mut rest = raw.get().strip_prefix('"')?.strip_suffix('"')?.as_bytes();
+    let mut out = Zeroizing::new(Vec::with_capacity(rest.len()));
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let (plain, escaped) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let (character, after) = unescape(escaped.strip_prefix(b"\\")?)?;
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+    Some(SecretBytes::new(std::mem::take(&mut *out)))
+}
+
+/// One escape without its backslash, and what follows it (RFC 8259, section 7).
+fn unescape(escape: &[u8]) -> Option<(char, &[u8])> {
+    let (kind, rest) = escape.split_first()?;
+    let character = match kind {
+        b'"' | b'\\' | b'/' => char::from(*kind),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => return unicode(rest),
+        _ => return None,
+    };
+    Some((character, rest))
+}
+
+fn unicode(digits: &[u8]) -> Option<(char, &[u8])> {
+    let (first, rest) = hex(digits)?;
+    if !(0xD800..0xDC00).contains(&first) {
+        return Some((char::from_u32(first)?, rest));
+    }
+    let (second, rest) = hex(rest.strip_prefix(b"\\u")?)?;
+    let low = second.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
+    Some((char::from_u32(0x1_0000 + ((first - 0xD800) << 10) + low)?, rest))
+}
+
+fn hex(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = text.split_at_checked(4)?;
+    let number = digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))?;
+    Some((number, rest))
+}
+
+/// Drops white space between JSON tokens. Not by parsing and printing, which could change a number's digits.
+fn compact(json: &str) -> SecretBytes {
+    let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
+    let (mut inside, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        if inside {
+            inside = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte.is_ascii_whitespace() {
+            continue;
+        } else {
+            inside = byte == b'"';
+        }
+        out.push(byte);
+    }
+    SecretBytes::new(std::mem::take(&mut *out))
+}
+
+/// A time in seconds as servers state it: between zero and a year, whatever the number is. `None` for what is no number;
+/// never an error, since no time of a server is worth the loss of the rest of its answer.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Seconds(pub(super) Option<Duration>);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecondsVisitor)
+    }
+}
+
+struct SecondsVisitor;
+
+impl<'de> Visitor<'de> for SecondsVisitor {
+    type Value = Seconds;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time in seconds")
+    }
+
+    fn visit_u64<E>(self, seconds: u64) -> Result<Seconds, E> {
+        Ok(Seconds(Some(Duration::from_secs(seconds).min(MAX_TIME))))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<Seconds, E> {
+        self.visit_u64(u64::try_from(seconds).unwrap_or_default())
+    }
+
+    fn visit_f64<E>(self, seconds: f64) -> Result<Seconds, E> {
+        let clamped = seconds.clamp(0.0, MAX_TIME.as_secs_f64());
+        Ok(Seconds(Duration::try_from_secs_f64(clamped).ok()))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Seconds, E> {
+        Ok(Seconds(None))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Seconds, E> {
+        Ok(Seconds(None))
+    }
+
+    fn visit_unit<E>(self) -> Result<Seconds, E> {
+        Ok(Seconds(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Seconds, A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Seconds(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seconds, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Seconds(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn raw(json: &str) -> &RawValue {
+        serde_json::from_str(json).expect("JSON")
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_and_strings_their_bytes() {
+        let found = values(raw(
+            r#"{"n": 12345678901234567890.10, "e":1E400, "s":"a\n\u00fc\"", "o": { "k" : [ 1, "x \" y\\", null ] }, "b":true, "z":null}"#,
+        ))
+        .expect("an object");
+        let text = |key: &str| found.get(key).and_then(|value| value.bytes().expose_str()).expect(key).to_owned();
+        assert_eq!(text("n"), "12345678901234567890.10");
+        assert_eq!(text("e"), "1E400");
+        assert_eq!(text("s"), "a\nü\"");
+        assert_eq!(text("o"), r#"{"k":[1,"x \" y\\",null]}"#);
+        assert_eq!((text("b"), text("z")), ("true".into(), "null".into()));
+        assert!(matches!(found.get("s"), Some(SecretValue::Text(_))));
+        assert!(matches!(found.get("n"), Some(SecretValue::Json(_))));
+        assert!(values(raw("[1]")).is_none());
+    }
+
+    #[test]
+    fn a_server_s_time_is_between_zero_and_a_year_and_never_an_error() {
+        for (json, expected) in [
+            ("60", Some(Duration::from_mins(1))),
+            ("0", Some(Duration::ZERO)),
+            ("-17", Some(Duration::ZERO)),
+            ("1.5", Some(Duration::from_millis(1500))),
+            ("-0.5", Some(Duration::ZERO)),
+            ("18446744073709551615", Some(MAX_TIME)),
+            ("-9223372036854775808", Some(Duration::ZERO)),
+            ("1e300", Some(MAX_TIME)),
+            ("null", None),
+            ("\"60\"", None),
+            ("true", None),
+            ("[1]", None),
+            ("{\"a\":1}", None),
+        ] {
+            let found: Seconds = serde_json::from_str(json).expect(json);
+            assert_eq!(found, Seconds(expected), "{json}");
+        }
+    }
+
+    /// A JSON string with every kind of escape, some of them broken.
+    fn quoted() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            any::<char>()
+                .prop_filter("must be escaped", |c| !c.is_control() && !matches!(c, '"' | '\\'))
+                .prop_map(String::from),
+            r#"\\["\\/bfnrtx]"#,
+            any::<u16>().prop_map(|unit| format!("\\u{unit:04x}")),
+            any::<char>().prop_map(|c| c
+                .encode_utf16(&mut [0; 2])
+                .iter()
+                .map(|unit| format!("\\u{unit:04X}"))
+                .collect()),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("\"{}\"", pieces.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_unescaped_as_serde_json_does_it_within_its_raw_length(json in quoted()) {
+            let Ok(raw) = serde_json::from_str::<&RawValue>(&json) else { return Ok(()) };
+            let expected: Option<String> = serde_json::from_str(&json).ok();
+            let found = text(raw);
+            prop_assert_eq!(found.as_ref().and_then(SecretBytes::expose_str), expected.as_deref());
+            prop_assert!(found.is_none_or(|found| found.len() <= json.len() - 2));
+        }
+
+        #[test]
+        fn any_text_survives_serde_json_and_back(expected: String) {
+            let json = serde_json::to_string(&expected).expect("JSON");
+            let found = text(raw(&json)).expect("a string");
+            prop_assert_eq!(found.expose_str(), Some(expected.as_str()));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Text of a server, made fit for a message.
+
+/// Most characters of one text.
+const MAX_CHARS: usize = 300;
+
+/// Cuts a text to a length that fits a condition, and to one line with single spaces. Vault indents its lists of causes
+/// ("1 error occurred:\n\t* permission denied\n\n").
+pub(super) fn clip(text: &str) -> String {
+    let mut line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).fold(
+        String::new(),
+        |mut line, word| {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+            line
+        },
+    );
+    if let Some((end, _)) = line.char_indices().nth(MAX_CHARS) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// Takes credentials out of a text of the server, which may quote what was sent. A JWT may be quoted in parts. Short pieces
+/// are words, not credentials.
+pub(super) fn without(mut text: String, credentials: &[&str]) -> String {
+    let parts = credentials.iter().flat_map(|credential| credential.split('.').chain([*credential]));
+    let mut parts: Vec<&str> = parts.filter(|part| part.len() >= 8).collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    for part in parts {
+        text = text.replace(part, "(credential)");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_short_and_on_one_line() {
+        assert_eq!(clip("1 error occurred:\n\t* permission denied\n\n"), "1 error occurred: * permission denied");
+        let long = clip(&"ü".repeat(1000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (301, true));
+    }
+
+    #[test]
+    fn a_quoted_credential_is_taken_out_also_in_parts() {
+        let credentials = ["eyJhbGciOi.payloadpayload.signature1", "2a4e1914-aaaa"];
+        let words = "bad token eyJhbGciOi.payloadpayload.signature1 of 2a4e1914-aaaa, signature1";
+        assert_eq!(without(words.into(), &credentials), "bad token (credential) of (credential), (credential)");
+    }
+}

@@ -1,0 +1,131 @@
+//! The secret id of an `AppRole`: plain, removed after use, wrapped, remembered.
+
+use std::path::PathBuf;
+
+use keyferry::model::{Auth, AuthMethod, FailureClass, Reason};
+use serde_json::json;
+
+use super::login::{Files, accepted, auth, made, refusal};
+use super::stub::{Exchange, Stub, post};
+use super::*;
+
+const LOOKUP: &str = "/v1/sys/wrapping/lookup";
+const UNWRAP: &str = "/v1/sys/wrapping/unwrap";
+const CREATION_PATH: &str = "auth/approle/role/webapp/secret-id";
+
+fn approle(files: &Files, secret_id: &str, wrapped: bool, remove: bool) -> (Auth, PathBuf) {
+    let file = files.write("secret-id", secret_id);
+    let method = AuthMethod::AppRole {
+        role_id_file: files.write("role-id", "planted-role\n"),
+        secret_id_file: Some(file.clone()),
+        wrapped_creation_path: wrapped.then(|| CREATION_PATH.to_owned()),
+        remove_secret_id: remove,
+    };
+    (auth("approle", method), file)
+}
+
+fn approle_login(secret_id: &str) -> Exchange {
+    post("/v1/auth/approle/login").json(json!({"role_id": "planted-role", "secret_id": secret_id}))
+}
+
+fn lookup(creation_path: &str) -> Exchange {
+    post(LOOKUP)
+        .without("x-vault-token")
+        .json(json!({"token": "hvs.wrapping-token"}))
+        .answer(200, json!({"data": {"creation_path": creation_path, "creation_ttl": 60}}))
+}
+
+fn unwrap() -> Exchange {
+    post(UNWRAP).token("hvs.wrapping-token").answer(200, json!({"data": {"secret_id": "planted-secret"}}))
+}
+
+#[tokio::test]
+async fn approle_removes_the_secret_id_after_success_only_and_can_log_in_again() {
+    let files = Files::new();
+    let (auth, file) = approle(&files, "planted-secret\n", false, true);
+    let stub = Stub::start([
+        approle_login("planted-secret").answer(500, errors("busy")),
+        approle_login("planted-secret").answer(200, made(60)),
+        approle_login("planted-secret").answer(200, made(60)),
+    ]);
+    let vault = vault(&stub.address());
+    refusal(vault.login(&auth).await);
+    assert!(file.exists());
+    accepted(vault.login(&auth).await);
+    assert!(!file.exists());
+    accepted(vault.login(&auth).await);
+}
+
+#[tokio::test]
+async fn a_wrapped_secret_id_is_checked_then_opened_once() {
+    let files = Files::new();
+    let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
+    let stub = Stub::start([
+        lookup(CREATION_PATH),
+        unwrap(),
+        // The login is repeated, the unwrapping is not: the token in the file works once.
+        approle_login("planted-secret").answer(500, errors("busy")),
+        approle_login("planted-secret").answer(200, made(60)),
+    ]);
+    let vault = vault(&stub.address());
+    refusal(vault.login(&auth).await);
+    accepted(vault.login(&auth).await);
+}
+
+#[tokio::test]
+async fn a_wrapping_token_of_another_making_is_not_opened() {
+    let files = Files::new();
+    let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
+    let stub = Stub::start([lookup("sys/wrapping/wrap")]);
+    let failure = refusal(vault(&stub.address()).login(&auth).await);
+    assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
+    assert!(failure.message.contains("INTERCEPTED"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_used_wrapping_token_is_an_alarm_and_an_outage_is_not() {
+    let files = Files::new();
+    let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
+    let used = "wrapping token is not valid or does not exist: hvs.wrapping-token";
+    for script in [
+        vec![lookup(CREATION_PATH).answer(400, errors(used))],
+        vec![lookup(CREATION_PATH), unwrap().answer(400, errors(used))],
+    ] {
+        let stub = Stub::start(script);
+        let failure = refusal(vault(&stub.address()).login(&auth).await);
+        assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
+        assert!(failure.message.contains("INTERCEPTED") && !failure.message.contains("hvs."), "{failure}");
+        assert!(failure.message.contains("An earlier process of this pod may have used it"), "{failure}");
+    }
+    let stub = Stub::start([lookup(CREATION_PATH).answer(500, errors("internal error"))]);
+    let failure = refusal(vault(&stub.address()).login(&auth).await);
+    assert_eq!(failure.class, FailureClass::Transient);
+    assert!(!failure.message.contains("INTERCEPTED"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_new_connection_keeps_a_secret_id_that_is_given_only_once() {
+    let files = Files::new();
+    let (wrapped, _) = approle(&files, "hvs.wrapping-token", true, true);
+    let stub = Stub::start([
+        lookup(CREATION_PATH),
+        unwrap(),
+        approle_login("planted-secret").answer(200, made(60)),
+        approle_login("planted-secret").answer(200, made(60)),
+    ]);
+    let credentials = Credentials::default();
+    for seconds in [5, 6] {
+        let server = VaultServer { timeout: Duration::from_secs(seconds), ..server(&stub.address()) };
+        let vault = Vault::new(&server, credentials.clone()).expect("a good address");
+        accepted(vault.login(&wrapped).await);
+    }
+}
+
+#[tokio::test]
+async fn a_secret_id_that_is_refused_says_what_to_do() {
+    let files = Files::new();
+    let (plain, _) = approle(&files, "planted-secret", false, false);
+    let stub = Stub::start([approle_login("planted-secret").answer(400, errors("invalid role or secret ID"))]);
+    let failure = refusal(vault(&stub.address()).login(&plain).await);
+    assert!(failure.message.ends_with("if the secret id was used up or has expired, deliver a new one"), "{failure}");
+}

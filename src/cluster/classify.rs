@@ -95,7 +95,7 @@ pub(super) fn failure(asked: &Asked, said: &Said) -> Failure {
         message.push_str(": ");
         message.push_str(part);
     }
-    Failure { class, reason, message, retry_after: said.retry_after }
+    Failure { class, reason, message, retry_after: said.retry_after, missing_rule: None }
 }
 
 /// RBAC's own words: `User "..." cannot patch resource "secrets" in API group ""`. An admission plugin says other ones.

@@ -31,7 +31,7 @@ use super::annotations::{Standing, decode, standing};
 use super::classify::{self, Asked, Said};
 use super::client::{self, Answer, Api};
 use super::{FIELD_MANAGER, MirrorContent, MirrorOutcome, SOURCE_VERSIONS, ownership};
-use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason, SecretBytes};
+use crate::model::{Failure, FailureClass, Mirror, MirrorOwner, ObjectName, Reason, SecretBytes};
 
 /// Field manager of the look. It owns nothing, ever.
 const LOOK_MANAGER: &str = "keyferry-look";
@@ -173,9 +173,10 @@ fn holds(seen: &ObjectMeta, mirror: &Mirror, content: &MirrorContent) -> bool {
         wanted.iter().all(|(key, value)| there.as_ref().and_then(|all| all.get(key)) == Some(value))
     };
     let owned = mirror.owner.as_ref().is_none_or(|owner| {
+        let MirrorOwner::Object { api_version, kind, name, uid } = owner else { return true };
         seen.owner_references.iter().flatten().any(|there| {
             (&there.uid, &there.api_version, &there.kind, there.name.as_str())
-                == (&owner.uid, &owner.api_version, &owner.kind, owner.name.as_str())
+                == (uid, api_version, kind, name.as_str())
         })
     });
     // `k:{"uid":"..."}` per owner that we set: also tells one that is no longer wanted.

@@ -12,11 +12,14 @@ pub enum FailureClass {
     Denied,
     /// Our own or the machine's fault: a full volume, an unreadable file. Retried by the schedule.
     Local,
+    /// A bare 403 of Vault: either the token is not (or not yet, or no longer) known, or a policy is missing. Only the core,
+    /// which knows the token's history, can tell; no adapter may treat it as final.
+    Forbidden,
     /// What the user wrote cannot work (400, an object that is not ours, a wrong directory). Retried slowly.
     Invalid,
     /// What was asked for is not there (404, a deleted version). Retried slowly.
     Missing,
-    /// The token is dead: log in again.
+    /// The server says in words that it does not know the token ("invalid token").
     TokenDead,
     /// The server is up but cannot serve now: 429, 5xx, sealed. Retried by the schedule.
     Transient,
@@ -52,6 +55,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// The set of files that an earlier process published is in place; nothing has been read since.
+    Adopted,
     /// The agent is leaving; the files stay until the pod ends.
     AgentStopped,
     /// The API server did not answer or could not serve.
@@ -72,16 +77,24 @@ reasons! {
     Forbidden,
     /// The Secret exists and was not made by us; it is left alone.
     Foreign,
+    /// A mirrored Secret was edited by somebody else.
+    Drifted,
     /// Everything is as it should be.
     Fresh,
     /// What an earlier agent process left could not be taken over; the agent logs in itself.
     HandoverRefused,
+    /// A key of a secret cannot be a file name and is left out.
+    InvalidKey,
     /// Vault or the API server could not accept the request as it is.
     InvalidRequest,
     /// A lease cannot be renewed any more.
     LeaseLost,
+    /// The address for probes and metrics cannot be used.
+    ListenFailed,
     /// Vault refused the login.
     LoginRefused,
+    /// Another configuration writes the same Secret with other keys or from other sources.
+    MirrorConflict,
     /// The mirror's Secret holds the published set.
     Mirrored,
     /// A mirror was not asked for.
@@ -112,10 +125,12 @@ reasons! {
     Stale,
     /// A newer version is already in the Secret, written by another replica.
     Superseded,
-    /// The token was revoked or ran out.
+    /// TLS cannot be set up: a certificate or key file cannot be read or used.
+    TlsUnusable,
+    /// The token was revoked or has expired.
     TokenExpired,
-    /// The token was revoked at the end.
-    TokenRevoked,
+    /// The token ends soon and cannot be renewed or replaced.
+    TokenExpiring,
     /// No answer from Vault.
     VaultUnreachable,
     /// Files could not be written.
@@ -139,13 +154,16 @@ pub struct Failure {
     pub message: String,
     /// The server's `Retry-After`, if it sent one.
     pub retry_after: Option<Duration>,
+    /// With [`FailureClass::Forbidden`]: the policy rule that would allow the request, such as
+    /// `path "secret/data/app" { capabilities = ["read"] }`.
+    pub missing_rule: Option<String>,
 }
 
 impl Failure {
-    /// A failure without a `Retry-After`.
+    /// A failure without a `Retry-After` and without a missing rule.
     #[must_use]
     pub fn new(class: FailureClass, reason: Reason, message: impl Into<String>) -> Self {
-        Self { class, reason, message: message.into(), retry_after: None }
+        Self { class, reason, message: message.into(), retry_after: None, missing_rule: None }
     }
 
     /// Joins an error and its sources with ": ". The one place where a chain is told.

@@ -303,15 +303,20 @@ impl MirrorKey {
 
 /// Owner of the mirrored Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MirrorOwner {
-    /// `apiVersion` of the owner.
-    pub api_version: String,
-    /// `kind` of the owner.
-    pub kind: String,
-    /// Name of the owner.
-    pub name: ObjectName,
-    /// UID of the owner.
-    pub uid: String,
+pub enum MirrorOwner {
+    /// The `ServiceAccount` of our own Pod; its name and UID are in the API server's token.
+    ServiceAccount,
+    /// Any object of the same namespace.
+    Object {
+        /// `apiVersion` of the owner.
+        api_version: String,
+        /// `kind` of the owner.
+        kind: String,
+        /// Name of the owner.
+        name: ObjectName,
+        /// UID of the owner.
+        uid: String,
+    },
 }
 
 /// One Secret to keep as a copy of the published set.
@@ -325,10 +330,24 @@ pub struct Mirror {
     pub labels: BTreeMap<String, String>,
     /// Annotations to set.
     pub annotations: BTreeMap<String, String>,
-    /// Optional owner reference.
+    /// Who owns the Secret, so that it is garbage-collected with its owner.
     pub owner: Option<MirrorOwner>,
     /// Mirror files of sources with leases too.
     pub allow_leased: bool,
+    /// What to do where somebody else edited our Secret.
+    pub on_drift: OnDrift,
+    /// Take over a Secret of this name that we did not make (restored from a backup, or another tool's).
+    pub adopt: bool,
+}
+
+/// What to do where somebody else edited a Secret that we made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDrift {
+    /// Put it right.
+    #[default]
+    Repair,
+    /// Leave it and report it.
+    Report,
 }
 
 /// What to report on the Pod.

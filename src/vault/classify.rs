@@ -46,7 +46,7 @@ pub(super) fn answer(action: &str, answer: &Answer) -> Failure {
         // 405 and all else: the address or the path cannot be right.
         _ => (Invalid, Reason::InvalidRequest),
     };
-    Failure { class, reason, message: told(action, answer), retry_after: answer.retry_after }
+    Failure { class, reason, message: told(action, answer), retry_after: answer.retry_after, missing_rule: None }
 }
 
 /// A 403 with a living token: the message names the rule that is missing.

@@ -102,7 +102,12 @@ struct OwnerBody<'a> {
 
 impl<'a> From<&'a MirrorOwner> for OwnerBody<'a> {
     fn from(owner: &'a MirrorOwner) -> Self {
-        Self { api_version: &owner.api_version, kind: &owner.kind, name: owner.name.as_str(), uid: &owner.uid }
+        match owner {
+            MirrorOwner::Object { api_version, kind, name, uid } => {
+                Self { api_version, kind, name: name.as_str(), uid }
+            }
+            MirrorOwner::ServiceAccount => Self { api_version: "v1", kind: "ServiceAccount", name: "", uid: "" },
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod defaults;
 mod document;
 mod environment;
 mod mistakes;
+mod owner;
 mod parse;
 mod quantity;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
@@ -75,6 +76,13 @@ pub fn handover_file(
         ));
     }
     Ok(Some(file))
+}
+
+/// Names of the variables that ask for a proxy, which is not used; in the order in which they are named to the user.
+#[must_use]
+pub fn ignored_proxies(env: &dyn Environment) -> Vec<&'static str> {
+    let set = |name: &&str| env.get(name).is_some_and(|text| !text.trim().is_empty());
+    variables::PROXIES.into_iter().filter(set).collect()
 }
 
 /// The output directory, as well as it can be told of a configuration with mistakes: an agent that runs on with an earlier

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::environment::Environment;
 use super::super::{load, schema};
 use super::{MINIMAL, environment, refused};
 
@@ -85,8 +86,9 @@ fn each_mistake_has_its_place_and_its_remedy() {
         // Sources.
         ("sources: {db: {path: secret}}", "sources.db.path", "secret/webapp/config"),
         ("sources: {db: {path: secret/../x}}", "sources.db.path", "without \"..\""),
-        ("sources: {db: {path: 'secret/x?version=1'}}", "sources.db.path", "\"?\""),
-        ("sources: {db: {path: 'secret/x#key'}}", "sources.db.path", "\"#\""),
+        ("sources: {db: {path: 'secret/x?version=1'}}", "sources.db.path", "write `version: 1` beside `path`"),
+        ("sources: {db: {path: 'secret/x?a=b'}}", "sources.db.path", "without \"..\", \"?\""),
+        ("sources: {db: {path: 'secret/x#key'}}", "sources.db.path", "key: ..."),
         ("sources: {db: {path: secret/x, mount: sec}}", "sources.db.mount", "the beginning of `path`"),
         ("sources: {db: {path: secret/x, refresh: 500ms}}", "sources.db.refresh", "at least 1s"),
         ("sources: {db: {path: secret/x, refresh: -5}}", "sources.db.refresh", "at least 0"),
@@ -140,6 +142,20 @@ fn each_mistake_has_its_place_and_its_remedy() {
         ("mirrors: {m: {labels: {a: 'b c'}}}", "mirrors.m.labels.a", "at most 63"),
         ("mirrors: {m: {labels: {'-': x}}}", "mirrors.m.labels.-", "example.com/name"),
         ("mirrors: {m: {owner: {kind: Pod, name: a, apiVersion: v1}}}", "mirrors.m.owner.uid", "is missing"),
+        ("mirrors: {m: {owner: deployment}}", "mirrors.m.owner", "must be `serviceAccount`, or a section"),
+        ("mirrors: {m: {owner: [Pod]}}", "mirrors.m.owner", "must be `serviceAccount`, or a section"),
+        (
+            "mirrors: {m: {owner: {kind: Pod, name: a, apiVersion: v1, uid: nope}}}",
+            "mirrors.m.owner.uid",
+            "is not a UID",
+        ),
+        (
+            "mirrors: {m: {owner: {kind: Pod, name: a, apiVersion: v1, uid: 'a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0 '}}}",
+            "mirrors.m.owner.uid",
+            "is not a UID",
+        ),
+        ("mirrors: {m: {onDrift: ignore}}", "mirrors.m.onDrift", "must be one of repair, report"),
+        ("mirrors: {m: {adopt: perhaps}}", "mirrors.m.adopt", "must be true or false"),
         ("status: {conditions: true}", "status.conditions", "fieldPath: metadata.uid"),
         ("status: {events: true, podName: a}", "status.events", "fieldPath: metadata.uid"),
         ("status: {podName: A}", "status.podName", "lower-case"),
@@ -185,6 +201,11 @@ fn mistakes_in_variables_name_the_variable() {
         ("KEYFERRY_SECRETS", "secret", "must be a mount and a path"),
         ("KEYFERRY_SECRETS", "a=secret/a,a=secret/b", "the same name twice"),
         ("KEYFERRY_SECRETS", ",", "is missing"),
+        ("KEYFERRY_SECRETS", "secret/a secret/b", "separate paths with a comma"),
+        ("KEYFERRY_SECRETS", "secret/a;secret/b", "separate paths with a comma"),
+        ("KEYFERRY_SECRETS", "secret/a\nsecret/b", "separate paths with a comma"),
+        ("KEYFERRY_SECRETS", "secret/a=b/c", "a name without a slash"),
+        ("KEYFERRY_SECRETS", "secret/a?version=1", "version: 1"),
         ("KEYFERRY_REFRESH", "fast", "is not a duration"),
         ("KEYFERRY_ALLOW_DISK", "maybe", "true or false"),
         ("KEYFERRY_AUTH_METHOD", "ldap", "kubernetes, jwt, approle, token"),
@@ -251,10 +272,16 @@ listen: here
 
 #[test]
 fn bad_yaml_is_told_with_its_line_and_nothing_else() {
+    // Nine references to a list of nine references, nine times over.
+    let bomb = (1..9).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+        let references = vec![format!("*a{}", n - 1); 9].join(", ");
+        format!("{text}a{n}: &a{n} [{references}]\n")
+    });
     for (document, line, part) in [
         ("vault:\n  address: a\n  address: b\n", "line 3", "the key `address` is there twice"),
         ("vault: {address: a\nlisten: x", "line 2", "not valid YAML"),
-        ("a: 1\n---\nb: 2\n", "line", "not valid YAML"),
+        ("a: 1\n---\nb: 2\n", "line", "a second document begins here (`---`); write everything into one"),
+        (&bomb, "line", "too large once its aliases (`*name`) are expanded"),
         ("a: *nowhere\n", "line 1", "not valid YAML"),
         ("vault: {\n  a: 'x\n", "line", "not valid YAML"),
     ] {
@@ -290,6 +317,11 @@ fn no_secret_gets_into_the_text() {
         format!("? {{a: {PLANTED}}}\n: x"),
         "Losungwort\n".to_owned(),
         "password=Losungwort\n".to_owned(),
+        format!("{PLANTED}: x"),
+        format!("auth: {{role: r, {PLANTED}: }}"),
+        "? Losungwort ohne Gestalt\n: x".to_owned(),
+        format!("Losungwort{}: x", "x".repeat(60)),
+        format!("{PLANTED}: x\n{PLANTED}: x\n"),
         "password: Losungwort\n".to_owned(),
         "- Losungwort\n".to_owned(),
     ] {
@@ -301,6 +333,32 @@ fn no_secret_gets_into_the_text() {
     }
     let text = refused(&[good[0], good[2], ("VAULT_TOKEN", "hvs.Losung wort")], None).to_string();
     assert!(text.starts_with("VAULT_TOKEN: ") && !text.contains("Losung"), "{text}");
+}
+
+/// An environment with one variable whose bytes are not UTF-8.
+struct Broken(&'static str);
+
+impl Environment for Broken {
+    fn get(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn is_unreadable(&self, name: &str) -> bool {
+        name == self.0
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![self.0.to_owned()]
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_told_and_not_taken_for_unset() {
+    for name in ["VAULT_TOKEN", "BAO_TOKEN", "KEYFERRY_CONFIG", "VAULT_ADDR", "POD_NAME"] {
+        let error = load(&Broken(name), Some(MINIMAL)).err().unwrap_or_else(|| panic!("{name} must be refused"));
+        assert_eq!(error.to_string(), format!("{name}: is not UTF-8 text"));
+    }
+    assert!(load(&Broken("HTTPS_PROXY"), Some(MINIMAL)).is_ok(), "what is not used need not be read");
 }
 
 /// A value for a place in the document: mostly of the right shape, so that deep places are reached, else anything.

@@ -175,8 +175,7 @@ fn holds(seen: &ObjectMeta, mirror: &Mirror, content: &MirrorContent) -> bool {
     let owned = mirror.owner.as_ref().is_none_or(|owner| {
         let MirrorOwner::Object { api_version, kind, name, uid } = owner else { return true };
         seen.owner_references.iter().flatten().any(|there| {
-            (&there.uid, &there.api_version, &there.kind, there.name.as_str())
-                == (uid, api_version, kind, name.as_str())
+            (&there.uid, &there.api_version, &there.kind, there.name.as_str()) == (uid, api_version, kind, name.as_str())
         })
     });
     // `k:{"uid":"..."}` per owner that we set: also tells one that is no longer wanted.

@@ -20,7 +20,7 @@ pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
 pub use reading::{Lease, LeaseId, Reading, SecretValue, Version};
 pub use secret::SecretBytes;
 pub use settings::{
-    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Mirror, MirrorKey, MirrorOwner, OnDrift, Output,
-    OutputKind, Retry, SecretType, Settings, Source, StatusReport, Tls, VaultServer,
+    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Mirror, MirrorKey, MirrorOwner, OnDrift, Output, OutputKind,
+    Retry, SecretType, Settings, Source, StatusReport, Tls, VaultServer,
 };
 pub use token::{TokenInfo, VaultToken};

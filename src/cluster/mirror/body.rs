@@ -103,9 +103,7 @@ struct OwnerBody<'a> {
 impl<'a> From<&'a MirrorOwner> for OwnerBody<'a> {
     fn from(owner: &'a MirrorOwner) -> Self {
         match owner {
-            MirrorOwner::Object { api_version, kind, name, uid } => {
-                Self { api_version, kind, name: name.as_str(), uid }
-            }
+            MirrorOwner::Object { api_version, kind, name, uid } => Self { api_version, kind, name: name.as_str(), uid },
             MirrorOwner::ServiceAccount => Self { api_version: "v1", kind: "ServiceAccount", name: "", uid: "" },
         }
     }

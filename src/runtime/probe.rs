@@ -4,8 +4,8 @@
 //! the directory outlives a restart of the container, therefore the file names its writer and is removed at start.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::health::{Standing, started};
@@ -37,13 +37,10 @@ pub fn ask(question: Question, listener: Option<Listener>, directory: &Path) -> 
     }
 }
 
-fn ask_listener(question: Question, mut address: SocketAddr) -> Result<(), String> {
-    if address.ip().is_unspecified() {
-        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
+fn ask_listener(question: Question, address: SocketAddr) -> Result<(), String> {
     let path = if question == Question::Live { "/livez" } else { "/readyz" };
     let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        let mut stream = connect(address)?;
         stream.set_read_timeout(Some(LIMIT))?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
@@ -53,6 +50,17 @@ fn ask_listener(question: Question, mut address: SocketAddr) -> Result<(), Strin
     let answer = ask().map_err(|error| format!("failed to ask the agent at {address}: {error}"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
+}
+
+/// An address for all is asked on loopback. A Pod with IPv6 only may lack the one of IPv4, and one without IPv6 the other.
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let port = address.port();
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), LIMIT),
+        IpAddr::V6(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv6Addr::LOCALHOST, port).into(), LIMIT)
+            .or_else(|_| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), LIMIT)),
+        _ => TcpStream::connect_timeout(&address, LIMIT),
+    }
 }
 
 fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
@@ -65,6 +73,37 @@ fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
         return Err("the agent is not running".into());
     }
     if question == Question::Live || standing.ready { Ok(()) } else { Err(standing.reasons.join("\n")) }
+}
+
+/// The state file of a running agent: written where it must say something else, and again after a failure.
+pub(super) struct StateFile {
+    directory: PathBuf,
+    written: Option<Standing>,
+}
+
+impl StateFile {
+    /// Nothing is written yet, and what an earlier process wrote is of no interest.
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_path_buf(), written: None }
+    }
+
+    /// Makes the file say `standing`.
+    ///
+    /// # Errors
+    /// The I/O error; the next call tries again.
+    pub(super) fn keep(&mut self, standing: &Standing) -> std::io::Result<()> {
+        if self.written.as_ref() != Some(standing) {
+            remember(&self.directory, standing)?;
+            self.written = Some(standing.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes it; at the end, or before the directory changes.
+    pub(super) fn remove(&mut self) {
+        self.written = None;
+        forget(&self.directory);
+    }
 }
 
 /// Removes the state of an earlier life.
@@ -82,6 +121,48 @@ pub(super) fn remember(directory: &Path, standing: &Standing) -> std::io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_asked_on_loopback() {
+        for bound in ["127.0.0.1:0", "[::]:0"] {
+            // A machine without IPv6 has nothing to ask there.
+            let Ok(listener) = std::net::TcpListener::bind(bound) else { continue };
+            let port = listener.local_addr().expect("bound").port();
+            let agent = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().expect("a probe");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).expect("a request");
+                    head.push(byte[0]);
+                }
+                stream.write_all(b"HTTP/1.1 503 \r\n\r\nPending: soon\n").expect("it reads");
+                head
+            });
+            let address = (Ipv6Addr::UNSPECIFIED, port).into();
+            assert_eq!(ask(Question::Ready, Some(Listener { address }), Path::new("/")), Err("Pending: soon".into()));
+            assert!(agent.join().expect("the agent").starts_with(b"GET /readyz"), "{bound}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_could_not_be_written_is_written_again() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let directory = parent.path().join("later");
+        let mut file = StateFile::new(&directory);
+        let standing = Standing { ready: true, ..Standing::default() };
+        assert!(file.keep(&standing).is_err(), "there is no such directory");
+        std::fs::create_dir(&directory).expect("mkdir");
+        assert!(file.keep(&standing).is_ok());
+        let written = || disk::read_small_file(&directory, STATE_FILE).expect("readable");
+        assert!(written().is_some(), "the same standing, once it can be written");
+        disk::remove_small_file(&directory, STATE_FILE).expect("removable");
+        assert!(file.keep(&standing).is_ok());
+        assert!(written().is_none(), "what is written is not written again");
+        file.remove();
+        assert!(file.keep(&standing).is_ok());
+        assert!(written().is_some(), "after a removal it is");
+    }
 
     #[test]
     fn the_state_file_answers_where_there_is_no_listener() {

@@ -1,8 +1,15 @@
-//! Counters and gauges. Labels are our own bounded words and the names of sources.
+//! Counters and gauges. Labels are our own bounded words and the names of sources and Secrets.
+//!
+//! A gauge of something that is not known (yet, or at all) is absent: an alert must not take "nothing is known" for 0.
 
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use jiff::Timestamp;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,16 +33,52 @@ struct ByCondition {
     condition: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BySecret {
+    secret: String,
+}
+
+/// A gauge without labels that may be absent.
+#[derive(Debug, Clone, Default)]
+struct Optional(Arc<Mutex<Option<i64>>>);
+
+impl Optional {
+    fn set(&self, value: Option<i64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+
+    fn get(&self) -> Option<i64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EncodeMetric for Optional {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.get().map_or(Ok(()), |value| encoder.encode_gauge(&value))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        self.get().is_none()
+    }
+}
+
 /// All metrics of the agent.
 pub(super) struct Metrics {
     registry: Registry,
     operations: Family<Outcome, Counter>,
     requests: Counter<u64, AtomicU64>,
     generation: Gauge,
-    published: Gauge<i64, AtomicI64>,
+    published: Optional,
     stale: Family<BySource, Gauge>,
+    read: Family<BySource, Gauge>,
+    lease: Family<BySource, Gauge>,
+    mirrored: Family<BySecret, Gauge>,
     conditions: Family<ByCondition, Gauge>,
-    token: Gauge,
+    token: Optional,
 }
 
 impl Metrics {
@@ -47,18 +90,29 @@ impl Metrics {
         registry.register("vault_requests", "HTTP requests sent to Vault", Counter::clone(&requests));
         let generation = Gauge::default();
         registry.register("generation", "Number of the visible set in this process's life", Gauge::clone(&generation));
-        let published = Gauge::default();
-        let help = "When the visible set was published, Unix time";
-        registry.register_with_unit("published_timestamp", help, Unit::Seconds, Gauge::clone(&published));
+        let published = Optional::default();
+        let help = "When the visible set was published, Unix time; absent without a set";
+        registry.register_with_unit("published_timestamp", help, Unit::Seconds, Optional::clone(&published));
         let stale = Family::default();
-        registry.register("source_stale", "1 if the source is stale beyond its tolerance", Family::clone(&stale));
+        let help = "1 if the source is stale beyond its tolerance; absent before its first read";
+        registry.register("source_stale", help, Family::clone(&stale));
+        let read = Family::default();
+        let help = "When the source was last read with success, Unix time";
+        registry.register_with_unit("source_read_timestamp", help, Unit::Seconds, Family::clone(&read));
+        let lease = Family::default();
+        let help = "Time to live of the source's lease; absent without one";
+        registry.register_with_unit("lease_ttl", help, Unit::Seconds, Family::clone(&lease));
+        let mirrored = Family::default();
+        let help = "When the Secret was last seen or made to hold the published set, Unix time";
+        registry.register_with_unit("mirror_timestamp", help, Unit::Seconds, Family::clone(&mirrored));
         let conditions = Family::default();
-        registry.register("condition", "1 if the condition is True", Family::clone(&conditions));
-        let token = Gauge::default();
-        let help = "Time to live of the token in use, 0 without one, -1 if it never ends";
-        registry.register_with_unit("token_ttl", help, Unit::Seconds, Gauge::clone(&token));
+        let help = "1 if the condition is True, 0 if it is False; absent if it is Unknown or not configured";
+        registry.register("condition", help, Family::clone(&conditions));
+        let token = Optional::default();
+        let help = "Time to live of the token in use, -1 if it never ends; absent without a token";
+        registry.register_with_unit("token_ttl", help, Unit::Seconds, Optional::clone(&token));
         registry.register("build", "Version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-        Self { registry, operations, requests, generation, published, stale, conditions, token }
+        Self { registry, operations, requests, generation, published, stale, read, lease, mirrored, conditions, token }
     }
 
     pub(super) fn ended(&self, operation: &'static str, reason: &'static str) {
@@ -70,25 +124,48 @@ impl Metrics {
         self.requests.inc_by(more);
     }
 
-    pub(super) fn published(&self, generation: u64, at: jiff::Timestamp) {
+    /// The visible set. `at`: when it was published, `None` if that is not known. A set of an earlier process has number 0.
+    pub(super) fn published(&self, generation: u64, at: impl Into<Option<Timestamp>>) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-        self.published.set(at.as_second());
+        self.published.set(at.into().map(Timestamp::as_second));
     }
 
+    /// Forgets everything that has a source or a Secret as its label; after a reload these may be others.
     pub(super) fn forget_sources(&self) {
-        self.stale.clear();
+        for family in [&self.stale, &self.read, &self.lease] {
+            family.clear();
+        }
+        self.mirrored.clear();
     }
 
-    pub(super) fn source(&self, source: &str, stale: bool) {
-        self.stale.get_or_create(&BySource { source: source.to_owned() }).set(i64::from(stale));
+    /// Whether a source is stale beyond its tolerance; `None` before its first read.
+    pub(super) fn source(&self, source: &str, stale: impl Into<Option<bool>>) {
+        set(&self.stale, &by_source(source), stale.into().map(i64::from));
     }
 
-    pub(super) fn condition(&self, condition: &'static str, holds: bool) {
-        self.conditions.get_or_create(&ByCondition { condition }).set(i64::from(holds));
+    /// When a source was last read with success.
+    pub(super) fn source_read(&self, source: &str, at: Option<Timestamp>) {
+        set(&self.read, &by_source(source), at.map(Timestamp::as_second));
     }
 
-    pub(super) fn token_ttl(&self, seconds: i64) {
-        self.token.set(seconds);
+    /// Seconds that the lease of a source has left; `None` without a lease.
+    pub(super) fn lease_ttl(&self, source: &str, seconds: Option<i64>) {
+        set(&self.lease, &by_source(source), seconds);
+    }
+
+    /// When a Secret was last seen or made to hold the published set.
+    pub(super) fn mirrored(&self, secret: &str, at: Option<Timestamp>) {
+        set(&self.mirrored, &BySecret { secret: secret.to_owned() }, at.map(Timestamp::as_second));
+    }
+
+    /// Whether a condition is True; `None` if it is Unknown or not configured.
+    pub(super) fn condition(&self, condition: &'static str, holds: impl Into<Option<bool>>) {
+        set(&self.conditions, &ByCondition { condition }, holds.into().map(i64::from));
+    }
+
+    /// Seconds that the token in use has left, -1 if it never ends; `None` without a token.
+    pub(super) fn token_ttl(&self, seconds: impl Into<Option<i64>>) {
+        self.token.set(seconds.into());
     }
 
     /// The OpenMetrics text.
@@ -97,5 +174,98 @@ impl Metrics {
         // Writing into a String cannot fail.
         let _ = text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+fn by_source(source: &str) -> BySource {
+    BySource { source: source.to_owned() }
+}
+
+/// Sets a gauge, or takes it away where nothing is known.
+fn set<L>(family: &Family<L, Gauge>, labels: &L, value: Option<i64>)
+where
+    L: Clone + Hash + Eq,
+{
+    match value {
+        Some(value) => {
+            family.get_or_create(labels).set(value);
+        }
+        None => {
+            family.remove(labels);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    /// Samples by name and labels, without help and types.
+    fn samples(metrics: &Metrics) -> Vec<String> {
+        let text = metrics.encode();
+        text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect()
+    }
+
+    fn all() -> Metrics {
+        let metrics = Metrics::new();
+        metrics.ended("read", "Ok");
+        metrics.published(1, at(100));
+        metrics.source("a", true);
+        metrics.source_read("a", Some(at(90)));
+        metrics.lease_ttl("a", Some(60));
+        metrics.mirrored("s", Some(at(101)));
+        metrics.condition("SecretsReady", false);
+        metrics.token_ttl(-1);
+        metrics
+    }
+
+    #[test]
+    fn what_is_not_known_is_absent_and_not_zero() {
+        let metrics = Metrics::new();
+        let names: Vec<_> =
+            samples(&metrics).iter().filter_map(|line| Some(line.split([' ', '{']).next()?.to_owned())).collect();
+        assert_eq!(names, ["keyferry_vault_requests_total", "keyferry_generation", "keyferry_build_info"]);
+
+        let metrics = all();
+        for expected in [
+            "keyferry_published_timestamp_seconds 100",
+            "keyferry_source_stale{source=\"a\"} 1",
+            "keyferry_source_read_timestamp_seconds{source=\"a\"} 90",
+            "keyferry_lease_ttl_seconds{source=\"a\"} 60",
+            "keyferry_mirror_timestamp_seconds{secret=\"s\"} 101",
+            "keyferry_condition{condition=\"SecretsReady\"} 0",
+            "keyferry_token_ttl_seconds -1",
+        ] {
+            assert!(samples(&metrics).iter().any(|line| line == expected), "{expected}: {:#?}", samples(&metrics));
+        }
+        metrics.published(0, None);
+        metrics.source("a", None);
+        metrics.source_read("a", None);
+        metrics.lease_ttl("a", None);
+        metrics.mirrored("s", None);
+        metrics.condition("SecretsReady", None);
+        metrics.token_ttl(None);
+        assert_eq!(samples(&metrics).len(), 4, "{:#?}", samples(&metrics));
+    }
+
+    #[test]
+    fn a_reload_forgets_the_labels_of_the_old_configuration() {
+        let metrics = all();
+        metrics.forget_sources();
+        assert!(!metrics.encode().contains("=\"a\"") && !metrics.encode().contains("=\"s\""), "{}", metrics.encode());
+    }
+
+    #[test]
+    fn the_guide_names_every_metric_and_no_other() {
+        let guide = include_str!("../../docs/config.md").lines();
+        let told: Vec<_> = guide.filter_map(|line| line.strip_prefix("| `keyferry_")?.split_once('`')).collect();
+        let told: std::collections::BTreeSet<_> =
+            told.into_iter().map(|(name, _)| format!("keyferry_{name}")).collect();
+        let real = samples(&all()).iter().filter_map(|line| Some(line.split([' ', '{']).next()?.to_owned())).collect();
+        assert_eq!(told, real, "docs/config.md and the metrics differ");
     }
 }

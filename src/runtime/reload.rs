@@ -1,8 +1,11 @@
 //! Live reload: a change in the configuration's directory means "look again"; the content decides.
 
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{self, Environment};
@@ -14,6 +17,12 @@ const POLL: Duration = Duration::from_secs(30);
 
 /// Quiet time after a tick, so that a file that is written in pieces is read once and whole.
 const QUIET: Duration = Duration::from_millis(150);
+
+/// The longest time from the first tick to a look, also where something in the directory changes all the time.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// More than any document has: a ConfigMap holds 1 MiB.
+const MAX_BYTES: u64 = 4 << 20;
 
 /// Where the configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +39,18 @@ pub enum ConfigSource {
 }
 
 impl ConfigSource {
+    /// Reads the document of a file.
+    ///
+    /// # Errors
+    /// In words, with the file's path: if it cannot be read, is not a regular file (a named pipe might never answer), is not
+    /// UTF-8 text, or is larger than 4 MiB.
+    pub fn read(path: PathBuf) -> Result<Self, String> {
+        match read(&path).map_err(|error| in_words(&path, &error)).and_then(|bytes| as_text(&path, bytes)) {
+            Ok(text) => Ok(Self::File { path, text }),
+            Err(message) => Err(message),
+        }
+    }
+
     /// The document, if there is one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -42,55 +63,146 @@ impl ConfigSource {
 
 /// Watches the configuration.
 pub(super) struct Reload {
-    file: Option<(PathBuf, String)>,
-    watch: Option<Watch>,
+    file: Option<File>,
     environment: Box<dyn Environment + Send>,
+}
+
+/// The document and what is known of it.
+struct File {
+    path: PathBuf,
+    watch: Option<Watch>,
+    /// What was given last, accepted or refused. `None`: whatever is there is news.
+    given: Option<Given>,
     look_at: Instant,
+    first_tick: Option<Instant>,
+    /// A read in the blocking pool, kept across calls: the file system may hang, and the future may be dropped.
+    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
+}
+
+#[derive(PartialEq, Eq)]
+enum Given {
+    Document(Vec<u8>),
+    /// The words for a file that could not be read.
+    Unreadable(String),
 }
 
 impl Reload {
     pub(super) fn new(source: ConfigSource, environment: Box<dyn Environment + Send>) -> Self {
         let file = match source {
             ConfigSource::Fixed(_) => None,
-            ConfigSource::File { path, text } => Some((path, text)),
+            ConfigSource::File { path, text } => Some(File {
+                watch: watch(&path),
+                path,
+                given: Some(Given::Document(text.into_bytes())),
+                look_at: Instant::now() + POLL,
+                first_tick: None,
+                reading: None,
+            }),
         };
-        let watch = file.as_ref().and_then(|(path, _)| watch(path));
-        Self { file, watch, environment, look_at: Instant::now() + POLL }
+        Self { file, environment }
     }
 
-    /// Waits until the text differs from the last one looked at. `Err` tells all mistakes of a bad one.
+    /// Waits until there is a document other than the last one that was given. `Err` tells all mistakes of a bad one. Cancel
+    /// safe.
     pub(super) async fn changed(&mut self) -> Result<Box<Settings>, String> {
-        let Some((path, last)) = &mut self.file else { return std::future::pending().await };
+        let Some(file) = &mut self.file else { return std::future::pending().await };
+        let text = file.next().await?;
+        config::load(&*self.environment, Some(&text)).map(Box::new).map_err(|mistakes| mistakes.to_string())
+    }
+
+    /// Gives the same document again at once, for one that is good but could not be put in force for a reason that may pass.
+    /// How long to wait before is the caller's decision.
+    pub(super) fn retry(&mut self) {
+        if let Some(file) = &mut self.file {
+            file.given = None;
+            file.look_at = Instant::now();
+        }
+    }
+}
+
+impl File {
+    /// The next document that differs from the last one; `Err`: it cannot be read, said once.
+    async fn next(&mut self) -> Result<String, String> {
         loop {
+            let bytes = match self.look().await {
+                Ok(bytes) => bytes,
+                // Between the kubelet's steps, or for a moment in an editor, there may be no file.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let message = in_words(&self.path, &error);
+                    let news = Given::Unreadable(message.clone());
+                    if self.given.replace(news) != Some(Given::Unreadable(message.clone())) {
+                        return Err(message);
+                    }
+                    continue;
+                }
+            };
+            let news = Given::Document(bytes.clone());
+            if self.given.as_ref() != Some(&news) {
+                self.given = Some(news);
+                return as_text(&self.path, bytes);
+            }
+        }
+    }
+
+    /// Waits until it is time to look, and reads.
+    async fn look(&mut self) -> io::Result<Vec<u8>> {
+        while self.reading.is_none() {
             let tick = async {
-                match &mut self.watch {
+                match &self.watch {
                     Some(watch) => watch.changed().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = tick => {
-                    self.look_at = Instant::now() + QUIET;
-                    continue;
+                () = tick => self.look_at = after_tick(&mut self.first_tick, Instant::now()),
+                () = sleep_until(self.look_at) => {
+                    self.first_tick = None;
+                    self.look_at = Instant::now() + POLL;
+                    let path = self.path.clone();
+                    self.reading = Some(spawn_blocking(move || read(&path)));
                 }
-                () = sleep_until(self.look_at) => self.look_at = Instant::now() + POLL,
-            }
-            let text = match std::fs::read_to_string(&*path) {
-                Ok(text) => text,
-                // Between the kubelet's steps, or for a moment in an editor, there may be no file.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "failed to read the configuration; the old one stays");
-                    continue;
-                }
-            };
-            if text != *last {
-                last.clone_from(&text);
-                let parsed = config::load(&*self.environment, Some(&text));
-                return parsed.map(Box::new).map_err(|mistakes| mistakes.to_string());
             }
         }
+        let read = match &mut self.reading {
+            Some(reading) => reading.await,
+            None => return Err(io::ErrorKind::Interrupted.into()),
+        };
+        self.reading = None;
+        read.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
+}
+
+/// When to look after a tick: once it is quiet, but not ever later.
+fn after_tick(first: &mut Option<Instant>, now: Instant) -> Instant {
+    let first = *first.get_or_insert(now);
+    (first + PATIENCE).min(now + QUIET)
+}
+
+/// Reads a regular file. Opening does not wait, as it would for the writer of a named pipe.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+    }
+    Ok(bytes)
+}
+
+fn in_words(path: &Path, error: &io::Error) -> String {
+    format!("failed to read configuration {}: {error}", path.display())
+}
+
+fn as_text(path: &Path, bytes: Vec<u8>) -> Result<String, String> {
+    let text = String::from_utf8(bytes);
+    text.map_err(|error| {
+        format!("configuration {}: is not UTF-8 text (byte {})", path.display(), error.utf8_error().valid_up_to())
+    })
 }
 
 fn watch(path: &Path) -> Option<Watch> {
@@ -99,4 +211,128 @@ fn watch(path: &Path) -> Option<Watch> {
             tracing::warn!("{}; looking every {}s instead", Failure::chain(error), POLL.as_secs());
         })
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use rustix::fs::{CWD, FileType};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const GOOD: &str = "vault: {address: 'https://v'}\nauth: {role: r}\nsources: {a: {path: secret/a}}\n";
+
+    /// A document in a directory, and a reload that has it in force.
+    struct Watched {
+        directory: tempfile::TempDir,
+        reload: Reload,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("keyferry.yaml");
+            std::fs::write(&path, GOOD).expect("written");
+            let source = ConfigSource::read(path).expect("a document");
+            let reload = Reload::new(source, Box::new(HashMap::<String, String>::new()));
+            Self { directory, reload }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.directory.path().join("keyferry.yaml")
+        }
+
+        /// As an editor does it: the file is never half there.
+        fn write(&self, bytes: impl AsRef<[u8]>) {
+            let fresh = self.directory.path().join("fresh");
+            std::fs::write(&fresh, bytes).expect("written");
+            std::fs::rename(fresh, self.path()).expect("renamed");
+        }
+
+        async fn next(&mut self) -> Result<(), String> {
+            timeout(Duration::from_secs(60), self.reload.changed()).await.expect("a change is seen").map(drop)
+        }
+
+        /// Looked at many times in virtual time, and nothing is said.
+        async fn is_quiet(&mut self) -> bool {
+            timeout(POLL * 5, self.reload.changed()).await.is_err()
+        }
+    }
+
+    #[test]
+    fn a_document_beside_something_that_never_rests_is_looked_at() {
+        let (mut first, start) = (None, Instant::now());
+        let mut now = start;
+        let mut look_at = after_tick(&mut first, now);
+        assert_eq!(look_at, start + QUIET);
+        // A neighbour writes every 100 ms.
+        while now < look_at && now < start + PATIENCE * 10 {
+            now += Duration::from_millis(100);
+            look_at = after_tick(&mut first, now);
+        }
+        assert_eq!(look_at, start + PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_document_is_given_once_unless_it_is_asked_for_again() {
+        let mut watched = Watched::new();
+        assert!(watched.is_quiet().await, "it is in force");
+        watched.write(GOOD.replace("role: r", "role: other"));
+        assert!(watched.next().await.is_ok());
+        assert!(watched.is_quiet().await);
+        watched.reload.retry();
+        assert!(watched.next().await.is_ok(), "what could not be put in force is tried again");
+        assert!(watched.is_quiet().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_that_is_taken_back_is_given_too() {
+        let mut watched = Watched::new();
+        watched.write("sorces: {}");
+        assert!(watched.next().await.expect_err("bad").contains("sorces"));
+        assert!(watched.is_quiet().await, "it is told once");
+        watched.write(GOOD);
+        assert!(watched.next().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_document_that_is_not_text_is_rejected_once() {
+        let mut watched = Watched::new();
+        watched.write(b"vault: \xff");
+        let told = watched.next().await.expect_err("not text");
+        assert!(told.contains("is not UTF-8 text (byte 7)") && told.contains("keyferry.yaml"), "{told}");
+        assert!(watched.is_quiet().await);
+        watched.write(GOOD);
+        assert!(watched.next().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_named_pipe_never_blocks_and_is_told_once() {
+        let mut watched = Watched::new();
+        std::fs::remove_file(watched.path()).expect("removed");
+        rustix::fs::mknodat(CWD, watched.path(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");
+        let told = watched.next().await.expect_err("a pipe");
+        assert!(told.contains("it is not a regular file"), "{told}");
+        assert!(watched.is_quiet().await);
+        assert!(ConfigSource::read(watched.path()).is_err(), "at the start too");
+        std::fs::remove_file(watched.path()).expect("removed");
+        assert!(watched.is_quiet().await, "an absent file is a moment between two");
+        watched.write(GOOD);
+        assert!(watched.next().await.is_ok(), "the old document is news after a failure");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_dropped_loses_nothing() {
+        let mut watched = Watched::new();
+        watched.write(GOOD.replace("role: r", "role: other"));
+        for _ in 0..50 {
+            if let Ok(given) = timeout(Duration::from_millis(20), watched.reload.changed()).await {
+                assert!(given.is_ok());
+                return;
+            }
+        }
+        assert!(watched.next().await.is_ok());
+    }
 }

@@ -78,11 +78,13 @@ pub fn handover_file(
     Ok(Some(file))
 }
 
-/// Names of the variables that ask for a proxy, which is not used; in the order in which they are named to the user.
+/// A warning where the environment asks for a proxy, which is not used.
 #[must_use]
-pub fn ignored_proxies(env: &dyn Environment) -> Vec<&'static str> {
-    let set = |name: &&str| env.get(name).is_some_and(|text| !text.trim().is_empty());
-    variables::PROXIES.into_iter().filter(set).collect()
+pub fn proxy_warning(env: &dyn Environment) -> Option<String> {
+    let set = |name: &&str| env.is_unreadable(name) || env.get(name).is_some_and(|text| !text.trim().is_empty());
+    let names: Vec<&str> = variables::PROXIES.into_iter().filter(set).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    (!names.is_empty()).then(|| format!("{} {verb} ignored; keyferry connects to Vault directly", names.join(", ")))
 }
 
 /// The output directory, as well as it can be told of a configuration with mistakes: an agent that runs on with an earlier

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::{DocumentLocation, defaults, document_location, handover_file, ignored_proxies, load};
+use super::super::{DocumentLocation, defaults, document_location, handover_file, load, proxy_warning};
 use super::{MINIMAL, environment, loaded};
 use crate::model::{
     AuthMethod, FileFormat, FilePath, KvEngine, MirrorOwner, Mode, OnDrift, OutputKind, SecretType, SourceName,
@@ -207,7 +207,12 @@ fn variables_of_others_are_left_alone() {
 fn a_proxy_is_named_as_ignored_and_changes_nothing() {
     let proxies = [("https_proxy", "http://proxy:3128"), ("VAULT_PROXY_ADDR", "http://proxy:3128"), ("HTTP_PROXY", "")];
     let variables = [&THREE[..], &proxies].concat();
-    assert_eq!(ignored_proxies(&environment(&variables)), ["VAULT_PROXY_ADDR", "https_proxy"]);
+    let warning = proxy_warning(&environment(&variables));
+    let told = "VAULT_PROXY_ADDR, https_proxy are ignored; keyferry connects to Vault directly";
+    assert_eq!(warning.as_deref(), Some(told));
+    let one = proxy_warning(&environment(&[("HTTPS_PROXY", "proxy")]));
+    assert_eq!(one.as_deref(), Some("HTTPS_PROXY is ignored; keyferry connects to Vault directly"));
+    assert_eq!(proxy_warning(&environment(&THREE)), None);
     assert!(loaded(&variables, None) == loaded(&THREE, None));
 }
 

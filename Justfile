@@ -56,6 +56,14 @@ image:
 bench: build
     cargo run --locked --quiet --example side_by_side
 
+# N agents against one Vault on this machine: time to all files, memory of each; as root, ends by itself
+density agents="1000": build
+    cargo run --locked --quiet --example side_by_side -- --density {{agents}}
+
+# The simulated world for some hours instead of some seconds; prints the seed of a run that fails
+simulate hours="1":
+    SIMULATE_HOURS={{hours}} cargo test --locked --test simulation soak -- --nocapture
+
 # All that must hold before a change is merged
 ci:
     .ci/run

@@ -1,11 +1,11 @@
 //! Logs, to stderr: for people on a terminal, one JSON object a line otherwise. And the hardening of the process.
 //!
-//! All our events have the target `keyferry` and use these fields only: `source`, `output`, `reason`, `class`, `generation`.
-//! Secret values cannot get here: their type has no `Debug` and no `Display`. Libraries are another matter, an HTTP library
+//! A module's events have its path as target (`keyferry::vault`), events about the whole agent have [`TARGET`]. Reasons are
+//! always in the field `reason`, sources in `source`, mirrors and outputs in `output`. Secret values cannot get here: their type has no `Debug` and no `Display`. Libraries are another matter, an HTTP library
 //! may log headers with a token at `debug`; therefore only our own target may go below `info`, whatever the filter says.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
@@ -14,7 +14,7 @@ use thiserror::Error;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
@@ -27,7 +27,11 @@ use crate::model::Failure;
 /// Target of all our log lines.
 pub const TARGET: &str = "keyferry";
 
-/// The filter where nobody says otherwise: what an operator reads in a quiet week fits on one page.
+/// Target of lines that are written whatever the filter says: why the process ends, where it was asked to do something and
+/// could not. Without one, an exit code would be all that is left of a run with the filter `error` or `off`.
+pub const FINAL: &str = "keyferry::exit";
+
+/// Default log filter.
 pub const DEFAULT_FILTER: &str = "info";
 
 /// How log lines look.
@@ -36,10 +40,36 @@ pub enum Format {
     /// `Human` where stderr is a terminal, else `Json`.
     #[default]
     Auto,
-    /// For people.
+    /// For people: one line per event.
     Human,
     /// One JSON object a line: `ts` (RFC 3339, UTC), `level`, `target`, `message`, and the event's fields beside them.
     Json,
+}
+
+impl Format {
+    /// Whether lines are JSON on the stderr of this process.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        match self {
+            Self::Auto => !io::stderr().is_terminal(),
+            Self::Human => false,
+            Self::Json => true,
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = TelemetryError;
+
+    /// As `KEYFERRY_LOG_FORMAT` has it; empty counts as not set.
+    fn from_str(text: &str) -> Result<Self, TelemetryError> {
+        match text.trim() {
+            "" | "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::Human),
+            "json" => Ok(Self::Json),
+            _ => Err(TelemetryError::Format { format: text.into() }),
+        }
+    }
 }
 
 /// Logging could not be set up.
@@ -55,6 +85,12 @@ pub enum TelemetryError {
         /// What is wrong in it.
         why: String,
     },
+    /// The user's format is not one.
+    #[error("must be one of text, json, auto (found {format:?})")]
+    Format {
+        /// As written.
+        format: String,
+    },
     /// Set up twice in one process.
     #[error("failed to set up logging: it is set up already")]
     Twice,
@@ -65,12 +101,7 @@ pub enum TelemetryError {
 /// # Errors
 /// If the filter is wrong, or logging was set up before.
 pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
-    let human = match format {
-        Format::Auto => std::io::stderr().is_terminal(),
-        Format::Human => true,
-        Format::Json => false,
-    };
-    let layer = layer(parse_filter(filter)?, human, std::io::stderr);
+    let layer = layer(parse_filter(filter)?, !format.is_json(), io::stderr);
     tracing_subscriber::registry().with(layer).try_init().map_err(|_| TelemetryError::Twice)
 }
 
@@ -90,7 +121,7 @@ pub fn log_failure(failure: &Failure, source: Option<&str>, output: Option<&str>
 ///
 /// # Errors
 /// The system call that failed; going on without is the caller's choice.
-pub fn harden() -> std::io::Result<()> {
+pub fn harden() -> io::Result<()> {
     // No ptrace, no /proc/<pid>/mem by others with our UID (prctl(2), PR_SET_DUMPABLE).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // A core pattern that pipes to a program ignores the flag's ordinary meaning on some nodes; the limit is cheap.
@@ -103,13 +134,45 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let layer = if human {
-        layer.with_ansi(std::io::stderr().is_terminal()).boxed()
+        let ansi = io::stderr().is_terminal();
+        tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(OneLine(writer)).boxed()
     } else {
-        layer.event_format(JsonLine).boxed()
+        tracing_subscriber::fmt::layer().with_writer(writer).event_format(JsonLine).boxed()
     };
-    layer.with_filter(filter).with_filter(filter_fn(may_be_logged)).boxed()
+    let last_words = filter_fn(|metadata| metadata.target() == FINAL).with_max_level_hint(Level::ERROR);
+    layer.with_filter(filter.or(last_words)).with_filter(filter_fn(may_be_logged)).boxed()
+}
+
+/// Keeps one event on one line, for `grep` and for log collectors: a rejected document tells all its mistakes, one a line.
+struct OneLine<W>(W);
+
+impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLine<M> {
+    type Writer = OneLine<M::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OneLine(self.0.make_writer())
+    }
+}
+
+impl<W: io::Write> io::Write for OneLine<W> {
+    /// Gets a whole event at a time, with its line break at the end.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let (text, end) = event.split_at(event.len() - usize::from(event.ends_with(b"\n")));
+        let mut parts = text.split(|byte| *byte == b'\n');
+        let mut line = parts.next().unwrap_or_default().to_vec();
+        for part in parts {
+            line.extend_from_slice(b"; ");
+            line.extend_from_slice(part);
+        }
+        line.extend_from_slice(end);
+        self.0.write_all(&line)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// The floor under any filter: see the module's comment.
@@ -200,12 +263,12 @@ mod tests {
     struct Captured(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("lock").extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
-        fn flush(&mut self) -> std::io::Result<()> {
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
@@ -236,6 +299,35 @@ mod tests {
         assert_eq!(line["message"], "failed to read secret \"a\"\nnext");
         assert!(line.get("output").is_none(), "an absent field is absent: {line}");
         assert!(line["ts"].as_str().expect("ts").parse::<jiff::Timestamp>().is_ok(), "{line}");
+    }
+
+    #[test]
+    fn an_event_with_many_lines_is_one_line_for_people() {
+        let text = captured("info", true, || tracing::warn!(target: TARGET, "refused: a: is wrong\nb: is missing"));
+        assert!(text.ends_with("WARN keyferry: refused: a: is wrong; b: is missing\n"), "{text:?}");
+        assert_eq!(text.lines().count(), 1, "{text:?}");
+    }
+
+    #[test]
+    fn the_last_words_are_written_whatever_the_filter_says() {
+        for human in [true, false] {
+            let text = captured("off", human, || {
+                tracing::error!(target: FINAL, "gave up");
+                tracing::error!(target: TARGET, "silenced");
+            });
+            assert!(text.contains("gave up") && !text.contains("silenced"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_format_that_is_none_is_a_mistake() {
+        for (text, format) in
+            [("", Format::Auto), ("auto", Format::Auto), ("text", Format::Human), ("json", Format::Json)]
+        {
+            assert_eq!(text.parse::<Format>().ok(), Some(format), "{text:?}");
+        }
+        let error = "pretty".parse::<Format>().expect_err("no format");
+        assert_eq!(error.to_string(), "must be one of text, json, auto (found \"pretty\")");
     }
 
     #[test]

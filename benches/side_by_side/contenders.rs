@@ -112,7 +112,8 @@ pub fn client(ground: &Ground, to: &Path) -> Result<()> {
     })
 }
 
-fn keyferry(ground: &Ground, address: &str, to: &Path) -> Command {
+/// The agent with the article's three variables, towards `address`; its subcommand is still missing.
+pub fn keyferry(ground: &Ground, address: &str, to: &Path) -> Command {
     let mut command = clean(&ground.keyferry);
     command.env("VAULT_ADDR", address).env("KEYFERRY_ROLE", &ground.role).env("KEYFERRY_SECRETS", &ground.secret);
     // The only settings that need a document: where the token lies, and that this machine is no Pod.

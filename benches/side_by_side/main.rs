@@ -2,11 +2,13 @@
 //!
 //! The article's case: login with the method `kubernetes`, one KV secret, two files. Runs alternate, so that a slow
 //! minute of the machine is everybody's; every run starts from an empty directory in memory and is checked.
-//! `--quick` makes a rehearsal of it: few runs, seconds instead of minutes.
+//! `--quick` makes a rehearsal of it: few runs, seconds instead of minutes. `--density N` (`just density N`) starts N agents
+//! against one Vault instead.
 #![allow(unreachable_pub, missing_docs, reason = "a program for those who work here")]
 #![allow(clippy::disallowed_methods, reason = "measuring is reading clocks; the walls stand around src/ only")]
 
 mod contenders;
+mod density;
 mod ground;
 mod process;
 mod proxy;
@@ -46,7 +48,10 @@ const FULL: Effort = Effort { runs: 15, rest: Duration::from_mins(1), refresh: D
 const QUICK: Effort = Effort { runs: 3, rest: Duration::from_secs(3), refresh: Duration::from_secs(1), refreshes: 3 };
 
 fn main() -> Result<()> {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let many = arguments.iter().position(|argument| argument == "--density");
+    let many = many.map(|place| density::agents(arguments.get(place + 1).map(String::as_str))).transpose()?;
+    let quick = arguments.iter().any(|argument| argument == "--quick");
     let effort = if quick { QUICK } else { FULL };
     // Plain HTTP is measured; the client is built for TLS all the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -57,6 +62,10 @@ fn main() -> Result<()> {
     };
 
     println!("{}", ground.versions());
+    if let Some(agents) = many {
+        println!("{}", density::measure(&ground, agents)?);
+        return Ok(());
+    }
     println!(
         "{} cores, {} runs each, alternating, warm{}\n",
         cores(),

@@ -28,6 +28,20 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     parse_stat(&text).ok_or_else(|| format!("/proc/{pid}/stat misses a field").into())
 }
 
+/// `Pss` of a process in bytes: each page counts by the share that it has in it, so that the sum over many processes of one
+/// binary is what they really take. Of a process that is not dumpable, as the agent, only root may read it.
+pub fn proportional(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text =
+        std::fs::read_to_string(&path).map_err(|error| format!("failed to read {path}: {error}; run as root"))?;
+    parse_rollup(&text).ok_or_else(|| format!("{path} misses a field").into())
+}
+
+fn parse_rollup(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
 fn parse_status(text: &str) -> Option<Memory> {
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -52,6 +66,12 @@ mod tests {
         let text = "Name:\tx\nVmPeak:\t9 kB\nVmRSS:\t    5000 kB\nRssAnon:\t 700 kB\nThreads:\t2\n";
         assert_eq!(parse_status(text), Some(Memory { resident: 5_120_000, anonymous: 716_800, threads: 2 }));
         assert_eq!(parse_status("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn the_proportional_share_is_not_taken_for_its_parts() {
+        let text = "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 5000 kB\nPss_Anon: 9 kB\nPss:    570 kB\n";
+        assert_eq!(parse_rollup(text), Some(583_680));
     }
 
     #[test]

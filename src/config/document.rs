@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::mistakes::{DOCUMENT, Mistakes, suggestion};
+use super::mistakes::{DOCUMENT, Mistakes, shown_key, shown_name, suggestion};
+use super::owner::SERVICE_ACCOUNT;
 use super::quantity::{DURATION_FORM, SIZE_FORM};
 use super::raw::RawDocument;
 use super::schema::{choices, schema};
@@ -39,8 +40,24 @@ fn parse(text: &str) -> Result<Value, String> {
         // Without a snippet: the lines of an inline document may hold what does not belong into a log.
         let place =
             error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column())).unwrap_or_default();
-        if let serde_saphyr::Error::DuplicateMappingKey { key, .. } = error.without_snippet() {
-            return format!("{place}the key `{}` is there twice", key.as_deref().unwrap_or("?"));
+        let mut cause = error.without_snippet();
+        while let serde_saphyr::Error::AliasError { error, .. } = cause {
+            cause = error;
+        }
+        match cause {
+            serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+                return format!("{place}the key {} is there twice", shown_key(key.as_deref().unwrap_or("?")));
+            }
+            serde_saphyr::Error::MultipleDocuments { .. } => {
+                return format!("{place}a second document begins here (`---`); write everything into one");
+            }
+            serde_saphyr::Error::Budget { .. }
+            | serde_saphyr::Error::AliasReplayLimitExceeded { .. }
+            | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
+            | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. } => {
+                return format!("{place}too large once its aliases (`*name`) are expanded; write it without aliases");
+            }
+            _ => {}
         }
         let text = error.without_snippet().to_string();
         // The library appends its own form of the place.
@@ -152,7 +169,8 @@ fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, mis
         }
         let known = properties.into_iter().flat_map(Map::keys).map(String::as_str);
         // Nothing of the value: nobody knows what it is.
-        mistakes.at(&below(name), format!("is not a key of the configuration; {}", suggestion(name, known)));
+        let told = format!("is not a key of the configuration; {}", suggestion(name, known));
+        mistakes.at(&below(&shown_name(name)), told);
         false
     });
     for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
@@ -175,6 +193,9 @@ fn expectation(allowed: &[&str], schema: &Value, found: &str) -> String {
             return format!("is not a duration; {DURATION_FORM}");
         }
         ["string", "integer"] => return format!("is not a size; {SIZE_FORM}"),
+        ["string", "object"] => {
+            return format!("must be `{SERVICE_ACCOUNT}`, or a section with apiVersion, kind, name and uid");
+        }
         ["string"] if pattern.contains("0o?") => {
             return "must be octal in quotes, like \"0440\": a plain number is decimal in YAML".to_owned();
         }

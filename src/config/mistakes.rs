@@ -1,5 +1,6 @@
 //! What is wrong with a configuration: everything at once, and never a secret.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -164,6 +165,26 @@ fn showable(path: &str, value: &Value) -> Option<String> {
     let short: String = text.chars().take(MAX_SHOWN).collect();
     let dots = if short.len() < text.len() { "..." } else { "" };
     Some(format!("{short:?}{dots}"))
+}
+
+/// Longest name of a key that is shown.
+const MAX_KEY: usize = 64;
+
+/// The name of a key that is unknown, for a key path: as it is if it looks like a key, since somebody may have pasted a secret
+/// where a key belongs.
+pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
+    let plain = name.len() <= MAX_KEY
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+        && !TOKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    if plain { name.into() } else { Cow::Owned("<a name that is not shown>".to_owned()) }
+}
+
+/// The same for a sentence.
+pub(super) fn shown_key(name: &str) -> String {
+    match shown_name(name) {
+        Cow::Borrowed(name) => format!("`{name}`"),
+        Cow::Owned(told) => told,
+    }
 }
 
 /// The known name nearest to `typed`, if it is near enough to be what was meant.

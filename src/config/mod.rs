@@ -12,6 +12,7 @@ pub mod defaults;
 mod document;
 mod environment;
 mod mistakes;
+mod owner;
 mod parse;
 mod quantity;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
@@ -75,6 +76,15 @@ pub fn handover_file(
         ));
     }
     Ok(Some(file))
+}
+
+/// A warning where the environment asks for a proxy, which is not used.
+#[must_use]
+pub fn proxy_warning(env: &dyn Environment) -> Option<String> {
+    let set = |name: &&str| env.is_unreadable(name) || env.get(name).is_some_and(|text| !text.trim().is_empty());
+    let names: Vec<&str> = variables::PROXIES.into_iter().filter(set).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    (!names.is_empty()).then(|| format!("{} {verb} ignored; keyferry connects to Vault directly", names.join(", ")))
 }
 
 /// The output directory, as well as it can be told of a configuration with mistakes: an agent that runs on with an earlier

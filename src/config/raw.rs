@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::defaults;
+use super::owner::RawOwner;
 use super::quantity::{RawDuration, RawSize, duration_as_text};
 
 /// Configuration of keyferry.
@@ -29,7 +30,7 @@ pub(super) struct RawDocument {
     pub(super) mirrors: Option<BTreeMap<String, RawMirror>>,
     /// What to report on the Pod.
     pub(super) status: Option<RawStatus>,
-    /// IP address and port for probes and metrics; without an address (":8250") all IPv4 addresses of the Pod. Left out: no listener.
+    /// IP address and port for probes and metrics; without an address (":8250") all addresses of the Pod, IPv6 and IPv4. Left out: no listener.
     #[schemars(extend("examples" = [":8250", "127.0.0.1:8250", "[::]:8250"]))]
     pub(super) listen: Option<String>,
     /// How failures are retried: full jitter below a ceiling that doubles from `base` to `max`.
@@ -153,7 +154,7 @@ pub(super) struct RawSource {
     /// Time between reads where no lease says otherwise. At least 1s.
     #[schemars(extend("default" = duration_as_text(defaults::REFRESH)))]
     pub(super) refresh: Option<RawDuration>,
-    /// How long files may be used without a successful read before they count as stale. Not below `refresh`. Left out: 5m, or three times `refresh` where that is longer.
+    /// How long files may be used after the last successful read before they count as stale. Not below `refresh`. Left out: 5m, or three times `refresh` where that is longer.
     #[schemars(extend("default" = duration_as_text(defaults::MAX_STALE)))]
     pub(super) max_stale: Option<RawDuration>,
     /// Whether the Pod's readiness waits for it.
@@ -258,11 +259,27 @@ pub(super) struct RawMirror {
     pub(super) labels: Option<BTreeMap<String, String>>,
     /// Annotations to set.
     pub(super) annotations: Option<BTreeMap<String, String>>,
-    /// Object that owns the Secret, so that the Secret is deleted with it.
+    /// Object that owns the Secret, so that the Secret is deleted with it: `serviceAccount` for the ServiceAccount of the Pod, or any object of the namespace.
     pub(super) owner: Option<RawOwner>,
     /// Mirror files of sources with leases too. They stop working when this Pod ends.
     #[schemars(extend("default" = false))]
     pub(super) allow_leased: Option<bool>,
+    /// What to do where somebody else edited the Secret: put it right, or leave it and report it as `Drifted`.
+    #[schemars(extend("default" = "repair"))]
+    pub(super) on_drift: Option<RawOnDrift>,
+    /// Take over a Secret of this name that keyferry did not create, restored from a backup for example.
+    #[schemars(extend("default" = false))]
+    pub(super) adopt: Option<bool>,
+}
+
+/// What to do where somebody else edited the Secret.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawOnDrift {
+    /// Put it right within a minute.
+    Repair,
+    /// Leave it and report it.
+    Report,
 }
 
 /// Type of a Secret.
@@ -282,23 +299,6 @@ pub(super) enum RawSecretType {
     /// Needs `ssh-privatekey`.
     #[serde(rename = "kubernetes.io/ssh-auth")]
     SshAuth,
-}
-
-/// Owner of a Secret, in the same namespace.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("required" = ["apiVersion", "kind", "name", "uid"]))]
-pub(super) struct RawOwner {
-    /// `apiVersion` of the owner.
-    #[schemars(extend("examples" = ["apps/v1"]))]
-    pub(super) api_version: Option<String>,
-    /// `kind` of the owner.
-    #[schemars(extend("examples" = ["Deployment"]))]
-    pub(super) kind: Option<String>,
-    /// Name of the owner.
-    pub(super) name: Option<String>,
-    /// UID of the owner.
-    pub(super) uid: Option<String>,
 }
 
 /// What to report on the Pod.

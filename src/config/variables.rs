@@ -23,6 +23,8 @@ const fn variable(name: &'static str, fills: &'static str, meaning: &'static str
     Variable { name, fills, meaning }
 }
 
+const PROXY: &str = "Ignored, with a warning at the start: keyferry connects to Vault directly.";
+
 /// All of them, for the reference and to find misspelt ones.
 pub(super) const VARIABLES: &[Variable] = &[
     variable("KEYFERRY_CONFIG", "", "Path of the document. The command line wins."),
@@ -64,7 +66,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         "",
         "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs; goes before `RUST_LOG`.",
     ),
-    variable("KEYFERRY_LOG_FORMAT", "", "`text` or `json`; left out: `text` on a terminal."),
+    variable("KEYFERRY_LOG_FORMAT", "", "`text`, `json` or `auto`, the default: `text` on a terminal, else `json`."),
     variable("VAULT_ADDR", "vault.address", "As the Vault CLI understands it."),
     variable("VAULT_NAMESPACE", "vault.namespace", "As the Vault CLI understands it."),
     variable("VAULT_CACERT", "vault.tls.caFile", "As the Vault CLI understands it."),
@@ -78,6 +80,9 @@ pub(super) const VARIABLES: &[Variable] = &[
         "The token for the method `token`. A file is better: variables can be read in `/proc`.",
     ),
     variable("VAULT_SKIP_VERIFY", "", "Refused if true: the certificate is always verified."),
+    variable("VAULT_PROXY_ADDR", "", PROXY),
+    variable("HTTPS_PROXY", "", PROXY),
+    variable("HTTP_PROXY", "", PROXY),
     variable("POD_NAME", "status.podName", "From the downward API: `metadata.name`."),
     variable("POD_UID", "status.podUid", "From the downward API: `metadata.uid`."),
     variable("POD_NAMESPACE", "status.podNamespace", "From the downward API: `metadata.namespace`."),
@@ -87,6 +92,7 @@ pub(super) const VARIABLES: &[Variable] = &[
 /// Fills what `raw` leaves open, and tells misspelt variables.
 pub(super) fn overlay(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes) {
     unknown(env, mistakes);
+    unreadable(env, mistakes);
     vault(env, raw, mistakes);
 
     let auth = raw.auth.get_or_insert_default();
@@ -177,6 +183,10 @@ fn sources(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes
         mistakes.came_from("sources", &variable);
         let mut sources = BTreeMap::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            if let Some(message) = misread(part) {
+                mistakes.wrong("sources", part, message);
+                continue;
+            }
             let (name, path) =
                 part.split_once('=').map_or((part.trim_matches('/'), part), |(name, path)| (name.trim(), path.trim()));
             let source = RawSource { path: Some(path.to_owned()), ..RawSource::default() };
@@ -190,6 +200,50 @@ fn sources(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes
         for (name, source) in sources.iter_mut().filter(|(_, source)| source.refresh.is_none()) {
             mistakes.came_from(&format!("sources.{name}.refresh"), &variable);
             source.refresh = Some(RawDuration(Scalar::Text(text.clone())));
+        }
+    }
+}
+
+/// Why a part of `KEYFERRY_SECRETS` is probably not what its author means.
+fn misread(part: &str) -> Option<&'static str> {
+    let (name, path) = part.split_once('=').unwrap_or(("", part));
+    if part.contains('?') {
+        return Some(
+            "must be a path without a query; a version is chosen in the document: `sources: {app: {path: secret/app, version: 1}}`",
+        );
+    }
+    if [name, path].iter().any(|text| text.trim().contains(|c: char| c.is_whitespace() || c == ';')) {
+        return Some(
+            "must be one path; separate paths with a comma. A path with a space or `;` in it can only be written in the document",
+        );
+    }
+    if name.contains('/') {
+        return Some(
+            "must be `name=path`, with a name without a slash; a path with `=` in it can only be written in the document",
+        );
+    }
+    None
+}
+
+/// Variables that ask for a proxy; none of them is followed.
+pub(super) const PROXIES: [&str; 8] = [
+    "VAULT_PROXY_ADDR",
+    "BAO_PROXY_ADDR",
+    "VAULT_HTTP_PROXY",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+];
+
+/// Variables that are set but cannot be read. To take one for "not set" would send its author looking in the wrong place.
+fn unreadable(env: &dyn Environment, mistakes: &mut Mistakes) {
+    let names = VARIABLES.iter().map(|variable| variable.name).filter(|name| !PROXIES.contains(name));
+    for name in names {
+        let bao = name.strip_prefix("VAULT_").map(|suffix| format!("BAO_{suffix}"));
+        for name in [Some(name.to_owned()), bao].into_iter().flatten().filter(|name| env.is_unreadable(name)) {
+            mistakes.at(&name, "is not UTF-8 text");
         }
     }
 }

@@ -12,5 +12,5 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use files::render;
+pub use files::{Rendered, join, render_output, sources_of};
 pub use mirror::{MirrorData, mirror_data};

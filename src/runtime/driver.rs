@@ -156,7 +156,7 @@ impl<A: Adapters> Driver<A> {
         }
         if let Some(wanted) = self.agent.settings().listener {
             let (health, metrics) = self.observer.for_listener();
-            let bound = listener::bind(wanted.address).await?;
+            let bound = listener::bind(wanted.address)?;
             self.listening = Some((wanted, Serving::start(bound, health, metrics)));
         }
         Ok(())

@@ -170,6 +170,9 @@ fn comparable(mut deployment: Value) -> Value {
         list.as_array_mut().expect("a list").retain(|one| one[field] != name);
     };
     deployment["metadata"] = json!(null);
+    // The checksum of the document.
+    let template = deployment["spec"]["template"]["metadata"].as_object_mut().expect("metadata");
+    template.remove("annotations");
     let pod = &mut deployment["spec"]["template"]["spec"];
     without(&mut pod["volumes"], "name", "keyferry-config");
     let agent = &mut pod["initContainers"][0];
@@ -187,4 +190,38 @@ fn the_example_makes_the_deployment_of_the_manifests() {
     let chart = comparable(one(&objects, "Deployment").clone());
     let manifest = comparable(one(&manifest("demo.yaml"), "Deployment").clone());
     assert!(chart == manifest, "the chart's:\n{chart:#}\nthe manifest's:\n{manifest:#}");
+}
+
+/// What changes without new pods, and what comes with new ones.
+#[test]
+fn a_change_of_the_login_makes_new_pods_and_a_change_of_the_sources_does_not() {
+    let Some(helm) = Helm::shared("a_change_of_the_login_makes_new_pods_and_a_change_of_the_sources_does_not") else {
+        return;
+    };
+    let template = |changes: &[&str]| {
+        let arguments: Vec<&str> = changes.iter().flat_map(|change| ["--set", *change]).collect();
+        let objects = helm.render(Of::Webapp, "playground", NEWEST, &arguments).expect("rendered");
+        one(&objects, "Deployment")["spec"]["template"].clone()
+    };
+    let before = template(&[]);
+    for same in [
+        "keyferry.secrets={secret/webapp/config,secret/webapp/more}",
+        "keyferry.refresh=30s",
+        "keyferry.mirror.labels.team=a",
+        "keyferry.config.vault.timeout=3s",
+    ] {
+        assert!(template(&[same]) == before, "{same} is taken over live");
+    }
+    for other in [
+        "keyferry.auth.role=another",
+        "keyferry.auth.mount=another",
+        "keyferry.vault.address=https://another.example.com",
+        "keyferry.vault.namespace=team-a",
+        "keyferry.config.auth.role=another",
+    ] {
+        assert!(template(&[other]) != before, "{other} must come with new pods");
+    }
+    // Read once, so that nothing of it is live.
+    let once = ["keyferry.mode=init"];
+    assert!(template(&[once[0], "keyferry.refresh=30s"]) != template(&once), "mode init");
 }

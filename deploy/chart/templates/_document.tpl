@@ -50,7 +50,13 @@
 {{- $events := eq (include "keyferry.events" .) "true" -}}
 {{- $_ := set $document "status" (dict "conditions" $conditions "events" $events) -}}
 {{- with include "keyferry.livenessListen" . }}{{ $_ := set $document "listen" . }}{{ end -}}
-{{- mergeOverwrite $document (deepCopy $values.config) | toYaml -}}
+{{- $document = mergeOverwrite $document (deepCopy $values.config) -}}
+{{- if eq $values.mirror.owner "serviceAccount" -}}
+{{- range $name, $mirror := $document.mirrors -}}
+{{- if not (hasKey $mirror "owner") }}{{ $_ := set $mirror "owner" "serviceAccount" }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $document | toYaml -}}
 {{- end }}
 
 {{/*

@@ -7,6 +7,8 @@
 {{- with $image.digest }}{{ $reference = printf "%s@%s" $image.repository . }}{{ end -}}
 image: {{ $reference | quote }}
 imagePullPolicy: {{ $image.pullPolicy }}
+# Why it ended, in `kubectl describe`: the kubelet takes the end of the log where the exit code is not 0.
+terminationMessagePolicy: FallbackToLogsOnError
 env:
   - {name: KEYFERRY_CONFIG, value: /etc/keyferry/config/config.yaml}
   # The document says the same; the probes find the directory by this while the document is bad.
@@ -132,6 +134,21 @@ livenessProbe:
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- if $values.enabled -}}
 - {name: keyferry, mountPath: {{ $values.mountPath | quote }}, subPath: sensitive, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/*
+Entries for `annotations` of the pod's template. What decides about the login comes with new pods: they prove it before the old
+ones end. In mode `init` the document is read once, so that all of it comes with new pods.
+*/}}
+{{- define "keyferry.podAnnotations" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- if $values.enabled -}}
+{{- $document := include "keyferry.document" . | fromYaml -}}
+{{- if ne $values.mode "init" -}}
+{{- $document = dict "auth" $document.auth "vault" (pick $document.vault "address" "namespace") -}}
+{{- end -}}
+keyferry.dev/config-checksum: {{ $document | toYaml | sha256sum }}
 {{- end }}
 {{- end }}
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::mistakes::{Mistakes, suggestion};
-use super::super::raw::{RawMirror, RawOwner, RawSecretType};
+use super::super::owner::{RawOwner, SERVICE_ACCOUNT};
+use super::super::raw::{RawMirror, RawOnDrift, RawSecretType};
 use super::outputs::file;
-use crate::model::{FilePath, Mirror, MirrorKey, MirrorOwner, OnDrift, ObjectName, Output, OutputKind, SecretType};
+use crate::model::{FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, OnDrift, Output, OutputKind, SecretType};
 
 /// Labels and annotations with this prefix are the agent's own bookkeeping.
 const RESERVED_PREFIX: &str = "keyferry.dev/";
@@ -51,8 +52,21 @@ fn mirror(name: &str, raw: RawMirror, outputs: &[Output], mistakes: &mut Mistake
         metadata_key(&at("annotations"), key, mistakes);
     }
     let owner = raw.owner.and_then(|raw| owner(&at("owner"), raw, mistakes));
-    let allow_leased = raw.allow_leased.unwrap_or(false);
-    Some((object?, Mirror { secret_type, keys, labels, annotations, owner, allow_leased, on_drift: OnDrift::Repair, adopt: false }))
+    let on_drift = match raw.on_drift {
+        None | Some(RawOnDrift::Repair) => OnDrift::Repair,
+        Some(RawOnDrift::Report) => OnDrift::Report,
+    };
+    let mirror = Mirror {
+        secret_type,
+        keys,
+        labels,
+        annotations,
+        owner,
+        allow_leased: raw.allow_leased.unwrap_or(false),
+        on_drift,
+        adopt: raw.adopt.unwrap_or(false),
+    };
+    Some((object?, mirror))
 }
 
 fn mirror_key(at: &str, key: String, path: &str, outputs: &[Output], mistakes: &mut Mistakes) -> Option<MirrorKey> {
@@ -81,12 +95,33 @@ fn is_inside(path: &FilePath, directory: &FilePath) -> bool {
 }
 
 fn owner(at: &str, raw: RawOwner, mistakes: &mut Mistakes) -> Option<MirrorOwner> {
+    let raw = match raw {
+        RawOwner::Word(word) if word == SERVICE_ACCOUNT => return Some(MirrorOwner::ServiceAccount),
+        RawOwner::Word(word) => {
+            let message = format!("must be `{SERVICE_ACCOUNT}`, or a section with apiVersion, kind, name and uid");
+            mistakes.wrong(at, word, message);
+            return None;
+        }
+        RawOwner::Object(raw) => raw,
+    };
     let name = raw.name.and_then(|name| {
         ObjectName::new(&name)
             .map_err(|error| mistakes.wrong(&format!("{at}.name"), name.as_str(), error.to_string()))
             .ok()
     });
+    if let Some(uid) = raw.uid.as_deref().filter(|uid| !is_uid(uid)) {
+        let message = "is not a UID, like \"a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0f\"";
+        mistakes.wrong(&format!("{at}.uid"), uid, message);
+    }
     Some(MirrorOwner::Object { api_version: raw.api_version?, kind: raw.kind?, name: name?, uid: raw.uid? })
+}
+
+/// A UID as the API server makes them: the text form of RFC 4122. The garbage collector deletes a Secret whose owner has
+/// another UID, so a wrong one must not get through.
+fn is_uid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A qualified name (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).

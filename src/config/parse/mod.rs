@@ -8,7 +8,7 @@ mod server;
 mod sources;
 mod status;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,7 +82,8 @@ fn directory(raw: RawDirectory, mistakes: &mut Mistakes) -> Directory {
 
 fn listener(text: &str, mistakes: &mut Mistakes) -> Option<Listener> {
     let address = match text.strip_prefix(':') {
-        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        // The listener takes IPv4 too on this address, and 0.0.0.0 instead where there is no IPv6.
+        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         None => text.parse().ok(),
     };
     if address.is_none() {

@@ -42,7 +42,15 @@ fn source(name: &str, raw: RawSource, mistakes: &mut Mistakes) -> Option<(Source
     // A missing path is told by the schema. A slash at either end is nothing, as for the Vault CLI.
     let path = raw.path?.trim().trim_matches('/').to_owned();
     if !is_path(&path) || !path.contains('/') {
-        let message = "must be a mount and a path in it, like \"secret/webapp/config\", without \"..\", \"?\" or \"#\"";
+        let message = match path.split_once(['?', '#']) {
+            Some((_, query)) if query.starts_with("version=") => {
+                "must be a path without a query; write `version: 1` beside `path`"
+            }
+            Some(_) if path.contains('#') => {
+                "must be a path without \"#\"; one key of a secret is chosen by `outputs: [{source: ..., key: ...}]`"
+            }
+            _ => "must be a mount and a path in it, like \"secret/webapp/config\", without \"..\", \"?\" or \"#\"",
+        };
         mistakes.wrong(&at("path"), path.as_str(), message);
     }
     let mount = raw.mount.map(|mount| mount.trim_matches('/').to_owned());

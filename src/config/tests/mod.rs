@@ -1,6 +1,7 @@
 //! The room as a whole: text and variables in, settings or mistakes out.
 
 mod docs;
+mod input;
 mod mistakes;
 mod settings;
 

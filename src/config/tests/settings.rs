@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::{DocumentLocation, defaults, document_location, handover_file, load};
+use super::super::{DocumentLocation, defaults, document_location, handover_file, load, proxy_warning};
 use super::{MINIMAL, environment, loaded};
-use crate::model::{AuthMethod, FileFormat, FilePath, KvEngine, Mode, OutputKind, SecretType, SourceName};
+use crate::model::{
+    AuthMethod, FileFormat, FilePath, KvEngine, MirrorOwner, Mode, OnDrift, OutputKind, SecretType, SourceName,
+};
 
 const THREE: [(&str, &str); 3] =
     [("VAULT_ADDR", "https://vault:8200/"), ("KEYFERRY_ROLE", "webapp"), ("KEYFERRY_SECRETS", "secret/webapp/config")];
@@ -64,7 +66,7 @@ fn the_document_wins_and_variables_fill_what_it_leaves_open() {
     assert_eq!(settings.sources.len(), 1);
     let source = &settings.sources[&SourceName::new("db").expect("name")];
     assert_eq!((source.refresh, source.max_stale), (Duration::from_hours(2), Duration::from_hours(6)));
-    assert_eq!(settings.listener.map(|listener| listener.address.to_string()).as_deref(), Some("0.0.0.0:8250"));
+    assert_eq!(settings.listener.map(|listener| listener.address.to_string()).as_deref(), Some("[::]:8250"));
     assert!(settings.directory.allow_disk);
 }
 
@@ -132,8 +134,11 @@ mirrors:
     keys: {password: app/pw, username: db/username}
     labels: {team: a}
     annotations: {example.com/x: "any @ text"}
-    owner: {apiVersion: apps/v1, kind: Deployment, name: webapp, uid: u-2}
+    owner: {apiVersion: apps/v1, kind: Deployment, name: webapp, uid: 0F8FAD5B-d9cb-469f-a165-70867728950e}
     allowLeased: true
+    onDrift: report
+    adopt: true
+  collected: {owner: serviceAccount}
   empty:
 status: {conditions: true, events: false, podName: web-0, podUid: u-1, podNamespace: ns, kubeconfig: /k}
 listen: "[::1]:8250"
@@ -164,7 +169,12 @@ drain: 3s
         "an unquoted 0400 is octal, as everybody means it"
     );
     assert_eq!(settings.directory.max_bytes, Some(1 << 20));
-    assert_eq!(settings.mirrors.len(), 2);
+    let mirrors: Vec<_> = settings.mirrors.iter().map(|(name, mirror)| (name.as_str(), mirror)).collect();
+    let [(_, collected), (_, empty), (_, full)] = mirrors[..] else { panic!("three mirrors") };
+    assert_eq!(collected.owner, Some(MirrorOwner::ServiceAccount));
+    assert_eq!((empty.owner.as_ref(), empty.on_drift, empty.adopt), (None, OnDrift::Repair, false));
+    assert!(matches!(&full.owner, Some(MirrorOwner::Object { kind, .. }) if kind == "Deployment"));
+    assert_eq!((full.on_drift, full.adopt), (OnDrift::Report, true));
     assert!(settings.status.conditions && !settings.status.events);
     assert_eq!(settings.retry.base, Duration::from_millis(100));
     assert_eq!((settings.concurrency, settings.revoke_on_exit, settings.drain), (2, false, Duration::from_secs(3)));
@@ -191,6 +201,19 @@ fn the_command_line_wins_then_the_path_then_the_inline_text() {
 fn variables_of_others_are_left_alone() {
     let others = [("KEYFERRY_SERVICE_HOST", "10.0.0.1"), ("KEYFERRY_PORT", "tcp://10.0.0.1:80"), ("PATH", "/bin")];
     loaded(&[&THREE[..], &others].concat(), None);
+}
+
+#[test]
+fn a_proxy_is_named_as_ignored_and_changes_nothing() {
+    let proxies = [("https_proxy", "http://proxy:3128"), ("VAULT_PROXY_ADDR", "http://proxy:3128"), ("HTTP_PROXY", "")];
+    let variables = [&THREE[..], &proxies].concat();
+    let warning = proxy_warning(&environment(&variables));
+    let told = "VAULT_PROXY_ADDR, https_proxy are ignored; keyferry connects to Vault directly";
+    assert_eq!(warning.as_deref(), Some(told));
+    let one = proxy_warning(&environment(&[("HTTPS_PROXY", "proxy")]));
+    assert_eq!(one.as_deref(), Some("HTTPS_PROXY is ignored; keyferry connects to Vault directly"));
+    assert_eq!(proxy_warning(&environment(&THREE)), None);
+    assert!(loaded(&variables, None) == loaded(&THREE, None));
 }
 
 #[test]

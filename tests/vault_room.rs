@@ -1,9 +1,10 @@
 //! The vault room against a scripted server on loopback: what is sent, how often, and what each answer means.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
-// `handover.rs` starts the program; it belongs to the list again with `main.rs`.
 #[path = "vault_room/connection.rs"]
 mod connection;
+#[path = "vault_room/handover.rs"]
+mod handover;
 #[path = "vault_room/login.rs"]
 mod login;
 #[path = "vault_room/reading.rs"]

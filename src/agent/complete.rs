@@ -155,7 +155,8 @@ impl Agent {
 
     /// A given token that cannot be renewed ends whatever we do; a person has to know it in time.
     fn warn_of_expiry(&mut self, now: &Now) {
-        let Some(ends) = self.parts.sessions.live(now.at).filter(|token| token.is_expiring()).and_then(|t| t.ends()) else {
+        let Some(ends) = self.parts.sessions.live(now.at).filter(|token| token.is_expiring()).and_then(|t| t.ends())
+        else {
             return;
         };
         let message = format!(
@@ -187,7 +188,13 @@ impl Agent {
         }
     }
 
-    fn token_renewed(&mut self, ticket: Ticket, result: Result<TokenInfo, Failure>, now: &Now, actions: &mut Vec<Action>) {
+    fn token_renewed(
+        &mut self,
+        ticket: Ticket,
+        result: Result<TokenInfo, Failure>,
+        now: &Now,
+        actions: &mut Vec<Action>,
+    ) {
         let settings = Arc::clone(&self.parts.settings);
         let number = self.parts.sessions.number();
         match self.parts.sessions.renewed(ticket, result, &settings.retry, now) {
@@ -232,7 +239,8 @@ impl Agent {
         if verdict == Verdict::Rejected {
             return self.reject_token(number, now, actions);
         }
-        let waiting: Vec<_> = self.parts.sources.iter().filter_map(|(name, s)| Some((name.clone(), s.unjudged.clone()?))).collect();
+        let waiting: Vec<_> =
+            self.parts.sources.iter().filter_map(|(name, s)| Some((name.clone(), s.unjudged.clone()?))).collect();
         for (name, failure) in waiting {
             self.source_failed(&name, &judged(&failure, verdict), verdict == Verdict::TooYoung, now);
         }
@@ -324,7 +332,8 @@ impl Agent {
             return self.source_failed(name, &failure, false, now);
         }
         if order == Order::Older {
-            let message = format!("source {name} is back at an older version, as after a restore of the server; it is taken");
+            let message =
+                format!("source {name} is back at an older version, as after a restore of the server; it is taken");
             self.journal.warn(&Subject::Source(name.clone()), Reason::OlderVersion, message);
         }
         let rolled_back = order == Order::Older || order == Order::Level && held.is_some_and(|held| held.rolled_back);
@@ -449,7 +458,9 @@ impl Agent {
 
     fn mirrored(&mut self, ticket: Ticket, result: Result<MirrorResult, Failure>, now: &Now) {
         let Parts { settings, mirrors, publication, .. } = &mut self.parts;
-        let Some((name, result)) = mirrors.mirrored(ticket, result, settings, publication.visible(), now) else { return };
+        let Some((name, result)) = mirrors.mirrored(ticket, result, settings, publication.visible(), now) else {
+            return;
+        };
         match result {
             Ok((result, change)) => {
                 self.journal.recovered(Subject::Mirror(name.clone()));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::time::Elapsed;
 use crate::model::{
-    AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror, Notice,
-    ObjectName, Reading, Reason, SecretBytes, Session, Settings, SourceName, TokenInfo, VaultToken, Version,
+    AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror,
+    Notice, ObjectName, Reading, Reason, SecretBytes, Session, Settings, SourceName, TokenInfo, VaultToken, Version,
 };
 
 /// Names one started operation, so that its outcome is matched with it and a late one is recognised.

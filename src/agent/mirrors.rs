@@ -11,7 +11,7 @@ use super::follower::Follower;
 use super::io::{Action, MirrorRequest, MirrorResult, Op, PublishedSet, Ticket};
 use super::sources::Sources;
 use super::time::{Elapsed, Now};
-use crate::model::{Failure, Generation, Mirror, ObjectName, Reason, Settings, SourceName};
+use crate::model::{Failure, Generation, Mirror, ObjectName, Reason, Settings, SourceName, Version};
 use crate::render;
 
 /// How often a mirrored Secret is compared though nothing changed: somebody may have edited or deleted it. Spread over the
@@ -170,7 +170,8 @@ impl Mirrors {
             let generation = generation.unwrap_or_default();
             match mirror.content(name, visible, generation, sources, now) {
                 Ok(content) => {
-                    let op = Op::Mirror { settings: Arc::clone(settings), name: name.clone(), content: Box::new(content) };
+                    let op =
+                        Op::Mirror { settings: Arc::clone(settings), name: name.clone(), content: Box::new(content) };
                     mirror.follower.started(tickets.start(op, actions));
                     mirror.in_flight = Some(generation);
                 }
@@ -246,7 +247,14 @@ impl MirrorState {
             let known = visible.manifest.sources.get(source)?;
             Some((source.clone(), (known.request.clone(), known.version.clone())))
         };
-        let versions: BTreeMap<_, _> = made.sources.iter().filter_map(of).collect();
+        let mut versions: BTreeMap<_, _> = made.sources.iter().filter_map(of).collect();
+        if self.spec.keys.is_empty() {
+            // Which requests a Secret of all files is made from depends on the configuration alone, not on which optional
+            // source is there at the moment: replicas recognise their own configuration by it.
+            for (source, state) in sources.iter().filter(|(source, _)| !visible.leased.contains(*source)) {
+                versions.entry(source.clone()).or_insert_with(|| (state.spec.request_id(), Version::default()));
+            }
+        }
         let requests: Vec<_> = versions.values().map(|(request, _)| request.clone()).collect();
         if requests != self.requests {
             self.requests = requests;

@@ -34,8 +34,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use io::{
-    Action, Input, LogEntry, LogLevel, MirrorRequest, MirrorResult, MirrorStatus, Op, Outcome, PublishedSet, SourceStatus,
-    Ticket,
+    Action, Input, LogEntry, LogLevel, MirrorRequest, MirrorResult, MirrorStatus, Op, Outcome, PublishedSet,
+    SourceStatus, Ticket,
 };
 pub use shutdown::{exit, exit_code};
 pub use time::{Elapsed, Now};

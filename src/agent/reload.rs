@@ -63,7 +63,8 @@ impl Agent {
         if old.directory.path != new.directory.path {
             self.tickets.start(Op::RetireDirectory { directory: old.directory.clone() }, actions);
         }
-        let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } = &mut self.parts;
+        let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
+            &mut self.parts;
         let token_end = |number| sessions.end_of(number);
         let outlook = Outlook { token: sessions.number(), token_end: &token_end };
         if login {
@@ -135,7 +136,8 @@ impl Agent {
             let what = if login { "it cannot log in" } else { "it does not work" };
             let message = format!("{what}: {}", failure.message);
             if self.parts.config_rejected.as_ref() != Some(&message) {
-                let event = format!("the new configuration is rejected and the old one stays in force: {}", bounded(&message));
+                let event =
+                    format!("the new configuration is rejected and the old one stays in force: {}", bounded(&message));
                 self.parts.report.config_event(NoticeKind::Warning, Reason::ConfigRejected, event);
             }
             self.reject_config(message);

@@ -139,9 +139,10 @@ impl Report {
             let old = self.desired.iter().find(|old| old.kind == new.kind);
             let same = old.is_some_and(|old| old.status == new.status && old.reason == new.reason);
             // Not worth an Event: nothing happened yet, nothing will, or the set's own Event says it.
-            let silent = matches!(new.reason, Reason::Pending | Reason::NotConfigured | Reason::Published | Reason::Adopted)
-                || (new.reason == Reason::Fresh
-                    && old.is_none_or(|old| matches!(old.reason, Reason::Pending | Reason::Adopted)));
+            let silent =
+                matches!(new.reason, Reason::Pending | Reason::NotConfigured | Reason::Published | Reason::Adopted)
+                    || (new.reason == Reason::Fresh
+                        && old.is_none_or(|old| matches!(old.reason, Reason::Pending | Reason::Adopted)));
             if same || silent {
                 continue;
             }
@@ -168,13 +169,11 @@ impl Report {
         now: &Now,
     ) -> Option<Result<(), Failure>> {
         match result {
-            Ok(deleting) => {
-                self.follower.succeeded(ticket).then(|| {
-                    self.pod_deleting |= deleting;
-                    self.reported = std::mem::take(&mut self.sent);
-                    Ok(())
-                })
-            }
+            Ok(deleting) => self.follower.succeeded(ticket).then(|| {
+                self.pod_deleting |= deleting;
+                self.reported = std::mem::take(&mut self.sent);
+                Ok(())
+            }),
             Err(failure) => self.follower.failed(ticket, failure.clone(), &settings.retry, now, 51).then(|| {
                 rest_after(&mut self.follower.backoff, &failure, now);
                 Err(failure)

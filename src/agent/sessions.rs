@@ -104,9 +104,10 @@ impl Sessions {
     pub(super) fn wake(&self) -> Option<Elapsed> {
         let renewal = self.current.as_ref().and_then(Token::upkeep).filter(|(_, upkeep)| *upkeep == Upkeep::Renew);
         let end = self.current.as_ref().and_then(Token::ends);
-        let retired = self.retired.iter().map(|retired| {
-            retired.token.ends().map_or(retired.keep_until, |ends| ends.min(retired.keep_until))
-        });
+        let retired = self
+            .retired
+            .iter()
+            .map(|retired| retired.token.ends().map_or(retired.keep_until, |ends| ends.min(retired.keep_until)));
         [self.login_due(), renewal.map(|(at, _)| at), end].into_iter().flatten().chain(retired).min()
     }
 
@@ -210,7 +211,8 @@ impl Sessions {
         let token = Token::new(number, session, Arc::clone(settings), now);
         if token.is_over(now.at + super::time::MIN_REFRESH) {
             // A token that is over when it arrives would be a loop of logins.
-            let failure = Failure::new(FailureClass::Transient, Reason::TokenExpired, "Vault gave a token without time to live");
+            let failure =
+                Failure::new(FailureClass::Transient, Reason::TokenExpired, "Vault gave a token without time to live");
             self.backoff.failed(&failure, &settings.retry, now, 12);
         }
         self.replace(token, now);
@@ -244,12 +246,7 @@ impl Sessions {
     }
 
     /// Gives up every token and starts with a login; returns a login in flight, whose session is of no use any more.
-    pub(super) fn start_over(
-        &mut self,
-        now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
-    ) -> Option<Ticket> {
+    pub(super) fn start_over(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) -> Option<Ticket> {
         let retired = std::mem::take(&mut self.retired).into_iter().map(|retired| retired.token);
         let tokens: Vec<_> = self.current.take().into_iter().chain(retired).collect();
         for token in tokens {

@@ -55,7 +55,9 @@ enum Stage {
     /// The last report is on its way; its answer says whether the pod is being deleted.
     Reporting,
     /// The token is being revoked or saved.
-    Leaving { saving: Option<Ticket> },
+    Leaving {
+        saving: Option<Ticket>,
+    },
 }
 
 impl Phase {
@@ -182,7 +184,8 @@ impl Agent {
         if let Some(token) = self.trial.take().and_then(|trial| trial.token).filter(|token| token.self_issued) {
             self.parts.sessions.revoke(&token, tickets, actions);
         }
-        if self.mode.saves() && code == exit::OK
+        if self.mode.saves()
+            && code == exit::OK
             && let Some(checkpoint) = self.checkpoint(now)
         {
             let settings = std::sync::Arc::clone(&self.parts.settings);
@@ -197,7 +200,14 @@ impl Agent {
     }
 
     /// What could not be saved dies with its token, and the exit code says so.
-    pub(super) fn save_ended(&mut self, ticket: Ticket, ok: bool, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+    pub(super) fn save_ended(
+        &mut self,
+        ticket: Ticket,
+        ok: bool,
+        now: &Now,
+        tickets: &mut Tickets,
+        actions: &mut Vec<Action>,
+    ) {
         let Phase::Draining(Drain { stage: Stage::Leaving { saving: Some(saving) }, .. }) = &self.phase else { return };
         if *saving != ticket {
             return;
@@ -212,7 +222,11 @@ impl Agent {
 
     /// Whether the token lives on after us. Vault revokes its leases with it, and the application may still use them.
     fn keeps_token(&self, code: u8, now: &Now) -> bool {
-        let leased = self.parts.sources.iter().any(|(_, source)| source.lease().is_some_and(|(_, grant, _)| grant.ends() > now.at));
+        let leased = self
+            .parts
+            .sources
+            .iter()
+            .any(|(_, source)| source.lease().is_some_and(|(_, grant, _)| grant.ends() > now.at));
         if !leased {
             return false;
         }

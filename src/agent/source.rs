@@ -173,9 +173,7 @@ impl SourceState {
             // Vault revokes leases with the token that asked for them.
             Life::Lease { token, .. } if *token != outlook.token => (held.read + floor, Step::Read),
             Life::Lease { id, grant, .. } => match grant.upkeep() {
-                Upkeep::Renew => {
-                    (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() })
-                }
+                Upkeep::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
                 Upkeep::Replace => (grant.due().max(held.read + floor), Step::Read),
             },
         }
@@ -230,8 +228,7 @@ impl SourceState {
         }
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
-        self.held =
-            Some(Held { request, version, read: now.at, read_wall: now.wall, life, rolled_back, jitter });
+        self.held = Some(Held { request, version, read: now.at, read_wall: now.wall, life, rolled_back, jitter });
         self.older_since = None;
         self.succeeded();
     }
@@ -319,7 +316,8 @@ impl SourceState {
         let absent = |failure: &Failure| {
             matches!(failure.class, FailureClass::Missing | FailureClass::Denied | FailureClass::Invalid)
         };
-        !self.spec.required && (self.failure.as_ref().is_some_and(absent) || self.waited_until().is_some_and(|end| end <= at))
+        !self.spec.required
+            && (self.failure.as_ref().is_some_and(absent) || self.waited_until().is_some_and(|end| end <= at))
     }
 
     /// Until when the first set waits for an optional source that fails.

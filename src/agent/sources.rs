@@ -53,10 +53,6 @@ impl Sources {
         self.all.iter()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
-    }
-
     /// Sources whose last good reading is too old or dead.
     pub(super) fn stale(&self) -> &BTreeSet<SourceName> {
         &self.stale
@@ -106,9 +102,17 @@ impl Sources {
             stale_at: source.and_then(|source| source.stale_at(outlook)),
         };
         let fails = source.is_some_and(|source| source.failure.is_some());
-        if fails { self.failing.insert(name.clone()) } else { self.failing.remove(name) };
+        if fails {
+            self.failing.insert(name.clone())
+        } else {
+            self.failing.remove(name)
+        };
         let unread = source.is_some_and(|source| !source.is_current());
-        if unread { self.unread.insert(name.clone()) } else { self.unread.remove(name) };
+        if unread {
+            self.unread.insert(name.clone())
+        } else {
+            self.unread.remove(name)
+        };
         let old = self.entries.insert(name.clone(), entry.clone()).unwrap_or_default();
         if old.due != entry.due {
             Self::move_to(&mut self.due, name, old.due, entry.due);
@@ -121,7 +125,12 @@ impl Sources {
         self.changed.insert(name.clone());
     }
 
-    fn move_to(set: &mut BTreeSet<(Elapsed, SourceName)>, name: &SourceName, from: Option<Elapsed>, to: Option<Elapsed>) {
+    fn move_to(
+        set: &mut BTreeSet<(Elapsed, SourceName)>,
+        name: &SourceName,
+        from: Option<Elapsed>,
+        to: Option<Elapsed>,
+    ) {
         if let Some(at) = from {
             set.remove(&(at, name.clone()));
         }
@@ -193,10 +202,6 @@ impl Sources {
             self.failing_in_flight = self.failing_in_flight.saturating_sub(1);
         }
         Some((name, source.in_flight.take()?))
-    }
-
-    pub(super) fn is_busy(&self) -> bool {
-        !self.in_flight.is_empty()
     }
 
     /// Slots of which failing sources may use half, so that one that hangs delays no other.

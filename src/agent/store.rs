@@ -92,7 +92,9 @@ impl Store {
 
     /// Whether there are other paths than before, which could collide with those of other sources.
     fn moves_paths(&self, source: &SourceName, made: &BTreeMap<usize, Rendered>) -> bool {
-        let same = |(index, rendered): (&usize, &Rendered)| self.outputs[*index].rendered.files.keys().eq(rendered.files.keys());
+        let same = |(index, rendered): (&usize, &Rendered)| {
+            self.outputs[*index].rendered.files.keys().eq(rendered.files.keys())
+        };
         self.adopted.contains_key(source) || !made.iter().all(same)
     }
 

@@ -90,8 +90,7 @@ impl Token {
     /// The token of an earlier process. It has to prove itself like a new one.
     pub(super) fn restored(number: u64, checkpoint: &Checkpoint, settings: Arc<Settings>, now: &Now) -> Self {
         let Checkpoint { token, first_ttl, left, renewable, .. } = checkpoint;
-        let grant =
-            left.map(|left| Grant::resumed(first_ttl.unwrap_or(left).max(left), left, *renewable, now, 11));
+        let grant = left.map(|left| Grant::resumed(first_ttl.unwrap_or(left).max(left), left, *renewable, now, 11));
         Self::with(number, token.clone(), grant, true, LookUp::Unknown, settings, now)
     }
 
@@ -236,10 +235,9 @@ pub(super) fn judged(failure: &Failure, verdict: Verdict) -> Failure {
         Verdict::PolicyMissing => {
             (FailureClass::Denied, format!("{message} and the token is valid, so a policy is missing: {rule}"))
         }
-        Verdict::Pending | Verdict::Unjudged => (
-            FailureClass::Denied,
-            format!("{message}: a policy is missing ({rule}) or the token is no longer valid"),
-        ),
+        Verdict::Pending | Verdict::Unjudged => {
+            (FailureClass::Denied, format!("{message}: a policy is missing ({rule}) or the token is no longer valid"))
+        }
         Verdict::Ambiguous => (
             FailureClass::Denied,
             format!(

@@ -232,7 +232,8 @@ impl Trial {
         if !matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead) {
             return failure;
         }
-        let young = self.token.as_ref().is_some_and(|token| !token.confirmed && now.at < token.since + super::token::GRACE);
+        let young =
+            self.token.as_ref().is_some_and(|token| !token.confirmed && now.at < token.since + super::token::GRACE);
         let verdict = if young { Verdict::TooYoung } else { Verdict::Unjudged };
         judged(&failure, verdict)
     }

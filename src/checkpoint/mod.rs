@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::model::{
-    AuthMethod, Checkpoint, Lease, LeaseId, Reading, SavedSource, SecretBytes, SecretValue, Settings, SourceName, Validity,
-    VaultToken, Version,
+    AuthMethod, Checkpoint, Lease, LeaseId, Reading, SavedSource, SecretBytes, SecretValue, Settings, SourceName,
+    Validity, VaultToken, Version,
 };
 
 /// Goes up with each change of the form.

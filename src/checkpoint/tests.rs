@@ -24,9 +24,7 @@ fn checkpoint() -> Checkpoint {
         ("password".to_owned(), value("a \"quoted\"\nline")),
         ("port".to_owned(), SecretValue::Json("1.50".into())),
     ]);
-    let reading = |version, validity| {
-        Arc::new(Reading { data: data.clone(), version, validity, warnings: Vec::new() })
-    };
+    let reading = |version, validity| Arc::new(Reading { data: data.clone(), version, validity, warnings: Vec::new() });
     let db = reading(Version::default(), Validity::Lease(lease));
     let app = reading(Version { number: Some(7), created: Some(now()) }, Validity::Unlimited);
     Checkpoint {

@@ -2,25 +2,27 @@
 //!
 //! Never touches: I/O, async, logging. Every other room may use this one.
 
+mod checkpoint;
 mod condition;
 mod failure;
 mod files;
-mod checkpoint;
+mod mirror;
 mod names;
 mod reading;
 mod secret;
 mod settings;
 mod token;
 
+pub use checkpoint::{Checkpoint, SavedSource};
 pub use condition::{Condition, ConditionStatus, ConditionType, Notice, NoticeKind};
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource};
-pub use checkpoint::{Checkpoint, SavedSource};
+pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
 pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
 pub use secret::{ExactBuffer, SecretBytes};
 pub use settings::{
-    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Mirror, MirrorKey, MirrorOwner, OnDrift, Output, OutputKind,
-    Retry, SecretType, Settings, Source, StatusReport, Tls, VaultServer,
+    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Settings, Source,
+    StatusReport, Tls, VaultServer,
 };
 pub use token::{Session, TokenInfo, VaultToken};

@@ -81,11 +81,16 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
     let outcome = match op {
         Op::LogIn { settings, restore } => return log_in(adapters, settings, restore).await,
         Op::LookUp { settings, token } => Outcome::LookedUp(
-            at_server(adapters, &settings, "look up the vault token", async |server: &A::Server| server.look_up(&token).await).await,
+            at_server(adapters, &settings, "look up the vault token", async |server: &A::Server| {
+                server.look_up(&token).await
+            })
+            .await,
         ),
         Op::RenewToken { settings, token } => Outcome::TokenRenewed(
-            at_server(adapters, &settings, "renew the vault token", async |server: &A::Server| server.renew_token(&token).await)
-                .await,
+            at_server(adapters, &settings, "renew the vault token", async |server: &A::Server| {
+                server.renew_token(&token).await
+            })
+            .await,
         ),
         Op::Revoke { settings, token } => Outcome::Revoked(match adapters.server(&settings) {
             Ok(server) => bounded(REVOKE_LIMIT, "revoke the vault token", server.revoke(&token)).await,
@@ -97,7 +102,9 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
                 return (Outcome::Read(Err(gone)), None);
             };
             let what = format!("read source {source}");
-            Outcome::Read(at_server(adapters, &settings, &what, async |server: &A::Server| server.read(&token, spec).await).await)
+            Outcome::Read(
+                at_server(adapters, &settings, &what, async |server: &A::Server| server.read(&token, spec).await).await,
+            )
         }
         Op::RenewLease { settings, token, source, lease, increment } => {
             let what = format!("renew the lease of source {source}");
@@ -119,7 +126,9 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
         Op::Mirror { settings, name, content } => {
             Outcome::Mirrored(at_api(adapters.api().mirror(&settings, &name, &content)).await)
         }
-        Op::Report { settings, conditions } => Outcome::Reported(at_api(adapters.api().report(&settings, &conditions)).await),
+        Op::Report { settings, conditions } => {
+            Outcome::Reported(at_api(adapters.api().report(&settings, &conditions)).await)
+        }
         Op::Record { settings, notice } => Outcome::Recorded(at_api(adapters.api().record(&settings, &notice)).await),
         Op::Save { settings, checkpoint } => {
             let checkpoints = adapters.checkpoints();

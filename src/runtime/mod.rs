@@ -67,7 +67,8 @@ pub fn run(
         .thread_keep_alive(Duration::from_millis(100))
         .build()
         .map_err(|error| own("start the async runtime", error))?;
-    let start = driver::Start { settings: Arc::new(settings), config, environment, work, checkpoint: checkpoint.is_some() };
+    let start =
+        driver::Start { settings: Arc::new(settings), config, environment, work, checkpoint: checkpoint.is_some() };
     let adapters = Arc::new(real::Real::new(checkpoint));
     let code = runtime.block_on(async {
         let signals = signals.listen().map_err(|error| own("listen for signals", error))?;

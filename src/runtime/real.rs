@@ -161,7 +161,12 @@ impl Kubernetes {
 }
 
 impl ApiServer for Kubernetes {
-    async fn mirror(&self, settings: &Settings, name: &ObjectName, request: &MirrorRequest) -> Result<MirrorResult, Failure> {
+    async fn mirror(
+        &self,
+        settings: &Settings,
+        name: &ObjectName,
+        request: &MirrorRequest,
+    ) -> Result<MirrorResult, Failure> {
         let cluster = self.client(settings).await?;
         let digest = self.digest(&cluster, name, request).await?;
         let version = |(source, (request, version)): (_, &(String, _))| {

@@ -26,7 +26,7 @@ struct Token {
     line: usize,
 }
 
-/// Reads `text`, the source of the module `module` (`["brain", "session"]`; empty for the crate's root).
+/// Reads `text`, the source of the module `module` (`["agent", "session"]`; empty for the crate's root).
 pub(crate) fn read(text: &str, module: &[String]) -> Source {
     let (tokens, test_modules) = without_tests(&tokens(&quiet(text)));
     Source { paths: Scan::new(&tokens, module).run(), test_modules }

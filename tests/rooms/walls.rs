@@ -109,23 +109,10 @@ pub(crate) const ROOMS: &[Room] = &[
         forbidden: &[ALL_IO, (&["tracing"], "nouns do not log")],
     },
     Room {
-        name: "brain",
-        rooms: Some(&["model"]),
-        crates: Some(&["jiff", "thiserror"]),
-        forbidden: &[
-            ALL_IO,
-            (
-                &[
-                    "crate::model::SecretBytes",
-                    "crate::model::SecretValue",
-                    "crate::model::Reading",
-                    "crate::model::FileSet",
-                    "crate::model::FileEntry",
-                    "crate::model::VaultToken",
-                ],
-                "the brain sees names, versions and numbers, never secret bytes",
-            ),
-        ],
+        name: "agent",
+        rooms: Some(&["model", "render"]),
+        crates: Some(&["jiff", "ring"]),
+        forbidden: &[ALL_IO, DICE, (&["tracing"], "the agent's lines are actions; the runtime writes them")],
     },
     Room {
         name: "render",
@@ -159,11 +146,11 @@ pub(crate) const ROOMS: &[Room] = &[
         ],
     },
     Room {
-        name: "handover",
+        name: "checkpoint",
         rooms: Some(&["model"]),
         crates: Some(&["base64", "jiff", "serde", "serde_json", "zeroize"]),
         forbidden: &[
-            (&["std::env", "std::fs", "std::net", "std::process", "std::thread"], "handover makes bytes, no I/O"),
+            (&["std::env", "std::fs", "std::net", "std::process", "std::thread"], "checkpoint makes bytes, no I/O"),
             CLOCK,
         ],
     },
@@ -195,11 +182,11 @@ pub(crate) const ROOMS: &[Room] = &[
 ];
 
 /// One file of a room that may do what the room may not: path in `src/`, banned prefix, reason.
-pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] =
+    &[("model/secret.rs", "std::io", "a writer into memory, so that serializers can fill a buffer that never grows")];
 
 /// Most lines a source file may have. Longer ones are hard to hold in the head: split by concern.
 pub(crate) const LONGEST_FILE: usize = 400;
 
 /// Files that may be longer: path, limit, reason.
-pub(crate) const LONG_FILES: &[(&str, usize, &str)] =
-    &[("tests/publish.rs", 600, "one volume's life: its crash tests start this very file again as a child process")];
+pub(crate) const LONG_FILES: &[(&str, usize, &str)] = &[];

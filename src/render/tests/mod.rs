@@ -1,15 +1,14 @@
-//! Which files there are, what is refused.
+//! Which files there are, and what is refused or left out.
 
 mod formats;
-mod mirror;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::render;
+use super::{Rendered, join, render_output, sources_of};
 use crate::model::{
-    Auth, AuthMethod, Directory, FailureClass, FileFormat, FilePath, FileSet, Mode, Output, OutputKind, Reading,
-    Reason, Retry, SecretValue, Settings, SourceName, StatusReport, Tls, VaultServer, Version,
+    Failure, FailureClass, FileEntry, FileFormat, FilePath, FileSet, Mode, Output, OutputKind, Reading, Reason,
+    SecretValue, SourceName, Validity, Version,
 };
 
 fn path(text: &str) -> FilePath {
@@ -133,35 +132,68 @@ fn base64_is_decoded_with_or_without_padding_and_line_breaks() {
 }
 
 #[test]
-fn all_failures_are_told_at_once_without_a_value() {
-    let outputs = vec![
-        one_key("db", "absent", "a", false),
-        one_key("db", "text", "b", true),
-        each_key("odd", None),
-        Output {
-            source: source("odd"),
-            kind: OutputKind::Whole { path: path("env"), format: FileFormat::Dotenv },
-            mode: None,
-        },
-    ];
-    let found = failures(outputs, &[("db", &[("text", "pl@nted!")]), ("odd", &[("../up", "pl@nted!"), ("ok", "x")])]);
-    let classes: Vec<_> = found.iter().map(|(class, _)| *class).collect();
-    assert_eq!(classes, [FailureClass::Missing, FailureClass::Invalid, FailureClass::Invalid, FailureClass::Invalid]);
-    for ((_, message), part) in found.iter().zip(["\"absent\"", "\"text\"", "\"../up\"", "shell variable"]) {
-        assert!(message.starts_with("failed to ") && message.contains(part), "{message}");
-        assert!(!message.contains("pl@nted") && !message.contains('@'), "{message}");
+fn an_output_that_cannot_be_made_is_a_failure_that_names_it_without_a_value() {
+    let base64 =
+        Output { kind: OutputKind::EachKey { prefix: Some(path("sub")), base64: true }, ..each_key("db", None) };
+    let secret = [("text", "pl@nted!"), ("b-ad", "pl@nted!")];
+    for (output, class, parts) in [
+        (one_key("db", "absent", "a", false), FailureClass::Missing, ["file a:", "has no key \"absent\""]),
+        (one_key("db", "text", "b", true), FailureClass::Invalid, ["file b:", "key \"text\""]),
+        (base64, FailureClass::Invalid, ["file sub/b-ad:", "key \"b-ad\""]),
+        (whole("db", "env", FileFormat::Dotenv), FailureClass::Invalid, ["file env:", "key \"b-ad\""]),
+    ] {
+        let failure = failure(&output, &secret);
+        assert_eq!(failure.class, class, "{failure}");
+        assert!(parts.iter().all(|part| failure.message.contains(part)), "{failure}");
+        assert!(failure.message.contains("source db"), "{failure}");
+        assert!(!failure.message.contains("pl@nted") && !failure.message.contains('@'), "{failure}");
     }
+    let long = format!("{}\n", "k".repeat(5000));
+    let failure = failure(&one_key("db", &long, "a", false), &secret);
+    assert!(failure.message.len() < 400 && !failure.message.contains('\n'), "{failure}");
+}
+
+fn parts(outputs: &[Output], sources: &[(&str, &[(&str, &str)])]) -> Vec<BTreeMap<FilePath, FileEntry>> {
+    let readings = readings(sources);
+    let files = |output| render_output(output, &readings).unwrap_or_else(|failure| panic!("{failure}")).files;
+    outputs.iter().map(files).collect()
 }
 
 #[test]
-fn colliding_keys_name_both_sources() {
-    let found = failures(
-        vec![each_key("one", None), each_key("two", None)],
-        &[("one", &[("same", "1"), ("dir", "x")]), ("two", &[("same", "2"), ("dir/file", "y")])],
+fn the_files_of_several_outputs_become_one_set() {
+    let parts = parts(
+        &[each_key("db", None), each_key("tls", Some("tls")), one_key("db", "password", "copy", false)],
+        &[("db", &[("username", "u"), ("password", "p")]), ("tls", &[("key", "k")])],
     );
-    assert_eq!(found.len(), 2);
-    for (class, message) in found {
-        assert_eq!(class, FailureClass::Invalid);
-        assert!(message.contains("source one") && message.contains("source two"), "{message}");
+    let set = join(&parts).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(contents(&set.files), [("copy", "p"), ("password", "p"), ("tls/key", "k"), ("username", "u")]);
+    assert!(set.files[&path("tls/key")].sources == BTreeSet::from([source("tls")]));
+    assert!(Arc::ptr_eq(&set.files[&path("copy")].bytes, &parts[2][&path("copy")].bytes), "nothing is copied");
+    assert!(join([]).is_ok_and(|set| set == FileSet::default()));
+}
+
+#[test]
+fn colliding_files_name_both_sources_and_the_path() {
+    let one: &[(&str, &str)] = &[("same", "pl@nted"), ("dir", "pl@nted")];
+    let same: &[(&str, &str)] = &[("same", "pl@nted")];
+    let below: &[(&str, &str)] = &[("dir/file", "pl@nted")];
+    for (two, words) in [
+        (same, "file same: source one and source two both make it"),
+        (below, "file dir/file: source one makes a file where source two needs the directory dir"),
+    ] {
+        let parts = parts(&[each_key("one", None), each_key("two", None)], &[("one", one), ("two", two)]);
+        for parts in [[&parts[0], &parts[1]], [&parts[1], &parts[0]]] {
+            let Err(failure) = join(parts) else { panic!("must fail: {words}") };
+            assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::RenderFailed));
+            let swapped = words.replace("source one and source two", "source two and source one");
+            assert!(failure.message.contains(words) || failure.message.contains(&swapped), "{failure}");
+            assert!(
+                failure.message.contains("give one output a `prefix`") && !failure.message.contains('@'),
+                "{failure}"
+            );
+        }
     }
+    let parts = parts(&[each_key("one", None), one_key("one", "dir", "same", false)], &[("one", one)]);
+    let Err(failure) = join(&parts) else { panic!("must fail") };
+    assert!(failure.message.contains("two outputs of source one make it"), "{failure}");
 }

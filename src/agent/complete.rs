@@ -19,8 +19,7 @@ impl Agent {
     /// requests.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
-        publication.follower.request();
-        let Some(set) = adopted else { return };
+        let Some(set) = adopted else { return publication.follower.request() };
         let same = |name: &SourceName| {
             let saved = set.manifest.sources.get(name);
             sources.get(name).zip(saved).is_some_and(|(source, saved)| source.spec.request_id() == saved.request)
@@ -32,6 +31,8 @@ impl Agent {
             store.adopt(set, &keep);
             publication.adopt(set);
             self.journal.info(&Subject::Publication, "adopted the set of an earlier process");
+        } else {
+            publication.follower.request();
         }
     }
 
@@ -467,7 +468,8 @@ impl Agent {
                 let subject = Subject::Mirror(name);
                 match result {
                     MirrorResult::Unchanged => {}
-                    MirrorResult::Written => self.journal.info(&subject, "mirrored"),
+                    MirrorResult::Created => self.journal.info(&subject, "mirrored: created the Secret"),
+                    MirrorResult::Updated => self.journal.info(&subject, "mirrored: updated the Secret"),
                     MirrorResult::Superseded => {
                         self.journal.info(&subject, "the Secret holds a newer version, written by another replica");
                     }

@@ -7,8 +7,9 @@ use crate::model::{Condition, ConditionStatus, ConditionType, Reason};
 /// Subjects that a message names.
 const NAMED: usize = 3;
 
-/// Most characters of one failure's words in a message.
-const MAX_WORDS: usize = 300;
+/// Most characters of one failure's words in a message about one subject, and about several.
+const MAX_WORDS: usize = 900;
+const MAX_WORDS_OF_MANY: usize = 280;
 
 fn condition(kind: ConditionType, status: ConditionStatus, reason: Reason, message: impl Into<String>) -> Condition {
     Condition { kind, status, reason, message: message.into() }
@@ -99,6 +100,7 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
 /// What is stale, with since when and why.
 fn stale(parts: &Parts) -> Option<Condition> {
     let stale = parts.sources.stale();
+    let room = room(stale.len());
     let mut reason = None;
     let text = listed(stale.iter(), stale.len(), |name| {
         let source = parts.sources.get(name)?;
@@ -106,7 +108,7 @@ fn stale(parts: &Parts) -> Option<Condition> {
         reason = reason.or(Some(why.map_or(Reason::Stale, |failure| failure.reason)));
         let since =
             source.held.as_ref().map_or(String::new(), |held| format!(": not read since {}", clock(held.read_wall)));
-        let why = why.map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
+        let why = why.map_or(String::new(), |failure| format!(": {}", cut(&failure.message, room)));
         Some(format!("source {name} is stale{since}{why}"))
     });
     Some(condition(ConditionType::SecretsFresh, ConditionStatus::False, reason?, text))
@@ -123,7 +125,7 @@ fn within_tolerance(parts: &Parts, now: &Now) -> String {
         let until = parts
             .stale_at(name)
             .map_or(String::new(), |at| format!("within tolerance until {}; ", clock(now.wall_at(at))));
-        Some(format!("source {name}: {until}last operation failed: {}", bounded(&failure.message)))
+        Some(format!("source {name}: {until}last operation failed: {}", cut(&failure.message, room(failing.len()))))
     })
 }
 
@@ -177,7 +179,16 @@ fn listed<'a, T: 'a>(
 
 /// Words cut to a length that fits a condition.
 pub(super) fn bounded(text: &str) -> String {
-    let mut short: String = text.chars().take(MAX_WORDS).collect();
+    cut(text, MAX_WORDS)
+}
+
+/// Characters for each of so many subjects.
+fn room(subjects: usize) -> usize {
+    if subjects > 1 { MAX_WORDS_OF_MANY } else { MAX_WORDS }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    let mut short: String = text.chars().take(most).collect();
     if short.len() < text.len() {
         short.push('…');
     }

@@ -65,8 +65,10 @@ pub enum Outcome {
 /// What became of a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MirrorResult {
-    /// The Secret holds the set; it was created or changed.
-    Written,
+    /// There was no Secret; now it holds the set.
+    Created,
+    /// The Secret held something else of ours and now holds the set.
+    Updated,
     /// The Secret held the set already.
     Unchanged,
     /// Somebody else had edited the Secret; it holds the set again.

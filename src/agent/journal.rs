@@ -53,29 +53,40 @@ impl Subject {
     }
 }
 
+/// Different failures of one subject that are written before it succeeds again; what alternates is then only counted.
+const MAX_DIFFERENT: usize = 4;
+
 /// Lines to write, and what has been written of each lasting failure.
 #[derive(Default)]
 pub(super) struct Journal {
-    failing: BTreeMap<Subject, (Reason, u32)>,
+    failing: BTreeMap<Subject, Lasting>,
     lines: Vec<LogEntry>,
 }
 
+/// The failures of one subject since its last success.
+#[derive(Default)]
+struct Lasting {
+    count: u32,
+    /// Reasons and messages that were written, without the digits that differ each time (ports, times).
+    written: Vec<(Reason, String)>,
+}
+
 impl Journal {
-    /// Notes a failure. It is written once for each subject and reason, until that subject succeeds.
+    /// Notes a failure. It is written once, until its subject succeeds.
     pub(super) fn failed(&mut self, subject: Subject, failure: &Failure) {
-        let lasting = self.failing.get(&subject).filter(|(reason, _)| *reason == failure.reason);
-        let count = lasting.map_or(1, |(_, count)| count.saturating_add(1));
-        if count == 1 {
+        let what = (failure.reason, failure.message.chars().filter(|c| !c.is_ascii_digit()).collect());
+        let lasting = self.failing.entry(subject.clone()).or_default();
+        lasting.count = lasting.count.saturating_add(1);
+        if lasting.written.len() < MAX_DIFFERENT && !lasting.written.contains(&what) {
+            lasting.written.push(what);
             self.lines.push(subject.entry(LogLevel::Warn, Some(failure.reason), failure.message.clone()));
         }
-        self.failing.insert(subject, (failure.reason, count));
     }
 
     /// Notes that `subject` works (again).
     pub(super) fn recovered(&mut self, subject: Subject) {
-        if let Some((reason, count)) = self.failing.remove(&subject).filter(|(_, count)| *count > 1) {
-            let message = format!("recovered after {count} failures with reason {reason}");
-            self.lines.push(subject.entry(LogLevel::Info, None, message));
+        if let Some(Lasting { count, .. }) = self.failing.remove(&subject).filter(|lasting| lasting.count > 1) {
+            self.lines.push(subject.entry(LogLevel::Info, None, format!("recovered after {count} failures")));
         }
     }
 
@@ -110,22 +121,31 @@ mod tests {
     #[test]
     fn a_lasting_failure_is_written_once_and_counted() {
         let mut journal = Journal::default();
-        let failure = |reason| Failure::new(FailureClass::Transient, reason, "failed to log in");
-        for _ in 0..5 {
-            journal.failed(Subject::Login, &failure(Reason::Sealed));
+        let failure = |message: &str| Failure::new(FailureClass::Transient, Reason::Sealed, message);
+        for port in 1..=5 {
+            journal.failed(Subject::Login, &failure(&format!("failed to log in from port {port}")));
         }
-        journal.failed(Subject::Login, &failure(Reason::RateLimited));
-        journal.failed(Subject::Login, &failure(Reason::RateLimited));
+        journal.failed(Subject::Login, &failure("failed to log in: sealed"));
         journal.recovered(Subject::Login);
         journal.recovered(Subject::Login);
         let lines: Vec<_> = journal.lines.iter().map(|line| (line.level, line.message.as_str())).collect();
         assert_eq!(
             lines,
             [
-                (LogLevel::Warn, "failed to log in"),
-                (LogLevel::Warn, "failed to log in"),
-                (LogLevel::Info, "recovered after 2 failures with reason RateLimited"),
+                (LogLevel::Warn, "failed to log in from port 1"),
+                (LogLevel::Warn, "failed to log in: sealed"),
+                (LogLevel::Info, "recovered after 6 failures"),
             ]
         );
+    }
+
+    #[test]
+    fn failures_that_alternate_do_not_fill_the_log() {
+        let mut journal = Journal::default();
+        for letter in ('a'..='z').cycle().take(1000) {
+            let failure = Failure::new(FailureClass::Transient, Reason::Sealed, letter.to_string());
+            journal.failed(Subject::Login, &failure);
+        }
+        assert_eq!(journal.lines.len(), MAX_DIFFERENT);
     }
 }

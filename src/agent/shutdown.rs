@@ -107,7 +107,8 @@ impl Agent {
         let Some(deadline) = self.mode.deadline() else { return };
         let parts = &self.parts;
         let publication = &parts.publication;
-        let published = publication.generation().is_some() && publication.follower.is_current();
+        let read = parts.sources.complete(now.at, |_| false);
+        let published = read && publication.generation().is_some() && publication.follower.is_current();
         if published && parts.mirrors.hold(publication.generation()) {
             // The readiness of an init container is its exit.
             return self.begin_drain(exit::OK, now);

@@ -180,7 +180,8 @@ impl ApiServer for Kubernetes {
             claim: request.claim,
         };
         Ok(match cluster.mirror(name, &request.mirror, &content).await? {
-            MirrorOutcome::Created | MirrorOutcome::Updated => MirrorResult::Written,
+            MirrorOutcome::Created => MirrorResult::Created,
+            MirrorOutcome::Updated => MirrorResult::Updated,
             MirrorOutcome::Unchanged => MirrorResult::Unchanged,
             MirrorOutcome::Superseded => MirrorResult::Superseded,
             MirrorOutcome::Repaired => MirrorResult::Repaired,

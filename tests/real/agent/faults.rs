@@ -82,7 +82,7 @@ async fn a_deleted_and_a_destroyed_version_keep_the_files() -> Result<()> {
         stage.condition_is(&mut agent, "SecretsFresh", "False", "SecretDeleted").await?;
         agent.wait_for_log("was deleted at", SOON).await?;
         stage.case.admin.put(&format!("{mount}/destroy/webapp/config"), json!({"versions": [1]})).await?;
-        agent.wait_for_log("was destroyed", SOON).await?;
+        agent.wait_for_log("permanently destroyed", SOON).await?;
         assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"));
         stage.case.put(&login("Nutzername", "neue-Fassung")).await?;
         stage.file_is(&mut agent, "password", "neue-Fassung").await?;

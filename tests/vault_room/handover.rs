@@ -76,7 +76,7 @@ fn a_lease_is_handed_over_and_renewed_by_the_second_process() {
     wait_for("the lease is renewed", || stub.is_over());
     assert_eq!(password().as_deref(), Some("Losungwort"));
     assert!(!volume.join("handover").exists());
-    stub.expect([post("/v1/auth/token/revoke-self").token(TOKEN).answer(204, "")]);
+    // The application beside it gets SIGTERM at the same time and may still use the lease: nothing is revoked.
     let pid = rustix::process::Pid::from_child(&agent.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     assert_eq!(agent.0.wait().expect("it ends").code(), Some(0));

@@ -91,7 +91,7 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), 
 }
 
 fn tune(config: &mut Config) {
-    // A hand tries once; when to try again is the brain's to say.
+    // An adapter tries once; when to try again is the agent's decision.
     config.default_retry = false;
     config.connect_timeout = Some(TIMEOUT);
     config.write_timeout = Some(TIMEOUT);

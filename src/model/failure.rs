@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// What a failure means for what to do next. The hand that failed chooses it; only the brain acts on it.
+/// What a failure means for what to do next. The adapter that failed chooses it; only the agent acts on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureClass {
     /// The state changed under us (409): look again soon.
@@ -143,7 +143,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A failure as it travels from a hand to the brain: classified, named, told in words, and free of secrets.
+/// A failure as it travels from an adapter to the agent: classified, named, in words, and free of secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What to do about it.

@@ -119,7 +119,7 @@ impl Metrics {
         self.operations.get_or_create(&Outcome { operation, reason }).inc();
     }
 
-    /// The hand counts since it was made; the counter goes on where an older hand left.
+    /// Counts further requests.
     pub(super) fn requests(&self, more: u64) {
         self.requests.inc_by(more);
     }

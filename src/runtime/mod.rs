@@ -15,6 +15,8 @@ pub mod probe;
 mod real;
 mod reload;
 mod signals;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -51,6 +51,16 @@ impl Signals {
     }
 }
 
+#[cfg(test)]
+impl Listening {
+    /// Handlers without signals: a byte into the first stream is a SIGTERM, one into the second a SIGHUP.
+    pub(super) fn for_test() -> io::Result<(Self, UnixStream, UnixStream)> {
+        let (terminate, term) = UnixStream::pair()?;
+        let (refresh, hup) = UnixStream::pair()?;
+        Ok((Self { terminate, refresh }, term, hup))
+    }
+}
+
 impl Listening {
     /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> Asked {

@@ -1,0 +1,217 @@
+//! The loop against adapters that hang or fail: whatever blocks, the process ends in time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
+use super::driver::{Driver, Start};
+use super::signals::Listening;
+use super::{ConfigSource, Work};
+use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit};
+use crate::config;
+use crate::model::{
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, Notice, ObjectName,
+    Reading, Reason, Session, Settings, Source, TokenInfo, VaultToken,
+};
+
+/// Where the world hangs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hangs {
+    /// Opening the directory never returns, as on a mount whose server is gone.
+    Open,
+    /// Reading the credential never returns.
+    Credential,
+    /// Publishing never returns.
+    Publish,
+}
+
+/// A world in which one thing hangs until the test ends.
+struct World {
+    hangs: Hangs,
+    end: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl World {
+    /// Blocks the thread until the test is over.
+    fn hang(&self) {
+        let (over, changed) = &*self.end;
+        let mut over = over.lock().expect("not poisoned");
+        while !*over {
+            over = changed.wait(over).expect("not poisoned");
+        }
+    }
+}
+
+fn refused<T>() -> Result<T, Failure> {
+    Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, "not in this world"))
+}
+
+impl Server for World {
+    async fn login(&self, _: &Auth) -> Result<Session, Failure> {
+        if self.hangs == Hangs::Credential {
+            self.hang();
+        }
+        let info = TokenInfo { ttl: None, renewable: false };
+        Ok(Session { token: VaultToken::new("hvs.planted"), info, self_issued: true, lookup_denied: false })
+    }
+
+    async fn look_up(&self, _: &VaultToken) -> Result<TokenInfo, Failure> {
+        refused()
+    }
+
+    async fn renew_token(&self, _: &VaultToken) -> Result<TokenInfo, Failure> {
+        refused()
+    }
+
+    async fn revoke(&self, _: &VaultToken) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn read(&self, _: &VaultToken, _: &Source) -> Result<Reading, Failure> {
+        let data = std::collections::BTreeMap::from([("a".into(), crate::model::SecretValue::Text("b".into()))]);
+        let (version, validity) = (crate::model::Version::default(), crate::model::Validity::Unlimited);
+        Ok(Reading { data, version, validity, warnings: Vec::new() })
+    }
+
+    async fn renew_lease(&self, _: &VaultToken, _: &LeaseId, _: Duration) -> Result<Lease, Failure> {
+        refused()
+    }
+}
+
+impl ApiServer for World {
+    async fn mirror(&self, _: &Settings, _: &ObjectName, _: &MirrorRequest) -> Result<MirrorResult, Failure> {
+        refused()
+    }
+
+    async fn report(&self, _: &Settings, _: &[Condition]) -> Result<bool, Failure> {
+        refused()
+    }
+
+    async fn record(&self, _: &Settings, _: &Notice) -> Result<(), Failure> {
+        refused()
+    }
+}
+
+impl Volume for World {
+    fn open(&self, _: &Directory) -> Result<Option<AdoptedSet>, Failure> {
+        if self.hangs == Hangs::Open {
+            self.hang();
+        }
+        Ok(None)
+    }
+
+    fn publish(&self, _: &Directory, _: &PublishedSet) -> Result<bool, Failure> {
+        if self.hangs == Hangs::Publish {
+            self.hang();
+        }
+        Ok(true)
+    }
+
+    fn retire(&self, _: &Directory) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+impl Checkpoints for World {
+    fn take(&self, _: &Settings) -> Result<Option<Box<Checkpoint>>, Failure> {
+        Ok(None)
+    }
+
+    fn save(&self, _: &Settings, _: &Checkpoint) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Shares one world among all adapters.
+struct Shared(Arc<World>);
+
+impl Adapters for Shared {
+    type Server = World;
+    type Api = World;
+    type Volume = World;
+    type Checkpoints = World;
+
+    fn server(&self, _: &Settings) -> Result<Arc<World>, Failure> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn api(&self) -> Arc<World> {
+        Arc::clone(&self.0)
+    }
+
+    fn volume(&self) -> Arc<World> {
+        Arc::clone(&self.0)
+    }
+
+    fn checkpoints(&self) -> Arc<World> {
+        Arc::clone(&self.0)
+    }
+
+    fn requests(&self) -> u64 {
+        0
+    }
+}
+
+/// Runs the agent in such a world; SIGTERM comes after `signal`, if that is given. The exit code and how long it took.
+fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().display();
+    let document = format!(
+        "vault: {{address: 'http://127.0.0.1:1'}}\nauth: {{role: webapp}}\nsources: {{a: {{path: secret/a}}}}\n\
+         directory: {{path: {path}/files, allowDisk: true}}\ndrain: 1s\n"
+    );
+    let empty: HashMap<String, String> = HashMap::new();
+    let settings = config::load(&empty, Some(&document)).unwrap_or_else(|error| panic!("{error}"));
+    let end = Arc::new((Mutex::new(false), Condvar::new()));
+    let world = Arc::new(Shared(Arc::new(World { hangs, end: Arc::clone(&end) })));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let started = Instant::now();
+    let code = runtime.block_on(async move {
+        let (signals, mut term, hup) = Listening::for_test().expect("streams");
+        let start = Start {
+            settings: Arc::new(settings),
+            config: ConfigSource::Fixed(None),
+            environment: Box::new(empty),
+            work,
+            checkpoint: false,
+        };
+        tokio::spawn(async move {
+            if let Some(after) = signal {
+                tokio::time::sleep(after).await;
+                term.write_all(&[1]).await.expect("the agent listens");
+            }
+            // The streams stay open, as those of the process do.
+            std::future::pending::<()>().await;
+            drop((term, hup));
+        });
+        Driver::new(start, world).drive(signals).await.unwrap_or_else(|failure| panic!("{failure}"))
+    });
+    let took = started.elapsed();
+    runtime.shutdown_background();
+    *end.0.lock().expect("not poisoned") = true;
+    end.1.notify_all();
+    (code, took)
+}
+
+#[test]
+fn sigterm_ends_the_agent_whatever_blocks() {
+    let table =
+        [(Hangs::Open, exit::TERMINATED), (Hangs::Credential, exit::TERMINATED), (Hangs::Publish, exit::TERMINATED)];
+    for (hangs, expected) in table {
+        let (code, took) = run(hangs, Work::Run, Some(Duration::from_millis(100)));
+        assert_eq!(code, expected);
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+}
+
+#[test]
+fn the_time_limit_of_once_holds_whatever_blocks() {
+    for hangs in [Hangs::Open, Hangs::Credential, Hangs::Publish] {
+        let (code, took) = run(hangs, Work::Once(Duration::from_millis(200)), None);
+        assert!(code == exit::UNAVAILABLE || code == exit::IO, "{code}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+}

@@ -152,12 +152,7 @@ pub fn encode(checkpoint: &Checkpoint, settings: &Settings, now: Timestamp) -> R
         ends: left.map(at),
         sources: held,
     };
-    // Counted first, so that the buffer never grows and leaves a copy behind.
-    let mut size = Count(0);
-    serde_json::to_writer(&mut size, &file).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::with_capacity(size.0);
-    serde_json::to_writer(&mut bytes, &file).map_err(|error| error.to_string())?;
-    Ok(SecretBytes::new(bytes))
+    SecretBytes::written(|buffer| serde_json::to_writer(buffer, &file)).map_err(|error| error.to_string())
 }
 
 /// A checkpoint, if it is still of use.
@@ -232,19 +227,5 @@ fn issuer(settings: &Settings) -> Issuer {
         auth_namespace: auth.namespace.clone(),
         method: method.into(),
         role,
-    }
-}
-
-/// Counts what is written to it.
-struct Count(usize);
-
-impl std::io::Write for Count {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! One connection to the API server, one try per request, metadata-only answers.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,10 +12,9 @@ use kube::client::Body;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zeroize::Zeroizing;
 
 use super::account::{self, Account};
-use crate::model::{Failure, FailureClass, Reason};
+use crate::model::{Failure, FailureClass, Reason, SecretBytes};
 
 /// For the connection, for each write and for the answer. Our requests are small and touch one object, which the API
 /// server does in milliseconds; its own slowest part is an admission webhook, called with 10 s by default
@@ -146,26 +144,9 @@ pub(super) fn request(method: Method, path: String, content_type: &'static str, 
 /// Two passes: a buffer that grows would leave copies of the values in freed memory. The copies that HTTP and TLS make on
 /// the way out are not in our hands.
 pub(super) fn to_body(value: &impl Serialize) -> Bytes {
-    const INVARIANT: &str = "bodies have text keys only, and neither sink fails";
-    let mut size = Size(0);
-    serde_json::to_writer(&mut size, value).expect(INVARIANT);
-    let mut buffer = Zeroizing::new(Vec::with_capacity(size.0));
-    serde_json::to_writer(&mut *buffer, value).expect(INVARIANT);
-    Bytes::from_owner(buffer)
-}
-
-/// Counts what is written.
-struct Size(usize);
-
-impl io::Write for Size {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    const INVARIANT: &str = "bodies have text keys only, and a buffer of the right size takes them";
+    let body = SecretBytes::written(|buffer| serde_json::to_writer(buffer, value)).expect(INVARIANT);
+    Bytes::from_owner(body)
 }
 
 #[cfg(test)]

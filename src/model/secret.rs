@@ -64,6 +64,12 @@ impl SecretBytes {
     }
 }
 
+impl AsRef<[u8]> for SecretBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.expose()
+    }
+}
+
 impl From<String> for SecretBytes {
     fn from(text: String) -> Self {
         Self::new(text.into_bytes())

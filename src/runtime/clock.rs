@@ -41,7 +41,7 @@ impl Clock {
     }
 }
 
-/// `CLOCK_BOOTTIME`: tokens and leases go on ending while a virtual machine is suspended (clock_gettime(2)).
+/// `CLOCK_BOOTTIME`: tokens and leases go on ending while a virtual machine is suspended (`clock_gettime(2)`).
 fn since_boot() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }

@@ -73,7 +73,7 @@ impl<A: Adapters> Driver<A> {
             () = terminated(&mut signals) => return Ok(exit::TERMINATED),
             () = self.clock.sleep_until(self.agent.wake_at(self.clock.elapsed())) => {
                 let message = "gave up: the output directory does not answer (exit code 74)".to_owned();
-                self.observer.log(&LogEntry {
+                Observer::log(&LogEntry {
                     level: LogLevel::Error,
                     operation: "open",
                     reason: Some(crate::model::Reason::DirectoryUnusable),
@@ -142,7 +142,7 @@ impl<A: Adapters> Driver<A> {
         for action in self.agent.handle(input, &now) {
             match action {
                 Action::Start(ticket, op) => self.executor.start(ticket, op),
-                Action::Log(entry) => self.observer.log(&entry),
+                Action::Log(entry) => Observer::log(&entry),
                 Action::Exit { code } => self.exit = Some(code),
             }
         }

@@ -8,7 +8,9 @@ use super::health::{Health, Standing, started};
 use super::metrics::Metrics;
 use super::probe::StateFile;
 use crate::agent::{Agent, Elapsed, LogEntry, LogLevel, Outcome};
-use crate::model::{Condition, ConditionStatus, ConditionType, Failure, Generation, Reason, Settings};
+use crate::model::{
+    Condition, ConditionStatus, ConditionType, Failure, Generation, ObjectName, Reason, Settings, SourceName,
+};
 use crate::telemetry;
 
 /// Makes the agent's state visible.
@@ -62,10 +64,10 @@ impl Observer {
     }
 
     /// Writes a line of the agent to the log.
-    pub(super) fn log(&self, entry: &LogEntry) {
+    pub(super) fn log(entry: &LogEntry) {
         let LogEntry { level, operation, reason, source, output, message } = entry;
         let reason = reason.map(Reason::as_str);
-        let (source, output) = (source.as_ref().map(|name| name.as_str()), output.as_ref().map(|name| name.as_str()));
+        let (source, output) = (source.as_ref().map(SourceName::as_str), output.as_ref().map(ObjectName::as_str));
         match level {
             LogLevel::Info => tracing::info!(operation, reason, source, output, "{message}"),
             LogLevel::Warn => tracing::warn!(operation, reason, source, output, "{message}"),

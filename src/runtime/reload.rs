@@ -109,15 +109,6 @@ impl Reload {
         let text = file.next().await?;
         config::load(&*self.environment, Some(&text)).map(Box::new).map_err(|mistakes| mistakes.to_string())
     }
-
-    /// Gives the same document again at once, for one that is good but could not be put in force for a reason that may pass.
-    /// How long to wait before is the caller's decision.
-    pub(super) fn retry(&mut self) {
-        if let Some(file) = &mut self.file {
-            file.given = None;
-            file.look_at = Instant::now();
-        }
-    }
 }
 
 impl File {

@@ -57,29 +57,10 @@ struct Entry<'a> {
     is_json: bool,
 }
 
-/// Runs `write` twice: to count, then into a buffer of just that size. A buffer that grows would leave copies of
-/// secrets in freed memory.
+/// What `write` writes, in a buffer of just that size.
 fn exactly(write: impl Fn(&mut dyn Write) -> io::Result<()>) -> SecretBytes {
-    let mut counter = Counter(0);
-    let mut bytes = Vec::new();
-    let written = write(&mut counter).and_then(|()| {
-        bytes.reserve_exact(counter.0);
-        write(&mut bytes)
-    });
-    // Neither a counter nor a vector can fail, and no format makes an error of its own.
-    debug_assert!(written.is_ok() && bytes.len() == counter.0, "both runs write the same");
-    SecretBytes::new(bytes)
-}
-
-struct Counter(usize);
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let written = SecretBytes::written(|buffer| write(buffer));
+    // The buffer takes what was counted, and no format makes an error of its own.
+    debug_assert!(written.is_ok(), "both passes write the same");
+    written.unwrap_or_default()
 }

@@ -257,13 +257,13 @@ impl Agent {
     }
 
     /// Sources whose status may have changed since the last call.
-    pub fn take_changed_sources(&mut self) -> Vec<(SourceName, Option<SourceStatus>)> {
+    pub fn take_changed_sources(&mut self, now: &Now) -> Vec<(SourceName, Option<SourceStatus>)> {
         let changed = self.parts.sources.take_changed();
         let status = |name: SourceName| {
             let status = self.parts.sources.get(&name).map(|source| SourceStatus {
                 stale: source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name)),
                 read: source.held.as_ref().map(|held| held.read_wall),
-                lease_ends: source.lease().map(|(_, grant, _)| grant.ends()),
+                lease_ends: source.lease().map(|(_, grant, _)| now.wall_at(grant.ends())),
                 failure: source.failure.clone(),
             });
             (name, status)

@@ -86,6 +86,8 @@ pub(super) struct InFlight {
     pub(super) started: Elapsed,
     /// Number of the token that it was started with.
     pub(super) token: u64,
+    /// Whether it holds one of the slots of failing sources.
+    pub(super) failing: bool,
 }
 
 /// One source.

@@ -187,8 +187,10 @@ impl Token {
                 (false, _) => Verdict::Unjudged,
             };
         }
-        // The server does not tell a dead token from a missing policy. A login is cheap once in a while.
-        let suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER && self.self_issued;
+        // The server does not tell a dead token from a missing policy. One that has worked is worth a login; the next one, if
+        // it is refused as well, is not.
+        let suspect =
+            self.confirmed && self.self_issued && count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;
         match (young, suspect) {
             (true, _) => Verdict::TooYoung,
             (false, true) => Verdict::Rejected,

@@ -240,9 +240,10 @@ impl Agent {
         if verdict == Verdict::Rejected {
             return self.reject_token(number, now, actions);
         }
+        let of_token = |source: &SourceState| source.unjudged.clone().filter(|(of, _)| *of == number);
         let waiting: Vec<_> =
-            self.parts.sources.iter().filter_map(|(name, s)| Some((name.clone(), s.unjudged.clone()?))).collect();
-        for (name, failure) in waiting {
+            self.parts.sources.iter().filter_map(|(name, source)| Some((name.clone(), of_token(source)?))).collect();
+        for (name, (_, failure)) in waiting {
             self.source_failed(&name, &judged(&failure, verdict), verdict == Verdict::TooYoung, now);
         }
     }
@@ -310,7 +311,7 @@ impl Agent {
                 self.reject_token(flight.token, now, actions);
                 self.update(name, SourceState::token_rejected);
             }
-            Verdict::Pending => self.update(name, |source| source.unjudged = Some(failure.clone())),
+            Verdict::Pending => self.update(name, |source| source.unjudged = Some((flight.token, failure.clone()))),
             verdict => self.source_failed(name, &judged(failure, verdict), verdict == Verdict::TooYoung, now),
         }
     }

@@ -98,8 +98,8 @@ pub(super) struct SourceState {
     pub(super) in_flight: Option<InFlight>,
     pub(super) backoff: Backoff,
     pub(super) failure: Option<Failure>,
-    /// A refusal that waits for what the server says about the token.
-    pub(super) unjudged: Option<Failure>,
+    /// A refusal that waits for what the server says about the token of that number.
+    pub(super) unjudged: Option<(u64, Failure)>,
     /// Since when the server answers with an older version than the one held.
     pub(super) older_since: Option<Elapsed>,
     /// When a refresh was asked for that no read has served yet.
@@ -146,7 +146,8 @@ impl SourceState {
 
     /// When something is to be done, and what.
     pub(super) fn due(&self, outlook: &Outlook<'_>) -> Option<(Elapsed, Step)> {
-        if self.in_flight.is_some() || self.unjudged.is_some() {
+        let judging = self.unjudged.as_ref().is_some_and(|(token, _)| *token == outlook.token);
+        if self.in_flight.is_some() || judging {
             return None;
         }
         let (at, step) = self.planned(outlook);

@@ -277,6 +277,7 @@ impl Agent {
         match result {
             Ok(reading) => {
                 self.token_worked(flight.token);
+                self.update(name, |source| source.read_with = flight.token);
                 self.received(name, flight, reading, now);
             }
             Err(failure) if matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead) => {
@@ -306,7 +307,8 @@ impl Agent {
             // Of a token that is no longer in use: it says nothing about the present one.
             return self.update(name, SourceState::token_rejected);
         };
-        match token.refused(failure.class, now, &mut self.tickets, actions) {
+        let worked = self.parts.sources.get(name).is_some_and(|source| source.read_with == flight.token);
+        match token.refused(failure.class, worked, now, &mut self.tickets, actions) {
             Verdict::Rejected => {
                 self.reject_token(flight.token, now, actions);
                 self.update(name, SourceState::token_rejected);

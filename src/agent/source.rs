@@ -98,6 +98,8 @@ pub(super) struct SourceState {
     pub(super) in_flight: Option<InFlight>,
     pub(super) backoff: Backoff,
     pub(super) failure: Option<Failure>,
+    /// Number of the token with which it was last read.
+    pub(super) read_with: u64,
     /// A refusal that waits for what the server says about the token of that number.
     pub(super) unjudged: Option<(u64, Failure)>,
     /// Since when the server answers with an older version than the one held.
@@ -118,6 +120,7 @@ impl SourceState {
             in_flight: None,
             backoff: Backoff::default(),
             failure: None,
+            read_with: 0,
             unjudged: None,
             older_since: None,
             refresh_asked: None,
@@ -307,7 +310,7 @@ impl SourceState {
         if self.spec.request_id() != spec.request_id() {
             self.backoff.reset();
             (self.failure, self.unjudged, self.first_failure, self.older_since) = (None, None, None, None);
-            self.short_lives = 0;
+            (self.short_lives, self.read_with) = (0, 0);
         } else if spec.refresh < self.spec.refresh {
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }

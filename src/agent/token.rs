@@ -69,7 +69,7 @@ pub(super) struct Token {
     pub(super) looking_up: Option<Ticket>,
     /// When the server may next be asked about it.
     look_up_after: Elapsed,
-    /// Refusals since the last success, and when the first of them came.
+    /// Refusals of what was granted before, since the last success, and when the first of them came.
     refusals: Option<(Elapsed, u32)>,
     pub(super) renewal: Option<Ticket>,
     pub(super) backoff: Backoff,
@@ -165,10 +165,12 @@ impl Token {
         self.looking_up.is_some()
     }
 
-    /// Judges a refused request by the token's history. May ask the server about the token.
+    /// Judges a refused request by the token's history. `worked`: the same request was granted with this token before. May
+    /// ask the server about the token.
     pub(super) fn refused(
         &mut self,
         class: FailureClass,
+        worked: bool,
         now: &Now,
         tickets: &mut Tickets,
         actions: &mut Vec<Action>,
@@ -177,8 +179,6 @@ impl Token {
         if class == FailureClass::TokenDead {
             return if young { Verdict::TooYoung } else { Verdict::Rejected };
         }
-        let (first, count) = self.refusals.map_or((now.at, 1), |(first, count)| (first, count + 1));
-        self.refusals = Some((first, count));
         if self.look_up != LookUp::Denied {
             return match (self.ask(now, tickets, actions), self.look_up) {
                 (true, _) => Verdict::Pending,
@@ -187,10 +187,14 @@ impl Token {
                 (false, _) => Verdict::Unjudged,
             };
         }
-        // The server does not tell a dead token from a missing policy. One that has worked is worth a login; the next one, if
-        // it is refused as well, is not.
-        let suspect =
-            self.confirmed && self.self_issued && count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;
+        // The server does not tell a dead token from a missing policy. What was granted before is worth a login; if the next
+        // token is refused as well, that says nothing about it.
+        let mut suspect = false;
+        if worked && self.self_issued {
+            let (first, count) = self.refusals.map_or((now.at, 1), |(first, count)| (first, count + 1));
+            self.refusals = Some((first, count));
+            suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;
+        }
         match (young, suspect) {
             (true, _) => Verdict::TooYoung,
             (false, true) => Verdict::Rejected,

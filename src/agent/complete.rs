@@ -257,6 +257,7 @@ impl Agent {
         self.update(name, |source| source.failed(failure.clone(), &retry, now));
         // An optional source whose files are those of an earlier process is gone only if the server says so.
         let gone = failure.class == FailureClass::Missing
+            && failure.reason != Reason::RenderFailed
             && self.parts.sources.get(name).is_some_and(|source| !source.spec.required && source.held.is_none());
         if gone && self.parts.store.drop_adopted(name) {
             self.parts.publication.follower.request();

@@ -345,7 +345,9 @@ impl Agent {
         let same = held.is_some_and(|held| held.version == reading.version)
             && self.parts.store.reading(name).is_some_and(|old| old.data == reading.data);
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
-        if !same {
+        if same {
+            self.parts.store.confirm(name, Arc::new(reading));
+        } else {
             if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
                 return self.source_failed(name, &failure, false, now);
             }

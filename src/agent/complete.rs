@@ -41,7 +41,7 @@ impl Agent {
         let Parts { sessions, sources, mirrors, .. } = &mut self.parts;
         let token_end = |number| sessions.end_of(number);
         let outlook = Outlook { token: sessions.number(), token_end: &token_end };
-        sources.update_all(&outlook, |_, source| source.refresh(now));
+        sources.update_all(&outlook, |_, source| source.refresh_by_person(now));
         mirrors.request();
     }
 
@@ -327,7 +327,7 @@ impl Agent {
         let order = held.map_or(Order::Newer, |held| reading.version.order(&held.version));
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
-        if order == Order::Older && !lasting && !source.was_asked(flight.started) {
+        if order == Order::Older && !lasting && !source.takes_older(flight.started) {
             self.update(name, |source| source.older_since = Some(since));
             let message = format!(
                 "failed to refresh source {name}: the server answered with an older version than the one in use, \

@@ -106,6 +106,8 @@ pub(super) struct SourceState {
     pub(super) older_since: Option<Elapsed>,
     /// When a refresh was asked for that no read has served yet.
     refresh_asked: Option<Elapsed>,
+    /// When a person asked for what is there now, whatever its version.
+    older_asked: Option<Elapsed>,
     /// Readings in a row whose life is so short that only the floor keeps the pace.
     short_lives: u32,
     first_failure: Option<Elapsed>,
@@ -124,6 +126,7 @@ impl SourceState {
             unjudged: None,
             older_since: None,
             refresh_asked: None,
+            older_asked: None,
             short_lives: 0,
             first_failure: None,
             last_failure: Elapsed::ZERO,
@@ -229,9 +232,8 @@ impl SourceState {
             life => life.grant().is_some_and(Grant::is_short),
         };
         self.short_lives = if short { self.short_lives.saturating_add(1) } else { 0 };
-        if self.refresh_asked.is_some_and(|asked| asked <= started) {
-            self.refresh_asked = None;
-        }
+        self.refresh_asked.take_if(|asked| *asked <= started);
+        self.older_asked.take_if(|asked| *asked <= started);
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
         self.held = Some(Held { request, version, read: now.at, read_wall: now.wall, life, rolled_back, jitter });
@@ -300,9 +302,15 @@ impl SourceState {
         }
     }
 
-    /// Whether a read that started at `started` was asked for by a person, who wants what is there now.
-    pub(super) fn was_asked(&self, started: Elapsed) -> bool {
-        self.refresh_asked.is_some_and(|asked| asked <= started)
+    /// SIGHUP: a person asks for what is there now, even if it is older than what is held.
+    pub(super) fn refresh_by_person(&mut self, now: &Now) {
+        self.older_asked = Some(now.at);
+        self.refresh(now);
+    }
+
+    /// Whether a read that started at `started` may give an older version, because a person asked for it.
+    pub(super) fn takes_older(&self, started: Elapsed) -> bool {
+        self.older_asked.is_some_and(|asked| asked <= started)
     }
 
     /// Takes over a changed specification.

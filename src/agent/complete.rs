@@ -204,6 +204,7 @@ impl Agent {
                 self.journal.recovered(Subject::Token);
                 let ttl = self.token_ttl(now);
                 self.journal.info(&Subject::Token, format!("renewed the vault token; it {ttl}"));
+                self.warn_of_expiry(now);
             }
             Some(Err(failure)) => {
                 self.journal.failed(Subject::Token, &failure);

@@ -201,8 +201,13 @@ impl Sessions {
         self.failure = None;
         if let Some(current) = self.current.as_mut().filter(|current| current.value == session.token) {
             // The same given token once more. Its leases go on; looking ever more often would not extend it.
+            let met_its_maximum = current.grant.as_ref().is_some_and(|grant| grant.upkeep() == Upkeep::Replace);
             let same = Token::new(current.number, session, Arc::clone(settings), now);
             current.grant = same.grant;
+            if let Some(grant) = current.grant.as_mut().filter(|_| met_its_maximum) {
+                // What the server calls renewable was seen not to grow.
+                grant.not_renewable();
+            }
             let left = current.ends().map_or(Duration::ZERO, |ends| ends.saturating_sub(now.at));
             self.not_before = now.at + (left / 2).max(GIVEN_TOKEN_INTERVAL);
             return Some(Ok(LoginChange::None));

@@ -16,6 +16,9 @@ const REFRESH_TO: f64 = 0.98;
 /// A static role is read this long after the server said it would rotate.
 const AFTER_ROTATION: Duration = Duration::from_secs(1);
 
+/// How much earlier than its token a lease seems to end because the server counts in seconds.
+const TRUNCATED: Duration = Duration::from_secs(2);
+
 /// How long the first set waits for an optional source whose failure does not say that it is absent.
 const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
 
@@ -177,15 +180,22 @@ impl SourceState {
         let floor = MIN_REFRESH.saturating_mul(1 << self.short_lives.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
         match &held.life {
             Life::Unlimited => (held.read + refresh, Step::Read),
-            Life::Rotates(after) => (held.read + (*after + AFTER_ROTATION).max(floor).min(refresh), Step::Read),
+            Life::Rotates(after) => (held.read + after.saturating_add(AFTER_ROTATION).max(floor).min(refresh), Step::Read),
             Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
             // Vault revokes leases with the token that asked for them.
             Life::Lease { token, .. } if *token != outlook.token => (held.read + floor, Step::Read),
-            Life::Lease { id, grant, .. } => match grant.upkeep() {
+            Life::Lease { id, grant, token } => match grant.upkeep() {
                 Upkeep::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
+                // As long as its token allows. Another lease of that token would not live longer.
+                Upkeep::Replace if Self::ends_with_token(grant, *token, outlook) => (grant.ends(), Step::Read),
                 Upkeep::Replace => (grant.due().max(held.read + floor), Step::Read),
             },
         }
+    }
+
+    /// Whether the end of the token, not a limit of its own, ends a lease.
+    fn ends_with_token(grant: &Grant, token: u64, outlook: &Outlook<'_>) -> bool {
+        matches!((outlook.token_end)(token), TokenEnd::At(end) if end <= grant.ends().saturating_add(TRUNCATED))
     }
 
     /// When what is held is of no use any more, whatever the tolerance: its lease, its token or its own life is over.
@@ -205,7 +215,7 @@ impl SourceState {
         let held = self.held.as_ref()?;
         // Between two reads of a long life there is nothing to confirm.
         let confirmed = held.life.grant().map_or(held.read, |grant| grant.due().max(held.read));
-        let tolerated = confirmed + self.spec.max_stale;
+        let tolerated = confirmed.saturating_add(self.spec.max_stale);
         Some(self.dies(outlook).map_or(tolerated, |dies| dies.min(tolerated)))
     }
 

@@ -42,7 +42,8 @@ impl Agent {
         self.advance_trial(now, tickets, actions);
         let Parts { settings, sessions, sources, store, publication, mirrors, .. } = &mut self.parts;
         let token_before = sessions.number();
-        let in_use = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
+        let held = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
+        let in_use = |number| held(number) || publication.uses_token(number);
         sessions.advance(settings, in_use, now, tickets, actions);
         {
             let token_end = |number| sessions.end_of(number);
@@ -60,7 +61,7 @@ impl Agent {
             let set = publication::set(&settings.outputs, store, sources, publication.visible());
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.follower.started(tickets.start(op, actions));
-            publication.started(set);
+            publication.started(set, sources.lease_tokens());
         }
         if let Some(visible) = publication.visible().cloned() {
             let failed = mirrors.advance(settings, &visible, publication.generation(), sources, now, tickets, actions);

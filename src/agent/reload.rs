@@ -166,7 +166,8 @@ impl Agent {
             self.take_proofs(&mut trial, now);
         }
         if let Some(set) = directory_moved {
-            self.parts.publication.moved(set);
+            let Parts { publication, sources, .. } = &mut self.parts;
+            publication.moved(set, sources.lease_tokens());
             self.parts.mirrors.request();
         }
         std::mem::swap(&mut self.tickets, tickets);

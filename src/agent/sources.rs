@@ -252,6 +252,11 @@ impl Sources {
         }
     }
 
+    /// Numbers of the tokens on which leases hang.
+    pub(super) fn lease_tokens(&self) -> BTreeSet<u64> {
+        self.all.values().filter_map(|source| source.lease().map(|(.., token)| token)).collect()
+    }
+
     /// When a source becomes due that is not yet; those that are due wait for a slot.
     pub(super) fn wake(&self, at: Elapsed) -> Option<Elapsed> {
         self.due.iter().map(|(when, _)| *when).find(|when| *when > at)

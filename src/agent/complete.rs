@@ -65,8 +65,17 @@ impl Agent {
                     self.lease_renewed(&name, &flight, result, now, actions);
                 }
             }
-            Outcome::Published(result) => self.published(ticket, result, now),
-            Outcome::Retired(result) => self.ended(Subject::Directory, &result),
+            Outcome::Published(result) => match self.parts.directories.ended(ticket) {
+                Some(directory) if self.phase.is_working() => {
+                    self.parts.directories.retire(&directory, &mut self.tickets, actions);
+                }
+                Some(_) => {}
+                None => self.published(ticket, result, now),
+            },
+            Outcome::Retired(result) => {
+                self.parts.directories.retired(ticket);
+                self.ended(Subject::Directory, &result);
+            }
             Outcome::Mirrored(result) => self.mirrored(ticket, result, now),
             Outcome::Reported(result) => {
                 let Parts { settings, report, .. } = &mut self.parts;

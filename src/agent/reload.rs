@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::conditions::bounded;
-use super::io::{Action, Op, Outcome, Ticket};
+use super::io::{Action, Outcome, Ticket};
 use super::journal::Subject;
 use super::source::Outlook;
 use super::time::Now;
@@ -42,8 +42,8 @@ impl Agent {
         }
         self.abandon_trial(actions);
         match Needs::of(&self.parts.settings, &new) {
-            // Before the first set there is nothing to lose.
-            Some(needs) if self.parts.publication.visible().is_some() => {
+            // Before the first set, or one that is about to be, there is nothing to lose.
+            Some(needs) if self.parts.publication.visible().is_some() || self.parts.publication.follower.is_busy() => {
                 self.journal.info(&Subject::Config, "a new configuration has to prove itself before it is in force");
                 self.parts.config_rejected = None;
                 self.trial = Some(Trial::new(new, needs, &self.parts.store));
@@ -61,7 +61,7 @@ impl Agent {
             }
         }
         if old.directory.path != new.directory.path {
-            self.tickets.start(Op::RetireDirectory { directory: old.directory.clone() }, actions);
+            self.parts.directories.retire(&old.directory, &mut self.tickets, actions);
         }
         let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
             &mut self.parts;
@@ -102,28 +102,32 @@ impl Agent {
         if let Some(token) = trial.token.as_ref().filter(|token| token.self_issued) {
             self.parts.sessions.revoke(token, &mut self.tickets, actions);
         }
-        if trial.needs.directory {
-            let directory = trial.settings.directory.clone();
-            self.tickets.start(Op::RetireDirectory { directory }, actions);
+        let directory = &trial.settings.directory;
+        match trial.publishing() {
+            Some(ticket) => self.parts.directories.abandon(ticket, directory),
+            None if trial.has_published => self.parts.directories.retire(directory, &mut self.tickets, actions),
+            None => {}
         }
     }
 
     /// Starts the next step of a trial, or puts its configuration in force.
     pub(super) fn advance_trial(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
         let Some(trial) = &mut self.trial else { return };
-        if trial.is_done() {
-            return self.commit(now, tickets, actions);
-        }
-        let Parts { sessions, sources, publication, .. } = &self.parts;
+        let Parts { sessions, sources, publication, directories, .. } = &self.parts;
         let before = actions.len();
         let set = |settings: &Settings, store: &super::store::Store| {
             publication::set(&settings.outputs, store, sources, publication.visible())
         };
-        trial.advance(sessions.live(now.at), set, now, tickets, actions);
+        let free = !directories.is_busy(&trial.settings.directory.path);
+        trial.advance(sessions.live(now.at), free, set, now, tickets, actions);
         for action in &actions[before..] {
             if let Action::Start(ticket, _) = action {
                 self.trial_started.insert(*ticket, now.at);
             }
+        }
+        // The old directory is retired when nothing is being published to it.
+        if trial.is_done() && !(trial.needs.directory && publication.follower.is_busy()) {
+            self.commit(now, tickets, actions);
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Trial {
     connected: bool,
     publishing: Option<(Ticket, Arc<PublishedSet>)>,
     pub(super) published: Option<Arc<PublishedSet>>,
+    /// Whether a publication was started, so that the new directory may hold something.
+    pub(super) has_published: bool,
     backoff: Backoff,
     pub(super) failure: Option<Failure>,
 }
@@ -85,6 +87,7 @@ impl Trial {
             connected: false,
             publishing: None,
             published: None,
+            has_published: false,
             backoff: Backoff::default(),
             failure: None,
         }
@@ -126,10 +129,12 @@ impl Trial {
         (self.is_idle() && !self.is_done()).then_some(self.backoff.not_before)
     }
 
-    /// Starts the next step, if one is due. `current`: the token in use. `set` makes the set to publish.
+    /// Starts the next step, if one is due. `current`: the token in use. `free`: the new directory can be published to. `set`
+    /// makes the set to publish.
     pub(super) fn advance(
         &mut self,
         current: Option<&Token>,
+        free: bool,
         set: impl FnOnce(&Settings, &Store) -> Arc<PublishedSet>,
         now: &Now,
         tickets: &mut Tickets,
@@ -161,10 +166,11 @@ impl Trial {
                 let op = Op::Read { settings: Arc::clone(settings), token: token.value.clone(), source: name.clone() };
                 self.in_flight.insert(tickets.start(op, actions), Some(name));
             }
-        } else if self.needs.directory && self.published.is_none() && self.in_flight.is_empty() {
+        } else if self.needs.directory && free && self.published.is_none() && self.in_flight.is_empty() {
             let set = set(settings, &self.store);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             self.publishing = Some((tickets.start(op, actions), set));
+            self.has_published = true;
         }
     }
 

@@ -153,11 +153,14 @@ impl Trial {
                 self.in_flight.insert(tickets.start(op, actions), None);
             }
         } else if self.needs.connection && !self.connected {
-            if self.in_flight.is_empty()
-                && let Some(token) = current
-            {
-                let op = Op::LookUp { settings: Arc::clone(settings), token: token.value.clone() };
-                self.in_flight.insert(tickets.start(op, actions), None);
+            match current {
+                Some(token) if self.in_flight.is_empty() => {
+                    let op = Op::LookUp { settings: Arc::clone(settings), token: token.value.clone() };
+                    self.in_flight.insert(tickets.start(op, actions), None);
+                }
+                Some(_) => {}
+                // The old connection has lost its session, so there is nothing to keep.
+                None => self.connected = true,
             }
         } else if let Some(token) = self.token.as_ref().filter(|_| self.unread().next().is_some()) {
             let free = CONCURRENCY.saturating_sub(self.in_flight.len());

@@ -96,7 +96,7 @@ impl Agent {
     fn abandon_trial(&mut self, actions: &mut Vec<Action>) {
         let Some(trial) = self.trial.take() else { return };
         self.trial_started.clear();
-        if let Some(ticket) = trial.is_logging_in() {
+        if let Some(ticket) = trial.login() {
             self.abandoned_logins.insert(ticket, Arc::clone(&trial.settings));
         }
         if let Some(token) = trial.token.as_ref().filter(|token| token.self_issued) {
@@ -113,7 +113,10 @@ impl Agent {
     /// Starts the next step of a trial, or puts its configuration in force.
     pub(super) fn advance_trial(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
         let Some(trial) = &mut self.trial else { return };
-        let Parts { sessions, sources, publication, directories, .. } = &self.parts;
+        let Parts { sessions, sources, publication, directories, .. } = &mut self.parts;
+        if let Some(token) = trial.rejected.take().filter(|token| token.self_issued) {
+            sessions.revoke(&token, tickets, actions);
+        }
         let before = actions.len();
         let set = |settings: &Settings, store: &super::store::Store| {
             publication::set(&settings.outputs, store, sources, publication.visible())

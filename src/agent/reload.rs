@@ -156,10 +156,9 @@ impl Agent {
         let Some(mut trial) = self.trial.take() else { return };
         self.trial_started.clear();
         if let Some(token) = trial.token.take() {
-            if let Some(ticket) = self.parts.sessions.abandon_login() {
+            if let Some(ticket) = self.parts.sessions.take_over(token, now) {
                 self.abandoned_logins.insert(ticket, Arc::clone(&self.parts.settings));
             }
-            self.parts.sessions.replace(token, now);
             self.update_all(|_, _| {});
         }
         std::mem::swap(&mut self.tickets, tickets);

@@ -243,7 +243,7 @@ impl Sessions {
     }
 
     /// Puts `token` in use; the one before is kept for its leases, for a while.
-    pub(super) fn replace(&mut self, token: Token, now: &Now) {
+    fn replace(&mut self, token: Token, now: &Now) {
         self.not_before = Elapsed::ZERO;
         if let Some(token) = self.current.replace(token) {
             self.retired.push(Retired { token, keep_until: now.at + OVERLAP });
@@ -262,8 +262,12 @@ impl Sessions {
         self.login.take()
     }
 
-    /// A login in flight is of no use any more: its outcome is only revoked.
-    pub(super) fn abandon_login(&mut self) -> Option<Ticket> {
+    /// Puts the token of another login in use, for which the failures of the one before mean nothing; returns a login in
+    /// flight, whose session is of no use any more.
+    pub(super) fn take_over(&mut self, token: Token, now: &Now) -> Option<Ticket> {
+        self.replace(token, now);
+        self.backoff.reset();
+        self.failure = None;
         self.login.take()
     }
 

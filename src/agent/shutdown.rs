@@ -2,6 +2,7 @@
 
 use super::Tickets;
 use super::io::{Action, Op, Ticket};
+use super::journal::Subject;
 use super::time::{Elapsed, Now};
 use super::{Agent, conditions};
 use crate::model::{Failure, FailureClass, Reason};
@@ -137,7 +138,7 @@ impl Agent {
             } else {
                 format!("gave up after {}s: {why} (exit code {code})", limit.as_secs_f32())
             };
-            self.journal.error(&super::journal::Subject::Login, reason, message);
+            self.journal.error(&Subject::Login, reason, message);
             self.begin_drain(code, now);
         }
     }
@@ -204,6 +205,10 @@ impl Agent {
         {
             let settings = std::sync::Arc::clone(&self.parts.settings);
             return Some(tickets.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }, actions));
+        }
+        if self.mode.saves() && code == exit::OK && self.parts.sessions.live(now.at).is_some() {
+            let message = "nothing is saved: the token was given to this process, and the next one is given it, too";
+            self.journal.info(&Subject::Save, message);
         }
         if self.parts.settings.revoke_on_exit && !self.keeps_token(code, now) {
             for token in self.parts.sessions.revocable(now.at) {

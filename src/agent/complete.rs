@@ -41,7 +41,7 @@ impl Agent {
         let Parts { sessions, sources, mirrors, .. } = &mut self.parts;
         let token_end = |number| sessions.end_of(number);
         let outlook = Outlook { token: sessions.number(), token_end: &token_end };
-        sources.update_all(&outlook, |_, source| source.refresh_by_person(now));
+        sources.update_all(&outlook, |_, source| source.refresh_whatever_version(now));
         mirrors.request();
     }
 

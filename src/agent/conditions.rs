@@ -68,7 +68,8 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(stale) = stale(parts) {
         return stale;
     }
-    if parts.publication.adopted().is_some() || parts.sources.unread().iter().any(|name| parts.store.has_adopted(name)) {
+    if parts.publication.adopted().is_some() || parts.sources.unread().iter().any(|name| parts.store.has_adopted(name))
+    {
         let why = parts.first_failure().map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
         return no(Reason::Adopted, format!("the adopted set has not been compared with Vault yet{why}"));
     }
@@ -96,7 +97,8 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
 fn pending(parts: &Parts) -> Option<Condition> {
     let unread = parts.sources.unread().iter().filter_map(|name| Some((name, parts.sources.get(name)?)));
     // An optional source that is absent is as it should be.
-    let mut pending = unread.filter(|(_, source)| source.spec.required || source.held.is_some() || source.failure.is_none());
+    let mut pending =
+        unread.filter(|(_, source)| source.spec.required || source.held.is_some() || source.failure.is_none());
     let (name, source) = pending.next()?;
     let message = format!("source {name} has not been read yet");
     Some(match &source.failure {

@@ -6,10 +6,16 @@ use super::conditions::bounded;
 use super::io::{Action, Outcome, Ticket};
 use super::journal::Subject;
 use super::source::Outlook;
+use super::store::Store;
 use super::time::Now;
 use super::trial::{Needs, Progress, Trial};
 use super::{Agent, Parts, Tickets, publication};
-use crate::model::{NoticeKind, Reason, Settings, Validity};
+use crate::model::{NoticeKind, Order, Reading, Reason, Settings, Validity};
+
+/// Whether versions of the two cannot be compared.
+fn is_other_server(old: &Settings, new: &Settings) -> bool {
+    old.server.address != new.server.address || old.server.namespace != new.server.namespace
+}
 
 impl Agent {
     /// The parser refused the configuration.
@@ -69,6 +75,11 @@ impl Agent {
         let outlook = Outlook { token: sessions.number(), token_end: &token_end };
         if login {
             sources.abandon_all(&outlook);
+            if is_other_server(&old, &new) {
+                // Nothing is visible yet, and the two servers' secrets do not belong together.
+                sources.update_all(&outlook, |_, source| source.forget());
+                *store = Store::new(&new.outputs);
+            }
         }
         sources.reconcile(&new.sources, &outlook, now);
         store.reconcile(&new.outputs, |name| new.sources.contains_key(name));
@@ -118,7 +129,7 @@ impl Agent {
             sessions.revoke(&token, tickets, actions);
         }
         let before = actions.len();
-        let set = |settings: &Settings, store: &super::store::Store| {
+        let set = |settings: &Settings, store: &Store| {
             publication::set(&settings.outputs, store, sources, publication.visible())
         };
         let free = !directories.is_busy(&trial.settings.directory.path);
@@ -162,6 +173,7 @@ impl Agent {
             self.update_all(|_, _| {});
         }
         std::mem::swap(&mut self.tickets, tickets);
+        let other_server = is_other_server(&self.parts.settings, &trial.settings);
         let directory_moved = trial.published.take();
         self.enforce(Arc::clone(&trial.settings), false, now, actions);
         if trial.needs.login {
@@ -169,7 +181,7 @@ impl Agent {
             let Parts { sessions, sources, .. } = &mut self.parts;
             let token_end = |number| sessions.end_of(number);
             sources.abandon_all(&Outlook { token: sessions.number(), token_end: &token_end });
-            self.take_proofs(&mut trial, now);
+            self.take_proofs(&mut trial, other_server, now);
         }
         if let Some(set) = directory_moved {
             let Parts { publication, sources, .. } = &mut self.parts;
@@ -179,12 +191,20 @@ impl Agent {
         std::mem::swap(&mut self.tickets, tickets);
     }
 
-    fn take_proofs(&mut self, trial: &mut Trial, now: &Now) {
+    /// Takes what the trial has read. Versions of another server do not compare with those that are held.
+    fn take_proofs(&mut self, trial: &mut Trial, other_server: bool, now: &Now) {
         let token = self.parts.sessions.number();
         for name in trial.settings.sources.keys() {
             let outdated = trial.is_outdated(name, now);
-            let Some(proof) = trial.readings.remove(name) else {
-                self.update(name, |source| source.refresh(now));
+            let held = self.parts.sources.get(name).filter(|source| source.is_current()).and_then(|s| s.held.as_ref());
+            let rolled_back = other_server && held.is_some();
+            let older =
+                |reading: &Reading| held.is_some_and(|held| reading.version.order(&held.version) == Order::Older);
+            // A node that lags behind may have answered the trial.
+            let Some(proof) = trial.readings.remove(name).filter(|proof| other_server || !older(&proof.reading)) else {
+                self.update(name, |source| {
+                    if other_server { source.refresh_whatever_version(now) } else { source.refresh(now) }
+                });
                 continue;
             };
             if self.parts.store.accept(name, Arc::clone(&proof.reading)).is_err() {
@@ -192,7 +212,7 @@ impl Agent {
             }
             let validity: &Validity = &proof.reading.validity;
             self.update(name, |source| {
-                source.keep(proof.reading.version.clone(), validity, token, proof.started, false, now);
+                source.keep(proof.reading.version.clone(), validity, token, proof.started, rolled_back, now);
                 if outdated {
                     source.refresh(now);
                 }

@@ -109,7 +109,7 @@ pub(super) struct SourceState {
     pub(super) older_since: Option<Elapsed>,
     /// When a refresh was asked for that no read has served yet.
     refresh_asked: Option<Elapsed>,
-    /// When a person asked for what is there now, whatever its version.
+    /// When what is there now was asked for, whatever its version.
     older_asked: Option<Elapsed>,
     /// Readings in a row whose life is so short that only the floor keeps the pace.
     short_lives: u32,
@@ -180,7 +180,9 @@ impl SourceState {
         let floor = MIN_REFRESH.saturating_mul(1 << self.short_lives.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
         match &held.life {
             Life::Unlimited => (held.read + refresh, Step::Read),
-            Life::Rotates(after) => (held.read + after.saturating_add(AFTER_ROTATION).max(floor).min(refresh), Step::Read),
+            Life::Rotates(after) => {
+                (held.read + after.saturating_add(AFTER_ROTATION).max(floor).min(refresh), Step::Read)
+            }
             Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
             // Vault revokes leases with the token that asked for them.
             Life::Lease { token, .. } if *token != outlook.token => (held.read + floor, Step::Read),
@@ -312,15 +314,20 @@ impl SourceState {
         }
     }
 
-    /// SIGHUP: a person asks for what is there now, even if it is older than what is held.
-    pub(super) fn refresh_by_person(&mut self, now: &Now) {
+    /// Asks for what is there now, even if it is older than what is held: a person wants it, or it is another server.
+    pub(super) fn refresh_whatever_version(&mut self, now: &Now) {
         self.older_asked = Some(now.at);
         self.refresh(now);
     }
 
-    /// Whether a read that started at `started` may give an older version, because a person asked for it.
+    /// Whether a read that started at `started` may give an older version, because it was asked for.
     pub(super) fn takes_older(&self, started: Elapsed) -> bool {
         self.older_asked.is_some_and(|asked| asked <= started)
+    }
+
+    /// Forgets what was read: it is of another server.
+    pub(super) fn forget(&mut self) {
+        *self = Self { in_flight: self.in_flight.take(), ..Self::new(self.spec.clone()) };
     }
 
     /// Takes over a changed specification.

@@ -27,6 +27,8 @@ mod shutdown;
 mod source;
 mod sources;
 mod store;
+#[cfg(test)]
+mod tests;
 mod time;
 mod token;
 mod trial;

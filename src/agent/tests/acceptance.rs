@@ -22,7 +22,7 @@ fn a_source_that_lost_a_key_keeps_its_files_and_delays_no_other() {
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("one")));
     let line = d.log.iter().find(|line| line.reason == Some(Reason::RenderFailed)).expect("it says so");
-    assert_eq!(line.source.as_ref().map(|source| source.as_str()), Some("b"));
+    assert_eq!(line.source.as_ref().map(crate::model::SourceName::as_str), Some("b"));
     assert!(line.message.contains("password") && line.message.contains("b/password"), "{}", line.message);
     // Within its tolerance it is no alarm, beyond it is.
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));

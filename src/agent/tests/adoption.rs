@@ -119,3 +119,27 @@ fn an_agent_that_is_stopped_with_an_adopted_set_has_done_its_work() {
     d.input(Input::Terminate);
     assert_eq!(d.exit, Some(0));
 }
+
+#[test]
+fn a_reload_mends_a_login_after_a_restart_without_a_moment_of_not_being_ready() {
+    let mut d = restarted(settings(&["a", "b"]), RUN);
+    d.login_refused();
+    let mut mended = settings(&["a", "b"]);
+    mended.auth.mount = "other".into();
+    d.config(mended);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "old")]);
+    assert_eq!(d.ready(), (ConditionStatus::True, Reason::Adopted));
+    d.read_ok("b", 2, &[("password", "new")]);
+    assert_eq!((d.ready().0, d.fresh()), (ConditionStatus::True, (ConditionStatus::True, Reason::Fresh)));
+    assert_eq!(d.file("b/password"), Some("new"));
+}
+
+#[test]
+fn a_source_that_a_reload_removes_takes_its_adopted_files_along() {
+    let mut d = restarted(settings(&["a", "b"]), RUN);
+    d.login(Err(unreachable()));
+    d.config(settings(&["a"]));
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), None));
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "a has still not been compared");
+}

@@ -176,3 +176,20 @@ fn without_a_mirror_the_condition_says_that_none_is_wanted() {
     let d = Driver::published(&["a"]);
     assert_eq!(d.mirrored(), (ConditionStatus::Unknown, Reason::NotConfigured));
 }
+
+#[test]
+fn there_is_one_write_to_a_secret_at_a_time_over_a_reload() {
+    let mut d = published();
+    d.hold(Kind::Mirror);
+    d.serve(MINUTE, keep_fresh);
+    let (old, _) = take(&mut d);
+    let mut other = mirrored();
+    other.mirrors.insert(object("tls"), mirror(&[("other", "cert/password")]));
+    d.config(other);
+    assert!(!d.is_open(Kind::Mirror), "the write of the old configuration has not ended");
+    d.input(Input::Completed(old, Outcome::Mirrored(Ok(MirrorResult::Updated))));
+    assert_ne!(d.mirrored().0, ConditionStatus::True, "what it has written is not what is wanted now");
+    let content = answer(&mut d, Ok(MirrorResult::Updated));
+    assert!(content.data.contains_key("other"));
+    assert_eq!(d.mirrored().0, ConditionStatus::True);
+}

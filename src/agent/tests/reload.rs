@@ -196,3 +196,17 @@ fn a_first_set_is_not_made_of_two_servers() {
     d.read_ok("a", 2, &[("password", "of the second")]);
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("of the second"), Some("of the second")));
 }
+
+#[test]
+fn a_moved_source_is_read_once_at_a_time_and_a_late_answer_of_the_old_place_is_ignored() {
+    let mut d = Driver::published(&["a"]);
+    d.refresh();
+    let (old, _) = d.take(Kind::Read, Some("a"));
+    let mut moved = settings(&["a"]);
+    moved.sources.insert(name("a"), source("secret/other"));
+    d.config(moved);
+    assert!(!d.is_reading("a"));
+    d.input(Input::Completed(old, Outcome::Read(Ok(super::fixtures::reading(9, &[("password", "old place")])))));
+    d.read_ok("a", 1, &[("password", "new place")]);
+    assert_eq!(d.file("a/password"), Some("new place"));
+}

@@ -182,3 +182,15 @@ fn all_tokens_that_are_still_kept_are_revoked_at_the_end() {
     d.input(Input::Terminate);
     assert_eq!(d.revoked, ["t2", "t1"]);
 }
+
+#[test]
+fn a_login_that_ends_while_the_last_report_is_under_way_is_revoked() {
+    let mut d = Driver::run(&["a"]);
+    d.hold(Kind::Report);
+    d.input(Input::Terminate);
+    d.advance(secs(5));
+    d.login_ok(HOUR);
+    d.advance(secs(3));
+    assert!(d.exit.is_some());
+    assert_eq!(d.revoked, ["t1"]);
+}

@@ -101,8 +101,12 @@ fn a_standby_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token
 #[test]
 fn a_young_token_that_stays_unknown_is_given_up_and_revoked() {
     let mut d = Driver::run(&["a"]);
+    let mut issued = 0;
     d.serve(MINUTE * 10, |op| match op {
-        Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session(&format!("{:p}", op), HOUR)))),
+        Op::LogIn { .. } => {
+            issued += 1;
+            Some(Outcome::LoggedIn(Ok(session(&format!("t{issued}"), HOUR))))
+        }
         Op::Read { .. } => Some(Outcome::Read(Err(unknown_token()))),
         _ => None,
     });

@@ -102,9 +102,9 @@ fn a_login_of_an_abandoned_trial_is_revoked_when_it_comes() {
         let mut d = Driver::published(&["a"]);
         d.config(other_role(&["a"]));
         if stop {
-            d.input(Input::Terminate)
+            d.input(Input::Terminate);
         } else {
-            d.input(Input::ConfigInvalid("nonsense".into()))
+            d.input(Input::ConfigInvalid("nonsense".into()));
         }
         d.login(Ok(session("new", HOUR)));
         assert!(d.revoked.contains(&"new".to_owned()), "stop: {stop}");

@@ -359,7 +359,9 @@ impl Agent {
             self.parts.store.confirm(name, Arc::new(reading));
         } else {
             if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
-                return self.source_failed(name, &failure, false, now);
+                // The lease of a reading that is not used cannot be given back, so there must not be many of them.
+                let retry_after = validity.lease().map(|lease| lease.duration / 2);
+                return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
             }
             self.parts.publication.follower.request();
         }

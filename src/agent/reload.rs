@@ -83,6 +83,9 @@ impl Agent {
         }
         sources.reconcile(&new.sources, &outlook, now);
         store.reconcile(&new.outputs, |name| new.sources.contains_key(name));
+        if old.outputs != new.outputs {
+            sources.update_all(&outlook, |_, source| source.outputs_changed(now));
+        }
         mirrors.reconcile(&new.mirrors);
         publication.follower.request();
         left_out.retain(|name, _| new.sources.contains_key(name));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::grant::{Grant, Upkeep};
 use super::io::Ticket;
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
-use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Retry, Source, Validity, Version};
+use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
 
 /// Spread of the refresh interval, so that replicas do not ask in step. Not above 1: `maxStale` may equal `refresh`.
 const REFRESH_FROM: f64 = 0.8;
@@ -153,6 +153,18 @@ impl SourceState {
         self.backoff.attempts > 0 && self.lease().is_none()
     }
 
+    /// Whether it was read, but what depends on it cannot be made of that.
+    fn cannot_be_made(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::RenderFailed)
+    }
+
+    /// The outputs have changed, which may be the cure.
+    pub(super) fn outputs_changed(&mut self, now: &Now) {
+        if self.cannot_be_made() {
+            self.backoff.not_before = self.backoff.not_before.min(now.at);
+        }
+    }
+
     /// When something is to be done, and what.
     pub(super) fn due(&self, outlook: &Outlook<'_>) -> Option<(Elapsed, Step)> {
         let judging = self.unjudged.as_ref().is_some_and(|(token, _)| *token == outlook.token);
@@ -162,7 +174,9 @@ impl SourceState {
         let (at, step) = self.planned(outlook);
         let not_before = match self.lease() {
             // A failed renewal is tried again before the end, whatever the schedule says.
-            Some((_, grant, _)) if self.backoff.attempts > 0 => grant.retry(self.backoff.not_before, self.last_failure),
+            Some((_, grant, _)) if self.backoff.attempts > 0 && !self.cannot_be_made() => {
+                grant.retry(self.backoff.not_before, self.last_failure)
+            }
             _ => self.backoff.not_before,
         };
         Some((at.max(not_before), step))

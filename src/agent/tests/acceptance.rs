@@ -1,9 +1,11 @@
 //! A reading is accepted only if everything made of it can be made; no source delays another.
 
-use super::driver::Driver;
-use super::fixtures::{HOUR, MINUTE, failure, forbidden, key, leased, not_found, secs, settings, unreachable};
-use crate::agent::Mode;
-use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason, Settings};
+use std::time::Duration;
+
+use super::driver::{Driver, Kind};
+use super::fixtures::{HOUR, MINUTE, failure, forbidden, key, leased, not_found, reading, secs, settings, unreachable};
+use crate::agent::{Mode, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, FailureClass, Reading, Reason, Settings};
 
 const RUN: Mode = Mode::Run { restore: false };
 
@@ -119,4 +121,50 @@ fn a_denied_optional_source_of_a_young_token_is_judged_before_the_first_set() {
     assert!(d.files.is_empty());
     d.look_up(Ok(super::fixtures::info(Some(HOUR), true)));
     assert_eq!(d.files.len(), 1);
+}
+
+/// Each read of `b` gives a lease of `ttl` and no password.
+fn leases_that_cannot_be_used(d: &mut Driver, ttl: Duration, time: Duration) -> usize {
+    let before = d.count(Kind::Read);
+    d.serve(time, |op| match op {
+        Op::RenewLease { .. } => Some(Outcome::LeaseRenewed(Err(failure(FailureClass::Denied, Reason::Denied)))),
+        Op::Read { source, .. } if source.as_str() == "a" => {
+            Some(Outcome::Read(Ok(reading(1, &[("password", "one")]))))
+        }
+        Op::Read { .. } => Some(Outcome::Read(Ok(Reading { data: reading(1, &[]).data, ..leased("l", ttl) }))),
+        _ => None,
+    });
+    let of_a = usize::try_from(time.as_secs() / 48).expect("a short time") + 1;
+    (d.count(Kind::Read) - before).saturating_sub(of_a)
+}
+
+#[test]
+fn leases_of_readings_that_cannot_be_used_do_not_pile_up() {
+    let mut d = Driver::with(one_key_of_b(), RUN, None);
+    d.login_ok(HOUR * 9);
+    let leases = leases_that_cannot_be_used(&mut d, HOUR, HOUR);
+    assert!(leases <= 8, "{leases} leases in an hour");
+
+    // Nor does the end of a good lease make the tries come faster.
+    let mut d = Driver::with(one_key_of_b(), RUN, None);
+    d.login_ok(HOUR * 9);
+    d.read_ok("a", 1, &[("password", "one")]);
+    d.read("b", Ok(leased("l1", MINUTE)));
+    let leases = leases_that_cannot_be_used(&mut d, MINUTE, MINUTE * 2);
+    assert!(leases <= 4, "{leases} leases in two minutes");
+}
+
+#[test]
+fn a_layout_that_a_reload_mends_is_tried_at_once() {
+    let mut d = Driver::published_with(one_key_of_b());
+    d.advance(MINUTE);
+    for _ in 0..4 {
+        d.read_ok("b", 2, &[("secret", "two")]);
+        d.advance(MINUTE);
+    }
+    let mut mended = one_key_of_b();
+    mended.outputs[1] = key("b", "secret", "b/password");
+    d.config(mended);
+    d.read_ok("b", 2, &[("secret", "two")]);
+    assert_eq!(d.file("b/password"), Some("two"));
 }

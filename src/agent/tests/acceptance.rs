@@ -157,11 +157,11 @@ fn leases_of_readings_that_cannot_be_used_do_not_pile_up() {
 #[test]
 fn a_layout_that_a_reload_mends_is_tried_at_once() {
     let mut d = Driver::published_with(one_key_of_b());
-    d.advance(MINUTE);
     for _ in 0..4 {
-        d.read_ok("b", 2, &[("secret", "two")]);
         d.advance(MINUTE);
+        d.read_ok("b", 2, &[("secret", "two")]);
     }
+    assert!(!d.is_reading("b"));
     let mut mended = one_key_of_b();
     mended.outputs[1] = key("b", "secret", "b/password");
     d.config(mended);

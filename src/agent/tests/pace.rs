@@ -125,6 +125,7 @@ fn a_failing_source_never_takes_the_last_slot() {
         }
     }
     assert!(read >= 2, "{read} reads of the healthy one");
+    assert!(d.is_reading("b") || d.is_reading("c"), "and the failing ones have their turn");
 }
 
 #[test]

@@ -99,14 +99,22 @@ impl Agent {
     }
 
     /// SIGTERM: the normal end of `run`, and a failure for `once`, whose work is unfinished. Before the first set, the exit
-    /// code says why there is none.
+    /// code and the last line of the log say why there is none.
     pub(super) fn terminate(&mut self, now: &Now) {
         let unfinished = self.mode.is_once() || self.parts.publication.visible().is_none();
-        let code = match self.parts.first_failure() {
+        let failure = self.parts.first_failure();
+        let code = match failure {
             _ if !unfinished => exit::OK,
             Some(failure) if !self.mode.is_once() => exit_code(failure),
             _ => exit::TERMINATED,
         };
+        if unfinished && self.phase.is_working() {
+            let reason = failure.map_or(Reason::AgentStopped, |failure| failure.reason);
+            let why = failure.map_or(String::new(), |failure| format!(": {}", failure.message));
+            let before = if self.mode.is_once() { "the work was done" } else { "the first set was published" };
+            let message = format!("stopped before {before}{why} (exit code {code})");
+            self.journal.error(&super::journal::Subject::Login, reason, message);
+        }
         self.begin_drain(code, now);
     }
 

@@ -120,6 +120,8 @@ async fn where_owners_may_not_be_changed_an_older_secret_is_mirrored_without() -
         assert_eq!(playground.secret().await?.context("the Secret")?.metadata.owner_references, None);
 
         // As the log advises: one that is created gets its owner.
+        let gone = || async { playground.pod(&old).await.ok()?.is_none().then_some(()) };
+        playground.wait_for("the old pod, whose agent sets no owner, is gone", gone).await?;
         playground.ask(&["delete", "secret", SECRET])?;
         playground.put("Nutzername", "mit-Besitzer").await?;
         playground.secret_is("password", "mit-Besitzer").await?;

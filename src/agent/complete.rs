@@ -29,7 +29,17 @@ impl Agent {
         if layout == set.manifest.layout && required {
             let keep = settings.sources.keys().filter(|name| same(name)).cloned().collect();
             store.adopt(set, &keep);
+            // It stays the adopted one until something is read: to publish it again would say nothing new.
             publication.adopt(set);
+            if !self.mode.is_once() {
+                // `once` has no time to find out whether an older answer lasts.
+                let outlook = Outlook { token: 0, token_end: &|_| super::source::TokenEnd::Never };
+                sources.update_all(&outlook, |name, source| {
+                    let known =
+                        set.manifest.sources.get(name).filter(|known| known.request == source.spec.request_id());
+                    source.adopted = known.map(|known| known.version.clone());
+                });
+            }
             self.journal.info(&Subject::Publication, "adopted the set of an earlier process");
         } else {
             publication.follower.request();
@@ -334,7 +344,8 @@ impl Agent {
         self.log_warnings(name, &reading);
         let Some(source) = self.parts.sources.get(name) else { return };
         let held = source.held.as_ref().filter(|_| source.is_current());
-        let order = held.map_or(Order::Newer, |held| reading.version.order(&held.version));
+        let known = held.map(|held| &held.version).or(source.adopted.as_ref());
+        let order = known.map_or(Order::Newer, |known| reading.version.order(known));
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
         if order == Order::Older && !lasting && !source.takes_older(flight.started) {
@@ -359,6 +370,10 @@ impl Agent {
             self.parts.store.confirm(name, Arc::new(reading));
         } else {
             if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
+                if order != Order::Older {
+                    // The server is not behind: an older answer after this one counts from its own time.
+                    self.update(name, |source| source.older_since = None);
+                }
                 // The lease of a reading that is not used cannot be given back, so there must not be many of them.
                 let retry_after = validity.lease().map(|lease| lease.duration / 2);
                 return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);

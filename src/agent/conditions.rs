@@ -76,6 +76,14 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(pending) = pending(parts) {
         return pending;
     }
+    // What makes it true again has been read but is not visible yet.
+    let before =
+        parts.report.desired.iter().find(|before| before.kind == kind && before.status == ConditionStatus::False);
+    if let Some(before) = before.filter(|before| before.reason != Reason::ConfigRejected)
+        && !parts.publication.follower.is_current()
+    {
+        return before.clone();
+    }
     if let Some(token) = parts.sessions.live(now.at).filter(|token| token.is_expiring())
         && let Some(ends) = token.ends()
     {

@@ -113,7 +113,7 @@ impl Agent {
             let why = failure.map_or(String::new(), |failure| format!(": {}", failure.message));
             let before = if self.mode.is_once() { "the work was done" } else { "the first set was published" };
             let message = format!("stopped before {before}{why} (exit code {code})");
-            self.journal.error(&super::journal::Subject::Login, reason, message);
+            self.journal.error(&Subject::Login, reason, message);
         }
         self.begin_drain(code, now);
     }

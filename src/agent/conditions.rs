@@ -36,8 +36,8 @@ pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
 fn ready(parts: &Parts) -> Condition {
     let kind = ConditionType::SecretsReady;
     if let Some(published) = parts.publication.adopted() {
-        let of = published.map_or(String::new(), |time| format!(" of {}", clock(time)));
-        let message = format!("the set{of}, published by an earlier process of this pod, is in place");
+        let message =
+            format!("the set of {}, published by an earlier process of this pod, is in place", clock(published));
         return condition(kind, ConditionStatus::True, Reason::Adopted, message);
     }
     if parts.publication.visible().is_some() {

@@ -49,6 +49,6 @@ impl Volume {
     pub fn adopted(&self, path: &Path) -> Option<AdoptedSet> {
         let visible = self.directories.get(path)?;
         let (files, manifest) = (visible.set.files.clone(), visible.set.manifest.clone());
-        Some(AdoptedSet { files, manifest, published: Some(visible.published) })
+        Some(AdoptedSet { files, manifest, published: visible.published })
     }
 }

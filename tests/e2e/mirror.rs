@@ -96,7 +96,7 @@ async fn without_its_service_account_the_secret_goes_and_the_files_flow_on() -> 
     .await
 }
 
-/// The cluster has the admission plugin `OwnerReferencesPermissionEnforcement`, as OpenShift has it.
+/// The cluster has the admission plugin `OwnerReferencesPermissionEnforcement`, as `OpenShift` has it.
 #[tokio::test]
 async fn where_owners_may_not_be_changed_an_older_secret_is_mirrored_without() -> Result<()> {
     Playground::with_power("where_owners_may_not_be_changed_an_older_secret_is_mirrored_without", async |playground| {

@@ -300,12 +300,14 @@ impl Agent {
         now: &Now,
         actions: &mut Vec<Action>,
     ) {
+        let held = self.parts.sources.get(name).and_then(|source| source.held.as_ref());
+        let has_worked = held.is_some_and(|held| held.token == flight.token);
         let current = self.parts.sessions.current.as_mut().filter(|token| token.number == flight.token);
         let Some(token) = current else {
             // Of a token that is no longer in use: it says nothing about the present one.
             return self.update(name, SourceState::token_rejected);
         };
-        match token.refused(failure.class, now, &mut self.tickets, actions) {
+        match token.refused(failure.class, has_worked, now, &mut self.tickets, actions) {
             Verdict::Rejected => {
                 self.reject_token(flight.token, now, actions);
                 self.update(name, SourceState::token_rejected);

@@ -66,6 +66,8 @@ pub(super) struct Held {
     pub(super) read: Elapsed,
     pub(super) read_wall: Timestamp,
     pub(super) life: Life,
+    /// Number of the token that it was read with.
+    pub(super) token: u64,
     /// It is older than what was held before and was accepted as the truth.
     pub(super) rolled_back: bool,
     /// Jitter of the refresh interval, in `0.0..1.0`.
@@ -228,7 +230,8 @@ impl SourceState {
         }
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
-        self.held = Some(Held { request, version, read: now.at, read_wall: now.wall, life, rolled_back, jitter });
+        self.held =
+            Some(Held { request, version, read: now.at, read_wall: now.wall, life, token, rolled_back, jitter });
         self.older_since = None;
         self.succeeded();
     }

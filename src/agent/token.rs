@@ -68,7 +68,7 @@ pub(super) struct Token {
     pub(super) look_up: LookUp,
     pub(super) looking_up: Option<Ticket>,
     looked_up: Option<Elapsed>,
-    /// Refusals since the last success, and when the first of them came.
+    /// Refusals of requests that had worked, since the last success, and when the first of them came.
     refusals: Option<(Elapsed, u32)>,
     pub(super) renewal: Option<Ticket>,
     pub(super) backoff: Backoff,
@@ -165,10 +165,12 @@ impl Token {
         self.looking_up.is_some()
     }
 
-    /// Judges a refused request by the token's history. May ask the server about the token.
+    /// Judges a refused request by the token's history. `has_worked`: the same request has succeeded with this token before.
+    /// May ask the server about the token.
     pub(super) fn refused(
         &mut self,
         class: FailureClass,
+        has_worked: bool,
         now: &Now,
         tickets: &mut Tickets,
         actions: &mut Vec<Action>,
@@ -177,8 +179,6 @@ impl Token {
         if class == FailureClass::TokenDead {
             return if young { Verdict::TooYoung } else { Verdict::Rejected };
         }
-        let (first, count) = self.refusals.map_or((now.at, 1), |(first, count)| (first, count + 1));
-        self.refusals = Some((first, count));
         if self.look_up != LookUp::Denied {
             return match (self.ask(now, tickets, actions), self.look_up) {
                 (true, _) => Verdict::Pending,
@@ -186,8 +186,13 @@ impl Token {
                 (false, _) => Verdict::Unjudged,
             };
         }
-        // The server does not tell a dead token from a missing policy. A login is cheap once in a while.
-        let suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER && self.self_issued;
+        // The server does not tell a dead token from a missing policy. Only what has worked with this token can speak against
+        // it: a request that never did is refused to the next token too, and each login ends the leases of the one before.
+        let suspect = has_worked && {
+            let (first, count) = self.refusals.map_or((now.at, 1), |(first, count)| (first, count + 1));
+            self.refusals = Some((first, count));
+            count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER && self.self_issued
+        };
         match (young, suspect) {
             (true, _) => Verdict::TooYoung,
             (false, true) => Verdict::Rejected,

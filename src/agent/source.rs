@@ -174,9 +174,13 @@ impl SourceState {
             Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
             // Vault revokes leases with the token that asked for them.
             Life::Lease { token, .. } if *token != outlook.token => (held.read + floor, Step::Read),
-            Life::Lease { id, grant, .. } => match grant.upkeep() {
+            Life::Lease { id, grant, token } => match grant.upkeep() {
                 Upkeep::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Upkeep::Replace => (grant.due().max(held.read + floor), Step::Read),
+                Upkeep::Replace => match (outlook.token_end)(*token) {
+                    // Another lease would end with the same token and no later. The next token brings the next lease.
+                    TokenEnd::At(end) if grant.ends() + MIN_REFRESH >= end => (end.max(held.read + floor), Step::Read),
+                    _ => (grant.due().max(held.read + floor), Step::Read),
+                },
             },
         }
     }

@@ -94,7 +94,8 @@ func (w *Watcher) Look(now time.Time) {
 func files(directory string) []File {
 	found := []File{}
 	_ = filepath.WalkDir(filepath.Join(directory, "..data")+"/", func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		// Names with two dots are keyferry's own.
+		if err != nil || entry.IsDir() || strings.HasPrefix(entry.Name(), "..") {
 			return nil
 		}
 		name, _ := filepath.Rel(filepath.Join(directory, "..data"), path)

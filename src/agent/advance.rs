@@ -40,9 +40,10 @@ impl Agent {
     /// Starts everything that is due.
     pub(super) fn advance(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
         self.advance_trial(now, tickets, actions);
-        let Parts { settings, sessions, sources, store, publication, mirrors, .. } = &mut self.parts;
+        let Parts { settings, sessions, sources, store, publication, directories, mirrors, .. } = &mut self.parts;
         let token_before = sessions.number();
-        let in_use = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
+        let held = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
+        let in_use = |number| held(number) || publication.uses_token(number);
         sessions.advance(settings, in_use, now, tickets, actions);
         {
             let token_end = |number| sessions.end_of(number);
@@ -56,11 +57,12 @@ impl Agent {
         }
         // After the first set, a source that a reload added is simply not there yet.
         let complete = || sources.complete(now.at, |name| store.has_adopted(name));
-        if publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
+        let free = !directories.is_busy(&settings.directory.path);
+        if free && publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
             let set = publication::set(&settings.outputs, store, sources, publication.visible());
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.follower.started(tickets.start(op, actions));
-            publication.started(set);
+            publication.started(set, sources.lease_tokens());
         }
         if let Some(visible) = publication.visible().cloned() {
             let failed = mirrors.advance(settings, &visible, publication.generation(), sources, now, tickets, actions);

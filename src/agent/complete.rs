@@ -41,7 +41,7 @@ impl Agent {
         let Parts { sessions, sources, mirrors, .. } = &mut self.parts;
         let token_end = |number| sessions.end_of(number);
         let outlook = Outlook { token: sessions.number(), token_end: &token_end };
-        sources.update_all(&outlook, |_, source| source.refresh(now));
+        sources.update_all(&outlook, |_, source| source.refresh_whatever_version(now));
         mirrors.request();
     }
 
@@ -65,8 +65,17 @@ impl Agent {
                     self.lease_renewed(&name, &flight, result, now, actions);
                 }
             }
-            Outcome::Published(result) => self.published(ticket, result, now),
-            Outcome::Retired(result) => self.ended(Subject::Directory, &result),
+            Outcome::Published(result) => match self.parts.directories.ended(ticket) {
+                Some(directory) if self.phase.is_working() => {
+                    self.parts.directories.retire(&directory, &mut self.tickets, actions);
+                }
+                Some(_) => {}
+                None => self.published(ticket, result, now),
+            },
+            Outcome::Retired(result) => {
+                self.parts.directories.retired(ticket);
+                self.ended(Subject::Directory, &result);
+            }
             Outcome::Mirrored(result) => self.mirrored(ticket, result, now),
             Outcome::Reported(result) => {
                 let Parts { settings, report, .. } = &mut self.parts;
@@ -204,6 +213,7 @@ impl Agent {
                 self.journal.recovered(Subject::Token);
                 let ttl = self.token_ttl(now);
                 self.journal.info(&Subject::Token, format!("renewed the vault token; it {ttl}"));
+                self.warn_of_expiry(now);
             }
             Some(Err(failure)) => {
                 self.journal.failed(Subject::Token, &failure);
@@ -240,9 +250,10 @@ impl Agent {
         if verdict == Verdict::Rejected {
             return self.reject_token(number, now, actions);
         }
+        let of_token = |source: &SourceState| source.unjudged.clone().filter(|(of, _)| *of == number);
         let waiting: Vec<_> =
-            self.parts.sources.iter().filter_map(|(name, s)| Some((name.clone(), s.unjudged.clone()?))).collect();
-        for (name, failure) in waiting {
+            self.parts.sources.iter().filter_map(|(name, source)| Some((name.clone(), of_token(source)?))).collect();
+        for (name, (_, failure)) in waiting {
             self.source_failed(&name, &judged(&failure, verdict), verdict == Verdict::TooYoung, now);
         }
     }
@@ -256,6 +267,7 @@ impl Agent {
         self.update(name, |source| source.failed(failure.clone(), &retry, now));
         // An optional source whose files are those of an earlier process is gone only if the server says so.
         let gone = failure.class == FailureClass::Missing
+            && failure.reason != Reason::RenderFailed
             && self.parts.sources.get(name).is_some_and(|source| !source.spec.required && source.held.is_none());
         if gone && self.parts.store.drop_adopted(name) {
             self.parts.publication.follower.request();
@@ -276,6 +288,7 @@ impl Agent {
         match result {
             Ok(reading) => {
                 self.token_worked(flight.token);
+                self.update(name, |source| source.read_with = flight.token);
                 self.received(name, flight, reading, now);
             }
             Err(failure) if matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead) => {
@@ -300,19 +313,18 @@ impl Agent {
         now: &Now,
         actions: &mut Vec<Action>,
     ) {
-        let held = self.parts.sources.get(name).and_then(|source| source.held.as_ref());
-        let has_worked = held.is_some_and(|held| held.token == flight.token);
         let current = self.parts.sessions.current.as_mut().filter(|token| token.number == flight.token);
         let Some(token) = current else {
             // Of a token that is no longer in use: it says nothing about the present one.
             return self.update(name, SourceState::token_rejected);
         };
-        match token.refused(failure.class, has_worked, now, &mut self.tickets, actions) {
+        let worked = self.parts.sources.get(name).is_some_and(|source| source.read_with == flight.token);
+        match token.refused(failure.class, worked, now, &mut self.tickets, actions) {
             Verdict::Rejected => {
                 self.reject_token(flight.token, now, actions);
                 self.update(name, SourceState::token_rejected);
             }
-            Verdict::Pending => self.update(name, |source| source.unjudged = Some(failure.clone())),
+            Verdict::Pending => self.update(name, |source| source.unjudged = Some((flight.token, failure.clone()))),
             verdict => self.source_failed(name, &judged(failure, verdict), verdict == Verdict::TooYoung, now),
         }
     }
@@ -325,7 +337,7 @@ impl Agent {
         let order = held.map_or(Order::Newer, |held| reading.version.order(&held.version));
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
-        if order == Order::Older && !lasting && !source.was_asked(flight.started) {
+        if order == Order::Older && !lasting && !source.takes_older(flight.started) {
             self.update(name, |source| source.older_since = Some(since));
             let message = format!(
                 "failed to refresh source {name}: the server answered with an older version than the one in use, \
@@ -343,9 +355,13 @@ impl Agent {
         let same = held.is_some_and(|held| held.version == reading.version)
             && self.parts.store.reading(name).is_some_and(|old| old.data == reading.data);
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
-        if !same {
+        if same {
+            self.parts.store.confirm(name, Arc::new(reading));
+        } else {
             if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
-                return self.source_failed(name, &failure, false, now);
+                // The lease of a reading that is not used cannot be given back, so there must not be many of them.
+                let retry_after = validity.lease().map(|lease| lease.duration / 2);
+                return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
             }
             self.parts.publication.follower.request();
         }

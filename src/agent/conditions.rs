@@ -68,17 +68,13 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(stale) = stale(parts) {
         return stale;
     }
-    if let Some(pending) = parts.sources.unread().first().filter(|_| parts.publication.adopted().is_none()) {
-        let failure = parts.sources.get(pending).and_then(|source| source.failure.as_ref());
-        let (reason, why) = failure.map_or((Reason::Pending, String::new()), |failure| {
-            (failure.reason, format!(": {}", bounded(&failure.message)))
-        });
-        let status = if failure.is_some() { ConditionStatus::False } else { ConditionStatus::True };
-        return condition(kind, status, reason, format!("source {pending} has not been read yet{why}"));
-    }
-    if parts.publication.adopted().is_some() {
+    if parts.publication.adopted().is_some() || parts.sources.unread().iter().any(|name| parts.store.has_adopted(name))
+    {
         let why = parts.first_failure().map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
         return no(Reason::Adopted, format!("the adopted set has not been compared with Vault yet{why}"));
+    }
+    if let Some(pending) = pending(parts) {
+        return pending;
     }
     if let Some(token) = parts.sessions.live(now.at).filter(|token| token.is_expiring())
         && let Some(ends) = token.ends()
@@ -95,6 +91,23 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
         return condition(kind, ConditionStatus::True, Reason::InvalidKey, message);
     }
     condition(kind, ConditionStatus::True, Reason::Fresh, within_tolerance(parts, now))
+}
+
+/// A source that was not read yet, or not since a reload moved it.
+fn pending(parts: &Parts) -> Option<Condition> {
+    let unread = parts.sources.unread().iter().filter_map(|name| Some((name, parts.sources.get(name)?)));
+    // An optional source that is absent is as it should be.
+    let mut pending =
+        unread.filter(|(_, source)| source.spec.required || source.held.is_some() || source.failure.is_none());
+    let (name, source) = pending.next()?;
+    let message = format!("source {name} has not been read yet");
+    Some(match &source.failure {
+        None => condition(ConditionType::SecretsFresh, ConditionStatus::True, Reason::Pending, message),
+        Some(failure) => {
+            let message = format!("{message}: {}", bounded(&failure.message));
+            condition(ConditionType::SecretsFresh, ConditionStatus::False, failure.reason, message)
+        }
+    })
 }
 
 /// What is stale, with since when and why.

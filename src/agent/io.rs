@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::time::Elapsed;
 use crate::model::{
     AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror,
     Notice, ObjectName, Reading, Reason, SecretBytes, Session, Settings, SourceName, TokenInfo, VaultToken, Version,
@@ -250,8 +249,8 @@ pub struct SourceStatus {
     pub stale: Option<bool>,
     /// Wall time of the last good read.
     pub read: Option<jiff::Timestamp>,
-    /// When its lease ends, if it has one.
-    pub lease_ends: Option<Elapsed>,
+    /// Wall time at which its lease ends, if it has one.
+    pub lease_ends: Option<jiff::Timestamp>,
     /// What failed last.
     pub failure: Option<Failure>,
 }

@@ -45,6 +45,8 @@ pub(super) struct MirrorState {
     /// When it may next be taken from another configuration; `None`: this configuration has written it.
     claim_at: Option<Elapsed>,
     yields: u32,
+    /// The last time at which another configuration had written it.
+    conflict: Option<Elapsed>,
     /// Requests of the sources that give to it; other ones are another configuration.
     requests: Vec<String>,
 }
@@ -63,6 +65,7 @@ impl MirrorState {
             resync: None,
             claim_at: Some(Elapsed::ZERO),
             yields: 0,
+            conflict: None,
             requests: Vec::new(),
         }
     }
@@ -213,13 +216,18 @@ impl Mirrors {
                 } else {
                     (mirror.holds, mirror.superseded) = (generation, None);
                     mirror.confirmed = Some((now.at, now.wall));
-                    (mirror.claim_at, mirror.yields) = (None, 0);
+                    mirror.claim_at = None;
+                    if mirror.conflict.take_if(|at| *at + YIELD_MAX * 2 <= now.at).is_some() {
+                        mirror.yields = 0;
+                    }
                 }
                 Ok((result, change))
             }
             Err(failure) => {
-                if failure.reason == Reason::MirrorConflict {
+                let waiting = mirror.claim_at.is_some_and(|at| at > now.at);
+                if failure.reason == Reason::MirrorConflict && !waiting {
                     // Two configurations must not take the Secret from each other at every turn.
+                    mirror.conflict = Some(now.at);
                     let wait = YIELD.saturating_mul(1 << mirror.yields.min(8)).min(YIELD_MAX);
                     mirror.yields = mirror.yields.saturating_add(1);
                     mirror.claim_at = Some(now.at + wait);

@@ -13,6 +13,7 @@
 mod advance;
 mod complete;
 mod conditions;
+mod directories;
 mod follower;
 mod grant;
 mod io;
@@ -26,6 +27,8 @@ mod shutdown;
 mod source;
 mod sources;
 mod store;
+#[cfg(test)]
+mod tests;
 mod time;
 mod token;
 mod trial;
@@ -41,6 +44,7 @@ pub use shutdown::{exit, exit_code};
 pub use time::{Elapsed, Now};
 
 use crate::model::{Checkpoint, Condition, Failure, Generation, ObjectName, SavedSource, Settings, SourceName};
+use directories::Directories;
 use journal::Journal;
 use mirrors::Mirrors;
 use publication::Publication;
@@ -134,6 +138,7 @@ struct Parts {
     sources: Sources,
     store: Store,
     publication: Publication,
+    directories: Directories,
     mirrors: Mirrors,
     report: Report,
     /// Why a new configuration is not in force.
@@ -168,6 +173,7 @@ impl Agent {
             sources: Sources::new(&settings.sources),
             store: Store::new(&settings.outputs),
             publication: Publication::default(),
+            directories: Directories::default(),
             mirrors: Mirrors::new(&settings.mirrors),
             report: Report::default(),
             config_rejected: None,
@@ -257,13 +263,13 @@ impl Agent {
     }
 
     /// Sources whose status may have changed since the last call.
-    pub fn take_changed_sources(&mut self) -> Vec<(SourceName, Option<SourceStatus>)> {
+    pub fn take_changed_sources(&mut self, now: &Now) -> Vec<(SourceName, Option<SourceStatus>)> {
         let changed = self.parts.sources.take_changed();
         let status = |name: SourceName| {
             let status = self.parts.sources.get(&name).map(|source| SourceStatus {
                 stale: source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name)),
                 read: source.held.as_ref().map(|held| held.read_wall),
-                lease_ends: source.lease().map(|(_, grant, _)| grant.ends()),
+                lease_ends: source.lease().map(|(_, grant, _)| now.wall_at(grant.ends())),
                 failure: source.failure.clone(),
             });
             (name, status)

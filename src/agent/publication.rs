@@ -1,6 +1,6 @@
 //! When to make the accepted readings visible, and what is visible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -20,7 +20,9 @@ pub(super) struct Publication {
     pub(super) follower: Follower,
     /// The visible set, of this process or adopted from an earlier one.
     visible: Option<Arc<PublishedSet>>,
-    in_flight: Option<Arc<PublishedSet>>,
+    /// Numbers of the tokens on which leases of the visible set hang.
+    tokens: BTreeSet<u64>,
+    in_flight: Option<(Arc<PublishedSet>, BTreeSet<u64>)>,
     generation: Option<Generation>,
     /// When the adopted set was published, as long as it is the visible one.
     adopted: Option<Option<Timestamp>>,
@@ -53,13 +55,22 @@ impl Publication {
         self.adopted
     }
 
-    pub(super) fn started(&mut self, set: Arc<PublishedSet>) {
-        self.in_flight = Some(set);
+    /// Whether a lease of the visible set, or of one that is about to be, hangs on the token of that number.
+    pub(super) fn uses_token(&self, number: u64) -> bool {
+        let next = self.in_flight.as_ref().is_some_and(|(_, tokens)| tokens.contains(&number));
+        next || self.tokens.contains(&number)
+    }
+
+    /// `tokens`: those on which leases of the set hang.
+    pub(super) fn started(&mut self, set: Arc<PublishedSet>, tokens: BTreeSet<u64>) {
+        self.in_flight = Some((set, tokens));
     }
 
     /// The set in flight is visible. `swapped`: its files differ from those before. Whether it is a new generation.
     pub(super) fn published(&mut self, swapped: bool) -> bool {
-        self.visible = self.in_flight.take();
+        if let Some((set, tokens)) = self.in_flight.take() {
+            (self.visible, self.tokens) = (Some(set), tokens);
+        }
         self.adopted = None;
         let new = swapped || self.generation.is_none();
         if new {
@@ -69,8 +80,8 @@ impl Publication {
     }
 
     /// Takes over a set that was made visible in another directory.
-    pub(super) fn moved(&mut self, set: Arc<PublishedSet>) {
-        self.in_flight = Some(set);
+    pub(super) fn moved(&mut self, set: Arc<PublishedSet>, tokens: BTreeSet<u64>) {
+        self.in_flight = Some((set, tokens));
         self.published(true);
     }
 }

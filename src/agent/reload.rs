@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use super::conditions::bounded;
-use super::io::{Action, Op, Outcome, Ticket};
+use super::io::{Action, Outcome, Ticket};
 use super::journal::Subject;
 use super::source::Outlook;
+use super::store::Store;
 use super::time::Now;
 use super::trial::{Needs, Progress, Trial};
 use super::{Agent, Parts, Tickets, publication};
-use crate::model::{NoticeKind, Reason, Settings, Validity};
+use crate::model::{NoticeKind, Order, Reading, Reason, Settings, Validity};
+
+/// Whether versions of the two cannot be compared.
+fn is_other_server(old: &Settings, new: &Settings) -> bool {
+    old.server.address != new.server.address || old.server.namespace != new.server.namespace
+}
 
 impl Agent {
     /// The parser refused the configuration.
@@ -42,8 +48,8 @@ impl Agent {
         }
         self.abandon_trial(actions);
         match Needs::of(&self.parts.settings, &new) {
-            // Before the first set there is nothing to lose.
-            Some(needs) if self.parts.publication.visible().is_some() => {
+            // Before the first set, or one that is about to be, there is nothing to lose.
+            Some(needs) if self.parts.publication.visible().is_some() || self.parts.publication.follower.is_busy() => {
                 self.journal.info(&Subject::Config, "a new configuration has to prove itself before it is in force");
                 self.parts.config_rejected = None;
                 self.trial = Some(Trial::new(new, needs, &self.parts.store));
@@ -61,7 +67,7 @@ impl Agent {
             }
         }
         if old.directory.path != new.directory.path {
-            self.tickets.start(Op::RetireDirectory { directory: old.directory.clone() }, actions);
+            self.parts.directories.retire(&old.directory, &mut self.tickets, actions);
         }
         let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
             &mut self.parts;
@@ -69,9 +75,17 @@ impl Agent {
         let outlook = Outlook { token: sessions.number(), token_end: &token_end };
         if login {
             sources.abandon_all(&outlook);
+            if is_other_server(&old, &new) {
+                // Nothing is visible yet, and the two servers' secrets do not belong together.
+                sources.update_all(&outlook, |_, source| source.forget());
+                *store = Store::new(&new.outputs);
+            }
         }
         sources.reconcile(&new.sources, &outlook, now);
         store.reconcile(&new.outputs, |name| new.sources.contains_key(name));
+        if old.outputs != new.outputs {
+            sources.update_all(&outlook, |_, source| source.outputs_changed(now));
+        }
         mirrors.reconcile(&new.mirrors);
         publication.follower.request();
         left_out.retain(|name, _| new.sources.contains_key(name));
@@ -96,34 +110,41 @@ impl Agent {
     fn abandon_trial(&mut self, actions: &mut Vec<Action>) {
         let Some(trial) = self.trial.take() else { return };
         self.trial_started.clear();
-        if let Some(ticket) = trial.is_logging_in() {
+        if let Some(ticket) = trial.login() {
             self.abandoned_logins.insert(ticket, Arc::clone(&trial.settings));
         }
         if let Some(token) = trial.token.as_ref().filter(|token| token.self_issued) {
             self.parts.sessions.revoke(token, &mut self.tickets, actions);
         }
-        if trial.needs.directory {
-            let directory = trial.settings.directory.clone();
-            self.tickets.start(Op::RetireDirectory { directory }, actions);
+        let directory = &trial.settings.directory;
+        match trial.publishing() {
+            Some(ticket) => self.parts.directories.abandon(ticket, directory),
+            None if trial.has_published => self.parts.directories.retire(directory, &mut self.tickets, actions),
+            None => {}
         }
     }
 
     /// Starts the next step of a trial, or puts its configuration in force.
     pub(super) fn advance_trial(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
         let Some(trial) = &mut self.trial else { return };
-        if trial.is_done() {
-            return self.commit(now, tickets, actions);
+        let Parts { sessions, sources, publication, directories, .. } = &mut self.parts;
+        if let Some(token) = trial.rejected.take().filter(|token| token.self_issued) {
+            sessions.revoke(&token, tickets, actions);
         }
-        let Parts { sessions, sources, publication, .. } = &self.parts;
         let before = actions.len();
-        let set = |settings: &Settings, store: &super::store::Store| {
+        let set = |settings: &Settings, store: &Store| {
             publication::set(&settings.outputs, store, sources, publication.visible())
         };
-        trial.advance(sessions.live(now.at), set, now, tickets, actions);
+        let free = !directories.is_busy(&trial.settings.directory.path);
+        trial.advance(sessions.live(now.at), free, set, now, tickets, actions);
         for action in &actions[before..] {
             if let Action::Start(ticket, _) = action {
                 self.trial_started.insert(*ticket, now.at);
             }
+        }
+        // The old directory is retired when nothing is being published to it.
+        if trial.is_done() && !(trial.needs.directory && publication.follower.is_busy()) {
+            self.commit(now, tickets, actions);
         }
     }
 
@@ -149,13 +170,13 @@ impl Agent {
         let Some(mut trial) = self.trial.take() else { return };
         self.trial_started.clear();
         if let Some(token) = trial.token.take() {
-            if let Some(ticket) = self.parts.sessions.abandon_login() {
+            if let Some(ticket) = self.parts.sessions.take_over(token, now) {
                 self.abandoned_logins.insert(ticket, Arc::clone(&self.parts.settings));
             }
-            self.parts.sessions.replace(token, now);
             self.update_all(|_, _| {});
         }
         std::mem::swap(&mut self.tickets, tickets);
+        let other_server = is_other_server(&self.parts.settings, &trial.settings);
         let directory_moved = trial.published.take();
         self.enforce(Arc::clone(&trial.settings), false, now, actions);
         if trial.needs.login {
@@ -163,21 +184,30 @@ impl Agent {
             let Parts { sessions, sources, .. } = &mut self.parts;
             let token_end = |number| sessions.end_of(number);
             sources.abandon_all(&Outlook { token: sessions.number(), token_end: &token_end });
-            self.take_proofs(&mut trial, now);
+            self.take_proofs(&mut trial, other_server, now);
         }
         if let Some(set) = directory_moved {
-            self.parts.publication.moved(set);
+            let Parts { publication, sources, .. } = &mut self.parts;
+            publication.moved(set, sources.lease_tokens());
             self.parts.mirrors.request();
         }
         std::mem::swap(&mut self.tickets, tickets);
     }
 
-    fn take_proofs(&mut self, trial: &mut Trial, now: &Now) {
+    /// Takes what the trial has read. Versions of another server do not compare with those that are held.
+    fn take_proofs(&mut self, trial: &mut Trial, other_server: bool, now: &Now) {
         let token = self.parts.sessions.number();
         for name in trial.settings.sources.keys() {
             let outdated = trial.is_outdated(name, now);
-            let Some(proof) = trial.readings.remove(name) else {
-                self.update(name, |source| source.refresh(now));
+            let held = self.parts.sources.get(name).filter(|source| source.is_current()).and_then(|s| s.held.as_ref());
+            let rolled_back = other_server && held.is_some();
+            let older =
+                |reading: &Reading| held.is_some_and(|held| reading.version.order(&held.version) == Order::Older);
+            // A node that lags behind may have answered the trial.
+            let Some(proof) = trial.readings.remove(name).filter(|proof| other_server || !older(&proof.reading)) else {
+                self.update(name, |source| {
+                    if other_server { source.refresh_whatever_version(now) } else { source.refresh(now) }
+                });
                 continue;
             };
             if self.parts.store.accept(name, Arc::clone(&proof.reading)).is_err() {
@@ -185,7 +215,7 @@ impl Agent {
             }
             let validity: &Validity = &proof.reading.validity;
             self.update(name, |source| {
-                source.keep(proof.reading.version.clone(), validity, token, proof.started, false, now);
+                source.keep(proof.reading.version.clone(), validity, token, proof.started, rolled_back, now);
                 if outdated {
                     source.refresh(now);
                 }

@@ -201,8 +201,13 @@ impl Sessions {
         self.failure = None;
         if let Some(current) = self.current.as_mut().filter(|current| current.value == session.token) {
             // The same given token once more. Its leases go on; looking ever more often would not extend it.
+            let met_its_maximum = current.grant.as_ref().is_some_and(|grant| grant.upkeep() == Upkeep::Replace);
             let same = Token::new(current.number, session, Arc::clone(settings), now);
             current.grant = same.grant;
+            if let Some(grant) = current.grant.as_mut().filter(|_| met_its_maximum) {
+                // What the server calls renewable was seen not to grow.
+                grant.not_renewable();
+            }
             let left = current.ends().map_or(Duration::ZERO, |ends| ends.saturating_sub(now.at));
             self.not_before = now.at + (left / 2).max(GIVEN_TOKEN_INTERVAL);
             return Some(Ok(LoginChange::None));
@@ -238,7 +243,7 @@ impl Sessions {
     }
 
     /// Puts `token` in use; the one before is kept for its leases, for a while.
-    pub(super) fn replace(&mut self, token: Token, now: &Now) {
+    fn replace(&mut self, token: Token, now: &Now) {
         self.not_before = Elapsed::ZERO;
         if let Some(token) = self.current.replace(token) {
             self.retired.push(Retired { token, keep_until: now.at + OVERLAP });
@@ -257,8 +262,12 @@ impl Sessions {
         self.login.take()
     }
 
-    /// A login in flight is of no use any more: its outcome is only revoked.
-    pub(super) fn abandon_login(&mut self) -> Option<Ticket> {
+    /// Puts the token of another login in use, for which the failures of the one before mean nothing; returns a login in
+    /// flight, whose session is of no use any more.
+    pub(super) fn take_over(&mut self, token: Token, now: &Now) -> Option<Ticket> {
+        self.replace(token, now);
+        self.backoff.reset();
+        self.failure = None;
         self.login.take()
     }
 

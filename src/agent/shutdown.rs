@@ -2,6 +2,7 @@
 
 use super::Tickets;
 use super::io::{Action, Op, Ticket};
+use super::journal::Subject;
 use super::time::{Elapsed, Now};
 use super::{Agent, conditions};
 use crate::model::{Failure, FailureClass, Reason};
@@ -26,8 +27,11 @@ pub mod exit {
     pub const TERMINATED: u8 = 143;
 }
 
-/// Share of the drain time that the work in flight may take; the rest is for report and revocation.
+/// Share of the drain time after which the work in flight is left alone.
 const FINISH_SHARE: f64 = 0.5;
+
+/// Share of the drain time after which the last report is left alone; the rest is for the revocation.
+const REPORT_SHARE: f64 = 0.75;
 
 /// Where in its life the agent is.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +49,8 @@ pub(super) struct Drain {
     code: u8,
     /// Until then the work in flight may end.
     finish_by: Elapsed,
+    /// Until then the last report may be answered.
+    report_by: Elapsed,
     exit_by: Elapsed,
     stage: Stage,
 }
@@ -69,7 +75,8 @@ impl Phase {
         match self {
             Self::Draining(drain) => Some(match drain.stage {
                 Stage::Finishing => drain.finish_by,
-                Stage::Reporting | Stage::Leaving { .. } => drain.exit_by,
+                Stage::Reporting => drain.report_by,
+                Stage::Leaving { .. } => drain.exit_by,
             }),
             Self::Working | Self::Over => None,
         }
@@ -84,6 +91,7 @@ impl Agent {
             self.phase = Phase::Draining(Drain {
                 code,
                 finish_by: now.at + drain.mul_f64(FINISH_SHARE),
+                report_by: now.at + drain.mul_f64(REPORT_SHARE),
                 exit_by: now.at + drain,
                 stage: Stage::Finishing,
             });
@@ -91,14 +99,22 @@ impl Agent {
     }
 
     /// SIGTERM: the normal end of `run`, and a failure for `once`, whose work is unfinished. Before the first set, the exit
-    /// code says why there is none.
+    /// code and the last line of the log say why there is none.
     pub(super) fn terminate(&mut self, now: &Now) {
         let unfinished = self.mode.is_once() || self.parts.publication.visible().is_none();
-        let code = match self.parts.first_failure() {
+        let failure = self.parts.first_failure();
+        let code = match failure {
             _ if !unfinished => exit::OK,
             Some(failure) if !self.mode.is_once() => exit_code(failure),
             _ => exit::TERMINATED,
         };
+        if unfinished && self.phase.is_working() {
+            let reason = failure.map_or(Reason::AgentStopped, |failure| failure.reason);
+            let why = failure.map_or(String::new(), |failure| format!(": {}", failure.message));
+            let before = if self.mode.is_once() { "the work was done" } else { "the first set was published" };
+            let message = format!("stopped before {before}{why} (exit code {code})");
+            self.journal.error(&super::journal::Subject::Login, reason, message);
+        }
         self.begin_drain(code, now);
     }
 
@@ -132,7 +148,7 @@ impl Agent {
             } else {
                 format!("gave up after {limit}s: {why} (exit code {code})")
             };
-            self.journal.error(&super::journal::Subject::Login, reason, message);
+            self.journal.error(&Subject::Login, reason, message);
             self.begin_drain(code, now);
         }
     }
@@ -146,14 +162,15 @@ impl Agent {
                 || parts.mirrors.is_busy()
                 || parts.sessions.is_logging_in()
                 || parts.report.is_busy()
-                || self.trial.as_ref().is_some_and(|trial| trial.publishing().is_some());
+                || !self.abandoned_logins.is_empty()
+                || self.trial.as_ref().is_some_and(|trial| trial.publishing().or(trial.login()).is_some());
             if busy && now.at < drain.finish_by {
                 return;
             }
             self.last_report(now, tickets, actions);
             drain.stage = Stage::Reporting;
         }
-        if drain.stage == Stage::Reporting && (!self.parts.report.is_busy() || drain.exit_by <= now.at) {
+        if drain.stage == Stage::Reporting && (!self.parts.report.is_busy() || drain.report_by <= now.at) {
             drain.stage = Stage::Leaving { saving: self.leave(drain.code, now, tickets, actions) };
         }
         if let Stage::Leaving { saving } = &drain.stage {
@@ -184,8 +201,13 @@ impl Agent {
 
     /// Saves or revokes the token, or leaves it to live on for its leases.
     fn leave(&mut self, code: u8, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) -> Option<Ticket> {
-        if let Some(token) = self.trial.take().and_then(|trial| trial.token).filter(|token| token.self_issued) {
-            self.parts.sessions.revoke(&token, tickets, actions);
+        if let Some(trial) = self.trial.take() {
+            if let Some(ticket) = trial.login() {
+                self.abandoned_logins.insert(ticket, trial.settings);
+            }
+            if let Some(token) = trial.token.filter(|token| token.self_issued) {
+                self.parts.sessions.revoke(&token, tickets, actions);
+            }
         }
         if self.mode.saves()
             && code == exit::OK
@@ -193,6 +215,10 @@ impl Agent {
         {
             let settings = std::sync::Arc::clone(&self.parts.settings);
             return Some(tickets.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }, actions));
+        }
+        if self.mode.saves() && code == exit::OK && self.parts.sessions.live(now.at).is_some() {
+            let message = "nothing is saved: the token was given to this process, and the next one is given it, too";
+            self.journal.info(&Subject::Save, message);
         }
         if self.parts.settings.revoke_on_exit && !self.keeps_token(code, now) {
             for token in self.parts.sessions.revocable(now.at) {

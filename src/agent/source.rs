@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::grant::{Grant, Upkeep};
 use super::io::Ticket;
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
-use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Retry, Source, Validity, Version};
+use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
 
 /// Spread of the refresh interval, so that replicas do not ask in step. Not above 1: `maxStale` may equal `refresh`.
 const REFRESH_FROM: f64 = 0.8;
@@ -15,6 +15,9 @@ const REFRESH_TO: f64 = 0.98;
 
 /// A static role is read this long after the server said it would rotate.
 const AFTER_ROTATION: Duration = Duration::from_secs(1);
+
+/// How much earlier than its token a lease seems to end because the server counts in seconds.
+const TRUNCATED: Duration = Duration::from_secs(2);
 
 /// How long the first set waits for an optional source whose failure does not say that it is absent.
 const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
@@ -66,8 +69,6 @@ pub(super) struct Held {
     pub(super) read: Elapsed,
     pub(super) read_wall: Timestamp,
     pub(super) life: Life,
-    /// Number of the token that it was read with.
-    pub(super) token: u64,
     /// It is older than what was held before and was accepted as the truth.
     pub(super) rolled_back: bool,
     /// Jitter of the refresh interval, in `0.0..1.0`.
@@ -88,6 +89,8 @@ pub(super) struct InFlight {
     pub(super) started: Elapsed,
     /// Number of the token that it was started with.
     pub(super) token: u64,
+    /// Whether it holds one of the slots of failing sources.
+    pub(super) failing: bool,
 }
 
 /// One source.
@@ -98,12 +101,16 @@ pub(super) struct SourceState {
     pub(super) in_flight: Option<InFlight>,
     pub(super) backoff: Backoff,
     pub(super) failure: Option<Failure>,
-    /// A refusal that waits for what the server says about the token.
-    pub(super) unjudged: Option<Failure>,
+    /// Number of the token with which it was last read.
+    pub(super) read_with: u64,
+    /// A refusal that waits for what the server says about the token of that number.
+    pub(super) unjudged: Option<(u64, Failure)>,
     /// Since when the server answers with an older version than the one held.
     pub(super) older_since: Option<Elapsed>,
     /// When a refresh was asked for that no read has served yet.
     refresh_asked: Option<Elapsed>,
+    /// When what is there now was asked for, whatever its version.
+    older_asked: Option<Elapsed>,
     /// Readings in a row whose life is so short that only the floor keeps the pace.
     short_lives: u32,
     first_failure: Option<Elapsed>,
@@ -118,9 +125,11 @@ impl SourceState {
             in_flight: None,
             backoff: Backoff::default(),
             failure: None,
+            read_with: 0,
             unjudged: None,
             older_since: None,
             refresh_asked: None,
+            older_asked: None,
             short_lives: 0,
             first_failure: None,
             last_failure: Elapsed::ZERO,
@@ -144,15 +153,30 @@ impl SourceState {
         self.backoff.attempts > 0 && self.lease().is_none()
     }
 
+    /// Whether it was read, but what depends on it cannot be made of that.
+    fn cannot_be_made(&self) -> bool {
+        self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::RenderFailed)
+    }
+
+    /// The outputs have changed, which may be the cure.
+    pub(super) fn outputs_changed(&mut self, now: &Now) {
+        if self.cannot_be_made() {
+            self.backoff.not_before = self.backoff.not_before.min(now.at);
+        }
+    }
+
     /// When something is to be done, and what.
     pub(super) fn due(&self, outlook: &Outlook<'_>) -> Option<(Elapsed, Step)> {
-        if self.in_flight.is_some() || self.unjudged.is_some() {
+        let judging = self.unjudged.as_ref().is_some_and(|(token, _)| *token == outlook.token);
+        if self.in_flight.is_some() || judging {
             return None;
         }
         let (at, step) = self.planned(outlook);
         let not_before = match self.lease() {
             // A failed renewal is tried again before the end, whatever the schedule says.
-            Some((_, grant, _)) if self.backoff.attempts > 0 => grant.retry(self.backoff.not_before, self.last_failure),
+            Some((_, grant, _)) if self.backoff.attempts > 0 && !self.cannot_be_made() => {
+                grant.retry(self.backoff.not_before, self.last_failure)
+            }
             _ => self.backoff.not_before,
         };
         Some((at.max(not_before), step))
@@ -170,19 +194,24 @@ impl SourceState {
         let floor = MIN_REFRESH.saturating_mul(1 << self.short_lives.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
         match &held.life {
             Life::Unlimited => (held.read + refresh, Step::Read),
-            Life::Rotates(after) => (held.read + (*after + AFTER_ROTATION).max(floor).min(refresh), Step::Read),
+            Life::Rotates(after) => {
+                (held.read + after.saturating_add(AFTER_ROTATION).max(floor).min(refresh), Step::Read)
+            }
             Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
             // Vault revokes leases with the token that asked for them.
             Life::Lease { token, .. } if *token != outlook.token => (held.read + floor, Step::Read),
             Life::Lease { id, grant, token } => match grant.upkeep() {
                 Upkeep::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Upkeep::Replace => match (outlook.token_end)(*token) {
-                    // Another lease would end with the same token and no later. The next token brings the next lease.
-                    TokenEnd::At(end) if grant.ends() + MIN_REFRESH >= end => (end.max(held.read + floor), Step::Read),
-                    _ => (grant.due().max(held.read + floor), Step::Read),
-                },
+                // As long as its token allows. Another lease of that token would not live longer.
+                Upkeep::Replace if Self::ends_with_token(grant, *token, outlook) => (grant.ends(), Step::Read),
+                Upkeep::Replace => (grant.due().max(held.read + floor), Step::Read),
             },
         }
+    }
+
+    /// Whether the end of the token, not a limit of its own, ends a lease.
+    fn ends_with_token(grant: &Grant, token: u64, outlook: &Outlook<'_>) -> bool {
+        matches!((outlook.token_end)(token), TokenEnd::At(end) if end <= grant.ends().saturating_add(TRUNCATED))
     }
 
     /// When what is held is of no use any more, whatever the tolerance: its lease, its token or its own life is over.
@@ -202,7 +231,7 @@ impl SourceState {
         let held = self.held.as_ref()?;
         // Between two reads of a long life there is nothing to confirm.
         let confirmed = held.life.grant().map_or(held.read, |grant| grant.due().max(held.read));
-        let tolerated = confirmed + self.spec.max_stale;
+        let tolerated = confirmed.saturating_add(self.spec.max_stale);
         Some(self.dies(outlook).map_or(tolerated, |dies| dies.min(tolerated)))
     }
 
@@ -229,13 +258,11 @@ impl SourceState {
             life => life.grant().is_some_and(Grant::is_short),
         };
         self.short_lives = if short { self.short_lives.saturating_add(1) } else { 0 };
-        if self.refresh_asked.is_some_and(|asked| asked <= started) {
-            self.refresh_asked = None;
-        }
+        self.refresh_asked.take_if(|asked| *asked <= started);
+        self.older_asked.take_if(|asked| *asked <= started);
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
-        self.held =
-            Some(Held { request, version, read: now.at, read_wall: now.wall, life, token, rolled_back, jitter });
+        self.held = Some(Held { request, version, read: now.at, read_wall: now.wall, life, rolled_back, jitter });
         self.older_since = None;
         self.succeeded();
     }
@@ -301,9 +328,20 @@ impl SourceState {
         }
     }
 
-    /// Whether a read that started at `started` was asked for by a person, who wants what is there now.
-    pub(super) fn was_asked(&self, started: Elapsed) -> bool {
-        self.refresh_asked.is_some_and(|asked| asked <= started)
+    /// Asks for what is there now, even if it is older than what is held: a person wants it, or it is another server.
+    pub(super) fn refresh_whatever_version(&mut self, now: &Now) {
+        self.older_asked = Some(now.at);
+        self.refresh(now);
+    }
+
+    /// Whether a read that started at `started` may give an older version, because it was asked for.
+    pub(super) fn takes_older(&self, started: Elapsed) -> bool {
+        self.older_asked.is_some_and(|asked| asked <= started)
+    }
+
+    /// Forgets what was read: it is of another server.
+    pub(super) fn forget(&mut self) {
+        *self = Self { in_flight: self.in_flight.take(), ..Self::new(self.spec.clone()) };
     }
 
     /// Takes over a changed specification.
@@ -311,7 +349,7 @@ impl SourceState {
         if self.spec.request_id() != spec.request_id() {
             self.backoff.reset();
             (self.failure, self.unjudged, self.first_failure, self.older_since) = (None, None, None, None);
-            self.short_lives = 0;
+            (self.short_lives, self.read_with) = (0, 0);
         } else if spec.refresh < self.spec.refresh {
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }

@@ -177,6 +177,7 @@ impl Sources {
     fn orphan(&mut self, name: &SourceName, in_flight: Option<InFlight>) {
         if let Some(flight) = in_flight {
             self.in_flight.remove(&flight.ticket);
+            self.failing_in_flight -= usize::from(flight.failing);
             self.orphans.insert(flight.ticket, name.clone());
         }
     }
@@ -197,11 +198,9 @@ impl Sources {
     pub(super) fn ended(&mut self, ticket: Ticket) -> Option<(SourceName, InFlight)> {
         self.orphans.remove(&ticket);
         let name = self.in_flight.remove(&ticket)?;
-        let source = self.all.get_mut(&name)?;
-        if source.is_failing() {
-            self.failing_in_flight = self.failing_in_flight.saturating_sub(1);
-        }
-        Some((name, source.in_flight.take()?))
+        let flight = self.all.get_mut(&name)?.in_flight.take()?;
+        self.failing_in_flight -= usize::from(flight.failing);
+        Some((name, flight))
     }
 
     /// Slots of which failing sources may use half, so that one that hangs delays no other.
@@ -248,9 +247,14 @@ impl Sources {
             let ticket = tickets.start(op, actions);
             self.failing_in_flight += usize::from(failing);
             self.in_flight.insert(ticket, name.clone());
-            let flight = InFlight { ticket, started: now.at, token: token.number };
+            let flight = InFlight { ticket, started: now.at, token: token.number, failing };
             self.update(&name, outlook, |source| source.in_flight = Some(flight));
         }
+    }
+
+    /// Numbers of the tokens on which leases hang.
+    pub(super) fn lease_tokens(&self) -> BTreeSet<u64> {
+        self.all.values().filter_map(|source| source.lease().map(|(.., token)| token)).collect()
     }
 
     /// When a source becomes due that is not yet; those that are due wait for a slot.

@@ -90,6 +90,11 @@ impl Store {
         Ok(())
     }
 
+    /// Takes a reading with the same data as the accepted one, for its lease.
+    pub(super) fn confirm(&mut self, source: &SourceName, reading: Arc<Reading>) {
+        self.readings.insert(source.clone(), reading);
+    }
+
     /// Whether there are other paths than before, which could collide with those of other sources.
     fn moves_paths(&self, source: &SourceName, made: &BTreeMap<usize, Rendered>) -> bool {
         let same = |(index, rendered): (&usize, &Rendered)| {

@@ -67,8 +67,9 @@ pub(super) struct Token {
     pub(super) confirmed: bool,
     pub(super) look_up: LookUp,
     pub(super) looking_up: Option<Ticket>,
-    looked_up: Option<Elapsed>,
-    /// Refusals of requests that had worked, since the last success, and when the first of them came.
+    /// When the server may next be asked about it.
+    look_up_after: Elapsed,
+    /// Refusals of what was granted before, since the last success, and when the first of them came.
     refusals: Option<(Elapsed, u32)>,
     pub(super) renewal: Option<Ticket>,
     pub(super) backoff: Backoff,
@@ -113,7 +114,7 @@ impl Token {
             confirmed: false,
             look_up,
             looking_up: None,
-            looked_up: None,
+            look_up_after: Elapsed::ZERO,
             refusals: None,
             renewal: None,
             backoff: Backoff::default(),
@@ -156,21 +157,20 @@ impl Token {
 
     /// Starts a question about it, if none is under way and the last one is long enough ago.
     fn ask(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) -> bool {
-        let recently = self.looked_up.is_some_and(|at| now.at < at + LOOK_UP_INTERVAL);
-        if self.looking_up.is_none() && !recently {
+        if self.looking_up.is_none() && self.look_up_after <= now.at {
             let op = Op::LookUp { settings: Arc::clone(&self.settings), token: self.value.clone() };
             self.looking_up = Some(tickets.start(op, actions));
-            self.looked_up = Some(now.at);
+            self.look_up_after = now.at + LOOK_UP_INTERVAL;
         }
         self.looking_up.is_some()
     }
 
-    /// Judges a refused request by the token's history. `has_worked`: the same request has succeeded with this token before.
-    /// May ask the server about the token.
+    /// Judges a refused request by the token's history. `worked`: the same request was granted with this token before. May
+    /// ask the server about the token.
     pub(super) fn refused(
         &mut self,
         class: FailureClass,
-        has_worked: bool,
+        worked: bool,
         now: &Now,
         tickets: &mut Tickets,
         actions: &mut Vec<Action>,
@@ -182,17 +182,19 @@ impl Token {
         if self.look_up != LookUp::Denied {
             return match (self.ask(now, tickets, actions), self.look_up) {
                 (true, _) => Verdict::Pending,
+                (false, _) if young => Verdict::TooYoung,
                 (false, LookUp::Allowed) => Verdict::PolicyMissing,
                 (false, _) => Verdict::Unjudged,
             };
         }
-        // The server does not tell a dead token from a missing policy. Only what has worked with this token can speak against
-        // it: a request that never did is refused to the next token too, and each login ends the leases of the one before.
-        let suspect = has_worked && {
+        // The server does not tell a dead token from a missing policy. What was granted before is worth a login; if the next
+        // token is refused as well, that says nothing about it.
+        let mut suspect = false;
+        if worked && self.self_issued {
             let (first, count) = self.refusals.map_or((now.at, 1), |(first, count)| (first, count + 1));
             self.refusals = Some((first, count));
-            count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER && self.self_issued
-        };
+            suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;
+        }
         match (young, suspect) {
             (true, _) => Verdict::TooYoung,
             (false, true) => Verdict::Rejected,
@@ -211,7 +213,10 @@ impl Token {
                 Verdict::PolicyMissing
             }
             Err(failure) => match failure.class {
-                FailureClass::TokenDead if young => Verdict::TooYoung,
+                FailureClass::TokenDead if young => {
+                    self.look_up_after = self.since + GRACE;
+                    Verdict::TooYoung
+                }
                 FailureClass::TokenDead => Verdict::Rejected,
                 FailureClass::Forbidden | FailureClass::Denied => {
                     self.look_up = LookUp::Denied;
@@ -219,7 +224,7 @@ impl Token {
                 }
                 // No answer about the token: nothing is learned.
                 _ => {
-                    self.looked_up = None;
+                    self.look_up_after = Elapsed::ZERO;
                     Verdict::Unjudged
                 }
             },

@@ -46,11 +46,16 @@ pub(super) struct Trial {
     /// The files as they would be.
     store: Store,
     pub(super) token: Option<Token>,
+    /// A token that the server does not accept; it is to be revoked, because it may live.
+    pub(super) rejected: Option<Token>,
     pub(super) readings: BTreeMap<SourceName, Proof>,
     in_flight: BTreeMap<Ticket, Option<SourceName>>,
+    login: Option<Ticket>,
     connected: bool,
     publishing: Option<(Ticket, Arc<PublishedSet>)>,
     pub(super) published: Option<Arc<PublishedSet>>,
+    /// Whether a publication was started, so that the new directory may hold something.
+    pub(super) has_published: bool,
     backoff: Backoff,
     pub(super) failure: Option<Failure>,
 }
@@ -80,11 +85,14 @@ impl Trial {
             needs,
             store,
             token: None,
+            rejected: None,
             readings: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            login: None,
             connected: false,
             publishing: None,
             published: None,
+            has_published: false,
             backoff: Backoff::default(),
             failure: None,
         }
@@ -117,19 +125,21 @@ impl Trial {
         self.publishing.as_ref().map(|(ticket, _)| *ticket)
     }
 
-    /// Operations that end after the trial was abandoned: a login among them has to be revoked.
-    pub(super) fn is_logging_in(&self) -> Option<Ticket> {
-        self.token.is_none().then(|| self.in_flight.keys().next().copied()).flatten().filter(|_| self.needs.login)
+    /// A login in flight. If the trial is abandoned, its session has to be revoked when it comes.
+    pub(super) fn login(&self) -> Option<Ticket> {
+        self.login
     }
 
     pub(super) fn wake(&self) -> Option<Elapsed> {
         (self.is_idle() && !self.is_done()).then_some(self.backoff.not_before)
     }
 
-    /// Starts the next step, if one is due. `current`: the token in use. `set` makes the set to publish.
+    /// Starts the next step, if one is due. `current`: the token in use. `free`: the new directory can be published to. `set`
+    /// makes the set to publish.
     pub(super) fn advance(
         &mut self,
         current: Option<&Token>,
+        free: bool,
         set: impl FnOnce(&Settings, &Store) -> Arc<PublishedSet>,
         now: &Now,
         tickets: &mut Tickets,
@@ -139,20 +149,25 @@ impl Trial {
             return;
         }
         if self.token.as_ref().is_some_and(|token| token.is_over(now.at)) {
-            self.token = None;
+            self.drop_token();
         }
         let settings = &self.settings;
         if self.needs.login && self.token.is_none() {
             if self.in_flight.is_empty() {
                 let op = Op::LogIn { settings: Arc::clone(settings), restore: false };
-                self.in_flight.insert(tickets.start(op, actions), None);
+                let ticket = tickets.start(op, actions);
+                self.in_flight.insert(ticket, None);
+                self.login = Some(ticket);
             }
         } else if self.needs.connection && !self.connected {
-            if self.in_flight.is_empty()
-                && let Some(token) = current
-            {
-                let op = Op::LookUp { settings: Arc::clone(settings), token: token.value.clone() };
-                self.in_flight.insert(tickets.start(op, actions), None);
+            match current {
+                Some(token) if self.in_flight.is_empty() => {
+                    let op = Op::LookUp { settings: Arc::clone(settings), token: token.value.clone() };
+                    self.in_flight.insert(tickets.start(op, actions), None);
+                }
+                Some(_) => {}
+                // The old connection has lost its session, so there is nothing to keep.
+                None => self.connected = true,
             }
         } else if let Some(token) = self.token.as_ref().filter(|_| self.unread().next().is_some()) {
             let free = CONCURRENCY.saturating_sub(self.in_flight.len());
@@ -161,14 +176,22 @@ impl Trial {
                 let op = Op::Read { settings: Arc::clone(settings), token: token.value.clone(), source: name.clone() };
                 self.in_flight.insert(tickets.start(op, actions), Some(name));
             }
-        } else if self.needs.directory && self.published.is_none() && self.in_flight.is_empty() {
+        } else if self.needs.directory && free && self.published.is_none() && self.in_flight.is_empty() {
             let set = set(settings, &self.store);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             self.publishing = Some((tickets.start(op, actions), set));
+            self.has_published = true;
         }
     }
 
-    /// Takes the outcome of one of its operations. A token that it replaces is returned to be revoked.
+    /// What was read with a token may hang on it.
+    fn drop_token(&mut self) -> Option<Token> {
+        self.readings.clear();
+        self.in_flight.values_mut().for_each(|source| *source = None);
+        self.token.take()
+    }
+
+    /// Takes the outcome of one of its operations.
     pub(super) fn completed(
         &mut self,
         ticket: Ticket,
@@ -178,6 +201,7 @@ impl Trial {
         now: &Now,
     ) -> Progress {
         let source = self.in_flight.remove(&ticket).flatten();
+        self.login.take_if(|login| *login == ticket);
         let failure = match outcome {
             Outcome::LoggedIn(Ok(session)) => {
                 self.token = Some(Token::new(number(), session, Arc::clone(&self.settings), now));
@@ -196,7 +220,19 @@ impl Trial {
                 None
             }
             Outcome::Read(Ok(reading)) => source.and_then(|name| self.accept(&name, reading, started, now).err()),
-            Outcome::Read(Err(failure)) => Some(self.refused(failure, now)),
+            Outcome::Read(Err(failure)) if self.is_too_young(&failure, now) => {
+                // To be expected for a moment, and no reason to reject a configuration.
+                self.backoff.failed(&judged(&failure, Verdict::TooYoung), &self.settings.retry, now, 61);
+                None
+            }
+            Outcome::Read(Err(failure)) if failure.class == FailureClass::TokenDead => {
+                self.rejected = self.drop_token();
+                Some(failure)
+            }
+            Outcome::Read(Err(failure)) if failure.class == FailureClass::Forbidden => {
+                Some(judged(&failure, Verdict::Unjudged))
+            }
+            Outcome::Read(Err(failure)) => Some(failure),
             Outcome::Published(result) => {
                 let set = self.publishing.take().map(|(_, set)| set);
                 match result {
@@ -227,15 +263,11 @@ impl Trial {
         Ok(())
     }
 
-    /// A refused read: a new token may not be known to every node yet.
-    fn refused(&mut self, failure: Failure, now: &Now) -> Failure {
-        if !matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead) {
-            return failure;
-        }
-        let young =
-            self.token.as_ref().is_some_and(|token| !token.confirmed && now.at < token.since + super::token::GRACE);
-        let verdict = if young { Verdict::TooYoung } else { Verdict::Unjudged };
-        judged(&failure, verdict)
+    /// Whether a refused read may mean that not every node knows the new token yet.
+    fn is_too_young(&self, failure: &Failure, now: &Now) -> bool {
+        let refused = matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead);
+        let young = |token: &Token| !token.confirmed && now.at < token.since + super::token::GRACE;
+        refused && self.token.as_ref().is_some_and(young)
     }
 
     /// Readings that are too old to take over without another look: the trial waited long for something else.

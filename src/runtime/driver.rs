@@ -146,7 +146,7 @@ impl<A: Adapters> Driver<A> {
                 Action::Exit { code } => self.exit = Some(code),
             }
         }
-        self.observer.show(&mut self.agent, now.at);
+        self.observer.show(&mut self.agent, &now);
     }
 
     /// Opens the listener that the settings ask for, instead of an older one.

@@ -100,8 +100,8 @@ impl Metrics {
         let help = "When the source was last read with success, Unix time";
         registry.register_with_unit("source_read_timestamp", help, Unit::Seconds, Family::clone(&read));
         let lease = Family::default();
-        let help = "Time to live of the source's lease; absent without one";
-        registry.register_with_unit("lease_ttl", help, Unit::Seconds, Family::clone(&lease));
+        let help = "When the lease of the source ends, Unix time; absent without one";
+        registry.register_with_unit("lease_expiry_timestamp", help, Unit::Seconds, Family::clone(&lease));
         let mirrored = Family::default();
         let help = "When the Secret was last seen or made to hold the published set, Unix time";
         registry.register_with_unit("mirror_timestamp", help, Unit::Seconds, Family::clone(&mirrored));
@@ -148,9 +148,9 @@ impl Metrics {
         set(&self.read, &by_source(source), at.map(Timestamp::as_second));
     }
 
-    /// Seconds that the lease of a source has left; `None` without a lease.
-    pub(super) fn lease_ttl(&self, source: &str, seconds: Option<i64>) {
-        set(&self.lease, &by_source(source), seconds);
+    /// When the lease of a source ends; `None` without a lease.
+    pub(super) fn lease_expires(&self, source: &str, at: Option<Timestamp>) {
+        set(&self.lease, &by_source(source), at.map(Timestamp::as_second));
     }
 
     /// When a Secret was last seen or made to hold the published set.
@@ -216,7 +216,7 @@ mod tests {
         metrics.published(1, at(100));
         metrics.source("a", true);
         metrics.source_read("a", Some(at(90)));
-        metrics.lease_ttl("a", Some(60));
+        metrics.lease_expires("a", Some(Timestamp::UNIX_EPOCH));
         metrics.mirrored("s", Some(at(101)));
         metrics.condition("SecretsReady", false);
         metrics.token_ttl(-1);
@@ -235,7 +235,7 @@ mod tests {
             "keyferry_published_timestamp_seconds 100",
             "keyferry_source_stale{source=\"a\"} 1",
             "keyferry_source_read_timestamp_seconds{source=\"a\"} 90",
-            "keyferry_lease_ttl_seconds{source=\"a\"} 60",
+            "keyferry_lease_expiry_timestamp_seconds{source=\"a\"} 0",
             "keyferry_mirror_timestamp_seconds{secret=\"s\"} 101",
             "keyferry_condition{condition=\"SecretsReady\"} 0",
             "keyferry_token_ttl_seconds -1",
@@ -245,7 +245,7 @@ mod tests {
         metrics.published(0, None);
         metrics.source("a", None);
         metrics.source_read("a", None);
-        metrics.lease_ttl("a", None);
+        metrics.lease_expires("a", None);
         metrics.mirrored("s", None);
         metrics.condition("SecretsReady", None);
         metrics.token_ttl(None);

@@ -7,7 +7,7 @@ use super::executor::Ended;
 use super::health::{Health, Standing, started};
 use super::metrics::Metrics;
 use super::probe::StateFile;
-use crate::agent::{Agent, Elapsed, LogEntry, LogLevel, Outcome};
+use crate::agent::{Agent, Elapsed, LogEntry, LogLevel, Now, Outcome};
 use crate::model::{
     Condition, ConditionStatus, ConditionType, Failure, Generation, ObjectName, Reason, Settings, SourceName,
 };
@@ -80,7 +80,7 @@ impl Observer {
     }
 
     /// Brings metrics, probes and the state file in line with the agent.
-    pub(super) fn show(&mut self, agent: &mut Agent, now: Elapsed) {
+    pub(super) fn show(&mut self, agent: &mut Agent, now: &Now) {
         if !Arc::ptr_eq(&self.settings, agent.settings()) {
             self.settings = Arc::clone(agent.settings());
             self.metrics.forget_sources();
@@ -91,14 +91,13 @@ impl Observer {
             self.metrics.published(generation.0, wall());
         }
         self.generation = agent.generation();
-        for (name, status) in agent.take_changed_sources() {
+        for (name, status) in agent.take_changed_sources(now) {
             let status = status.as_ref();
             self.metrics.source(name.as_str(), status.and_then(|status| status.stale));
             self.metrics.source_read(name.as_str(), status.and_then(|status| status.read));
-            let lease = status.and_then(|status| status.lease_ends).map(|ends| seconds(ends, now));
-            self.metrics.lease_ttl(name.as_str(), lease);
+            self.metrics.lease_expires(name.as_str(), status.and_then(|status| status.lease_ends));
         }
-        self.metrics.token_ttl(agent.token_ends(now).map(|ends| ends.map_or(-1, |ends| seconds(ends, now))));
+        self.metrics.token_ttl(agent.token_ends(now.at).map(|ends| ends.map_or(-1, |ends| seconds(ends, now.at))));
         if agent.conditions() != self.conditions {
             self.show_conditions(agent);
         }

@@ -1,14 +1,15 @@
 //! The example chart, which turns keyferry on by its values, in real pods.
 
 use anyhow::{Context as _, Result};
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::helm::{Helm, NEWEST, Of};
 use crate::manifest::{IDLE, Object};
-use crate::playground::{Playground, condition, container};
+use crate::playground::{Playground, condition, container, containers, is_ready, name};
 
 impl Playground {
     /// Renders the example for this test's Vault and namespace, and applies it; the ServiceAccount and the rights too are the chart's.
-    async fn install(&self, helm: &Helm, values: &[&str]) -> Result<()> {
+    pub async fn install(&self, helm: &Helm, values: &[&str]) -> Result<()> {
         let own = [
             format!("keyferry.vault.address={}", self.cluster.vault.address_inside()),
             format!("keyferry.auth.role={}", self.unique),
@@ -56,6 +57,42 @@ async fn a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods() 
             assert_eq!(container(&seen, name).map(|status| status.restart_count), Some(0), "{name}");
         }
         assert!(playground.logins().is_none_or(|logins| logins == 1));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_chart_s_modes_classic_and_init_work_on_a_kubelet() -> Result<()> {
+    let test = "the_chart_s_modes_classic_and_init_work_on_a_kubelet";
+    let Some(helm) = Helm::shared(test) else { return Ok(()) };
+    Playground::shared(test, async |playground| {
+        playground.install(helm, &["keyferry.mode=classic"]).await?;
+        let pod = playground.ready("webapp").await?;
+        playground.secret_is("password", "Losungwort").await?;
+        playground.put("Nutzername", "im-Paar").await?;
+        playground.file_is(&pod, "password", "im-Paar").await?;
+        playground.secret_is("password", "im-Paar").await?;
+        assert_eq!(playground.vault.accessors_of(&playground.mount()).await?.len(), 1, "one login for both containers");
+        let seen = playground.pod(&pod).await?.context("the pod")?;
+        let init = container(&seen, "keyferry-init").context("the first half")?.state.unwrap_or_default();
+        assert_eq!(init.terminated.map(|end| end.exit_code), Some(0));
+
+        // The other mode comes with a new pod, whose agent has ended when the application starts.
+        playground.install(helm, &["keyferry.mode=init"]).await?;
+        let ended = |pod: &Pod| {
+            let end = container(pod, "keyferry")?.state?.terminated?;
+            (is_ready(pod) && containers(pod).len() == 2).then_some(end.exit_code)
+        };
+        let (seen, code) = playground.pod_where("webapp", "the new pod is Ready", ended).await?;
+        assert_eq!(code, 0);
+        assert_eq!(playground.file(&name(&seen), "password").as_deref(), Some("im-Paar"));
+        playground
+            .wait_for("both pods' tokens are revoked", || async {
+                let left = playground.vault.accessors_of(&playground.mount()).await.ok()?;
+                left.is_empty().then_some(())
+            })
+            .await?;
         Ok(())
     })
     .await

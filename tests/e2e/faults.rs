@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::manifest::IDLE;
-use crate::playground::{Playground, condition, container, is_ready, name};
+use crate::playground::{Playground, condition, container, is_ready, message, name};
 
 /// The application opens the set over and over, and says so if a file is missing or a pair does not belong together.
 const READER: &str = r#"
@@ -114,7 +114,9 @@ async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
         let said = |pod: &Pod| {
             (condition(pod, "keyferry.dev/SecretsFresh")? == ("False".into(), "NoSpace".into())).then_some(())
         };
-        playground.pod_where("webapp", "the condition says that there is no space", said).await?;
+        let (full, ()) = playground.pod_where("webapp", "the condition says that there is no space", said).await?;
+        let words = message(&full, "keyferry.dev/SecretsFresh").unwrap_or_default();
+        ensure!(words.contains("used by files that are not keyferry's; remove them or raise sizeLimit"), "{words}");
         assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the old set stays");
         assert!(is_ready(&playground.pod(&pod_name).await?.context("the pod")?), "and serves");
         std::fs::remove_file(&filler)?;
@@ -231,12 +233,12 @@ async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_lea
                 let mut count = 0;
                 for pod in pods {
                     let log = playground.logs(pod, "keyferry")?;
-                    count += log.lines().filter(|line| line.contains("\"mirrored\"") && line.contains(outcome)).count();
+                    count += log.lines().filter(|line| line.contains(outcome)).count();
                 }
                 Ok(count)
             };
-            assert_eq!(writes(&pods, "\"Created\"")?, 1);
-            assert_eq!(writes(&pods, "\"Updated\"")?, 3, "one writer for each version");
+            assert_eq!(writes(&pods, "mirrored: created")?, 1);
+            assert_eq!(writes(&pods, "mirrored: updated")?, 3, "one writer for each version");
 
             let version = playground.secret().await?.context("the Secret")?.metadata.resource_version;
             demo.0["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/restarted": "yes"});
@@ -251,7 +253,7 @@ async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_lea
             for pod in &new {
                 assert_eq!(playground.file(pod, "password").as_deref(), Some("Runde-3"));
             }
-            assert_eq!(writes(&new, "\"Created\"")? + writes(&new, "\"Updated\"")?, 0);
+            assert_eq!(writes(&new, "mirrored: created")? + writes(&new, "mirrored: updated")?, 0);
             assert_eq!(
                 playground.secret().await?.context("the Secret")?.metadata.resource_version,
                 version,

@@ -11,12 +11,16 @@ mod testbed;
 mod helm;
 
 mod article;
+mod change;
 mod chart;
 mod ending;
 mod faults;
 mod ground;
 mod identity;
+mod leases;
 mod manifest;
+mod mirror;
+mod outage;
 mod playground;
 mod start;
 mod ways;

@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ContainerStatus, Namespace, Pod, Secret};
 use kube::api::{Api, ListParams};
-use serde_json::{Value, json};
+use rustix::process::Signal;
+use serde_json::json;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::manifest::{self, Object};
@@ -148,13 +149,14 @@ impl Playground {
 
     /// Changes the secret in Vault.
     pub async fn put(&self, username: &str, password: &str) -> Result<u64> {
-        self.put_all(&self.path(), &json!({"username": username, "password": password})).await
+        self.put_to(&self.vault, username, password).await
     }
 
-    /// Writes a secret; its values must not be seen anywhere but in files and the Secret.
-    pub async fn put_all(&self, path: &str, data: &Value) -> Result<u64> {
-        self.leaks.plant_data(data);
-        self.vault.put_kv("secret", path, data).await
+    /// Changes the secret in another Vault.
+    pub async fn put_to(&self, vault: &Admin, username: &str, password: &str) -> Result<u64> {
+        let data = json!({"username": username, "password": password});
+        self.leaks.plant_data(&data);
+        vault.put_kv("secret", &self.path(), &data).await
     }
 
     /// The agent's part of a shipped workload set to this test's Vault, role and secret, with a quick refresh.
@@ -264,12 +266,17 @@ impl Playground {
 
     /// Sends SIGKILL to a program in a pod, from the node.
     pub fn kill(&self, pod: &Pod, program: &str) -> Result<()> {
+        self.signal(pod, program, Signal::KILL)
+    }
+
+    /// Sends a signal to a program in a pod, from the node.
+    pub fn signal(&self, pod: &Pod, program: &str, signal: Signal) -> Result<()> {
         let uid = pod.metadata.uid.as_deref().context("a pod has a UID")?;
         let found = self.cluster.processes(uid, program);
         ensure!(!found.is_empty(), "{program} does not run in pod {}", name(pod));
         for pid in found {
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?;
-            match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+            match rustix::process::kill_process(pid, signal) {
                 // A child of it, which ended meanwhile.
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => return Err(error.into()),
@@ -366,6 +373,12 @@ pub fn condition(pod: &Pod, kind: &str) -> Option<(String, String)> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let found = conditions.iter().find(|condition| condition.type_ == kind)?;
     Some((found.status.clone(), found.reason.clone().unwrap_or_default()))
+}
+
+/// Message of a condition.
+pub fn message(pod: &Pod, kind: &str) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == kind)?.message.clone()
 }
 
 pub fn is_ready(pod: &Pod) -> bool {

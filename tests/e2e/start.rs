@@ -1,6 +1,6 @@
 //! The order of start and end of a pod's containers.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
@@ -8,45 +8,7 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use crate::manifest::{self, IDLE};
-use crate::playground::{Playground, condition, container, containers, is_ready, name};
-
-#[tokio::test]
-async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<()> {
-    Playground::with_power("the_application_waits_for_a_vault_that_comes_a_minute_late", async |playground| {
-        let port = 8301;
-        let address = format!("http://{}:{port}", crate::testbed::cluster::SPARE);
-        let demo = playground.demo()?.script(IDLE).env("VAULT_ADDR", &address);
-        playground.apply(&demo).await?;
-        let since = Instant::now();
-        let running = |pod: &Pod| container(pod, "keyferry")?.state?.running;
-        let (pod, _) = playground.pod_where("webapp", "the agent runs", running).await?;
-        let pod = name(&pod);
-        playground
-            .wait_for("the agent says why it waits", || async {
-                playground.logs(&pod, "keyferry").ok()?.contains("VaultUnreachable").then_some(())
-            })
-            .await?;
-        let not_started = |pod: &Pod| {
-            let state = container(pod, "webapp").and_then(|status| status.state);
-            state.is_some_and(|state| state.waiting.is_some_and(|why| why.reason.as_deref() == Some("PodInitializing")))
-        };
-        while since.elapsed() < Duration::from_secs(60) {
-            let now = playground.pod(&pod).await?.context("the pod is there")?;
-            assert!(not_started(&now) && !is_ready(&now));
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-        let vault = playground.cluster.spare_vault(false, port).await?;
-        playground.fill(&vault.admin()?).await?;
-        let came = Instant::now();
-        assert_eq!(playground.ready("webapp").await?, pod, "the same pod");
-        println!("ready {:.1?} after Vault came", came.elapsed());
-        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-        let now = playground.pod(&pod).await?.context("the pod is there")?;
-        assert!(containers(&now).iter().all(|status| status.restart_count == 0), "nothing had to be restarted");
-        vault.stop().await
-    })
-    .await
-}
+use crate::playground::{Playground, condition, container, containers, name};
 
 #[tokio::test]
 async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
@@ -152,6 +114,30 @@ async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
         assert!(ends.0.finished_at <= ends.1.finished_at, "{ends:?}");
         assert!(accessors.is_empty(), "the token is revoked");
         assert_eq!(last, Some(("False".into(), "AgentStopped".into())));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_directory_that_the_kubelet_made_is_refused_where_describe_shows_it() -> Result<()> {
+    Playground::shared("a_directory_that_the_kubelet_made_is_refused_where_describe_shows_it", async |playground| {
+        // A container before the agent mounts the files: the kubelet makes the directory, as root.
+        let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
+            let mut early = demo.container("webapp").clone();
+            early["name"] = json!("early");
+            early["args"] = json!(["true"]);
+            demo.pod()["initContainers"].as_array_mut().expect("init containers").insert(0, early);
+        });
+        playground.apply(&demo).await?;
+        let refused = |pod: &Pod| container(pod, "keyferry")?.last_state?.terminated;
+        let (pod, end) = playground.pod_where("webapp", "the agent has ended", refused).await?;
+        let words = "belongs to UID 0 and we are UID 65532";
+        println!("{:?}", end.message);
+        assert_eq!(end.exit_code, 74);
+        assert!(end.message.as_deref().is_some_and(|message| message.contains(words)), "{end:?}");
+        let seen = playground.ask(&["describe", "pod", &name(&pod)])?;
+        assert!(seen.contains(words) && seen.contains("DirectoryUnusable"), "{seen}");
         Ok(())
     })
     .await

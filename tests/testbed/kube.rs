@@ -39,20 +39,26 @@ pub struct Kube {
     _etcd: Option<Process>,
 }
 
+/// Where an API server listens and what it admits.
+pub struct Place {
+    /// Where it listens.
+    pub inside: SocketAddr,
+    /// Where this process reaches it.
+    pub outside: SocketAddr,
+    /// Admission plugins beside those that are on by default, comma-separated.
+    pub plugins: &'static str,
+}
+
 impl Kube {
     /// Make certificates, start both on free loopback ports, wait until the API server is ready.
     pub async fn start(binaries: &Binaries, guardian: &Guardian) -> Result<Self> {
         let here = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        Self::start_at(binaries, guardian, here, here).await
+        Self::start_at(binaries, guardian, Place { inside: here, outside: here, plugins: "NodeRestriction" }).await
     }
 
-    /// As `start`; the API server listens at `inside`, and this process reaches it at `outside`.
-    pub async fn start_at(
-        binaries: &Binaries,
-        guardian: &Guardian,
-        inside: SocketAddr,
-        outside: SocketAddr,
-    ) -> Result<Self> {
+    /// As `start`, at another place.
+    pub async fn start_at(binaries: &Binaries, guardian: &Guardian, place: Place) -> Result<Self> {
+        let Place { inside, outside, plugins } = place;
         let url = format!("https://{outside}");
         let directory = guardian.directory.join(format!("kube-{}", outside.port()));
         let authority = pki::Authority::new("keyferry test cluster", &directory.join("pki"))?;
@@ -73,7 +79,7 @@ impl Kube {
             ("authorization-mode", "Node,RBAC"),
             ("bind-address", &ip),
             ("client-ca-file", path(&authority.file)),
-            ("enable-admission-plugins", "NodeRestriction"),
+            ("enable-admission-plugins", plugins),
             // The Endpoints of the `kubernetes` Service would need an address that is not loopback.
             ("endpoint-reconciler-type", "none"),
             ("etcd-servers", &etcd_url),

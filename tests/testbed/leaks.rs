@@ -89,7 +89,8 @@ impl Leaks {
         ensure!(!planted.is_empty(), "no secret was planted");
         for Seen { place, text } in seen {
             let text = if place.ends_with("environ") { without_given_token(text) } else { text.clone() };
-            let leaked = planted.iter().map(String::as_str).chain(TOKENS).find(|secret| text.contains(secret));
+            let leaked =
+                planted.iter().map(String::as_str).find(|secret| text.contains(secret)).or_else(|| token(&text));
             ensure!(leaked.is_none(), "a secret leaked: {leaked:?} is in {place}:\n{text}");
         }
         Ok(())
@@ -106,6 +107,17 @@ impl Drop for Leaks {
         let forgotten = cfg!(test) && !self.asked.load(Ordering::Relaxed) && !locked(&self.agents).is_empty();
         assert!(!forgotten || std::thread::panicking(), "a test with an agent ended without the leak test");
     }
+}
+
+/// How the Vault token begins that the text holds. The random end of a pod's name may look like that beginning; the pod's Events
+/// are called after it, with a dot and a number of 16 digits.
+fn token(text: &str) -> Option<&'static str> {
+    let is_token = |prefix: &str, at: usize| {
+        let in_a_name = text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
+        let rest = text[at + prefix.len()..].bytes();
+        !in_a_name || rest.take_while(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)).count() > 16
+    };
+    TOKENS.into_iter().find(|prefix| text.match_indices(prefix).any(|(at, _)| is_token(prefix, at)))
 }
 
 /// Whether a text that holds it can only come from it.
@@ -138,6 +150,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_token_is_told_from_the_name_of_an_event() {
+        let long = "CAESIJlU02LQZq2kz";
+        for leaked in
+            [format!("token hvs.{long}"), format!("hvb.{long}"), "\"hvs.short\"".into(), format!("xhvs.{long}")]
+        {
+            assert!(token(&leaked).is_some(), "{leaked}");
+        }
+        for name in ["name: demo-dp-68bcfc9b54-njhvs.18ec283243f2b4e7", "pod demo-dp-68bcfc9b54-njhvs. Then"] {
+            assert_eq!(token(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn a_secret_is_found_in_every_form() {

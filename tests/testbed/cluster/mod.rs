@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::binaries::{Binaries, find_or_build};
 use super::guardian::Guardian;
-use super::kube::{Cluster, Kube};
+use super::kube::{self, Cluster, Kube};
 use super::vault::{self, Vault};
 use super::{install_tls, needs, skipped};
 use namespaces::Namespaces;
@@ -38,6 +38,9 @@ const VAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Add
 /// A second Vault, for tests that have it come late.
 pub const SPARE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 11);
 const NODE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 2);
+
+/// As in OpenShift: who changes the owner of an object must have the right to delete it.
+const PLUGINS: &str = "NodeRestriction,OwnerReferencesPermissionEnforcement";
 
 /// What a node needs of the machine, with the Debian packages that bring it.
 const TOOLS: [(&str, &str); 7] = [
@@ -103,7 +106,7 @@ impl RealCluster {
         let options = vault::Options { place: Some(vault::Place { inside: VAULT, outside: vault }), tls: false };
         let (vault, kube) = tokio::try_join!(
             Vault::start(&binaries, &guardian, options),
-            Kube::start_at(&binaries, &guardian, API_SERVER, api)
+            Kube::start_at(&binaries, &guardian, kube::Place { inside: API_SERVER, outside: api, plugins: PLUGINS })
         )?;
         let node = Node::start(programs, &guardian, &kube).await?;
         let ours = Some(Ours { node: Mutex::new(node), namespaces });

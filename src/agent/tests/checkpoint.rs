@@ -1,0 +1,153 @@
+//! What one process leaves to the next one of the same pod.
+
+use super::driver::{Driver, Kind, token_of};
+use super::fixtures::{
+    HOUR, MINUTE, failure, leased, name, not_found, reading, secs, session, settings, unknown_token,
+};
+use crate::agent::{Input, LogLevel, Mode, Op, Outcome};
+use crate::model::{Checkpoint, FailureClass, LeaseId, Reason, Session};
+use std::time::Duration;
+
+const SAVING: Mode = Mode::Once { deadline: Duration::from_secs(30), save: true };
+const BESIDE: Mode = Mode::Run { restore: true };
+
+/// What `once` leaves of a leased source `a` and a plain source `b`.
+fn left(sources: &[&str]) -> Checkpoint {
+    let mut d = Driver::with(settings(sources), SAVING, None);
+    d.hold(Kind::Save);
+    d.login_ok(HOUR);
+    for source in sources {
+        let answer = if *source == "a" { leased("l1", secs(600)) } else { reading(3, &[("password", "three")]) };
+        d.read(source, Ok(answer));
+    }
+    let (ticket, Op::Save { checkpoint, .. }) = d.take(Kind::Save, None) else { panic!("it is saved") };
+    d.input(Input::Completed(ticket, Outcome::Saved(Ok(()))));
+    assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
+    *checkpoint
+}
+
+/// The next process, which takes that over.
+fn restored(sources: &[&str], checkpoint: Checkpoint) -> Driver {
+    let mut d = Driver::with(settings(sources), BESIDE, None);
+    let (ticket, op) = d.take(Kind::LogIn, None);
+    assert!(matches!(op, Op::LogIn { restore: true, .. }));
+    d.input(Input::Completed(ticket, Outcome::Restored(Box::new(checkpoint))));
+    d
+}
+
+#[test]
+fn the_next_process_publishes_without_a_login_and_keeps_the_lease() {
+    let mut d = restored(&["a", "b"], left(&["a", "b"]));
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("l1"), Some("three")));
+    assert_eq!(d.count(Kind::LogIn), 1, "only the one that found the checkpoint");
+    assert!(!d.is_reading("a"), "a read would make another lease");
+    assert!(d.is_reading("b"), "it may be of any age");
+    d.read_ok("b", 4, &[("password", "four")]);
+    d.advance(secs(430));
+    let (_, op) = d.take(Kind::RenewLease, Some("a"));
+    let Op::RenewLease { lease, token, .. } = op else { panic!() };
+    assert_eq!((lease, token.expose()), (LeaseId("l1".into()), b"t1".as_slice()));
+    d.input(Input::Terminate);
+    assert!(d.revoked.is_empty(), "beside the application");
+}
+
+#[test]
+fn a_lease_that_gave_the_same_values_again_is_saved_with_its_new_name() {
+    let mut d = Driver::with(settings(&["a", "b"]), SAVING, None);
+    d.hold(Kind::Save);
+    d.login_ok(HOUR);
+    let again = |id: &str| {
+        let mut reading = leased(id, secs(2));
+        reading.data = leased("same", secs(2)).data;
+        reading
+    };
+    d.read("a", Ok(again("l1")));
+    d.advance(secs(2));
+    d.renew_lease("a", Err(failure(FailureClass::Missing, Reason::LeaseLost)));
+    d.advance(secs(1));
+    d.read("a", Ok(again("l2")));
+    d.read_ok("b", 1, &[("password", "one")]);
+    let (_, Op::Save { checkpoint, .. }) = d.take(Kind::Save, None) else { panic!("it is saved") };
+    let lease = checkpoint.sources[&name("a")].reading.validity.lease().expect("it is leased");
+    assert_eq!(lease.id, LeaseId("l2".into()));
+}
+
+#[test]
+fn what_cannot_be_saved_is_revoked_and_said_by_the_exit_code() {
+    let mut d = Driver::with(settings(&["a"]), SAVING, None);
+    d.hold(Kind::Save);
+    d.login_ok(HOUR);
+    d.read("a", Ok(leased("l1", HOUR)));
+    d.complete(Kind::Save, None, Outcome::Saved(Err(failure(FailureClass::Local, Reason::WriteFailed))));
+    assert_eq!((d.exit, d.revoked.as_slice()), (Some(74), ["t1".to_owned()].as_slice()));
+}
+
+#[test]
+fn a_save_that_does_not_end_is_no_success() {
+    let mut d = Driver::with(settings(&["a"]), SAVING, None);
+    d.hold(Kind::Save);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "one")]);
+    d.advance(secs(8));
+    assert_eq!(d.exit, Some(74));
+}
+
+#[test]
+fn once_that_fails_or_is_stopped_saves_nothing() {
+    for stop in [false, true] {
+        let mut d = Driver::with(settings(&["a"]), SAVING, None);
+        d.login_ok(HOUR);
+        if stop {
+            d.input(Input::Terminate);
+        } else {
+            d.serve(secs(5), |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(not_found()))));
+        }
+        assert_eq!(d.exit, Some(if stop { 143 } else { 66 }));
+        assert_eq!((d.count(Kind::Save), d.revoked.len()), (0, 1));
+    }
+}
+
+#[test]
+fn a_given_token_is_not_saved_and_the_log_says_so() {
+    let mut d = Driver::with(settings(&["a"]), SAVING, None);
+    d.login(Ok(Session { self_issued: false, ..session("given", HOUR) }));
+    d.read_ok("a", 1, &[("password", "one")]);
+    assert_eq!((d.exit, d.count(Kind::Save), d.revoked.len()), (Some(0), 0, 0));
+    assert!(d.lines(LogLevel::Info).iter().any(|line| line.contains("was given")), "{:?}", d.lines(LogLevel::Info));
+}
+
+#[test]
+fn an_older_version_than_the_one_taken_over_is_refused() {
+    let mut d = restored(&["b"], left(&["b"]));
+    // The first read is asked for by the restart, not by a person.
+    d.read_ok("b", 2, &[("password", "two")]);
+    assert_eq!(d.file("b/password"), Some("three"));
+}
+
+#[test]
+fn a_dead_token_costs_a_login_and_a_dead_lease_a_read() {
+    let mut d = restored(&["a", "b"], left(&["a", "b"]));
+    d.serve(secs(10), |op| match op {
+        Op::Read { .. } | Op::LookUp { .. } if token_of(op) == "t1" => Some(match op {
+            Op::Read { .. } => Outcome::Read(Err(unknown_token())),
+            _ => Outcome::LookedUp(Err(unknown_token())),
+        }),
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("t2", HOUR)))),
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(9, &[("password", "nine")])))),
+        _ => None,
+    });
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("nine"), Some("nine")));
+
+    let mut dead = left(&["a", "b"]);
+    dead.sources.get_mut(&name("a")).expect("a").lease_left = Some(Duration::ZERO);
+    let mut d = restored(&["a", "b"], dead);
+    assert!(d.is_reading("a"));
+    d.read("a", Ok(leased("l2", MINUTE)));
+    assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("l2"), 1));
+}
+
+#[test]
+fn what_is_taken_over_for_other_sources_is_left_alone() {
+    let d = restored(&["b"], left(&["a", "b"]));
+    assert_eq!(d.files.keys().collect::<Vec<_>>(), ["b/password"]);
+}

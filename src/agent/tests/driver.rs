@@ -1,0 +1,232 @@
+//! An agent with a clock, whose operations a scenario answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fixtures::{secs, settings};
+use crate::agent::{Action, Agent, Input, LogEntry, MirrorResult, Mode, Now, Op, Outcome, Ticket};
+use crate::model::{AdoptedSet, Notice, Settings};
+
+/// Names of operations, to look for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    LogIn,
+    LookUp,
+    RenewToken,
+    Revoke,
+    Read,
+    RenewLease,
+    Publish,
+    Retire,
+    Mirror,
+    Report,
+    Record,
+    Save,
+}
+
+pub(super) fn kind(op: &Op) -> Kind {
+    match op {
+        Op::LogIn { .. } => Kind::LogIn,
+        Op::LookUp { .. } => Kind::LookUp,
+        Op::RenewToken { .. } => Kind::RenewToken,
+        Op::Revoke { .. } => Kind::Revoke,
+        Op::Read { .. } => Kind::Read,
+        Op::RenewLease { .. } => Kind::RenewLease,
+        Op::Publish { .. } => Kind::Publish,
+        Op::RetireDirectory { .. } => Kind::Retire,
+        Op::Mirror { .. } => Kind::Mirror,
+        Op::Report { .. } => Kind::Report,
+        Op::Record { .. } => Kind::Record,
+        Op::Save { .. } => Kind::Save,
+    }
+}
+
+/// The source that an operation is about.
+pub(super) fn subject(op: &Op) -> Option<&str> {
+    match op {
+        Op::Read { source, .. } | Op::RenewLease { source, .. } => Some(source.as_str()),
+        _ => None,
+    }
+}
+
+/// The token that an operation uses.
+pub(super) fn token_of(op: &Op) -> String {
+    match op {
+        Op::Read { token, .. }
+        | Op::LookUp { token, .. }
+        | Op::RenewToken { token, .. }
+        | Op::Revoke { token, .. }
+        | Op::RenewLease { token, .. } => String::from_utf8_lossy(token.expose()).into_owned(),
+        _ => String::new(),
+    }
+}
+
+/// An agent, the time, and what is under way. Volume and API server answer well and at once unless they are held; Vault
+/// answers what the scenario says.
+pub(super) struct Driver {
+    pub(super) agent: Agent,
+    pub(super) at: Duration,
+    calls: u64,
+    pub(super) logins: u32,
+    pub(super) open: Vec<(Ticket, Op)>,
+    held: BTreeSet<Kind>,
+    /// How many operations of each kind were started.
+    pub(super) started: BTreeMap<Kind, usize>,
+    /// What is visible: path to content.
+    pub(super) files: BTreeMap<String, String>,
+    pub(super) log: Vec<LogEntry>,
+    pub(super) events: Vec<Notice>,
+    /// Tokens that were revoked.
+    pub(super) revoked: Vec<String>,
+    pub(super) retired: Vec<String>,
+    pub(super) exit: Option<u8>,
+}
+
+impl Driver {
+    /// `run` with these sources.
+    pub(super) fn run(sources: &[&str]) -> Self {
+        Self::with(settings(sources), Mode::Run { restore: false }, None)
+    }
+
+    /// `once` with these sources and half a minute of time.
+    pub(super) fn once(sources: &[&str]) -> Self {
+        Self::with(settings(sources), Mode::Once { deadline: secs(30), save: false }, None)
+    }
+
+    pub(super) fn with(settings: Settings, mode: Mode, adopted: Option<AdoptedSet>) -> Self {
+        let now = Now { at: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH, seed: 0 };
+        let mut driver = Self {
+            agent: Agent::new(Arc::new(settings), mode, &now),
+            at: Duration::ZERO,
+            calls: 0,
+            logins: 0,
+            open: vec![],
+            held: BTreeSet::new(),
+            started: BTreeMap::new(),
+            files: BTreeMap::new(),
+            log: vec![],
+            events: vec![],
+            revoked: vec![],
+            retired: vec![],
+            exit: None,
+        };
+        driver.input(Input::Started(adopted));
+        driver
+    }
+
+    /// `run`, logged in for an hour with the token `t1`, and each source published with `password=one` in version 1.
+    pub(super) fn published(sources: &[&str]) -> Self {
+        Self::published_with(settings(sources))
+    }
+
+    pub(super) fn published_with(settings: Settings) -> Self {
+        let sources: Vec<_> = settings.sources.keys().cloned().collect();
+        let mut driver = Self::with(settings, Mode::Run { restore: false }, None);
+        driver.login_ok(secs(3600));
+        for source in sources {
+            driver.read_ok(source.as_str(), 1, &[("password", "one")]);
+        }
+        driver
+    }
+
+    pub(super) fn now(&mut self) -> Now {
+        self.calls += 1;
+        let wall = jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::try_from(self.at).expect("a short time");
+        Now { at: self.at, wall, seed: self.calls.wrapping_mul(0xd134_2543_de82_ef95) }
+    }
+
+    pub(super) fn input(&mut self, input: Input) {
+        let now = self.now();
+        assert!(self.calls < 100_000, "an endless loop");
+        for action in self.agent.handle(input, &now) {
+            match action {
+                Action::Start(ticket, op) => {
+                    *self.started.entry(kind(&op)).or_default() += 1;
+                    self.open.push((ticket, op));
+                }
+                Action::Log(entry) => self.log.push(entry),
+                Action::Exit { code } => self.exit = Some(code),
+            }
+        }
+        self.answer_the_environment();
+    }
+
+    /// Volume and API server do what they are asked.
+    fn answer_the_environment(&mut self) {
+        if self.exit.is_some() {
+            return;
+        }
+        let answerable = |(_, op): &(Ticket, Op)| {
+            let kind = kind(op);
+            let vault = matches!(kind, Kind::LogIn | Kind::LookUp | Kind::RenewToken | Kind::Read | Kind::RenewLease);
+            !vault && !self.held.contains(&kind)
+        };
+        let Some(index) = self.open.iter().position(answerable) else { return };
+        let (ticket, op) = self.open.remove(index);
+        let outcome = self.done(op);
+        self.input(Input::Completed(ticket, outcome));
+    }
+
+    fn done(&mut self, op: Op) -> Outcome {
+        match op {
+            Op::Publish { set, .. } => {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let files = set.files.files.iter().map(|(path, entry)| (path.to_string(), text(entry.bytes.expose())));
+                let before = std::mem::replace(&mut self.files, files.collect());
+                Outcome::Published(Ok(before != self.files))
+            }
+            Op::RetireDirectory { directory } => {
+                self.retired.push(directory.path.display().to_string());
+                Outcome::Retired(Ok(()))
+            }
+            Op::Mirror { .. } => Outcome::Mirrored(Ok(MirrorResult::Updated)),
+            Op::Report { .. } => Outcome::Reported(Ok(false)),
+            Op::Record { notice, .. } => {
+                self.events.push(notice);
+                Outcome::Recorded(Ok(()))
+            }
+            Op::Save { .. } => Outcome::Saved(Ok(())),
+            op @ Op::Revoke { .. } => {
+                self.revoked.push(token_of(&op));
+                Outcome::Revoked(Ok(()))
+            }
+            _ => panic!("a scenario answers for Vault"),
+        }
+    }
+
+    /// Leaves operations of this kind without an answer until [`Driver::release`] or an answer of the scenario.
+    pub(super) fn hold(&mut self, kind: Kind) {
+        self.held.insert(kind);
+    }
+
+    /// Answers operations of this kind well again.
+    pub(super) fn release(&mut self, kind: Kind) {
+        self.held.remove(&kind);
+        self.answer_the_environment();
+    }
+
+    /// Lets time pass.
+    pub(super) fn advance(&mut self, time: Duration) {
+        self.serve(time, |_| None);
+    }
+
+    /// Lets time pass while `vault` answers what it has an answer for.
+    pub(super) fn serve(&mut self, time: Duration, mut vault: impl FnMut(&Op) -> Option<Outcome>) {
+        let until = self.at + time;
+        loop {
+            while let Some((index, outcome)) =
+                self.open.iter().enumerate().find_map(|(index, (_, op))| Some((index, vault(op)?)))
+            {
+                let (ticket, _) = self.open.remove(index);
+                self.input(Input::Completed(ticket, outcome));
+            }
+            let Some(wake) = self.agent.wake_at(self.at).filter(|wake| *wake <= until && self.exit.is_none()) else {
+                break;
+            };
+            self.at = wake;
+            self.input(Input::TimerFired);
+        }
+        self.at = until;
+    }
+}

@@ -1,0 +1,195 @@
+//! Mirrored Secrets follow the published set and tell the truth.
+
+use super::driver::{Driver, Kind};
+use super::fixtures::{HOUR, MINUTE, failure, leased, mirror, name, object, reading, secs, settings};
+use crate::agent::{Input, MirrorRequest, MirrorResult, Mode, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason, Settings};
+
+/// `cert` is mirrored, `cfg` is not.
+fn mirrored() -> Settings {
+    let mut settings = settings(&["cert", "cfg"]);
+    settings.mirrors.insert(object("tls"), mirror(&[("crt", "cert/password")]));
+    settings
+}
+
+fn published() -> Driver {
+    Driver::published_with(mirrored())
+}
+
+fn take(d: &mut Driver) -> (crate::agent::Ticket, Box<MirrorRequest>) {
+    match d.take(Kind::Mirror, None) {
+        (ticket, Op::Mirror { content, .. }) => (ticket, content),
+        _ => unreachable!("it was asked for a mirror"),
+    }
+}
+
+fn answer(d: &mut Driver, result: Result<MirrorResult, Failure>) -> Box<MirrorRequest> {
+    let (ticket, content) = take(d);
+    d.input(Input::Completed(ticket, Outcome::Mirrored(result)));
+    content
+}
+
+fn keep_fresh(op: &Op) -> Option<Outcome> {
+    matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")]))))
+}
+
+#[test]
+fn a_mirror_is_about_the_sources_that_give_to_it() {
+    let mut d = published();
+    d.hold(Kind::Mirror);
+    d.refresh();
+    answer(&mut d, Ok(MirrorResult::Unchanged));
+    d.read_ok("cert", 2, &[("password", "two")]);
+    let content = answer(&mut d, Ok(MirrorResult::Updated));
+    assert_eq!(content.versions.keys().cloned().collect::<Vec<_>>(), [name("cert")], "cfg cannot hold it up");
+    assert_eq!(content.data["crt"].expose(), b"two");
+}
+
+#[test]
+fn a_secret_that_somebody_deleted_is_compared_within_a_minute() {
+    let mut d = published();
+    d.hold(Kind::Mirror);
+    d.serve(MINUTE, keep_fresh);
+    answer(&mut d, Ok(MirrorResult::Updated));
+    d.serve(MINUTE, keep_fresh);
+    answer(&mut d, Ok(MirrorResult::Unchanged));
+    assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
+}
+
+#[test]
+fn an_edited_secret_is_put_right_with_a_warning() {
+    let mut d = published();
+    d.hold(Kind::Mirror);
+    d.serve(MINUTE, keep_fresh);
+    answer(&mut d, Ok(MirrorResult::Repaired));
+    assert!(d.log.iter().any(|line| line.reason == Some(Reason::Drifted)));
+    assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
+}
+
+#[test]
+fn drift_that_is_only_reported_and_a_foreign_secret_are_said_by_the_condition() {
+    for reason in [Reason::Drifted, Reason::Foreign] {
+        let mut d = published();
+        d.hold(Kind::Mirror);
+        d.serve(MINUTE, keep_fresh);
+        answer(&mut d, Err(failure(FailureClass::Denied, reason)));
+        assert_eq!(d.mirrored(), (ConditionStatus::False, reason));
+        assert!(d.warned_of(reason));
+        assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::True), "files go on");
+        d.refresh();
+        d.read_ok("cfg", 2, &[("password", "two")]);
+        assert_eq!(d.file("cfg/password"), Some("two"));
+        d.advance(secs(1));
+        answer(&mut d, Ok(MirrorResult::Updated));
+        assert_eq!(d.mirrored().0, ConditionStatus::True);
+    }
+}
+
+#[test]
+fn a_secret_with_a_newer_version_of_another_replica_is_not_called_mirrored() {
+    let mut d = published();
+    d.hold(Kind::Mirror);
+    d.serve(MINUTE, keep_fresh);
+    answer(&mut d, Ok(MirrorResult::Superseded));
+    assert_eq!(d.mirrored(), (ConditionStatus::False, Reason::Superseded));
+    assert!(d.is_reading("cert"), "what the other replica has read is read now");
+    d.read_ok("cert", 2, &[("password", "two")]);
+    answer(&mut d, Ok(MirrorResult::Unchanged));
+    assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
+}
+
+#[test]
+fn a_newer_version_that_no_server_gives_is_overwritten_when_the_tolerance_is_over() {
+    let mut d = published();
+    d.hold(Kind::Mirror);
+    let mut accepted = None;
+    while d.at < MINUTE * 12 && accepted.is_none() {
+        d.serve(secs(10), keep_fresh);
+        while d.is_open(Kind::Mirror) {
+            let content = answer(&mut d, Ok(MirrorResult::Superseded));
+            accepted = accepted.or(content.accept_older.then_some(d.at));
+        }
+    }
+    let at = accepted.expect("a restored server gives nothing newer");
+    assert!((MINUTE * 5..MINUTE * 8).contains(&at), "{at:?}");
+}
+
+#[test]
+fn two_configurations_for_one_secret_do_not_take_it_from_each_other_at_every_turn() {
+    let mut d = published();
+    d.hold(Kind::Mirror);
+    let conflict = || failure(FailureClass::Denied, Reason::MirrorConflict);
+    d.serve(MINUTE, keep_fresh);
+    let first = answer(&mut d, Err(conflict()));
+    assert!(!first.claim, "it was ours");
+    assert_eq!(d.mirrored(), (ConditionStatus::False, Reason::MirrorConflict));
+    let mut claims = 0;
+    while d.at < HOUR {
+        d.serve(secs(30), keep_fresh);
+        while d.is_open(Kind::Mirror) {
+            let claim = take_claim(&mut d, conflict());
+            claims += usize::from(claim);
+        }
+    }
+    assert!((1..=3).contains(&claims), "{claims} times in an hour");
+}
+
+fn take_claim(d: &mut Driver, conflict: Failure) -> bool {
+    let (ticket, content) = take(d);
+    let result = if content.claim { Ok(MirrorResult::Updated) } else { Err(conflict) };
+    d.input(Input::Completed(ticket, Outcome::Mirrored(result)));
+    content.claim
+}
+
+#[test]
+fn a_leased_value_is_mirrored_only_where_that_is_allowed() {
+    let mut d = Driver::with(mirrored(), Mode::Run { restore: false }, None);
+    d.login_ok(HOUR);
+    d.read("cert", Ok(leased("l1", HOUR)));
+    d.read_ok("cfg", 1, &[("password", "one")]);
+    assert_eq!(d.mirrored(), (ConditionStatus::False, Reason::RenderFailed));
+    assert_eq!(d.file("cert/password"), Some("l1"));
+    let mut allowed = mirrored();
+    allowed.mirrors.get_mut(&object("tls")).expect("tls").allow_leased = true;
+    d.config(allowed);
+    assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
+}
+
+#[test]
+fn a_refused_mirror_is_tried_slowly_and_written_to_the_log_once() {
+    let mut d = published();
+    let before = d.count(Kind::Mirror);
+    d.hold(Kind::Mirror);
+    for _ in 0..120 {
+        d.serve(secs(10), keep_fresh);
+        while d.is_open(Kind::Mirror) {
+            answer(&mut d, Err(failure(FailureClass::Denied, Reason::Forbidden)));
+        }
+    }
+    assert!(d.count(Kind::Mirror) - before < 45, "{} tries in 20 minutes", d.count(Kind::Mirror) - before);
+    assert_eq!(d.log.iter().filter(|line| line.reason == Some(Reason::Forbidden)).count(), 1);
+    assert!(d.message(ConditionType::Mirrored).contains("Forbidden"));
+}
+
+#[test]
+fn without_a_mirror_the_condition_says_that_none_is_wanted() {
+    let d = Driver::published(&["a"]);
+    assert_eq!(d.mirrored(), (ConditionStatus::Unknown, Reason::NotConfigured));
+}
+
+#[test]
+fn there_is_one_write_to_a_secret_at_a_time_over_a_reload() {
+    let mut d = published();
+    d.hold(Kind::Mirror);
+    d.serve(MINUTE, keep_fresh);
+    let (old, _) = take(&mut d);
+    let mut other = mirrored();
+    other.mirrors.insert(object("tls"), mirror(&[("other", "cert/password")]));
+    d.config(other);
+    assert!(!d.is_open(Kind::Mirror), "the write of the old configuration has not ended");
+    d.input(Input::Completed(old, Outcome::Mirrored(Ok(MirrorResult::Updated))));
+    assert_ne!(d.mirrored().0, ConditionStatus::True, "what it has written is not what is wanted now");
+    let content = answer(&mut d, Ok(MirrorResult::Updated));
+    assert!(content.data.contains_key("other"));
+    assert_eq!(d.mirrored().0, ConditionStatus::True);
+}

@@ -1,0 +1,182 @@
+//! `once`: everything published and mirrored, or an exit code and one line that says why not.
+
+use std::time::Duration;
+
+use super::driver::{Driver, Kind};
+use super::fixtures::{
+    HOUR, failure, forbidden, info, key, leased, mirror, not_found, object, reading, secs, session, settings,
+    unreachable,
+};
+use crate::agent::{Input, LogLevel, MirrorResult, Mode, Op, Outcome};
+use crate::model::{Failure, FailureClass, Reason, Session};
+
+const ONCE: Mode = Mode::Once { deadline: Duration::from_secs(30), save: false };
+
+#[track_caller]
+fn failed(d: &Driver, code: u8, words: &str) {
+    assert_eq!(d.exit, Some(code));
+    let errors = d.lines(LogLevel::Error);
+    let [line] = errors.as_slice() else { panic!("one ERROR line: {errors:?}") };
+    assert!(line.contains(words) && line.contains(&format!("exit code {code}")), "{line}");
+}
+
+#[test]
+fn once_ends_when_all_is_published_and_mirrored() {
+    let mut settings = settings(&["a", "b"]);
+    settings.mirrors.insert(object("copy"), mirror(&[("password", "a/password")]));
+    let mut d = Driver::with(settings, ONCE, None);
+    d.hold(Kind::Mirror);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "one")]);
+    d.read_ok("b", 1, &[("password", "one")]);
+    assert_eq!(d.exit, None, "the Secret is not written yet");
+    d.complete(Kind::Mirror, None, Outcome::Mirrored(Ok(MirrorResult::Updated)));
+    assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
+    assert!(d.lines(LogLevel::Error).is_empty());
+}
+
+#[test]
+fn once_keeps_its_token_for_leases_and_warns_that_they_end_with_it() {
+    let mut d = Driver::once(&["a"]);
+    d.login_ok(secs(60));
+    d.read("a", Ok(leased("l1", HOUR)));
+    assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
+    let warnings = d.lines(LogLevel::Warn);
+    assert!(warnings.iter().any(|line| line.contains("in 60s, not after their lease of 3600s")), "{warnings:?}");
+}
+
+#[test]
+fn once_that_fails_leaves_neither_token_nor_leases_behind() {
+    let mut d = Driver::once(&["a", "b"]);
+    d.login_ok(HOUR);
+    d.read("a", Ok(leased("l1", HOUR)));
+    d.serve(secs(5), |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(not_found()))));
+    failed(&d, 66, "failed with SecretNotFound");
+    assert_eq!(d.revoked, ["t1"]);
+}
+
+#[test]
+fn once_gives_up_early_on_what_is_refused() {
+    let refusals: [(fn() -> Failure, u8); 2] = [
+        (|| failure(FailureClass::Denied, Reason::LoginRefused), 77),
+        (|| failure(FailureClass::Invalid, Reason::InvalidRequest), 64),
+    ];
+    for (refusal, code) in refusals {
+        let mut d = Driver::once(&["a"]);
+        d.serve(secs(5), |op| matches!(op, Op::LogIn { .. }).then(|| Outcome::LoggedIn(Err(refusal()))));
+        failed(&d, code, "gave up: failed with");
+    }
+}
+
+#[test]
+fn once_waits_for_the_unreachable_until_its_time_is_over() {
+    let mut d = Driver::once(&["a"]);
+    d.serve(secs(29), |op| matches!(op, Op::LogIn { .. }).then(|| Outcome::LoggedIn(Err(unreachable()))));
+    assert_eq!(d.exit, None);
+    d.serve(secs(1), |_| None);
+    d.advance(secs(8));
+    failed(&d, 69, "gave up after 30s: failed with VaultUnreachable");
+}
+
+#[test]
+fn once_says_that_nothing_ever_answered() {
+    let mut d = Driver::once(&["a"]);
+    d.advance(secs(38));
+    failed(&d, 69, "gave up after 30s: no answer");
+}
+
+#[test]
+fn once_waits_for_a_credential_that_is_not_valid_yet() {
+    let mut d = Driver::once(&["a"]);
+    d.serve(secs(12), |op| {
+        // Vault's clock is behind the issuer's.
+        matches!(op, Op::LogIn { .. })
+            .then(|| Outcome::LoggedIn(Err(failure(FailureClass::Transient, Reason::LoginRefused))))
+    });
+    assert_eq!(d.exit, None);
+    d.serve(secs(10), |op| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("t1", HOUR)))),
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(1, &[("password", "one")])))),
+        _ => None,
+    });
+    assert_eq!(d.exit, Some(0));
+}
+
+#[test]
+fn once_waits_for_a_standby_that_does_not_know_the_token_yet() {
+    let mut d = Driver::once(&["a"]);
+    d.login_ok(HOUR);
+    d.serve(secs(3), |op| match op {
+        Op::Read { .. } => Some(Outcome::Read(Err(forbidden()))),
+        Op::LookUp { .. } => Some(Outcome::LookedUp(Err(forbidden()))),
+        _ => None,
+    });
+    assert_eq!(d.exit, None);
+    d.serve(secs(5), |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")])))));
+    assert_eq!((d.exit, d.count(Kind::LogIn)), (Some(0), 1));
+}
+
+#[test]
+fn once_says_which_policy_is_missing() {
+    let mut d = Driver::once(&["a"]);
+    d.login_ok(HOUR);
+    d.serve(secs(10), |op| match op {
+        Op::Read { .. } => Some(Outcome::Read(Err(forbidden()))),
+        Op::LookUp { .. } => Some(Outcome::LookedUp(Ok(info(Some(HOUR), true)))),
+        _ => None,
+    });
+    failed(&d, 77, "a policy is missing: path \"secret/data/b\"");
+}
+
+#[test]
+fn once_says_which_key_is_missing() {
+    let mut settings = settings(&["a"]);
+    settings.outputs = vec![key("a", "password", "password")];
+    let mut d = Driver::with(settings, ONCE, None);
+    d.login_ok(HOUR);
+    d.serve(secs(10), |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("other", "x")])))));
+    failed(&d, 66, "password");
+}
+
+#[test]
+fn once_names_the_foreign_secret_and_the_full_volume() {
+    let mut settings = settings(&["a"]);
+    settings.mirrors.insert(object("copy"), mirror(&[("password", "a/password")]));
+    let mut d = Driver::with(settings, ONCE, None);
+    d.hold(Kind::Mirror);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "one")]);
+    while d.is_open(Kind::Mirror) {
+        d.complete(Kind::Mirror, None, Outcome::Mirrored(Err(failure(FailureClass::Denied, Reason::Foreign))));
+        d.advance(secs(2));
+    }
+    failed(&d, 73, "failed with Foreign");
+
+    let mut d = Driver::once(&["a"]);
+    d.hold(Kind::Publish);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "one")]);
+    while d.exit.is_none() {
+        if d.is_open(Kind::Publish) {
+            d.complete(Kind::Publish, None, Outcome::Published(Err(failure(FailureClass::Local, Reason::NoSpace))));
+        }
+        d.advance(secs(1));
+    }
+    failed(&d, 74, "gave up after 30s: failed with NoSpace");
+}
+
+#[test]
+fn once_that_is_stopped_does_not_look_like_success() {
+    let mut d = Driver::once(&["a"]);
+    d.login_ok(HOUR);
+    d.input(Input::Terminate);
+    assert_eq!((d.exit, d.revoked.as_slice()), (Some(143), ["t1".to_owned()].as_slice()));
+}
+
+#[test]
+fn once_does_not_revoke_a_token_that_was_given_to_it() {
+    let mut d = Driver::once(&["a"]);
+    d.login(Ok(Session { self_issued: false, ..session("given", HOUR) }));
+    d.read_ok("a", 1, &[("password", "one")]);
+    assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
+}

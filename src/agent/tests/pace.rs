@@ -1,0 +1,169 @@
+//! How often the server is asked, and when a source counts as stale.
+
+use std::time::Duration;
+
+use super::driver::{Driver, Kind};
+use super::fixtures::{
+    HOUR, MINUTE, failure, issued, leased, mirror, name, object, reading, secs, settings, unreachable,
+};
+use crate::agent::{Input, Mode, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason, Validity};
+
+const RUN: Mode = Mode::Run { restore: false };
+
+fn serve(d: &mut Driver, time: Duration, mut read: impl FnMut(&str) -> Result<crate::model::Reading, Failure>) {
+    d.serve(time, |op| match op {
+        Op::Read { source, .. } => Some(Outcome::Read(read(source.as_str()))),
+        Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Ok(super::fixtures::info(Some(HOUR * 100), true)))),
+        _ => None,
+    });
+}
+
+fn rotates(left: u64) -> crate::model::Reading {
+    issued(Validity::Rotates(secs(left)), &[("password", "one")])
+}
+
+#[test]
+fn a_static_role_whose_rotation_is_overdue_is_read_ever_more_slowly() {
+    let mut d = Driver::run(&["a"]);
+    d.login_ok(HOUR * 100);
+    serve(&mut d, MINUTE, |_| Ok(rotates(0)));
+    assert!(d.count(Kind::Read) < 10, "{} reads", d.count(Kind::Read));
+    let before = d.count(Kind::Read);
+    serve(&mut d, MINUTE * 10, |_| Ok(rotates(0)));
+    assert!((8..16).contains(&(d.count(Kind::Read) - before)), "the pace of the refresh interval");
+}
+
+#[test]
+fn a_static_role_is_read_once_after_its_rotation() {
+    let mut d = Driver::run(&["a"]);
+    d.login_ok(HOUR * 100);
+    d.read("a", Ok(rotates(30)));
+    d.advance(secs(30));
+    assert!(!d.is_reading("a"));
+    d.advance(secs(2));
+    assert!(d.is_reading("a"));
+}
+
+#[test]
+fn a_static_role_is_no_lease() {
+    let mut settings = settings(&["a"]);
+    settings.mirrors.insert(object("copy"), mirror(&[("password", "a/password")]));
+    let mut d = Driver::with(settings, RUN, None);
+    d.login_ok(HOUR);
+    d.read("a", Ok(rotates(3000)));
+    assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
+    d.input(Input::Terminate);
+    assert_eq!(d.revoked, ["t1"], "no token is kept for it");
+}
+
+#[test]
+fn what_states_a_life_of_its_own_is_read_again_by_that_life() {
+    let mut d = Driver::run(&["a"]);
+    d.login_ok(HOUR * 100);
+    d.read("a", Ok(issued(Validity::Expires(HOUR * 24), &[("token", "one")])));
+    serve(&mut d, HOUR * 13, |_| panic!("too early"));
+    assert_eq!(d.fresh().0, ConditionStatus::True);
+    d.advance(HOUR * 4);
+    assert!(d.is_reading("a"));
+}
+
+#[test]
+fn a_life_of_nothing_does_not_set_the_pace() {
+    let mut d = Driver::run(&["a"]);
+    d.login_ok(HOUR * 100);
+    serve(&mut d, MINUTE * 10, |_| Ok(issued(Validity::Expires(Duration::ZERO), &[("token", "one")])));
+    assert!(d.count(Kind::Read) < 25, "{} reads", d.count(Kind::Read));
+    let mut d = Driver::run(&["a"]);
+    d.login_ok(HOUR * 100);
+    serve(&mut d, MINUTE, |_| Ok(leased("l", Duration::ZERO)));
+    assert!(d.count(Kind::Read) + d.count(Kind::RenewLease) <= 61);
+}
+
+#[test]
+fn the_longest_times_are_no_overflow() {
+    for validity in [Validity::Rotates(Duration::MAX), Validity::Expires(Duration::MAX)] {
+        let mut d = Driver::run(&["a"]);
+        d.login_ok(Duration::MAX);
+        d.read("a", Ok(issued(validity, &[("token", "one")])));
+        d.advance(HOUR);
+        assert_eq!(d.file("a/token"), Some("one"));
+    }
+}
+
+#[test]
+fn files_are_stale_after_the_tolerance_counted_from_the_last_good_read() {
+    let mut d = Driver::published(&["a"]);
+    serve(&mut d, MINUTE * 5 - secs(1), |_| Err(unreachable()));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+    serve(&mut d, secs(1), |_| Err(unreachable()));
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::VaultUnreachable));
+    assert!(d.message(ConditionType::SecretsFresh).contains("source a is stale: not read since 00:00:00Z"));
+    assert_eq!(d.ready().0, ConditionStatus::True, "the files stay");
+    serve(&mut d, MINUTE, |_| Ok(reading(1, &[("password", "one")])));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+}
+
+#[test]
+fn a_failing_source_never_takes_the_last_slot() {
+    let mut settings = settings(&["a", "b", "c"]);
+    settings.concurrency = 1;
+    let mut d = Driver::published_with(settings);
+    d.advance(secs(47));
+    serve(
+        &mut d,
+        secs(20),
+        |source| if source == "a" { Ok(reading(1, &[("password", "one")])) } else { Err(unreachable()) },
+    );
+    let mut read = 0;
+    // `b` and `c` fail; whichever of them is started hangs.
+    for _ in 0..120 {
+        d.advance(secs(1));
+        if d.is_reading("a") {
+            read += 1;
+            d.read_ok("a", 1, &[("password", "one")]);
+        }
+    }
+    assert!(read >= 2, "{read} reads of the healthy one");
+    assert!(d.is_reading("b") || d.is_reading("c"), "and the failing ones have their turn");
+}
+
+#[test]
+fn slots_of_failing_sources_come_back_when_a_reload_moves_them() {
+    let mut settings = settings(&["a", "b"]);
+    settings.concurrency = 2;
+    let mut d = Driver::published_with(settings);
+    d.advance(MINUTE);
+    d.read_ok("a", 1, &[("password", "one")]);
+    d.read("b", Err(unreachable()));
+    d.advance(secs(1));
+    let (ticket, _) = d.take(Kind::Read, Some("b"));
+    let mut moved = (**d.agent.settings()).clone();
+    moved.sources.get_mut(&name("b")).expect("b").path = "secret/other".into();
+    d.config(moved);
+    d.input(Input::Completed(ticket, Outcome::Read(Err(unreachable()))));
+    d.read("b", Err(unreachable()));
+    d.advance(secs(1));
+    d.read_ok("b", 2, &[("password", "two")]);
+    assert_eq!(d.file("b/password"), Some("two"), "a failing source still gets its turn");
+}
+
+#[test]
+fn a_retry_after_of_the_server_is_honoured() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(MINUTE);
+    let busy = Failure { retry_after: Some(secs(120)), ..failure(FailureClass::Transient, Reason::RateLimited) };
+    d.read("a", Err(busy));
+    d.advance(secs(119));
+    assert!(!d.is_reading("a"));
+    d.advance(secs(3));
+    assert!(d.is_reading("a"));
+}
+
+#[test]
+fn an_unchanged_secret_is_neither_published_nor_reported_again() {
+    let mut d = Driver::published(&["a"]);
+    let before = [Kind::Publish, Kind::Report, Kind::Record].map(|kind| d.count(kind));
+    serve(&mut d, MINUTE * 10, |_| Ok(reading(1, &[("password", "one")])));
+    assert_eq!([Kind::Publish, Kind::Report, Kind::Record].map(|kind| d.count(kind)), before);
+}

@@ -1,0 +1,212 @@
+//! A reload is one transition: accepted, refused or taken back. What does not need another login keeps the session.
+
+use super::driver::{Driver, Kind};
+use super::fixtures::{MINUTE, each_key, failure, forbidden, info, key, name, not_found, secs, settings, source};
+use crate::agent::{Input, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, FailureClass, NoticeKind, Reason};
+
+#[test]
+fn a_bad_configuration_that_is_taken_back_ends_the_alarm() {
+    let mut d = Driver::published(&["a"]);
+    d.input(Input::ConfigInvalid("sources.a.path: is missing".into()));
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
+    assert!(d.message(ConditionType::SecretsFresh).contains("sources.a.path: is missing"));
+    assert!(d.warned_of(Reason::ConfigRejected) && d.agent.is_config_rejected());
+    d.config(settings(&["a"]));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+    assert!(!d.agent.is_config_rejected());
+}
+
+#[test]
+fn a_bad_configuration_is_healed_by_another_good_one() {
+    let mut d = Driver::published(&["a"]);
+    d.input(Input::ConfigInvalid("nonsense".into()));
+    let mut other = settings(&["a"]);
+    other.drain = secs(3);
+    d.config(other);
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+    assert!(d.events.iter().any(|event| event.reason == Reason::ConfigReloaded && event.kind == NoticeKind::Normal));
+}
+
+#[test]
+fn the_same_bad_configuration_is_written_to_the_log_once() {
+    let mut d = Driver::published(&["a"]);
+    for _ in 0..5 {
+        d.input(Input::ConfigInvalid("nonsense".into()));
+    }
+    assert_eq!(d.log.iter().filter(|line| line.reason == Some(Reason::ConfigRejected)).count(), 1);
+}
+
+#[test]
+fn an_added_source_is_pending_and_freezes_no_other() {
+    let mut d = Driver::published(&["a"]);
+    d.config(settings(&["a", "new"]));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Pending));
+    assert_eq!(d.ready().0, ConditionStatus::True);
+    d.read("new", Err(forbidden()));
+    d.look_up(Ok(info(Some(MINUTE), true)));
+    d.refresh();
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!(d.file("a/password"), Some("two"), "its failure is its own");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Denied));
+    d.read_ok("new", 1, &[("password", "one")]);
+    assert_eq!((d.file("new/password"), d.fresh().0), (Some("one"), ConditionStatus::True));
+}
+
+#[test]
+fn adding_a_good_source_is_no_alarm() {
+    let mut d = Driver::published(&["a"]);
+    d.config(settings(&["a", "new"]));
+    d.read_ok("new", 1, &[("password", "one")]);
+    assert!(d.events.iter().all(|event| event.kind == NoticeKind::Normal), "{:?}", d.events);
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+}
+
+#[test]
+fn an_optional_source_that_a_reload_adds_and_that_is_absent_is_no_alarm() {
+    let mut d = Driver::published(&["a"]);
+    let mut more = settings(&["a", "new"]);
+    more.sources.get_mut(&name("new")).expect("new").required = false;
+    d.config(more);
+    d.read("new", Err(not_found()));
+    assert_eq!(d.fresh().0, ConditionStatus::True);
+}
+
+#[test]
+fn a_moved_source_keeps_its_files_until_the_new_place_was_read_once() {
+    let mut d = Driver::published(&["a", "b"]);
+    let mut moved = settings(&["a", "b"]);
+    moved.sources.insert(name("b"), source("secret/other"));
+    d.config(moved);
+    d.read("b", Err(not_found()));
+    d.refresh();
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("one")));
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::SecretNotFound), "and says that the new place was not read");
+    d.read_ok("b", 1, &[("password", "moved")]);
+    assert_eq!((d.file("b/password"), d.fresh().0), (Some("moved"), ConditionStatus::True));
+}
+
+#[test]
+fn an_output_that_a_reload_adds_and_that_cannot_be_made_leaves_the_rest_alone() {
+    let mut d = Driver::published(&["a", "b"]);
+    let mut more = settings(&["a", "b"]);
+    more.outputs.push(key("b", "absent", "extra"));
+    d.config(more);
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::RenderFailed));
+    assert!(d.message(ConditionType::SecretsFresh).contains("absent"));
+    d.refresh();
+    d.read_ok("b", 2, &[("password", "two")]);
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("two")));
+    d.refresh();
+    d.read_ok("b", 3, &[("password", "two"), ("absent", "here")]);
+    assert_eq!((d.file("extra"), d.fresh().0), (Some("here"), ConditionStatus::True));
+}
+
+#[test]
+fn a_removed_source_takes_its_files_along() {
+    let mut d = Driver::published(&["a", "b"]);
+    d.config(settings(&["a"]));
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("one"), None));
+}
+
+#[test]
+fn another_layout_is_published_without_a_read() {
+    let mut d = Driver::published(&["a"]);
+    let reads = d.count(Kind::Read);
+    let mut other = settings(&["a"]);
+    other.outputs = vec![key("a", "password", "secret.txt"), each_key("a")];
+    d.config(other);
+    assert_eq!((d.file("secret.txt"), d.count(Kind::Read)), (Some("one"), reads));
+}
+
+#[test]
+fn another_timeout_keeps_the_session() {
+    let mut d = Driver::published(&["a"]);
+    let mut other = settings(&["a"]);
+    other.server.timeout = secs(20);
+    d.config(other);
+    d.refresh();
+    let (ticket, op) = d.take(Kind::Read, Some("a"));
+    let Op::Read { settings, token, .. } = op else { panic!() };
+    assert_eq!(
+        (settings.server.timeout, token.expose()),
+        (secs(20), b"t1".as_slice()),
+        "the old token, the new timeout"
+    );
+    d.input(Input::Completed(ticket, Outcome::Read(Err(failure(FailureClass::Transient, Reason::ServerError)))));
+    assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0));
+}
+
+#[test]
+fn other_modes_and_limits_of_the_directory_are_applied_at_once() {
+    let mut d = Driver::published(&["a"]);
+    d.hold(Kind::Publish);
+    let mut other = settings(&["a"]);
+    other.directory.file_mode = crate::model::Mode::new(0o400).ok();
+    other.directory.max_bytes = Some(1000);
+    d.config(other.clone());
+    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("it is published again") };
+    assert_eq!(directory, other.directory);
+}
+
+#[test]
+fn another_login_before_the_first_set_is_in_force_at_once() {
+    let mut d = Driver::run(&["a"]);
+    d.login_ok(MINUTE);
+    let mut other = settings(&["a"]);
+    other.auth.mount = "other".into();
+    d.config(other);
+    assert_eq!(d.revoked, ["t1"], "there is nothing to lose");
+    d.login_ok(MINUTE);
+    let late = d.take(Kind::Read, Some("a"));
+    d.input(Input::Completed(late.0, Outcome::Read(Err(forbidden()))));
+    d.read_ok("a", 1, &[("password", "one")]);
+    assert_eq!(d.file("a/password"), Some("one"));
+}
+
+#[test]
+fn a_login_in_flight_that_a_reload_makes_useless_is_revoked_when_it_comes() {
+    let mut d = Driver::run(&["a"]);
+    let (ticket, _) = d.take(Kind::LogIn, None);
+    let mut other = settings(&["a"]);
+    other.auth.mount = "other".into();
+    d.config(other);
+    d.input(Input::Completed(ticket, Outcome::LoggedIn(Ok(super::fixtures::session("old", MINUTE)))));
+    assert_eq!(d.revoked, ["old"]);
+    d.login_ok(MINUTE);
+    d.read_ok("a", 1, &[("password", "one")]);
+    assert_eq!(d.file("a/password"), Some("one"));
+}
+
+#[test]
+fn a_first_set_is_not_made_of_two_servers() {
+    let mut d = Driver::run(&["a", "b"]);
+    d.login_ok(MINUTE);
+    d.read_ok("a", 7, &[("password", "of the first")]);
+    let late = d.take(Kind::Read, Some("b"));
+    let mut other = settings(&["a", "b"]);
+    other.server.address = "https://other:8200".into();
+    d.config(other);
+    d.login_ok(MINUTE);
+    d.input(Input::Completed(late.0, Outcome::Read(Ok(super::fixtures::reading(1, &[("password", "of the first")])))));
+    d.read_ok("b", 1, &[("password", "of the second")]);
+    assert!(d.files.is_empty());
+    d.read_ok("a", 2, &[("password", "of the second")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("of the second"), Some("of the second")));
+}
+
+#[test]
+fn a_moved_source_is_read_once_at_a_time_and_a_late_answer_of_the_old_place_is_ignored() {
+    let mut d = Driver::published(&["a"]);
+    d.refresh();
+    let (old, _) = d.take(Kind::Read, Some("a"));
+    let mut moved = settings(&["a"]);
+    moved.sources.insert(name("a"), source("secret/other"));
+    d.config(moved);
+    assert!(!d.is_reading("a"));
+    d.input(Input::Completed(old, Outcome::Read(Ok(super::fixtures::reading(9, &[("password", "old place")])))));
+    d.read_ok("a", 1, &[("password", "new place")]);
+    assert_eq!(d.file("a/password"), Some("new place"));
+}

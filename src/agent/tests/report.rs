@@ -1,0 +1,116 @@
+//! Conditions and Events: bounded, damped, and true.
+
+use super::driver::{Driver, Kind};
+use super::fixtures::{HOUR, MINUTE, failure, reading, secs, settings, unreachable};
+use crate::agent::{LogLevel, Mode, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason};
+
+#[test]
+fn a_condition_names_a_few_sources_and_counts_the_rest() {
+    let names: Vec<_> = (0..100).map(|n| format!("source-{n:03}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut d = Driver::published_with(settings(&names));
+    let long = "x".repeat(5000);
+    d.serve(MINUTE * 10, |op| {
+        let failure = || Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, long.clone());
+        matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(failure())))
+    });
+    let message = d.message(ConditionType::SecretsFresh);
+    assert!(message.contains("source-000") && message.ends_with("and 97 more"), "{message}");
+    assert!(message.len() < 1300, "{} bytes", message.len());
+    assert!(d.count(Kind::Report) < 130, "{} reports", d.count(Kind::Report));
+}
+
+#[test]
+fn changes_of_words_alone_are_reported_every_few_seconds_at_most() {
+    let mut d = Driver::published(&["a"]);
+    let before = d.count(Kind::Report);
+    let mut words = 0;
+    d.serve(MINUTE, |op| {
+        words += 1;
+        let failure = Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, format!("cause {words}"));
+        matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(failure)))
+    });
+    d.serve(MINUTE, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
+    assert!(d.count(Kind::Report) - before <= 24, "{} reports", d.count(Kind::Report) - before);
+}
+
+#[test]
+fn without_an_api_token_the_log_says_so_once() {
+    let mut d = Driver::run(&["a"]);
+    d.hold(Kind::Report);
+    d.hold(Kind::Record);
+    d.login_ok(HOUR * 24);
+    d.read_ok("a", 1, &[("password", "one")]);
+    let local = || failure(FailureClass::Local, Reason::CredentialUnreadable);
+    let before = d.count(Kind::Report);
+    for _ in 0..60 {
+        while d.is_open(Kind::Report) {
+            d.complete(Kind::Report, None, Outcome::Reported(Err(local())));
+        }
+        while d.is_open(Kind::Record) {
+            d.complete(Kind::Record, None, Outcome::Recorded(Err(local())));
+        }
+        d.serve(MINUTE, |op| {
+            matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")]))))
+        });
+    }
+    assert!(d.count(Kind::Report) - before <= 8, "{} reports in an hour", d.count(Kind::Report) - before);
+    assert!(d.lines(LogLevel::Warn).len() <= 2, "{:?}", d.lines(LogLevel::Warn));
+    assert!(d.agent.is_ready(), "and it stops nothing");
+}
+
+#[test]
+fn the_condition_tells_a_failure_before_the_tolerance_is_over() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(MINUTE);
+    d.read("a", Err(unreachable()));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+    let message = d.message(ConditionType::SecretsFresh);
+    assert_eq!(
+        message,
+        "source a: within tolerance until 00:05:00Z; last operation failed: failed with VaultUnreachable"
+    );
+}
+
+#[test]
+fn a_lasting_failure_is_one_line_and_its_end_another() {
+    let mut d = Driver::published(&["a"]);
+    d.serve(MINUTE * 4, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
+    assert_eq!(d.lines(LogLevel::Warn), ["failed with VaultUnreachable"]);
+    d.serve(MINUTE, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")])))));
+    assert!(d.lines(LogLevel::Info).iter().any(|line| line.starts_with("recovered after")));
+}
+
+#[test]
+fn an_outage_at_the_start_says_what_keeps_the_first_set_away() {
+    let mut d = Driver::run(&["a"]);
+    assert_eq!(d.ready(), (ConditionStatus::False, Reason::Pending));
+    d.login(Err(unreachable()));
+    assert_eq!(d.ready(), (ConditionStatus::False, Reason::VaultUnreachable));
+    assert_eq!(d.fresh(), (ConditionStatus::Unknown, Reason::Pending));
+    assert!(d.warned_of(Reason::VaultUnreachable));
+}
+
+#[test]
+fn a_full_volume_keeps_the_old_set_and_is_reported() {
+    let mut d = Driver::published(&["a"]);
+    d.hold(Kind::Publish);
+    d.refresh();
+    d.read_ok("a", 2, &[("password", "two")]);
+    d.complete(Kind::Publish, None, Outcome::Published(Err(failure(FailureClass::Local, Reason::NoSpace))));
+    assert_eq!((d.ready().0, d.fresh()), (ConditionStatus::True, (ConditionStatus::False, Reason::NoSpace)));
+    d.release(Kind::Publish);
+    d.advance(secs(2));
+    assert_eq!((d.file("a/password"), d.fresh().0), (Some("two"), ConditionStatus::True));
+}
+
+#[test]
+fn nothing_is_sent_where_neither_conditions_nor_events_are_wanted() {
+    let mut quiet = settings(&["a"]);
+    (quiet.status.conditions, quiet.status.events) = (false, false);
+    let mut d = Driver::with(quiet, Mode::Run { restore: false }, None);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "one")]);
+    assert_eq!((d.count(Kind::Report), d.count(Kind::Record)), (0, 0));
+}

@@ -1,0 +1,196 @@
+//! The end of `run`: what is finished, reported and revoked, and what is left to the application.
+
+use super::driver::{Driver, Kind};
+use super::fixtures::{HOUR, MINUTE, failure, forbidden, info, leased, not_found, secs, settings, unreachable};
+use crate::agent::{Input, Mode, Outcome};
+use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason};
+
+const RUN: Mode = Mode::Run { restore: false };
+
+/// `a` holds a lease.
+fn holding(mode: Mode) -> Driver {
+    let mut d = Driver::with(settings(&["a"]), mode, None);
+    d.login_ok(HOUR);
+    d.read("a", Ok(leased("l1", HOUR)));
+    d.hold(Kind::Report);
+    d
+}
+
+#[test]
+fn the_end_of_the_agent_alone_leaves_the_leases_to_the_application() {
+    let mut d = holding(RUN);
+    d.input(Input::Terminate);
+    d.complete(Kind::Report, None, Outcome::Reported(Ok(false)));
+    assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
+}
+
+#[test]
+fn the_end_of_the_pod_revokes_the_token_and_its_leases() {
+    let mut d = holding(RUN);
+    d.input(Input::Terminate);
+    assert!(d.revoked.is_empty(), "the answer to the last report says whether the pod ends");
+    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
+}
+
+#[test]
+fn without_the_right_to_report_the_leases_are_kept() {
+    let mut d = holding(RUN);
+    d.input(Input::Terminate);
+    d.complete(Kind::Report, None, Outcome::Reported(Err(failure(FailureClass::Denied, Reason::Forbidden))));
+    assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
+}
+
+#[test]
+fn beside_the_application_the_leases_are_kept_while_it_drains() {
+    let mut d = holding(Mode::Run { restore: true });
+    d.input(Input::Terminate);
+    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
+}
+
+#[test]
+fn a_token_without_leases_is_revoked_whatever_ends() {
+    for mode in [RUN, Mode::Run { restore: true }] {
+        let mut d = Driver::with(settings(&["a"]), mode, None);
+        d.login_ok(HOUR);
+        d.read_ok("a", 1, &[("password", "one")]);
+        d.input(Input::Terminate);
+        assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
+    }
+}
+
+#[test]
+fn nothing_is_revoked_where_that_is_not_wanted() {
+    let mut keep = settings(&["a"]);
+    keep.revoke_on_exit = false;
+    let mut d = Driver::published_with(keep);
+    d.input(Input::Terminate);
+    assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
+}
+
+#[test]
+fn the_end_finishes_the_publication_then_reports_then_revokes() {
+    let mut d = Driver::published(&["a"]);
+    for kind in [Kind::Publish, Kind::Report, Kind::Revoke] {
+        d.hold(kind);
+    }
+    d.refresh();
+    d.read_ok("a", 2, &[("password", "two")]);
+    d.input(Input::Terminate);
+    assert!(!d.is_open(Kind::Report) && !d.is_open(Kind::Revoke));
+    d.complete(Kind::Publish, None, Outcome::Published(Ok(true)));
+    assert!(!d.is_open(Kind::Revoke));
+    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::AgentStopped));
+    assert_eq!(d.message(ConditionType::SecretsFresh), "the agent has stopped; the files stay and are not refreshed");
+    assert_eq!(d.exit, None);
+    d.complete(Kind::Revoke, None, Outcome::Revoked(Ok(())));
+    assert_eq!(d.exit, Some(0));
+}
+
+#[test]
+fn nothing_new_is_started_at_the_end() {
+    let mut d = Driver::published(&["a", "b"]);
+    d.hold(Kind::Report);
+    d.advance(MINUTE);
+    let started = |d: &Driver| [Kind::LogIn, Kind::Read, Kind::Publish, Kind::Mirror].map(|kind| d.count(kind));
+    let before = started(&d);
+    d.input(Input::Terminate);
+    d.read_ok("a", 2, &[("password", "two")]);
+    d.refresh();
+    d.config(settings(&["a"]));
+    d.advance(secs(1));
+    assert_eq!(started(&d), before);
+}
+
+#[test]
+fn an_end_where_nothing_answers_is_over_in_time() {
+    let mut d = Driver::published(&["a"]);
+    for kind in [Kind::Publish, Kind::Report, Kind::Revoke] {
+        d.hold(kind);
+    }
+    d.refresh();
+    d.read_ok("a", 2, &[("password", "two")]);
+    d.input(Input::Terminate);
+    d.advance(secs(7));
+    assert_eq!(d.exit, None);
+    d.advance(secs(1));
+    assert_eq!(d.exit, Some(0));
+    assert_eq!(d.count(Kind::Revoke), 1, "a report that hangs leaves time for the revocation");
+}
+
+#[test]
+fn a_revocation_gets_its_time_though_the_report_hangs() {
+    let mut d = Driver::published(&["a"]);
+    d.hold(Kind::Report);
+    d.input(Input::Terminate);
+    d.advance(secs(8));
+    assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
+}
+
+#[test]
+fn a_login_in_flight_at_the_end_is_revoked() {
+    let mut d = Driver::run(&["a"]);
+    d.input(Input::Terminate);
+    assert_eq!(d.exit, None);
+    d.login_ok(HOUR);
+    assert_eq!(d.revoked, ["t1"]);
+}
+
+#[test]
+fn an_agent_that_is_stopped_before_its_first_set_says_why_by_its_exit_code() {
+    let mut d = Driver::run(&["a"]);
+    d.input(Input::Terminate);
+    d.advance(secs(8));
+    assert_eq!(d.exit, Some(143));
+    assert_eq!(d.message(ConditionType::SecretsFresh), "the agent has stopped before the first set was published");
+
+    let mut d = Driver::run(&["a"]);
+    d.login(Err(unreachable()));
+    d.input(Input::Terminate);
+    assert_eq!(d.exit, Some(69));
+
+    let mut d = Driver::run(&["a"]);
+    d.login_refused();
+    d.input(Input::Terminate);
+    assert_eq!(d.exit, Some(77));
+
+    let mut d = Driver::run(&["a"]);
+    d.login_ok(HOUR);
+    d.read("a", Err(not_found()));
+    d.input(Input::Terminate);
+    assert_eq!(d.exit, Some(66));
+}
+
+#[test]
+fn a_set_that_is_published_is_a_clean_end_whatever_fails_later() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(MINUTE);
+    d.read("a", Err(forbidden()));
+    d.look_up(Ok(info(Some(HOUR), true)));
+    d.input(Input::Terminate);
+    assert_eq!(d.exit, Some(0));
+}
+
+#[test]
+fn all_tokens_that_are_still_kept_are_revoked_at_the_end() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(HOUR.mul_f64(0.71));
+    d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
+    d.login_ok(HOUR);
+    d.input(Input::Terminate);
+    assert_eq!(d.revoked, ["t2", "t1"]);
+}
+
+#[test]
+fn a_login_that_ends_while_the_last_report_is_under_way_is_revoked() {
+    let mut d = Driver::run(&["a"]);
+    d.hold(Kind::Report);
+    d.input(Input::Terminate);
+    d.advance(secs(5));
+    d.login_ok(HOUR);
+    d.advance(secs(3));
+    assert!(d.exit.is_some());
+    assert_eq!(d.revoked, ["t1"]);
+}

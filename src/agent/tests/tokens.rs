@@ -1,0 +1,251 @@
+//! What a refusal means for a token, and when a token is renewed, replaced and revoked.
+
+use super::driver::{Driver, Kind, token_of};
+use super::fixtures::{
+    HOUR, MINUTE, failure, forbidden, info, leased, name, reading, secs, session, settings, unknown_token, unreachable,
+};
+use crate::agent::{Mode, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason, Session};
+
+const RUN: Mode = Mode::Run { restore: false };
+
+/// Vault for a role without policy `default`: `a` reads well, `b` is denied, nothing may be looked up.
+fn without_default_policy(op: &Op) -> Option<Outcome> {
+    Some(match op {
+        Op::LogIn { .. } => Outcome::LoggedIn(Ok(session("again", HOUR))),
+        Op::LookUp { .. } => Outcome::LookedUp(Err(forbidden())),
+        Op::Read { source, .. } if source.as_str() == "a" => Outcome::Read(Ok(reading(1, &[("password", "one")]))),
+        Op::Read { .. } => Outcome::Read(Err(forbidden())),
+        _ => return None,
+    })
+}
+
+#[test]
+fn a_token_without_policy_default_is_an_ordinary_token() {
+    let mut settings = settings(&["a", "b"]);
+    settings.sources.get_mut(&name("b")).expect("b").required = false;
+    let mut d = Driver::with(settings, RUN, None);
+    d.serve(MINUTE * 20, without_default_policy);
+    assert_eq!((d.count(Kind::LogIn), d.count(Kind::LookUp)), (1, 1));
+    assert!(d.count(Kind::Read) < 75, "{} reads", d.count(Kind::Read));
+    assert_eq!(d.file("a/password"), Some("one"));
+    let line = d.log.iter().find(|line| line.reason == Some(Reason::Denied)).expect("it says what is missing");
+    for words in ["a policy is missing", "cannot be told apart", "secret/data/b"] {
+        assert!(line.message.contains(words), "{}", line.message);
+    }
+}
+
+#[test]
+fn a_token_without_policy_default_that_may_read_nothing_is_no_login_loop() {
+    let mut d = Driver::run(&["b"]);
+    d.serve(HOUR / 3, without_default_policy);
+    assert_eq!(d.count(Kind::LogIn), 1, "another token would be denied as well");
+    assert_eq!(d.ready(), (ConditionStatus::False, Reason::Denied));
+}
+
+#[test]
+fn a_denied_source_costs_one_lease_of_another_one_and_no_more() {
+    let mut d = Driver::run(&["a", "b"]);
+    d.serve(MINUTE * 30, |op| match op {
+        Op::Read { source, .. } if source.as_str() == "a" => Some(Outcome::Read(Ok(leased("l", HOUR)))),
+        op => without_default_policy(op),
+    });
+    assert_eq!(d.count(Kind::LogIn), 1);
+}
+
+#[test]
+fn a_revoked_token_that_may_not_look_itself_up_costs_a_login_when_what_it_could_read_is_refused() {
+    let mut d = Driver::published(&["a"]);
+    d.serve(MINUTE * 30, |op| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("again", HOUR)))),
+        Op::LookUp { .. } => Some(Outcome::LookedUp(Err(forbidden()))),
+        Op::Read { .. } if token_of(op) == "t1" => Some(Outcome::Read(Err(forbidden()))),
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(2, &[("password", "two")])))),
+        _ => None,
+    });
+    assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
+    // A policy that is taken away costs a login as well, and no second one.
+    d.serve(MINUTE * 30, |op| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("and again", HOUR)))),
+        Op::LookUp { .. } => Some(Outcome::LookedUp(Err(forbidden()))),
+        Op::Read { .. } => Some(Outcome::Read(Err(forbidden()))),
+        Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Ok(info(Some(HOUR), true)))),
+        _ => None,
+    });
+    assert_eq!(d.count(Kind::LogIn), 3);
+}
+
+#[test]
+fn a_standby_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token() {
+    let mut d = Driver::run(&["a"]);
+    d.login_ok(HOUR);
+    d.serve(secs(3), |op| match op {
+        Op::Read { .. } => Some(Outcome::Read(Err(forbidden()))),
+        Op::LookUp { .. } => Some(Outcome::LookedUp(Err(unknown_token()))),
+        _ => None,
+    });
+    assert!(d.count(Kind::Read) > 2);
+    assert!(
+        d.lines(crate::agent::LogLevel::Warn).is_empty(),
+        "to be expected for a moment: {:?}",
+        d.lines(crate::agent::LogLevel::Warn)
+    );
+    d.serve(secs(5), |op| match op {
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(1, &[("password", "one")])))),
+        _ => None,
+    });
+    assert_eq!(d.file("a/password"), Some("one"));
+    assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0));
+}
+
+#[test]
+fn a_young_token_that_stays_unknown_is_given_up_and_revoked() {
+    let mut d = Driver::run(&["a"]);
+    let mut issued = 0;
+    d.serve(MINUTE * 10, |op| match op {
+        Op::LogIn { .. } => {
+            issued += 1;
+            Some(Outcome::LoggedIn(Ok(session(&format!("t{issued}"), HOUR))))
+        }
+        Op::Read { .. } => Some(Outcome::Read(Err(unknown_token()))),
+        _ => None,
+    });
+    let logins = d.count(Kind::LogIn);
+    assert!((2..25).contains(&logins), "{logins} logins in ten minutes");
+    assert!(d.revoked.len() >= logins - 1, "it may live after all");
+}
+
+#[test]
+fn a_token_that_worked_is_given_up_when_the_server_no_longer_knows_it() {
+    let mut d = Driver::published(&["a", "b"]);
+    d.advance(MINUTE);
+    d.read("a", Err(forbidden()));
+    d.read("b", Err(forbidden()));
+    assert_eq!(d.count(Kind::LookUp), 1, "one question for both");
+    d.look_up(Err(unknown_token()));
+    assert_eq!(d.revoked, ["t1"], "it may live: a node that lags behind does not know it");
+    d.login_ok(HOUR);
+    for source in ["a", "b"] {
+        let (ticket, op) = d.take(Kind::Read, Some(source));
+        assert_eq!(token_of(&op), "t2");
+        d.input(crate::agent::Input::Completed(ticket, Outcome::Read(Ok(reading(2, &[("password", "two")])))));
+    }
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+}
+
+#[test]
+fn a_valid_token_means_that_a_policy_is_missing_and_nothing_else_suffers() {
+    let mut d = Driver::published(&["a", "b"]);
+    d.advance(MINUTE);
+    d.read("b", Err(forbidden()));
+    d.look_up(Ok(info(Some(HOUR), true)));
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!(d.file("a/password"), Some("two"));
+    let message = d.message(ConditionType::SecretsFresh);
+    assert!(message.contains("the token is valid, so a policy is missing: path \"secret/data/b\""), "{message}");
+    assert!(message.contains("within tolerance until 00:05:00Z"), "{message}");
+    assert_eq!(d.count(Kind::LogIn), 1);
+}
+
+#[test]
+fn a_question_about_the_token_that_has_no_answer_blames_nobody() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(MINUTE);
+    d.read("a", Err(forbidden()));
+    d.look_up(Err(unreachable()));
+    d.advance(secs(1));
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 1));
+}
+
+#[test]
+fn a_source_is_read_with_the_next_token_though_a_question_about_the_last_one_was_open() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(secs(3600 - 30));
+    while d.is_open(Kind::RenewToken) {
+        d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
+    }
+    d.read("a", Err(forbidden()));
+    assert!(d.is_open(Kind::LookUp));
+    d.login_ok(HOUR);
+    assert!(d.is_reading("a"), "what is said of the first token is of no interest for the second one");
+    d.look_up(Err(unknown_token()));
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
+}
+
+#[test]
+fn a_token_is_renewed_in_time_and_replaced_before_its_maximum() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(HOUR.mul_f64(0.71));
+    d.renew_token(Ok(info(Some(HOUR), true)));
+    d.advance(HOUR.mul_f64(0.71));
+    // The maximum is near: less time than at first.
+    d.renew_token(Ok(info(Some(secs(1000)), true)));
+    d.advance(secs(710));
+    d.login_ok(HOUR);
+    assert!(d.revoked.is_empty(), "the old one is kept for a moment");
+    d.advance(MINUTE);
+    assert_eq!(d.revoked, ["t1"]);
+}
+
+#[test]
+fn a_renewal_that_cannot_be_asked_for_is_tried_until_the_end_of_the_token() {
+    let mut d = Driver::published(&["a"]);
+    let mut tries = vec![];
+    while d.at < HOUR {
+        if d.is_open(Kind::RenewToken) {
+            tries.push(d.at);
+            d.renew_token(Err(unreachable()));
+        }
+        d.advance(secs(1));
+    }
+    assert!(tries.len() > 10 && tries[tries.len() - 1] > HOUR - secs(5), "{tries:?}");
+    assert!(d.is_open(Kind::LogIn), "then a login");
+}
+
+#[test]
+fn a_token_that_may_not_be_renewed_is_replaced_by_a_login() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(HOUR.mul_f64(0.71));
+    d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
+    d.login_ok(HOUR);
+}
+
+#[test]
+fn a_refused_login_backs_off_although_reads_succeed() {
+    let mut d = Driver::published(&["a"]);
+    d.advance(HOUR.mul_f64(0.71));
+    d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
+    let before = d.count(Kind::LogIn);
+    d.serve(MINUTE * 5, |op| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(failure(FailureClass::Denied, Reason::LoginRefused)))),
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(1, &[("password", "one")])))),
+        _ => None,
+    });
+    assert!(d.count(Kind::LogIn) - before < 15, "{} logins", d.count(Kind::LogIn) - before);
+}
+
+#[test]
+fn tokens_that_end_at_once_are_no_login_loop() {
+    let mut d = Driver::run(&["a"]);
+    let mut issued = 0;
+    d.serve(MINUTE * 10, |op| match op {
+        Op::LogIn { .. } => {
+            issued += 1;
+            Some(Outcome::LoggedIn(Ok(session(&format!("t{issued}"), secs(0)))))
+        }
+        _ => None,
+    });
+    assert!(d.count(Kind::LogIn) < 40, "{} logins", d.count(Kind::LogIn));
+}
+
+#[test]
+fn a_token_without_an_end_is_never_renewed() {
+    let mut d = Driver::run(&["a"]);
+    d.login(Ok(Session { info: info(None, false), ..session("root", HOUR) }));
+    d.serve(HOUR * 48, |op| {
+        matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")]))))
+    });
+    assert_eq!((d.count(Kind::LogIn), d.count(Kind::RenewToken)), (1, 0));
+}

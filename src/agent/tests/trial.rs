@@ -1,0 +1,238 @@
+//! A new configuration proves itself before the old one is let go.
+
+use super::driver::{Driver, Kind, token_of};
+use super::fixtures::{
+    HOUR, MINUTE, failure, forbidden, leased, name, not_found, reading, secs, session, settings, unknown_token,
+    unreachable,
+};
+use crate::agent::{Input, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, FailureClass, NoticeKind, Reason, Settings};
+
+/// Another role at the same server.
+fn other_role(sources: &[&str]) -> Settings {
+    let mut settings = settings(sources);
+    settings.auth.mount = "other".into();
+    settings
+}
+
+fn other_ca(sources: &[&str]) -> Settings {
+    let mut settings = settings(sources);
+    settings.server.tls.ca_file = Some("/ca.pem".into());
+    settings
+}
+
+#[test]
+fn a_new_login_works_beside_the_old_one_and_takes_over_when_the_required_sources_were_read() {
+    let mut d = Driver::published(&["a", "b"]);
+    d.config(other_role(&["a", "b"]));
+    d.login(Ok(session("new", HOUR)));
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!(d.agent.settings().auth.mount, "kubernetes", "b was not read yet");
+    assert_eq!(d.file("a/password"), Some("one"));
+    d.read_ok("b", 2, &[("password", "two")]);
+    assert_eq!(d.agent.settings().auth.mount, "other");
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("two")));
+    assert!(d.events.iter().any(|event| event.reason == Reason::ConfigReloaded && event.kind == NoticeKind::Normal));
+    d.advance(secs(40));
+    assert_eq!(d.revoked, ["t1"], "after a moment, and at the server that issued it");
+    d.advance(secs(20));
+    let (_, op) = d.take(Kind::Read, Some("a"));
+    assert_eq!(token_of(&op), "new");
+}
+
+#[test]
+fn a_role_that_does_not_exist_takes_the_login_from_no_running_pod() {
+    let mut d = Driver::published(&["a"]);
+    d.config(other_role(&["a"]));
+    d.login_refused();
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
+    assert!(d.message(ConditionType::SecretsFresh).contains("it cannot log in: failed with LoginRefused"));
+    assert!(d.warned_of(Reason::ConfigRejected));
+    assert!(!d.events.iter().any(|event| event.reason == Reason::ConfigReloaded));
+    // The old session goes on.
+    d.serve(MINUTE * 10, |op| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(failure(FailureClass::Denied, Reason::LoginRefused)))),
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(2, &[("password", "two")])))),
+        _ => None,
+    });
+    assert_eq!((d.file("a/password"), d.revoked.len()), (Some("two"), 0));
+    assert!(d.count(Kind::LogIn) < 30, "{} logins", d.count(Kind::LogIn));
+    assert_eq!(d.log.iter().filter(|line| line.reason == Some(Reason::ConfigRejected)).count(), 1);
+}
+
+#[test]
+fn a_login_that_fails_at_first_and_works_later_is_taken_over_then() {
+    let mut d = Driver::published(&["a"]);
+    d.config(other_role(&["a"]));
+    d.login_refused();
+    d.advance(MINUTE * 2);
+    d.login(Ok(session("new", HOUR)));
+    while d.is_open(Kind::Read) {
+        d.read_ok("a", 2, &[("password", "two")]);
+    }
+    assert_eq!(d.agent.settings().auth.mount, "other");
+    assert_eq!((d.file("a/password"), d.fresh()), (Some("two"), (ConditionStatus::True, Reason::Fresh)));
+}
+
+#[test]
+fn a_rejected_login_that_is_taken_back_ends_the_alarm() {
+    let mut d = Driver::published(&["a"]);
+    d.config(other_role(&["a"]));
+    d.login_refused();
+    d.config(settings(&["a"]));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+    d.advance(MINUTE / 2);
+    assert!(!d.is_open(Kind::LogIn), "and it is tried no more");
+}
+
+#[test]
+fn the_token_of_an_abandoned_trial_is_revoked() {
+    let mut d = Driver::published(&["a"]);
+    d.config(other_role(&["a"]));
+    d.login(Ok(session("new", HOUR)));
+    d.config(settings(&["a"]));
+    assert_eq!(d.revoked, ["new"]);
+    d.read_ok("a", 9, &[("password", "of the trial")]);
+    assert_eq!(d.file("a/password"), Some("one"));
+}
+
+#[test]
+fn a_login_of_an_abandoned_trial_is_revoked_when_it_comes() {
+    for stop in [false, true] {
+        let mut d = Driver::published(&["a"]);
+        d.config(other_role(&["a"]));
+        if stop {
+            d.input(Input::Terminate);
+        } else {
+            d.input(Input::ConfigInvalid("nonsense".into()));
+        }
+        d.login(Ok(session("new", HOUR)));
+        assert!(d.revoked.contains(&"new".to_owned()), "stop: {stop}");
+    }
+}
+
+#[test]
+fn sources_that_the_new_login_may_not_read_keep_the_old_one() {
+    let mut d = Driver::published(&["a"]);
+    d.config(other_role(&["a"]));
+    d.login(Ok(session("new", HOUR)));
+    d.read("a", Err(not_found()));
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
+    assert!(d.message(ConditionType::SecretsFresh).contains("it does not work: failed with SecretNotFound"));
+    assert_eq!(d.agent.settings().auth.mount, "kubernetes");
+}
+
+#[test]
+fn a_node_that_does_not_know_the_new_token_yet_is_no_alarm() {
+    let mut d = Driver::published(&["a"]);
+    d.config(other_role(&["a"]));
+    d.login(Ok(session("new", HOUR)));
+    d.read("a", Err(forbidden()));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+    d.advance(secs(1));
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
+    assert!(!d.warned_of(Reason::ConfigRejected));
+}
+
+#[test]
+fn a_trial_whose_token_dies_logs_in_again() {
+    let mut d = Driver::published(&["a", "b"]);
+    d.config(other_role(&["a", "b"]));
+    d.login(Ok(session("new", HOUR)));
+    d.read("a", Ok(leased("l1", HOUR)));
+    // It has worked, so it is not too young to be dead.
+    d.read("b", Err(unknown_token()));
+    assert_eq!(d.revoked, ["new"]);
+    d.advance(secs(2));
+    d.login(Ok(session("newer", HOUR)));
+    d.read_ok("b", 2, &[("password", "two")]);
+    d.read("a", Ok(leased("l2", HOUR)));
+    assert_eq!(d.file("a/password"), Some("l2"), "a lease of a token that is dead is no proof");
+}
+
+#[test]
+fn a_new_connection_is_proved_by_any_answer() {
+    let mut d = Driver::published(&["a"]);
+    d.config(other_ca(&["a"]));
+    d.look_up(Err(unreachable()));
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
+    d.advance(MINUTE);
+    d.look_up(Err(forbidden()));
+    assert!(d.agent.settings().server.tls.ca_file.is_some());
+    assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0), "the session stays");
+}
+
+#[test]
+fn a_new_connection_is_the_cure_where_the_old_one_has_no_session_left() {
+    let mut d = Driver::published(&["a"]);
+    d.serve(HOUR * 2, |op| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(unreachable()))),
+        Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Err(unreachable()))),
+        Op::Read { .. } => Some(Outcome::Read(Err(unreachable()))),
+        _ => None,
+    });
+    d.config(other_ca(&["a"]));
+    assert!(d.agent.settings().server.tls.ca_file.is_some());
+    d.advance(MINUTE * 2);
+    d.login_ok(HOUR);
+    d.advance(MINUTE);
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!(d.file("a/password"), Some("two"));
+}
+
+#[test]
+fn a_new_login_is_the_cure_where_the_old_one_fails() {
+    let mut d = Driver::published(&["a"]);
+    d.serve(HOUR * 2, |op| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(unreachable()))),
+        Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Err(unreachable()))),
+        Op::Read { .. } => Some(Outcome::Read(Err(unreachable()))),
+        _ => None,
+    });
+    d.config(other_role(&["a"]));
+    d.login(Ok(session("new", HOUR)));
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!((d.file("a/password"), d.fresh()), (Some("two"), (ConditionStatus::True, Reason::Fresh)));
+}
+
+#[test]
+fn a_moved_source_of_a_trial_is_read_at_its_new_place() {
+    let mut d = Driver::published(&["a"]);
+    let mut moved = other_role(&["a"]);
+    moved.sources.get_mut(&name("a")).expect("a").path = "secret/moved".into();
+    d.config(moved);
+    d.login(Ok(session("new", HOUR)));
+    d.read_ok("a", 1, &[("password", "moved")]);
+    assert_eq!((d.file("a/password"), d.fresh()), (Some("moved"), (ConditionStatus::True, Reason::Fresh)));
+}
+
+#[test]
+fn a_node_that_lags_behind_proves_a_login_and_rolls_nothing_back() {
+    let mut d = Driver::published(&["a"]);
+    d.refresh();
+    d.read_ok("a", 2, &[("password", "two")]);
+    d.config(other_role(&["a"]));
+    d.login(Ok(session("new", HOUR)));
+    d.read_ok("a", 1, &[("password", "one")]);
+    assert_eq!((d.agent.settings().auth.mount.as_str(), d.file("a/password")), ("other", Some("two")));
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+}
+
+#[test]
+fn another_server_counts_its_versions_by_itself() {
+    let mut two = settings(&["a", "b"]);
+    two.sources.get_mut(&name("b")).expect("b").required = false;
+    let mut d = Driver::published_with(two.clone());
+    d.refresh();
+    for source in ["a", "b"] {
+        d.read_ok(source, 7, &[("password", "seven")]);
+    }
+    two.server.address = "https://other:8200".into();
+    d.config(two);
+    d.login(Ok(session("new", HOUR)));
+    d.read_ok("a", 2, &[("password", "other")]);
+    d.read_ok("b", 2, &[("password", "other")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("other"), Some("other")));
+}

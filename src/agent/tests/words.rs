@@ -1,0 +1,132 @@
+//! What a scenario says of an agent: what Vault answers, and what is expected.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::driver::{Driver, Kind, kind, subject};
+use super::fixtures::{failure, reading, session};
+use crate::agent::{Input, LogLevel, Op, Outcome, Ticket};
+use crate::model::{
+    Condition, ConditionStatus, ConditionType, Failure, FailureClass, Lease, NoticeKind, Reading, Reason, Session,
+    Settings, TokenInfo,
+};
+
+impl Driver {
+    pub(super) fn is_open(&self, what: Kind) -> bool {
+        self.open.iter().any(|(_, op)| kind(op) == what)
+    }
+
+    pub(super) fn is_reading(&self, source: &str) -> bool {
+        self.open.iter().any(|(_, op)| kind(op) == Kind::Read && subject(op) == Some(source))
+    }
+
+    /// How many operations of this kind were started so far.
+    pub(super) fn count(&self, what: Kind) -> usize {
+        self.started.get(&what).copied().unwrap_or_default()
+    }
+
+    /// The one open operation of this kind, and of this source if one is named.
+    #[track_caller]
+    pub(super) fn take(&mut self, what: Kind, source: Option<&str>) -> (Ticket, Op) {
+        let wanted = |(_, op): &(Ticket, Op)| kind(op) == what && (source.is_none() || subject(op) == source);
+        let open: Vec<_> = self.open.iter().map(|(_, op)| (kind(op), subject(op))).collect();
+        let index =
+            self.open.iter().position(wanted).unwrap_or_else(|| panic!("no {what:?} {source:?} among {open:?}"));
+        self.open.remove(index)
+    }
+
+    #[track_caller]
+    pub(super) fn complete(&mut self, what: Kind, source: Option<&str>, outcome: Outcome) {
+        let (ticket, _) = self.take(what, source);
+        self.input(Input::Completed(ticket, outcome));
+    }
+
+    /// Vault issues the tokens `t1`, `t2` ...
+    #[track_caller]
+    pub(super) fn login_ok(&mut self, ttl: Duration) {
+        self.logins += 1;
+        self.login(Ok(session(&format!("t{}", self.logins), ttl)));
+    }
+
+    #[track_caller]
+    pub(super) fn login(&mut self, result: Result<Session, Failure>) {
+        self.complete(Kind::LogIn, None, Outcome::LoggedIn(result));
+    }
+
+    #[track_caller]
+    pub(super) fn login_refused(&mut self) {
+        self.login(Err(failure(FailureClass::Denied, Reason::LoginRefused)));
+    }
+
+    #[track_caller]
+    pub(super) fn look_up(&mut self, result: Result<TokenInfo, Failure>) {
+        self.complete(Kind::LookUp, None, Outcome::LookedUp(result));
+    }
+
+    #[track_caller]
+    pub(super) fn renew_token(&mut self, result: Result<TokenInfo, Failure>) {
+        self.complete(Kind::RenewToken, None, Outcome::TokenRenewed(result));
+    }
+
+    #[track_caller]
+    pub(super) fn read_ok(&mut self, source: &str, version: u64, data: &[(&str, &str)]) {
+        self.read(source, Ok(reading(version, data)));
+    }
+
+    #[track_caller]
+    pub(super) fn read(&mut self, source: &str, result: Result<Reading, Failure>) {
+        self.complete(Kind::Read, Some(source), Outcome::Read(result));
+    }
+
+    #[track_caller]
+    pub(super) fn renew_lease(&mut self, source: &str, result: Result<Lease, Failure>) {
+        self.complete(Kind::RenewLease, Some(source), Outcome::LeaseRenewed(result));
+    }
+
+    /// SIGHUP.
+    pub(super) fn refresh(&mut self) {
+        self.input(Input::Refresh);
+    }
+
+    /// A valid configuration was read.
+    pub(super) fn config(&mut self, settings: Settings) {
+        self.input(Input::ConfigRead(Arc::new(settings)));
+    }
+
+    pub(super) fn condition(&self, kind: ConditionType) -> Condition {
+        self.agent.conditions().iter().find(|condition| condition.kind == kind).cloned().expect("each is always there")
+    }
+
+    pub(super) fn ready(&self) -> (ConditionStatus, Reason) {
+        let condition = self.condition(ConditionType::SecretsReady);
+        (condition.status, condition.reason)
+    }
+
+    pub(super) fn fresh(&self) -> (ConditionStatus, Reason) {
+        let condition = self.condition(ConditionType::SecretsFresh);
+        (condition.status, condition.reason)
+    }
+
+    pub(super) fn mirrored(&self) -> (ConditionStatus, Reason) {
+        let condition = self.condition(ConditionType::Mirrored);
+        (condition.status, condition.reason)
+    }
+
+    pub(super) fn message(&self, kind: ConditionType) -> String {
+        self.condition(kind).message
+    }
+
+    pub(super) fn file(&self, path: &str) -> Option<&str> {
+        self.files.get(path).map(String::as_str)
+    }
+
+    /// Lines of the log with this weight.
+    pub(super) fn lines(&self, level: LogLevel) -> Vec<&str> {
+        self.log.iter().filter(|line| line.level == level).map(|line| line.message.as_str()).collect()
+    }
+
+    /// Whether a warning Event with this reason was recorded.
+    pub(super) fn warned_of(&self, reason: Reason) -> bool {
+        self.events.iter().any(|notice| notice.reason == reason && notice.kind == NoticeKind::Warning)
+    }
+}

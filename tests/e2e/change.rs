@@ -1,0 +1,122 @@
+//! A change of the release in a cluster with running pods: one that cannot log in, taken back, and one that can.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use crate::helm::Helm;
+use crate::playground::{ACCOUNT, Playground, condition, containers, is_ready, message, name};
+use crate::testbed::article::AUDIENCE;
+
+impl Playground {
+    /// Waits for a fact about each of these pods.
+    async fn each(&self, pods: &[String], what: &str, fact: impl Fn(&Pod) -> bool) -> Result<()> {
+        for pod in pods {
+            self.wait_for(&format!("{pod}: {what}"), || async {
+                self.pod(pod).await.ok()?.filter(|pod| fact(pod)).map(|_| ())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there are two pods and both are Ready; `old` are not among them.
+    async fn two(&self, what: &str, old: &[String]) -> Result<Vec<String>> {
+        self.wait_for(what, || async {
+            let pods = self.pods_of("webapp").await.ok()?;
+            let right = pods.len() == 2 && pods.iter().all(|pod| is_ready(pod) && !old.contains(&name(pod)));
+            right.then(|| pods.iter().map(name).collect())
+        })
+        .await
+    }
+
+    async fn accessors(&self) -> Result<BTreeSet<String>> {
+        Ok(self.vault.accessors_of(&self.mount()).await?.into_iter().collect())
+    }
+}
+
+fn fresh(pod: &Pod) -> Option<(String, String)> {
+    condition(pod, "keyferry.dev/SecretsFresh")
+}
+
+#[tokio::test]
+async fn an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_login() -> Result<()> {
+    let test = "an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_login";
+    let Some(helm) = Helm::shared(test) else { return Ok(()) };
+    Playground::shared(test, async |playground| {
+        playground.install(helm, &["replicas=2"]).await?;
+        let pods = playground.two("both replicas are Ready", &[]).await?;
+        let logins = playground.accessors().await?;
+        assert_eq!(logins.len(), 2);
+
+        // The wrong one: new pods hang, those that run keep what they have.
+        let upgraded = Instant::now();
+        playground.install(helm, &["replicas=2", "keyferry.auth.role=nobody"]).await?;
+        let rejected = |pod: &Pod| fresh(pod) == Some(("False".into(), "ConfigRejected".into()));
+        playground.each(&pods, "the new configuration is rejected", rejected).await?;
+        println!("both pods have rejected the configuration {:.1?} after the upgrade", upgraded.elapsed());
+        for pod in &pods {
+            let now = playground.pod(pod).await?.context("the pod")?;
+            ensure!(is_ready(&now), "{pod} serves on");
+            let why = message(&now, "keyferry.dev/SecretsFresh").unwrap_or_default();
+            ensure!(why.contains("invalid role name") && why.contains("the old one stays in force"), "{why}");
+            let selector = format!("involvedObject.name={pod},reason=ConfigRejected");
+            let events = playground.ask(&[
+                "get",
+                "events",
+                "--field-selector",
+                &selector,
+                "--output=jsonpath={range .items[*]}{.type} {.message}\n{end}",
+            ])?;
+            ensure!(events.starts_with("Warning ") && events.contains("invalid role name"), "{pod}: {events}");
+        }
+        playground.put("Nutzername", "trotzdem").await?;
+        for pod in &pods {
+            playground.file_is(pod, "password", "trotzdem").await?;
+        }
+        playground.secret_is("password", "trotzdem").await?;
+        assert_eq!(playground.accessors().await?, logins, "the same logins");
+        playground
+            .wait_for("the template has changed: a new pod, which cannot log in", || async {
+                let all = playground.pods_of("webapp").await.ok()?;
+                let new = all.iter().find(|pod| !pods.contains(&name(pod)))?;
+                let ready = condition(new, "keyferry.dev/SecretsReady")?;
+                (ready == ("False".into(), "LoginRefused".into())).then_some(())
+            })
+            .await?;
+
+        // Taken back.
+        let back = Instant::now();
+        playground.install(helm, &["replicas=2"]).await?;
+        playground
+            .each(&pods, "everything is fresh", |pod| fresh(pod) == Some(("True".into(), "Fresh".into())))
+            .await?;
+        println!("fresh {:.1?} after it was taken back", back.elapsed());
+        let mut same = playground.two("the new pod is gone", &[]).await?;
+        let mut before = pods.clone();
+        (same.sort(), before.sort());
+        assert_eq!(same, before, "no pod was replaced");
+        for pod in &pods {
+            let now = playground.pod(pod).await?.context("the pod")?;
+            ensure!(containers(&now).iter().all(|status| status.restart_count == 0), "{pod}");
+        }
+        assert_eq!(playground.accessors().await?, logins);
+
+        // Another role, which exists: the checksum brings it with new pods.
+        let other = format!("{}-other", playground.unique);
+        let bound = json!({"audience": AUDIENCE, "bound_service_account_names": [ACCOUNT],
+            "bound_service_account_namespaces": [playground.namespace], "token_policies": [playground.unique]});
+        playground.vault.role(&playground.mount(), &other, bound).await?;
+        let role = format!("keyferry.auth.role={other}");
+        playground.install(helm, &["replicas=2", &role]).await?;
+        let new = playground.two("two new pods have taken over", &pods).await?;
+        for pod in &new {
+            assert_eq!(playground.file(pod, "password").as_deref(), Some("trotzdem"));
+        }
+        Ok(())
+    })
+    .await
+}

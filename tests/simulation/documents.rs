@@ -1,0 +1,172 @@
+//! Configurations: what a user writes, and the settings that the real parser makes of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use keyferry::model::Settings;
+
+use super::random::Random;
+
+/// How the files of a source look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Layout {
+    EachKey,
+    Password,
+    Whole,
+    Both,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceSpec {
+    pub path: String,
+    pub refresh: u64,
+    pub max_stale: u64,
+    pub required: bool,
+    pub layout: Layout,
+    pub may_mirror: bool,
+}
+
+/// A configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    pub address: &'static str,
+    pub authority: &'static str,
+    /// `None`: the token in the file.
+    pub role: Option<&'static str>,
+    pub sources: BTreeMap<String, SourceSpec>,
+    pub directory: &'static str,
+    pub mirrors: usize,
+    pub retry: (u64, u64, u64),
+    pub concurrency: u64,
+    pub timeout: u64,
+    pub drain: u64,
+    pub revoke_on_exit: bool,
+}
+
+impl Document {
+    /// Settings by the real parser.
+    pub fn settings(&self) -> Arc<Settings> {
+        let text = self.text();
+        let none: HashMap<String, String> = HashMap::new();
+        match keyferry::config::load(&none, Some(&text)) {
+            Ok(settings) => Arc::new(settings),
+            Err(error) => panic!("the simulation wrote a wrong configuration: {error}\n{text}"),
+        }
+    }
+
+    /// Whether it names a server, an authority and a role that exist.
+    pub fn works(&self, authority: &str) -> bool {
+        self.address != "dead" && self.role != Some("bad") && self.authority == authority
+    }
+
+    fn text(&self) -> String {
+        let Self { address, authority, directory, concurrency, timeout, drain, revoke_on_exit, .. } = self;
+        let mut text = format!(
+            "vault: {{address: 'https://{address}:8200', timeout: {timeout}s, tls: {{caFile: {authority}}}}}\n\
+             directory: {{path: {directory}}}\n\
+             concurrency: {concurrency}\nrevokeOnExit: {revoke_on_exit}\ndrain: {drain}s\n\
+             retry: {{base: {}ms, max: {}s, slow: {}s}}\n\
+             status: {{podName: web-0, podUid: u-1, podNamespace: web}}\n",
+            self.retry.0, self.retry.1, self.retry.2,
+        );
+        let _ = match self.role {
+            Some(role) => writeln!(text, "auth: {{method: kubernetes, role: {role}}}"),
+            None => writeln!(text, "auth: {{method: token, tokenFile: /given/token}}"),
+        };
+        let (mut sources, mut outputs) = ("sources:\n".to_owned(), "outputs:\n".to_owned());
+        let mut files = Vec::new();
+        for (name, spec) in &self.sources {
+            let SourceSpec { path, refresh, max_stale, required, layout, may_mirror } = spec;
+            let _ = writeln!(
+                sources,
+                "  {name}: {{path: {path}, refresh: {refresh}s, maxStale: {max_stale}s, required: {required}}}"
+            );
+            if *layout == Layout::EachKey {
+                let _ = writeln!(outputs, "  - {{source: {name}, prefix: {name}}}");
+                if *may_mirror {
+                    files.push(format!("{name}/username"));
+                }
+            }
+            if matches!(layout, Layout::Password | Layout::Both) {
+                let _ = writeln!(outputs, "  - {{source: {name}, key: password, file: {name}.password}}");
+                if *may_mirror {
+                    files.push(format!("{name}.password"));
+                }
+            }
+            if matches!(layout, Layout::Whole | Layout::Both) {
+                let _ = writeln!(outputs, "  - {{source: {name}, format: json, file: {name}.json}}");
+                if *may_mirror {
+                    files.push(format!("{name}.json"));
+                }
+            }
+        }
+        text += &sources;
+        text += &outputs;
+        if self.mirrors > 0 && !files.is_empty() {
+            text += "mirrors:\n";
+            for index in 0..self.mirrors {
+                let chosen = files.iter().enumerate().filter(|(place, _)| index == 0 || place % 2 == index % 2);
+                let keys: Vec<_> = chosen.map(|(place, file)| format!("k{place}: {file}")).collect();
+                if !keys.is_empty() {
+                    let _ = writeln!(text, "  m{index}: {{keys: {{{}}}, allowLeased: true}}", keys.join(", "));
+                }
+            }
+        }
+        text
+    }
+
+    /// Changes something.
+    pub fn edit(&mut self, random: &mut Random, paths: usize, exotic: bool) {
+        match random.below(if exotic { 12 } else { 8 }) {
+            0 => {
+                let index = random.below(paths);
+                let spec = spec(&format!("secret/s{index}"), random);
+                self.sources.insert(format!("s{index}"), spec);
+            }
+            1 if self.sources.len() > 1 => {
+                let names: Vec<_> = self.sources.keys().cloned().collect();
+                self.sources.remove(random.pick(&names));
+            }
+            2 => {
+                let names: Vec<_> = self.sources.keys().cloned().collect();
+                let spec = self.sources.get_mut(random.pick(&names)).expect("a source");
+                // Moved, or back.
+                spec.path = match spec.path.strip_suffix('b') {
+                    Some(path) => path.to_owned(),
+                    None => format!("{}b", spec.path),
+                };
+            }
+            3 | 4 => {
+                let names: Vec<_> = self.sources.keys().cloned().collect();
+                let spec = self.sources.get_mut(random.pick(&names)).expect("a source");
+                spec.layout = *random.pick(&[Layout::EachKey, Layout::Password, Layout::Whole, Layout::Both]);
+            }
+            5 => self.mirrors = random.below(3),
+            6 => self.concurrency = random.below(6) as u64 + 1,
+            7 => {
+                let names: Vec<_> = self.sources.keys().cloned().collect();
+                let spec = self.sources.get_mut(random.pick(&names)).expect("a source");
+                spec.refresh = *random.pick(&[2, 5, 10, 30]);
+                spec.max_stale = spec.refresh * 3;
+            }
+            8 => self.role = Some(*random.pick(&["web", "api", "bad"])),
+            9 => self.address = *random.pick(&["a", "b", "dead"]),
+            10 => self.directory = *random.pick(&["/run/one", "/run/two"]),
+            _ => self.authority = *random.pick(&["/ca-1.pem", "/ca-2.pem"]),
+        }
+    }
+}
+
+/// A source at `path` with random times.
+pub fn spec(path: &str, random: &mut Random) -> SourceSpec {
+    let refresh = *random.pick(&[1, 5, 10, 20, 60]);
+    SourceSpec {
+        path: path.to_owned(),
+        refresh,
+        max_stale: refresh * *random.pick(&[1, 3, 10]),
+        required: random.chance(70),
+        layout: *random.pick(&[Layout::EachKey, Layout::Password, Layout::Whole, Layout::Both]),
+        may_mirror: random.chance(60),
+    }
+}

@@ -1,0 +1,381 @@
+//! What goes wrong in a world, and what people do to it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use keyferry::agent::Input;
+
+use super::secrets::{Content, Kind, Shape, version};
+use super::server::Role;
+use super::world::{Event, Pod, Stage, World};
+
+impl World {
+    /// Until when the next fault lasts.
+    fn until(&mut self) -> Duration {
+        let mean = Duration::from_secs(*self.random.pick(&[2, 15, 90, 400]));
+        self.now + self.random.gap(mean)
+    }
+
+    fn any_server(&mut self) -> &'static str {
+        if self.random.chance(80) { self.document_server() } else { "b" }
+    }
+
+    fn document_server(&self) -> &'static str {
+        if self.document.address == "b" { "b" } else { "a" }
+    }
+
+    fn any_path(&mut self, server: &str) -> String {
+        let used: Vec<_> = self.document.sources.values().map(|spec| spec.path.clone()).collect();
+        let protected = |path: &String| self.protected && path.starts_with("secret/s0");
+        let paths = &self.servers[server].secrets;
+        let pool: Vec<_> = if self.random.chance(80) && !self.protected {
+            used
+        } else {
+            paths.keys().filter(|path| !protected(path)).cloned().collect()
+        };
+        let fallback = paths.keys().next_back().cloned().expect("each server has secrets");
+        if pool.is_empty() { fallback } else { self.random.pick(&pool).clone() }
+    }
+
+    /// One thing goes wrong, or a person does something.
+    pub fn disturb(&mut self) {
+        let until = self.until();
+        match self.random.below(100) {
+            0..40 => self.disturb_path(until),
+            40..58 => self.disturb_cluster(until),
+            _ if self.protected => self.disturb_path(until),
+            58..76 => self.disturb_server(until),
+            76..82 => self.disturb_tokens(),
+            82..88 => self.edit_document(),
+            88..90 => self.input(Input::Refresh, "refresh"),
+            90..93 => self.kill(),
+            93..95 => self.terminate_alone(),
+            95..97 => {
+                self.note(|| "volume is full".into());
+                self.volume.full = until;
+            }
+            _ => {
+                let seconds = self.random.below(7200);
+                self.wall_shift += SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0) - 3600);
+                self.note(|| "wall clock jumps".into());
+            }
+        }
+    }
+
+    fn disturb_path(&mut self, until: Duration) {
+        let name = self.any_server();
+        let path = self.any_path(name);
+        let choice = self.random.below(12);
+        let what = ["denied", "hangs", "broken", "zero", "hangs", "hangs", "shape", "deleted", "recreated", "restored", "skewed", "revoked"];
+        self.note(|| format!("{name}:{path} {} until {:.1}", what[choice], until.as_secs_f64()));
+        let now = self.now;
+        let wall = self.wall();
+        let server = self.servers.get_mut(name).expect("a server");
+        let secret = server.secrets.get_mut(&path).expect("a secret");
+        match choice {
+            0 => secret.faults.denied = until,
+            2 => secret.faults.broken = until,
+            3 => secret.faults.zero = until,
+            1 | 4 | 5 => secret.faults.hangs = until,
+            6 => {
+                secret.shape = *self.random.pick(&[Shape::Good, Shape::NoPassword, Shape::OddKey]);
+                self.write_secret(name, &path);
+            }
+            7 => secret.push(now, None),
+            8 if secret.kind == Kind::Versioned => {
+                secret.number = 0;
+                self.write_secret(name, &path);
+            }
+            9 if secret.kind == Kind::Versioned => {
+                let index = self.random.below(secret.states.len());
+                let old = secret.states[index].content.clone();
+                if let Some(old) = old {
+                    secret.number = old.version.number.unwrap_or(1);
+                    secret.push(now, Some(old));
+                    // Answers of before are older for long.
+                    secret.odd_until = now;
+                }
+            }
+            10 if secret.kind == Kind::Versioned => {
+                secret.number += 1;
+                let skew = SignedDuration::from_secs(i64::try_from(self.random.below(1200)).unwrap_or(0) - 600);
+                server.counter += 1;
+                let id: Rc<str> = format!("{path}@{name}#{}", server.counter).into();
+                let content = Content { id, version: version(secret.number, wall + skew), shape: secret.shape };
+                secret.push(now, Some(content));
+            }
+            _ => self.revoke_leases(name, &path),
+        }
+    }
+
+    /// A person revokes the leases of a path.
+    fn revoke_leases(&mut self, name: &'static str, path: &str) {
+        let server = self.servers.get_mut(name).expect("a server");
+        let gone: Vec<_> = server.leases.iter().filter(|(_, lease)| lease.path == path).map(|(id, lease)| (id.clone(), Rc::clone(&lease.id))).collect();
+        for (id, reading) in gone {
+            server.leases.remove(&id);
+            if let Some(record) = self.records.get_mut(&reading) {
+                record.ended_by_hand = true;
+            }
+        }
+    }
+
+    fn disturb_server(&mut self, until: Duration) {
+        let name = self.any_server();
+        let choice = self.random.below(8);
+        let what = ["unreachable", "sealed", "limited", "frozen", "flaky", "lagging", "login denied", "authority"];
+        self.note(|| format!("{name} {} until {:.1}", what[choice], until.as_secs_f64()));
+        let lag = self.random.millis(200, 3000) * if self.random.chance(30) { 20 } else { 1 };
+        let retry_after = Duration::from_secs(*self.random.pick(&[0, 1, 30, 100, 5000]));
+        let other_authority = self.exotic && self.random.chance(30);
+        let server = self.servers.get_mut(name).expect("a server");
+        match choice {
+            0 => server.faults.unreachable = until,
+            1 => server.faults.sealed = until,
+            2 => (server.faults.limited, server.retry_after) = (until, retry_after),
+            3 => server.faults.frozen = until,
+            4 => server.faults.flaky = until,
+            5 => (server.faults.lagging, server.faults.lag) = (until, lag),
+            6 => server.faults.login_denied = until,
+            _ if other_authority => {
+                server.authority = if server.authority == "/ca-1.pem" { "/ca-2.pem" } else { "/ca-1.pem" };
+                // A person follows with the configuration.
+                let wait = self.random.seconds(10, 600);
+                self.schedule(self.now + wait, Event::Edit);
+            }
+            _ => {}
+        }
+    }
+
+    fn disturb_tokens(&mut self) {
+        let name = self.document_server();
+        match self.random.below(4) {
+            0 if self.document.role.is_none() => self.give_token(),
+            1 => {
+                let role = *self.random.pick(&["web", "api"]);
+                let changed = Role {
+                    default_policy: self.random.chance(75),
+                    ..self.servers[name].roles[role]
+                };
+                self.servers.get_mut(name).expect("a server").roles.insert(role, changed);
+            }
+            _ => {
+                self.note(|| format!("{name}: all tokens are revoked"));
+                let server = self.servers.get_mut(name).expect("a server");
+                let tokens: Vec<_> = server.tokens.keys().cloned().collect();
+                for token in tokens {
+                    self.end_by_hand(name, token);
+                }
+                if self.document.role.is_none() {
+                    self.give_token();
+                }
+            }
+        }
+    }
+
+    fn end_by_hand(&mut self, name: &'static str, token: Vec<u8>) {
+        let server = self.servers.get_mut(name).expect("a server");
+        let readings: Vec<_> = server.leases.values().filter(|lease| lease.token == token).map(|lease| Rc::clone(&lease.id)).collect();
+        server.end_token(&token);
+        for reading in readings {
+            if let Some(record) = self.records.get_mut(&reading) {
+                record.ended_by_hand = true;
+            }
+        }
+        self.tokens_ended_by_hand.insert(token);
+    }
+
+    /// A person puts another token into the file.
+    pub fn give_token(&mut self) {
+        let ttl = if self.stage == Stage::Calm { 86_400 } else { *self.random.pick(&[60, 600, 7200]) };
+        let ttl = Duration::from_secs(ttl);
+        let role = Role { ttl, max_ttl: ttl * 2, renewable: self.random.chance(50), default_policy: self.random.chance(75) };
+        for name in ["a", "b"] {
+            let now = self.now;
+            let server = self.servers.get_mut(name).expect("a server");
+            let token = server.issue(role, 0, now);
+            server.given = Some(token);
+        }
+        self.note(|| "another token is given".into());
+    }
+
+    fn disturb_cluster(&mut self, until: Duration) {
+        let choice = self.random.below(10);
+        let what = ["down", "mirrors denied", "mirrors hang", "conflicts", "reports denied", "reports hang", "edited", "deleted", "replica", "replica"];
+        self.note(|| format!("cluster: {} until {:.1}", what[choice], until.as_secs_f64()));
+        let faults = &mut self.cluster.faults;
+        match choice {
+            0 => faults.down = until,
+            1 => faults.mirrors_denied = until,
+            2 => faults.mirrors_hang = until,
+            3 => faults.conflicts = until,
+            4 => faults.reports_denied = until,
+            5 => faults.reports_hang = until,
+            6 => {
+                for object in self.cluster.secrets.values_mut() {
+                    object.data.insert("edited".into(), b"by hand".to_vec());
+                    object.edited = true;
+                }
+            }
+            7 => self.cluster.secrets.clear(),
+            _ => self.replica_writes(),
+        }
+    }
+
+    /// Another replica of the same configuration has read what is there now and writes it.
+    fn replica_writes(&mut self) {
+        let Some(process) = &self.process else { return };
+        let settings = std::sync::Arc::clone(process.agent.settings());
+        let Some(server) = self.server(&settings) else { return };
+        let current: Vec<_> = settings
+            .sources
+            .iter()
+            .filter_map(|(name, source)| Some((name.clone(), server.secrets.get(&source.path)?.current()?.version.clone())))
+            .collect();
+        for object in self.cluster.secrets.values_mut() {
+            for (name, version) in &current {
+                if let Some((_, there)) = object.versions.get_mut(name)
+                    && version.order(there) == keyferry::model::Order::Newer
+                {
+                    *there = version.clone();
+                    object.data.insert("replica".into(), b"newer".to_vec());
+                }
+            }
+        }
+    }
+
+    fn terminate_alone(&mut self) {
+        self.terminate();
+    }
+
+    pub fn terminate(&mut self) {
+        if let Some(process) = &mut self.process
+            && process.terminated.is_none()
+        {
+            process.terminated = Some(self.now);
+            self.input(Input::Terminate, "SIGTERM");
+        }
+    }
+
+    /// A new version at a path.
+    pub fn write_secret(&mut self, name: &'static str, path: &str) {
+        let (now, wall) = (self.now, self.wall());
+        let server = self.servers.get_mut(name).expect("a server");
+        server.counter += 1;
+        let id: Rc<str> = format!("{path}@{name}#{}", server.counter).into();
+        let secret = server.secrets.get_mut(path).expect("a secret");
+        secret.number += 1;
+        let content = Content { id, version: version(secret.number, wall), shape: secret.shape };
+        match secret.kind {
+            Kind::Versioned => secret.push(now, Some(content)),
+            Kind::Rotates(period) => {
+                secret.push(now, Some(content));
+                secret.rotates_at = now + period;
+                self.schedule(now + period, Event::Rotate(name, path.to_owned()));
+            }
+            Kind::Leased { .. } | Kind::Expires(_) => {}
+        }
+    }
+
+    /// The server rotates a static role.
+    pub fn rotate(&mut self, name: &'static str, path: &str) {
+        if self.servers[name].secrets[path].rotates_at <= self.now {
+            self.write_secret(name, path);
+        }
+    }
+
+    /// People write secrets as they always do.
+    pub fn write_secrets(&mut self) {
+        let name = self.any_server();
+        let used: Vec<_> = self.document.sources.values().map(|spec| spec.path.clone()).collect();
+        let path = self.random.pick(&used).clone();
+        if self.servers[name].secrets[&path].kind == Kind::Versioned {
+            self.note(|| format!("{name}:{path} is written"));
+            self.write_secret(name, &path);
+        }
+    }
+
+    fn edit_document(&mut self) {
+        if self.pod != Pod::Sidecar && self.random.chance(70) {
+            return;
+        }
+        match self.random.below(10) {
+            0 => {
+                self.document_valid = false;
+                if let Some(process) = &mut self.process {
+                    (process.last_read, process.last_read_at) = (None, self.now);
+                }
+                self.input(Input::ConfigInvalid("the document has 2 mistakes".repeat(30)), "invalid configuration");
+            }
+            1 | 2 => {
+                self.document = self.working.clone();
+                self.document_changed();
+            }
+            _ => {
+                let (paths, exotic) = (self.servers["a"].secrets.len() / 2, self.exotic);
+                self.document.edit(&mut self.random, paths, exotic);
+                self.document_changed();
+            }
+        }
+    }
+
+    /// The document is written: a running agent reads it.
+    pub fn document_changed(&mut self) {
+        self.document_valid = true;
+        if self.document.works(self.servers[self.document_server()].authority) {
+            self.working = self.document.clone();
+        } else {
+            let wait = self.random.seconds(20, 600);
+            self.schedule(self.now + wait, Event::Edit);
+        }
+        let settings = self.document.settings();
+        if let Some(process) = &mut self.process {
+            (process.last_read, process.last_read_at) = (Some(std::sync::Arc::clone(&settings)), self.now);
+        }
+        let text = format!("configuration: {} {:?} {} {}", self.document.address, self.document.role, self.document.directory, self.document.authority);
+        self.input(Input::ConfigRead(settings), &text);
+    }
+
+    /// A person notices that the document does not work and writes one that does.
+    pub fn repair_document(&mut self) {
+        let authority = self.servers[self.document_server()].authority;
+        if !self.document_valid || !self.document.works(authority) {
+            self.document = self.working.clone();
+            self.document.authority = self.servers[self.document_server()].authority;
+            self.document_changed();
+        }
+    }
+
+    /// All faults stop.
+    pub fn calm(&mut self) {
+        self.stage = Stage::Calm;
+        self.note(|| "all faults stop".into());
+        let now = self.now;
+        self.volume.full = now;
+        self.cluster.faults = super::cluster::ClusterFaults::default();
+        for name in ["a", "b"] {
+            let server = self.servers.get_mut(name).expect("a server");
+            let frozen = server.faults.frozen;
+            server.faults = super::server::ServerFaults::default();
+            // What a frozen server works off comes when it had to.
+            let _ = frozen;
+            let paths: Vec<_> = server.secrets.keys().cloned().collect();
+            for path in paths {
+                let secret = self.servers.get_mut(name).expect("it").secrets.get_mut(&path).expect("it");
+                secret.faults = super::secrets::PathFaults::default();
+                let odd = secret.shape != Shape::Good || secret.states.last().is_none_or(|state| state.content.as_ref().is_none_or(|content| content.shape != Shape::Good));
+                secret.shape = Shape::Good;
+                if odd {
+                    self.write_secret(name, &path);
+                }
+            }
+        }
+        if self.document.role.is_none() || self.working.role.is_none() {
+            self.give_token();
+        }
+        self.repair_document();
+        let bound = self.calm_bound();
+        self.schedule(now + bound, Event::Check);
+    }
+}

@@ -1,0 +1,104 @@
+//! The real core in a simulated world: servers, a volume, an API server, people, and everything that goes wrong with them.
+//!
+//! A world follows from one number. `SEED=17 cargo test --test simulation` runs that one alone, with its last events.
+//! `just simulate HOURS` runs new ones for that long.
+
+#![allow(clippy::disallowed_methods, reason = "the soak test reads the clock and the environment")]
+#![allow(missing_docs, unreachable_pub, clippy::cast_precision_loss, reason = "a test")]
+
+mod cluster;
+mod documents;
+mod faults;
+mod process;
+mod properties;
+mod random;
+mod secrets;
+mod server;
+mod setup;
+mod volume;
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use world::World;
+
+/// Events in the default run.
+const EVENTS: u64 = 1_000_000;
+
+/// Lines of a failed world that are shown.
+const SHOWN: usize = 40;
+
+type Largest = BTreeMap<&'static str, (f64, String, u64)>;
+
+/// Runs the world of `seed` and returns its number of events. A violation is run again with a trace and shown.
+fn run(seed: u64, largest: &mut Largest) -> u64 {
+    let mut world = World::new(seed);
+    world.run();
+    for (what, (value, detail)) in std::mem::take(&mut world.watch.largest) {
+        let entry = largest.entry(what).or_default();
+        if value > entry.0 {
+            *entry = (value, detail, seed);
+        }
+    }
+    if let Some((property, _)) = world.violation {
+        if std::env::var("SURVEY").is_err() {
+            show(seed);
+        }
+        println!("survey: {property:?} {seed}");
+    }
+    world.events
+}
+
+fn show(seed: u64) {
+    let mut world = World::new(seed);
+    world.tracing = true;
+    world.run();
+    let lines = std::env::var("LINES_SHOWN").ok().and_then(|lines| lines.parse().ok()).unwrap_or(SHOWN);
+    let Some((property, detail)) = world.violation.take() else { panic!("seed {seed} is not reproducible") };
+    panic!(
+        "SEED={seed} violates {property:?}: {}\n{detail}\n{:?}\nthe last events:\n{}",
+        property.sentence(),
+        world.document,
+        world.last(lines)
+    );
+}
+
+fn seed() -> Option<u64> {
+    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok())
+}
+
+#[test]
+fn every_property_holds_in_a_million_events() {
+    let mut largest = Largest::new();
+    if let Some(seed) = seed() {
+        let events = run(seed, &mut largest);
+        println!("seed {seed}: {events} events");
+        return;
+    }
+    let (mut events, mut seeds) = (0, 0);
+    while events < EVENTS {
+        events += run(seeds, &mut largest);
+        seeds += 1;
+    }
+    println!("{events} events in {seeds} worlds");
+    for (what, (value, detail, seed)) in largest {
+        println!("{what}: {value:.2} ({detail}; seed {seed})");
+    }
+}
+
+#[test]
+fn soak() {
+    let Some(hours) = std::env::var("SIMULATE_HOURS").ok().and_then(|hours| hours.parse::<f64>().ok()) else {
+        println!("not asked for; run it with `just simulate HOURS`");
+        return;
+    };
+    let end = Instant::now() + Duration::from_secs_f64(hours * 3600.0);
+    let first = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() * 1_000_000;
+    let (mut events, mut seed, mut largest) = (0, seed().unwrap_or(first), Largest::new());
+    while Instant::now() < end {
+        events += run(seed, &mut largest);
+        seed += 1;
+    }
+    println!("{events} events, the last seed is {seed}");
+}

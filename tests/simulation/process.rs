@@ -1,0 +1,123 @@
+//! One process of the agent: the real core, what it has in flight, and what the world knows of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyferry::agent::{Action, Agent, Input, Mode, Now, Op, Ticket};
+use keyferry::model::{AuthMethod, Settings, SourceName};
+
+/// An operation that was started.
+pub struct Flight {
+    pub thing: String,
+    pub what: String,
+    pub started: Duration,
+    /// The source of a read or a renewal.
+    pub source: Option<SourceName>,
+    /// The token that it was started with.
+    pub token: Vec<u8>,
+    /// Under which settings.
+    pub settings: Option<Arc<Settings>>,
+}
+
+pub struct Process {
+    pub id: u64,
+    pub agent: Agent,
+    pub mode: Mode,
+    pub started: Duration,
+    pub in_flight: BTreeMap<Ticket, Flight>,
+    /// When to call with `TimerFired`, in the world's time.
+    pub wake: Option<Duration>,
+    pub terminated: Option<Duration>,
+    /// The configuration that was read last; `None`: it was invalid.
+    pub last_read: Option<Arc<Settings>>,
+    pub last_read_at: Duration,
+    /// Since when the configuration in force is in force.
+    pub in_force: Arc<Settings>,
+    pub in_force_since: Duration,
+    /// Sources that were read well by this process.
+    pub read: BTreeSet<SourceName>,
+    pub generation: u64,
+    pub ready: bool,
+    pub reports: Vec<(Duration, String)>,
+    pub idle_wakes: usize,
+}
+
+impl Process {
+    pub fn new(id: u64, settings: &Arc<Settings>, mode: Mode, now: Duration, moment: &Now) -> Self {
+        Self {
+            id,
+            agent: Agent::new(Arc::clone(settings), mode, moment),
+            mode,
+            started: now,
+            in_flight: BTreeMap::new(),
+            wake: None,
+            terminated: None,
+            last_read: Some(Arc::clone(settings)),
+            last_read_at: now,
+            in_force: Arc::clone(settings),
+            in_force_since: now,
+            read: BTreeSet::new(),
+            generation: 0,
+            ready: false,
+            reports: Vec::new(),
+            idle_wakes: 0,
+        }
+    }
+
+    pub fn handle(&mut self, input: Input, moment: &Now) -> Vec<Action> {
+        self.agent.handle(input, moment)
+    }
+
+    pub fn is_once(&self) -> bool {
+        matches!(self.mode, Mode::Once { .. })
+    }
+}
+
+/// What an operation is about: of these there is at most one at a time.
+pub fn flight(op: &Op, now: Duration) -> Flight {
+    let login = |settings: &Settings| match &settings.auth.method {
+        AuthMethod::Kubernetes { role, .. } => role.clone(),
+        _ => "token file".to_owned(),
+    };
+    let text = |token: &keyferry::model::VaultToken| String::from_utf8_lossy(token.expose()).into_owned();
+    let (thing, what, source, token, settings) = match op {
+        Op::LogIn { settings, .. } => {
+            let thing = format!("login {} {}", settings.server.address, login(settings));
+            (thing.clone(), thing, None, None, Some(settings))
+        }
+        Op::LookUp { settings, token } => (format!("look up {}", text(token)), "look up".into(), None, Some(token), Some(settings)),
+        Op::RenewToken { settings, token } => {
+            (format!("renew token {}", text(token)), "renew token".into(), None, Some(token), Some(settings))
+        }
+        Op::Revoke { settings, token } => {
+            (format!("revoke {}", text(token)), format!("revoke {}", text(token)), None, Some(token), Some(settings))
+        }
+        Op::Read { settings, token, source } => {
+            (format!("source {source} {}", text(token)), format!("read {source}"), Some(source), Some(token), Some(settings))
+        }
+        Op::RenewLease { settings, token, source, .. } => {
+            (format!("source {source} {}", text(token)), format!("renew lease of {source}"), Some(source), Some(token), Some(settings))
+        }
+        Op::Publish { directory, .. } => {
+            let path = directory.path.display();
+            (format!("directory {path}"), format!("publish to {path}"), None, None, None)
+        }
+        Op::RetireDirectory { directory } => {
+            let path = directory.path.display();
+            (format!("directory {path}"), format!("retire {path}"), None, None, None)
+        }
+        Op::Mirror { name, settings, .. } => (format!("mirror {name}"), format!("mirror {name}"), None, None, Some(settings)),
+        Op::Report { settings, .. } => ("report".into(), "report".into(), None, None, Some(settings)),
+        Op::Record { settings, .. } => ("record".into(), "record".into(), None, None, Some(settings)),
+        Op::Save { settings, .. } => ("save".into(), "save".into(), None, None, Some(settings)),
+    };
+    Flight {
+        thing,
+        what,
+        started: now,
+        source: source.cloned(),
+        token: token.map(|token| token.expose().to_vec()).unwrap_or_default(),
+        settings: settings.cloned(),
+    }
+}

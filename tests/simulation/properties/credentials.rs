@@ -1,0 +1,94 @@
+//! Credentials in the visible set, and tokens.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use keyferry::agent::Mode;
+use keyferry::model::{ConditionStatus, ConditionType};
+
+use super::super::process::Process;
+use super::super::secrets::Kind;
+use super::super::world::World;
+use super::Property;
+
+/// Tokens of one process that are alive and that it can revoke: one in use, one that is being replaced, one of a trial, one
+/// of a trial that was abandoned; two more may be on their way to be revoked.
+const MAX_TOKENS: usize = 6;
+
+impl World {
+    /// When the credential of a reading died; `None` while it lives, and for what is no credential.
+    pub fn dead_since(&mut self, id: &Rc<str>) -> Option<Duration> {
+        let now = self.now;
+        let record = &self.records[id];
+        let dead = match (&record.kind, &record.lease) {
+            (Kind::Leased { .. }, Some(lease)) => !self.servers[record.server].lease_is_alive(lease, now),
+            (Kind::Expires(life), _) => record.born + *life <= now,
+            _ => false,
+        };
+        if !dead {
+            self.watch.dead_since.remove(id);
+            return None;
+        }
+        Some(*self.watch.dead_since.entry(Rc::clone(id)).or_insert(now))
+    }
+
+    /// [`Property::NoDeadCredential`], second half: what the agent can know.
+    pub fn check_known_deaths(&mut self) {
+        let Some(process) = self.process.as_ref().filter(|process| process.terminated.is_none() && !process.is_once()) else { return };
+        let conditions = process.agent.conditions();
+        let fresh = conditions.iter().any(|condition| condition.kind == ConditionType::SecretsFresh && condition.status == ConditionStatus::True);
+        let directory = process.agent.settings().directory.path.clone();
+        if !fresh {
+            return;
+        }
+        let Some(visible) = self.visible.get(&directory) else { return };
+        let over = visible.iter().find_map(|(source, id)| {
+            let record = &self.records[id];
+            let token = record.lease.as_ref().and_then(|_| self.token_told.get(&record.token));
+            let end = record.told_end?.min(token.copied().unwrap_or(Duration::MAX));
+            (end < self.now).then(|| format!("SecretsFresh is True, but the credential of {source} has ended at {:.3}", end.as_secs_f64()))
+        });
+        if let Some(over) = over {
+            self.violate(Property::NoDeadCredential, over);
+        }
+    }
+
+    /// [`Property::NothingLeftBehind`] while a process runs.
+    pub fn check_tokens(&mut self) {
+        let now = self.now;
+        let id = self.processes;
+        let mut alive = 0;
+        let mut leases = 0;
+        for server in self.servers.values_mut() {
+            server.tidy(now);
+            alive += server.tokens.values().filter(|token| token.owner == id && token.delivered && !token.unrevoked).count();
+            leases += server.leases.len();
+        }
+        self.watch.measure("tokens alive", alive as f64, || format!("at {now:?}"));
+        self.watch.measure("leases alive", leases as f64, || format!("at {now:?}"));
+        if alive > MAX_TOKENS {
+            self.violate(Property::NothingLeftBehind, format!("{alive} tokens are alive"));
+        }
+    }
+
+    /// [`Property::NothingLeftBehind`] at the end of a pod.
+    pub fn check_leftovers(&mut self, process: &Process) {
+        let now = self.now;
+        let settings = process.agent.settings();
+        let kept = match process.mode {
+            Mode::Run { restore } => restore,
+            Mode::Once { .. } => true,
+        };
+        if kept || !settings.revoke_on_exit {
+            return;
+        }
+        let mut left = Vec::new();
+        for server in self.servers.values() {
+            let of_us = server.tokens.iter().filter(|(_, token)| token.owner == process.id && token.ends > now && token.role.default_policy);
+            left.extend(of_us.filter(|(_, token)| token.delivered && !token.unrevoked).map(|(token, _)| String::from_utf8_lossy(token).into_owned()));
+        }
+        if !left.is_empty() {
+            self.violate(Property::NothingLeftBehind, format!("tokens {left:?} live on"));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The order of operations, the configuration in force, and what only goes forward.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyferry::agent::{Op, Ticket};
+use keyferry::model::{ConditionStatus, ConditionType};
+
+use super::super::process::{Flight, Process};
+use super::super::world::World;
+use super::Property;
+
+/// Longest message of a condition, in bytes.
+const MAX_MESSAGE: usize = 1536;
+/// Shortest time between two reports that differ in words only.
+const REPORT_GAP: Duration = Duration::from_secs(5);
+
+impl World {
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.process.as_ref().map(|process| process.agent.conditions()).unwrap_or_default();
+        conditions.iter().any(|condition| condition.kind == ConditionType::SecretsReady && condition.status == ConditionStatus::True)
+    }
+
+    /// [`Property::OneAtATime`], and the pace of reports.
+    pub fn check_start(&mut self, ticket: Ticket, op: &Op, flight: &Flight) {
+        let now = self.now;
+        let Some(process) = &mut self.process else { return };
+        let twin = process.in_flight.values().find(|other| other.thing == flight.thing).map(|other| other.what.clone());
+        if let Some(twin) = twin {
+            let what = &flight.what;
+            return self.violate(Property::OneAtATime, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
+        }
+        let leaving = matches!(op, Op::Report { .. } | Op::Save { .. } | Op::Revoke { .. });
+        if process.terminated.is_some() && !leaving {
+            let what = &flight.what;
+            return self.violate(Property::OneAtATime, format!("{what} starts after SIGTERM"));
+        }
+        match op {
+            Op::Publish { directory, .. } => {
+                let in_force = process.agent.settings();
+                let by = if in_force.directory.path == directory.path { Some(in_force) } else { process.last_read.as_ref() };
+                if let Some(by) = by {
+                    self.watch.published_by.insert(directory.path.clone(), Arc::clone(by));
+                }
+            }
+            Op::Report { conditions, .. } => {
+                let statuses: Vec<_> = conditions.iter().map(|condition| (condition.kind, condition.status)).collect();
+                let (changed_at, leaving) = (process.in_force_since, process.terminated.is_some() || process.is_once());
+                let last = self.watch.last_report.replace((now, statuses.clone()));
+                let too_soon = last.filter(|(at, last)| *at + REPORT_GAP > now && *last == statuses && *at > changed_at);
+                // A report that failed is tried again by the schedule.
+                let failed = self.cluster.faults.down.max(self.cluster.faults.reports_hang).max(self.cluster.reports_rest) + REPORT_GAP > now;
+                let settings = process.agent.settings();
+                if let Some((at, _)) = too_soon.filter(|_| !leaving && !failed && Arc::ptr_eq(settings, &process.in_force)) {
+                    self.violate(Property::BoundedReports, format!("a report {:?} after the last one", now - at));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The drain ends in time.
+    pub fn check_exit(&mut self, process: &Process) {
+        let Some(terminated) = process.terminated else { return };
+        let took = self.now - terminated;
+        if took > process.agent.settings().drain + Duration::from_millis(10) {
+            self.violate(Property::OneAtATime, format!("the drain took {took:?}"));
+        }
+    }
+
+    /// What must hold after each input.
+    pub fn check_after_input(&mut self) {
+        let ready = self.is_ready();
+        let now = self.now;
+        let Some(process) = &mut self.process else { return };
+        if let Some(generation) = process.agent.generation() {
+            let last = std::mem::replace(&mut process.generation, generation.0);
+            if generation.0 < last {
+                return self.violate(Property::ForwardOnly, format!("generation {} after {last}", generation.0));
+            }
+        }
+        let was = std::mem::replace(&mut process.ready, ready);
+        if was && !ready {
+            return self.violate(Property::ForwardOnly, "SecretsReady is no longer True".into());
+        }
+        let long = process.agent.conditions().iter().map(|condition| condition.message.len()).max().unwrap_or_default();
+        self.watch.measure("message", long as f64, String::new);
+        if long > MAX_MESSAGE {
+            return self.violate(Property::BoundedReports, format!("a message has {long} bytes"));
+        }
+        if let Some(terminated) = process.terminated {
+            if now > terminated + process.agent.settings().drain + Duration::from_millis(10) {
+                self.violate(Property::OneAtATime, "the drain has not ended in time".into());
+            }
+            return;
+        }
+        self.check_configuration();
+    }
+
+    /// [`Property::ConfigurationTold`].
+    fn check_configuration(&mut self) {
+        let now = self.now;
+        let Some(process) = &mut self.process else { return };
+        let in_force = process.agent.settings();
+        let settled = process.last_read.as_ref().is_some_and(|last| **last == **in_force);
+        let rejected = process.agent.is_config_rejected();
+        if settled && rejected {
+            return self.violate(Property::ConfigurationTold, "rejected, but it is in force".into());
+        }
+        if process.last_read.is_none() && !rejected {
+            return self.violate(Property::ConfigurationTold, "an invalid configuration is not rejected".into());
+        }
+        if settled || rejected {
+            self.watch.unsettled_since = None;
+            return;
+        }
+        // One login, the reads and a publication, each with its timeout.
+        let timeout = in_force.server.timeout.max(Duration::from_secs(10));
+        let since = *self.watch.unsettled_since.get_or_insert(process.last_read_at.max(process.started));
+        let since = since.max(process.last_read_at);
+        let reads = u32::try_from(in_force.sources.len().div_ceil(4)).unwrap_or(1) + 1;
+        let bound = timeout * (reads + 4);
+        self.watch.measure("trial seconds", (now - since).as_secs_f64(), String::new);
+        if now > since + bound {
+            self.violate(Property::ConfigurationTold, format!("neither in force nor rejected for {:?}", now - since));
+        }
+    }
+}

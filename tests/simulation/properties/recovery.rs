@@ -1,0 +1,228 @@
+//! Everything heals in time, each thing by itself.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyferry::model::{Condition, Settings, Source, SourceName};
+use keyferry::render::render_output;
+
+use super::super::documents::Layout;
+use super::super::secrets::{Kind, Shape};
+use super::super::server::Server;
+use super::super::world::{Stage, World};
+use super::Property;
+
+/// A refused report rests this long.
+const REFUSED_REST: Duration = Duration::from_secs(600);
+/// A token that may not look itself up is given up after this time and this number of refusals.
+const SUSPECT: Duration = Duration::from_secs(30);
+const SUSPECT_REFUSALS: u32 = 4;
+
+impl World {
+    /// How long a healthy source may be without its present content: a login and a read that were tried just before, each
+    /// waiting for its longest back-off; a token that is judged; the time in which a silent death is noticed.
+    fn bound(settings: &Settings, source: &Source, server: &Server) -> Duration {
+        let wait = settings.retry.max.max(settings.retry.slow).max(settings.retry.base);
+        let turns = settings.sources.len().div_ceil(settings.concurrency.max(2) / 2);
+        let queue = settings.server.timeout * u32::try_from(turns + 2).unwrap_or(10);
+        let life = server.secrets.get(&source.path).map_or(Duration::ZERO, |secret| match secret.kind {
+            Kind::Leased { ttl, .. } => ttl,
+            Kind::Expires(life) => life,
+            Kind::Rotates(_) | Kind::Versioned => Duration::ZERO,
+        });
+        let older = source.max_stale + source.refresh;
+        wait * (2 + SUSPECT_REFUSALS) + SUSPECT + source.refresh + older + queue + life
+    }
+
+    /// The bound for everything together, and a reload that has to prove itself before.
+    pub fn calm_bound(&self) -> Duration {
+        let settings = self.document.settings();
+        let server = self.server(&settings).expect("a working configuration");
+        let sources = settings.sources.values().map(|source| Self::bound(&settings, source, server)).max().unwrap_or_default();
+        let asked = server.asked_to_wait.saturating_sub(self.now);
+        sources * 2 + asked + REFUSED_REST + Duration::from_secs(180)
+    }
+
+    fn login_works(&self, settings: &Settings, server: &Server) -> bool {
+        let authority = settings.server.tls.ca_file.as_ref().and_then(|file| file.to_str()) == Some(server.authority);
+        let works = match &settings.auth.method {
+            keyferry::model::AuthMethod::Kubernetes { role, .. } => server.roles.contains_key(role.as_str()),
+            _ => server.given.as_ref().is_some_and(|token| server.token_is_alive(token, self.now)),
+        };
+        authority && works && server.faults.login_denied <= self.now && server.faults.lagging <= self.now && server.is_up(self.now)
+    }
+
+    fn source_is_healthy(&self, settings: &Settings, server: &Server, name: &SourceName, source: &Source) -> bool {
+        let Some(secret) = server.secrets.get(&source.path) else { return false };
+        let faults = secret.faults;
+        let quiet = [faults.denied, faults.hangs, faults.broken, faults.zero].iter().all(|until| *until <= self.now);
+        let shape = match secret.kind {
+            Kind::Versioned | Kind::Rotates(_) => secret.current().map(|content| content.shape),
+            _ => Some(secret.shape),
+        };
+        let layout = self.document.sources.get(name.as_str()).map(|spec| spec.layout);
+        let needs = matches!(layout, None | Some(Layout::Password | Layout::Both));
+        quiet && shape.is_some_and(|shape| shape != Shape::NoPassword || !needs) && self.renders(settings, name, shape)
+    }
+
+    fn renders(&self, settings: &Settings, name: &SourceName, shape: Option<Shape>) -> bool {
+        shape != Some(Shape::NoPassword)
+            || settings.outputs.iter().filter(|output| output.source == *name).all(|output| {
+                !matches!(output.kind, keyferry::model::OutputKind::Key { .. })
+            })
+    }
+
+    /// Since when the visible content of a source is not what it should be.
+    fn wrong_since(&mut self, settings: &Settings, name: &SourceName, source: &Source, since: Duration) -> Option<Duration> {
+        let id: Option<Rc<str>> = self.visible.get(&settings.directory.path).and_then(|visible| visible.get(name)).cloned();
+        let Some(id) = id else { return Some(since) };
+        let record = &self.records[&id];
+        let here = self.server(settings).map(|server| server.name);
+        if record.path != source.path || Some(record.server) != here {
+            return Some(since);
+        }
+        match record.kind {
+            Kind::Versioned | Kind::Rotates(_) => self.servers[record.server].secrets[&record.path].replaced_at(&id),
+            _ => self.dead_since(&id),
+        }
+    }
+
+    /// What must hold at every moment.
+    pub fn check_always(&mut self) {
+        self.check_tokens();
+        let now = self.now;
+        let Some(process) = &mut self.process else { return };
+        if !Arc::ptr_eq(&process.in_force, process.agent.settings()) {
+            process.in_force = Arc::clone(process.agent.settings());
+            process.in_force_since = now;
+            self.watch.process_started(now);
+            self.note_pace();
+        } else if process.in_force_since == process.started {
+            self.note_pace();
+        }
+        let Some(process) = &self.process else { return };
+        if process.terminated.is_some() || process.is_once() || self.stage == Stage::Ending {
+            return;
+        }
+        self.check_known_deaths();
+        let process = self.process.as_ref().expect("it is there");
+        let (settings, since) = (Arc::clone(process.agent.settings()), process.in_force_since);
+        let names: Vec<_> = settings.sources.iter().map(|(name, source)| (name.clone(), source.clone())).collect();
+        let Some(server) = self.server(&settings) else { return self.watch.healthy_since.clear() };
+        let login = self.login_works(&settings, server) && self.volume.full <= now;
+        for (name, source) in names {
+            let Some(server) = self.server(&settings) else { return };
+            if !login || !self.source_is_healthy(&settings, server, &name, &source) {
+                self.watch.healthy_since.remove(&name);
+                continue;
+            }
+            let bound = Self::bound(&settings, &source, server);
+            let healthy = *self.watch.healthy_since.entry(name.clone()).or_insert(now);
+            let Some(wrong) = self.wrong_since(&settings, &name, &source, since) else { continue };
+            let late = now.saturating_sub(healthy.max(wrong));
+            self.watch.measure("recovery share", late.as_secs_f64() / bound.as_secs_f64(), || format!("{name} {late:?} of {bound:?}"));
+            if late > bound {
+                let detail = format!("source {name} is healthy since {healthy:?} and wrong since {wrong:?}; the bound is {bound:?}");
+                return self.violate(Property::NoDelay, detail);
+            }
+        }
+        self.check_cluster(&settings);
+    }
+
+    /// Mirrors and reports follow what is visible, whatever Vault does.
+    fn check_cluster(&mut self, settings: &Arc<Settings>) {
+        let now = self.now;
+        let faults = self.cluster.faults;
+        let wait = settings.retry.max.max(settings.retry.slow);
+        let quiet = [faults.down, faults.reports_hang, faults.reports_denied, self.cluster.reports_rest].iter().all(|until| *until <= now);
+        let healthy = if quiet { Some(self.watch.report_healthy_since.unwrap_or(now)) } else { None };
+        self.watch.report_healthy_since = healthy;
+        let statuses = |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status, c.reason)).collect::<Vec<_>>();
+        let process = self.process.as_ref().expect("it is there");
+        let right = statuses(process.agent.conditions()) == statuses(&self.cluster.conditions);
+        let wrong = if right { None } else { Some(self.watch.report_wrong_since.unwrap_or(now)) };
+        self.watch.report_wrong_since = wrong;
+        if let (Some(healthy), Some(wrong)) = (healthy, wrong) {
+            let late = now.saturating_sub(healthy.max(wrong));
+            self.watch.measure("report seconds", late.as_secs_f64(), String::new);
+            if late > wait + Duration::from_secs(20) {
+                return self.violate(Property::NoDelay, format!("the conditions are not reported for {late:?}"));
+            }
+        }
+        let quiet = [faults.down, faults.mirrors_hang, faults.mirrors_denied, faults.conflicts].iter().all(|until| *until <= now);
+        let healthy = if quiet { Some(self.watch.mirror_healthy_since.unwrap_or(now)) } else { None };
+        self.watch.mirror_healthy_since = healthy;
+        for name in settings.mirrors.keys() {
+            if !self.mirror_is_wrong(settings, name) {
+                self.watch.mirror_wrong_since.remove(name);
+                continue;
+            }
+            let wrong = *self.watch.mirror_wrong_since.entry(name.clone()).or_insert(now);
+            let Some(healthy) = healthy else { continue };
+            let late = now.saturating_sub(healthy.max(wrong));
+            self.watch.measure("mirror seconds", late.as_secs_f64(), String::new);
+            // The comparison that nobody asked for comes each minute.
+            let tolerance = settings.sources.values().map(|source| source.max_stale).max().unwrap_or_default();
+            let superseded = if self.watch.superseded.contains_key(name) { tolerance } else { Duration::ZERO };
+            if late > wait + Duration::from_secs(75) + superseded {
+                return self.violate(Property::NoDelay, format!("Secret {name} is not in line for {late:?}"));
+            }
+        }
+    }
+
+    fn mirror_is_wrong(&self, settings: &Settings, name: &keyferry::model::ObjectName) -> bool {
+        let Some(visible) = self.volume.directories.get(&settings.directory.path) else { return false };
+        let mirror = &settings.mirrors[name];
+        let set = &visible.set;
+        let Ok(made) = keyferry::render::mirror_data(mirror, name, &set.files, &set.leased) else { return false };
+        let data = made.data.iter().map(|(key, bytes)| (key.clone(), bytes.expose().to_vec()));
+        let data: super::super::cluster::Data = data.collect();
+        self.cluster.secrets.get(name).is_none_or(|object| object.data != data)
+    }
+
+    /// [`Property::Recovery`]: some time after the last fault.
+    pub fn check_calm(&mut self) {
+        let Some(process) = &self.process else {
+            return self.end_of_pod();
+        };
+        if process.is_once() {
+            return self.end_of_pod();
+        }
+        let settings = Arc::clone(process.agent.settings());
+        let wanted = self.document.settings();
+        let mut wrong = Vec::new();
+        if *settings != *wanted {
+            wrong.push("the configuration is not in force".to_owned());
+        }
+        for condition in process.agent.conditions() {
+            use keyferry::model::{ConditionStatus::True, Reason};
+            let fine = condition.status == True || condition.reason == Reason::NotConfigured;
+            if !fine {
+                wrong.push(format!("{} is {}: {}", condition.kind.as_str(), condition.status.as_str(), condition.message));
+            }
+        }
+        if !wrong.is_empty() {
+            return self.violate(Property::Recovery, wrong.join("; "));
+        }
+        self.end_of_pod();
+    }
+
+    fn end_of_pod(&mut self) {
+        self.check_sums();
+        self.cluster.deleting = true;
+        if self.process.is_none() {
+            self.stage = Stage::Over;
+            return;
+        }
+        self.stage = Stage::Ending;
+        self.terminate();
+    }
+
+    /// Whether an output of the source can be made of a content of this shape.
+    #[allow(dead_code, reason = "for a closer look at a violation")]
+    pub fn made(settings: &Settings, name: &SourceName, reading: keyferry::model::Reading) -> bool {
+        let readings = std::collections::BTreeMap::from([(name.clone(), Arc::new(reading))]);
+        settings.outputs.iter().filter(|output| output.source == *name).all(|output| render_output(output, &readings).is_ok())
+    }
+}

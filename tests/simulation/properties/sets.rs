@@ -1,0 +1,188 @@
+//! What a visible set and a mirror hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use keyferry::agent::{MirrorRequest, MirrorResult, PublishedSet};
+use keyferry::model::{Manifest, ObjectName, Order, Reading, Settings, SourceName, Validity};
+use keyferry::render::render_output;
+
+use super::super::cluster::Write;
+use super::super::process::Flight;
+use super::super::secrets::values;
+use super::super::world::{Record, World};
+use super::Property;
+
+fn reading(record: &Record, id: &str) -> Reading {
+    Reading {
+        data: values(id, record.shape),
+        version: record.version.clone(),
+        validity: Validity::Unlimited,
+        warnings: Vec::new(),
+    }
+}
+
+/// The readings that a content was made of.
+fn ids(bytes: &[u8]) -> BTreeSet<String> {
+    let text = String::from_utf8_lossy(bytes);
+    text.split("id=").skip(1).filter_map(|rest| rest.split('|').next()).map(str::to_owned).collect()
+}
+
+impl World {
+    /// [`Property::OneReadingPerSource`] and [`Property::NothingOlder`] of a set that becomes visible. Returns the reading
+    /// of each source.
+    pub fn check_set(&mut self, path: &Path, set: &Arc<PublishedSet>, before: Option<&Arc<PublishedSet>>) -> BTreeMap<SourceName, Rc<str>> {
+        let mut of: BTreeMap<SourceName, Rc<str>> = BTreeMap::new();
+        let mut wrong = None;
+        for (file, entry) in &set.files.files {
+            let source = entry.sources.first().expect("a file has a source");
+            let found = ids(entry.bytes.expose());
+            let Some(id) = found.first().filter(|_| found.len() == 1).and_then(|id| self.records.get_key_value(id.as_str())) else {
+                wrong = Some(format!("file {file} is made of {found:?}"));
+                continue;
+            };
+            if let Some(other) = of.insert(source.clone(), Rc::clone(id.0)).filter(|other| other != id.0) {
+                wrong = Some(format!("files of source {source} are of {other} and {}", id.0));
+            }
+        }
+        let settings = self.watch.published_by.get(path).cloned();
+        if let Some(settings) = settings {
+            wrong = wrong.or_else(|| self.wrong_files(&settings, set, &of));
+        }
+        for (source, id) in &of {
+            let record = &self.records[id];
+            let known = set.manifest.sources.get(source).map(|known| &known.version);
+            if known != Some(&record.version) {
+                wrong = Some(format!("the manifest says {known:?} of source {source}, whose files are of {id}"));
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.violate(Property::OneReadingPerSource, wrong);
+        }
+        if let Some(before) = before {
+            self.nothing_older(path, set, before, &of);
+        }
+        of
+    }
+
+    /// Files that should be there and are not, or the other way round.
+    fn wrong_files(&self, settings: &Settings, set: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) -> Option<String> {
+        let process = self.process.as_ref()?;
+        let mut expected = BTreeMap::new();
+        for output in &settings.outputs {
+            let Some(id) = of.get(&output.source) else { continue };
+            let readings = BTreeMap::from([(output.source.clone(), Arc::new(reading(&self.records[id], id)))]);
+            if let Ok(rendered) = render_output(output, &readings) {
+                expected.extend(rendered.files);
+            }
+        }
+        // Files of an earlier process are those of the outputs that it had.
+        let read = |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| process.read.contains(source));
+        let expected: BTreeMap<_, _> = expected.into_iter().filter(|(_, entry)| read(entry)).collect();
+        let actual = set.files.files.iter().filter(|(_, entry)| read(entry));
+        for (path, entry) in actual {
+            if expected.get(path) != Some(entry) {
+                return Some(format!("file {path} is not what the outputs say"));
+            }
+        }
+        expected.keys().find(|path| !set.files.files.contains_key(*path)).map(|path| format!("file {path} is missing"))
+    }
+
+    fn nothing_older(&mut self, path: &Path, set: &PublishedSet, before: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) {
+        let old_ids = self.visible.get(path).cloned().unwrap_or_default();
+        for (source, id) in of {
+            let (Some(new), Some(old)) = (set.manifest.sources.get(source), before.manifest.sources.get(source)) else { continue };
+            let record = &self.records[id];
+            let same_server = old_ids.get(source).and_then(|old| self.records.get(old)).is_some_and(|old| old.server == record.server);
+            if new.request != old.request || !same_server || record.may_be_older {
+                continue;
+            }
+            if new.version.order(&old.version) == Order::Older {
+                let detail = format!("source {source}: {:?} after {:?}", new.version.number, old.version.number);
+                return self.violate(Property::NothingOlder, detail);
+            }
+        }
+    }
+
+    /// Whether a reading that has just come may take the place of a newer one.
+    pub fn judge_order(&mut self, flight: &Flight, source: &SourceName, settings: &Settings, reading: &Reading, id: &Rc<str>) -> bool {
+        let Some(process) = &self.process else { return false };
+        let in_force = Arc::clone(process.agent.settings());
+        let record = &self.records[id];
+        let key = (record.server.to_owned(), record.path.clone());
+        let asked = self.watch.refresh_asked.get(source).is_some_and(|at| *at <= flight.started);
+        if settings.server.address != in_force.server.address || settings.auth != in_force.auth {
+            // On trial: another server or role is another secret.
+            return true;
+        }
+        let readings = BTreeMap::from([(source.clone(), Arc::new(reading.clone()))]);
+        let renders = in_force.outputs.iter().filter(|output| output.source == *source).all(|output| render_output(output, &readings).is_ok());
+        let order = self.watch.best.get(&key).map_or(Order::Newer, |best| reading.version.order(best));
+        let mut may_be_older = false;
+        if order == Order::Older {
+            let since = *self.watch.older_since.entry(key.clone()).or_insert(self.now);
+            let tolerance = in_force.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
+            may_be_older = asked || since + tolerance <= self.now;
+            if !may_be_older {
+                return false;
+            }
+        }
+        if renders {
+            self.watch.older_since.remove(&key);
+            self.watch.best.insert(key, reading.version.clone());
+            if asked {
+                self.watch.refresh_asked.remove(source);
+            }
+        }
+        may_be_older
+    }
+
+    /// A process starts from what is visible.
+    pub fn check_adoption(&mut self, manifest: Option<&Manifest>) {
+        self.watch.best.clear();
+        let Some(process) = &self.process else { return };
+        let settings = Arc::clone(process.agent.settings());
+        if let Some(visible) = self.visible.get(&settings.directory.path) {
+            for id in visible.values() {
+                let record = &self.records[id];
+                self.watch.best.insert((record.server.to_owned(), record.path.clone()), record.version.clone());
+            }
+        }
+        let same_outputs = self.watch.published_by.get(&settings.directory.path).is_some_and(|by| by.outputs == settings.outputs);
+        let required = settings.sources.iter().filter(|(_, source)| source.required);
+        let same = manifest.is_some_and(|manifest| {
+            required.into_iter().all(|(name, source)| {
+                manifest.sources.get(name).is_some_and(|known| known.request == source.request_id())
+            })
+        });
+        if same && same_outputs && !self.is_ready() {
+            self.violate(Property::ForwardOnly, "SecretsReady is not True after a restart, though the set is there".into());
+        }
+    }
+
+    /// [`Property::NothingOlder`] of a mirror.
+    pub fn check_mirror_write(&mut self, name: &ObjectName, request: &MirrorRequest, write: &Write) {
+        if write.result == MirrorResult::Superseded {
+            let now = self.now;
+            self.watch.superseded.entry(name.clone()).or_insert(now);
+            return;
+        }
+        let since = self.watch.superseded.remove(name);
+        let Some(before) = &write.before else { return };
+        let Some(settings) = self.process.as_ref().map(|process| Arc::clone(process.agent.settings())) else { return };
+        let visible = self.visible.get(&settings.directory.path).cloned().unwrap_or_default();
+        for (source, (id, version)) in &request.versions {
+            let older = before.versions.get(source).is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
+            let tolerance = settings.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
+            let long = since.is_some_and(|since| since + tolerance <= self.now);
+            let record = visible.get(source).and_then(|id| self.records.get(id));
+            let allowed = record.is_none_or(|record| record.may_be_older || record.version != *version);
+            if older && !long && !allowed {
+                let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);
+                return self.violate(Property::NothingOlder, detail);
+            }
+        }
+    }
+}

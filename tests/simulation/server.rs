@@ -1,0 +1,327 @@
+//! A simulated Vault: logins, tokens that own leases, secrets, and everything that can be wrong with a server.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyferry::agent::Outcome;
+use keyferry::model::{
+    AuthMethod, Failure, FailureClass, Lease, LeaseId, Reading, Reason, Session, Settings, TokenInfo, Validity, VaultToken,
+    Version,
+};
+
+use super::random::Random;
+use super::secrets::{Kind, Secret, values};
+
+/// A new token reaches each node within this time.
+const TOKEN_LAG: Duration = Duration::from_secs(3);
+
+/// A role of a login method, and the tokens that it gives.
+#[derive(Clone, Copy)]
+pub struct Role {
+    pub ttl: Duration,
+    pub max_ttl: Duration,
+    pub renewable: bool,
+    /// Its tokens may look up, renew and revoke themselves.
+    pub default_policy: bool,
+}
+
+pub struct TokenState {
+    pub issued: Duration,
+    pub ends: Duration,
+    pub max: Duration,
+    pub role: Role,
+    /// The process that logged in; 0 for a token that a person made.
+    pub owner: u64,
+    /// Its process knows it.
+    pub delivered: bool,
+    /// A revocation was tried and failed, or cannot work.
+    pub unrevoked: bool,
+}
+
+pub struct LeaseState {
+    pub id: Rc<str>,
+    pub path: String,
+    pub token: Vec<u8>,
+    pub ends: Duration,
+    pub max: Duration,
+    pub ttl: Duration,
+    pub renewable: bool,
+}
+
+/// Faults of the whole server, each until its time.
+#[derive(Default, Clone, Copy)]
+pub struct ServerFaults {
+    pub unreachable: Duration,
+    pub sealed: Duration,
+    pub limited: Duration,
+    pub frozen: Duration,
+    /// Answers get lost.
+    pub flaky: Duration,
+    /// Some requests go to a standby that lags behind by `lag`.
+    pub lagging: Duration,
+    pub lag: Duration,
+    pub login_denied: Duration,
+}
+
+pub struct Server {
+    pub name: &'static str,
+    pub roles: BTreeMap<&'static str, Role>,
+    pub secrets: BTreeMap<String, Secret>,
+    pub tokens: BTreeMap<Vec<u8>, TokenState>,
+    pub leases: BTreeMap<String, LeaseState>,
+    pub faults: ServerFaults,
+    /// It says "invalid token" of a token that it does not know, as new servers do.
+    pub words: bool,
+    /// The certificate authority that has signed its certificate.
+    pub authority: &'static str,
+    pub retry_after: Duration,
+    /// No client comes back before this time: it was asked to wait.
+    pub asked_to_wait: Duration,
+    /// The token in the file of those who were given one.
+    pub given: Option<Vec<u8>>,
+    pub counter: u64,
+}
+
+fn fail(class: FailureClass, reason: Reason, text: &str) -> Failure {
+    Failure::new(class, reason, format!("failed to ask the simulated server: {text}"))
+}
+
+impl Server {
+    pub fn token_is_alive(&self, token: &[u8], now: Duration) -> bool {
+        self.tokens.get(token).is_some_and(|state| state.ends > now)
+    }
+
+    pub fn lease_is_alive(&self, id: &str, now: Duration) -> bool {
+        self.leases.get(id).is_some_and(|lease| lease.ends > now && self.token_is_alive(&lease.token, now))
+    }
+
+    /// Forgets what is over.
+    pub fn tidy(&mut self, now: Duration) {
+        self.tokens.retain(|_, token| token.ends > now);
+        let tokens = &self.tokens;
+        self.leases.retain(|_, lease| lease.ends > now && tokens.contains_key(&lease.token));
+    }
+
+    pub fn is_up(&self, now: Duration) -> bool {
+        let ServerFaults { unreachable, sealed, limited, frozen, flaky, .. } = self.faults;
+        [unreachable, sealed, limited, frozen, flaky, self.asked_to_wait].iter().all(|until| *until <= now)
+    }
+
+    pub fn issue(&mut self, role: Role, owner: u64, now: Duration) -> Vec<u8> {
+        self.counter += 1;
+        let token = format!("hvs.{}.{}", self.name, self.counter).into_bytes();
+        let (ends, max) = (now + role.ttl.min(role.max_ttl), now + role.max_ttl);
+        let state = TokenState { issued: now, ends, max, role, owner, delivered: false, unrevoked: false };
+        self.tokens.insert(token.clone(), state);
+        token
+    }
+
+    fn unknown(&self, rule: &str) -> Failure {
+        if self.words {
+            return fail(FailureClass::TokenDead, Reason::TokenExpired, "permission denied: invalid token");
+        }
+        Self::forbidden(rule)
+    }
+
+    fn forbidden(rule: &str) -> Failure {
+        let rule = format!("path \"{rule}\" {{ capabilities = [\"read\"] }}");
+        Failure { missing_rule: Some(rule), ..fail(FailureClass::Forbidden, Reason::Denied, "permission denied") }
+    }
+
+    /// Whether the server answers at all, and how far the node that does lags behind.
+    fn reach(&mut self, settings: &Settings, now: Duration, random: &mut Random) -> Result<Duration, Failure> {
+        let authority = settings.server.tls.ca_file.as_ref().and_then(|file| file.to_str()).unwrap_or("/ca-1.pem");
+        if authority != self.authority {
+            return Err(fail(FailureClass::Unreachable, Reason::VaultUnreachable, "unknown authority"));
+        }
+        if self.faults.unreachable > now {
+            return Err(fail(FailureClass::Unreachable, Reason::VaultUnreachable, "connection refused"));
+        }
+        if self.faults.sealed > now {
+            return Err(fail(FailureClass::Transient, Reason::Sealed, "Vault is sealed"));
+        }
+        if self.faults.limited > now {
+            let retry_after = (!self.retry_after.is_zero()).then_some(self.retry_after);
+            self.asked_to_wait = self.asked_to_wait.max(now + self.retry_after.min(Duration::from_secs(600)));
+            return Err(Failure { retry_after, ..fail(FailureClass::Transient, Reason::RateLimited, "429") });
+        }
+        Ok(if self.faults.lagging > now && random.chance(50) { self.faults.lag } else { Duration::ZERO })
+    }
+
+    /// The token, if the node that answers knows it.
+    fn known(&self, token: &VaultToken, now: Duration, lag: Duration, rule: &str) -> Result<&TokenState, Failure> {
+        let state = self.tokens.get(token.expose()).filter(|state| state.ends > now);
+        state.filter(|state| state.issued + lag <= now).ok_or_else(|| self.unknown(rule))
+    }
+
+    fn info(state: &TokenState, now: Duration) -> TokenInfo {
+        TokenInfo { ttl: Some(state.ends - now), renewable: state.role.renewable }
+    }
+
+    pub fn log_in(&mut self, settings: &Settings, owner: u64, now: Duration, random: &mut Random) -> Result<Session, Failure> {
+        self.reach(settings, now, random)?;
+        let refused = || fail(FailureClass::Denied, Reason::LoginRefused, "invalid role name or credential");
+        let AuthMethod::Kubernetes { role, .. } = &settings.auth.method else {
+            let token = self.given.clone().ok_or_else(refused)?;
+            let state = self.tokens.get(&token).filter(|state| state.ends > now).ok_or_else(refused)?;
+            let lookup_denied = !state.role.default_policy;
+            let info = if lookup_denied { TokenInfo { ttl: None, renewable: false } } else { Self::info(state, now) };
+            let token = VaultToken::new(&String::from_utf8_lossy(&token));
+            return Ok(Session { token, info, self_issued: false, lookup_denied });
+        };
+        let role = self.roles.get(role.as_str()).copied().filter(|_| self.faults.login_denied <= now).ok_or_else(refused)?;
+        let token = self.issue(role, owner, now);
+        let info = Self::info(&self.tokens[&token], now);
+        let token = VaultToken::new(&String::from_utf8_lossy(&token));
+        Ok(Session { token, info, self_issued: true, lookup_denied: false })
+    }
+
+    pub fn look_up(&mut self, settings: &Settings, token: &VaultToken, now: Duration, random: &mut Random) -> Result<TokenInfo, Failure> {
+        let lag = self.reach(settings, now, random)?;
+        let rule = "auth/token/lookup-self";
+        let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
+        if !state.role.default_policy {
+            return Err(Self::forbidden(rule));
+        }
+        Ok(Self::info(state, now))
+    }
+
+    pub fn renew_token(&mut self, settings: &Settings, token: &VaultToken, now: Duration, random: &mut Random) -> Result<TokenInfo, Failure> {
+        let lag = self.reach(settings, now, random)?;
+        let rule = "auth/token/renew-self";
+        let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
+        if !state.role.default_policy {
+            return Err(Self::forbidden(rule));
+        }
+        if !state.role.renewable {
+            return Err(fail(FailureClass::Invalid, Reason::InvalidRequest, "the token cannot be renewed"));
+        }
+        let state = self.tokens.get_mut(token.expose()).expect("it was just seen");
+        state.ends = state.ends.max((now + state.role.ttl).min(state.max));
+        Ok(Self::info(state, now))
+    }
+
+    pub fn revoke(&mut self, settings: &Settings, token: &VaultToken, now: Duration, random: &mut Random) -> Result<(), Failure> {
+        let result = self.reach(settings, now, random).and_then(|lag| {
+            let rule = "auth/token/revoke-self";
+            let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
+            if state.role.default_policy { Ok(()) } else { Err(Self::forbidden(rule)) }
+        });
+        match &result {
+            Ok(()) => self.end_token(token.expose()),
+            Err(_) => {
+                if let Some(state) = self.tokens.get_mut(token.expose()) {
+                    state.unrevoked = true;
+                }
+            }
+        }
+        result
+    }
+
+    pub fn end_token(&mut self, token: &[u8]) {
+        self.tokens.remove(token);
+        self.leases.retain(|_, lease| lease.token != token);
+    }
+
+    pub fn read(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        path: &str,
+        now: Duration,
+        wall: Timestamp,
+        random: &mut Random,
+    ) -> Result<(Reading, Rc<str>), Failure> {
+        let lag = self.reach(settings, now, random)?;
+        self.known(token, now, lag.min(TOKEN_LAG), path)?;
+        let missing = || fail(FailureClass::Missing, Reason::SecretNotFound, "404");
+        let secret = self.secrets.get_mut(path).ok_or_else(missing)?;
+        if secret.faults.denied > now {
+            return Err(Self::forbidden(path));
+        }
+        if secret.faults.broken > now {
+            return Err(fail(FailureClass::Transient, Reason::ServerError, "500"));
+        }
+        let (kind, shape) = (secret.kind, secret.shape);
+        let made = |id: Rc<str>, version, shape, validity| {
+            let reading = Reading { data: values(&id, shape), version, validity, warnings: Vec::new() };
+            (reading, id)
+        };
+        self.counter += 1;
+        let id: Rc<str> = format!("{path}@{}#{}", self.name, self.counter).into();
+        match kind {
+            Kind::Versioned => {
+                let content = secret.seen(now, lag).cloned().ok_or_else(missing)?;
+                Ok(made(content.id, content.version, content.shape, Validity::Unlimited))
+            }
+            Kind::Rotates(_) => {
+                let content = secret.seen(now, lag).cloned().ok_or_else(missing)?;
+                let left = if secret.faults.zero > now { Duration::ZERO } else { secret.rotates_at.saturating_sub(now) };
+                Ok(made(content.id, Version::default(), content.shape, Validity::Rotates(left)))
+            }
+            Kind::Expires(life) => {
+                let _ = wall;
+                Ok(made(id, Version::default(), shape, Validity::Expires(life)))
+            }
+            Kind::Leased { ttl, max_ttl, renewable } => {
+                let lease = format!("{path}/{}", self.counter);
+                let state = LeaseState {
+                    id: Rc::clone(&id),
+                    path: path.to_owned(),
+                    token: token.expose().to_vec(),
+                    ends: now + ttl,
+                    max: now + max_ttl,
+                    ttl,
+                    renewable,
+                };
+                self.leases.insert(lease.clone(), state);
+                let validity = Validity::Lease(Lease { id: LeaseId(lease), duration: ttl, renewable });
+                Ok(made(id, Version::default(), shape, validity))
+            }
+        }
+    }
+
+    pub fn renew_lease(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        id: &LeaseId,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<Lease, Failure> {
+        let lag = self.reach(settings, now, random)?;
+        let state = self.known(token, now, lag.min(TOKEN_LAG), "sys/leases/renew")?;
+        if !state.role.default_policy {
+            return Err(Self::forbidden("sys/leases/renew"));
+        }
+        let token_ends = state.ends;
+        let alive = self.lease_is_alive(&id.0, now);
+        let Some(lease) = self.leases.get_mut(&id.0).filter(|_| alive) else {
+            return Err(fail(FailureClass::Missing, Reason::LeaseLost, "lease not found"));
+        };
+        let _ = token_ends;
+        lease.ends = lease.ends.max((now + lease.ttl).min(lease.max));
+        Ok(Lease { id: id.clone(), duration: lease.ends - now, renewable: lease.renewable })
+    }
+}
+
+/// What a lost answer looks like.
+pub fn lost(outcome: &Outcome) -> Outcome {
+    let failure = || fail(FailureClass::Unreachable, Reason::VaultUnreachable, "no answer in time");
+    match outcome {
+        Outcome::LoggedIn(_) | Outcome::Restored(_) => Outcome::LoggedIn(Err(failure())),
+        Outcome::LookedUp(_) => Outcome::LookedUp(Err(failure())),
+        Outcome::TokenRenewed(_) => Outcome::TokenRenewed(Err(failure())),
+        Outcome::Read(_) => Outcome::Read(Err(failure())),
+        Outcome::LeaseRenewed(_) => Outcome::LeaseRenewed(Err(failure())),
+        Outcome::Published(_) => Outcome::Published(Err(failure())),
+        Outcome::Retired(_) => Outcome::Retired(Err(failure())),
+        Outcome::Mirrored(_) => Outcome::Mirrored(Err(failure())),
+        Outcome::Reported(_) => Outcome::Reported(Err(failure())),
+        Outcome::Recorded(_) => Outcome::Recorded(Err(failure())),
+        Outcome::Saved(_) => Outcome::Saved(Err(failure())),
+        Outcome::Revoked(_) => Outcome::Revoked(Err(failure())),
+    }
+}

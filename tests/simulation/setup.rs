@@ -1,0 +1,140 @@
+//! A world from its seed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::documents::{Document, spec};
+use super::random::Random;
+use super::secrets::{Kind, PathFaults, Secret, Shape};
+use super::server::{Role, Server, ServerFaults};
+use super::world::{Event, Pod, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl World {
+    /// The world of `seed`, before its first event.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let large = seed % 97 == 13;
+        let protected = seed % 4 == 1;
+        let count = if large { 100 } else { random.below(6) + 1 };
+        let mut kinds: Vec<_> = (0..count).map(|_| kind(&mut random)).collect();
+        if protected {
+            kinds[0] = Kind::Versioned;
+        }
+        let mut servers = BTreeMap::new();
+        for name in ["a", "b"] {
+            servers.insert(name, server(name, &kinds, &mut random));
+        }
+        let mut document = document(count, &mut random);
+        if protected {
+            document.sources.insert("s0".into(), spec("secret/s0", &mut random));
+        }
+        let pod = match random.below(100) {
+            0..60 => Pod::Sidecar,
+            60..85 => Pod::InitThenBeside,
+            _ => Pod::Once,
+        };
+        let pod = if protected || large { Pod::Sidecar } else { pod };
+        let mut world = Self::assemble(seed, random, servers, document, pod);
+        let random = &mut world.random;
+        world.fault_gap = SECOND * *random.pick(&[10, 40, 150, 600]);
+        world.write_gap = SECOND * *random.pick(&[5, 30, 200]);
+        world.exotic = random.chance(60);
+        world.protected = protected;
+        let faults = world.fault_gap * 60;
+        world.calm_at = if large { SECOND * 600 } else { faults.clamp(SECOND * 900, SECOND * 7200) };
+        if large {
+            world.fault_gap = SECOND;
+        }
+        if world.document.role.is_none() {
+            world.give_token();
+        }
+        world.start_secrets();
+        let (gap, calm_at) = (world.fault_gap, world.calm_at);
+        world.schedule(SECOND, Event::Start);
+        world.schedule(SECOND * 2 + gap, Event::Disturb);
+        world.schedule(SECOND * 2, Event::Write);
+        world.schedule(calm_at, Event::Calm);
+        world
+    }
+
+    fn start_secrets(&mut self) {
+        for name in ["a", "b"] {
+            let paths: Vec<_> = self.servers[name].secrets.keys().cloned().collect();
+            for path in paths {
+                let numbers = self.random.below(20) as u64 + 1;
+                self.servers.get_mut(name).expect("it").secrets.get_mut(&path).expect("it").number = numbers;
+                self.write_secret(name, &path);
+            }
+        }
+    }
+}
+
+fn kind(random: &mut Random) -> Kind {
+    match random.below(10) {
+        0..5 => Kind::Versioned,
+        5..8 => {
+            let ttl = SECOND * *random.pick(&[3, 10, 30, 120, 600]);
+            Kind::Leased { ttl, max_ttl: ttl * *random.pick(&[1, 2, 5]), renewable: random.chance(70) }
+        }
+        8 => Kind::Expires(SECOND * *random.pick(&[1, 20, 300])),
+        _ => Kind::Rotates(SECOND * *random.pick(&[10, 60, 600])),
+    }
+}
+
+fn role(random: &mut Random) -> Role {
+    let ttl = SECOND * *random.pick(&[20, 60, 300, 3600]);
+    let max_ttl = ttl * *random.pick(&[1, 3, 10]);
+    Role { ttl, max_ttl, renewable: random.chance(70), default_policy: random.chance(75) }
+}
+
+fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {
+    let mut secrets = BTreeMap::new();
+    for (index, kind) in kinds.iter().enumerate() {
+        for path in [format!("secret/s{index}"), format!("secret/s{index}b")] {
+            let secret = Secret {
+                path: path.clone(),
+                kind: *kind,
+                states: Vec::new(),
+                shape: Shape::Good,
+                faults: PathFaults::default(),
+                number: 0,
+                rotates_at: Duration::ZERO,
+                odd_until: Duration::ZERO,
+            };
+            secrets.insert(path, secret);
+        }
+    }
+    Server {
+        name,
+        roles: BTreeMap::from([("web", role(random)), ("api", role(random))]),
+        secrets,
+        tokens: BTreeMap::new(),
+        leases: BTreeMap::new(),
+        faults: ServerFaults::default(),
+        words: random.chance(50),
+        authority: "/ca-1.pem",
+        retry_after: Duration::ZERO,
+        asked_to_wait: Duration::ZERO,
+        given: None,
+        counter: 0,
+    }
+}
+
+fn document(count: usize, random: &mut Random) -> Document {
+    let sources = (0..count).map(|index| (format!("s{index}"), spec(&format!("secret/s{index}"), random))).collect();
+    Document {
+        address: "a",
+        authority: "/ca-1.pem",
+        role: if random.chance(85) { Some("web") } else { None },
+        sources,
+        directory: "/run/one",
+        mirrors: random.below(3),
+        retry: (*random.pick(&[100, 500]), *random.pick(&[5, 30, 60]), *random.pick(&[5, 30, 60])),
+        concurrency: random.below(5) as u64 + 1,
+        timeout: *random.pick(&[2, 10]),
+        drain: *random.pick(&[2, 5, 20]),
+        revoke_on_exit: random.chance(85),
+    }
+}

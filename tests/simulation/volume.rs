@@ -1,0 +1,44 @@
+//! A simulated memory volume: in each directory one set or none. A publication replaces it as a whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyferry::agent::PublishedSet;
+use keyferry::model::{AdoptedSet, Failure, FailureClass, Reason};
+
+#[derive(Clone)]
+pub struct Visible {
+    pub set: Arc<PublishedSet>,
+    pub published: Timestamp,
+    pub at: Duration,
+}
+
+#[derive(Default)]
+pub struct Volume {
+    pub directories: BTreeMap<PathBuf, Visible>,
+    pub full: Duration,
+}
+
+impl Volume {
+    /// Makes `set` visible; `true` if other files are visible than before.
+    pub fn publish(&mut self, path: &Path, set: &Arc<PublishedSet>, now: Duration, wall: Timestamp) -> Result<bool, Failure> {
+        let before = self.directories.get(path);
+        let swapped = before.is_none_or(|before| before.set.files != set.files);
+        if swapped && self.full > now {
+            return Err(Failure::new(FailureClass::Local, Reason::NoSpace, "failed to write files: the volume is full"));
+        }
+        let visible = Visible { set: Arc::clone(set), published: wall, at: now };
+        self.directories.insert(path.to_owned(), visible);
+        Ok(swapped)
+    }
+
+    /// What the next process finds.
+    pub fn adopted(&self, path: &Path) -> Option<AdoptedSet> {
+        let visible = self.directories.get(path)?;
+        let (files, manifest) = (visible.set.files.clone(), visible.set.manifest.clone());
+        Some(AdoptedSet { files, manifest, published: Some(visible.published) })
+    }
+}

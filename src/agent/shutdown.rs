@@ -135,15 +135,17 @@ impl Agent {
         if refused || deadline <= now.at {
             let failure = parts.first_failure().or_else(|| parts.mirrors.blocking());
             let code = failure.map_or(exit::UNAVAILABLE, exit_code);
-            let limit = deadline.saturating_sub(self.started);
+            // To the millisecond: the clock went on between the two readings.
+            let limit = deadline.saturating_sub(self.started).as_secs_f64();
+            let limit = (limit * 1000.0).round() / 1000.0;
             let (reason, why) = match failure {
                 Some(failure) => (failure.reason, failure.message.clone()),
-                None => (Reason::VaultUnreachable, "no answer from Vault".to_owned()),
+                None => (Reason::VaultUnreachable, format!("no answer from {}", parts.settings.server.address)),
             };
             let message = if refused {
                 format!("gave up: {why} (exit code {code})")
             } else {
-                format!("gave up after {}s: {why} (exit code {code})", limit.as_secs_f32())
+                format!("gave up after {limit}s: {why} (exit code {code})")
             };
             self.journal.error(&Subject::Login, reason, message);
             self.begin_drain(code, now);

@@ -55,6 +55,10 @@ impl Observer {
             self.metrics.ended("restore", failure.reason.as_str());
             telemetry::log_failure(failure, None, None);
         }
+        if matches!(ended.outcome, Outcome::Published(Ok(_))) {
+            // The publisher creates a directory that somebody removed, and the state file was in it.
+            self.state_file.renew();
+        }
         let operation = if matches!(ended.outcome, Outcome::Restored(_)) { "restore" } else { ended.operation };
         self.metrics.ended(operation, reason_of(&ended.outcome).map_or("Ok", Reason::as_str));
     }

@@ -99,6 +99,11 @@ impl StateFile {
         Ok(())
     }
 
+    /// The file is written again whatever it said: its directory may be another one.
+    pub(super) fn renew(&mut self) {
+        self.written = None;
+    }
+
     /// Removes it; at the end, or before the directory changes.
     pub(super) fn remove(&mut self) {
         self.written = None;

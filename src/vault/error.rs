@@ -53,7 +53,7 @@ pub(super) enum VaultError {
         "failed to log in at {path}: {who}{}; the credential is not valid yet, the clocks of issuer and Vault differ",
         answered(*status, words)
     )]
-    LoginTooEarly { path: String, who: String, status: u16, words: String },
+    LoginTooEarly { path: String, who: String, status: u16, words: String, wait: Option<Duration> },
     #[error("failed to log in at {path}: Vault gave no token; a second factor (MFA) cannot be answered here")]
     NoToken { path: String },
     #[error(
@@ -92,6 +92,7 @@ impl From<VaultError> for Failure {
         let message = error.to_string();
         let (retry_after, missing_rule) = match error {
             VaultError::Status { retry_after, .. } => (retry_after, None),
+            VaultError::LoginTooEarly { wait, .. } => (wait, None),
             VaultError::Forbidden { retry_after, rule, .. } => (retry_after, Some(rule)),
             _ => (None, None),
         };

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::testbed::article::SECRET;
-use crate::testbed::{Agent, Case, Servers, free_port};
+use crate::testbed::binaries::Binaries;
+use crate::testbed::vault::Options;
+use crate::testbed::{Agent, Case, Servers, free_port, skipped};
 
 /// For everything that should take a moment.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -31,6 +33,17 @@ impl Stage<'_> {
     /// Runs a test on servers of its own, which it stops, seals or breaks, or where it counts requests.
     pub async fn own(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
         let Some(servers) = Servers::own(&test_name(word)).await else { return Ok(()) };
+        Stage::run(&servers, word, test).await
+    }
+
+    /// As `own`, with a Vault that serves HTTPS.
+    pub async fn own_tls(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+        let name = test_name(word);
+        if skipped(&name) {
+            return Ok(());
+        }
+        let servers =
+            Servers::start_with(&Binaries::find_or_build()?, Options { tls: true, ..Options::default() }).await?;
         Stage::run(&servers, word, test).await
     }
 
@@ -95,6 +108,37 @@ impl Stage<'_> {
         let conditions = self.case.cluster.conditions(&self.case.namespace, &self.case.pod_name).await.ok()?;
         let found = conditions.into_iter().find(|condition| condition.type_ == format!("keyferry.dev/{kind}"))?;
         Some((found.status, found.reason.unwrap_or_default()))
+    }
+
+    /// Message of one of our conditions.
+    pub async fn message(&self, kind: &str) -> Option<String> {
+        let conditions = self.case.cluster.conditions(&self.case.namespace, &self.case.pod_name).await.ok()?;
+        conditions.into_iter().find(|condition| condition.type_ == format!("keyferry.dev/{kind}"))?.message
+    }
+
+    /// Reasons of the Events of this type (`Normal`, `Warning`) about the Pod.
+    pub async fn events(&self, kind: &str) -> Result<Vec<(String, String)>> {
+        let events = self.case.cluster.events(&self.case.namespace).await?;
+        let of_kind = events.into_iter().filter(|event| event.type_.as_deref() == Some(kind));
+        Ok(of_kind.map(|event| (event.reason.unwrap_or_default(), event.message.unwrap_or_default())).collect())
+    }
+
+    /// Writes the document of an agent that runs with `configured`.
+    pub fn write_config(&self, document: &str) -> Result<String> {
+        let file = self.case.jwt_file.with_file_name("config").join("keyferry.yaml");
+        std::fs::create_dir_all(file.parent().context("a parent")?)?;
+        // As an editor does: readers see the old text or the new one.
+        let fresh = file.with_extension("new");
+        std::fs::write(&fresh, document)?;
+        std::fs::rename(&fresh, &file)?;
+        Ok(file.display().to_string())
+    }
+
+    /// An agent whose document is in a file, which `write_config` changes.
+    pub fn agent_with_file(&self, arguments: &[&str], document: &str) -> Result<Agent> {
+        let file = self.write_config(document)?;
+        let changes = [("KEYFERRY_SECRETS", ""), ("KEYFERRY_MIRROR", ""), ("KEYFERRY_CONFIG", file.as_str())];
+        self.agent(arguments, &changes)
     }
 
     pub async fn condition_is(&self, agent: &mut Agent, kind: &str, status: &str, reason: &str) -> Result<()> {

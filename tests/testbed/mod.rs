@@ -89,12 +89,15 @@ impl Servers {
 
     /// Start these servers.
     pub async fn start_from(binaries: &Binaries) -> Result<Self> {
+        Self::start_with(binaries, vault::Options::default()).await
+    }
+
+    /// Start these servers, with a Vault as it is wanted.
+    pub async fn start_with(binaries: &Binaries, options: vault::Options) -> Result<Self> {
         install_tls();
         let guardian = Guardian::start()?;
-        let (vault, kube) = tokio::try_join!(
-            Vault::start(binaries, &guardian, vault::Options::default()),
-            Kube::start(binaries, &guardian)
-        )?;
+        let (vault, kube) =
+            tokio::try_join!(Vault::start(binaries, &guardian, options), Kube::start(binaries, &guardian))?;
         Ok(Self { vault, kube, guardian })
     }
 }

@@ -1,7 +1,10 @@
 //! `POST auth/<mount>/login` (<https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#login>; `jwt` and `approle`
 //! likewise).
 
+use std::time::Duration;
+
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -26,6 +29,8 @@ pub(in crate::vault) struct Login {
     pub(in crate::vault) denied_advice: &'static str,
     /// What may help where anything else refuses it.
     pub(in crate::vault) advice: &'static str,
+    /// From when on the credential is good, if it says so.
+    pub(in crate::vault) valid_from: Option<Timestamp>,
 }
 
 /// The `auth` of a login or a renewal.
@@ -94,7 +99,10 @@ fn refusal(login: &Login, answer: &Answer) -> VaultError {
             VaultError::Status { action, status, words, retry_after: answer.retry_after }
         }
         400 | 401 | 403 if not_yet.iter().any(|early| lower.contains(early)) => {
-            VaultError::LoginTooEarly { path, who, status, words }
+            // By the clock that refuses it. One more second, since both times are whole ones.
+            let wait = login.valid_from.zip(answer.date).map(|(from, now)| from.duration_since(now));
+            let wait = wait.and_then(|wait| Duration::try_from(wait).ok()).map(|wait| wait + Duration::from_secs(1));
+            VaultError::LoginTooEarly { path, who, status, words, wait }
         }
         // No word about the credential: what answers may not be the method at all.
         403 if words.trim_start_matches("1 error occurred: * ") == "permission denied" || words.is_empty() => {
@@ -111,8 +119,6 @@ fn refusal(login: &Login, answer: &Answer) -> VaultError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::model::{Failure, FailureClass, Reason};
 
@@ -124,9 +130,12 @@ mod tests {
             who: "role \"a\" refused subject \"b\": ".into(),
             denied_advice: "is there a mount?",
             advice: "",
+            valid_from: "2026-01-01T00:00:10Z".parse().ok(),
         };
         let body = format!(r#"{{"errors":["{words}"]}}"#);
-        refusal(&login, &Answer::for_test(status, &body)).into()
+        let mut answer = Answer::for_test(status, &body);
+        answer.date = "2026-01-01T00:00:02Z".parse().ok();
+        refusal(&login, &answer).into()
     }
 
     #[test]
@@ -154,6 +163,7 @@ mod tests {
     fn a_credential_of_the_near_future_is_waited_for() {
         let early = refused_with(400, "invalid not before (nbf) claim: token not yet valid");
         assert_eq!((early.class, early.reason), (FailureClass::Transient, Reason::LoginRefused));
+        assert_eq!(early.retry_after, Some(Duration::from_secs(9)), "until it is good");
     }
 
     #[test]

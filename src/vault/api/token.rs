@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -50,7 +50,12 @@ pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Resu
     }
 }
 
-/// What `lookup-self` says. A standby may answer with a frozen, and so a negative, `ttl`.
+/// How far in the past the end of a token may lie that the server has just answered for: times are cut to seconds. Beyond it
+/// the server's times are frozen.
+const CUT: SignedDuration = SignedDuration::from_secs(2);
+
+/// What `lookup-self` says. A standby that answers reads may show times that are frozen at those of its own start: a negative
+/// `ttl` and an `expire_time` in the past. The server has just answered for the token, so it lives, until nobody knows when.
 fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
     #[derive(Deserialize)]
     struct Body {
@@ -68,16 +73,17 @@ fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
     let data = parse::<Body>(LOOKUP, answer)?.data;
     let ttl = match data.expire_time {
         End::Never => None,
-        End::At(end) => data.ttl.0.or_else(|| Some(until(end?, answer.date?))),
+        End::At(end) => data.ttl.0.filter(|ttl| !ttl.is_zero()).or_else(|| until(end?, answer.date?)),
         // Without an end, no time left and no end at all look the same.
         End::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
     };
     Ok(TokenInfo { ttl, renewable: data.renewable.unwrap_or_default() })
 }
 
-/// What is left until `end`, by the server's clock.
-fn until(end: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(end.duration_since(now)).unwrap_or_default().min(MAX_TIME)
+/// What is left until `end`, by the server's clock; `None` if it is over for longer than it can be.
+fn until(end: Timestamp, now: Timestamp) -> Option<Duration> {
+    let left = end.duration_since(now);
+    (left >= -CUT).then(|| Duration::try_from(left).unwrap_or_default().min(MAX_TIME))
 }
 
 /// `expire_time`.
@@ -112,11 +118,8 @@ mod tests {
         assert_eq!(ttl(r#"{"ttl":0,"expire_time":null,"renewable":false}"#), None, "root");
         assert_eq!(ttl(r#"{"ttl":60,"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)));
         assert_eq!(ttl(r#"{"ttl":0,"expire_time":"2026-01-01T00:00:00Z"}"#), Some(Duration::ZERO));
-        assert_eq!(
-            ttl(r#"{"ttl":-42,"expire_time":"2025-12-31T00:00:00Z"}"#),
-            Some(Duration::ZERO),
-            "a lagging standby"
-        );
+        assert_eq!(ttl(r#"{"ttl":-42,"expire_time":"2025-12-31T00:00:00Z"}"#), None, "a standby with frozen times");
+        assert_eq!(ttl(r#"{"ttl":-42,"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)));
         assert_eq!(ttl(r#"{"ttl":1.5,"expire_time":"x"}"#), Some(Duration::from_millis(1500)));
         assert_eq!(ttl(r#"{"ttl":18446744073709551615,"expire_time":"x"}"#), Some(MAX_TIME));
         assert_eq!(ttl(r#"{"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)), "no ttl");

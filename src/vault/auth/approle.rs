@@ -20,6 +20,7 @@ pub(in crate::vault) fn request(mount: &str, role_id: Credential, secret_id: Opt
         path: format!("auth/{}/login", mount.trim_matches('/')),
         body: json::body(&body),
         who: String::new(),
+        valid_from: None,
         credentials: std::iter::once(role_id.into_secret()).chain(secret_id).collect(),
         denied_advice: "is there an auth method at this mount?",
         advice: "if the secret id was used up or has expired, deliver a new one",

@@ -2,20 +2,25 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Number;
 use zeroize::Zeroizing;
 
 use super::super::words::clip;
 
-/// `sub` and `aud`.
+/// `sub`, `aud`, and the later of `nbf` and `iat`.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub(super) struct Claims {
     pub(super) subject: Option<String>,
     pub(super) audiences: Vec<String>,
+    /// It is refused before this time.
+    pub(super) valid_from: Option<Timestamp>,
 }
 
 impl Claims {
     /// `None` if `jwt` is not a JWT.
+    #[allow(clippy::cast_possible_truncation, reason = "saturates, and is then no time")]
     pub(super) fn of(jwt: &str) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -29,7 +34,13 @@ impl Claims {
             sub: Option<String>,
             #[serde(default)]
             aud: Option<Audience>,
+            #[serde(default)]
+            nbf: Option<Number>,
+            #[serde(default)]
+            iat: Option<Number>,
         }
+        // Seconds, and not always whole ones.
+        let time = |number: Option<Number>| Timestamp::from_second(number?.as_f64()?.ceil() as i64).ok();
         let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?);
         let payload: Payload = serde_json::from_slice(&payload).ok()?;
         let audiences = match payload.aud {
@@ -37,7 +48,8 @@ impl Claims {
             Some(Audience::Many(many)) => many,
             None => Vec::new(),
         };
-        Some(Self { subject: payload.sub, audiences })
+        let valid_from = time(payload.nbf).max(time(payload.iat));
+        Some(Self { subject: payload.sub, audiences, valid_from })
     }
 
     /// The start of a sentence about a refused login: `role "x" refused ServiceAccount ns/name (audience "vault"): `.
@@ -76,6 +88,16 @@ mod tests {
         assert_eq!(audiences(r#"{"sub":"x"}"#), Some(Vec::new()));
         assert_eq!(Claims::of("hvs.notajwt"), None);
         assert_eq!(Claims::of("a.?.c"), None);
+    }
+
+    #[test]
+    fn it_is_valid_from_the_later_of_two_times() {
+        let from = |json| claims(json).expect("claims").valid_from.map(Timestamp::as_second);
+        assert_eq!(from(r#"{"nbf":100,"iat":90}"#), Some(100));
+        assert_eq!(from(r#"{"nbf":100.25,"iat":110}"#), Some(110));
+        assert_eq!(from(r#"{"iat":99.5}"#), Some(100));
+        assert_eq!(from(r#"{"nbf":1e300}"#), None);
+        assert_eq!(from("{}"), None);
     }
 
     #[test]

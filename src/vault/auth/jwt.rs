@@ -34,5 +34,6 @@ pub(super) fn login(
         credentials: vec![jwt.into_secret()],
         denied_advice,
         advice: "",
+        valid_from: claims.valid_from,
     }
 }

@@ -1,0 +1,186 @@
+//! What ends: leases, static roles whose rotation fails, tokens whose life is in the data only.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::leased::{Leased, allow, data_path};
+use crate::proxy::Proxy;
+use crate::stage::{SOON, Stage};
+use crate::testbed::free_port;
+
+#[tokio::test]
+async fn a_lease_is_stale_within_a_second_of_the_end_of_its_token() -> Result<()> {
+    Stage::shared("deadlease", async |stage| {
+        let leased = Leased::new(stage).await?;
+        leased.put(stage, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
+        allow(stage, &[&leased.path()]).await?;
+        stage.case.vault_role(json!({"token_ttl": "8s", "token_max_ttl": "8s"})).await?;
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let document =
+            format!("sources: {{db: {{path: {}, engine: kv-v1}}}}\nretry: {{base: 200ms, slow: 1s}}\n", leased.path());
+        let changes = [
+            ("KEYFERRY_SECRETS", ""),
+            ("KEYFERRY_MIRROR", ""),
+            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
+            ("KEYFERRY_LISTEN", &listen),
+        ];
+        let mut agent = stage.agent(&["run"], &changes)?;
+        agent.wait_for_log("logged in to vault", SOON).await?;
+        let ends = Instant::now() + Duration::from_secs(8);
+        stage.file_is(&mut agent, "password", "auf-Zeit").await?;
+        stage.case.vault_role(json!({"token_ttl": "8s", "bound_service_account_names": ["other"]})).await?;
+        let fresh = || async {
+            let text = reqwest::get(format!("http://{listen}/metrics")).await.ok()?.text().await.ok()?;
+            text.contains("keyferry_condition{condition=\"keyferry.dev/SecretsFresh\"} 0").then_some(())
+        };
+        agent.wait_for("SecretsFresh is False", SOON, fresh).await?;
+        let (early, late) = (ends.saturating_duration_since(Instant::now()), ends.elapsed());
+        println!(
+            "False {early:?} before or {late:?} after the end of the token; {} leases",
+            leased.alive(stage).await?
+        );
+        assert!(early < Duration::from_secs(1) && late < Duration::from_secs(1), "{early:?} {late:?}");
+        stage.condition_is(&mut agent, "SecretsFresh", "False", "LoginRefused").await?;
+        assert_eq!(stage.case.read("password").as_deref(), Some("auf-Zeit"), "the files stay");
+        stage.case.vault_role(json!({"token_max_ttl": 0})).await?;
+        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        agent.terminate(SOON).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn once_warns_that_a_lease_ends_with_the_token_and_leaves_nothing_when_it_fails() -> Result<()> {
+    Stage::shared("onceleases", async |stage| {
+        let leased = Leased::new(stage).await?;
+        leased.put(stage, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
+        allow(stage, &[&leased.path(), &data_path(stage, "*")]).await?;
+        stage.case.vault_role(json!({"token_ttl": "60s"})).await?;
+        let source = format!("  db: {{path: {}, engine: kv-v1}}\n", leased.path());
+        let retry = "retry: {base: 50ms, max: 100ms, slow: 100ms}\n";
+        let missing = format!(
+            "sources:\n{source}  missing: {{path: {}/webapp/absent}}\noutputs:\n- {{source: db}}\n\
+             - {{source: missing, prefix: missing}}\n{retry}",
+            stage.case.kv_mount
+        );
+        for _ in 0..3 {
+            let mut once = stage.agent_with(&["once", "--timeout", "10s"], &missing)?;
+            assert_eq!(once.wait(SOON).await?.code(), Some(66), "{}", once.report());
+        }
+        let tokens = stage.case.admin.accessors_of(&stage.case.auth_mount).await?.len();
+        println!("after three failures: {tokens} tokens, {} leases", leased.alive(stage).await?);
+        assert_eq!((tokens, leased.alive(stage).await?), (0, 0));
+
+        let mut once = stage.agent_with(&["once"], &format!("sources:\n{source}"))?;
+        assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
+        assert_eq!(leased.alive(stage).await?, 1, "the application may use it");
+        let warned = once.log().into_iter().find(|line| line.contains("\"warn\"") && line.contains("db"));
+        println!("the warning: {warned:?}");
+        assert!(warned.is_some_and(|line| line.contains("token")), "{}", once.report());
+        Ok(())
+    })
+    .await
+}
+
+/// A token with the answer of a static role in its cubbyhole.
+async fn static_role(stage: &Stage<'_>, data: &Value) -> Result<String> {
+    stage.case.leaks.plant_data(&json!({"password": data["password"]}));
+    let (token, _) = stage.case.admin.create_token(json!({"policies": ["default"], "ttl": "1h"})).await?;
+    stage.servers.vault.client(&token)?.put("cubbyhole/static", data.clone()).await?;
+    Ok(token)
+}
+
+#[tokio::test]
+async fn a_static_role_whose_rotation_fails_is_not_read_in_a_loop_and_is_mirrored() -> Result<()> {
+    Stage::shared("static", async |stage| {
+        let data = json!({
+            "last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": 0, "username": "u", "password": "festes-Losungswort",
+        });
+        let token = static_role(stage, &data).await?;
+        let proxy = Proxy::counting(stage.servers.vault.address()).await?;
+        let url = proxy.url();
+        let document = "sources: {static: {path: cubbyhole/static, engine: other}}\nmirrors: {top-secret-ks: {}}\n";
+        let changes = [
+            ("VAULT_ADDR", url.as_str()),
+            ("VAULT_TOKEN", &token),
+            ("KEYFERRY_ROLE", ""),
+            ("KEYFERRY_AUTH_MOUNT", ""),
+            ("KEYFERRY_JWT_FILE", ""),
+            ("KEYFERRY_SECRETS", ""),
+            ("KEYFERRY_MIRROR", ""),
+            ("KEYFERRY_CONFIG_INLINE", document),
+        ];
+        let mut agent = stage.agent(&["run"], &changes)?;
+        stage.secret_is(&mut agent, "password", "festes-Losungswort").await?;
+        // The time is the subject. A minute has two or three reads more: the wait doubles each time.
+        tokio::time::sleep(Duration::from_secs(16)).await;
+        let reads = proxy.count("cubbyhole/static");
+        println!("{reads} reads in 16 s");
+        assert!((2..=7).contains(&reads), "{}", proxy.summary());
+        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        agent.terminate(SOON).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn once_with_a_static_role_keeps_no_token() -> Result<()> {
+    Stage::shared("oncestatic", async |stage| {
+        // The same shape from KV version 1, since a login's token has a cubbyhole of its own.
+        let mount = format!("static-{}", stage.case.kv_mount);
+        stage.case.admin.enable_secrets(&mount, "kv", json!({"version": "1"})).await?;
+        let data = json!({"last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": 0, "password": "festes-Losungswort"});
+        stage.case.leaks.plant("festes-Losungswort");
+        stage.case.admin.put(&format!("{mount}/app"), data).await?;
+        allow(stage, &[&format!("{mount}/app")]).await?;
+        let document = format!("sources: {{static: {{path: {mount}/app, engine: other}}}}\n");
+        let mut once = stage.agent_with(&["once"], &document)?;
+        assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
+        assert!(stage.case.admin.accessors_of(&stage.case.auth_mount).await?.is_empty(), "revoked");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_life_that_is_stated_in_the_data_sets_the_pace() -> Result<()> {
+    Stage::shared("oidc", async |stage| {
+        let (admin, role) = (&stage.case.admin, stage.case.role.clone());
+        admin.put(&format!("identity/oidc/key/{role}"), json!({"allowed_client_ids": "*"})).await?;
+        admin.put(&format!("identity/oidc/role/{role}"), json!({"key": role, "ttl": "24h"})).await?;
+        // Vault issues such a token only for an entity; a login by `kubernetes` has one.
+        allow(stage, &[&format!("identity/oidc/token/{role}")]).await?;
+        stage.case.vault_role(json!({"token_ttl": "1h"})).await?;
+        let proxy = Proxy::counting(stage.servers.vault.address()).await?;
+        let document = format!(
+            "vault: {{address: \"{}\"}}\nsources: {{id: {{path: identity/oidc/token/{role}, engine: other, refresh: 1s}}}}\n\
+             mirrors: {{top-secret-ks: {{allowLeased: true}}}}\n",
+            proxy.url()
+        );
+        let mut agent = stage.agent_with(&["run"], &document)?;
+        agent
+            .wait_for("the Secret is there", SOON, || async { stage.secret().await.ok()?.map(drop) })
+            .await?;
+        let version = || async {
+            let secret = stage.case.cluster.secret(&stage.case.namespace, "top-secret-ks").await?;
+            secret.and_then(|secret| secret.metadata.resource_version).context("a version")
+        };
+        let before = version().await?;
+        let token = stage.case.read("token").context("a token")?;
+        stage.case.leaks.plant_jwt(&token);
+        // The time is the subject: four rounds of `refresh`.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let reads = proxy.count(&format!("oidc/token/{role}"));
+        println!("{reads} reads in 5 s at a refresh of 1 s; token the same: {}", stage.case.read("token").as_ref() == Some(&token));
+        assert_eq!(reads, 1, "{}", proxy.summary());
+        assert_eq!(stage.case.read("token"), Some(token));
+        assert_eq!(version().await?, before, "the Secret was not written again");
+        agent.terminate(SOON).await?;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,145 @@
+//! What an engineer on call reads in conditions and Events.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::leased::{allow, data_path};
+use crate::stage::{QUICK, SOON, Stage, login};
+use crate::testbed::needs;
+
+#[tokio::test]
+async fn a_denied_read_is_told_within_the_tolerance_and_after_it_since_when() -> Result<()> {
+    Stage::shared("since", async |stage| {
+        let document = format!(
+            "sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 6s}}}}\nretry: {{base: 200ms, max: 1s, slow: 2s}}\n",
+            stage.case.secret_path()
+        );
+        let mut agent = stage.agent_with(&["run"], &document)?;
+        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        stage.case.admin.policy(&stage.case.role, "path \"nothing\" { capabilities = [\"read\"] }").await?;
+        let text = |words: &'static str| async move {
+            stage.message("SecretsFresh").await.filter(|message| message.contains(words))
+        };
+        let within = agent.wait_for("the tolerance is told", SOON, || text("within tolerance until")).await?;
+        assert!(within.contains("source webapp") && within.contains("a policy is missing"), "{within}");
+        assert_eq!(stage.condition("SecretsFresh").await.map(|(status, _)| status).as_deref(), Some("True"));
+        stage.condition_is(&mut agent, "SecretsFresh", "False", "Denied").await?;
+        let stale = agent.wait_for("since when is told", SOON, || text("not read since")).await?;
+        println!("{within}\n{stale}");
+        let warned = || async {
+            stage.events("Warning").await.ok()?.into_iter().find(|(reason, _)| reason == "Denied").map(drop)
+        };
+        agent.wait_for("a Warning Event", SOON, warned).await?;
+        allow(stage, &[&data_path(stage, "webapp/config")]).await?;
+        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        agent.terminate(SOON).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_undeleted_version_is_fresh_again_and_a_secret_without_any_is_not_found() -> Result<()> {
+    Stage::shared("undelete", async |stage| {
+        let mount = stage.case.kv_mount.clone();
+        let document = format!(
+            "sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 2s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n",
+            stage.case.secret_path()
+        );
+        let mut agent = stage.agent_with(&["run"], &document)?;
+        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        stage.case.admin.delete(&format!("{mount}/data/webapp/config")).await?;
+        stage.condition_is(&mut agent, "SecretsFresh", "False", "SecretDeleted").await?;
+        let message = stage.message("SecretsFresh").await.unwrap_or_default();
+        assert!(message.contains("undelete it or write a new version"), "{message}");
+        assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"));
+        stage.case.admin.put(&format!("{mount}/undelete/webapp/config"), json!({"versions": [1]})).await?;
+        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        agent.terminate(SOON).await?;
+
+        stage.case.admin.delete(&format!("{mount}/metadata/webapp/config")).await?;
+        let once =
+            format!("{document}directory: {{path: {}}}\n", stage.case.directory.with_file_name("once").display());
+        let mut once = stage.agent_with(&["once", "--timeout", "10s"], &once)?;
+        assert_eq!(once.wait(SOON).await?.code(), Some(66), "{}", once.report());
+        assert!(
+            once.report().contains("SecretNotFound") && once.report().contains("check the path"),
+            "{}",
+            once.report()
+        );
+        Ok(())
+    })
+    .await
+}
+
+/// The case's volume as a file system of its own; unmounted when dropped.
+struct Volume(std::path::PathBuf);
+
+impl Volume {
+    fn mount(at: &std::path::Path) -> Result<Self> {
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(at).status()?;
+        anyhow::ensure!(mounted.success(), "failed to mount a tmpfs");
+        Ok(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        std::process::Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_others_have_filled_is_told_from_one_that_is_too_small() -> Result<()> {
+    if !needs::is_root("a_volume_that_others_have_filled_is_told_from_one_that_is_too_small") {
+        return Ok(());
+    }
+    Stage::shared("full", async |stage| {
+        let parent = stage.case.directory.parent().expect("it has one").to_owned();
+        let _volume = Volume::mount(&parent)?;
+        let document = format!(
+            "sources: {{webapp: {{path: {}, refresh: 1s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n",
+            stage.case.secret_path()
+        );
+        let mut agent = stage.agent_with(&["run"], &document)?;
+        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        let foreign = parent.join("foreign");
+        std::fs::write(&foreign, vec![0; 220 << 10])?;
+        stage.case.put(&login("Nutzername", &"sehr-lang-".repeat(2000))).await?;
+        stage.condition_is(&mut agent, "SecretsFresh", "False", "NoSpace").await?;
+        let message = stage.message("SecretsFresh").await.unwrap_or_default();
+        println!("{message}");
+        assert!(message.contains("of 256 KiB free") && message.contains("not keyferry's"), "{message}");
+        assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"), "the last set stays");
+        assert_eq!(stage.condition("SecretsReady").await, Some(("True".into(), "Published".into())));
+        std::fs::remove_file(&foreign)?;
+        stage.file_is(&mut agent, "password", &"sehr-lang-".repeat(2000)).await?;
+        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        agent.terminate(SOON).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_refusal_by_rbac_is_named_though_a_value_is_a_word_in_it() -> Result<()> {
+    Stage::shared("rbacword", async |stage| {
+        let nothing = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: keyferry}\nrules: []\n";
+        stage.case.cluster.apply(&stage.case.namespace, nothing).await?;
+        // User names equal to the namespace are usual. It is no secret here, so it is not planted.
+        let data = json!({"username": stage.case.namespace, "password": "Losungwort"});
+        stage.case.admin.put_kv(&stage.case.kv_mount, "webapp/config", &data).await?;
+        let mut agent = stage.agent(&["run"], QUICK)?;
+        let line = agent
+            .wait_for_log("resources: [secrets], resourceNames: [top-secret-ks], verbs: [create, patch]", SOON)
+            .await?;
+        println!("{line}");
+        assert!(line.contains("\"Forbidden\"") && line.contains("the Role needs the rule"), "{line}");
+        tokio::time::timeout(Duration::from_secs(20), agent.terminate(SOON)).await??;
+        Ok(())
+    })
+    .await
+}

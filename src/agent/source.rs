@@ -205,16 +205,15 @@ impl SourceState {
             Life::Lease { token, .. } if *token != outlook.token => (held.read + floor, Step::Read),
             Life::Lease { id, grant, token } => match grant.upkeep() {
                 Upkeep::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                // As long as its token allows. Another lease of that token would not live longer.
-                Upkeep::Replace if Self::ends_with_token(grant, *token, outlook) => (grant.ends(), Step::Read),
-                Upkeep::Replace => (grant.due().max(held.read + floor), Step::Read),
+                Upkeep::Replace => match (outlook.token_end)(*token) {
+                    // Another lease of that token would not live longer. The next token brings the next lease.
+                    TokenEnd::At(end) if end <= grant.ends().saturating_add(TRUNCATED) => {
+                        (end.max(held.read + floor), Step::Read)
+                    }
+                    _ => (grant.due().max(held.read + floor), Step::Read),
+                },
             },
         }
-    }
-
-    /// Whether the end of the token, not a limit of its own, ends a lease.
-    fn ends_with_token(grant: &Grant, token: u64, outlook: &Outlook<'_>) -> bool {
-        matches!((outlook.token_end)(token), TokenEnd::At(end) if end <= grant.ends().saturating_add(TRUNCATED))
     }
 
     /// When what is held is of no use any more, whatever the tolerance: its lease, its token or its own life is over.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::io::{Action, Op};
+use super::io::Op;
 use super::journal::Subject;
 use super::source::Outlook;
 use super::time::{Elapsed, Now};
-use super::{Agent, Parts, Tickets, conditions, publication};
+use super::{Agent, Parts, conditions, publication};
 
 impl Agent {
     /// When to call [`Agent::handle`] with [`Input::TimerFired`](super::Input::TimerFired) if nothing else happens before;
@@ -38,13 +38,13 @@ impl Agent {
     }
 
     /// Starts everything that is due.
-    pub(super) fn advance(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
-        self.advance_trial(now, tickets, actions);
+    pub(super) fn advance(&mut self, now: &Now) {
+        self.advance_trial(now);
         let Parts { settings, sessions, sources, store, publication, directories, mirrors, .. } = &mut self.parts;
         let token_before = sessions.number();
         let held = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
         let in_use = |number| held(number) || publication.uses_token(number);
-        sessions.advance(settings, in_use, now, tickets, actions);
+        sessions.advance(settings, in_use, now, &mut self.outbox);
         {
             let token_end = |number| sessions.end_of(number);
             let outlook = Outlook { token: sessions.number(), token_end: &token_end };
@@ -52,7 +52,7 @@ impl Agent {
                 sources.update_all(&outlook, |_, _| {});
             }
             if let Some(token) = sessions.live(now.at) {
-                sources.advance(settings, token, &outlook, now, tickets, actions);
+                sources.advance(settings, token, &outlook, now, &mut self.outbox);
             }
         }
         // After the first set, a source that a reload added is simply not there yet.
@@ -61,18 +61,18 @@ impl Agent {
         if free && publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
             let set = publication::set(&settings.outputs, store, sources, publication.visible());
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
-            publication.follower.started(tickets.start(op, actions));
+            publication.follower.started(self.outbox.start(op));
             publication.started(set, sources.lease_tokens());
         }
         if let Some(visible) = publication.visible().cloned() {
-            let failed = mirrors.advance(settings, &visible, publication.generation(), sources, now, tickets, actions);
+            let failed = mirrors.advance(settings, &visible, publication.generation(), sources, now, &mut self.outbox);
             for (name, failure) in failed {
-                self.journal.failed(Subject::Mirror(name), &failure);
+                self.journal.failed(&Subject::Mirror(name), &failure);
             }
         }
         let wanted = conditions::conditions(&self.parts, now);
         let Parts { settings, publication, report, .. } = &mut self.parts;
         report.set(wanted, publication.generation());
-        report.advance(settings, now, tickets, actions);
+        report.advance(settings, now, &mut self.outbox);
     }
 }

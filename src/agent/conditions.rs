@@ -36,8 +36,8 @@ pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
 fn ready(parts: &Parts) -> Condition {
     let kind = ConditionType::SecretsReady;
     if let Some(published) = parts.publication.adopted() {
-        let of = published.map_or(String::new(), |time| format!(" of {}", clock(time)));
-        let message = format!("the set{of}, published by an earlier process of this pod, is in place");
+        let message =
+            format!("the set of {}, published by an earlier process of this pod, is in place", clock(published));
         return condition(kind, ConditionStatus::True, Reason::Adopted, message);
     }
     if parts.publication.visible().is_some() {
@@ -75,6 +75,14 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     }
     if let Some(pending) = pending(parts) {
         return pending;
+    }
+    // What makes it true again has been read but is not visible yet.
+    let before =
+        parts.report.desired.iter().find(|before| before.kind == kind && before.status == ConditionStatus::False);
+    if let Some(before) = before.filter(|before| before.reason != Reason::ConfigRejected)
+        && !parts.publication.follower.is_current()
+    {
+        return before.clone();
     }
     if let Some(token) = parts.sessions.live(now.at).filter(|token| token.is_expiring())
         && let Some(ends) = token.ends()

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Tickets;
-use super::io::{Action, Op, Ticket};
+use super::io::{Op, Ticket};
+use super::outbox::Outbox;
 use crate::model::Directory;
 
 /// What is under way in directories that are not in use any more.
@@ -18,8 +18,8 @@ pub(super) struct Directories {
 
 impl Directories {
     /// Starts to empty a directory.
-    pub(super) fn retire(&mut self, directory: &Directory, tickets: &mut Tickets, actions: &mut Vec<Action>) {
-        let ticket = tickets.start(Op::RetireDirectory { directory: directory.clone() }, actions);
+    pub(super) fn retire(&mut self, directory: &Directory, outbox: &mut Outbox) {
+        let ticket = outbox.start(Op::RetireDirectory { directory: directory.clone() });
         self.retiring.insert(ticket, directory.path.clone());
     }
 

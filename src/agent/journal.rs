@@ -73,7 +73,7 @@ struct Lasting {
 
 impl Journal {
     /// Notes a failure. It is written once, until its subject succeeds.
-    pub(super) fn failed(&mut self, subject: Subject, failure: &Failure) {
+    pub(super) fn failed(&mut self, subject: &Subject, failure: &Failure) {
         let what = (failure.reason, failure.message.chars().filter(|c| !c.is_ascii_digit()).collect());
         let lasting = self.failing.entry(subject.clone()).or_default();
         lasting.count = lasting.count.saturating_add(1);
@@ -84,8 +84,8 @@ impl Journal {
     }
 
     /// Notes that `subject` works (again).
-    pub(super) fn recovered(&mut self, subject: Subject) {
-        if let Some(Lasting { count, .. }) = self.failing.remove(&subject).filter(|lasting| lasting.count > 1) {
+    pub(super) fn recovered(&mut self, subject: &Subject) {
+        if let Some(Lasting { count, .. }) = self.failing.remove(subject).filter(|lasting| lasting.count > 1) {
             self.lines.push(subject.entry(LogLevel::Info, None, format!("recovered after {count} failures")));
         }
     }
@@ -107,9 +107,9 @@ impl Journal {
         self.failing.remove(subject);
     }
 
-    /// Moves the lines into `actions`.
-    pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
-        actions.extend(self.lines.drain(..).map(Action::Log));
+    /// Takes the lines that have not been written yet.
+    pub(super) fn lines(&mut self) -> impl Iterator<Item = Action> {
+        self.lines.drain(..).map(Action::Log)
     }
 }
 
@@ -123,11 +123,11 @@ mod tests {
         let mut journal = Journal::default();
         let failure = |message: &str| Failure::new(FailureClass::Transient, Reason::Sealed, message);
         for port in 1..=5 {
-            journal.failed(Subject::Login, &failure(&format!("failed to log in from port {port}")));
+            journal.failed(&Subject::Login, &failure(&format!("failed to log in from port {port}")));
         }
-        journal.failed(Subject::Login, &failure("failed to log in: sealed"));
-        journal.recovered(Subject::Login);
-        journal.recovered(Subject::Login);
+        journal.failed(&Subject::Login, &failure("failed to log in: sealed"));
+        journal.recovered(&Subject::Login);
+        journal.recovered(&Subject::Login);
         let lines: Vec<_> = journal.lines.iter().map(|line| (line.level, line.message.as_str())).collect();
         assert_eq!(
             lines,
@@ -144,7 +144,7 @@ mod tests {
         let mut journal = Journal::default();
         for letter in ('a'..='z').cycle().take(1000) {
             let failure = Failure::new(FailureClass::Transient, Reason::Sealed, letter.to_string());
-            journal.failed(Subject::Login, &failure);
+            journal.failed(&Subject::Login, &failure);
         }
         assert_eq!(journal.lines.len(), MAX_DIFFERENT);
     }

@@ -1,14 +1,14 @@
 //! When to bring the mirrored Secrets in line with the published set. The two may lag, never disagree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Tickets;
 use super::follower::Follower;
-use super::io::{Action, MirrorRequest, MirrorResult, Op, PublishedSet, Ticket};
+use super::io::{MirrorRequest, MirrorResult, Op, PublishedSet, Ticket};
+use super::outbox::Outbox;
 use super::sources::Sources;
 use super::time::{Elapsed, Now};
 use crate::model::{Failure, Generation, Mirror, ObjectName, Reason, Settings, SourceName, Version};
@@ -47,7 +47,9 @@ pub(super) struct MirrorState {
     yields: u32,
     /// The last time at which another configuration had written it.
     conflict: Option<Elapsed>,
-    /// Requests of the sources that give to it; other ones are another configuration.
+    /// The sources that gave to it last.
+    contributors: BTreeSet<SourceName>,
+    /// Their requests; other ones are another configuration.
     requests: Vec<String>,
 }
 
@@ -66,17 +68,20 @@ impl MirrorState {
             claim_at: Some(Elapsed::ZERO),
             yields: 0,
             conflict: None,
+            contributors: BTreeSet::new(),
             requests: Vec::new(),
         }
     }
 }
 
-/// What a reply of the API server asks the agent to do beside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum MirrorChange {
-    None,
-    /// Another replica has read a newer version: read these sources now.
-    ReadAgain(Vec<SourceName>),
+/// The API server's answer about a mirror.
+pub(super) struct Mirrored {
+    pub(super) name: ObjectName,
+    pub(super) result: Result<MirrorResult, Failure>,
+    /// Whether the Secret was seen to hold a set of ours before.
+    pub(super) confirmed_before: bool,
+    /// Another replica has read a newer version of these sources.
+    pub(super) outdated: BTreeSet<SourceName>,
 }
 
 impl Mirrors {
@@ -158,8 +163,7 @@ impl Mirrors {
         generation: Option<Generation>,
         sources: &Sources,
         now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
+        outbox: &mut Outbox,
     ) -> Vec<(ObjectName, Failure)> {
         let mut failed = Vec::new();
         for (name, mirror) in &mut self.all {
@@ -175,12 +179,12 @@ impl Mirrors {
                 Ok(content) => {
                     let op =
                         Op::Mirror { settings: Arc::clone(settings), name: name.clone(), content: Box::new(content) };
-                    mirror.follower.started(tickets.start(op, actions));
+                    mirror.follower.started(outbox.start(op));
                     mirror.in_flight = Some(generation);
                 }
                 // Not a matter of the API server: it can be right only with another set or another configuration.
                 Err(failure) => {
-                    let ticket = tickets.next();
+                    let ticket = outbox.ticket();
                     mirror.follower.started(ticket);
                     mirror.follower.failed(ticket, failure.clone(), &settings.retry, now, 42);
                     failed.push((name.clone(), failure));
@@ -196,21 +200,20 @@ impl Mirrors {
         ticket: Ticket,
         result: Result<MirrorResult, Failure>,
         settings: &Settings,
-        visible: Option<&Arc<PublishedSet>>,
         now: &Now,
-    ) -> Option<(ObjectName, Result<(MirrorResult, MirrorChange), Failure>)> {
+    ) -> Option<Mirrored> {
         self.orphans.remove(&ticket);
         let (name, mirror) = self.all.iter_mut().find(|(_, mirror)| mirror.follower.is_in_flight(ticket))?;
         let generation = mirror.in_flight.take();
-        let outcome = match result {
+        let confirmed_before = mirror.confirmed.is_some();
+        let mut outdated = BTreeSet::new();
+        match &result {
             Ok(result) => {
                 mirror.follower.succeeded(ticket);
                 mirror.resync = Some(now.at + now.share(RESYNC, 0.75, 1.0, 41));
-                let mut change = MirrorChange::None;
-                if result == MirrorResult::Superseded {
+                if *result == MirrorResult::Superseded {
                     if mirror.superseded.is_none() {
-                        let names = visible.map(|set| set.manifest.sources.keys().cloned().collect());
-                        change = MirrorChange::ReadAgain(names.unwrap_or_default());
+                        outdated.clone_from(&mirror.contributors);
                     }
                     mirror.superseded.get_or_insert(now.at);
                 } else {
@@ -221,7 +224,6 @@ impl Mirrors {
                         mirror.yields = 0;
                     }
                 }
-                Ok((result, change))
             }
             Err(failure) => {
                 let waiting = mirror.claim_at.is_some_and(|at| at > now.at);
@@ -233,10 +235,9 @@ impl Mirrors {
                     mirror.claim_at = Some(now.at + wait);
                 }
                 mirror.follower.failed(ticket, failure.clone(), &settings.retry, now, 42);
-                Err(failure)
             }
-        };
-        Some((name.clone(), outcome))
+        }
+        Some(Mirrored { name: name.clone(), result, confirmed_before, outdated })
     }
 }
 
@@ -268,6 +269,7 @@ impl MirrorState {
             self.requests = requests;
             (self.claim_at, self.yields) = (Some(Elapsed::ZERO), 0);
         }
+        self.contributors.clone_from(&made.sources);
         let states = || made.sources.iter().filter_map(|source| sources.get(source));
         let rolled_back = states().any(|source| source.held.as_ref().is_some_and(|held| held.rolled_back));
         let tolerance = states().map(|source| source.spec.max_stale).max().unwrap_or_default();

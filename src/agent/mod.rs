@@ -18,8 +18,11 @@ mod follower;
 mod grant;
 mod io;
 mod journal;
+mod logins;
 mod mirrors;
+mod outbox;
 mod publication;
+mod readings;
 mod reload;
 mod report;
 mod sessions;
@@ -47,6 +50,7 @@ use crate::model::{Checkpoint, Condition, Failure, Generation, ObjectName, Saved
 use directories::Directories;
 use journal::Journal;
 use mirrors::Mirrors;
+use outbox::Outbox;
 use publication::Publication;
 use report::Report;
 use sessions::Sessions;
@@ -95,23 +99,6 @@ impl Mode {
     }
 }
 
-/// Gives tickets. An outcome whose ticket is not one in flight is late and is ignored.
-#[derive(Default)]
-struct Tickets(u64);
-
-impl Tickets {
-    fn next(&mut self) -> Ticket {
-        self.0 += 1;
-        Ticket(self.0)
-    }
-
-    fn start(&mut self, op: Op, actions: &mut Vec<Action>) -> Ticket {
-        let ticket = self.next();
-        actions.push(Action::Start(ticket, op));
-        ticket
-    }
-}
-
 /// The agent.
 pub struct Agent {
     mode: Mode,
@@ -122,13 +109,11 @@ pub struct Agent {
     trial: Option<Trial>,
     /// Logins whose session is not wanted any more; it is revoked when it comes.
     abandoned_logins: BTreeMap<Ticket, Arc<Settings>>,
-    /// When reads of the trial were started.
-    trial_started: BTreeMap<Ticket, Elapsed>,
     saved: Option<(Ticket, bool)>,
     journal: Journal,
     /// Warnings of Vault that were logged last, by source.
     warned: BTreeMap<SourceName, Vec<String>>,
-    tickets: Tickets,
+    outbox: Outbox,
 }
 
 /// The parts of the state, borrowed side by side.
@@ -187,42 +172,37 @@ impl Agent {
             phase: Phase::Working,
             trial: None,
             abandoned_logins: BTreeMap::new(),
-            trial_started: BTreeMap::new(),
             saved: None,
             journal: Journal::default(),
             warned: BTreeMap::new(),
-            tickets: Tickets::default(),
+            outbox: Outbox::default(),
         }
     }
 
     /// Takes one input and says what to do.
     pub fn handle(&mut self, input: Input, now: &Now) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.apply(input, now, &mut actions);
+        self.apply(input, now);
         if self.phase.is_working() {
             self.parts.sources.notice_stale(now.at);
             self.finish_once(now);
         }
-        let mut tickets = std::mem::take(&mut self.tickets);
         if self.phase.is_working() {
-            self.advance(now, &mut tickets, &mut actions);
+            self.advance(now);
         } else {
-            self.advance_drain(now, &mut tickets, &mut actions);
+            self.advance_drain(now);
         }
-        self.tickets = tickets;
-        self.journal.flush(&mut actions);
-        actions
+        self.outbox.take(self.journal.lines())
     }
 
-    fn apply(&mut self, input: Input, now: &Now, actions: &mut Vec<Action>) {
+    fn apply(&mut self, input: Input, now: &Now) {
         match input {
             Input::Started(adopted) => self.start(adopted.as_ref()),
-            Input::ConfigRead(settings) if self.phase.is_working() => self.config_read(settings, now, actions),
-            Input::ConfigInvalid(message) if self.phase.is_working() => self.config_invalid(message, actions),
+            Input::ConfigRead(settings) if self.phase.is_working() => self.config_read(settings, now),
+            Input::ConfigInvalid(message) if self.phase.is_working() => self.config_invalid(message),
             Input::Refresh if self.phase.is_working() => self.refresh(now),
             Input::ConfigRead(_) | Input::ConfigInvalid(_) | Input::Refresh | Input::TimerFired => {}
             Input::Terminate => self.terminate(now),
-            Input::Completed(ticket, outcome) => self.completed(ticket, outcome, now, actions),
+            Input::Completed(ticket, outcome) => self.completed(ticket, outcome, now),
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) struct Publication {
     in_flight: Option<(Arc<PublishedSet>, BTreeSet<u64>)>,
     generation: Option<Generation>,
     /// When the adopted set was published, as long as it is the visible one.
-    adopted: Option<Option<Timestamp>>,
+    adopted: Option<Timestamp>,
 }
 
 impl Publication {
@@ -50,8 +50,8 @@ impl Publication {
         self.generation
     }
 
-    /// When the visible set was published by an earlier process: `Some(None)` if it is adopted and the time is not known.
-    pub(super) fn adopted(&self) -> Option<Option<Timestamp>> {
+    /// When the visible set was published, if an earlier process did it.
+    pub(super) fn adopted(&self) -> Option<Timestamp> {
         self.adopted
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::conditions::bounded;
-use super::io::{Action, Outcome, Ticket};
+use super::io::{Outcome, Ticket};
 use super::journal::Subject;
 use super::source::Outlook;
 use super::store::Store;
 use super::time::Now;
 use super::trial::{Needs, Progress, Trial};
-use super::{Agent, Parts, Tickets, publication};
+use super::{Agent, Parts, publication};
 use crate::model::{NoticeKind, Order, Reading, Reason, Settings, Validity};
 
 /// Whether versions of the two cannot be compared.
@@ -19,8 +19,8 @@ fn is_other_server(old: &Settings, new: &Settings) -> bool {
 
 impl Agent {
     /// The parser refused the configuration.
-    pub(super) fn config_invalid(&mut self, message: String, actions: &mut Vec<Action>) {
-        self.abandon_trial(actions);
+    pub(super) fn config_invalid(&mut self, message: String) {
+        self.abandon_trial();
         self.reject_config(message);
     }
 
@@ -33,9 +33,9 @@ impl Agent {
     }
 
     /// A valid configuration was read.
-    pub(super) fn config_read(&mut self, new: Arc<Settings>, now: &Now, actions: &mut Vec<Action>) {
+    pub(super) fn config_read(&mut self, new: Arc<Settings>, now: &Now) {
         if *new == *self.parts.settings {
-            self.abandon_trial(actions);
+            self.abandon_trial();
             if self.parts.config_rejected.take().is_some() {
                 let message = "the configuration is the one in force again";
                 self.journal.info(&Subject::Config, message);
@@ -46,7 +46,7 @@ impl Agent {
         if self.trial.as_ref().is_some_and(|trial| *trial.settings == *new) {
             return;
         }
-        self.abandon_trial(actions);
+        self.abandon_trial();
         match Needs::of(&self.parts.settings, &new) {
             // Before the first set, or one that is about to be, there is nothing to lose.
             Some(needs) if self.parts.publication.visible().is_some() || self.parts.publication.follower.is_busy() => {
@@ -54,20 +54,18 @@ impl Agent {
                 self.parts.config_rejected = None;
                 self.trial = Some(Trial::new(new, needs, &self.parts.store));
             }
-            needs => self.enforce(new, needs.is_some_and(|needs| needs.login), now, actions),
+            needs => self.enforce(&new, needs.is_some_and(|needs| needs.login), now),
         }
     }
 
     /// Puts a configuration in force. `login`: the session in use is of another login.
-    fn enforce(&mut self, new: Arc<Settings>, login: bool, now: &Now, actions: &mut Vec<Action>) {
-        let old = std::mem::replace(&mut self.parts.settings, Arc::clone(&new));
-        if login {
-            if let Some(ticket) = self.parts.sessions.start_over(now, &mut self.tickets, actions) {
-                self.abandoned_logins.insert(ticket, old.clone());
-            }
+    fn enforce(&mut self, new: &Arc<Settings>, login: bool, now: &Now) {
+        let old = std::mem::replace(&mut self.parts.settings, Arc::clone(new));
+        if login && let Some(ticket) = self.parts.sessions.start_over(now, &mut self.outbox) {
+            self.abandoned_logins.insert(ticket, old.clone());
         }
         if old.directory.path != new.directory.path {
-            self.parts.directories.retire(&old.directory, &mut self.tickets, actions);
+            self.parts.directories.retire(&old.directory, &mut self.outbox);
         }
         let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
             &mut self.parts;
@@ -75,7 +73,7 @@ impl Agent {
         let outlook = Outlook { token: sessions.number(), token_end: &token_end };
         if login {
             sources.abandon_all(&outlook);
-            if is_other_server(&old, &new) {
+            if is_other_server(&old, new) {
                 // Nothing is visible yet, and the two servers' secrets do not belong together.
                 sources.update_all(&outlook, |_, source| source.forget());
                 *store = Store::new(&new.outputs);
@@ -99,7 +97,7 @@ impl Agent {
         }
         self.journal.info(&Subject::Config, message);
         if let Some(failure) = self.parts.store.unmade().cloned() {
-            self.journal.failed(Subject::Publication, &failure);
+            self.journal.failed(&Subject::Publication, &failure);
         }
         for name in new.sources.keys() {
             self.note_left_out(name);
@@ -107,52 +105,44 @@ impl Agent {
     }
 
     /// Drops a configuration on trial; what it logged in is revoked.
-    fn abandon_trial(&mut self, actions: &mut Vec<Action>) {
+    fn abandon_trial(&mut self) {
         let Some(trial) = self.trial.take() else { return };
-        self.trial_started.clear();
         if let Some(ticket) = trial.login() {
             self.abandoned_logins.insert(ticket, Arc::clone(&trial.settings));
         }
         if let Some(token) = trial.token.as_ref().filter(|token| token.self_issued) {
-            self.parts.sessions.revoke(token, &mut self.tickets, actions);
+            self.parts.sessions.revoke(token, &mut self.outbox);
         }
         let directory = &trial.settings.directory;
         match trial.publishing() {
             Some(ticket) => self.parts.directories.abandon(ticket, directory),
-            None if trial.has_published => self.parts.directories.retire(directory, &mut self.tickets, actions),
+            None if trial.has_published => self.parts.directories.retire(directory, &mut self.outbox),
             None => {}
         }
     }
 
     /// Starts the next step of a trial, or puts its configuration in force.
-    pub(super) fn advance_trial(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+    pub(super) fn advance_trial(&mut self, now: &Now) {
         let Some(trial) = &mut self.trial else { return };
         let Parts { sessions, sources, publication, directories, .. } = &mut self.parts;
         if let Some(token) = trial.rejected.take().filter(|token| token.self_issued) {
-            sessions.revoke(&token, tickets, actions);
+            sessions.revoke(&token, &mut self.outbox);
         }
-        let before = actions.len();
         let set = |settings: &Settings, store: &Store| {
             publication::set(&settings.outputs, store, sources, publication.visible())
         };
         let free = !directories.is_busy(&trial.settings.directory.path);
-        trial.advance(sessions.live(now.at), free, set, now, tickets, actions);
-        for action in &actions[before..] {
-            if let Action::Start(ticket, _) = action {
-                self.trial_started.insert(*ticket, now.at);
-            }
-        }
+        trial.advance(sessions.live(now.at), free, set, now, &mut self.outbox);
         // The old directory is retired when nothing is being published to it.
         if trial.is_done() && !(trial.needs.directory && publication.follower.is_busy()) {
-            self.commit(now, tickets, actions);
+            self.commit(now);
         }
     }
 
     pub(super) fn trial_completed(&mut self, ticket: Ticket, outcome: Outcome, now: &Now) {
-        let started = self.trial_started.remove(&ticket).unwrap_or(now.at);
         let Some(trial) = &mut self.trial else { return };
         let sessions = &mut self.parts.sessions;
-        if let Progress::Failed(failure) = trial.completed(ticket, outcome, started, || sessions.next_number(), now) {
+        if let Progress::Failed(failure) = trial.completed(ticket, outcome, || sessions.next_number(), now) {
             let login = trial.needs.login && trial.token.is_none();
             let what = if login { "it cannot log in" } else { "it does not work" };
             let message = format!("{what}: {}", failure.message);
@@ -166,19 +156,17 @@ impl Agent {
     }
 
     /// A trial has proved its configuration.
-    fn commit(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+    fn commit(&mut self, now: &Now) {
         let Some(mut trial) = self.trial.take() else { return };
-        self.trial_started.clear();
         if let Some(token) = trial.token.take() {
             if let Some(ticket) = self.parts.sessions.take_over(token, now) {
                 self.abandoned_logins.insert(ticket, Arc::clone(&self.parts.settings));
             }
             self.update_all(|_, _| {});
         }
-        std::mem::swap(&mut self.tickets, tickets);
         let other_server = is_other_server(&self.parts.settings, &trial.settings);
         let directory_moved = trial.published.take();
-        self.enforce(Arc::clone(&trial.settings), false, now, actions);
+        self.enforce(&Arc::clone(&trial.settings), false, now);
         if trial.needs.login {
             // Answers to requests of the old session are of no use.
             let Parts { sessions, sources, .. } = &mut self.parts;
@@ -191,7 +179,6 @@ impl Agent {
             publication.moved(set, sources.lease_tokens());
             self.parts.mirrors.request();
         }
-        std::mem::swap(&mut self.tickets, tickets);
     }
 
     /// Takes what the trial has read. Versions of another server do not compare with those that are held.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Tickets;
 use super::follower::Follower;
-use super::io::{Action, Op, Ticket};
+use super::io::{Op, Ticket};
+use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now};
 use crate::model::{
     Condition, ConditionStatus, ConditionType, Failure, FailureClass, Generation, Notice, NoticeKind, Reason, Settings,
@@ -43,6 +43,7 @@ pub(super) struct Report {
 enum NoticeKey {
     Condition(ConditionType),
     Config,
+    Mirror,
     Token,
 }
 
@@ -57,6 +58,10 @@ impl Report {
 
     pub(super) fn config_event(&mut self, kind: NoticeKind, reason: Reason, message: String) {
         self.notices.insert(NoticeKey::Config, Notice { kind, reason, message });
+    }
+
+    pub(super) fn mirror_event(&mut self, kind: NoticeKind, reason: Reason, message: String) {
+        self.notices.insert(NoticeKey::Mirror, Notice { kind, reason, message });
     }
 
     pub(super) fn token_event(&mut self, message: String) {
@@ -90,15 +95,9 @@ impl Report {
         [self.report_due(settings), record].into_iter().flatten().min()
     }
 
-    pub(super) fn advance(
-        &mut self,
-        settings: &Arc<Settings>,
-        now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn advance(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) {
         if self.report_due(settings).is_some_and(|at| at <= now.at) {
-            self.send(settings, now, tickets, actions);
+            self.send(settings, now, outbox);
         }
         if !settings.status.events {
             self.notices.clear();
@@ -107,28 +106,22 @@ impl Report {
             && let Some((key, notice)) = self.notices.pop_first()
         {
             let op = Op::Record { settings: Arc::clone(settings), notice: notice.clone() };
-            self.recording = Some((tickets.start(op, actions), key, notice));
+            self.recording = Some((outbox.start(op), key, notice));
         }
     }
 
     /// Sends the conditions now if they differ, for the last report of a process.
-    pub(super) fn send_last(
-        &mut self,
-        settings: &Arc<Settings>,
-        now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
-    ) -> bool {
+    pub(super) fn send_last(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) -> bool {
         let send = settings.status.conditions && !self.follower.is_busy() && self.desired != self.reported;
         if send {
-            self.send(settings, now, tickets, actions);
+            self.send(settings, now, outbox);
         }
         send
     }
 
-    fn send(&mut self, settings: &Arc<Settings>, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+    fn send(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) {
         let op = Op::Report { settings: Arc::clone(settings), conditions: self.desired.clone() };
-        self.follower.started(tickets.start(op, actions));
+        self.follower.started(outbox.start(op));
         self.sent.clone_from(&self.desired);
         self.last_sent = Some(now.at);
     }

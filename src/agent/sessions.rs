@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Tickets;
 use super::grant::Upkeep;
-use super::io::{Action, Op, Ticket};
+use super::io::{Op, Ticket};
+use super::outbox::Outbox;
 use super::source::TokenEnd;
 use super::time::{Backoff, Elapsed, Now};
 use super::token::Token;
@@ -117,8 +117,7 @@ impl Sessions {
         settings: &Arc<Settings>,
         in_use: impl Fn(u64) -> bool,
         now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
+        outbox: &mut Outbox,
     ) {
         if let Some(token) = self.current.take_if(|token| token.is_over(now.at)) {
             self.gone.insert(token.number, token.ends().unwrap_or(now.at));
@@ -130,7 +129,7 @@ impl Sessions {
                 // Something still hangs on it, such as a re-read that fails: look again later.
                 self.retired.push(Retired { keep_until: now.at + OVERLAP, ..retired });
             } else if retired.keep_until <= now.at {
-                self.give_up(retired.token, now, tickets, actions);
+                self.give_up(&retired.token, now, outbox);
             } else {
                 self.retired.push(retired);
             }
@@ -141,26 +140,26 @@ impl Sessions {
             && at <= now.at
         {
             let op = Op::RenewToken { settings: Arc::clone(settings), token: token.value.clone() };
-            token.renewal = Some(tickets.start(op, actions));
+            token.renewal = Some(outbox.start(op));
         }
         if self.login_due().is_some_and(|at| at <= now.at) {
             let op = Op::LogIn { settings: Arc::clone(settings), restore: std::mem::take(&mut self.restore) };
-            self.login = Some(tickets.start(op, actions));
+            self.login = Some(outbox.start(op));
         }
     }
 
     /// Revokes a token that is not used any more, if it is ours; its leases end with it.
-    fn give_up(&mut self, token: Token, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+    fn give_up(&mut self, token: &Token, now: &Now, outbox: &mut Outbox) {
         self.gone.insert(token.number, now.at);
         if token.self_issued && !token.is_over(now.at) {
-            self.revoke(&token, tickets, actions);
+            self.revoke(token, outbox);
         }
     }
 
     /// Revokes a token, whatever becomes of it.
-    pub(super) fn revoke(&mut self, token: &Token, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+    pub(super) fn revoke(&mut self, token: &Token, outbox: &mut Outbox) {
         let op = Op::Revoke { settings: Arc::clone(&token.settings), token: token.value.clone() };
-        self.revoking.push(tickets.start(op, actions));
+        self.revoking.push(outbox.start(op));
     }
 
     /// Ends a revocation; whether it was one of ours.
@@ -251,11 +250,11 @@ impl Sessions {
     }
 
     /// Gives up every token and starts with a login; returns a login in flight, whose session is of no use any more.
-    pub(super) fn start_over(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) -> Option<Ticket> {
+    pub(super) fn start_over(&mut self, now: &Now, outbox: &mut Outbox) -> Option<Ticket> {
         let retired = std::mem::take(&mut self.retired).into_iter().map(|retired| retired.token);
         let tokens: Vec<_> = self.current.take().into_iter().chain(retired).collect();
         for token in tokens {
-            self.give_up(token, now, tickets, actions);
+            self.give_up(&token, now, outbox);
         }
         self.backoff.reset();
         self.failure = None;
@@ -318,14 +317,7 @@ impl Sessions {
     }
 
     /// Gives up the token of that number, which the server no longer accepts; whether it was the one in use.
-    pub(super) fn rejected(
-        &mut self,
-        number: u64,
-        retry: &Retry,
-        now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
-    ) -> bool {
+    pub(super) fn rejected(&mut self, number: u64, retry: &Retry, now: &Now, outbox: &mut Outbox) -> bool {
         let Some(token) = self.current.take_if(|token| token.number == number) else { return false };
         let failure = Failure::new(
             FailureClass::TokenDead,
@@ -341,7 +333,7 @@ impl Sessions {
         }
         self.failure.get_or_insert(failure);
         // It may live after all: a node that lags behind does not know it.
-        self.give_up(token, now, tickets, actions);
+        self.give_up(&token, now, outbox);
         true
     }
 

@@ -1,6 +1,5 @@
 //! The end: finish what runs, report, revoke our token or leave it to the next process, exit within the grace period.
 
-use super::Tickets;
 use super::io::{Action, Op, Ticket};
 use super::journal::Subject;
 use super::time::{Elapsed, Now};
@@ -113,7 +112,7 @@ impl Agent {
             let why = failure.map_or(String::new(), |failure| format!(": {}", failure.message));
             let before = if self.mode.is_once() { "the work was done" } else { "the first set was published" };
             let message = format!("stopped before {before}{why} (exit code {code})");
-            self.journal.error(&super::journal::Subject::Login, reason, message);
+            self.journal.error(&Subject::Login, reason, message);
         }
         self.begin_drain(code, now);
     }
@@ -154,7 +153,7 @@ impl Agent {
     }
 
     /// Moves on towards the exit.
-    pub(super) fn advance_drain(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+    pub(super) fn advance_drain(&mut self, now: &Now) {
         let Phase::Draining(mut drain) = self.phase.clone() else { return };
         if drain.stage == Stage::Finishing {
             let parts = &self.parts;
@@ -167,11 +166,11 @@ impl Agent {
             if busy && now.at < drain.finish_by {
                 return;
             }
-            self.last_report(now, tickets, actions);
+            self.last_report(now);
             drain.stage = Stage::Reporting;
         }
         if drain.stage == Stage::Reporting && (!self.parts.report.is_busy() || drain.report_by <= now.at) {
-            drain.stage = Stage::Leaving { saving: self.leave(drain.code, now, tickets, actions) };
+            drain.stage = Stage::Leaving { saving: self.leave(drain.code, now) };
         }
         if let Stage::Leaving { saving } = &drain.stage {
             let done = saving.is_none_or(|ticket| self.saved.is_some_and(|(saved, _)| saved == ticket))
@@ -180,7 +179,7 @@ impl Agent {
                 // It is not known whether the next process will find something.
                 let failed = saving.is_some() && self.saved.is_none_or(|(_, ok)| !ok);
                 let code = if failed && drain.code == exit::OK { exit::IO } else { drain.code };
-                actions.push(Action::Exit { code });
+                self.outbox.push(Action::Exit { code });
                 self.phase = Phase::Over;
                 return;
             }
@@ -188,7 +187,7 @@ impl Agent {
         self.phase = Phase::Draining(drain);
     }
 
-    fn last_report(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+    fn last_report(&mut self, now: &Now) {
         let wanted = if self.mode.is_once() {
             conditions::conditions(&self.parts, now)
         } else {
@@ -196,17 +195,17 @@ impl Agent {
         };
         let parts = &mut self.parts;
         parts.report.desired = wanted;
-        parts.report.send_last(&parts.settings, now, tickets, actions);
+        parts.report.send_last(&parts.settings, now, &mut self.outbox);
     }
 
     /// Saves or revokes the token, or leaves it to live on for its leases.
-    fn leave(&mut self, code: u8, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) -> Option<Ticket> {
+    fn leave(&mut self, code: u8, now: &Now) -> Option<Ticket> {
         if let Some(trial) = self.trial.take() {
             if let Some(ticket) = trial.login() {
                 self.abandoned_logins.insert(ticket, trial.settings);
             }
             if let Some(token) = trial.token.filter(|token| token.self_issued) {
-                self.parts.sessions.revoke(&token, tickets, actions);
+                self.parts.sessions.revoke(&token, &mut self.outbox);
             }
         }
         if self.mode.saves()
@@ -214,7 +213,7 @@ impl Agent {
             && let Some(checkpoint) = self.checkpoint(now)
         {
             let settings = std::sync::Arc::clone(&self.parts.settings);
-            return Some(tickets.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }, actions));
+            return Some(self.outbox.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }));
         }
         if self.mode.saves() && code == exit::OK && self.parts.sessions.live(now.at).is_some() {
             let message = "nothing is saved: the token was given to this process, and the next one is given it, too";
@@ -222,21 +221,14 @@ impl Agent {
         }
         if self.parts.settings.revoke_on_exit && !self.keeps_token(code, now) {
             for token in self.parts.sessions.revocable(now.at) {
-                self.parts.sessions.revoke(&token, tickets, actions);
+                self.parts.sessions.revoke(&token, &mut self.outbox);
             }
         }
         None
     }
 
     /// What could not be saved dies with its token, and the exit code says so.
-    pub(super) fn save_ended(
-        &mut self,
-        ticket: Ticket,
-        ok: bool,
-        now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn save_ended(&mut self, ticket: Ticket, ok: bool, now: &Now) {
         let Phase::Draining(Drain { stage: Stage::Leaving { saving: Some(saving) }, .. }) = &self.phase else { return };
         if *saving != ticket {
             return;
@@ -244,7 +236,7 @@ impl Agent {
         self.saved = Some((ticket, ok));
         if !ok && self.parts.settings.revoke_on_exit {
             for token in self.parts.sessions.revocable(now.at) {
-                self.parts.sessions.revoke(&token, tickets, actions);
+                self.parts.sessions.revoke(&token, &mut self.outbox);
             }
         }
     }

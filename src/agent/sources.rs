@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Tickets;
-use super::io::{Action, Op, Ticket};
+use super::io::{Op, Ticket};
+use super::outbox::Outbox;
 use super::source::{InFlight, Outlook, SourceState, Step};
 use super::time::{Elapsed, Now};
 use super::token::Token;
@@ -215,8 +215,7 @@ impl Sources {
         token: &Token,
         outlook: &Outlook<'_>,
         now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
+        outbox: &mut Outbox,
     ) {
         if self.in_flight.len() >= Self::slots(settings) {
             return;
@@ -244,7 +243,7 @@ impl Sources {
                     Op::RenewLease { settings, token: token_value, source, lease: id, increment }
                 }
             };
-            let ticket = tickets.start(op, actions);
+            let ticket = outbox.start(op);
             self.failing_in_flight += usize::from(failing);
             self.in_flight.insert(ticket, name.clone());
             let flight = InFlight { ticket, started: now.at, token: token.number, failing };

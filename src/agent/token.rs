@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Tickets;
 use super::grant::{Grant, Upkeep};
-use super::io::{Action, Op, Ticket};
+use super::io::{Op, Ticket};
+use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now};
 use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, Settings, TokenInfo, VaultToken};
 
@@ -156,10 +156,10 @@ impl Token {
     }
 
     /// Starts a question about it, if none is under way and the last one is long enough ago.
-    fn ask(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) -> bool {
+    fn ask(&mut self, now: &Now, outbox: &mut Outbox) -> bool {
         if self.looking_up.is_none() && self.look_up_after <= now.at {
             let op = Op::LookUp { settings: Arc::clone(&self.settings), token: self.value.clone() };
-            self.looking_up = Some(tickets.start(op, actions));
+            self.looking_up = Some(outbox.start(op));
             self.look_up_after = now.at + LOOK_UP_INTERVAL;
         }
         self.looking_up.is_some()
@@ -167,20 +167,13 @@ impl Token {
 
     /// Judges a refused request by the token's history. `worked`: the same request was granted with this token before. May
     /// ask the server about the token.
-    pub(super) fn refused(
-        &mut self,
-        class: FailureClass,
-        worked: bool,
-        now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
-    ) -> Verdict {
+    pub(super) fn refused(&mut self, class: FailureClass, worked: bool, now: &Now, outbox: &mut Outbox) -> Verdict {
         let young = !self.confirmed && now.at < self.since + GRACE;
         if class == FailureClass::TokenDead {
             return if young { Verdict::TooYoung } else { Verdict::Rejected };
         }
         if self.look_up != LookUp::Denied {
-            return match (self.ask(now, tickets, actions), self.look_up) {
+            return match (self.ask(now, outbox), self.look_up) {
                 (true, _) => Verdict::Pending,
                 (false, _) if young => Verdict::TooYoung,
                 (false, LookUp::Allowed) => Verdict::PolicyMissing,

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Tickets;
-use super::io::{Action, Op, Outcome, PublishedSet, Ticket};
+use super::io::{Op, Outcome, PublishedSet, Ticket};
+use super::outbox::Outbox;
 use super::store::Store;
 use super::time::{Backoff, Elapsed, Now};
 use super::token::{Token, Verdict, judged};
@@ -49,7 +49,8 @@ pub(super) struct Trial {
     /// A token that the server does not accept; it is to be revoked, because it may live.
     pub(super) rejected: Option<Token>,
     pub(super) readings: BTreeMap<SourceName, Proof>,
-    in_flight: BTreeMap<Ticket, Option<SourceName>>,
+    /// When each operation began, and the source that it reads if its reading is wanted.
+    in_flight: BTreeMap<Ticket, (Elapsed, Option<SourceName>)>,
     login: Option<Ticket>,
     connected: bool,
     publishing: Option<(Ticket, Arc<PublishedSet>)>,
@@ -100,7 +101,7 @@ impl Trial {
 
     fn unread(&self) -> impl Iterator<Item = &SourceName> {
         let required = self.settings.sources.iter().filter(|(_, source)| source.required).map(|(name, _)| name);
-        let reading = |name: &SourceName| self.in_flight.values().flatten().any(|other| other == name);
+        let reading = |name: &SourceName| self.in_flight.values().any(|(_, other)| other.as_ref() == Some(name));
         required.filter(move |name| self.needs.login && !self.readings.contains_key(*name) && !reading(name))
     }
 
@@ -142,8 +143,7 @@ impl Trial {
         free: bool,
         set: impl FnOnce(&Settings, &Store) -> Arc<PublishedSet>,
         now: &Now,
-        tickets: &mut Tickets,
-        actions: &mut Vec<Action>,
+        outbox: &mut Outbox,
     ) {
         if self.backoff.not_before > now.at || self.is_done() || self.publishing.is_some() {
             return;
@@ -155,15 +155,15 @@ impl Trial {
         if self.needs.login && self.token.is_none() {
             if self.in_flight.is_empty() {
                 let op = Op::LogIn { settings: Arc::clone(settings), restore: false };
-                let ticket = tickets.start(op, actions);
-                self.in_flight.insert(ticket, None);
+                let ticket = outbox.start(op);
+                self.in_flight.insert(ticket, (now.at, None));
                 self.login = Some(ticket);
             }
         } else if self.needs.connection && !self.connected {
             match current {
                 Some(token) if self.in_flight.is_empty() => {
                     let op = Op::LookUp { settings: Arc::clone(settings), token: token.value.clone() };
-                    self.in_flight.insert(tickets.start(op, actions), None);
+                    self.in_flight.insert(outbox.start(op), (now.at, None));
                 }
                 Some(_) => {}
                 // The old connection has lost its session, so there is nothing to keep.
@@ -174,12 +174,12 @@ impl Trial {
             let names: Vec<_> = self.unread().take(free).cloned().collect();
             for name in names {
                 let op = Op::Read { settings: Arc::clone(settings), token: token.value.clone(), source: name.clone() };
-                self.in_flight.insert(tickets.start(op, actions), Some(name));
+                self.in_flight.insert(outbox.start(op), (now.at, Some(name)));
             }
         } else if self.needs.directory && free && self.published.is_none() && self.in_flight.is_empty() {
             let set = set(settings, &self.store);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
-            self.publishing = Some((tickets.start(op, actions), set));
+            self.publishing = Some((outbox.start(op), set));
             self.has_published = true;
         }
     }
@@ -187,7 +187,7 @@ impl Trial {
     /// What was read with a token may hang on it.
     fn drop_token(&mut self) -> Option<Token> {
         self.readings.clear();
-        self.in_flight.values_mut().for_each(|source| *source = None);
+        self.in_flight.values_mut().for_each(|(_, source)| *source = None);
         self.token.take()
     }
 
@@ -196,11 +196,10 @@ impl Trial {
         &mut self,
         ticket: Ticket,
         outcome: Outcome,
-        started: Elapsed,
         number: impl FnOnce() -> u64,
         now: &Now,
     ) -> Progress {
-        let source = self.in_flight.remove(&ticket).flatten();
+        let (started, source) = self.in_flight.remove(&ticket).unwrap_or((now.at, None));
         self.login.take_if(|login| *login == ticket);
         let failure = match outcome {
             Outcome::LoggedIn(Ok(session)) => {

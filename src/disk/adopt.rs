@@ -75,7 +75,7 @@ impl Publisher {
             ))
         };
         let files = manifest.files.iter().map(read).collect::<Result<_, Problem>>()?;
-        Ok(Some(AdoptedSet { files: FileSet { files }, manifest, published: Some(published) }))
+        Ok(Some(AdoptedSet { files: FileSet { files }, manifest, published }))
     }
 }
 

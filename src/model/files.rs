@@ -82,5 +82,5 @@ pub struct AdoptedSet {
     /// What was remembered of it.
     pub manifest: Manifest,
     /// When it was published.
-    pub published: Option<jiff::Timestamp>,
+    pub published: jiff::Timestamp,
 }

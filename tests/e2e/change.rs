@@ -97,7 +97,8 @@ async fn an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_logi
         println!("fresh {:.1?} after it was taken back", back.elapsed());
         let mut same = playground.two("the new pod is gone", &[]).await?;
         let mut before = pods.clone();
-        (same.sort(), before.sort());
+        same.sort();
+        before.sort();
         assert_eq!(same, before, "no pod was replaced");
         for pod in &pods {
             let now = playground.pod(pod).await?.context("the pod")?;

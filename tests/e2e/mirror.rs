@@ -20,7 +20,7 @@ fn mirrored(pod: &Pod) -> Option<(String, String)> {
 #[tokio::test]
 async fn a_deleted_secret_and_an_edited_one_are_right_again_within_a_minute() -> Result<()> {
     Playground::shared("a_deleted_secret_and_an_edited_one_are_right_again_within_a_minute", async |playground| {
-        playground.may_also_mirror("edited").await?;
+        playground.may_also_mirror("edited")?;
         let document = "mirrors: {top-secret-ks: {}, edited: {}}\nretry: {base: 100ms, max: 1s, slow: 1s}";
         let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").env("KEYFERRY_CONFIG_INLINE", document);
         playground.apply(&demo).await?;
@@ -96,7 +96,7 @@ async fn without_its_service_account_the_secret_goes_and_the_files_flow_on() -> 
     .await
 }
 
-/// The cluster has the admission plugin `OwnerReferencesPermissionEnforcement`, as OpenShift has it.
+/// The cluster has the admission plugin `OwnerReferencesPermissionEnforcement`, as `OpenShift` has it.
 #[tokio::test]
 async fn where_owners_may_not_be_changed_an_older_secret_is_mirrored_without() -> Result<()> {
     Playground::with_power("where_owners_may_not_be_changed_an_older_secret_is_mirrored_without", async |playground| {
@@ -134,7 +134,7 @@ async fn where_owners_may_not_be_changed_an_older_secret_is_mirrored_without() -
 
 impl Playground {
     /// Gives keyferry the right to mirror into one Secret more.
-    async fn may_also_mirror(&self, name: &str) -> Result<()> {
+    fn may_also_mirror(&self, name: &str) -> Result<()> {
         let rules = json!([{"op": "add", "path": "/rules/0/resourceNames/-", "value": name}]);
         self.ask(&["patch", "role", "keyferry", "--type=json", "--patch", &rules.to_string()])?;
         let writers = format!("keyferry.dev/secret-writers={ACCOUNT}={SECRET},{ACCOUNT}={name}");

@@ -144,10 +144,14 @@ async fn an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words() -
     Playground::shared("an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words", async |playground| {
         // Nothing listens there.
         let away = format!("http://{}:8309", crate::testbed::cluster::SPARE);
+        let missing = format!("secret/{}/none", playground.unique);
+        let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", playground.unique);
+        playground.vault.policy(&playground.unique, &policy).await?;
         let table = [
             ("away", "VAULT_ADDR", away.as_str(), 69, "VaultUnreachable", "failed to reach Vault at"),
             ("role", "KEYFERRY_ROLE", "nobody", 77, "LoginRefused", "invalid role name"),
             ("path", "KEYFERRY_SECRETS", "secret/nothing/here", 77, "Denied", "secret/data/nothing/here"),
+            ("missing", "KEYFERRY_SECRETS", &missing, 66, "SecretNotFound", "no secret at that path"),
         ];
         for (app, variable, value, ..) in table {
             playground.apply(&impatient(playground.demo()?, app).env(variable, value)).await?;
@@ -159,13 +163,13 @@ async fn an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words() -
                 last.or_else(|| agent.state?.terminated)
             };
             let (pod, end) = playground.pod_where(app, "the kubelet has ended the agent", ended).await?;
-            println!("{app}: exit code {}, message {:?}", end.exit_code, end.message);
             assert_eq!(end.exit_code, code, "{app}: {end:?}");
             let last = end.message.unwrap_or_default();
             let line = last
                 .lines()
                 .find(|line| line.contains("stopped before the first set was published"))
                 .unwrap_or_default();
+            println!("{app}: {line}");
             ensure!(line.contains(reason) && line.contains(words), "{app}: the end of the log says why: {last}");
             let events = playground.ask(&["get", "events", "--output=jsonpath={.items[*].message}"])?;
             ensure!(!events.contains("the files stay"), "there never was a file: {events}");

@@ -31,7 +31,7 @@ fn a_restart_adopts_files_provenance_versions_and_time() {
     let adopted = adopt(&root).expect("a set");
     assert!(adopted.files == files, "bytes, own modes and sources; the other modes follow the directory's default");
     assert_eq!(adopted.manifest, wanted);
-    assert_eq!(adopted.published, Some(now));
+    assert_eq!(adopted.published, now);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn another_manifest_of_an_equal_set_is_replaced_in_place() {
     drop(publisher);
     let adopted = adopt(&root).expect("a set");
     assert_eq!(adopted.manifest, manifest(&files, "layout", 2));
-    assert_eq!(adopted.published, Some(first), "the files are as old as they are");
+    assert_eq!(adopted.published, first, "the files are as old as they are");
 }
 
 #[test]

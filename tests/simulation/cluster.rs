@@ -78,7 +78,7 @@ impl Cluster {
         let result = match &before {
             Some(there) if there.data == data && !there.edited => MirrorResult::Unchanged,
             Some(there) if there.edited => MirrorResult::Repaired,
-            _ => MirrorResult::Written,
+            _ => MirrorResult::Updated,
         };
         let object = SecretObject { data, versions: request.versions.clone(), edited: false };
         self.secrets.insert(name.clone(), object);

@@ -54,7 +54,7 @@ pub struct PathFaults {
     pub hangs: Duration,
     /// An error of the server.
     pub broken: Duration,
-    /// A static role says "rotates in 0 s".
+    /// What it issues is over at once, and a static role says "rotates in 0 s".
     pub zero: Duration,
 }
 

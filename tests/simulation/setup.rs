@@ -78,7 +78,7 @@ fn kind(random: &mut Random) -> Kind {
             let ttl = SECOND * *random.pick(&[3, 10, 30, 120, 600]);
             Kind::Leased { ttl, max_ttl: ttl * *random.pick(&[1, 2, 5]), renewable: random.chance(70) }
         }
-        8 => Kind::Expires(SECOND * *random.pick(&[1, 20, 300])),
+        8 => Kind::Expires(SECOND * *random.pick(&[5, 20, 300])),
         _ => Kind::Rotates(SECOND * *random.pick(&[10, 60, 600])),
     }
 }

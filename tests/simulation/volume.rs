@@ -24,11 +24,21 @@ pub struct Volume {
 
 impl Volume {
     /// Makes `set` visible; `true` if other files are visible than before.
-    pub fn publish(&mut self, path: &Path, set: &Arc<PublishedSet>, now: Duration, wall: Timestamp) -> Result<bool, Failure> {
+    pub fn publish(
+        &mut self,
+        path: &Path,
+        set: &Arc<PublishedSet>,
+        now: Duration,
+        wall: Timestamp,
+    ) -> Result<bool, Failure> {
         let before = self.directories.get(path);
         let swapped = before.is_none_or(|before| before.set.files != set.files);
         if swapped && self.full > now {
-            return Err(Failure::new(FailureClass::Local, Reason::NoSpace, "failed to write files: the volume is full"));
+            return Err(Failure::new(
+                FailureClass::Local,
+                Reason::NoSpace,
+                "failed to write files: the volume is full",
+            ));
         }
         let visible = Visible { set: Arc::clone(set), published: wall, at: now };
         self.directories.insert(path.to_owned(), visible);
@@ -39,6 +49,6 @@ impl Volume {
     pub fn adopted(&self, path: &Path) -> Option<AdoptedSet> {
         let visible = self.directories.get(path)?;
         let (files, manifest) = (visible.set.files.clone(), visible.set.manifest.clone());
-        Some(AdoptedSet { files, manifest, published: Some(visible.published) })
+        Some(AdoptedSet { files, manifest, published: visible.published })
     }
 }

@@ -126,7 +126,13 @@ impl World {
     }
 
     #[allow(clippy::too_many_arguments, reason = "a list of parts")]
-    pub fn assemble(seed: u64, random: Random, servers: BTreeMap<&'static str, Server>, document: Document, pod: Pod) -> Self {
+    pub fn assemble(
+        seed: u64,
+        random: Random,
+        servers: BTreeMap<&'static str, Server>,
+        document: Document,
+        pod: Pod,
+    ) -> Self {
         Self {
             seed,
             random,
@@ -302,7 +308,7 @@ impl World {
                 let Some(process) = self.process.as_mut() else { return };
                 let id = process.id;
                 process.in_flight.insert(ticket, flight);
-                let delay = self.latency();
+                let delay = if matches!(op, Op::Publish { .. }) { self.random.millis(0, 30) } else { self.latency() };
                 self.schedule(self.now + delay, Event::Serve(id, ticket, Box::new(op), self.now));
             }
         }
@@ -377,7 +383,9 @@ impl World {
         match *op {
             Op::Publish { ref directory, ref set } => {
                 let result = self.publish(&directory.path, set);
-                self.answer(process, ticket, Outcome::Published(result), Note::default());
+                let delay = self.random.millis(0, 30);
+                let event = Event::Deliver(process, ticket, Box::new(Outcome::Published(result)), Note::default());
+                self.schedule(self.now + delay, event);
             }
             Op::RetireDirectory { directory } => {
                 self.volume.directories.remove(&directory.path);
@@ -388,7 +396,9 @@ impl World {
                 self.checkpoint = Some((self.now, settings, *checkpoint));
                 self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
             }
-            Op::Mirror { .. } | Op::Report { .. } | Op::Record { .. } => self.serve_cluster(process, ticket, &op, started),
+            Op::Mirror { .. } | Op::Report { .. } | Op::Record { .. } => {
+                self.serve_cluster(process, ticket, &op, started)
+            }
             _ => self.serve_vault(process, ticket, op, started),
         }
     }
@@ -426,7 +436,7 @@ impl World {
         let flight = flight(&op, started);
         let settings = flight.settings.clone().expect("each request to Vault has settings");
         let timeout = settings.server.timeout;
-        let (now, wall, name) = (self.now, self.wall(), Self::server_of(&settings));
+        let (now, name) = (self.now, Self::server_of(&settings));
         self.watch.request(&flight, now);
         if let Op::LogIn { restore: true, .. } = *op
             && let Some(checkpoint) = self.take_checkpoint(&settings)
@@ -467,11 +477,13 @@ impl World {
                 Outcome::LoggedIn(result)
             }
             Op::LookUp { settings, token } => Outcome::LookedUp(server.look_up(settings, token, now, random)),
-            Op::RenewToken { settings, token } => Outcome::TokenRenewed(server.renew_token(settings, token, now, random)),
+            Op::RenewToken { settings, token } => {
+                Outcome::TokenRenewed(server.renew_token(settings, token, now, random))
+            }
             Op::Revoke { settings, token } => Outcome::Revoked(server.revoke(settings, token, now, random)),
             Op::Read { settings, token, source } => {
                 let path = settings.sources[source].path.clone();
-                let read = server.read(settings, token, &path, now, wall, random);
+                let read = server.read(settings, token, &path, now, random);
                 let read = read.map(|(reading, id)| {
                     self.remember(name, &path, &reading, &id, token.expose());
                     note.reading = Some(id);
@@ -519,7 +531,10 @@ impl World {
             path: path.to_owned(),
             shape,
             version: reading.version.clone(),
-            kind: self.servers[server].secrets[path].kind,
+            kind: match &reading.validity {
+                Validity::Expires(life) => Kind::Expires(*life),
+                _ => self.servers[server].secrets[path].kind,
+            },
             lease: reading.validity.lease().map(|lease| lease.id.0.clone()),
             token: token.to_vec(),
             born: self.now,
@@ -535,7 +550,8 @@ impl World {
         let Some(running) = self.process.as_mut().filter(|running| running.id == process) else { return };
         let Some(flight) = running.in_flight.remove(&ticket) else { return };
         self.take_note(&flight, &outcome, note);
-        let what = if self.tracing { format!("{} {}: {}", ticket.0, flight.what, told(&outcome)) } else { String::new() };
+        let what =
+            if self.tracing { format!("{} {}: {}", ticket.0, flight.what, told(&outcome)) } else { String::new() };
         self.input(Input::Completed(ticket, outcome), &what);
     }
 
@@ -546,7 +562,9 @@ impl World {
             for server in self.servers.values_mut() {
                 if let Some(state) = server.tokens.get_mut(token) {
                     state.delivered = true;
-                    state.owner = self.processes;
+                    if note.restored {
+                        state.owner = self.processes;
+                    }
                 }
             }
         }
@@ -595,7 +613,11 @@ impl World {
         }
     }
 
-    fn publish(&mut self, path: &Path, set: &Arc<keyferry::agent::PublishedSet>) -> Result<bool, keyferry::model::Failure> {
+    fn publish(
+        &mut self,
+        path: &Path,
+        set: &Arc<keyferry::agent::PublishedSet>,
+    ) -> Result<bool, keyferry::model::Failure> {
         let (now, wall) = (self.now, self.wall());
         let before = self.volume.directories.get(path).map(|visible| Arc::clone(&visible.set));
         let result = self.volume.publish(path, set, now, wall);
@@ -618,7 +640,13 @@ impl World {
 
 /// An outcome of the right kind for a request that gets no answer.
 fn like(op: &Op) -> Outcome {
-    let failure = || keyferry::model::Failure::new(keyferry::model::FailureClass::Unreachable, keyferry::model::Reason::VaultUnreachable, "");
+    let failure = || {
+        keyferry::model::Failure::new(
+            keyferry::model::FailureClass::Unreachable,
+            keyferry::model::Reason::VaultUnreachable,
+            "",
+        )
+    };
     match op {
         Op::LogIn { .. } => Outcome::LoggedIn(Err(failure())),
         Op::LookUp { .. } => Outcome::LookedUp(Err(failure())),
@@ -631,14 +659,20 @@ fn like(op: &Op) -> Outcome {
 
 /// An outcome in words.
 fn told(outcome: &Outcome) -> String {
-    let or = |result: Result<String, &keyferry::model::Failure>| result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class));
+    let or = |result: Result<String, &keyferry::model::Failure>| {
+        result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class))
+    };
     match outcome {
-        Outcome::LoggedIn(result) => {
-            or(result.as_ref().map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info)))
-        }
+        Outcome::LoggedIn(result) => or(result
+            .as_ref()
+            .map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info))),
         Outcome::Restored(checkpoint) => format!("restored, {:?} left", checkpoint.left),
-        Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => or(result.as_ref().map(|info| format!("{info:?}"))),
-        Outcome::Read(result) => or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity))),
+        Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => {
+            or(result.as_ref().map(|info| format!("{info:?}")))
+        }
+        Outcome::Read(result) => {
+            or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity)))
+        }
         Outcome::LeaseRenewed(result) => or(result.as_ref().map(|lease| format!("{lease:?}"))),
         Outcome::Published(result) | Outcome::Reported(result) => or(result.as_ref().map(|yes| format!("{yes}"))),
         Outcome::Mirrored(result) => or(result.as_ref().map(|result| format!("{result:?}"))),

@@ -110,7 +110,8 @@ mod tests {
 
     fn answer_once(listener: &std::net::TcpListener) {
         let (mut stream, _) = listener.accept().expect("a connection");
-        stream.read(&mut [0; 4096]).expect("a request");
+        let read = stream.read(&mut [0; 4096]).expect("a request");
+        assert!(read > 0, "a request");
         stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("written");
     }
 

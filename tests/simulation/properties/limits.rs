@@ -49,8 +49,14 @@ impl World {
             }
         }
         for (hour, wakes) in self.watch.wakes.clone() {
-            let requests: usize = self.watch.requests.range((hour, String::new())..(hour + 1, String::new())).map(|(_, count)| *count).sum();
-            self.watch.measure("wakes over requests", wakes as f64 - requests as f64, || format!("{wakes} of {requests}"));
+            let requests: usize = self
+                .watch
+                .requests
+                .range((hour, String::new())..(hour + 1, String::new()))
+                .map(|(_, count)| *count)
+                .sum();
+            self.watch
+                .measure("wakes over requests", wakes as f64 - requests as f64, || format!("{wakes} of {requests}"));
         }
         for (_, idle) in self.watch.idle_wakes.clone() {
             self.watch.measure("idle wakes per hour", idle as f64, String::new);
@@ -64,16 +70,24 @@ impl World {
     pub fn note_pace(&mut self) {
         let Some(process) = &self.process else { return };
         for (name, source) in &process.agent.settings().sources {
-            let life = self.server(process.agent.settings()).and_then(|server| server.secrets.get(&source.path)).and_then(|secret| {
-                use super::super::secrets::Kind;
-                match secret.kind {
-                    Kind::Versioned => None,
-                    Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.55)),
-                    Kind::Expires(life) => Some(life.mul_f64(0.55)),
-                    Kind::Rotates(period) => Some(period),
-                }
-            });
-            let period = source.refresh.mul_f64(0.8).min(life.unwrap_or(Duration::MAX)).max(Duration::from_secs(1)).as_secs_f64();
+            let life = self
+                .server(process.agent.settings())
+                .and_then(|server| server.secrets.get(&source.path))
+                .and_then(|secret| {
+                    use super::super::secrets::Kind;
+                    match secret.kind {
+                        Kind::Versioned => None,
+                        Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.55)),
+                        Kind::Expires(life) => Some(life.mul_f64(0.55)),
+                        Kind::Rotates(period) => Some(period),
+                    }
+                });
+            let period = source
+                .refresh
+                .mul_f64(0.8)
+                .min(life.unwrap_or(Duration::MAX))
+                .max(Duration::from_secs(1))
+                .as_secs_f64();
             let shortest = self.watch.shortest.entry(name.to_string()).or_insert(period);
             *shortest = shortest.min(period);
         }

@@ -53,7 +53,9 @@ impl Property {
                  mirrors and reports do"
             }
             Self::Recovery => "when the faults stop, everything is fresh, mirrored and reported within the bound",
-            Self::FewRequests => "requests per source and hour, and logins and questions per hour, stay below the bound",
+            Self::FewRequests => {
+                "requests per source and hour, and logins and questions per hour, stay below the bound"
+            }
             Self::NothingLeftBehind => {
                 "after SIGTERM with the pod's deletion no token is left behind, and few are alive at any time"
             }
@@ -94,6 +96,8 @@ pub struct Watch {
     superseded: BTreeMap<ObjectName, Duration>,
     /// The settings of the last publication to a directory.
     published_by: BTreeMap<PathBuf, Arc<Settings>>,
+    /// The settings of the publication that was started last.
+    publishing_by: BTreeMap<PathBuf, Arc<Settings>>,
     pub pod_ready: bool,
     /// Requests by hour and thing.
     requests: BTreeMap<(u64, String), usize>,

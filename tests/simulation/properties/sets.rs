@@ -33,13 +33,20 @@ fn ids(bytes: &[u8]) -> BTreeSet<String> {
 impl World {
     /// [`Property::OneReadingPerSource`] and [`Property::NothingOlder`] of a set that becomes visible. Returns the reading
     /// of each source.
-    pub fn check_set(&mut self, path: &Path, set: &Arc<PublishedSet>, before: Option<&Arc<PublishedSet>>) -> BTreeMap<SourceName, Rc<str>> {
+    pub fn check_set(
+        &mut self,
+        path: &Path,
+        set: &Arc<PublishedSet>,
+        before: Option<&Arc<PublishedSet>>,
+    ) -> BTreeMap<SourceName, Rc<str>> {
         let mut of: BTreeMap<SourceName, Rc<str>> = BTreeMap::new();
         let mut wrong = None;
         for (file, entry) in &set.files.files {
             let source = entry.sources.first().expect("a file has a source");
             let found = ids(entry.bytes.expose());
-            let Some(id) = found.first().filter(|_| found.len() == 1).and_then(|id| self.records.get_key_value(id.as_str())) else {
+            let Some(id) =
+                found.first().filter(|_| found.len() == 1).and_then(|id| self.records.get_key_value(id.as_str()))
+            else {
                 wrong = Some(format!("file {file} is made of {found:?}"));
                 continue;
             };
@@ -47,8 +54,8 @@ impl World {
                 wrong = Some(format!("files of source {source} are of {other} and {}", id.0));
             }
         }
-        let settings = self.watch.published_by.get(path).cloned();
-        if let Some(settings) = settings {
+        if let Some(settings) = self.watch.publishing_by.get(path).cloned() {
+            self.watch.published_by.insert(path.to_owned(), Arc::clone(&settings));
             wrong = wrong.or_else(|| self.wrong_files(&settings, set, &of));
         }
         for (source, id) in &of {
@@ -68,7 +75,12 @@ impl World {
     }
 
     /// Files that should be there and are not, or the other way round.
-    fn wrong_files(&self, settings: &Settings, set: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) -> Option<String> {
+    fn wrong_files(
+        &self,
+        settings: &Settings,
+        set: &PublishedSet,
+        of: &BTreeMap<SourceName, Rc<str>>,
+    ) -> Option<String> {
         let process = self.process.as_ref()?;
         let mut expected = BTreeMap::new();
         for output in &settings.outputs {
@@ -79,7 +91,8 @@ impl World {
             }
         }
         // Files of an earlier process are those of the outputs that it had.
-        let read = |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| process.read.contains(source));
+        let read =
+            |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| process.read.contains(source));
         let expected: BTreeMap<_, _> = expected.into_iter().filter(|(_, entry)| read(entry)).collect();
         let actual = set.files.files.iter().filter(|(_, entry)| read(entry));
         for (path, entry) in actual {
@@ -90,12 +103,23 @@ impl World {
         expected.keys().find(|path| !set.files.files.contains_key(*path)).map(|path| format!("file {path} is missing"))
     }
 
-    fn nothing_older(&mut self, path: &Path, set: &PublishedSet, before: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) {
+    fn nothing_older(
+        &mut self,
+        path: &Path,
+        set: &PublishedSet,
+        before: &PublishedSet,
+        of: &BTreeMap<SourceName, Rc<str>>,
+    ) {
         let old_ids = self.visible.get(path).cloned().unwrap_or_default();
         for (source, id) in of {
-            let (Some(new), Some(old)) = (set.manifest.sources.get(source), before.manifest.sources.get(source)) else { continue };
+            let (Some(new), Some(old)) = (set.manifest.sources.get(source), before.manifest.sources.get(source)) else {
+                continue;
+            };
             let record = &self.records[id];
-            let same_server = old_ids.get(source).and_then(|old| self.records.get(old)).is_some_and(|old| old.server == record.server);
+            let same_server = old_ids
+                .get(source)
+                .and_then(|old| self.records.get(old))
+                .is_some_and(|old| old.server == record.server);
             if new.request != old.request || !same_server || record.may_be_older {
                 continue;
             }
@@ -107,7 +131,14 @@ impl World {
     }
 
     /// Whether a reading that has just come may take the place of a newer one.
-    pub fn judge_order(&mut self, flight: &Flight, source: &SourceName, settings: &Settings, reading: &Reading, id: &Rc<str>) -> bool {
+    pub fn judge_order(
+        &mut self,
+        flight: &Flight,
+        source: &SourceName,
+        settings: &Settings,
+        reading: &Reading,
+        id: &Rc<str>,
+    ) -> bool {
         let Some(process) = &self.process else { return false };
         let in_force = Arc::clone(process.agent.settings());
         let record = &self.records[id];
@@ -118,7 +149,11 @@ impl World {
             return true;
         }
         let readings = BTreeMap::from([(source.clone(), Arc::new(reading.clone()))]);
-        let renders = in_force.outputs.iter().filter(|output| output.source == *source).all(|output| render_output(output, &readings).is_ok());
+        let renders = in_force
+            .outputs
+            .iter()
+            .filter(|output| output.source == *source)
+            .all(|output| render_output(output, &readings).is_ok());
         let order = self.watch.best.get(&key).map_or(Order::Newer, |best| reading.version.order(best));
         let mut may_be_older = false;
         if order == Order::Older {
@@ -139,6 +174,13 @@ impl World {
         may_be_older
     }
 
+    /// A person asks for what is there now.
+    pub fn watch_refresh(&mut self) {
+        let names = self.process.iter().flat_map(|process| process.agent.settings().sources.keys());
+        let asked: Vec<_> = names.map(|name| (name.clone(), self.now)).collect();
+        self.watch.refresh_asked.extend(asked);
+    }
+
     /// A process starts from what is visible.
     pub fn check_adoption(&mut self, manifest: Option<&Manifest>) {
         self.watch.best.clear();
@@ -150,7 +192,8 @@ impl World {
                 self.watch.best.insert((record.server.to_owned(), record.path.clone()), record.version.clone());
             }
         }
-        let same_outputs = self.watch.published_by.get(&settings.directory.path).is_some_and(|by| by.outputs == settings.outputs);
+        let same_outputs =
+            self.watch.published_by.get(&settings.directory.path).is_some_and(|by| by.outputs == settings.outputs);
         let required = settings.sources.iter().filter(|(_, source)| source.required);
         let same = manifest.is_some_and(|manifest| {
             required.into_iter().all(|(name, source)| {
@@ -158,7 +201,10 @@ impl World {
             })
         });
         if same && same_outputs && !self.is_ready() {
-            self.violate(Property::ForwardOnly, "SecretsReady is not True after a restart, though the set is there".into());
+            self.violate(
+                Property::ForwardOnly,
+                "SecretsReady is not True after a restart, though the set is there".into(),
+            );
         }
     }
 
@@ -174,7 +220,10 @@ impl World {
         let Some(settings) = self.process.as_ref().map(|process| Arc::clone(process.agent.settings())) else { return };
         let visible = self.visible.get(&settings.directory.path).cloned().unwrap_or_default();
         for (source, (id, version)) in &request.versions {
-            let older = before.versions.get(source).is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
+            let older = before
+                .versions
+                .get(source)
+                .is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
             let tolerance = settings.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
             let long = since.is_some_and(|since| since + tolerance <= self.now);
             let record = visible.get(source).and_then(|id| self.records.get(id));

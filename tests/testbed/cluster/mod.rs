@@ -39,7 +39,7 @@ const VAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Add
 pub const SPARE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 11);
 const NODE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 2);
 
-/// As in OpenShift: who changes the owner of an object must have the right to delete it.
+/// As in `OpenShift`: who changes the owner of an object must have the right to delete it.
 const PLUGINS: &str = "NodeRestriction,OwnerReferencesPermissionEnforcement";
 
 /// What a node needs of the machine, with the Debian packages that bring it.

@@ -1,0 +1,143 @@
+//! Outcomes of logins, renewals and questions about tokens.
+
+use std::sync::Arc;
+
+use super::io::Ticket;
+use super::journal::Subject;
+use super::sessions::LoginChange;
+use super::source::SourceState;
+use super::time::{Now, clock};
+use super::token::{Token, Verdict, judged};
+use super::{Agent, Parts};
+use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, TokenInfo};
+
+impl Agent {
+    pub(super) fn logged_in(&mut self, ticket: Ticket, result: Result<Session, Failure>, now: &Now) {
+        if let Some(settings) = self.abandoned_logins.remove(&ticket) {
+            // Its session is of a configuration that is not in force.
+            if let Ok(session) = result {
+                let token = Token::new(0, session, settings, now);
+                if token.self_issued {
+                    self.parts.sessions.revoke(&token, &mut self.outbox);
+                }
+            }
+            return;
+        }
+        let settings = Arc::clone(&self.parts.settings);
+        match self.parts.sessions.logged_in(ticket, result, &settings, now) {
+            None => {}
+            Some(Err(failure)) => self.journal.failed(&Subject::Login, &failure),
+            Some(Ok(change)) => {
+                self.journal.recovered(&Subject::Login);
+                if change == LoginChange::NewToken {
+                    let ttl = self.token_ttl(now);
+                    self.journal.info(&Subject::Login, format!("logged in to vault; the token {ttl}"));
+                    self.warn_of_expiry(now);
+                }
+                self.update_all(|_, _| {});
+            }
+        }
+    }
+
+    pub(super) fn token_ttl(&self, now: &Now) -> String {
+        match self.token_ends(now.at).flatten() {
+            Some(ends) => format!("lives for {}s", ends.saturating_sub(now.at).as_secs()),
+            None => "has no known end".into(),
+        }
+    }
+
+    /// A given token that cannot be renewed ends whatever we do; a person has to know it in time.
+    pub(super) fn warn_of_expiry(&mut self, now: &Now) {
+        let Some(ends) = self.parts.sessions.live(now.at).filter(|token| token.is_expiring()).and_then(Token::ends)
+        else {
+            return;
+        };
+        let message = format!(
+            "the given Vault token ends at {} and cannot be renewed; put a new one in its place before",
+            clock(now.wall_at(ends))
+        );
+        self.journal.warn(&Subject::Token, Reason::TokenExpiring, message.clone());
+        self.parts.report.token_event(message);
+    }
+
+    pub(super) fn restored(&mut self, ticket: Ticket, checkpoint: &Checkpoint, now: &Now) {
+        let settings = Arc::clone(&self.parts.settings);
+        if !self.parts.sessions.restored(ticket, checkpoint, &settings, now) {
+            return;
+        }
+        let (token, ttl) = (self.parts.sessions.number(), self.token_ttl(now));
+        self.journal.info(&Subject::Login, format!("took over the vault token of the container before; it {ttl}"));
+        self.update_all(|_, _| {});
+        if !self.phase.is_working() {
+            return;
+        }
+        for (name, saved) in &checkpoint.sources {
+            let idle = self.parts.sources.get(name).is_some_and(|s| s.held.is_none() && s.in_flight.is_none());
+            let over = saved.lease_left.is_some_and(|left| left.is_zero());
+            if idle && !over && self.parts.store.accept(name, Arc::clone(&saved.reading)).is_ok() {
+                self.update(name, |source| source.restore(&saved.reading, saved.lease_left, token, now));
+                self.parts.publication.follower.request();
+            }
+        }
+    }
+
+    pub(super) fn token_renewed(&mut self, ticket: Ticket, result: Result<TokenInfo, Failure>, now: &Now) {
+        let settings = Arc::clone(&self.parts.settings);
+        let number = self.parts.sessions.number();
+        match self.parts.sessions.renewed(ticket, result, &settings.retry, now) {
+            None => return,
+            Some(Ok(())) => {
+                self.journal.recovered(&Subject::Token);
+                let ttl = self.token_ttl(now);
+                self.journal.info(&Subject::Token, format!("renewed the vault token; it {ttl}"));
+                self.warn_of_expiry(now);
+            }
+            Some(Err(failure)) => {
+                self.journal.failed(&Subject::Token, &failure);
+                if failure.class == FailureClass::TokenDead {
+                    self.reject_token(number, now);
+                }
+            }
+        }
+        self.update_all(|_, _| {});
+    }
+
+    /// Gives up a token, if it is the one in use; what waited for a judgement of it waits for the next token.
+    pub(super) fn reject_token(&mut self, number: u64, now: &Now) {
+        let Parts { settings, sessions, .. } = &mut self.parts;
+        if sessions.rejected(number, &settings.retry, now, &mut self.outbox) {
+            let failure = sessions.failure.clone();
+            if let Some(failure) = failure {
+                self.journal.failed(&Subject::Token, &failure);
+            }
+            self.update_all(|_, source| {
+                if source.unjudged.is_some() {
+                    source.token_rejected();
+                }
+            });
+        }
+    }
+
+    pub(super) fn looked_up(&mut self, ticket: Ticket, result: &Result<TokenInfo, Failure>, now: &Now) {
+        let Some(token) = self.parts.sessions.current.as_mut().filter(|token| token.looking_up == Some(ticket)) else {
+            return;
+        };
+        let number = token.number;
+        let verdict = token.looked_up(result, now);
+        if verdict == Verdict::Rejected {
+            return self.reject_token(number, now);
+        }
+        let of_token = |source: &SourceState| source.unjudged.clone().filter(|(of, _)| *of == number);
+        let waiting: Vec<_> =
+            self.parts.sources.iter().filter_map(|(name, source)| Some((name.clone(), of_token(source)?))).collect();
+        for (name, (_, failure)) in waiting {
+            self.source_failed(&name, &judged(&failure, verdict), verdict == Verdict::TooYoung, now);
+        }
+    }
+
+    pub(super) fn token_worked(&mut self, number: u64) {
+        if let Some(token) = self.parts.sessions.current.as_mut().filter(|token| token.number == number) {
+            token.worked();
+        }
+    }
+}

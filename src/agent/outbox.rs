@@ -1,0 +1,35 @@
+//! What one call of [`Agent::handle`](super::Agent::handle) asks for.
+
+use super::io::{Action, Op, Ticket};
+
+/// Collects actions and gives tickets. An outcome whose ticket is not one in flight is late and is ignored.
+#[derive(Default)]
+pub(super) struct Outbox {
+    last: u64,
+    actions: Vec<Action>,
+}
+
+impl Outbox {
+    /// Starts an operation.
+    pub(super) fn start(&mut self, op: Op) -> Ticket {
+        let ticket = self.ticket();
+        self.actions.push(Action::Start(ticket, op));
+        ticket
+    }
+
+    /// A ticket for something that ends at once.
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.last += 1;
+        Ticket(self.last)
+    }
+
+    pub(super) fn push(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// The actions so far, with the lines for the log at the end.
+    pub(super) fn take(&mut self, lines: impl Iterator<Item = Action>) -> Vec<Action> {
+        self.actions.extend(lines);
+        std::mem::take(&mut self.actions)
+    }
+}

@@ -141,6 +141,10 @@ impl Trial {
         if self.token.as_ref().is_some_and(|token| token.is_over(now.at)) {
             self.token = None;
         }
+        if self.needs.connection && !self.connected && current.is_none() && self.in_flight.is_empty() {
+            // No token to ask with: the connection in use may have failed for the reason that the new one cures.
+            (self.needs.login, self.needs.connection) = (true, false);
+        }
         let settings = &self.settings;
         if self.needs.login && self.token.is_none() {
             if self.in_flight.is_empty() {

@@ -19,8 +19,7 @@ impl Agent {
     /// requests.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
-        publication.follower.request();
-        let Some(set) = adopted else { return };
+        let Some(set) = adopted else { return publication.follower.request() };
         let same = |name: &SourceName| {
             let saved = set.manifest.sources.get(name);
             sources.get(name).zip(saved).is_some_and(|(source, saved)| source.spec.request_id() == saved.request)
@@ -30,8 +29,19 @@ impl Agent {
         if layout == set.manifest.layout && required {
             let keep = settings.sources.keys().filter(|name| same(name)).cloned().collect();
             store.adopt(set, &keep);
+            // It stays the adopted one until something is read: to publish it again would say nothing new.
             publication.adopt(set);
+            if !self.mode.is_once() {
+                // `once` has no time to find out whether an older answer lasts.
+                let outlook = Outlook { token: 0, token_end: &|_| super::source::TokenEnd::Never };
+                sources.update_all(&outlook, |name, source| {
+                    let known = set.manifest.sources.get(name).filter(|known| known.request == source.spec.request_id());
+                    source.adopted = known.map(|known| known.version.clone());
+                });
+            }
             self.journal.info(&Subject::Publication, "adopted the set of an earlier process");
+        } else {
+            publication.follower.request();
         }
     }
 
@@ -311,7 +321,8 @@ impl Agent {
         self.log_warnings(name, &reading);
         let Some(source) = self.parts.sources.get(name) else { return };
         let held = source.held.as_ref().filter(|_| source.is_current());
-        let order = held.map_or(Order::Newer, |held| reading.version.order(&held.version));
+        let known = held.map(|held| &held.version).or(source.adopted.as_ref());
+        let order = known.map_or(Order::Newer, |known| reading.version.order(known));
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
         if order == Order::Older && !lasting && !source.was_asked(flight.started) {
@@ -333,6 +344,10 @@ impl Agent {
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
         if !same {
             if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
+                if order != Order::Older {
+                    // The server is not behind: an older answer after this one counts from its own time.
+                    self.update(name, |source| source.older_since = None);
+                }
                 return self.source_failed(name, &failure, false, now);
             }
             self.parts.publication.follower.request();

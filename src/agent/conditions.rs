@@ -67,7 +67,14 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(stale) = stale(parts) {
         return stale;
     }
-    if let Some(pending) = parts.sources.unread().first().filter(|_| parts.publication.adopted().is_none()) {
+    let unread = parts.sources.unread();
+    if let Some(name) = unread.iter().find(|name| parts.store.has_adopted(name)).filter(|_| parts.publication.adopted().is_none()) {
+        let failure = parts.sources.get(name).and_then(|source| source.failure.as_ref());
+        let why = failure.map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
+        let message = format!("the files of source {name} are of an earlier process and have not been compared with Vault yet{why}");
+        return no(Reason::Adopted, message);
+    }
+    if let Some(pending) = unread.first().filter(|_| parts.publication.adopted().is_none()) {
         let failure = parts.sources.get(pending).and_then(|source| source.failure.as_ref());
         let (reason, why) = failure.map_or((Reason::Pending, String::new()), |failure| {
             (failure.reason, format!(": {}", bounded(&failure.message)))
@@ -78,6 +85,13 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if parts.publication.adopted().is_some() {
         let why = parts.first_failure().map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
         return no(Reason::Adopted, format!("the adopted set has not been compared with Vault yet{why}"));
+    }
+    // What makes it true again has been read but is not visible yet.
+    let before = parts.report.desired.iter().find(|before| before.kind == kind && before.status == ConditionStatus::False);
+    if let Some(before) = before.filter(|before| before.reason != Reason::ConfigRejected)
+        && !parts.publication.follower.is_current()
+    {
+        return before.clone();
     }
     if let Some(token) = parts.sessions.live(now.at).filter(|token| token.is_expiring())
         && let Some(ends) = token.ends()

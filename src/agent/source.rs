@@ -93,6 +93,8 @@ pub(super) struct InFlight {
 pub(super) struct SourceState {
     pub(super) spec: Source,
     pub(super) held: Option<Held>,
+    /// The version that an earlier process made visible, until this one holds a reading.
+    pub(super) adopted: Option<Version>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) backoff: Backoff,
     pub(super) failure: Option<Failure>,
@@ -113,6 +115,7 @@ impl SourceState {
         Self {
             spec,
             held: None,
+            adopted: None,
             in_flight: None,
             backoff: Backoff::default(),
             failure: None,
@@ -233,6 +236,7 @@ impl SourceState {
         self.held =
             Some(Held { request, version, read: now.at, read_wall: now.wall, life, rolled_back, jitter });
         self.older_since = None;
+        self.adopted = None;
         self.succeeded();
     }
 
@@ -308,6 +312,7 @@ impl SourceState {
             self.backoff.reset();
             (self.failure, self.unjudged, self.first_failure, self.older_since) = (None, None, None, None);
             self.short_lives = 0;
+            self.adopted = None;
         } else if spec.refresh < self.spec.refresh {
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }

@@ -23,8 +23,8 @@ pub(super) struct Sources {
     failing: BTreeSet<SourceName>,
     /// Sources of which the configuration asks for something that has not been read.
     unread: BTreeSet<SourceName>,
-    in_flight: BTreeMap<Ticket, SourceName>,
-    failing_in_flight: usize,
+    /// Operations in flight, and whether each was started for a source that was failing then.
+    in_flight: BTreeMap<Ticket, (SourceName, bool)>,
     /// Requests for sources that a reload has removed or moved: their outcomes are not wanted, and until they end there is
     /// no second one under the same name.
     orphans: BTreeMap<Ticket, SourceName>,
@@ -174,25 +174,21 @@ impl Sources {
 
     /// Abandons every operation in flight: their session is no longer in use.
     pub(super) fn abandon_all(&mut self, outlook: &Outlook<'_>) {
-        for (ticket, name) in std::mem::take(&mut self.in_flight) {
+        for (ticket, (name, _)) in std::mem::take(&mut self.in_flight) {
             if let Some(source) = self.all.get_mut(&name) {
                 source.in_flight = None;
             }
             self.orphans.insert(ticket, name);
         }
-        self.failing_in_flight = 0;
         self.update_all(outlook, |_, _| {});
     }
 
     /// Ends the operation of `ticket`: its source and how it was started, if its outcome is still wanted.
     pub(super) fn ended(&mut self, ticket: Ticket) -> Option<(SourceName, InFlight)> {
         self.orphans.remove(&ticket);
-        let name = self.in_flight.remove(&ticket)?;
-        let source = self.all.get_mut(&name)?;
-        if source.is_failing() {
-            self.failing_in_flight = self.failing_in_flight.saturating_sub(1);
-        }
-        Some((name, source.in_flight.take()?))
+        let (name, _) = self.in_flight.remove(&ticket)?;
+        let flight = self.all.get_mut(&name)?.in_flight.take()?;
+        Some((name, flight))
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -229,7 +225,8 @@ impl Sources {
         due.sort();
         for (failing, _, _, name) in due {
             let full = self.in_flight.len() >= Self::slots(settings);
-            if full || (failing && self.failing_in_flight >= Self::slots(settings) / 2) {
+            let failing_in_flight = self.in_flight.values().filter(|(_, failing)| *failing).count();
+            if full || (failing && failing_in_flight >= Self::slots(settings) / 2) {
                 continue;
             }
             let Some((_, step)) = self.all.get(&name).and_then(|source| source.due(outlook)) else { continue };
@@ -241,8 +238,7 @@ impl Sources {
                 }
             };
             let ticket = tickets.start(op, actions);
-            self.failing_in_flight += usize::from(failing);
-            self.in_flight.insert(ticket, name.clone());
+            self.in_flight.insert(ticket, (name.clone(), failing));
             let flight = InFlight { ticket, started: now.at, token: token.number };
             self.update(&name, outlook, |source| source.in_flight = Some(flight));
         }

@@ -187,8 +187,9 @@ impl Token {
                 (false, _) => Verdict::Unjudged,
             };
         }
-        // The server does not tell a dead token from a missing policy. A login is cheap once in a while.
-        let suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER && self.self_issued;
+        // The server does not tell a dead token from a missing policy. A login is cheap once in a while, and there may be
+        // another token in the file of one that was given.
+        let suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;
         match (young, suspect) {
             (true, _) => Verdict::TooYoung,
             (false, true) => Verdict::Rejected,

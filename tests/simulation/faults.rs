@@ -48,7 +48,10 @@ impl World {
             58..76 => self.disturb_server(until),
             76..82 => self.disturb_tokens(),
             82..88 => self.edit_document(),
-            88..90 => self.input(Input::Refresh, "refresh"),
+            88..90 => {
+                self.watch_refresh();
+                self.input(Input::Refresh, "refresh");
+            }
             90..93 => self.kill(),
             93..95 => self.terminate_alone(),
             95..97 => {
@@ -93,8 +96,6 @@ impl World {
                 if let Some(old) = old {
                     secret.number = old.version.number.unwrap_or(1);
                     secret.push(now, Some(old));
-                    // Answers of before are older for long.
-                    secret.odd_until = now;
                 }
             }
             10 if secret.kind == Kind::Versioned => {
@@ -356,10 +357,7 @@ impl World {
         self.cluster.faults = super::cluster::ClusterFaults::default();
         for name in ["a", "b"] {
             let server = self.servers.get_mut(name).expect("a server");
-            let frozen = server.faults.frozen;
             server.faults = super::server::ServerFaults::default();
-            // What a frozen server works off comes when it had to.
-            let _ = frozen;
             let paths: Vec<_> = server.secrets.keys().cloned().collect();
             for path in paths {
                 let secret = self.servers.get_mut(name).expect("it").secrets.get_mut(&path).expect("it");

@@ -39,8 +39,6 @@ pub struct Process {
     pub read: BTreeSet<SourceName>,
     pub generation: u64,
     pub ready: bool,
-    pub reports: Vec<(Duration, String)>,
-    pub idle_wakes: usize,
 }
 
 impl Process {
@@ -60,8 +58,6 @@ impl Process {
             read: BTreeSet::new(),
             generation: 0,
             ready: false,
-            reports: Vec::new(),
-            idle_wakes: 0,
         }
     }
 
@@ -83,10 +79,11 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
     let text = |token: &keyferry::model::VaultToken| String::from_utf8_lossy(token.expose()).into_owned();
     let (thing, what, source, token, settings) = match op {
         Op::LogIn { settings, .. } => {
-            let thing = format!("login {} {}", settings.server.address, login(settings));
-            (thing.clone(), thing, None, None, Some(settings))
+            let what = format!("login {} {}", settings.server.address, login(settings));
+            (format!("{what} {:?}", settings.server.tls.ca_file), what, None, None, Some(settings))
         }
-        Op::LookUp { settings, token } => (format!("look up {}", text(token)), "look up".into(), None, Some(token), Some(settings)),
+        // One that an abandoned trial has asked may still be under way.
+        Op::LookUp { settings, token } => (format!("look up {} {:?}", text(token), Arc::as_ptr(settings)), "look up".into(), None, Some(token), Some(settings)),
         Op::RenewToken { settings, token } => {
             (format!("renew token {}", text(token)), "renew token".into(), None, Some(token), Some(settings))
         }

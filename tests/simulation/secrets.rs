@@ -54,12 +54,11 @@ pub struct PathFaults {
     pub hangs: Duration,
     /// An error of the server.
     pub broken: Duration,
-    /// A static role says "rotates in 0 s".
+    /// What it issues is over at once, and a static role says "rotates in 0 s".
     pub zero: Duration,
 }
 
 pub struct Secret {
-    pub path: String,
     pub kind: Kind,
     /// In order of time.
     pub states: Vec<State>,
@@ -69,8 +68,6 @@ pub struct Secret {
     pub number: u64,
     /// When the present rotation ends.
     pub rotates_at: Duration,
-    /// When the answers were last such that outputs could not be made, or the secret was deleted, or re-created.
-    pub odd_until: Duration,
 }
 
 impl Secret {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use keyferry::agent::Outcome;
 use keyferry::model::{
     AuthMethod, Failure, FailureClass, Lease, LeaseId, Reading, Reason, Session, Settings, TokenInfo, Validity, VaultToken,
@@ -231,7 +230,6 @@ impl Server {
         token: &VaultToken,
         path: &str,
         now: Duration,
-        wall: Timestamp,
         random: &mut Random,
     ) -> Result<(Reading, Rc<str>), Failure> {
         let lag = self.reach(settings, now, random)?;
@@ -244,7 +242,15 @@ impl Server {
         if secret.faults.broken > now {
             return Err(fail(FailureClass::Transient, Reason::ServerError, "500"));
         }
-        let (kind, shape) = (secret.kind, secret.shape);
+        let (mut kind, shape) = (secret.kind, secret.shape);
+        if secret.faults.zero > now {
+            let short = Duration::from_millis(300) * u32::from(random.chance(50));
+            match &mut kind {
+                Kind::Leased { ttl, .. } => *ttl = short,
+                Kind::Expires(life) => *life = short,
+                Kind::Versioned | Kind::Rotates(_) => {}
+            }
+        }
         let made = |id: Rc<str>, version, shape, validity| {
             let reading = Reading { data: values(&id, shape), version, validity, warnings: Vec::new() };
             (reading, id)
@@ -262,7 +268,6 @@ impl Server {
                 Ok(made(content.id, Version::default(), content.shape, Validity::Rotates(left)))
             }
             Kind::Expires(life) => {
-                let _ = wall;
                 Ok(made(id, Version::default(), shape, Validity::Expires(life)))
             }
             Kind::Leased { ttl, max_ttl, renewable } => {
@@ -296,12 +301,10 @@ impl Server {
         if !state.role.default_policy {
             return Err(Self::forbidden("sys/leases/renew"));
         }
-        let token_ends = state.ends;
         let alive = self.lease_is_alive(&id.0, now);
         let Some(lease) = self.leases.get_mut(&id.0).filter(|_| alive) else {
             return Err(fail(FailureClass::Missing, Reason::LeaseLost, "lease not found"));
         };
-        let _ = token_ends;
         lease.ends = lease.ends.max((now + lease.ttl).min(lease.max));
         Ok(Lease { id: id.clone(), duration: lease.ends - now, renewable: lease.renewable })
     }

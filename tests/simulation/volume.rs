@@ -13,7 +13,6 @@ use keyferry::model::{AdoptedSet, Failure, FailureClass, Reason};
 pub struct Visible {
     pub set: Arc<PublishedSet>,
     pub published: Timestamp,
-    pub at: Duration,
 }
 
 #[derive(Default)]
@@ -30,7 +29,7 @@ impl Volume {
         if swapped && self.full > now {
             return Err(Failure::new(FailureClass::Local, Reason::NoSpace, "failed to write files: the volume is full"));
         }
-        let visible = Visible { set: Arc::clone(set), published: wall, at: now };
+        let visible = Visible { set: Arc::clone(set), published: wall };
         self.directories.insert(path.to_owned(), visible);
         Ok(swapped)
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use keyferry::agent::{Action, Elapsed, Input, Mode, Now, Op, Outcome, Ticket};
+use keyferry::agent::{Action, Input, Mode, Now, Op, Outcome, Ticket};
 use keyferry::model::{Checkpoint, Lease, Reading, Settings, SourceName, Validity, Version};
 
 use super::cluster::Cluster;
@@ -75,13 +75,14 @@ pub enum Event {
     Write,
     Calm,
     Check,
+    /// The check in calm once more: an answer was slow.
+    CheckAgain(u32),
     Edit,
     /// A static role at this server and path is rotated.
     Rotate(&'static str, String),
 }
 
 pub struct World {
-    pub seed: u64,
     pub random: Random,
     pub now: Duration,
     pub wall_shift: SignedDuration,
@@ -125,10 +126,8 @@ impl World {
         self.queue.insert((at, self.sequence), event);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a list of parts")]
-    pub fn assemble(seed: u64, random: Random, servers: BTreeMap<&'static str, Server>, document: Document, pod: Pod) -> Self {
+    pub fn assemble(random: Random, servers: BTreeMap<&'static str, Server>, document: Document, pod: Pod) -> Self {
         Self {
-            seed,
             random,
             now: Duration::from_secs(1),
             wall_shift: SignedDuration::ZERO,
@@ -170,7 +169,7 @@ impl World {
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         if self.tracing {
-            if self.trace.len() == 400 {
+            if self.trace.len() == 20_000 {
                 self.trace.pop_front();
             }
             self.trace.push_back(format!("{:>11.3}s  {}", self.now.as_secs_f64(), text()));
@@ -222,7 +221,8 @@ impl World {
             Event::Edit => self.repair_document(),
             Event::Rotate(server, path) => self.rotate(server, &path),
             Event::Calm => self.calm(),
-            Event::Check => self.check_calm(),
+            Event::Check => self.check_calm(0),
+            Event::CheckAgain(times) => self.check_calm(times),
         }
     }
 
@@ -302,7 +302,7 @@ impl World {
                 let Some(process) = self.process.as_mut() else { return };
                 let id = process.id;
                 process.in_flight.insert(ticket, flight);
-                let delay = self.latency();
+                let delay = if matches!(op, Op::Publish { .. }) { self.random.millis(0, 30) } else { self.latency() };
                 self.schedule(self.now + delay, Event::Serve(id, ticket, Box::new(op), self.now));
             }
         }
@@ -377,7 +377,9 @@ impl World {
         match *op {
             Op::Publish { ref directory, ref set } => {
                 let result = self.publish(&directory.path, set);
-                self.answer(process, ticket, Outcome::Published(result), Note::default());
+                let delay = self.random.millis(0, 30);
+                let event = Event::Deliver(process, ticket, Box::new(Outcome::Published(result)), Note::default());
+                self.schedule(self.now + delay, event);
             }
             Op::RetireDirectory { directory } => {
                 self.volume.directories.remove(&directory.path);
@@ -426,7 +428,7 @@ impl World {
         let flight = flight(&op, started);
         let settings = flight.settings.clone().expect("each request to Vault has settings");
         let timeout = settings.server.timeout;
-        let (now, wall, name) = (self.now, self.wall(), Self::server_of(&settings));
+        let (now, name) = (self.now, Self::server_of(&settings));
         self.watch.request(&flight, now);
         if let Op::LogIn { restore: true, .. } = *op
             && let Some(checkpoint) = self.take_checkpoint(&settings)
@@ -471,7 +473,7 @@ impl World {
             Op::Revoke { settings, token } => Outcome::Revoked(server.revoke(settings, token, now, random)),
             Op::Read { settings, token, source } => {
                 let path = settings.sources[source].path.clone();
-                let read = server.read(settings, token, &path, now, wall, random);
+                let read = server.read(settings, token, &path, now, random);
                 let read = read.map(|(reading, id)| {
                     self.remember(name, &path, &reading, &id, token.expose());
                     note.reading = Some(id);
@@ -519,7 +521,10 @@ impl World {
             path: path.to_owned(),
             shape,
             version: reading.version.clone(),
-            kind: self.servers[server].secrets[path].kind,
+            kind: match &reading.validity {
+                Validity::Expires(life) => Kind::Expires(*life),
+                _ => self.servers[server].secrets[path].kind,
+            },
             lease: reading.validity.lease().map(|lease| lease.id.0.clone()),
             token: token.to_vec(),
             born: self.now,
@@ -546,7 +551,9 @@ impl World {
             for server in self.servers.values_mut() {
                 if let Some(state) = server.tokens.get_mut(token) {
                     state.delivered = true;
-                    state.owner = self.processes;
+                    if note.restored {
+                        state.owner = self.processes;
+                    }
                 }
             }
         }
@@ -646,9 +653,4 @@ fn told(outcome: &Outcome) -> String {
             or(result.as_ref().map(|()| "done".to_owned()))
         }
     }
-}
-
-/// A time of the agent in the world's time.
-pub fn in_world(started: Duration, at: Elapsed) -> Duration {
-    started.saturating_add(at)
 }

@@ -38,7 +38,9 @@ impl World {
         let conditions = process.agent.conditions();
         let fresh = conditions.iter().any(|condition| condition.kind == ConditionType::SecretsFresh && condition.status == ConditionStatus::True);
         let directory = process.agent.settings().directory.path.clone();
-        if !fresh {
+        // What replaces it is on its way.
+        let publishing = process.in_flight.values().any(|flight| flight.what.starts_with("publish"));
+        if !fresh || publishing {
             return;
         }
         let Some(visible) = self.visible.get(&directory) else { return };

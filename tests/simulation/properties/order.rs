@@ -40,7 +40,8 @@ impl World {
                 let in_force = process.agent.settings();
                 let by = if in_force.directory.path == directory.path { Some(in_force) } else { process.last_read.as_ref() };
                 if let Some(by) = by {
-                    self.watch.published_by.insert(directory.path.clone(), Arc::clone(by));
+                    let read = process.read.clone();
+                    self.watch.publishing_by.insert(directory.path.clone(), (Arc::clone(by), read));
                 }
             }
             Op::Report { conditions, .. } => {

@@ -47,9 +47,9 @@ impl World {
                 wrong = Some(format!("files of source {source} are of {other} and {}", id.0));
             }
         }
-        let settings = self.watch.published_by.get(path).cloned();
-        if let Some(settings) = settings {
-            wrong = wrong.or_else(|| self.wrong_files(&settings, set, &of));
+        if let Some((settings, read)) = self.watch.publishing_by.get(path).cloned() {
+            self.watch.published_by.insert(path.to_owned(), Arc::clone(&settings));
+            wrong = wrong.or_else(|| self.wrong_files(&settings, &read, set, &of));
         }
         for (source, id) in &of {
             let record = &self.records[id];
@@ -64,12 +64,15 @@ impl World {
         if let Some(before) = before {
             self.nothing_older(path, set, before, &of);
         }
+        for id in of.values() {
+            let record = &self.records[id];
+            self.watch.rolled_back.remove(&(record.server.to_owned(), record.path.clone()));
+        }
         of
     }
 
     /// Files that should be there and are not, or the other way round.
-    fn wrong_files(&self, settings: &Settings, set: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) -> Option<String> {
-        let process = self.process.as_ref()?;
+    fn wrong_files(&self, settings: &Settings, known: &BTreeSet<SourceName>, set: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) -> Option<String> {
         let mut expected = BTreeMap::new();
         for output in &settings.outputs {
             let Some(id) = of.get(&output.source) else { continue };
@@ -79,7 +82,7 @@ impl World {
             }
         }
         // Files of an earlier process are those of the outputs that it had.
-        let read = |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| process.read.contains(source));
+        let read = |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| known.contains(source));
         let expected: BTreeMap<_, _> = expected.into_iter().filter(|(_, entry)| read(entry)).collect();
         let actual = set.files.files.iter().filter(|(_, entry)| read(entry));
         for (path, entry) in actual {
@@ -129,6 +132,10 @@ impl World {
                 return false;
             }
         }
+        if may_be_older {
+            self.watch.rolled_back.insert(key.clone());
+        }
+        may_be_older |= self.watch.rolled_back.contains(&key);
         if renders {
             self.watch.older_since.remove(&key);
             self.watch.best.insert(key, reading.version.clone());
@@ -137,6 +144,13 @@ impl World {
             }
         }
         may_be_older
+    }
+
+    /// A person asks for what is there now.
+    pub fn watch_refresh(&mut self) {
+        let names = self.process.iter().flat_map(|process| process.agent.settings().sources.keys());
+        let asked: Vec<_> = names.map(|name| (name.clone(), self.now)).collect();
+        self.watch.refresh_asked.extend(asked);
     }
 
     /// A process starts from what is visible.
@@ -177,8 +191,9 @@ impl World {
             let older = before.versions.get(source).is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
             let tolerance = settings.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
             let long = since.is_some_and(|since| since + tolerance <= self.now);
-            let record = visible.get(source).and_then(|id| self.records.get(id));
-            let allowed = record.is_none_or(|record| record.may_be_older || record.version != *version);
+            // The core says so of a Secret as a whole, not of each source.
+            let mut records = request.versions.keys().filter_map(|source| visible.get(source).and_then(|id| self.records.get(id)));
+            let allowed = records.any(|record| record.may_be_older);
             if older && !long && !allowed {
                 let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);
                 return self.violate(Property::NothingOlder, detail);

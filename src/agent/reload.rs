@@ -201,8 +201,10 @@ impl Agent {
                 continue;
             }
             let validity: &Validity = &proof.reading.validity;
+            // Its life counts from its read: the trial may have waited long for something else.
+            let then = Now { at: proof.read, wall: now.wall_at(proof.read), ..*now };
             self.update(name, |source| {
-                source.keep(proof.reading.version.clone(), validity, token, proof.started, rolled_back, now);
+                source.keep(proof.reading.version.clone(), validity, token, proof.started, rolled_back, &then);
                 if outdated {
                     source.refresh(now);
                 }

@@ -168,6 +168,10 @@ impl Report {
                 Ok(())
             }),
             Err(failure) => self.follower.failed(ticket, failure.clone(), &settings.retry, now, 51).then(|| {
+                if matches!(failure.class, FailureClass::Unreachable | FailureClass::Transient) {
+                    // It may have arrived all the same: what the pod says is not known until the next one.
+                    self.reported.clear();
+                }
                 rest_after(&mut self.follower.backoff, &failure, now);
                 Err(failure)
             }),

@@ -57,8 +57,11 @@ pub(super) struct Drain {
 #[derive(Debug, Clone, PartialEq)]
 enum Stage {
     Finishing,
-    /// The last report is on its way; its answer says whether the pod is being deleted.
-    Reporting,
+    /// The last report is on its way; its answer says whether the pod is being deleted. `sent`: it did not have to wait for
+    /// the answer to an earlier one.
+    Reporting {
+        sent: bool,
+    },
     /// The token is being revoked or saved.
     Leaving {
         saving: Option<Ticket>,
@@ -74,7 +77,7 @@ impl Phase {
         match self {
             Self::Draining(drain) => Some(match drain.stage {
                 Stage::Finishing => drain.finish_by,
-                Stage::Reporting => drain.report_by,
+                Stage::Reporting { .. } => drain.report_by,
                 Stage::Leaving { .. } => drain.exit_by,
             }),
             Self::Working | Self::Over => None,
@@ -166,10 +169,17 @@ impl Agent {
             if busy && now.at < drain.finish_by {
                 return;
             }
+            let sent = !self.parts.report.is_busy();
             self.last_report(now);
-            drain.stage = Stage::Reporting;
+            drain.stage = Stage::Reporting { sent };
         }
-        if drain.stage == Stage::Reporting && (!self.parts.report.is_busy() || drain.report_by <= now.at) {
+        if drain.stage == (Stage::Reporting { sent: false }) && !self.parts.report.is_busy() && now.at < drain.report_by
+        {
+            self.last_report(now);
+            drain.stage = Stage::Reporting { sent: true };
+        }
+        if matches!(drain.stage, Stage::Reporting { .. }) && (!self.parts.report.is_busy() || drain.report_by <= now.at)
+        {
             drain.stage = Stage::Leaving { saving: self.leave(drain.code, now) };
         }
         if let Stage::Leaving { saving } = &drain.stage {

@@ -180,10 +180,10 @@ impl Token {
                 (false, _) => Verdict::Unjudged,
             };
         }
-        // The server does not tell a dead token from a missing policy. What was granted before is worth a login; if the next
-        // token is refused as well, that says nothing about it.
+        // The server does not tell a dead token from a missing policy. What was granted before is worth a login, or a
+        // look at the file of a given one; if the next token is refused as well, that says nothing about it.
         let mut suspect = false;
-        if worked && self.self_issued {
+        if worked {
             let (first, count) = self.refusals.map_or((now.at, 1), |(first, count)| (first, count + 1));
             self.refusals = Some((first, count));
             suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;

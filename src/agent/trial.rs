@@ -65,7 +65,7 @@ pub(super) struct Trial {
 pub(super) struct Proof {
     pub(super) reading: Arc<Reading>,
     pub(super) started: Elapsed,
-    read: Elapsed,
+    pub(super) read: Elapsed,
 }
 
 /// How far a trial is.

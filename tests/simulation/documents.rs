@@ -160,7 +160,7 @@ impl Document {
 
 /// A source at `path` with random times.
 pub fn spec(path: &str, random: &mut Random) -> SourceSpec {
-    let refresh = *random.pick(&[1, 5, 10, 20, 60]);
+    let refresh = *random.pick(&[1, 5, 10, 10, 20, 20, 60, 60]);
     SourceSpec {
         path: path.to_owned(),
         refresh,

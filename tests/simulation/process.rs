@@ -39,8 +39,6 @@ pub struct Process {
     pub read: BTreeSet<SourceName>,
     pub generation: u64,
     pub ready: bool,
-    pub reports: Vec<(Duration, String)>,
-    pub idle_wakes: usize,
 }
 
 impl Process {
@@ -60,8 +58,6 @@ impl Process {
             read: BTreeSet::new(),
             generation: 0,
             ready: false,
-            reports: Vec::new(),
-            idle_wakes: 0,
         }
     }
 
@@ -83,32 +79,23 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
     let text = |token: &keyferry::model::VaultToken| String::from_utf8_lossy(token.expose()).into_owned();
     let (thing, what, source, token, settings) = match op {
         Op::LogIn { settings, .. } => {
-            let thing = format!("login {} {}", settings.server.address, login(settings));
-            (thing.clone(), thing, None, None, Some(settings))
+            let what = format!("login {} {}", settings.server.address, login(settings));
+            (format!("{what} {:?}", settings.server.tls.ca_file), what, None, None, Some(settings))
         }
-        Op::LookUp { settings, token } => {
-            (format!("look up {}", text(token)), "look up".into(), None, Some(token), Some(settings))
-        }
+        // One that an abandoned trial has asked may still be under way.
+        Op::LookUp { settings, token } => (format!("look up {} {:?}", text(token), Arc::as_ptr(settings)), "look up".into(), None, Some(token), Some(settings)),
         Op::RenewToken { settings, token } => {
             (format!("renew token {}", text(token)), "renew token".into(), None, Some(token), Some(settings))
         }
         Op::Revoke { settings, token } => {
             (format!("revoke {}", text(token)), format!("revoke {}", text(token)), None, Some(token), Some(settings))
         }
-        Op::Read { settings, token, source } => (
-            format!("source {source} {}", text(token)),
-            format!("read {source}"),
-            Some(source),
-            Some(token),
-            Some(settings),
-        ),
-        Op::RenewLease { settings, token, source, .. } => (
-            format!("source {source} {}", text(token)),
-            format!("renew lease of {source}"),
-            Some(source),
-            Some(token),
-            Some(settings),
-        ),
+        Op::Read { settings, token, source } => {
+            (format!("source {source} {}", text(token)), format!("read {source}"), Some(source), Some(token), Some(settings))
+        }
+        Op::RenewLease { settings, token, source, .. } => {
+            (format!("source {source} {}", text(token)), format!("renew lease of {source}"), Some(source), Some(token), Some(settings))
+        }
         Op::Publish { directory, .. } => {
             let path = directory.path.display();
             (format!("directory {path}"), format!("publish to {path}"), None, None, None)
@@ -117,9 +104,7 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
             let path = directory.path.display();
             (format!("directory {path}"), format!("retire {path}"), None, None, None)
         }
-        Op::Mirror { name, settings, .. } => {
-            (format!("mirror {name}"), format!("mirror {name}"), None, None, Some(settings))
-        }
+        Op::Mirror { name, settings, .. } => (format!("mirror {name}"), format!("mirror {name}"), None, None, Some(settings)),
         Op::Report { settings, .. } => ("report".into(), "report".into(), None, None, Some(settings)),
         Op::Record { settings, .. } => ("record".into(), "record".into(), None, None, Some(settings)),
         Op::Save { settings, .. } => ("save".into(), "save".into(), None, None, Some(settings)),

@@ -59,7 +59,6 @@ pub struct PathFaults {
 }
 
 pub struct Secret {
-    pub path: String,
     pub kind: Kind,
     /// In order of time.
     pub states: Vec<State>,
@@ -69,8 +68,6 @@ pub struct Secret {
     pub number: u64,
     /// When the present rotation ends.
     pub rotates_at: Duration,
-    /// When the answers were last such that outputs could not be made, or the secret was deleted, or re-created.
-    pub odd_until: Duration,
 }
 
 impl Secret {

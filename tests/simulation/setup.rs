@@ -30,20 +30,26 @@ impl World {
         if protected {
             document.sources.insert("s0".into(), spec("secret/s0", &mut random));
         }
+        if large {
+            for spec in document.sources.values_mut() {
+                (spec.refresh, spec.max_stale) = (300, 300);
+            }
+            document.timeout = 2;
+        }
         let pod = match random.below(100) {
             0..60 => Pod::Sidecar,
             60..85 => Pod::InitThenBeside,
             _ => Pod::Once,
         };
         let pod = if protected || large { Pod::Sidecar } else { pod };
-        let mut world = Self::assemble(seed, random, servers, document, pod);
+        let mut world = Self::assemble(random, servers, document, pod);
         let random = &mut world.random;
         world.fault_gap = SECOND * *random.pick(&[10, 40, 150, 600]);
         world.write_gap = SECOND * *random.pick(&[5, 30, 200]);
         world.exotic = random.chance(60);
         world.protected = protected;
         let faults = world.fault_gap * 60;
-        world.calm_at = if large { SECOND * 600 } else { faults.clamp(SECOND * 900, SECOND * 7200) };
+        world.calm_at = if large { SECOND * 300 } else { faults.clamp(SECOND * 900, SECOND * 3600) };
         if large {
             world.fault_gap = SECOND;
         }
@@ -94,14 +100,12 @@ fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {
     for (index, kind) in kinds.iter().enumerate() {
         for path in [format!("secret/s{index}"), format!("secret/s{index}b")] {
             let secret = Secret {
-                path: path.clone(),
                 kind: *kind,
                 states: Vec::new(),
                 shape: Shape::Good,
                 faults: PathFaults::default(),
                 number: 0,
                 rotates_at: Duration::ZERO,
-                odd_until: Duration::ZERO,
             };
             secrets.insert(path, secret);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use keyferry::agent::{Action, Elapsed, Input, Mode, Now, Op, Outcome, Ticket};
+use keyferry::agent::{Action, Input, Mode, Now, Op, Outcome, Ticket};
 use keyferry::model::{Checkpoint, Lease, Reading, Settings, SourceName, Validity, Version};
 
 use super::cluster::Cluster;
@@ -75,13 +75,14 @@ pub enum Event {
     Write,
     Calm,
     Check,
+    /// The check in calm once more: an answer was slow.
+    CheckAgain(u32),
     Edit,
     /// A static role at this server and path is rotated.
     Rotate(&'static str, String),
 }
 
 pub struct World {
-    pub seed: u64,
     pub random: Random,
     pub now: Duration,
     pub wall_shift: SignedDuration,
@@ -125,16 +126,8 @@ impl World {
         self.queue.insert((at, self.sequence), event);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a list of parts")]
-    pub fn assemble(
-        seed: u64,
-        random: Random,
-        servers: BTreeMap<&'static str, Server>,
-        document: Document,
-        pod: Pod,
-    ) -> Self {
+    pub fn assemble(random: Random, servers: BTreeMap<&'static str, Server>, document: Document, pod: Pod) -> Self {
         Self {
-            seed,
             random,
             now: Duration::from_secs(1),
             wall_shift: SignedDuration::ZERO,
@@ -176,7 +169,7 @@ impl World {
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         if self.tracing {
-            if self.trace.len() == 400 {
+            if self.trace.len() == 20_000 {
                 self.trace.pop_front();
             }
             self.trace.push_back(format!("{:>11.3}s  {}", self.now.as_secs_f64(), text()));
@@ -228,7 +221,8 @@ impl World {
             Event::Edit => self.repair_document(),
             Event::Rotate(server, path) => self.rotate(server, &path),
             Event::Calm => self.calm(),
-            Event::Check => self.check_calm(),
+            Event::Check => self.check_calm(0),
+            Event::CheckAgain(times) => self.check_calm(times),
         }
     }
 
@@ -396,9 +390,7 @@ impl World {
                 self.checkpoint = Some((self.now, settings, *checkpoint));
                 self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
             }
-            Op::Mirror { .. } | Op::Report { .. } | Op::Record { .. } => {
-                self.serve_cluster(process, ticket, &op, started)
-            }
+            Op::Mirror { .. } | Op::Report { .. } | Op::Record { .. } => self.serve_cluster(process, ticket, &op, started),
             _ => self.serve_vault(process, ticket, op, started),
         }
     }
@@ -477,9 +469,7 @@ impl World {
                 Outcome::LoggedIn(result)
             }
             Op::LookUp { settings, token } => Outcome::LookedUp(server.look_up(settings, token, now, random)),
-            Op::RenewToken { settings, token } => {
-                Outcome::TokenRenewed(server.renew_token(settings, token, now, random))
-            }
+            Op::RenewToken { settings, token } => Outcome::TokenRenewed(server.renew_token(settings, token, now, random)),
             Op::Revoke { settings, token } => Outcome::Revoked(server.revoke(settings, token, now, random)),
             Op::Read { settings, token, source } => {
                 let path = settings.sources[source].path.clone();
@@ -550,8 +540,7 @@ impl World {
         let Some(running) = self.process.as_mut().filter(|running| running.id == process) else { return };
         let Some(flight) = running.in_flight.remove(&ticket) else { return };
         self.take_note(&flight, &outcome, note);
-        let what =
-            if self.tracing { format!("{} {}: {}", ticket.0, flight.what, told(&outcome)) } else { String::new() };
+        let what = if self.tracing { format!("{} {}: {}", ticket.0, flight.what, told(&outcome)) } else { String::new() };
         self.input(Input::Completed(ticket, outcome), &what);
     }
 
@@ -613,11 +602,7 @@ impl World {
         }
     }
 
-    fn publish(
-        &mut self,
-        path: &Path,
-        set: &Arc<keyferry::agent::PublishedSet>,
-    ) -> Result<bool, keyferry::model::Failure> {
+    fn publish(&mut self, path: &Path, set: &Arc<keyferry::agent::PublishedSet>) -> Result<bool, keyferry::model::Failure> {
         let (now, wall) = (self.now, self.wall());
         let before = self.volume.directories.get(path).map(|visible| Arc::clone(&visible.set));
         let result = self.volume.publish(path, set, now, wall);
@@ -640,13 +625,7 @@ impl World {
 
 /// An outcome of the right kind for a request that gets no answer.
 fn like(op: &Op) -> Outcome {
-    let failure = || {
-        keyferry::model::Failure::new(
-            keyferry::model::FailureClass::Unreachable,
-            keyferry::model::Reason::VaultUnreachable,
-            "",
-        )
-    };
+    let failure = || keyferry::model::Failure::new(keyferry::model::FailureClass::Unreachable, keyferry::model::Reason::VaultUnreachable, "");
     match op {
         Op::LogIn { .. } => Outcome::LoggedIn(Err(failure())),
         Op::LookUp { .. } => Outcome::LookedUp(Err(failure())),
@@ -659,20 +638,14 @@ fn like(op: &Op) -> Outcome {
 
 /// An outcome in words.
 fn told(outcome: &Outcome) -> String {
-    let or = |result: Result<String, &keyferry::model::Failure>| {
-        result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class))
-    };
+    let or = |result: Result<String, &keyferry::model::Failure>| result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class));
     match outcome {
-        Outcome::LoggedIn(result) => or(result
-            .as_ref()
-            .map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info))),
+        Outcome::LoggedIn(result) => {
+            or(result.as_ref().map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info)))
+        }
         Outcome::Restored(checkpoint) => format!("restored, {:?} left", checkpoint.left),
-        Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => {
-            or(result.as_ref().map(|info| format!("{info:?}")))
-        }
-        Outcome::Read(result) => {
-            or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity)))
-        }
+        Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => or(result.as_ref().map(|info| format!("{info:?}"))),
+        Outcome::Read(result) => or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity))),
         Outcome::LeaseRenewed(result) => or(result.as_ref().map(|lease| format!("{lease:?}"))),
         Outcome::Published(result) | Outcome::Reported(result) => or(result.as_ref().map(|yes| format!("{yes}"))),
         Outcome::Mirrored(result) => or(result.as_ref().map(|result| format!("{result:?}"))),
@@ -680,9 +653,4 @@ fn told(outcome: &Outcome) -> String {
             or(result.as_ref().map(|()| "done".to_owned()))
         }
     }
-}
-
-/// A time of the agent in the world's time.
-pub fn in_world(started: Duration, at: Elapsed) -> Duration {
-    started.saturating_add(at)
 }

@@ -166,7 +166,8 @@ pub(super) fn leased(id: &str, duration: Duration) -> Reading {
 
 /// The set that an earlier process with these settings left: version 1 with a file `password` for each source.
 pub(super) fn left_by_an_earlier_process(settings: &Settings) -> AdoptedSet {
-    let mut set = AdoptedSet { published: jiff::Timestamp::from_second(1000).expect("a time"), ..AdoptedSet::default() };
+    let mut set =
+        AdoptedSet { published: jiff::Timestamp::from_second(1000).expect("a time"), ..AdoptedSet::default() };
     let mut files = FileSet::default();
     for (of, source) in &settings.sources {
         let sources = BTreeSet::from([of.clone()]);

@@ -6,7 +6,7 @@ mod order;
 mod recovery;
 mod sets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,9 +53,7 @@ impl Property {
                  mirrors and reports do"
             }
             Self::Recovery => "when the faults stop, everything is fresh, mirrored and reported within the bound",
-            Self::FewRequests => {
-                "requests per source and hour, and logins and questions per hour, stay below the bound"
-            }
+            Self::FewRequests => "requests per source and hour, and logins and questions per hour, stay below the bound",
             Self::NothingLeftBehind => {
                 "after SIGTERM with the pod's deletion no token is left behind, and few are alive at any time"
             }
@@ -97,15 +95,15 @@ pub struct Watch {
     /// The settings of the last publication to a directory.
     published_by: BTreeMap<PathBuf, Arc<Settings>>,
     /// The settings of the publication that was started last.
-    publishing_by: BTreeMap<PathBuf, Arc<Settings>>,
+    publishing_by: BTreeMap<PathBuf, (Arc<Settings>, BTreeSet<SourceName>)>,
+    /// Secrets of which an older version is the truth since the last publication.
+    rolled_back: BTreeSet<(String, String)>,
     pub pod_ready: bool,
     /// Requests by hour and thing.
     requests: BTreeMap<(u64, String), usize>,
     /// The shortest refresh interval that each source had, in seconds.
     shortest: BTreeMap<String, f64>,
-    wakes: BTreeMap<u64, usize>,
     idle_wakes: BTreeMap<u64, usize>,
-    inputs: BTreeMap<u64, usize>,
     last_report: Option<(Duration, Vec<(ConditionType, ConditionStatus)>)>,
     unsettled_since: Option<Duration>,
     /// The largest values that were seen, for finding bounds.

@@ -33,20 +33,13 @@ fn ids(bytes: &[u8]) -> BTreeSet<String> {
 impl World {
     /// [`Property::OneReadingPerSource`] and [`Property::NothingOlder`] of a set that becomes visible. Returns the reading
     /// of each source.
-    pub fn check_set(
-        &mut self,
-        path: &Path,
-        set: &Arc<PublishedSet>,
-        before: Option<&Arc<PublishedSet>>,
-    ) -> BTreeMap<SourceName, Rc<str>> {
+    pub fn check_set(&mut self, path: &Path, set: &Arc<PublishedSet>, before: Option<&Arc<PublishedSet>>) -> BTreeMap<SourceName, Rc<str>> {
         let mut of: BTreeMap<SourceName, Rc<str>> = BTreeMap::new();
         let mut wrong = None;
         for (file, entry) in &set.files.files {
             let source = entry.sources.first().expect("a file has a source");
             let found = ids(entry.bytes.expose());
-            let Some(id) =
-                found.first().filter(|_| found.len() == 1).and_then(|id| self.records.get_key_value(id.as_str()))
-            else {
+            let Some(id) = found.first().filter(|_| found.len() == 1).and_then(|id| self.records.get_key_value(id.as_str())) else {
                 wrong = Some(format!("file {file} is made of {found:?}"));
                 continue;
             };
@@ -54,9 +47,9 @@ impl World {
                 wrong = Some(format!("files of source {source} are of {other} and {}", id.0));
             }
         }
-        if let Some(settings) = self.watch.publishing_by.get(path).cloned() {
+        if let Some((settings, read)) = self.watch.publishing_by.get(path).cloned() {
             self.watch.published_by.insert(path.to_owned(), Arc::clone(&settings));
-            wrong = wrong.or_else(|| self.wrong_files(&settings, set, &of));
+            wrong = wrong.or_else(|| self.wrong_files(&settings, &read, set, &of));
         }
         for (source, id) in &of {
             let record = &self.records[id];
@@ -71,17 +64,15 @@ impl World {
         if let Some(before) = before {
             self.nothing_older(path, set, before, &of);
         }
+        for id in of.values() {
+            let record = &self.records[id];
+            self.watch.rolled_back.remove(&(record.server.to_owned(), record.path.clone()));
+        }
         of
     }
 
     /// Files that should be there and are not, or the other way round.
-    fn wrong_files(
-        &self,
-        settings: &Settings,
-        set: &PublishedSet,
-        of: &BTreeMap<SourceName, Rc<str>>,
-    ) -> Option<String> {
-        let process = self.process.as_ref()?;
+    fn wrong_files(&self, settings: &Settings, known: &BTreeSet<SourceName>, set: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) -> Option<String> {
         let mut expected = BTreeMap::new();
         for output in &settings.outputs {
             let Some(id) = of.get(&output.source) else { continue };
@@ -91,8 +82,7 @@ impl World {
             }
         }
         // Files of an earlier process are those of the outputs that it had.
-        let read =
-            |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| process.read.contains(source));
+        let read = |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| known.contains(source));
         let expected: BTreeMap<_, _> = expected.into_iter().filter(|(_, entry)| read(entry)).collect();
         let actual = set.files.files.iter().filter(|(_, entry)| read(entry));
         for (path, entry) in actual {
@@ -103,23 +93,12 @@ impl World {
         expected.keys().find(|path| !set.files.files.contains_key(*path)).map(|path| format!("file {path} is missing"))
     }
 
-    fn nothing_older(
-        &mut self,
-        path: &Path,
-        set: &PublishedSet,
-        before: &PublishedSet,
-        of: &BTreeMap<SourceName, Rc<str>>,
-    ) {
+    fn nothing_older(&mut self, path: &Path, set: &PublishedSet, before: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) {
         let old_ids = self.visible.get(path).cloned().unwrap_or_default();
         for (source, id) in of {
-            let (Some(new), Some(old)) = (set.manifest.sources.get(source), before.manifest.sources.get(source)) else {
-                continue;
-            };
+            let (Some(new), Some(old)) = (set.manifest.sources.get(source), before.manifest.sources.get(source)) else { continue };
             let record = &self.records[id];
-            let same_server = old_ids
-                .get(source)
-                .and_then(|old| self.records.get(old))
-                .is_some_and(|old| old.server == record.server);
+            let same_server = old_ids.get(source).and_then(|old| self.records.get(old)).is_some_and(|old| old.server == record.server);
             if new.request != old.request || !same_server || record.may_be_older {
                 continue;
             }
@@ -131,14 +110,7 @@ impl World {
     }
 
     /// Whether a reading that has just come may take the place of a newer one.
-    pub fn judge_order(
-        &mut self,
-        flight: &Flight,
-        source: &SourceName,
-        settings: &Settings,
-        reading: &Reading,
-        id: &Rc<str>,
-    ) -> bool {
+    pub fn judge_order(&mut self, flight: &Flight, source: &SourceName, settings: &Settings, reading: &Reading, id: &Rc<str>) -> bool {
         let Some(process) = &self.process else { return false };
         let in_force = Arc::clone(process.agent.settings());
         let record = &self.records[id];
@@ -149,11 +121,7 @@ impl World {
             return true;
         }
         let readings = BTreeMap::from([(source.clone(), Arc::new(reading.clone()))]);
-        let renders = in_force
-            .outputs
-            .iter()
-            .filter(|output| output.source == *source)
-            .all(|output| render_output(output, &readings).is_ok());
+        let renders = in_force.outputs.iter().filter(|output| output.source == *source).all(|output| render_output(output, &readings).is_ok());
         let order = self.watch.best.get(&key).map_or(Order::Newer, |best| reading.version.order(best));
         let mut may_be_older = false;
         if order == Order::Older {
@@ -164,6 +132,10 @@ impl World {
                 return false;
             }
         }
+        if may_be_older {
+            self.watch.rolled_back.insert(key.clone());
+        }
+        may_be_older |= self.watch.rolled_back.contains(&key);
         if renders {
             self.watch.older_since.remove(&key);
             self.watch.best.insert(key, reading.version.clone());
@@ -192,8 +164,7 @@ impl World {
                 self.watch.best.insert((record.server.to_owned(), record.path.clone()), record.version.clone());
             }
         }
-        let same_outputs =
-            self.watch.published_by.get(&settings.directory.path).is_some_and(|by| by.outputs == settings.outputs);
+        let same_outputs = self.watch.published_by.get(&settings.directory.path).is_some_and(|by| by.outputs == settings.outputs);
         let required = settings.sources.iter().filter(|(_, source)| source.required);
         let same = manifest.is_some_and(|manifest| {
             required.into_iter().all(|(name, source)| {
@@ -201,10 +172,7 @@ impl World {
             })
         });
         if same && same_outputs && !self.is_ready() {
-            self.violate(
-                Property::ForwardOnly,
-                "SecretsReady is not True after a restart, though the set is there".into(),
-            );
+            self.violate(Property::ForwardOnly, "SecretsReady is not True after a restart, though the set is there".into());
         }
     }
 
@@ -220,14 +188,12 @@ impl World {
         let Some(settings) = self.process.as_ref().map(|process| Arc::clone(process.agent.settings())) else { return };
         let visible = self.visible.get(&settings.directory.path).cloned().unwrap_or_default();
         for (source, (id, version)) in &request.versions {
-            let older = before
-                .versions
-                .get(source)
-                .is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
+            let older = before.versions.get(source).is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
             let tolerance = settings.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
             let long = since.is_some_and(|since| since + tolerance <= self.now);
-            let record = visible.get(source).and_then(|id| self.records.get(id));
-            let allowed = record.is_none_or(|record| record.may_be_older || record.version != *version);
+            // The core says so of a Secret as a whole, not of each source.
+            let mut records = request.versions.keys().filter_map(|source| visible.get(source).and_then(|id| self.records.get(id)));
+            let allowed = records.any(|record| record.may_be_older);
             if older && !long && !allowed {
                 let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);
                 return self.violate(Property::NothingOlder, detail);

@@ -57,6 +57,8 @@ pub struct Record {
     pub ended_by_hand: bool,
     /// It may take the place of a newer one: it was asked for, or older answers had been steady.
     pub may_be_older: bool,
+    /// It was older than what the agent had, and nothing allowed it.
+    pub too_old: bool,
 }
 
 /// What an answer carries for the world's own books.
@@ -169,7 +171,7 @@ impl World {
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         if self.tracing {
-            if self.trace.len() == 20_000 {
+            if self.trace.len() == 200_000 {
                 self.trace.pop_front();
             }
             self.trace.push_back(format!("{:>11.3}s  {}", self.now.as_secs_f64(), text()));
@@ -264,7 +266,7 @@ impl World {
     pub fn kill(&mut self) {
         if self.process.take().is_some() {
             self.note(|| "process is killed".into());
-            let wait = self.random.millis(100, 20_000);
+            let wait = self.random.millis(100, 200_000);
             self.schedule(self.now + wait, Event::Start);
         }
     }
@@ -531,6 +533,7 @@ impl World {
             told_end: None,
             ended_by_hand: false,
             may_be_older: false,
+            too_old: false,
         };
         self.records.insert(Rc::clone(id), record);
     }
@@ -580,6 +583,7 @@ impl World {
                     self.note_reading(flight, reading, id);
                 }
             }
+            Outcome::Reported(Err(_)) => self.watch.report_failed(),
             Outcome::Read(Err(_)) => self.watch.read_failed(flight),
             _ => {}
         }
@@ -596,7 +600,8 @@ impl World {
         let may_be_older = self.judge_order(flight, &source, &settings, reading, id);
         let record = self.records.get_mut(id).expect("it was served");
         record.told_end = life.map(|life| self.now + life);
-        record.may_be_older |= may_be_older;
+        record.may_be_older |= may_be_older.unwrap_or(false);
+        record.too_old = may_be_older.is_none();
         if let Some(process) = &mut self.process {
             process.read.insert(source);
         }

@@ -132,6 +132,11 @@ impl Watch {
         *self.requests.entry((now.as_secs() / 3600, thing)).or_default() += 1;
     }
 
+    /// A report failed: the next one follows by the schedule of retries.
+    pub fn report_failed(&mut self) {
+        self.last_report = None;
+    }
+
     pub fn read_failed(&mut self, flight: &Flight) {
         if let Some(source) = &flight.source {
             self.due.remove(source);

@@ -99,7 +99,7 @@ impl World {
             let (Some(new), Some(old)) = (set.manifest.sources.get(source), before.manifest.sources.get(source)) else { continue };
             let record = &self.records[id];
             let same_server = old_ids.get(source).and_then(|old| self.records.get(old)).is_some_and(|old| old.server == record.server);
-            if new.request != old.request || !same_server || record.may_be_older {
+            if new.request != old.request || !same_server || !record.too_old {
                 continue;
             }
             if new.version.order(&old.version) == Order::Older {
@@ -109,16 +109,16 @@ impl World {
         }
     }
 
-    /// Whether a reading that has just come may take the place of a newer one.
-    pub fn judge_order(&mut self, flight: &Flight, source: &SourceName, settings: &Settings, reading: &Reading, id: &Rc<str>) -> bool {
-        let Some(process) = &self.process else { return false };
+    /// Whether a reading that has just come may take the place of a newer one; `None` if it is older and must not.
+    pub fn judge_order(&mut self, flight: &Flight, source: &SourceName, settings: &Settings, reading: &Reading, id: &Rc<str>) -> Option<bool> {
+        let Some(process) = &self.process else { return Some(false) };
         let in_force = Arc::clone(process.agent.settings());
         let record = &self.records[id];
         let key = (record.server.to_owned(), record.path.clone());
         let asked = self.watch.refresh_asked.get(source).is_some_and(|at| *at <= flight.started);
         if settings.server.address != in_force.server.address || settings.auth != in_force.auth {
             // On trial: another server or role is another secret.
-            return true;
+            return Some(true);
         }
         let readings = BTreeMap::from([(source.clone(), Arc::new(reading.clone()))]);
         let renders = in_force.outputs.iter().filter(|output| output.source == *source).all(|output| render_output(output, &readings).is_ok());
@@ -129,7 +129,7 @@ impl World {
             let tolerance = in_force.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
             may_be_older = asked || since + tolerance <= self.now;
             if !may_be_older {
-                return false;
+                return None;
             }
         }
         if may_be_older {
@@ -143,7 +143,7 @@ impl World {
                 self.watch.refresh_asked.remove(source);
             }
         }
-        may_be_older
+        Some(may_be_older)
     }
 
     /// A person asks for what is there now.

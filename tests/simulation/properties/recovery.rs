@@ -160,8 +160,10 @@ impl World {
         let quiet = [faults.down, faults.mirrors_hang, faults.mirrors_denied, faults.conflicts].iter().all(|until| *until <= now);
         let healthy = if quiet { Some(self.watch.mirror_healthy_since.unwrap_or(now)) } else { None };
         self.watch.mirror_healthy_since = healthy;
+        // Nothing is mirrored before there is a set that the configuration asks for.
+        let ready = self.process.as_ref().is_some_and(|process| process.agent.is_ready());
         for name in settings.mirrors.keys() {
-            if !self.mirror_is_wrong(settings, name) {
+            if !ready || !self.mirror_is_wrong(settings, name) {
                 self.watch.mirror_wrong_since.remove(name);
                 continue;
             }

@@ -70,7 +70,20 @@ impl World {
         let name = self.any_server();
         let path = self.any_path(name);
         let choice = self.random.below(12);
-        let what = ["denied", "hangs", "broken", "zero", "hangs", "hangs", "shape", "deleted", "recreated", "restored", "skewed", "revoked"];
+        let what = [
+            "denied",
+            "hangs",
+            "broken",
+            "zero",
+            "hangs",
+            "hangs",
+            "shape",
+            "deleted",
+            "recreated",
+            "restored",
+            "skewed",
+            "revoked",
+        ];
         self.note(|| format!("{name}:{path} {} until {:.1}", what[choice], until.as_secs_f64()));
         let now = self.now;
         let wall = self.wall();
@@ -113,7 +126,12 @@ impl World {
     /// A person revokes the leases of a path.
     fn revoke_leases(&mut self, name: &'static str, path: &str) {
         let server = self.servers.get_mut(name).expect("a server");
-        let gone: Vec<_> = server.leases.iter().filter(|(_, lease)| lease.path == path).map(|(id, lease)| (id.clone(), Rc::clone(&lease.id))).collect();
+        let gone: Vec<_> = server
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.path == path)
+            .map(|(id, lease)| (id.clone(), Rc::clone(&lease.id)))
+            .collect();
         for (id, reading) in gone {
             server.leases.remove(&id);
             if let Some(record) = self.records.get_mut(&reading) {
@@ -155,10 +173,7 @@ impl World {
             0 if self.document.role.is_none() => self.give_token(),
             1 => {
                 let role = *self.random.pick(&["web", "api"]);
-                let changed = Role {
-                    default_policy: self.random.chance(75),
-                    ..self.servers[name].roles[role]
-                };
+                let changed = Role { default_policy: self.random.chance(75), ..self.servers[name].roles[role] };
                 self.servers.get_mut(name).expect("a server").roles.insert(role, changed);
             }
             _ => {
@@ -177,7 +192,8 @@ impl World {
 
     fn end_by_hand(&mut self, name: &'static str, token: Vec<u8>) {
         let server = self.servers.get_mut(name).expect("a server");
-        let readings: Vec<_> = server.leases.values().filter(|lease| lease.token == token).map(|lease| Rc::clone(&lease.id)).collect();
+        let readings: Vec<_> =
+            server.leases.values().filter(|lease| lease.token == token).map(|lease| Rc::clone(&lease.id)).collect();
         server.end_token(&token);
         for reading in readings {
             if let Some(record) = self.records.get_mut(&reading) {
@@ -191,7 +207,8 @@ impl World {
     pub fn give_token(&mut self) {
         let ttl = if self.stage == Stage::Calm { 86_400 } else { *self.random.pick(&[60, 600, 7200]) };
         let ttl = Duration::from_secs(ttl);
-        let role = Role { ttl, max_ttl: ttl * 2, renewable: self.random.chance(50), default_policy: self.random.chance(75) };
+        let role =
+            Role { ttl, max_ttl: ttl * 2, renewable: self.random.chance(50), default_policy: self.random.chance(75) };
         for name in ["a", "b"] {
             let now = self.now;
             let server = self.servers.get_mut(name).expect("a server");
@@ -203,7 +220,18 @@ impl World {
 
     fn disturb_cluster(&mut self, until: Duration) {
         let choice = self.random.below(10);
-        let what = ["down", "mirrors denied", "mirrors hang", "conflicts", "reports denied", "reports hang", "edited", "deleted", "replica", "replica"];
+        let what = [
+            "down",
+            "mirrors denied",
+            "mirrors hang",
+            "conflicts",
+            "reports denied",
+            "reports hang",
+            "edited",
+            "deleted",
+            "replica",
+            "replica",
+        ];
         self.note(|| format!("cluster: {} until {:.1}", what[choice], until.as_secs_f64()));
         let faults = &mut self.cluster.faults;
         match choice {
@@ -232,7 +260,9 @@ impl World {
         let current: Vec<_> = settings
             .sources
             .iter()
-            .filter_map(|(name, source)| Some((name.clone(), server.secrets.get(&source.path)?.current()?.version.clone())))
+            .filter_map(|(name, source)| {
+                Some((name.clone(), server.secrets.get(&source.path)?.current()?.version.clone()))
+            })
             .collect();
         for object in self.cluster.secrets.values_mut() {
             for (name, version) in &current {
@@ -334,7 +364,10 @@ impl World {
         if let Some(process) = &mut self.process {
             (process.last_read, process.last_read_at) = (Some(std::sync::Arc::clone(&settings)), self.now);
         }
-        let text = format!("configuration: {} {:?} {} {}", self.document.address, self.document.role, self.document.directory, self.document.authority);
+        let text = format!(
+            "configuration: {} {:?} {} {}",
+            self.document.address, self.document.role, self.document.directory, self.document.authority
+        );
         self.input(Input::ConfigRead(settings), &text);
     }
 
@@ -362,7 +395,11 @@ impl World {
             for path in paths {
                 let secret = self.servers.get_mut(name).expect("it").secrets.get_mut(&path).expect("it");
                 secret.faults = super::secrets::PathFaults::default();
-                let odd = secret.shape != Shape::Good || secret.states.last().is_none_or(|state| state.content.as_ref().is_none_or(|content| content.shape != Shape::Good));
+                let odd = secret.shape != Shape::Good
+                    || secret
+                        .states
+                        .last()
+                        .is_none_or(|state| state.content.as_ref().is_none_or(|content| content.shape != Shape::Good));
                 secret.shape = Shape::Good;
                 if odd {
                     self.write_secret(name, &path);

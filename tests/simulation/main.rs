@@ -94,7 +94,8 @@ fn soak() {
         return;
     };
     let end = Instant::now() + Duration::from_secs_f64(hours * 3600.0);
-    let first = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() * 1_000_000;
+    let first =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() * 1_000_000;
     let (mut events, mut seed, mut largest) = (0, seed().unwrap_or(first), Largest::new());
     while Instant::now() < end {
         events += run(seed, &mut largest);

@@ -83,19 +83,33 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
             (format!("{what} {:?}", settings.server.tls.ca_file), what, None, None, Some(settings))
         }
         // One that an abandoned trial has asked may still be under way.
-        Op::LookUp { settings, token } => (format!("look up {} {:?}", text(token), Arc::as_ptr(settings)), "look up".into(), None, Some(token), Some(settings)),
+        Op::LookUp { settings, token } => (
+            format!("look up {} {:?}", text(token), Arc::as_ptr(settings)),
+            "look up".into(),
+            None,
+            Some(token),
+            Some(settings),
+        ),
         Op::RenewToken { settings, token } => {
             (format!("renew token {}", text(token)), "renew token".into(), None, Some(token), Some(settings))
         }
         Op::Revoke { settings, token } => {
             (format!("revoke {}", text(token)), format!("revoke {}", text(token)), None, Some(token), Some(settings))
         }
-        Op::Read { settings, token, source } => {
-            (format!("source {source} {}", text(token)), format!("read {source}"), Some(source), Some(token), Some(settings))
-        }
-        Op::RenewLease { settings, token, source, .. } => {
-            (format!("source {source} {}", text(token)), format!("renew lease of {source}"), Some(source), Some(token), Some(settings))
-        }
+        Op::Read { settings, token, source } => (
+            format!("source {source} {}", text(token)),
+            format!("read {source}"),
+            Some(source),
+            Some(token),
+            Some(settings),
+        ),
+        Op::RenewLease { settings, token, source, .. } => (
+            format!("source {source} {}", text(token)),
+            format!("renew lease of {source}"),
+            Some(source),
+            Some(token),
+            Some(settings),
+        ),
         Op::Publish { directory, .. } => {
             let path = directory.path.display();
             (format!("directory {path}"), format!("publish to {path}"), None, None, None)
@@ -104,7 +118,9 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
             let path = directory.path.display();
             (format!("directory {path}"), format!("retire {path}"), None, None, None)
         }
-        Op::Mirror { name, settings, .. } => (format!("mirror {name}"), format!("mirror {name}"), None, None, Some(settings)),
+        Op::Mirror { name, settings, .. } => {
+            (format!("mirror {name}"), format!("mirror {name}"), None, None, Some(settings))
+        }
         Op::Report { settings, .. } => ("report".into(), "report".into(), None, None, Some(settings)),
         Op::Record { settings, .. } => ("record".into(), "record".into(), None, None, Some(settings)),
         Op::Save { settings, .. } => ("save".into(), "save".into(), None, None, Some(settings)),

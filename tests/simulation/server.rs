@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keyferry::agent::Outcome;
 use keyferry::model::{
-    AuthMethod, Failure, FailureClass, Lease, LeaseId, Reading, Reason, Session, Settings, TokenInfo, Validity, VaultToken,
-    Version,
+    AuthMethod, Failure, FailureClass, Lease, LeaseId, Reading, Reason, Session, Settings, TokenInfo, Validity,
+    VaultToken, Version,
 };
 
 use super::random::Random;
@@ -159,7 +159,13 @@ impl Server {
         TokenInfo { ttl: Some(state.ends - now), renewable: state.role.renewable }
     }
 
-    pub fn log_in(&mut self, settings: &Settings, owner: u64, now: Duration, random: &mut Random) -> Result<Session, Failure> {
+    pub fn log_in(
+        &mut self,
+        settings: &Settings,
+        owner: u64,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<Session, Failure> {
         self.reach(settings, now, random)?;
         let refused = || fail(FailureClass::Denied, Reason::LoginRefused, "invalid role name or credential");
         let AuthMethod::Kubernetes { role, .. } = &settings.auth.method else {
@@ -170,14 +176,21 @@ impl Server {
             let token = VaultToken::new(&String::from_utf8_lossy(&token));
             return Ok(Session { token, info, self_issued: false, lookup_denied });
         };
-        let role = self.roles.get(role.as_str()).copied().filter(|_| self.faults.login_denied <= now).ok_or_else(refused)?;
+        let role =
+            self.roles.get(role.as_str()).copied().filter(|_| self.faults.login_denied <= now).ok_or_else(refused)?;
         let token = self.issue(role, owner, now);
         let info = Self::info(&self.tokens[&token], now);
         let token = VaultToken::new(&String::from_utf8_lossy(&token));
         Ok(Session { token, info, self_issued: true, lookup_denied: false })
     }
 
-    pub fn look_up(&mut self, settings: &Settings, token: &VaultToken, now: Duration, random: &mut Random) -> Result<TokenInfo, Failure> {
+    pub fn look_up(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<TokenInfo, Failure> {
         let lag = self.reach(settings, now, random)?;
         let rule = "auth/token/lookup-self";
         let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
@@ -187,7 +200,13 @@ impl Server {
         Ok(Self::info(state, now))
     }
 
-    pub fn renew_token(&mut self, settings: &Settings, token: &VaultToken, now: Duration, random: &mut Random) -> Result<TokenInfo, Failure> {
+    pub fn renew_token(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<TokenInfo, Failure> {
         let lag = self.reach(settings, now, random)?;
         let rule = "auth/token/renew-self";
         let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
@@ -202,7 +221,13 @@ impl Server {
         Ok(Self::info(state, now))
     }
 
-    pub fn revoke(&mut self, settings: &Settings, token: &VaultToken, now: Duration, random: &mut Random) -> Result<(), Failure> {
+    pub fn revoke(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<(), Failure> {
         let result = self.reach(settings, now, random).and_then(|lag| {
             let rule = "auth/token/revoke-self";
             let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
@@ -264,12 +289,11 @@ impl Server {
             }
             Kind::Rotates(_) => {
                 let content = secret.seen(now, lag).cloned().ok_or_else(missing)?;
-                let left = if secret.faults.zero > now { Duration::ZERO } else { secret.rotates_at.saturating_sub(now) };
+                let left =
+                    if secret.faults.zero > now { Duration::ZERO } else { secret.rotates_at.saturating_sub(now) };
                 Ok(made(content.id, Version::default(), content.shape, Validity::Rotates(left)))
             }
-            Kind::Expires(life) => {
-                Ok(made(id, Version::default(), shape, Validity::Expires(life)))
-            }
+            Kind::Expires(life) => Ok(made(id, Version::default(), shape, Validity::Expires(life))),
             Kind::Leased { ttl, max_ttl, renewable } => {
                 let lease = format!("{path}/{}", self.counter);
                 let state = LeaseState {

@@ -23,11 +23,21 @@ pub struct Volume {
 
 impl Volume {
     /// Makes `set` visible; `true` if other files are visible than before.
-    pub fn publish(&mut self, path: &Path, set: &Arc<PublishedSet>, now: Duration, wall: Timestamp) -> Result<bool, Failure> {
+    pub fn publish(
+        &mut self,
+        path: &Path,
+        set: &Arc<PublishedSet>,
+        now: Duration,
+        wall: Timestamp,
+    ) -> Result<bool, Failure> {
         let before = self.directories.get(path);
         let swapped = before.is_none_or(|before| before.set.files != set.files);
         if swapped && self.full > now {
-            return Err(Failure::new(FailureClass::Local, Reason::NoSpace, "failed to write files: the volume is full"));
+            return Err(Failure::new(
+                FailureClass::Local,
+                Reason::NoSpace,
+                "failed to write files: the volume is full",
+            ));
         }
         let visible = Visible { set: Arc::clone(set), published: wall };
         self.directories.insert(path.to_owned(), visible);

@@ -57,6 +57,8 @@ pub struct Record {
     pub ended_by_hand: bool,
     /// It may take the place of a newer one: it was asked for, or older answers had been steady.
     pub may_be_older: bool,
+    /// It was older than what the agent had, and nothing allowed it.
+    pub too_old: bool,
 }
 
 /// What an answer carries for the world's own books.
@@ -169,7 +171,7 @@ impl World {
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         if self.tracing {
-            if self.trace.len() == 20_000 {
+            if self.trace.len() == 200_000 {
                 self.trace.pop_front();
             }
             self.trace.push_back(format!("{:>11.3}s  {}", self.now.as_secs_f64(), text()));
@@ -254,7 +256,7 @@ impl World {
         let adopted = self.volume.adopted(&settings.directory.path);
         self.process = Some(process);
         self.note(|| format!("process starts as {mode:?}"));
-        self.watch.process_started(self.now);
+        self.watch.process_started();
         let before = adopted.as_ref().map(|adopted| adopted.manifest.clone());
         self.input(Input::Started(adopted), "started");
         self.check_adoption(before.as_ref());
@@ -264,7 +266,7 @@ impl World {
     pub fn kill(&mut self) {
         if self.process.take().is_some() {
             self.note(|| "process is killed".into());
-            let wait = self.random.millis(100, 20_000);
+            let wait = self.random.millis(100, 200_000);
             self.schedule(self.now + wait, Event::Start);
         }
     }
@@ -390,7 +392,9 @@ impl World {
                 self.checkpoint = Some((self.now, settings, *checkpoint));
                 self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
             }
-            Op::Mirror { .. } | Op::Report { .. } | Op::Record { .. } => self.serve_cluster(process, ticket, &op, started),
+            Op::Mirror { .. } | Op::Report { .. } | Op::Record { .. } => {
+                self.serve_cluster(process, ticket, &op, started)
+            }
             _ => self.serve_vault(process, ticket, op, started),
         }
     }
@@ -469,7 +473,9 @@ impl World {
                 Outcome::LoggedIn(result)
             }
             Op::LookUp { settings, token } => Outcome::LookedUp(server.look_up(settings, token, now, random)),
-            Op::RenewToken { settings, token } => Outcome::TokenRenewed(server.renew_token(settings, token, now, random)),
+            Op::RenewToken { settings, token } => {
+                Outcome::TokenRenewed(server.renew_token(settings, token, now, random))
+            }
             Op::Revoke { settings, token } => Outcome::Revoked(server.revoke(settings, token, now, random)),
             Op::Read { settings, token, source } => {
                 let path = settings.sources[source].path.clone();
@@ -531,6 +537,7 @@ impl World {
             told_end: None,
             ended_by_hand: false,
             may_be_older: false,
+            too_old: false,
         };
         self.records.insert(Rc::clone(id), record);
     }
@@ -540,7 +547,8 @@ impl World {
         let Some(running) = self.process.as_mut().filter(|running| running.id == process) else { return };
         let Some(flight) = running.in_flight.remove(&ticket) else { return };
         self.take_note(&flight, &outcome, note);
-        let what = if self.tracing { format!("{} {}: {}", ticket.0, flight.what, told(&outcome)) } else { String::new() };
+        let what =
+            if self.tracing { format!("{} {}: {}", ticket.0, flight.what, told(&outcome)) } else { String::new() };
         self.input(Input::Completed(ticket, outcome), &what);
     }
 
@@ -580,6 +588,7 @@ impl World {
                     self.note_reading(flight, reading, id);
                 }
             }
+            Outcome::Reported(Err(_)) => self.watch.report_failed(),
             Outcome::Read(Err(_)) => self.watch.read_failed(flight),
             _ => {}
         }
@@ -596,13 +605,18 @@ impl World {
         let may_be_older = self.judge_order(flight, &source, &settings, reading, id);
         let record = self.records.get_mut(id).expect("it was served");
         record.told_end = life.map(|life| self.now + life);
-        record.may_be_older |= may_be_older;
+        record.may_be_older |= may_be_older.unwrap_or(false);
+        record.too_old = may_be_older.is_none();
         if let Some(process) = &mut self.process {
             process.read.insert(source);
         }
     }
 
-    fn publish(&mut self, path: &Path, set: &Arc<keyferry::agent::PublishedSet>) -> Result<bool, keyferry::model::Failure> {
+    fn publish(
+        &mut self,
+        path: &Path,
+        set: &Arc<keyferry::agent::PublishedSet>,
+    ) -> Result<bool, keyferry::model::Failure> {
         let (now, wall) = (self.now, self.wall());
         let before = self.volume.directories.get(path).map(|visible| Arc::clone(&visible.set));
         let result = self.volume.publish(path, set, now, wall);
@@ -625,7 +639,13 @@ impl World {
 
 /// An outcome of the right kind for a request that gets no answer.
 fn like(op: &Op) -> Outcome {
-    let failure = || keyferry::model::Failure::new(keyferry::model::FailureClass::Unreachable, keyferry::model::Reason::VaultUnreachable, "");
+    let failure = || {
+        keyferry::model::Failure::new(
+            keyferry::model::FailureClass::Unreachable,
+            keyferry::model::Reason::VaultUnreachable,
+            "",
+        )
+    };
     match op {
         Op::LogIn { .. } => Outcome::LoggedIn(Err(failure())),
         Op::LookUp { .. } => Outcome::LookedUp(Err(failure())),
@@ -638,14 +658,20 @@ fn like(op: &Op) -> Outcome {
 
 /// An outcome in words.
 fn told(outcome: &Outcome) -> String {
-    let or = |result: Result<String, &keyferry::model::Failure>| result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class));
+    let or = |result: Result<String, &keyferry::model::Failure>| {
+        result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class))
+    };
     match outcome {
-        Outcome::LoggedIn(result) => {
-            or(result.as_ref().map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info)))
-        }
+        Outcome::LoggedIn(result) => or(result
+            .as_ref()
+            .map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info))),
         Outcome::Restored(checkpoint) => format!("restored, {:?} left", checkpoint.left),
-        Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => or(result.as_ref().map(|info| format!("{info:?}"))),
-        Outcome::Read(result) => or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity))),
+        Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => {
+            or(result.as_ref().map(|info| format!("{info:?}")))
+        }
+        Outcome::Read(result) => {
+            or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity)))
+        }
         Outcome::LeaseRenewed(result) => or(result.as_ref().map(|lease| format!("{lease:?}"))),
         Outcome::Published(result) | Outcome::Reported(result) => or(result.as_ref().map(|yes| format!("{yes}"))),
         Outcome::Mirrored(result) => or(result.as_ref().map(|result| format!("{result:?}"))),

@@ -34,9 +34,14 @@ impl World {
 
     /// [`Property::NoDeadCredential`], second half: what the agent can know.
     pub fn check_known_deaths(&mut self) {
-        let Some(process) = self.process.as_ref().filter(|process| process.terminated.is_none() && !process.is_once()) else { return };
+        let Some(process) = self.process.as_ref().filter(|process| process.terminated.is_none() && !process.is_once())
+        else {
+            return;
+        };
         let conditions = process.agent.conditions();
-        let fresh = conditions.iter().any(|condition| condition.kind == ConditionType::SecretsFresh && condition.status == ConditionStatus::True);
+        let fresh = conditions.iter().any(|condition| {
+            condition.kind == ConditionType::SecretsFresh && condition.status == ConditionStatus::True
+        });
         let directory = process.agent.settings().directory.path.clone();
         // What replaces it is on its way.
         let publishing = process.in_flight.values().any(|flight| flight.what.starts_with("publish"));
@@ -48,7 +53,9 @@ impl World {
             let record = &self.records[id];
             let token = record.lease.as_ref().and_then(|_| self.token_told.get(&record.token));
             let end = record.told_end?.min(token.copied().unwrap_or(Duration::MAX));
-            (end < self.now).then(|| format!("SecretsFresh is True, but the credential of {source} has ended at {:.3}", end.as_secs_f64()))
+            (end < self.now).then(|| {
+                format!("SecretsFresh is True, but the credential of {source} has ended at {:.3}", end.as_secs_f64())
+            })
         });
         if let Some(over) = over {
             self.violate(Property::NoDeadCredential, over);
@@ -63,7 +70,8 @@ impl World {
         let mut leases = 0;
         for server in self.servers.values_mut() {
             server.tidy(now);
-            alive += server.tokens.values().filter(|token| token.owner == id && token.delivered && !token.unrevoked).count();
+            alive +=
+                server.tokens.values().filter(|token| token.owner == id && token.delivered && !token.unrevoked).count();
             leases += server.leases.len();
         }
         self.watch.measure("tokens alive", alive as f64, || format!("at {now:?}"));
@@ -86,8 +94,15 @@ impl World {
         }
         let mut left = Vec::new();
         for server in self.servers.values() {
-            let of_us = server.tokens.iter().filter(|(_, token)| token.owner == process.id && token.ends > now && token.role.default_policy);
-            left.extend(of_us.filter(|(_, token)| token.delivered && !token.unrevoked).map(|(token, _)| String::from_utf8_lossy(token).into_owned()));
+            let of_us = server
+                .tokens
+                .iter()
+                .filter(|(_, token)| token.owner == process.id && token.ends > now && token.role.default_policy);
+            left.extend(
+                of_us
+                    .filter(|(_, token)| token.delivered && !token.unrevoked)
+                    .map(|(token, _)| String::from_utf8_lossy(token).into_owned()),
+            );
         }
         if !left.is_empty() {
             self.violate(Property::NothingLeftBehind, format!("tokens {left:?} live on"));

@@ -30,7 +30,12 @@ impl World {
         let (_, max, slow) = self.document.retry;
         // A failing thing is asked for at half the ceiling on average, or at three quarters of the slow one.
         let failing = 3600.0 / (0.5 * max as f64).min(0.75 * slow as f64);
-        let ttl = self.servers.values().flat_map(|server| server.roles.values()).map(|role| role.ttl.as_secs_f64()).fold(60.0, f64::min);
+        let ttl = self
+            .servers
+            .values()
+            .flat_map(|server| server.roles.values())
+            .map(|role| role.ttl.as_secs_f64())
+            .fold(60.0, f64::min);
         let replacing = 3600.0 / (0.55 * ttl);
         let mut wrong = None;
         for ((_, thing), count) in self.watch.requests.clone() {
@@ -45,7 +50,9 @@ impl World {
             self.watch.measure(name, over, || format!("{thing}: {count}, pace {pace:.0}, failing {failing:.0}"));
             // Outages begin with quick tries, and a success in between starts again.
             let bound = pace.max(failing) + 0.5 * pace.min(failing) + OUTAGES;
-            self.watch.measure("requests in parts of the bound", count as f64 / bound, || format!("{thing}: {count} of {bound:.0}"));
+            self.watch.measure("requests in parts of the bound", count as f64 / bound, || {
+                format!("{thing}: {count} of {bound:.0}")
+            });
             if count as f64 > bound {
                 wrong = Some(format!("{count} requests in an hour for {thing}; the bound is {bound:.0}"));
             }
@@ -54,11 +61,21 @@ impl World {
             self.violate(Property::FewRequests, wrong);
         }
         for (hour, idle) in self.watch.idle_wakes.clone() {
-            let requests: usize = self.watch.requests.range((hour, String::new())..(hour + 1, String::new())).map(|(_, count)| *count).sum();
+            let requests: usize = self
+                .watch
+                .requests
+                .range((hour, String::new())..(hour + 1, String::new()))
+                .map(|(_, count)| *count)
+                .sum();
             let bound = requests as f64 * 0.5 + OUTAGES;
-            self.watch.measure("idle wakes in parts of the bound", idle as f64 / bound, || format!("{idle} beside {requests} requests"));
+            self.watch.measure("idle wakes in parts of the bound", idle as f64 / bound, || {
+                format!("{idle} beside {requests} requests")
+            });
             if idle as f64 > bound {
-                self.violate(Property::NoStormOfWakeups, format!("{idle} idle wake-ups in an hour beside {requests} requests"));
+                self.violate(
+                    Property::NoStormOfWakeups,
+                    format!("{idle} idle wake-ups in an hour beside {requests} requests"),
+                );
             }
         }
     }
@@ -67,17 +84,25 @@ impl World {
     pub fn note_pace(&mut self) {
         let Some(process) = &self.process else { return };
         for (name, source) in &process.agent.settings().sources {
-            let life = self.server(process.agent.settings()).and_then(|server| server.secrets.get(&source.path)).and_then(|secret| {
-                use super::super::secrets::Kind;
-                match secret.kind {
-                    Kind::Versioned => None,
-                    // The renewals that come near the maximum give less and less.
-                    Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.55 * 0.6)),
-                    Kind::Expires(life) => Some(life.mul_f64(0.55)),
-                    Kind::Rotates(period) => Some(period),
-                }
-            });
-            let period = source.refresh.mul_f64(0.8).min(life.unwrap_or(Duration::MAX)).max(Duration::from_secs(1)).as_secs_f64();
+            let life = self
+                .server(process.agent.settings())
+                .and_then(|server| server.secrets.get(&source.path))
+                .and_then(|secret| {
+                    use super::super::secrets::Kind;
+                    match secret.kind {
+                        Kind::Versioned => None,
+                        // The renewals that come near the maximum give less and less.
+                        Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.55 * 0.6)),
+                        Kind::Expires(life) => Some(life.mul_f64(0.55)),
+                        Kind::Rotates(period) => Some(period),
+                    }
+                });
+            let period = source
+                .refresh
+                .mul_f64(0.8)
+                .min(life.unwrap_or(Duration::MAX))
+                .max(Duration::from_secs(1))
+                .as_secs_f64();
             let shortest = self.watch.shortest.entry(name.to_string()).or_insert(period);
             *shortest = shortest.min(period);
         }

@@ -53,7 +53,9 @@ impl Property {
                  mirrors and reports do"
             }
             Self::Recovery => "when the faults stop, everything is fresh, mirrored and reported within the bound",
-            Self::FewRequests => "requests per source and hour, and logins and questions per hour, stay below the bound",
+            Self::FewRequests => {
+                "requests per source and hour, and logins and questions per hour, stay below the bound"
+            }
             Self::NothingLeftBehind => {
                 "after SIGTERM with the pod's deletion no token is left behind, and few are alive at any time"
             }
@@ -111,14 +113,19 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn process_started(&mut self, _now: Duration) {
+    pub fn process_started(&mut self) {
+        self.start_again();
+        self.superseded.clear();
+        self.older_since.clear();
+        self.refresh_asked.clear();
+    }
+
+    /// Every time that is measured from now on begins now.
+    pub fn start_again(&mut self) {
         self.healthy_since.clear();
         self.mirror_healthy_since = None;
         self.report_healthy_since = None;
         self.due.clear();
-        self.superseded.clear();
-        self.older_since.clear();
-        self.refresh_asked.clear();
         self.last_report = None;
         self.unsettled_since = None;
     }
@@ -130,6 +137,11 @@ impl Watch {
             None => flight.what.split(' ').next().unwrap_or_default().to_owned(),
         };
         *self.requests.entry((now.as_secs() / 3600, thing)).or_default() += 1;
+    }
+
+    /// A report failed: the next one follows by the schedule of retries.
+    pub fn report_failed(&mut self) {
+        self.last_report = None;
     }
 
     pub fn read_failed(&mut self, flight: &Flight) {

@@ -18,17 +18,23 @@ const REPORT_GAP: Duration = Duration::from_secs(5);
 impl World {
     pub fn is_ready(&self) -> bool {
         let conditions = self.process.as_ref().map(|process| process.agent.conditions()).unwrap_or_default();
-        conditions.iter().any(|condition| condition.kind == ConditionType::SecretsReady && condition.status == ConditionStatus::True)
+        conditions
+            .iter()
+            .any(|condition| condition.kind == ConditionType::SecretsReady && condition.status == ConditionStatus::True)
     }
 
     /// [`Property::OneAtATime`], and the pace of reports.
     pub fn check_start(&mut self, ticket: Ticket, op: &Op, flight: &Flight) {
         let now = self.now;
         let Some(process) = &mut self.process else { return };
-        let twin = process.in_flight.values().find(|other| other.thing == flight.thing).map(|other| other.what.clone());
+        let twin = process.in_flight.values().find(|other| other.thing == flight.thing);
+        // A login of a trial that was abandoned goes on; its session is revoked when it comes.
+        let abandoned = |other: &Flight| matches!(op, Op::LogIn { .. }) && other.started <= process.last_read_at;
+        let twin = twin.filter(|other| !abandoned(other)).map(|other| other.what.clone());
         if let Some(twin) = twin {
             let what = &flight.what;
-            return self.violate(Property::OneAtATime, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
+            return self
+                .violate(Property::OneAtATime, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
         }
         let leaving = matches!(op, Op::Report { .. } | Op::Save { .. } | Op::Revoke { .. });
         if process.terminated.is_some() && !leaving {
@@ -38,7 +44,8 @@ impl World {
         match op {
             Op::Publish { directory, .. } => {
                 let in_force = process.agent.settings();
-                let by = if in_force.directory.path == directory.path { Some(in_force) } else { process.last_read.as_ref() };
+                let by =
+                    if in_force.directory.path == directory.path { Some(in_force) } else { process.last_read.as_ref() };
                 if let Some(by) = by {
                     let read = process.read.clone();
                     self.watch.publishing_by.insert(directory.path.clone(), (Arc::clone(by), read));
@@ -48,11 +55,17 @@ impl World {
                 let statuses: Vec<_> = conditions.iter().map(|condition| (condition.kind, condition.status)).collect();
                 let (changed_at, leaving) = (process.in_force_since, process.terminated.is_some() || process.is_once());
                 let last = self.watch.last_report.replace((now, statuses.clone()));
-                let too_soon = last.filter(|(at, last)| *at + REPORT_GAP > now && *last == statuses && *at > changed_at);
+                let too_soon =
+                    last.filter(|(at, last)| *at + REPORT_GAP > now && *last == statuses && *at > changed_at);
                 // A report that failed is tried again by the schedule.
-                let failed = self.cluster.faults.down.max(self.cluster.faults.reports_hang).max(self.cluster.reports_rest) + REPORT_GAP > now;
+                let failed =
+                    self.cluster.faults.down.max(self.cluster.faults.reports_hang).max(self.cluster.reports_rest)
+                        + REPORT_GAP
+                        > now;
                 let settings = process.agent.settings();
-                if let Some((at, _)) = too_soon.filter(|_| !leaving && !failed && Arc::ptr_eq(settings, &process.in_force)) {
+                if let Some((at, _)) =
+                    too_soon.filter(|_| !leaving && !failed && Arc::ptr_eq(settings, &process.in_force))
+                {
                     self.violate(Property::BoundedReports, format!("a report {:?} after the last one", now - at));
                 }
             }

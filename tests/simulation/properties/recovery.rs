@@ -33,14 +33,15 @@ impl World {
             Kind::Rotates(_) | Kind::Versioned => Duration::ZERO,
         });
         let older = source.max_stale + source.refresh;
-        wait * (2 + SUSPECT_REFUSALS) + SUSPECT + source.refresh + older + queue + life
+        wait * SUSPECT_REFUSALS + SUSPECT + source.refresh + older + queue + life
     }
 
     /// The bound for everything together, and a reload that has to prove itself before.
     pub fn calm_bound(&self) -> Duration {
         let settings = self.document.settings();
         let server = self.server(&settings).expect("a working configuration");
-        let sources = settings.sources.values().map(|source| Self::bound(&settings, source, server)).max().unwrap_or_default();
+        let sources =
+            settings.sources.values().map(|source| Self::bound(&settings, source, server)).max().unwrap_or_default();
         let asked = server.asked_to_wait.saturating_sub(self.now);
         // Reports rest long where they were refused; a trial reads before it is in force.
         sources + asked + REFUSED_REST + Duration::from_secs(180)
@@ -52,7 +53,11 @@ impl World {
             keyferry::model::AuthMethod::Kubernetes { role, .. } => server.roles.contains_key(role.as_str()),
             _ => server.given.as_ref().is_some_and(|token| server.token_is_alive(token, self.now)),
         };
-        authority && works && server.faults.login_denied <= self.now && server.faults.lagging <= self.now && server.is_up(self.now)
+        authority
+            && works
+            && server.faults.login_denied <= self.now
+            && server.faults.lagging <= self.now
+            && server.is_up(self.now)
     }
 
     fn source_is_healthy(&self, settings: &Settings, server: &Server, name: &SourceName, source: &Source) -> bool {
@@ -70,14 +75,23 @@ impl World {
 
     fn renders(&self, settings: &Settings, name: &SourceName, shape: Option<Shape>) -> bool {
         shape != Some(Shape::NoPassword)
-            || settings.outputs.iter().filter(|output| output.source == *name).all(|output| {
-                !matches!(output.kind, keyferry::model::OutputKind::Key { .. })
-            })
+            || settings
+                .outputs
+                .iter()
+                .filter(|output| output.source == *name)
+                .all(|output| !matches!(output.kind, keyferry::model::OutputKind::Key { .. }))
     }
 
     /// Since when the visible content of a source is not what it should be.
-    fn wrong_since(&mut self, settings: &Settings, name: &SourceName, source: &Source, since: Duration) -> Option<Duration> {
-        let id: Option<Rc<str>> = self.visible.get(&settings.directory.path).and_then(|visible| visible.get(name)).cloned();
+    fn wrong_since(
+        &mut self,
+        settings: &Settings,
+        name: &SourceName,
+        source: &Source,
+        since: Duration,
+    ) -> Option<Duration> {
+        let id: Option<Rc<str>> =
+            self.visible.get(&settings.directory.path).and_then(|visible| visible.get(name)).cloned();
         let Some(id) = id else { return Some(since) };
         let record = &self.records[&id];
         let here = self.server(settings).map(|server| server.name);
@@ -98,7 +112,7 @@ impl World {
         if !Arc::ptr_eq(&process.in_force, process.agent.settings()) {
             process.in_force = Arc::clone(process.agent.settings());
             process.in_force_since = now;
-            self.watch.process_started(now);
+            self.watch.start_again();
             self.note_pace();
         } else if process.in_force_since == process.started {
             self.note_pace();
@@ -127,9 +141,13 @@ impl World {
             let healthy = *self.watch.healthy_since.entry(name.clone()).or_insert(now);
             let Some(wrong) = self.wrong_since(&settings, &name, &source, since) else { continue };
             let late = now.saturating_sub(healthy.max(wrong));
-            self.watch.measure("recovery share", late.as_secs_f64() / bound.as_secs_f64(), || format!("{name} {late:?} of {bound:?}"));
+            self.watch.measure("recovery share", late.as_secs_f64() / bound.as_secs_f64(), || {
+                format!("{name} {late:?} of {bound:?}")
+            });
             if late > bound {
-                let detail = format!("source {name} is healthy since {healthy:?} and wrong since {wrong:?}; the bound is {bound:?}");
+                let detail = format!(
+                    "source {name} is healthy since {healthy:?} and wrong since {wrong:?}; the bound is {bound:?}"
+                );
                 return self.violate(Property::NoDelay, detail);
             }
         }
@@ -141,10 +159,13 @@ impl World {
         let now = self.now;
         let faults = self.cluster.faults;
         let wait = settings.retry.max.max(settings.retry.slow);
-        let quiet = [faults.down, faults.reports_hang, faults.reports_denied, self.cluster.reports_rest].iter().all(|until| *until <= now);
+        let quiet = [faults.down, faults.reports_hang, faults.reports_denied, self.cluster.reports_rest]
+            .iter()
+            .all(|until| *until <= now);
         let healthy = if quiet { Some(self.watch.report_healthy_since.unwrap_or(now)) } else { None };
         self.watch.report_healthy_since = healthy;
-        let statuses = |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status, c.reason)).collect::<Vec<_>>();
+        let statuses =
+            |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status, c.reason)).collect::<Vec<_>>();
         let process = self.process.as_ref().expect("it is there");
         let right = statuses(process.agent.conditions()) == statuses(&self.cluster.conditions);
         let wrong = if right { None } else { Some(self.watch.report_wrong_since.unwrap_or(now)) };
@@ -157,11 +178,15 @@ impl World {
                 return self.violate(Property::NoDelay, format!("the conditions are not reported for {late:?}"));
             }
         }
-        let quiet = [faults.down, faults.mirrors_hang, faults.mirrors_denied, faults.conflicts].iter().all(|until| *until <= now);
+        let quiet = [faults.down, faults.mirrors_hang, faults.mirrors_denied, faults.conflicts]
+            .iter()
+            .all(|until| *until <= now);
         let healthy = if quiet { Some(self.watch.mirror_healthy_since.unwrap_or(now)) } else { None };
         self.watch.mirror_healthy_since = healthy;
+        // Nothing is mirrored before there is a set that the configuration asks for.
+        let ready = self.process.as_ref().is_some_and(|process| process.agent.is_ready());
         for name in settings.mirrors.keys() {
-            if !self.mirror_is_wrong(settings, name) {
+            if !ready || !self.mirror_is_wrong(settings, name) {
                 self.watch.mirror_wrong_since.remove(name);
                 continue;
             }
@@ -206,7 +231,12 @@ impl World {
             use keyferry::model::{ConditionStatus::True, Reason};
             let fine = condition.status == True || condition.reason == Reason::NotConfigured;
             if !fine {
-                wrong.push(format!("{} is {}: {}", condition.kind.as_str(), condition.status.as_str(), condition.message));
+                wrong.push(format!(
+                    "{} is {}: {}",
+                    condition.kind.as_str(),
+                    condition.status.as_str(),
+                    condition.message
+                ));
             }
         }
         if !wrong.is_empty() && times < RECHECKS {

@@ -33,13 +33,20 @@ fn ids(bytes: &[u8]) -> BTreeSet<String> {
 impl World {
     /// [`Property::OneReadingPerSource`] and [`Property::NothingOlder`] of a set that becomes visible. Returns the reading
     /// of each source.
-    pub fn check_set(&mut self, path: &Path, set: &Arc<PublishedSet>, before: Option<&Arc<PublishedSet>>) -> BTreeMap<SourceName, Rc<str>> {
+    pub fn check_set(
+        &mut self,
+        path: &Path,
+        set: &Arc<PublishedSet>,
+        before: Option<&Arc<PublishedSet>>,
+    ) -> BTreeMap<SourceName, Rc<str>> {
         let mut of: BTreeMap<SourceName, Rc<str>> = BTreeMap::new();
         let mut wrong = None;
         for (file, entry) in &set.files.files {
             let source = entry.sources.first().expect("a file has a source");
             let found = ids(entry.bytes.expose());
-            let Some(id) = found.first().filter(|_| found.len() == 1).and_then(|id| self.records.get_key_value(id.as_str())) else {
+            let Some(id) =
+                found.first().filter(|_| found.len() == 1).and_then(|id| self.records.get_key_value(id.as_str()))
+            else {
                 wrong = Some(format!("file {file} is made of {found:?}"));
                 continue;
             };
@@ -72,7 +79,13 @@ impl World {
     }
 
     /// Files that should be there and are not, or the other way round.
-    fn wrong_files(&self, settings: &Settings, known: &BTreeSet<SourceName>, set: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) -> Option<String> {
+    fn wrong_files(
+        &self,
+        settings: &Settings,
+        known: &BTreeSet<SourceName>,
+        set: &PublishedSet,
+        of: &BTreeMap<SourceName, Rc<str>>,
+    ) -> Option<String> {
         let mut expected = BTreeMap::new();
         for output in &settings.outputs {
             let Some(id) = of.get(&output.source) else { continue };
@@ -93,13 +106,24 @@ impl World {
         expected.keys().find(|path| !set.files.files.contains_key(*path)).map(|path| format!("file {path} is missing"))
     }
 
-    fn nothing_older(&mut self, path: &Path, set: &PublishedSet, before: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) {
+    fn nothing_older(
+        &mut self,
+        path: &Path,
+        set: &PublishedSet,
+        before: &PublishedSet,
+        of: &BTreeMap<SourceName, Rc<str>>,
+    ) {
         let old_ids = self.visible.get(path).cloned().unwrap_or_default();
         for (source, id) in of {
-            let (Some(new), Some(old)) = (set.manifest.sources.get(source), before.manifest.sources.get(source)) else { continue };
+            let (Some(new), Some(old)) = (set.manifest.sources.get(source), before.manifest.sources.get(source)) else {
+                continue;
+            };
             let record = &self.records[id];
-            let same_server = old_ids.get(source).and_then(|old| self.records.get(old)).is_some_and(|old| old.server == record.server);
-            if new.request != old.request || !same_server || record.may_be_older {
+            let same_server = old_ids
+                .get(source)
+                .and_then(|old| self.records.get(old))
+                .is_some_and(|old| old.server == record.server);
+            if new.request != old.request || !same_server || !record.too_old {
                 continue;
             }
             if new.version.order(&old.version) == Order::Older {
@@ -109,19 +133,30 @@ impl World {
         }
     }
 
-    /// Whether a reading that has just come may take the place of a newer one.
-    pub fn judge_order(&mut self, flight: &Flight, source: &SourceName, settings: &Settings, reading: &Reading, id: &Rc<str>) -> bool {
-        let Some(process) = &self.process else { return false };
+    /// Whether a reading that has just come may take the place of a newer one; `None` if it is older and must not.
+    pub fn judge_order(
+        &mut self,
+        flight: &Flight,
+        source: &SourceName,
+        settings: &Settings,
+        reading: &Reading,
+        id: &Rc<str>,
+    ) -> Option<bool> {
+        let Some(process) = &self.process else { return Some(false) };
         let in_force = Arc::clone(process.agent.settings());
         let record = &self.records[id];
         let key = (record.server.to_owned(), record.path.clone());
         let asked = self.watch.refresh_asked.get(source).is_some_and(|at| *at <= flight.started);
         if settings.server.address != in_force.server.address || settings.auth != in_force.auth {
             // On trial: another server or role is another secret.
-            return true;
+            return Some(true);
         }
         let readings = BTreeMap::from([(source.clone(), Arc::new(reading.clone()))]);
-        let renders = in_force.outputs.iter().filter(|output| output.source == *source).all(|output| render_output(output, &readings).is_ok());
+        let renders = in_force
+            .outputs
+            .iter()
+            .filter(|output| output.source == *source)
+            .all(|output| render_output(output, &readings).is_ok());
         let order = self.watch.best.get(&key).map_or(Order::Newer, |best| reading.version.order(best));
         let mut may_be_older = false;
         if order == Order::Older {
@@ -129,7 +164,7 @@ impl World {
             let tolerance = in_force.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
             may_be_older = asked || since + tolerance <= self.now;
             if !may_be_older {
-                return false;
+                return None;
             }
         }
         if may_be_older {
@@ -143,7 +178,7 @@ impl World {
                 self.watch.refresh_asked.remove(source);
             }
         }
-        may_be_older
+        Some(may_be_older)
     }
 
     /// A person asks for what is there now.
@@ -164,7 +199,8 @@ impl World {
                 self.watch.best.insert((record.server.to_owned(), record.path.clone()), record.version.clone());
             }
         }
-        let same_outputs = self.watch.published_by.get(&settings.directory.path).is_some_and(|by| by.outputs == settings.outputs);
+        let same_outputs =
+            self.watch.published_by.get(&settings.directory.path).is_some_and(|by| by.outputs == settings.outputs);
         let required = settings.sources.iter().filter(|(_, source)| source.required);
         let same = manifest.is_some_and(|manifest| {
             required.into_iter().all(|(name, source)| {
@@ -172,7 +208,10 @@ impl World {
             })
         });
         if same && same_outputs && !self.is_ready() {
-            self.violate(Property::ForwardOnly, "SecretsReady is not True after a restart, though the set is there".into());
+            self.violate(
+                Property::ForwardOnly,
+                "SecretsReady is not True after a restart, though the set is there".into(),
+            );
         }
     }
 
@@ -188,11 +227,15 @@ impl World {
         let Some(settings) = self.process.as_ref().map(|process| Arc::clone(process.agent.settings())) else { return };
         let visible = self.visible.get(&settings.directory.path).cloned().unwrap_or_default();
         for (source, (id, version)) in &request.versions {
-            let older = before.versions.get(source).is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
+            let older = before
+                .versions
+                .get(source)
+                .is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
             let tolerance = settings.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
             let long = since.is_some_and(|since| since + tolerance <= self.now);
             // The core says so of a Secret as a whole, not of each source.
-            let mut records = request.versions.keys().filter_map(|source| visible.get(source).and_then(|id| self.records.get(id)));
+            let mut records =
+                request.versions.keys().filter_map(|source| visible.get(source).and_then(|id| self.records.get(id)));
             let allowed = records.any(|record| record.may_be_older);
             if older && !long && !allowed {
                 let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);

@@ -1,5 +1,7 @@
 //! The end: finish what runs, report, revoke our token or leave it to the next process, exit within the grace period.
 
+use std::time::Duration;
+
 use super::io::{Action, Op, Ticket};
 use super::journal::Subject;
 use super::time::{Elapsed, Now};
@@ -28,6 +30,9 @@ pub mod exit {
 
 /// Share of the drain time after which the work in flight is left alone.
 const FINISH_SHARE: f64 = 0.5;
+
+/// How long `once` waits for what is in flight when it has given up.
+const LAST_WAIT: Duration = Duration::from_millis(500);
 
 /// Share of the drain time after which the last report is left alone; the rest is for the revocation.
 const REPORT_SHARE: f64 = 0.75;
@@ -86,13 +91,17 @@ impl Phase {
 }
 
 impl Agent {
-    /// Starts to leave.
-    pub(super) fn begin_drain(&mut self, code: u8, now: &Now) {
+    /// Starts to leave. The work in flight may take its share of the drain time.
+    fn begin_drain(&mut self, code: u8, now: &Now) {
+        self.begin_drain_within(self.parts.settings.drain.mul_f64(FINISH_SHARE), code, now);
+    }
+
+    fn begin_drain_within(&mut self, finish: Duration, code: u8, now: &Now) {
         if self.phase.is_working() {
             let drain = self.parts.settings.drain;
             self.phase = Phase::Draining(Drain {
                 code,
-                finish_by: now.at + drain.mul_f64(FINISH_SHARE),
+                finish_by: now.at + finish,
                 report_by: now.at + drain.mul_f64(REPORT_SHARE),
                 exit_by: now.at + drain,
                 stage: Stage::Finishing,
@@ -115,7 +124,7 @@ impl Agent {
             let why = failure.map_or(String::new(), |failure| format!(": {}", failure.message));
             let before = if self.mode.is_once() { "the work was done" } else { "the first set was published" };
             let message = format!("stopped before {before}{why} (exit code {code})");
-            self.journal.error(&Subject::Login, reason, message);
+            self.journal.error(&Subject::Exit, reason, message);
         }
         self.begin_drain(code, now);
     }
@@ -150,8 +159,10 @@ impl Agent {
             } else {
                 format!("gave up after {limit}s: {why} (exit code {code})")
             };
-            self.journal.error(&Subject::Login, reason, message);
-            self.begin_drain(code, now);
+            self.journal.error(&Subject::Exit, reason, message);
+            // Out of time: only a login that is about to answer is waited for, to revoke its token.
+            let finish = self.parts.settings.drain.mul_f64(FINISH_SHARE).min(LAST_WAIT);
+            self.begin_drain_within(finish, code, now);
         }
     }
 

@@ -16,7 +16,16 @@ impl<T, F: Future<Output = Result<T, Failure>> + Send> Answer<T> for F {}
 
 /// A secrets server.
 pub(super) trait Server: Send + Sync + 'static {
-    fn login(&self, auth: &Auth) -> impl Answer<Session>;
+    /// What a login needs, read from its files.
+    type Credential: Send + 'static;
+
+    /// Reads the files of a login. May block for as long as the file system does.
+    fn read_credential(&self, auth: &Auth) -> Result<Self::Credential, Failure>;
+    fn log_in(&self, auth: &Auth, credential: Self::Credential) -> impl Answer<Session>;
+    /// Whether the next request would read files.
+    fn needs_files(&self) -> bool;
+    /// Reads them. May block for as long as the file system does.
+    fn read_files(&self) -> Result<(), Failure>;
     fn look_up(&self, token: &VaultToken) -> impl Answer<TokenInfo>;
     fn renew_token(&self, token: &VaultToken) -> impl Answer<TokenInfo>;
     fn revoke(&self, token: &VaultToken) -> impl Answer<()>;

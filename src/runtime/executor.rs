@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
@@ -150,12 +149,13 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
             Err(failure) => not_restored = Some(failure),
         }
     }
-    let (adapters, handle) = (Arc::clone(adapters), Handle::current());
     let limit = settings.server.timeout * REQUESTS_PER_OPERATION;
-    let work = blocking("log in to vault", move || {
+    let work = async {
         let server = adapters.server(&settings)?;
-        handle.block_on(server.login(&settings.auth))
-    });
+        let (reader, wanted) = (Arc::clone(&server), Arc::clone(&settings));
+        let credential = blocking("read the credential", move || reader.read_credential(&wanted.auth)).await?;
+        server.log_in(&settings.auth, credential).await
+    };
     (Outcome::LoggedIn(bounded(limit, "log in to vault", work).await), not_restored)
 }
 
@@ -167,7 +167,14 @@ async fn at_server<A: Adapters, T>(
 ) -> Result<T, Failure> {
     let server = adapters.server(settings)?;
     let limit = settings.server.timeout * REQUESTS_PER_OPERATION;
-    bounded(limit, what, work(&server)).await
+    let work = async {
+        if server.needs_files() {
+            let reader = Arc::clone(&server);
+            blocking("read the PEM files", move || reader.read_files()).await?;
+        }
+        work(&server).await
+    };
+    bounded(limit, what, work).await
 }
 
 async fn bounded<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -15,7 +15,7 @@ use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, Notice,
     ObjectName, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
 };
-use crate::vault::{Credentials, Vault};
+use crate::vault::{Credentials, LoginCredential, Vault};
 
 /// Connections kept: the configuration in force, one on trial, and one whose tokens are being revoked.
 const KEPT_SERVERS: usize = 3;
@@ -95,8 +95,22 @@ impl Adapters for Real {
 }
 
 impl Server for Vault {
-    fn login(&self, auth: &Auth) -> impl Answer<Session> {
-        Self::login(self, auth)
+    type Credential = LoginCredential;
+
+    fn read_credential(&self, auth: &Auth) -> Result<LoginCredential, Failure> {
+        Self::read_credential(self, auth)
+    }
+
+    fn log_in(&self, auth: &Auth, credential: LoginCredential) -> impl Answer<Session> {
+        Self::log_in(self, auth, credential)
+    }
+
+    fn needs_files(&self) -> bool {
+        Self::needs_files(self)
+    }
+
+    fn read_files(&self) -> Result<(), Failure> {
+        Self::read_files(self)
     }
 
     fn look_up(&self, token: &VaultToken) -> impl Answer<TokenInfo> {

@@ -50,10 +50,24 @@ fn refused<T>() -> Result<T, Failure> {
 }
 
 impl Server for World {
-    async fn login(&self, _: &Auth) -> Result<Session, Failure> {
+    type Credential = ();
+
+    fn read_credential(&self, _: &Auth) -> Result<(), Failure> {
         if self.hangs == Hangs::Credential {
             self.hang();
         }
+        Ok(())
+    }
+
+    fn needs_files(&self) -> bool {
+        false
+    }
+
+    fn read_files(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn log_in(&self, _: &Auth, (): ()) -> Result<Session, Failure> {
         let info = TokenInfo { ttl: None, renewable: false };
         Ok(Session { token: VaultToken::new("hvs.planted"), info, self_issued: true, lookup_denied: false })
     }

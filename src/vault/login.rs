@@ -6,51 +6,80 @@ use super::api::token::lookup_self;
 use super::auth;
 use super::credential::Credential;
 use super::error::VaultError;
-use super::secret_id::{Credentials, SecretIdFile};
+use super::secret_id::{Credentials, FoundSecretId, SecretIdFile};
 use crate::model::{Auth, AuthMethod, Session, TokenInfo, VaultToken};
 
-/// Logs in. The credential and changed PEM files are read at each call.
-pub(super) async fn login(api: &Api, credentials: &Credentials, auth: &Auth) -> Result<Session, VaultError> {
-    api.compare_files();
+/// What a login needs, read from its files.
+pub struct LoginCredential(Kind);
+
+enum Kind {
+    Given(VaultToken),
+    Request(Login),
+    AppRole { role_id: Credential, secret_id: Option<FoundSecretId> },
+}
+
+/// Reads what a login needs. Blocks for as long as the file system does.
+pub(super) fn read(credentials: &Credentials, auth: &Auth) -> Result<LoginCredential, VaultError> {
     let namespace = auth.namespace.as_deref();
-    match &auth.method {
-        AuthMethod::AppRole { role_id_file, secret_id_file, wrapped_creation_path, remove_secret_id } => {
+    Ok(LoginCredential(match &auth.method {
+        AuthMethod::AppRole { role_id_file, .. } => {
             let role_id = Credential::read(role_id_file, "the role id")?;
-            let Some(file) = secret_id_file else {
-                return log_in(api, namespace, auth::approle::request(&auth.mount, role_id, None)).await;
-            };
-            let file = SecretIdFile {
-                role_id_file,
-                file,
-                creation_path: wrapped_creation_path.as_deref(),
-                removed_after_use: *remove_secret_id,
-            };
-            let secret_id = file.secret_id(api, credentials, namespace).await?;
-            let request = auth::approle::request(&auth.mount, role_id, Some(secret_id.value.clone()));
-            let session = log_in(api, namespace, request).await?;
-            if *remove_secret_id {
-                secret_id.remove(file.file);
-            }
-            Ok(session)
+            let secret_id = secret_id_file(auth).map(|file| file.find(credentials)).transpose()?;
+            Kind::AppRole { role_id, secret_id }
         }
         AuthMethod::Jwt { role, jwt_file } => {
             let jwt = Credential::read(jwt_file, "the JWT")?;
-            log_in(api, namespace, auth::jwt::request(&auth.mount, role.as_deref(), jwt)).await
+            Kind::Request(auth::jwt::request(&auth.mount, role.as_deref(), jwt))
         }
         AuthMethod::Kubernetes { role, jwt_file, audience } => {
             let token = Credential::read(jwt_file, "the ServiceAccount token")?;
-            let request = auth::kubernetes::request(&auth.mount, role, audience.as_deref(), jwt_file, token)?;
-            log_in(api, namespace, request).await
+            Kind::Request(auth::kubernetes::request(&auth.mount, role, audience.as_deref(), jwt_file, token)?)
         }
         AuthMethod::Token { token } => {
-            let given = Credential::given(token, auth::token::WHAT)?;
-            check(api, auth::token::token(&given, namespace)).await
+            Kind::Given(auth::token::token(&Credential::given(token, auth::token::WHAT)?, namespace))
         }
         AuthMethod::TokenFile { file } => {
-            let given = Credential::read(file, auth::token::WHAT)?;
-            check(api, auth::token::token(&given, namespace)).await
+            Kind::Given(auth::token::token(&Credential::read(file, auth::token::WHAT)?, namespace))
         }
+    }))
+}
+
+/// Logs in with what was read.
+pub(super) async fn login(
+    api: &Api,
+    credentials: &Credentials,
+    auth: &Auth,
+    credential: LoginCredential,
+) -> Result<Session, VaultError> {
+    let namespace = auth.namespace.as_deref();
+    let (role_id, found) = match credential.0 {
+        Kind::Given(token) => return check(api, token).await,
+        Kind::Request(request) => return log_in(api, namespace, request).await,
+        Kind::AppRole { role_id, secret_id } => (role_id, secret_id),
+    };
+    let Some((file, found)) = secret_id_file(auth).zip(found) else {
+        return log_in(api, namespace, auth::approle::request(&auth.mount, role_id, None)).await;
+    };
+    let secret_id = file.open(found, api, credentials, namespace).await?;
+    let request = auth::approle::request(&auth.mount, role_id, Some(secret_id.value.clone()));
+    let session = log_in(api, namespace, request).await?;
+    if file.removed_after_use {
+        secret_id.remove(file.file);
     }
+    Ok(session)
+}
+
+fn secret_id_file(auth: &Auth) -> Option<SecretIdFile<'_>> {
+    let AuthMethod::AppRole { role_id_file, secret_id_file, wrapped_creation_path, remove_secret_id } = &auth.method
+    else {
+        return None;
+    };
+    Some(SecretIdFile {
+        role_id_file,
+        file: secret_id_file.as_deref()?,
+        creation_path: wrapped_creation_path.as_deref(),
+        removed_after_use: *remove_secret_id,
+    })
 }
 
 async fn log_in(api: &Api, namespace: Option<&str>, login: Login) -> Result<Session, VaultError> {

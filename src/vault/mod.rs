@@ -30,6 +30,7 @@ mod words;
 use std::sync::Mutex;
 use std::time::Duration;
 
+pub use login::LoginCredential;
 pub use secret_id::Credentials;
 
 use crate::model::{Auth, Failure, Lease, LeaseId, Reading, Session, Source, TokenInfo, VaultServer, VaultToken};
@@ -60,7 +61,42 @@ impl Vault {
     /// `CredentialUnreadable` if a credential file is not what it must be, `TlsUnusable` if a PEM file is not, `LoginRefused`
     /// if Vault says no (`Transient` if it says "not yet"), and what any call may meet: `Unreachable`, `Transient`, `Invalid`.
     pub async fn login(&self, auth: &Auth) -> Result<Session, Failure> {
-        Ok(login::login(&self.api, &self.credentials, auth).await?)
+        self.log_in(auth, self.read_credential(auth)?).await
+    }
+
+    /// The first half of [`Vault::login`]: reads the credential, and the PEM files if they are to be compared. Blocks for as
+    /// long as the file system does, so it is for a thread that may wait.
+    ///
+    /// # Errors
+    /// `CredentialUnreadable` or `TlsUnusable`.
+    pub fn read_credential(&self, auth: &Auth) -> Result<LoginCredential, Failure> {
+        let credential = login::read(&self.credentials, auth)?;
+        self.api.compare_files();
+        self.read_files()?;
+        Ok(credential)
+    }
+
+    /// The second half of [`Vault::login`].
+    ///
+    /// # Errors
+    /// As `login`, but for what concerns files.
+    pub async fn log_in(&self, auth: &Auth, credential: LoginCredential) -> Result<Session, Failure> {
+        Ok(login::login(&self.api, &self.credentials, auth, credential).await?)
+    }
+
+    /// Whether the next request would read PEM files: there are some, and a connection has failed since they were compared.
+    #[must_use]
+    pub fn needs_files(&self) -> bool {
+        self.api.needs_files()
+    }
+
+    /// Compares the PEM files with those in use, so that the next request does not have to. Blocks like
+    /// [`Vault::read_credential`].
+    ///
+    /// # Errors
+    /// `TlsUnusable`.
+    pub fn read_files(&self) -> Result<(), Failure> {
+        Ok(self.api.read_files()?)
     }
 
     /// Asks Vault about the token itself.

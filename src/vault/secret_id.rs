@@ -47,25 +47,42 @@ pub(super) struct SecretId {
     digest: Option<Digest>,
 }
 
+/// What is known of a secret id before a request is made.
+pub(super) enum FoundSecretId {
+    /// The secret id itself.
+    Known(SecretId),
+    /// The content of its file: the secret id or a wrapping token of it.
+    InFile(Credential, Digest),
+}
+
 impl SecretIdFile<'_> {
-    /// Reads the secret id, unwraps it, or remembers it.
-    pub(super) async fn secret_id(
+    /// Reads the file, unless what it gave is remembered.
+    pub(super) fn find(&self, credentials: &Credentials) -> Result<FoundSecretId, VaultError> {
+        let remembered = lock(&credentials.0).get(&self.files()).cloned();
+        let absent = std::fs::metadata(self.file).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        if let Some(remembered) = remembered.as_ref().filter(|_| absent) {
+            return Ok(FoundSecretId::Known(SecretId { value: remembered.secret_id.clone(), digest: None }));
+        }
+        let found = Credential::read(self.file, self.what())?;
+        let digest = digest_of(&found);
+        Ok(match remembered.filter(|remembered| remembered.digest == digest) {
+            Some(remembered) => FoundSecretId::Known(SecretId { value: remembered.secret_id, digest: Some(digest) }),
+            None => FoundSecretId::InFile(found, digest),
+        })
+    }
+
+    /// The secret id of what was found; it is unwrapped if it has to be.
+    pub(super) async fn open(
         &self,
+        found: FoundSecretId,
         api: &Api,
         credentials: &Credentials,
         namespace: Option<&str>,
     ) -> Result<SecretId, VaultError> {
-        let files = (self.role_id_file.to_owned(), self.file.to_owned());
-        let remembered = lock(&credentials.0).get(&files).cloned();
-        let absent = std::fs::metadata(self.file).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-        if let Some(remembered) = remembered.as_ref().filter(|_| absent) {
-            return Ok(SecretId { value: remembered.secret_id.clone(), digest: None });
-        }
-        let found = Credential::read(self.file, self.what())?;
-        let digest = digest_of(&found);
-        if let Some(remembered) = remembered.filter(|remembered| remembered.digest == digest) {
-            return Ok(SecretId { value: remembered.secret_id, digest: Some(digest) });
-        }
+        let (found, digest) = match found {
+            FoundSecretId::Known(secret_id) => return Ok(secret_id),
+            FoundSecretId::InFile(found, digest) => (found, digest),
+        };
         let value = match self.creation_path {
             Some(expected) => unwrap(api, namespace, &found, expected).await?,
             None => found.into_secret(),
@@ -74,9 +91,13 @@ impl SecretIdFile<'_> {
             // Remembered from here on, not from the login's success: a wrapping token works once, and the login may have to
             // be repeated because the server was busy.
             let remembered = Remembered { digest: digest.clone(), secret_id: value.clone() };
-            lock(&credentials.0).insert(files, remembered);
+            lock(&credentials.0).insert(self.files(), remembered);
         }
         Ok(SecretId { value, digest: Some(digest) })
+    }
+
+    fn files(&self) -> Files {
+        (self.role_id_file.to_owned(), self.file.to_owned())
     }
 
     fn what(&self) -> &'static str {

@@ -63,6 +63,16 @@ impl Api {
         self.http.compare_files();
     }
 
+    /// See [`Http::needs_files`].
+    pub(in crate::vault) fn needs_files(&self) -> bool {
+        self.http.needs_files()
+    }
+
+    /// See [`Http::read_files`].
+    pub(in crate::vault) fn read_files(&self) -> Result<(), VaultError> {
+        Ok(self.http.read_files()?)
+    }
+
     /// Sends `call` once.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, VaultError> {
         let mut headers = HeaderMap::new();

@@ -38,11 +38,17 @@ impl Clients {
         lock(&self.0).compare = true;
     }
 
-    /// The client for the origin of `url`. Rebuilt where the PEM files have changed since a connection failed or a login
-    /// asked to compare them; an unchanged file costs a read and keeps the open connection.
-    pub(super) fn get(&self, server: &VaultServer, url: &Url) -> Result<Client, HttpError> {
+    /// Whether PEM files are to be read before the next request.
+    pub(super) fn needs_files(&self, server: &VaultServer) -> bool {
+        let tls = &server.tls;
+        let state = lock(&self.0);
+        (tls.ca_file.is_some() || tls.client.is_some()) && (state.compare || state.files.is_none())
+    }
+
+    /// Compares the PEM files with those in use, if that is to be done.
+    pub(super) fn read_files(&self, server: &VaultServer) -> Result<(), HttpError> {
         let mut state = lock(&self.0);
-        if state.compare || state.by_origin.is_empty() {
+        if state.compare || state.files.is_none() {
             let files = tls::fingerprint(&server.tls)?;
             if files != state.files {
                 state.by_origin.clear();
@@ -50,6 +56,14 @@ impl Clients {
             }
             state.compare = false;
         }
+        Ok(())
+    }
+
+    /// The client for the origin of `url`. Rebuilt where the PEM files have changed since a connection failed or a login
+    /// asked to compare them; an unchanged file costs a read and keeps the open connection.
+    pub(super) fn get(&self, server: &VaultServer, url: &Url) -> Result<Client, HttpError> {
+        self.read_files(server)?;
+        let mut state = lock(&self.0);
         let key = origin(url);
         if let Some(client) = state.by_origin.get(&key) {
             return Ok(client.clone());

@@ -72,6 +72,16 @@ impl Http {
         self.clients.compare_files();
     }
 
+    /// Whether PEM files are to be read before the next request.
+    pub(super) fn needs_files(&self) -> bool {
+        self.clients.needs_files(&self.server)
+    }
+
+    /// Compares the PEM files with those in use, if that is to be done.
+    pub(super) fn read_files(&self) -> Result<(), HttpError> {
+        self.clients.read_files(&self.server)
+    }
+
     /// Sends `request` once. A 307 is followed once, and only to a configured origin, with our own path
     /// (<https://developer.hashicorp.com/vault/docs/concepts/ha#client-redirection>).
     pub(super) async fn send(&self, request: Request) -> Result<Answer, HttpError> {

@@ -188,7 +188,10 @@ impl Agent {
         }
         if self.phase.is_working() {
             self.advance(now);
-        } else {
+            // What cannot be mirrored is known only now.
+            self.finish_once(now);
+        }
+        if !self.phase.is_working() {
             self.advance_drain(now);
         }
         self.outbox.take(self.journal.lines())

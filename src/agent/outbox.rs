@@ -12,15 +12,10 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Starts an operation.
     pub(super) fn start(&mut self, op: Op) -> Ticket {
-        let ticket = self.ticket();
+        self.last += 1;
+        let ticket = Ticket(self.last);
         self.actions.push(Action::Start(ticket, op));
         ticket
-    }
-
-    /// A ticket for something that ends at once.
-    pub(super) fn ticket(&mut self) -> Ticket {
-        self.last += 1;
-        Ticket(self.last)
     }
 
     pub(super) fn push(&mut self, action: Action) {

@@ -64,6 +64,7 @@ impl Agent {
         if login && let Some(ticket) = self.parts.sessions.start_over(now, &mut self.outbox) {
             self.abandoned_logins.insert(ticket, old.clone());
         }
+        self.parts.sessions.reach_by(new);
         if old.directory.path != new.directory.path {
             self.parts.directories.retire(&old.directory, &mut self.outbox);
         }

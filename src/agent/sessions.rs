@@ -249,6 +249,19 @@ impl Sessions {
         }
     }
 
+    /// Reaches the server of the tokens in another way from now on: TLS or a timeout have changed.
+    pub(super) fn reach_by(&mut self, settings: &Arc<Settings>) {
+        let same = |old: &Settings| {
+            old.server.address == settings.server.address
+                && old.server.namespace == settings.server.namespace
+                && old.auth == settings.auth
+        };
+        let retired = self.retired.iter_mut().map(|retired| &mut retired.token);
+        for token in self.current.iter_mut().chain(retired).filter(|token| same(&token.settings)) {
+            token.settings = Arc::clone(settings);
+        }
+    }
+
     /// Gives up every token and starts with a login; returns a login in flight, whose session is of no use any more.
     pub(super) fn start_over(&mut self, now: &Now, outbox: &mut Outbox) -> Option<Ticket> {
         let retired = std::mem::take(&mut self.retired).into_iter().map(|retired| retired.token);

@@ -140,6 +140,19 @@ fn another_timeout_keeps_the_session() {
 }
 
 #[test]
+fn what_is_asked_about_a_token_goes_the_way_of_the_configuration_in_force() {
+    let mut d = Driver::published(&["a"]);
+    let mut other = settings(&["a"]);
+    other.server.timeout = secs(20);
+    d.config(other);
+    d.refresh();
+    d.read("a", Err(forbidden()));
+    let (_, op) = d.take(Kind::LookUp, None);
+    let Op::LookUp { settings, .. } = op else { panic!() };
+    assert_eq!(settings.server.timeout, secs(20), "not the way by which it logged in");
+}
+
+#[test]
 fn other_modes_and_limits_of_the_directory_are_applied_at_once() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);

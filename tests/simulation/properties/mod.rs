@@ -114,14 +114,14 @@ pub struct Watch {
 
 impl Watch {
     pub fn process_started(&mut self) {
-        self.start_again();
-        self.superseded.clear();
         self.older_since.clear();
         self.refresh_asked.clear();
+        self.superseded.clear();
+        self.configuration_changed();
     }
 
-    /// Every time that is measured from now on begins now.
-    pub fn start_again(&mut self) {
+    /// Another configuration is in force: what is late counts from now on.
+    pub fn configuration_changed(&mut self) {
         self.healthy_since.clear();
         self.mirror_healthy_since = None;
         self.report_healthy_since = None;

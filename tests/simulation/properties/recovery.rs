@@ -112,7 +112,7 @@ impl World {
         if !Arc::ptr_eq(&process.in_force, process.agent.settings()) {
             process.in_force = Arc::clone(process.agent.settings());
             process.in_force_since = now;
-            self.watch.start_again();
+            self.watch.configuration_changed();
             self.note_pace();
         } else if process.in_force_since == process.started {
             self.note_pace();

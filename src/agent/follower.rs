@@ -79,6 +79,13 @@ impl Follower {
         true
     }
 
+    /// The wanted state cannot be made: to try it again is of use only after the next request.
+    pub(super) fn impossible(&mut self, failure: Failure) {
+        self.observed = self.desired;
+        self.backoff.conclude();
+        self.failure = Some(failure);
+    }
+
     /// Whether a refusal has been repeated often enough to be believed.
     pub(super) fn is_refused(&self) -> bool {
         self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_passing())

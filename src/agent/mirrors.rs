@@ -176,9 +176,7 @@ impl Mirrors {
                 }
                 // Not a matter of the API server: it can be right only with another set or another configuration.
                 Err(failure) => {
-                    let ticket = tickets.next();
-                    mirror.follower.started(ticket);
-                    mirror.follower.failed(ticket, failure.clone(), &settings.retry, now, 42);
+                    mirror.follower.impossible(failure.clone());
                     failed.push((name.clone(), failure));
                 }
             }

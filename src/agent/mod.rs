@@ -200,7 +200,10 @@ impl Agent {
         let mut tickets = std::mem::take(&mut self.tickets);
         if self.phase.is_working() {
             self.advance(now, &mut tickets, &mut actions);
-        } else {
+            // What cannot be mirrored is known only now.
+            self.finish_once(now);
+        }
+        if !self.phase.is_working() {
             self.advance_drain(now, &mut tickets, &mut actions);
         }
         self.tickets = tickets;

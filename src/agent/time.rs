@@ -90,6 +90,11 @@ impl Backoff {
         *self = Self::default();
     }
 
+    /// A refusal that no repetition changes.
+    pub(super) fn conclude(&mut self) {
+        self.attempts = self.attempts.max(FAST_RETRIES);
+    }
+
     /// Whether a refusal has been repeated often enough to be believed.
     pub(super) fn is_conclusive(&self) -> bool {
         self.attempts >= FAST_RETRIES

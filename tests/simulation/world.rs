@@ -109,6 +109,8 @@ pub struct World {
     pub protected: bool,
     pub process: Option<Process>,
     pub processes: u64,
+    /// Exits in a row, for the kubelet's back-off.
+    crashes: u32,
     pub records: BTreeMap<Rc<str>, Record>,
     /// Which reading of each source is visible, by directory.
     pub visible: BTreeMap<PathBuf, BTreeMap<SourceName, Rc<str>>>,
@@ -152,6 +154,7 @@ impl World {
             protected: false,
             process: None,
             processes: 0,
+            crashes: 0,
             records: BTreeMap::new(),
             visible: BTreeMap::new(),
             token_told: BTreeMap::new(),
@@ -256,7 +259,7 @@ impl World {
         let adopted = self.volume.adopted(&settings.directory.path);
         self.process = Some(process);
         self.note(|| format!("process starts as {mode:?}"));
-        self.watch.process_started(self.now);
+        self.watch.process_started();
         let before = adopted.as_ref().map(|adopted| adopted.manifest.clone());
         self.input(Input::Started(adopted), "started");
         self.check_adoption(before.as_ref());
@@ -333,7 +336,11 @@ impl World {
                 Duration::from_millis(300)
             }
             Pod::Once if code == 0 => self.new_pod(),
-            _ => self.random.seconds(1, 20),
+            _ => {
+                // The kubelet's own back-off for a container that ends again and again.
+                self.crashes = if self.now > process.started + Duration::from_secs(600) { 0 } else { self.crashes + 1 };
+                Duration::from_secs(5 << self.crashes.min(6)).min(Duration::from_secs(300))
+            }
         };
         self.schedule(self.now + wait, Event::Start);
     }

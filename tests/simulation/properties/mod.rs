@@ -111,14 +111,19 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn process_started(&mut self, _now: Duration) {
+    pub fn process_started(&mut self) {
+        self.older_since.clear();
+        self.refresh_asked.clear();
+        self.superseded.clear();
+        self.configuration_changed();
+    }
+
+    /// Another configuration is in force: what is late counts from now on.
+    pub fn configuration_changed(&mut self) {
         self.healthy_since.clear();
         self.mirror_healthy_since = None;
         self.report_healthy_since = None;
         self.due.clear();
-        self.superseded.clear();
-        self.older_since.clear();
-        self.refresh_asked.clear();
         self.last_report = None;
         self.unsettled_since = None;
     }

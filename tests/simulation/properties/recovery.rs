@@ -33,7 +33,7 @@ impl World {
             Kind::Rotates(_) | Kind::Versioned => Duration::ZERO,
         });
         let older = source.max_stale + source.refresh;
-        wait * (2 + SUSPECT_REFUSALS) + SUSPECT + source.refresh + older + queue + life
+        wait * SUSPECT_REFUSALS + SUSPECT + source.refresh + older + queue + life
     }
 
     /// The bound for everything together, and a reload that has to prove itself before.
@@ -98,7 +98,7 @@ impl World {
         if !Arc::ptr_eq(&process.in_force, process.agent.settings()) {
             process.in_force = Arc::clone(process.agent.settings());
             process.in_force_since = now;
-            self.watch.process_started(now);
+            self.watch.configuration_changed();
             self.note_pace();
         } else if process.in_force_since == process.started {
             self.note_pace();

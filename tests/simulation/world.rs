@@ -575,6 +575,12 @@ impl World {
             Outcome::Restored(checkpoint) => {
                 let ends = checkpoint.left.map_or(Duration::MAX, |left| now + left);
                 self.token_told.insert(checkpoint.token.expose().to_vec(), ends);
+                for saved in checkpoint.sources.values() {
+                    let lease = saved.reading.validity.lease().map(|lease| lease.id.0.clone());
+                    for record in self.records.values_mut().filter(|record| lease.is_some() && record.lease == lease) {
+                        record.told_end = saved.lease_left.map(|left| now + left);
+                    }
+                }
             }
             Outcome::TokenRenewed(Ok(info)) => {
                 let ends = info.ttl.map_or(Duration::MAX, |ttl| now + ttl);

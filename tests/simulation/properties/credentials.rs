@@ -87,6 +87,9 @@ impl World {
         let mut left = Vec::new();
         for server in self.servers.values() {
             let of_us = server.tokens.iter().filter(|(_, token)| token.owner == process.id && token.ends > now && token.role.default_policy);
+            // A revocation that was sent arrives after us.
+            let revoking = |token: &[u8]| process.in_flight.values().any(|flight| flight.what.starts_with("revoke") && flight.token == token);
+            let of_us = of_us.filter(|(token, _)| !revoking(token));
             left.extend(of_us.filter(|(_, token)| token.delivered && !token.unrevoked).map(|(token, _)| String::from_utf8_lossy(token).into_owned()));
         }
         if !left.is_empty() {

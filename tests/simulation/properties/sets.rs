@@ -158,7 +158,9 @@ impl World {
         self.watch.best.clear();
         let Some(process) = &self.process else { return };
         let settings = Arc::clone(process.agent.settings());
-        if let Some(visible) = self.visible.get(&settings.directory.path) {
+        // What the agent does not adopt it does not compare with, and `once` has no time to wait for a standby.
+        let compares = self.is_ready() && !process.is_once();
+        if let Some(visible) = self.visible.get(&settings.directory.path).filter(|_| compares) {
             for id in visible.values() {
                 let record = &self.records[id];
                 self.watch.best.insert((record.server.to_owned(), record.path.clone()), record.version.clone());

@@ -74,8 +74,15 @@ impl Agent {
                     self.lease_renewed(&name, &flight, result, now, actions);
                 }
             }
-            Outcome::Published(result) => self.published(ticket, result, now),
-            Outcome::Retired(result) => self.ended(Subject::Directory, &result),
+            Outcome::Published(result) => {
+                if !self.left(ticket, actions) {
+                    self.published(ticket, result, now);
+                }
+            }
+            Outcome::Retired(result) => {
+                self.left(ticket, actions);
+                self.ended(Subject::Directory, &result);
+            }
             Outcome::Mirrored(result) => self.mirrored(ticket, result, now),
             Outcome::Reported(result) => {
                 let Parts { settings, report, .. } = &mut self.parts;
@@ -483,7 +490,7 @@ impl Agent {
                 if let MirrorChange::ReadAgain(sources) = change {
                     self.update_all(|name, source| {
                         if sources.contains(name) {
-                            source.refresh(now);
+                            source.read_again(now);
                         }
                     });
                 }

@@ -102,8 +102,8 @@ pub(super) struct SourceState {
     pub(super) unjudged: Option<Failure>,
     /// Since when the server answers with an older version than the one held.
     pub(super) older_since: Option<Elapsed>,
-    /// When a refresh was asked for that no read has served yet.
-    refresh_asked: Option<Elapsed>,
+    /// When a read was asked for that none has served yet, and whether a person asked, who wants what is there now.
+    refresh_asked: Option<(Elapsed, bool)>,
     /// Readings in a row whose life is so short that only the floor keeps the pace.
     short_lives: u32,
     first_failure: Option<Elapsed>,
@@ -228,7 +228,7 @@ impl SourceState {
             life => life.grant().is_some_and(Grant::is_short),
         };
         self.short_lives = if short { self.short_lives.saturating_add(1) } else { 0 };
-        if self.refresh_asked.is_some_and(|asked| asked <= started) {
+        if self.refresh_asked.is_some_and(|(asked, _)| asked <= started) {
             self.refresh_asked = None;
         }
         let request = self.spec.request_id();
@@ -247,7 +247,7 @@ impl SourceState {
         if let (Some(Held { life: Life::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
             *grant = Grant::resumed(grant.first_ttl(), left, grant.is_renewable(), now, 25);
         } else {
-            self.refresh(now);
+            self.read_again(now);
         }
     }
 
@@ -295,15 +295,25 @@ impl SourceState {
 
     /// Asks for a read now. A leased source is left alone: a read would issue another credential and abandon the lease.
     pub(super) fn refresh(&mut self, now: &Now) {
+        self.read_now(true, now);
+    }
+
+    /// Like [`SourceState::refresh`], but an answer that is older than what is held is not taken for the truth.
+    pub(super) fn read_again(&mut self, now: &Now) {
+        let by_person = self.refresh_asked.is_some_and(|(_, by_person)| by_person);
+        self.read_now(by_person, now);
+    }
+
+    fn read_now(&mut self, by_person: bool, now: &Now) {
         if self.lease().is_none() {
-            self.refresh_asked = Some(now.at);
+            self.refresh_asked = Some((now.at, by_person));
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }
     }
 
     /// Whether a read that started at `started` was asked for by a person, who wants what is there now.
     pub(super) fn was_asked(&self, started: Elapsed) -> bool {
-        self.refresh_asked.is_some_and(|asked| asked <= started)
+        self.refresh_asked.is_some_and(|(asked, by_person)| by_person && asked <= started)
     }
 
     /// Takes over a changed specification.

@@ -40,6 +40,7 @@ impl Agent {
     /// Starts everything that is due.
     pub(super) fn advance(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
         self.advance_trial(now, tickets, actions);
+        let free = !self.is_being_left(&self.parts.settings.directory.path);
         let Parts { settings, sessions, sources, store, publication, mirrors, .. } = &mut self.parts;
         let token_before = sessions.number();
         let in_use = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
@@ -56,7 +57,7 @@ impl Agent {
         }
         // After the first set, a source that a reload added is simply not there yet.
         let complete = || sources.complete(now.at, |name| store.has_adopted(name));
-        if publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
+        if free && publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
             let set = publication::set(&settings.outputs, store, sources, publication.visible());
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.follower.started(tickets.start(op, actions));

@@ -44,6 +44,7 @@ use crate::model::{Checkpoint, Condition, Failure, Generation, ObjectName, Saved
 use journal::Journal;
 use mirrors::Mirrors;
 use publication::Publication;
+use reload::Leaving;
 use report::Report;
 use sessions::Sessions;
 use shutdown::Phase;
@@ -120,6 +121,9 @@ pub struct Agent {
     abandoned_logins: BTreeMap<Ticket, Arc<Settings>>,
     /// When reads of the trial were started.
     trial_started: BTreeMap<Ticket, Elapsed>,
+    /// Directories that are being retired, or in which an abandoned trial still publishes. Nothing is published there until
+    /// that ends.
+    leaving: BTreeMap<Ticket, Leaving>,
     saved: Option<(Ticket, bool)>,
     journal: Journal,
     /// Warnings of Vault that were logged last, by source.
@@ -182,6 +186,7 @@ impl Agent {
             trial: None,
             abandoned_logins: BTreeMap::new(),
             trial_started: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             saved: None,
             journal: Journal::default(),
             warned: BTreeMap::new(),

@@ -9,9 +9,37 @@ use super::source::Outlook;
 use super::time::Now;
 use super::trial::{Needs, Progress, Trial};
 use super::{Agent, Parts, Tickets, publication};
-use crate::model::{NoticeKind, Reason, Settings, Validity};
+use crate::model::{Directory, NoticeKind, Reason, Settings, Validity};
+
+/// A directory that is no longer wanted.
+pub(super) struct Leaving {
+    directory: Directory,
+    /// A publication of an abandoned trial is in flight there; it is retired after it.
+    publishing: bool,
+}
 
 impl Agent {
+    /// Retires a directory.
+    fn retire(&mut self, directory: Directory) -> Action {
+        let ticket = self.tickets.next();
+        self.leaving.insert(ticket, Leaving { directory: directory.clone(), publishing: false });
+        Action::Start(ticket, Op::RetireDirectory { directory })
+    }
+
+    /// Whether something is in flight in a directory that was not wanted any more.
+    pub(super) fn is_being_left(&self, path: &std::path::Path) -> bool {
+        self.leaving.values().any(|leaving| leaving.directory.path == path)
+    }
+
+    /// Takes the end of an operation in a directory that is no longer wanted; whether it was one.
+    pub(super) fn left(&mut self, ticket: Ticket, actions: &mut Vec<Action>) -> bool {
+        let Some(leaving) = self.leaving.remove(&ticket) else { return false };
+        if leaving.publishing && leaving.directory.path != self.parts.settings.directory.path && self.phase.is_working() {
+            actions.push(self.retire(leaving.directory));
+        }
+        true
+    }
+
     /// The parser refused the configuration.
     pub(super) fn config_invalid(&mut self, message: String, actions: &mut Vec<Action>) {
         self.abandon_trial(actions);
@@ -61,9 +89,10 @@ impl Agent {
             }
         }
         if old.directory.path != new.directory.path {
-            self.tickets.start(Op::RetireDirectory { directory: old.directory.clone() }, actions);
+            actions.push(self.retire(old.directory.clone()));
         }
         let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } = &mut self.parts;
+        sessions.reconnect(&new);
         let token_end = |number| sessions.end_of(number);
         let outlook = Outlook { token: sessions.number(), token_end: &token_end };
         if login {
@@ -103,12 +132,16 @@ impl Agent {
         }
         if trial.needs.directory {
             let directory = trial.settings.directory.clone();
-            self.tickets.start(Op::RetireDirectory { directory }, actions);
+            match trial.publishing() {
+                Some(ticket) => _ = self.leaving.insert(ticket, Leaving { directory, publishing: true }),
+                None => actions.push(self.retire(directory)),
+            }
         }
     }
 
     /// Starts the next step of a trial, or puts its configuration in force.
     pub(super) fn advance_trial(&mut self, now: &Now, tickets: &mut Tickets, actions: &mut Vec<Action>) {
+        let free = self.trial.as_ref().is_some_and(|trial| !self.is_being_left(&trial.settings.directory.path));
         let Some(trial) = &mut self.trial else { return };
         if trial.is_done() {
             return self.commit(now, tickets, actions);
@@ -116,7 +149,7 @@ impl Agent {
         let Parts { sessions, sources, publication, .. } = &self.parts;
         let before = actions.len();
         let set = |settings: &Settings, store: &super::store::Store| {
-            publication::set(&settings.outputs, store, sources, publication.visible())
+            free.then(|| publication::set(&settings.outputs, store, sources, publication.visible()))
         };
         trial.advance(sessions.live(now.at), set, now, tickets, actions);
         for action in &actions[before..] {

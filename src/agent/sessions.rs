@@ -243,6 +243,17 @@ impl Sessions {
         }
     }
 
+    /// Another configuration is in force: tokens of the same login are asked about, renewed and revoked by its connection.
+    pub(super) fn reconnect(&mut self, settings: &Arc<Settings>) {
+        let tokens = self.current.iter_mut().chain(self.retired.iter_mut().map(|retired| &mut retired.token));
+        for token in tokens {
+            let (old, new) = (&token.settings.server, &settings.server);
+            if old.address == new.address && old.namespace == new.namespace && token.settings.auth == settings.auth {
+                token.settings = Arc::clone(settings);
+            }
+        }
+    }
+
     /// Gives up every token and starts with a login; returns a login in flight, whose session is of no use any more.
     pub(super) fn start_over(
         &mut self,

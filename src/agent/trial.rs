@@ -126,11 +126,12 @@ impl Trial {
         (self.is_idle() && !self.is_done()).then_some(self.backoff.not_before)
     }
 
-    /// Starts the next step, if one is due. `current`: the token in use. `set` makes the set to publish.
+    /// Starts the next step, if one is due. `current`: the token in use. `set` makes the set to publish, if the
+    /// directory is free.
     pub(super) fn advance(
         &mut self,
         current: Option<&Token>,
-        set: impl FnOnce(&Settings, &Store) -> Arc<PublishedSet>,
+        set: impl FnOnce(&Settings, &Store) -> Option<Arc<PublishedSet>>,
         now: &Now,
         tickets: &mut Tickets,
         actions: &mut Vec<Action>,
@@ -166,7 +167,7 @@ impl Trial {
                 self.in_flight.insert(tickets.start(op, actions), Some(name));
             }
         } else if self.needs.directory && self.published.is_none() && self.in_flight.is_empty() {
-            let set = set(settings, &self.store);
+            let Some(set) = set(settings, &self.store) else { return };
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             self.publishing = Some((tickets.start(op, actions), set));
         }

@@ -8,24 +8,24 @@ use keyferry::agent::Input;
 
 use super::secrets::{Content, Kind, Shape, version};
 use super::server::Role;
-use super::world::{Event, Pod, Stage, World};
+use super::world::{Event, Stage, World};
 
 impl World {
     /// Until when the next fault lasts.
-    fn until(&mut self) -> Duration {
+    pub fn until(&mut self) -> Duration {
         let mean = Duration::from_secs(*self.random.pick(&[2, 15, 90, 400]));
         self.now + self.random.gap(mean)
     }
 
-    fn any_server(&mut self) -> &'static str {
+    pub fn any_server(&mut self) -> &'static str {
         if self.random.chance(80) { self.document_server() } else { "b" }
     }
 
-    fn document_server(&self) -> &'static str {
+    pub fn document_server(&self) -> &'static str {
         if self.document.address == "b" { "b" } else { "a" }
     }
 
-    fn any_path(&mut self, server: &str) -> String {
+    pub fn any_path(&mut self, server: &str) -> String {
         let used: Vec<_> = self.document.sources.values().map(|spec| spec.path.clone()).collect();
         let protected = |path: &String| self.protected && path.starts_with("secret/s0");
         let paths = &self.servers[server].secrets;
@@ -324,60 +324,6 @@ impl World {
         if self.servers[name].secrets[&path].kind == Kind::Versioned {
             self.note(|| format!("{name}:{path} is written"));
             self.write_secret(name, &path);
-        }
-    }
-
-    fn edit_document(&mut self) {
-        if self.pod != Pod::Sidecar && self.random.chance(70) {
-            return;
-        }
-        match self.random.below(10) {
-            0 => {
-                self.document_valid = false;
-                if let Some(process) = &mut self.process {
-                    (process.last_read, process.last_read_at) = (None, self.now);
-                }
-                self.input(Input::ConfigInvalid("the document has 2 mistakes".repeat(30)), "invalid configuration");
-            }
-            1 | 2 => {
-                self.document = self.working.clone();
-                self.document_changed();
-            }
-            _ => {
-                let (paths, exotic) = (self.servers["a"].secrets.len() / 2, self.exotic);
-                self.document.edit(&mut self.random, paths, exotic);
-                self.document_changed();
-            }
-        }
-    }
-
-    /// The document is written: a running agent reads it.
-    pub fn document_changed(&mut self) {
-        self.document_valid = true;
-        if self.document.works(self.servers[self.document_server()].authority) {
-            self.working = self.document.clone();
-        } else {
-            let wait = self.random.seconds(20, 600);
-            self.schedule(self.now + wait, Event::Edit);
-        }
-        let settings = self.document.settings();
-        if let Some(process) = &mut self.process {
-            (process.last_read, process.last_read_at) = (Some(std::sync::Arc::clone(&settings)), self.now);
-        }
-        let text = format!(
-            "configuration: {} {:?} {} {}",
-            self.document.address, self.document.role, self.document.directory, self.document.authority
-        );
-        self.input(Input::ConfigRead(settings), &text);
-    }
-
-    /// A person notices that the document does not work and writes one that does.
-    pub fn repair_document(&mut self) {
-        let authority = self.servers[self.document_server()].authority;
-        if !self.document_valid || !self.document.works(authority) {
-            self.document = self.working.clone();
-            self.document.authority = self.servers[self.document_server()].authority;
-            self.document_changed();
         }
     }
 

@@ -8,12 +8,15 @@
 
 mod cluster;
 mod documents;
+mod edits;
 mod faults;
+mod outcomes;
 mod process;
 mod properties;
 mod random;
 mod secrets;
 mod server;
+mod serving;
 mod setup;
 mod volume;
 mod world;

@@ -22,6 +22,8 @@ use super::binaries::{self, Binaries};
 use super::guardian::{Guardian, Process};
 use super::{free_port, pki, wait_until};
 
+pub use super::kubeconfig::{client_certificate, client_from, kubeconfig, path};
+
 /// How Pod-bound tokens live; the API server's minimum is 10 minutes.
 const TOKEN_SECONDS: i64 = 3600;
 
@@ -225,38 +227,6 @@ fn spawn_etcd(binary: &Path, guardian: &Guardian, directory: &Path, url: &str) -
 pub fn into_log<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     Ok(command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
-}
-
-/// Our directories have plain names.
-pub fn path(path: &Path) -> &str {
-    path.to_str().expect("a temporary directory's name is UTF-8")
-}
-
-/// The part of a kubeconfig that says who one is.
-pub fn client_certificate(pair: &pki::Pair) -> Value {
-    json!({"client-certificate": pair.certificate, "client-key": pair.key})
-}
-
-/// A kubeconfig document.
-pub fn kubeconfig(url: &str, ca: &str, namespace: &str, user: &Value) -> String {
-    use base64::prelude::{BASE64_STANDARD, Engine};
-    json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "test", "cluster": {
-            "server": url, "certificate-authority-data": BASE64_STANDARD.encode(ca)}}],
-        "users": [{"name": "test", "user": user}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
-        "current-context": "test",
-    })
-    .to_string()
-}
-
-/// A client from a kubeconfig document.
-pub async fn client_from(kubeconfig: &str) -> Result<Client> {
-    let config =
-        Config::from_custom_kubeconfig(Kubeconfig::from_yaml(kubeconfig)?, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
 }
 
 /// The HTTP status of a refused request.

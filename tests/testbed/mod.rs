@@ -16,6 +16,7 @@ pub mod binaries;
 pub mod cluster;
 pub mod guardian;
 pub mod kube;
+pub mod kubeconfig;
 pub mod leaks;
 pub mod needs;
 pub mod pki;

@@ -70,10 +70,10 @@ impl World {
         };
         let layout = self.document.sources.get(name.as_str()).map(|spec| spec.layout);
         let needs = matches!(layout, None | Some(Layout::Password | Layout::Both));
-        quiet && shape.is_some_and(|shape| shape != Shape::NoPassword || !needs) && self.renders(settings, name, shape)
+        quiet && shape.is_some_and(|shape| shape != Shape::NoPassword || !needs) && Self::renders(settings, name, shape)
     }
 
-    fn renders(&self, settings: &Settings, name: &SourceName, shape: Option<Shape>) -> bool {
+    fn renders(settings: &Settings, name: &SourceName, shape: Option<Shape>) -> bool {
         shape != Some(Shape::NoPassword)
             || settings
                 .outputs
@@ -125,7 +125,7 @@ impl World {
         let process = self.process.as_ref().expect("it is there");
         let (settings, since) = (Arc::clone(process.agent.settings()), process.in_force_since);
         // With many sources a closer look at each of them after each event is too slow.
-        if settings.sources.len() > 20 && self.events % 50 != 0 {
+        if settings.sources.len() > 20 && !self.events.is_multiple_of(50) {
             return;
         }
         let names: Vec<_> = settings.sources.iter().map(|(name, source)| (name.clone(), source.clone())).collect();

@@ -1,0 +1,124 @@
+//! Outcomes reach the agent, and the world keeps its books of them.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyferry::agent::{Input, Outcome, Ticket};
+use keyferry::model::{Lease, Reading, Validity};
+
+use super::process::Flight;
+use super::world::{Note, World};
+
+impl World {
+    /// An answer reaches the process, if it still waits for it.
+    pub fn deliver(&mut self, process: u64, ticket: Ticket, outcome: Outcome, note: &Note) {
+        let Some(running) = self.process.as_mut().filter(|running| running.id == process) else { return };
+        let Some(flight) = running.in_flight.remove(&ticket) else { return };
+        self.take_note(&flight, &outcome, note);
+        let what =
+            if self.tracing { format!("{} {}: {}", ticket.0, flight.what, told(&outcome)) } else { String::new() };
+        self.input(Input::Completed(ticket, outcome), &what);
+    }
+
+    /// Keeps the world's own books about an answer.
+    pub fn take_note(&mut self, flight: &Flight, outcome: &Outcome, note: &Note) {
+        let now = self.now;
+        if let Some(token) = &note.token {
+            for server in self.servers.values_mut() {
+                if let Some(state) = server.tokens.get_mut(token) {
+                    state.delivered = true;
+                    if note.restored {
+                        state.owner = self.processes;
+                    }
+                }
+            }
+        }
+        match outcome {
+            Outcome::LoggedIn(Ok(session)) => {
+                let ends = session.info.ttl.map_or(Duration::MAX, |ttl| now + ttl);
+                self.token_told.insert(session.token.expose().to_vec(), ends);
+            }
+            Outcome::Restored(checkpoint) => {
+                let ends = checkpoint.left.map_or(Duration::MAX, |left| now + left);
+                self.token_told.insert(checkpoint.token.expose().to_vec(), ends);
+            }
+            Outcome::TokenRenewed(Ok(info)) => {
+                let ends = info.ttl.map_or(Duration::MAX, |ttl| now + ttl);
+                self.token_told.insert(flight.token.clone(), ends);
+            }
+            Outcome::LeaseRenewed(Ok(Lease { id, duration, .. })) => {
+                for record in self.records.values_mut().filter(|record| record.lease.as_ref() == Some(&id.0)) {
+                    record.told_end = Some(now + *duration);
+                }
+            }
+            Outcome::Read(Ok(reading)) => {
+                if let Some(id) = &note.reading {
+                    self.note_reading(flight, reading, id);
+                }
+            }
+            Outcome::Reported(Err(_)) => self.watch.report_failed(),
+            Outcome::Read(Err(_)) => self.watch.read_failed(flight),
+            _ => {}
+        }
+    }
+
+    pub fn note_reading(&mut self, flight: &Flight, reading: &Reading, id: &Rc<str>) {
+        let life = match &reading.validity {
+            Validity::Lease(lease) => Some(lease.duration),
+            Validity::Expires(life) => Some(*life),
+            Validity::Unlimited | Validity::Rotates(_) => None,
+        };
+        let source = flight.source.clone().expect("a read has a source");
+        let settings = flight.settings.clone().expect("a read has settings");
+        let may_be_older = self.judge_order(flight, &source, &settings, reading, id);
+        let record = self.records.get_mut(id).expect("it was served");
+        record.told_end = life.map(|life| self.now + life);
+        record.may_be_older |= may_be_older.unwrap_or(false);
+        record.too_old = may_be_older.is_none();
+        if let Some(process) = &mut self.process {
+            process.read.insert(source);
+        }
+    }
+
+    pub fn publish(
+        &mut self,
+        path: &Path,
+        set: &Arc<keyferry::agent::PublishedSet>,
+    ) -> Result<bool, keyferry::model::Failure> {
+        let (now, wall) = (self.now, self.wall());
+        let before = self.volume.directories.get(path).map(|visible| Arc::clone(&visible.set));
+        let result = self.volume.publish(path, set, now, wall);
+        if result.is_ok() {
+            let ids = self.check_set(path, set, before.as_ref());
+            self.visible.insert(path.to_owned(), ids);
+        }
+        result
+    }
+}
+
+/// An outcome in words.
+fn told(outcome: &Outcome) -> String {
+    let or = |result: Result<String, &keyferry::model::Failure>| {
+        result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class))
+    };
+    match outcome {
+        Outcome::LoggedIn(result) => or(result
+            .as_ref()
+            .map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info))),
+        Outcome::Restored(checkpoint) => format!("restored, {:?} left", checkpoint.left),
+        Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => {
+            or(result.as_ref().map(|info| format!("{info:?}")))
+        }
+        Outcome::Read(result) => {
+            or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity)))
+        }
+        Outcome::LeaseRenewed(result) => or(result.as_ref().map(|lease| format!("{lease:?}"))),
+        Outcome::Published(result) | Outcome::Reported(result) => or(result.as_ref().map(|yes| format!("{yes}"))),
+        Outcome::Mirrored(result) => or(result.as_ref().map(|result| format!("{result:?}"))),
+        Outcome::Retired(result) | Outcome::Recorded(result) | Outcome::Saved(result) | Outcome::Revoked(result) => {
+            or(result.as_ref().map(|()| "done".to_owned()))
+        }
+    }
+}

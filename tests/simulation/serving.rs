@@ -1,0 +1,237 @@
+//! Requests reach what they are about, and are answered or not.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use keyferry::agent::{Op, Outcome, Ticket};
+use keyferry::model::{Checkpoint, Reading, Settings, Validity};
+
+use super::process::flight;
+use super::secrets::{Kind, Shape};
+use super::server::{Server, lost};
+use super::world::{Event, Note, Record, World};
+
+impl World {
+    pub fn latency(&mut self) -> Duration {
+        match self.random.below(100) {
+            0 => self.random.millis(500, 3000),
+            1..10 => self.random.millis(50, 400),
+            _ => self.random.millis(0, 20),
+        }
+    }
+
+    pub fn server_of(settings: &Settings) -> &'static str {
+        match settings.server.address.as_str() {
+            "https://a:8200" => "a",
+            "https://b:8200" => "b",
+            _ => "dead",
+        }
+    }
+
+    pub fn server(&self, settings: &Settings) -> Option<&Server> {
+        self.servers.get(Self::server_of(settings))
+    }
+
+    pub fn answer(&mut self, process: u64, ticket: Ticket, outcome: Outcome, note: Note) {
+        let delay = self.latency();
+        self.schedule(self.now + delay, Event::Deliver(process, ticket, Box::new(outcome), note));
+    }
+
+    pub fn no_answer(&mut self, process: u64, ticket: Ticket, started: Duration, timeout: Duration, like: &Outcome) {
+        let at = (started + timeout).max(self.now);
+        self.schedule(at, Event::Deliver(process, ticket, Box::new(lost(like)), Note::default()));
+    }
+
+    /// The operation reaches what it is about.
+    pub fn serve(&mut self, process: u64, ticket: Ticket, op: Box<Op>, started: Duration) {
+        let alive = self.process.as_ref().is_some_and(|now| now.id == process);
+        let local = matches!(*op, Op::Publish { .. } | Op::RetireDirectory { .. } | Op::Save { .. });
+        // A request that was sent is served though its process is gone; a system call is not.
+        if local && !alive {
+            return;
+        }
+        match *op {
+            Op::Publish { ref directory, ref set } => {
+                let result = self.publish(&directory.path, set);
+                let delay = self.random.millis(0, 30);
+                let event = Event::Deliver(process, ticket, Box::new(Outcome::Published(result)), Note::default());
+                self.schedule(self.now + delay, event);
+            }
+            Op::RetireDirectory { directory } => {
+                self.volume.directories.remove(&directory.path);
+                self.visible.remove(&directory.path);
+                self.answer(process, ticket, Outcome::Retired(Ok(())), Note::default());
+            }
+            Op::Save { settings, checkpoint } => {
+                self.checkpoint = Some((self.now, settings, *checkpoint));
+                self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
+            }
+            Op::Mirror { .. } | Op::Report { .. } | Op::Record { .. } => {
+                self.serve_cluster(process, ticket, &op, started);
+            }
+            _ => self.serve_vault(process, ticket, op, started),
+        }
+    }
+
+    pub fn serve_cluster(&mut self, process: u64, ticket: Ticket, op: &Op, started: Duration) {
+        let timeout = Duration::from_secs(10);
+        let (now, faults) = (self.now, self.cluster.faults);
+        match op {
+            Op::Mirror { name, content, .. } => {
+                let written = self.cluster.mirror(name, content, now);
+                if let Ok(write) = &written {
+                    self.check_mirror_write(name, content, write);
+                }
+                let outcome = Outcome::Mirrored(written.map(|write| write.result));
+                if faults.mirrors_hang > now {
+                    return self.no_answer(process, ticket, started, timeout, &outcome);
+                }
+                self.answer(process, ticket, outcome, Note::default());
+            }
+            Op::Report { conditions, .. } => {
+                let outcome = Outcome::Reported(self.cluster.report(conditions, now));
+                if faults.reports_hang > now {
+                    return self.no_answer(process, ticket, started, timeout, &outcome);
+                }
+                self.answer(process, ticket, outcome, Note::default());
+            }
+            _ => {
+                let outcome = Outcome::Recorded(self.cluster.record(now));
+                self.answer(process, ticket, outcome, Note::default());
+            }
+        }
+    }
+
+    pub fn serve_vault(&mut self, process: u64, ticket: Ticket, op: Box<Op>, started: Duration) {
+        let flight = flight(&op, started);
+        let settings = flight.settings.clone().expect("each request to Vault has settings");
+        let timeout = settings.server.timeout;
+        let (now, name) = (self.now, Self::server_of(&settings));
+        self.watch.request(&flight, now);
+        if let Op::LogIn { restore: true, .. } = *op
+            && let Some(checkpoint) = self.take_checkpoint(&settings)
+        {
+            let note = Note { token: Some(checkpoint.token.expose().to_vec()), restored: true, ..Note::default() };
+            return self.answer(process, ticket, Outcome::Restored(Box::new(checkpoint)), note);
+        }
+        let Some(server) = self.servers.get_mut(name) else {
+            return self.no_answer(process, ticket, started, timeout.min(Duration::from_secs(1)), &like(&op));
+        };
+        let hangs = match &*op {
+            Op::Read { source, .. } | Op::RenewLease { source, .. } => {
+                let path = &settings.sources[source].path;
+                server.secrets.get(path).is_some_and(|secret| secret.faults.hangs > now)
+            }
+            _ => false,
+        };
+        if hangs {
+            return self.no_answer(process, ticket, started, timeout, &like(&op));
+        }
+        if server.faults.frozen > now {
+            let thaw = server.faults.frozen;
+            self.no_answer(process, ticket, started, timeout, &like(&op));
+            // What a frozen server has received, it works off when it comes back.
+            if self.random.chance(50) {
+                self.schedule(thaw, Event::Serve(process, ticket, op, started));
+            }
+            return;
+        }
+        let flaky = server.faults.flaky > now && self.random.chance(30);
+        let server = self.servers.get_mut(name).expect("it was just there");
+        let mut note = Note::default();
+        let random = &mut self.random;
+        let outcome = match &*op {
+            Op::LogIn { settings, .. } => {
+                let result = server.log_in(settings, process, now, random);
+                note.token = result.as_ref().ok().map(|session| session.token.expose().to_vec());
+                Outcome::LoggedIn(result)
+            }
+            Op::LookUp { settings, token } => Outcome::LookedUp(server.look_up(settings, token, now, random)),
+            Op::RenewToken { settings, token } => {
+                Outcome::TokenRenewed(server.renew_token(settings, token, now, random))
+            }
+            Op::Revoke { settings, token } => Outcome::Revoked(server.revoke(settings, token, now, random)),
+            Op::Read { settings, token, source } => {
+                let path = settings.sources[source].path.clone();
+                let read = server.read(settings, token, &path, now, random);
+                let read = read.map(|(reading, id)| {
+                    self.remember(name, &path, &reading, &id, token.expose());
+                    note.reading = Some(id);
+                    reading
+                });
+                Outcome::Read(read)
+            }
+            Op::RenewLease { settings, token, lease, .. } => {
+                Outcome::LeaseRenewed(server.renew_lease(settings, token, lease, now, random))
+            }
+            _ => unreachable!("not a request to Vault"),
+        };
+        if flaky {
+            return self.no_answer(process, ticket, started, timeout, &outcome);
+        }
+        self.answer(process, ticket, outcome, note);
+    }
+
+    pub fn take_checkpoint(&mut self, settings: &Settings) -> Option<Checkpoint> {
+        let (at, of, mut checkpoint) = self.checkpoint.take()?;
+        let passed = self.now - at;
+        let same = of.server.address == settings.server.address && of.auth == settings.auth;
+        let left = checkpoint.left.map(|left| left.saturating_sub(passed));
+        if !same || left.is_some_and(|left| left < Duration::from_secs(3)) {
+            return None;
+        }
+        checkpoint.left = left;
+        for saved in checkpoint.sources.values_mut() {
+            saved.lease_left = saved.lease_left.map(|left| left.saturating_sub(passed));
+        }
+        Some(checkpoint)
+    }
+
+    pub fn remember(&mut self, server: &'static str, path: &str, reading: &Reading, id: &Rc<str>, token: &[u8]) {
+        if self.records.contains_key(id) {
+            return;
+        }
+        let shape = match (reading.data.contains_key("password"), reading.data.contains_key("..odd")) {
+            (false, _) => Shape::NoPassword,
+            (true, true) => Shape::OddKey,
+            (true, false) => Shape::Good,
+        };
+        let record = Record {
+            server,
+            path: path.to_owned(),
+            shape,
+            version: reading.version.clone(),
+            kind: match &reading.validity {
+                Validity::Expires(life) => Kind::Expires(*life),
+                _ => self.servers[server].secrets[path].kind,
+            },
+            lease: reading.validity.lease().map(|lease| lease.id.0.clone()),
+            token: token.to_vec(),
+            born: self.now,
+            told_end: None,
+            ended_by_hand: false,
+            may_be_older: false,
+            too_old: false,
+        };
+        self.records.insert(Rc::clone(id), record);
+    }
+}
+
+/// An outcome of the right kind for a request that gets no answer.
+fn like(op: &Op) -> Outcome {
+    let failure = || {
+        keyferry::model::Failure::new(
+            keyferry::model::FailureClass::Unreachable,
+            keyferry::model::Reason::VaultUnreachable,
+            "",
+        )
+    };
+    match op {
+        Op::LogIn { .. } => Outcome::LoggedIn(Err(failure())),
+        Op::LookUp { .. } => Outcome::LookedUp(Err(failure())),
+        Op::RenewToken { .. } => Outcome::TokenRenewed(Err(failure())),
+        Op::Revoke { .. } => Outcome::Revoked(Err(failure())),
+        Op::RenewLease { .. } => Outcome::LeaseRenewed(Err(failure())),
+        _ => Outcome::Read(Err(failure())),
+    }
+}

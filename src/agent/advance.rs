@@ -59,7 +59,7 @@ impl Agent {
         let complete = || sources.complete(now.at, |name| store.has_adopted(name));
         let free = !directories.is_busy(&settings.directory.path);
         if free && publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
-            let set = publication::set(&settings.outputs, store, sources, publication.visible());
+            let set = publication::set(settings, store, sources, |_| false, publication.visible());
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.follower.started(self.outbox.start(op));
             publication.started(set, sources.lease_tokens());

@@ -16,6 +16,9 @@ const STILL_GROWS: f64 = 0.9;
 /// Shortest wait before a failed renewal is tried again, however near the end is.
 const MIN_RETRY: Duration = Duration::from_millis(250);
 
+/// What a server that counts in whole seconds may have added to a time.
+const ROUNDED: Duration = Duration::from_secs(1);
+
 /// What to do when a grant is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Upkeep {
@@ -53,7 +56,14 @@ impl Grant {
     /// The same grant after a renewal that gives it `ttl` from now.
     pub(super) fn renewed(&self, ttl: Duration, renewable: bool, now: &Now, salt: u64) -> Self {
         let grows = ttl >= self.first_ttl.mul_f64(STILL_GROWS);
-        Self::term(ttl, self.first_ttl, renewable && grows, now, salt)
+        let term = Self::term(ttl, self.first_ttl, renewable && grows, now, salt);
+        if grows {
+            return term;
+        }
+        // The last term, of which up to a second may be missing: the server counts in whole ones. No floor, because what
+        // replaces it begins a first term, which has one.
+        let wait = now.share(ttl.saturating_sub(ROUNDED), ACT_FROM, ACT_TO, salt).max(MIN_RETRY);
+        Self { due: now.at.saturating_add(wait), ..term }
     }
 
     fn term(ttl: Duration, first_ttl: Duration, renewable: bool, now: &Now, salt: u64) -> Self {
@@ -135,6 +145,8 @@ mod tests {
         assert_eq!(grant.renewed(Duration::from_secs(95), true, &now(60, 3), 1).upkeep(), Upkeep::Renew);
         let last = grant.renewed(Duration::from_secs(40), true, &now(120, 3), 1);
         assert_eq!((last.upkeep(), last.ends()), (Upkeep::Replace, Duration::from_secs(160)));
+        let over = grant.renewed(Duration::from_secs(1), true, &now(120, 3), 1);
+        assert_eq!(over.due(), Duration::from_secs(120) + MIN_RETRY, "a second may be none");
         assert_eq!(grant.renewed(Duration::from_secs(100), false, &now(60, 3), 1).upkeep(), Upkeep::Replace);
     }
 }

@@ -9,10 +9,9 @@ use ring::digest::{SHA256, digest};
 
 use super::follower::Follower;
 use super::io::PublishedSet;
-use super::source::Life;
 use super::sources::Sources;
 use super::store::Store;
-use crate::model::{AdoptedSet, Generation, Manifest, ManifestSource, Output};
+use crate::model::{AdoptedSet, Generation, Manifest, ManifestSource, Output, Settings, SourceName};
 
 /// What is visible and what should be.
 #[derive(Clone, Default)]
@@ -86,31 +85,35 @@ impl Publication {
     }
 }
 
-/// The set that the accepted readings make.
+/// The set that the accepted readings make. `proved`: whether the reading of a source is one of what `settings` ask for that
+/// `sources` do not hold yet, because a trial has read it.
 pub(super) fn set(
-    outputs: &[Output],
+    settings: &Settings,
     store: &Store,
     sources: &Sources,
+    proved: impl Fn(&SourceName) -> bool,
     before: Option<&Arc<PublishedSet>>,
 ) -> Arc<PublishedSet> {
     let files = store.files();
     let mut known = BTreeMap::new();
-    for (name, source) in sources.iter() {
-        let entry = match &source.held {
-            Some(held) => Some(ManifestSource {
-                request: held.request.clone(),
-                version: held.version.clone(),
-                leased: matches!(held.life, Life::Lease { .. }),
+    for (name, spec) in &settings.sources {
+        let held = || sources.get(name).and_then(|source| source.held.as_ref()).map(|held| held.request.clone());
+        let request = if proved(name) { Some(spec.request_id()) } else { held() };
+        let entry = match (store.reading(name), request) {
+            (Some(reading), Some(request)) => Some(ManifestSource {
+                request,
+                version: reading.version.clone(),
+                leased: reading.validity.lease().is_some(),
             }),
             // Its files are still those of an earlier process.
-            None if store.has_adopted(name) => before.and_then(|set| set.manifest.sources.get(name).cloned()),
-            None => None,
+            _ if store.has_adopted(name) => before.and_then(|set| set.manifest.sources.get(name).cloned()),
+            _ => None,
         };
         known.extend(entry.map(|entry| (name.clone(), entry)));
     }
     let leased = known.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone()).collect();
     let provenance = files.files.iter().map(|(path, entry)| (path.clone(), entry.sources.clone())).collect();
-    let manifest = Manifest { layout: layout_id(outputs), sources: known, files: provenance };
+    let manifest = Manifest { layout: layout_id(&settings.outputs), sources: known, files: provenance };
     Arc::new(PublishedSet { files, manifest, leased })
 }
 

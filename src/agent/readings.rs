@@ -66,8 +66,7 @@ impl Agent {
         self.log_warnings(name, &reading);
         let Some(source) = self.parts.sources.get(name) else { return };
         let held = source.held.as_ref().filter(|_| source.is_current());
-        let known = held.map(|held| &held.version).or(source.adopted.as_ref());
-        let order = known.map_or(Order::Newer, |known| reading.version.order(known));
+        let order = source.known().map_or(Order::Newer, |known| reading.version.order(known));
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
         if order == Order::Older && !lasting && !source.takes_older(flight.started) {

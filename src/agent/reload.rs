@@ -1,16 +1,17 @@
 //! A reload is one transition: accepted, refused (by the parser or by what it needs), or taken back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::conditions::bounded;
 use super::io::{Outcome, Ticket};
 use super::journal::Subject;
-use super::source::Outlook;
+use super::source::{Outlook, SourceState};
 use super::store::Store;
 use super::time::Now;
-use super::trial::{Needs, Progress, Trial};
+use super::trial::{Needs, Progress, Proof, Trial};
 use super::{Agent, Parts, publication};
-use crate::model::{NoticeKind, Order, Reading, Reason, Settings, Validity};
+use crate::model::{NoticeKind, Order, Reading, Reason, Settings, SourceName, Validity};
 
 /// Whether versions of the two cannot be compared.
 fn is_other_server(old: &Settings, new: &Settings) -> bool {
@@ -129,8 +130,8 @@ impl Agent {
         if let Some(token) = trial.rejected.take().filter(|token| token.self_issued) {
             sessions.revoke(&token, &mut self.outbox);
         }
-        let set = |settings: &Settings, store: &Store| {
-            publication::set(&settings.outputs, store, sources, publication.visible())
+        let set = |settings: &Settings, store: &Store, readings: &BTreeMap<SourceName, Proof>| {
+            publication::set(settings, store, sources, |name| readings.contains_key(name), publication.visible())
         };
         let free = !directories.is_busy(&trial.settings.directory.path);
         trial.advance(sessions.live(now.at), free, set, now, &mut self.outbox);
@@ -187,10 +188,9 @@ impl Agent {
         let token = self.parts.sessions.number();
         for name in trial.settings.sources.keys() {
             let outdated = trial.is_outdated(name, now);
-            let held = self.parts.sources.get(name).filter(|source| source.is_current()).and_then(|s| s.held.as_ref());
-            let rolled_back = other_server && held.is_some();
-            let older =
-                |reading: &Reading| held.is_some_and(|held| reading.version.order(&held.version) == Order::Older);
+            let known = self.parts.sources.get(name).and_then(SourceState::known);
+            let rolled_back = other_server && known.is_some();
+            let older = |reading: &Reading| known.is_some_and(|known| reading.version.order(known) == Order::Older);
             // A node that lags behind may have answered the trial.
             let Some(proof) = trial.readings.remove(name).filter(|proof| other_server || !older(&proof.reading)) else {
                 self.update(name, |source| {

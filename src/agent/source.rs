@@ -65,7 +65,9 @@ pub(super) struct Held {
     /// [`Source::request_id`] of what was read.
     pub(super) request: String,
     pub(super) version: Version,
-    /// The last time at which the server confirmed it.
+    /// When it was read.
+    issued: Elapsed,
+    /// The last time at which the server confirmed it: by a read, or by a renewal of its lease.
     pub(super) read: Elapsed,
     pub(super) read_wall: Timestamp,
     pub(super) life: Life,
@@ -144,6 +146,12 @@ impl SourceState {
         self.held.as_ref().is_some_and(|held| held.request == self.spec.request_id())
     }
 
+    /// The version of what is visible: of the reading held, or of one that an earlier process published.
+    pub(super) fn known(&self) -> Option<&Version> {
+        let held = self.held.as_ref().filter(|_| self.is_current());
+        held.map(|held| &held.version).or(self.adopted.as_ref())
+    }
+
     pub(super) fn lease(&self) -> Option<(&LeaseId, &Grant, u64)> {
         match &self.held.as_ref()?.life {
             Life::Lease { id, grant, token } => Some((id, grant, *token)),
@@ -202,15 +210,15 @@ impl SourceState {
             }
             Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
             // Vault revokes leases with the token that asked for them.
-            Life::Lease { token, .. } if *token != outlook.token => (held.read + floor, Step::Read),
+            Life::Lease { token, .. } if *token != outlook.token => (held.issued + floor, Step::Read),
             Life::Lease { id, grant, token } => match grant.upkeep() {
                 Upkeep::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
                 Upkeep::Replace => match (outlook.token_end)(*token) {
                     // Another lease of that token would not live longer. The next token brings the next lease.
                     TokenEnd::At(end) if end <= grant.ends().saturating_add(TRUNCATED) => {
-                        (end.max(held.read + floor), Step::Read)
+                        (end.max(held.issued + floor), Step::Read)
                     }
-                    _ => (grant.due().max(held.read + floor), Step::Read),
+                    _ => (grant.due().max(held.issued + floor), Step::Read),
                 },
             },
         }
@@ -264,7 +272,16 @@ impl SourceState {
         self.older_asked.take_if(|asked| *asked <= started);
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
-        self.held = Some(Held { request, version, read: now.at, read_wall: now.wall, life, rolled_back, jitter });
+        self.held = Some(Held {
+            request,
+            version,
+            issued: now.at,
+            read: now.at,
+            read_wall: now.wall,
+            life,
+            rolled_back,
+            jitter,
+        });
         self.older_since = None;
         self.adopted = None;
         self.succeeded();

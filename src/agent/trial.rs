@@ -141,7 +141,7 @@ impl Trial {
         &mut self,
         current: Option<&Token>,
         free: bool,
-        set: impl FnOnce(&Settings, &Store) -> Arc<PublishedSet>,
+        set: impl FnOnce(&Settings, &Store, &BTreeMap<SourceName, Proof>) -> Arc<PublishedSet>,
         now: &Now,
         outbox: &mut Outbox,
     ) {
@@ -177,7 +177,7 @@ impl Trial {
                 self.in_flight.insert(outbox.start(op), (now.at, Some(name)));
             }
         } else if self.needs.directory && free && self.published.is_none() && self.in_flight.is_empty() {
-            let set = set(settings, &self.store);
+            let set = set(settings, &self.store, &self.readings);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             self.publishing = Some((outbox.start(op), set));
             self.has_published = true;

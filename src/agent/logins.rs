@@ -105,7 +105,7 @@ impl Agent {
     /// Gives up a token, if it is the one in use; what waited for a judgement of it waits for the next token.
     pub(super) fn reject_token(&mut self, number: u64, now: &Now) {
         let Parts { settings, sessions, .. } = &mut self.parts;
-        if sessions.rejected(number, &settings.retry, now, &mut self.outbox) {
+        if sessions.rejected(number, &settings.retry, now) {
             let failure = sessions.failure.clone();
             if let Some(failure) = failure {
                 self.journal.failed(&Subject::Token, &failure);

@@ -69,10 +69,13 @@ impl Sessions {
 
     /// When the token of that number ends or ended.
     pub(super) fn end_of(&self, number: u64) -> TokenEnd {
+        if let Some(at) = self.gone.get(&number) {
+            return TokenEnd::At(*at);
+        }
         let known = self.current.iter().chain(self.retired.iter().map(|retired| &retired.token));
         match known.into_iter().find(|token| token.number == number) {
             Some(token) => token.ends().map_or(TokenEnd::Never, TokenEnd::At),
-            None => TokenEnd::At(self.gone.get(&number).copied().unwrap_or_default()),
+            None => TokenEnd::At(Elapsed::ZERO),
         }
     }
 
@@ -329,8 +332,11 @@ impl Sessions {
         })
     }
 
-    /// Gives up the token of that number, which the server no longer accepts; whether it was the one in use.
-    pub(super) fn rejected(&mut self, number: u64, retry: &Retry, now: &Now, outbox: &mut Outbox) -> bool {
+    /// Stops using the token of that number, which the server no longer accepts. Returns whether it was the one in use.
+    ///
+    /// The server may be a node that lags behind, and the token may be valid. It is revoked like a replaced one, when none
+    /// of its leases is in use.
+    pub(super) fn rejected(&mut self, number: u64, retry: &Retry, now: &Now) -> bool {
         let Some(token) = self.current.take_if(|token| token.number == number) else { return false };
         let failure = Failure::new(
             FailureClass::TokenDead,
@@ -345,8 +351,8 @@ impl Sessions {
             self.backoff.failed(&failure, retry, now, 15);
         }
         self.failure.get_or_insert(failure);
-        // It may live after all: a node that lags behind does not know it.
-        self.give_up(&token, now, outbox);
+        self.gone.insert(token.number, now.at);
+        self.retired.push(Retired { token, keep_until: now.at });
         true
     }
 

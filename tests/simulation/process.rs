@@ -39,6 +39,8 @@ pub struct Process {
     pub read: BTreeSet<SourceName>,
     pub generation: u64,
     pub ready: bool,
+    /// A credential that `once` has revoked though its files are visible.
+    pub revoked_in_use: Option<String>,
 }
 
 impl Process {
@@ -58,6 +60,7 @@ impl Process {
             read: BTreeSet::new(),
             generation: 0,
             ready: false,
+            revoked_in_use: None,
         }
     }
 

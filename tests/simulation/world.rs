@@ -318,6 +318,9 @@ impl World {
         self.note(|| format!("   exit {code}"));
         let process = self.process.take().expect("only a process exits");
         self.check_exit(&process);
+        if let Some(detail) = process.revoked_in_use.clone().filter(|_| code == 0) {
+            self.violate(Property::NothingInUseRevoked, detail);
+        }
         if self.stage == Stage::Ending {
             self.check_leftovers(&process);
             self.stage = Stage::Over;

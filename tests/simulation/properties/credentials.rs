@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use keyferry::agent::Mode;
-use keyferry::model::{ConditionStatus, ConditionType};
+use keyferry::model::{ConditionStatus, ConditionType, SourceName};
 
 use super::super::process::Process;
 use super::super::secrets::Kind;
@@ -59,6 +59,33 @@ impl World {
         });
         if let Some(over) = over {
             self.violate(Property::NoDeadCredential, over);
+        }
+    }
+
+    /// The source whose visible credential lives by this token.
+    fn in_use(&self, token: &[u8]) -> Option<SourceName> {
+        let now = self.now;
+        let of_token = |id: &Rc<str>| {
+            let record = &self.records[id];
+            let lease = record.lease.as_ref().filter(|_| record.token == token);
+            lease.is_some_and(|lease| self.servers[record.server].lease_is_alive(lease, now))
+        };
+        self.visible.values().flatten().find(|(_, id)| of_token(id)).map(|(source, _)| source.clone())
+    }
+
+    /// [`Property::NothingInUseRevoked`] when a revocation starts.
+    pub fn check_revocation(&mut self, token: &[u8]) {
+        if self.cluster.deleting {
+            return;
+        }
+        let Some(source) = self.in_use(token) else { return };
+        let Some(process) = &mut self.process else { return };
+        let detail = format!("{} is revoked, and source {source} lives by it", String::from_utf8_lossy(token));
+        if process.is_once() {
+            // Its exit code says whether the application starts.
+            process.revoked_in_use = Some(detail);
+        } else {
+            self.violate(Property::NothingInUseRevoked, detail);
         }
     }
 

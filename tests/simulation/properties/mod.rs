@@ -26,6 +26,7 @@ pub enum Property {
     Recovery,
     FewRequests,
     NothingLeftBehind,
+    NothingInUseRevoked,
     ConfigurationTold,
     NoStormOfWakeups,
     OneAtATime,
@@ -58,6 +59,9 @@ impl Property {
             }
             Self::NothingLeftBehind => {
                 "after SIGTERM with the pod's deletion no token is left behind, and few are alive at any time"
+            }
+            Self::NothingInUseRevoked => {
+                "no revocation ends a live credential of the visible set, unless the pod is being deleted or `once` has failed"
             }
             Self::ConfigurationTold => {
                 "ConfigRejected is reported exactly while the configuration read last is neither in force nor on trial"

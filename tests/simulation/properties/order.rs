@@ -42,6 +42,7 @@ impl World {
             return self.violate(Property::OneAtATime, format!("{what} starts after SIGTERM"));
         }
         match op {
+            Op::Revoke { token, .. } => self.check_revocation(token.expose()),
             Op::Publish { directory, .. } => {
                 let in_force = process.agent.settings();
                 let by =

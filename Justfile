@@ -60,6 +60,10 @@ bench: build
 density agents="1000": build
     cargo run --locked --quiet --example side_by_side -- --density {{agents}}
 
+# The time that the core takes for one input, by number of sources
+agent-cost:
+    cargo run --locked --release --quiet --example agent_cost
+
 # The simulated world for some hours instead of some seconds; prints the seed of a run that fails
 simulate hours="1":
     SIMULATE_HOURS={{hours}} cargo test --locked --test simulation soak -- --nocapture

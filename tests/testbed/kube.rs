@@ -145,7 +145,8 @@ impl Kube {
         let ready = tokio::select! {
             ready = wait_until("the API server is ready", Duration::from_secs(60), || async {
                 let request = http::Request::get("/readyz").body(Vec::new()).ok()?;
-                client.request_text(request).await.ok()
+                // A request that reaches a server in the middle of its start may never be answered.
+                tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await.ok()?.ok()
             }) => ready.map(|_| ()),
             ended = process.wait(Duration::from_secs(90)) => Err(anyhow::anyhow!("kube-apiserver ended: {ended:?}")),
         };

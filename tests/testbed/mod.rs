@@ -124,7 +124,9 @@ where
 {
     let start = Instant::now();
     loop {
-        if let Some(value) = fact().await {
+        // A question without an answer must not outlast the deadline either.
+        let left = deadline.saturating_sub(start.elapsed()).max(Duration::from_millis(20));
+        if let Ok(Some(value)) = tokio::time::timeout(left, fact()).await {
             return Ok(value);
         }
         if start.elapsed() > deadline {

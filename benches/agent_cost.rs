@@ -1,0 +1,105 @@
+//! `just agent-cost`: the time that the agent's core takes for one input, by number of sources.
+//!
+//! Each source is read once in its interval and gives what it gave before, the steady state of a pod. The cost of one
+//! input must not grow with the number of sources.
+#![allow(missing_docs, reason = "a program for developers")]
+#![allow(clippy::disallowed_methods, reason = "measuring is reading clocks; the boundaries hold in src/ only")]
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keyferry::agent::{Action, Agent, Input, Mode, Now, Op, Outcome, Ticket};
+use keyferry::model::{Reading, SecretBytes, SecretValue, Session, Settings, TokenInfo, Validity, VaultToken, Version};
+
+/// Inputs that are timed for each number of sources.
+const INPUTS: u32 = 20_000;
+
+fn main() {
+    println!("{:>8} {:>16}", "sources", "ns per input");
+    for sources in [1, 10, 100, 1000] {
+        println!("{sources:>8} {:>16}", measure(sources).as_nanos());
+    }
+}
+
+fn settings(sources: usize) -> Arc<Settings> {
+    let mut text = "vault: {address: 'https://vault:8200'}\nauth: {method: kubernetes, role: web}\nsources:\n".to_owned();
+    for source in 0..sources {
+        let _ = writeln!(text, "  s{source}: {{path: secret/s{source}, refresh: 60s}}");
+    }
+    text.push_str("outputs:\n");
+    for source in 0..sources {
+        let _ = writeln!(text, "  - {{source: s{source}, key: password, path: p{source}}}");
+    }
+    let environment: HashMap<String, String> = HashMap::new();
+    Arc::new(keyferry::config::load(&environment, Some(&text)).expect("a valid configuration"))
+}
+
+/// The mean time of one input in the steady state.
+fn measure(sources: usize) -> Duration {
+    let settings = settings(sources);
+    let mut at = Duration::from_secs(1);
+    let mut agent = Agent::new(settings, Mode::Run { restore: false }, &now(at));
+    let mut pending: VecDeque<(Ticket, Op)> = VecDeque::new();
+    collect(agent.handle(Input::Started(None), &now(at)), &mut pending);
+    let (mut inputs, mut spent) = (0, Duration::ZERO);
+    let warm = at + Duration::from_secs(180);
+    while inputs < INPUTS {
+        let input = if let Some((ticket, op)) = pending.pop_front() {
+            at += Duration::from_micros(10);
+            Input::Completed(ticket, answer(&op))
+        } else {
+            at = agent.wake_at(at).expect("a source is due some time");
+            Input::TimerFired
+        };
+        let moment = now(at);
+        let start = Instant::now();
+        let actions = agent.handle(input, &moment);
+        if at > warm {
+            spent += start.elapsed();
+            inputs += 1;
+        }
+        collect(actions, &mut pending);
+    }
+    spent / INPUTS
+}
+
+fn now(at: Duration) -> Now {
+    Now { at, wall: jiff::Timestamp::UNIX_EPOCH, seed: at.as_nanos() as u64 }
+}
+
+fn collect(actions: Vec<Action>, pending: &mut VecDeque<(Ticket, Op)>) {
+    pending.extend(actions.into_iter().filter_map(|action| match action {
+        Action::Start(ticket, op) => Some((ticket, op)),
+        Action::Log(_) | Action::Exit { .. } => None,
+    }));
+}
+
+/// What a server without faults answers.
+fn answer(op: &Op) -> Outcome {
+    let token = || TokenInfo { ttl: Some(Duration::from_secs(3600)), renewable: true };
+    match op {
+        Op::LogIn { .. } => Outcome::LoggedIn(Ok(Session {
+            token: VaultToken::new("hvs.bench"),
+            info: token(),
+            self_issued: true,
+            lookup_denied: false,
+        })),
+        Op::LookUp { .. } => Outcome::LookedUp(Ok(token())),
+        Op::RenewToken { .. } => Outcome::TokenRenewed(Ok(token())),
+        Op::Read { .. } => Outcome::Read(Ok(Reading {
+            data: BTreeMap::from([("password".to_owned(), SecretValue::Text(SecretBytes::new(b"Losungwort".to_vec())))]),
+            version: Version { number: Some(1), created: Some(jiff::Timestamp::UNIX_EPOCH) },
+            validity: Validity::Unlimited,
+            warnings: Vec::new(),
+        })),
+        Op::Publish { .. } => Outcome::Published(Ok(true)),
+        Op::RetireDirectory { .. } => Outcome::Retired(Ok(())),
+        Op::Report { .. } => Outcome::Reported(Ok(false)),
+        Op::Record { .. } => Outcome::Recorded(Ok(())),
+        Op::Save { .. } => Outcome::Saved(Ok(())),
+        Op::Revoke { .. } => Outcome::Revoked(Ok(())),
+        Op::RenewLease { .. } | Op::Mirror { .. } => unreachable!("no leases and no mirrors here"),
+    }
+}

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{self, Environment};
-use crate::disk::Watch;
+use crate::volume::Watch;
 use crate::model::{Failure, Settings};
 
 /// The net behind the watch: inotify may be out of watches, and not every file system tells.

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use keyferry::disk::{DATA_LINK, MANIFEST_FILE};
+use keyferry::volume::{DATA_LINK, MANIFEST_FILE};
 use keyferry::model::{AdoptedSet, Mode};
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
-use keyferry::disk::STATE_FILE;
+use keyferry::volume::STATE_FILE;
 use keyferry::model::{FailureClass, Reason};
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use keyferry::disk::STATE_FILE;
+use keyferry::volume::STATE_FILE;
 use keyferry::model::{FailureClass, Reason};
 
 use super::*;

@@ -13,7 +13,7 @@ pub mod admin;
 pub mod agent;
 pub mod article;
 pub mod binaries;
-pub mod cluster;
+pub mod kubernetes;
 pub mod guardian;
 pub mod kube;
 pub mod kubeconfig;

@@ -1,7 +1,7 @@
 //! What is refused, missing or out of reach.
 
 use jiff::Timestamp;
-use keyferry::cluster::Cluster;
+use keyferry::kubernetes::Cluster;
 use keyferry::model::{ConditionStatus, ConditionType, FailureClass, Notice, NoticeKind, Reason, StatusReport};
 use serde_json::{Value, json};
 

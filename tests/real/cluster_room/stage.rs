@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ::kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret, ServiceAccount};
-use keyferry::cluster::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
+use keyferry::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use keyferry::model::{
     Condition, ConditionStatus, ConditionType, Failure, FilePath, Mirror, MirrorKey, ObjectName, OnDrift, Reason,
     SecretBytes, SecretType, SourceName, StatusReport, Version,

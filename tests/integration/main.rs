@@ -6,7 +6,7 @@
 mod testbed;
 
 mod agent;
-mod cluster_room;
+mod kubernetes_client;
 mod ground;
 mod leased;
 mod manifests;

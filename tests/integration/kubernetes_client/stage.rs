@@ -41,7 +41,7 @@ pub(super) struct Stage {
 impl Stage {
     /// `None` where the user wants no servers.
     pub(super) async fn new(word: &str) -> Option<Self> {
-        let servers = Servers::shared(&format!("cluster_room: {word}")).await?;
+        let servers = Servers::shared(&format!("kubernetes_client: {word}")).await?;
         let cluster = servers.kube.admin().await.unwrap();
         let namespace = format!("{word}-{:06x}", fastrand::u32(..0x0100_0000));
         cluster.namespace(&namespace).await.unwrap();

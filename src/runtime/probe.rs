@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::health::{Standing, started};
-use crate::volume::{self, STATE_FILE};
 use crate::model::Listener;
+use crate::volume::{self, STATE_FILE};
 
 /// The kubelet's own default timeout for a probe is one second.
 const LIMIT: Duration = Duration::from_millis(900);

@@ -10,12 +10,12 @@ use super::clock::wall;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::checkpoint;
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
-use crate::volume::{self, Published, Publisher};
 use crate::model::{
-    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, Notice,
-    ObjectName, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, ObjectName,
+    PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
 };
 use crate::vault::{Credentials, LoginCredential, Vault};
+use crate::volume::{self, Published, Publisher};
 
 /// Connections kept: the configuration in force, one on trial, and one whose tokens are being revoked.
 const KEPT_SERVERS: usize = 3;
@@ -206,8 +206,8 @@ impl ApiServer for Kubernetes {
         Ok(self.client(settings).await?.report(conditions, wall()).await?.deleting)
     }
 
-    async fn record(&self, settings: &Settings, notice: &Notice) -> Result<(), Failure> {
-        self.client(settings).await?.record(notice, wall()).await
+    async fn record(&self, settings: &Settings, event: &PodEvent) -> Result<(), Failure> {
+        self.client(settings).await?.record(event, wall()).await
     }
 }
 

@@ -6,8 +6,8 @@
 mod testbed;
 
 mod agent;
-mod kubernetes_client;
 mod ground;
+mod kubernetes_client;
 mod leased;
 mod manifests;
 mod policies;

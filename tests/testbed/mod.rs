@@ -13,7 +13,7 @@ pub mod admin;
 pub mod agent;
 pub mod article;
 pub mod binaries;
-pub mod kubernetes;
+pub mod cluster;
 pub mod guardian;
 pub mod kube;
 pub mod kubeconfig;

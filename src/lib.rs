@@ -6,11 +6,11 @@
 
 pub mod agent;
 pub mod checkpoint;
-pub mod cluster;
 pub mod config;
-pub mod disk;
+pub mod kubernetes;
 pub mod model;
 pub mod render;
 pub mod runtime;
 pub mod telemetry;
 pub mod vault;
+pub mod volume;

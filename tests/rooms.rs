@@ -50,10 +50,10 @@ fn every_exception_is_still_needed() {
 fn a_planted_violation_is_found_with_file_line_and_reason() {
     let planted = |path: &str, text: &str| violations(&[(path.to_owned(), text.to_owned())]);
     for (path, text, expected) in [
-        ("src/disk/mod.rs", "\nuse crate::vault::Vault;", "src/disk/mod.rs:2: disk must not use vault"),
-        ("src/disk/a.rs", "use crate::{model::Mode, cluster};", "disk must not use cluster"),
-        ("src/disk/a.rs", "fn f() { super::super::config::read(); }", "disk must not use config"),
-        ("src/disk/mod.rs", "use super::*;", "disk must not use the whole crate"),
+        ("src/volume/mod.rs", "\nuse crate::vault::Vault;", "src/volume/mod.rs:2: volume must not use vault"),
+        ("src/volume/a.rs", "use crate::{model::Mode, kubernetes};", "volume must not use kubernetes"),
+        ("src/volume/a.rs", "fn f() { super::super::config::read(); }", "volume must not use config"),
+        ("src/volume/mod.rs", "use super::*;", "volume must not use the whole crate"),
         ("src/model/a.rs", "use crate::agent::Now;", "model must not use agent"),
         (
             "src/agent/a.rs",
@@ -71,11 +71,11 @@ fn a_planted_violation_is_found_with_file_line_and_reason() {
         ("src/vault/a.rs", "use tokio::*;", "vault must not name tokio::*"),
         ("src/vault/a.rs", "fn f() { ::kube::Client::new() }", "vault must not name kube::Client::new"),
         (
-            "src/cluster/a.rs",
+            "src/kubernetes/a.rs",
             "fn f<'a>(x: &'a str) { std::fs::write(\"p\", x); }",
-            "cluster must not name std::fs::write",
+            "kubernetes must not name std::fs::write",
         ),
-        ("src/render/a.rs", "mod inner { use super::super::super::disk::Publisher; }", "render must not use disk"),
+        ("src/render/a.rs", "mod inner { use super::super::super::volume::Publisher; }", "render must not use volume"),
         ("src/cellar/mod.rs", "", "src/cellar/mod.rs:1: a room without walls"),
     ] {
         let found = planted(path, text);
@@ -93,7 +93,7 @@ fn what_is_allowed_or_is_no_code_is_not_a_violation() {
         use super::{Now, session};
         pub(crate) const TEXT: &str = "use crate::vault::X; \" tokio::spawn";
         const RAW: &str = r#"std::fs::write("x")"#;
-        const QUOTE: char = '"'; // crate::disk
+        const QUOTE: char = '"'; // crate::volume
         const ESCAPED: char = '\'';
         mod inner { use super::Now; }
         fn f<'a>(x: &'a str) -> model::Failure { Failure::new(x) }

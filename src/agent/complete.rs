@@ -5,7 +5,7 @@ use super::journal::Subject;
 use super::source::{Outlook, SourceState};
 use super::time::Now;
 use super::{Agent, Parts};
-use crate::model::{AdoptedSet, Failure, NoticeKind, Reason, SourceName};
+use crate::model::{AdoptedSet, EventType, Failure, Reason, SourceName};
 
 impl Agent {
     /// The first input. A set of an earlier process is adopted if the configuration asks for the same files of the same
@@ -166,7 +166,7 @@ impl Agent {
                 self.journal.info(&subject, "mirrored: created the Secret");
                 if mirrored.confirmed_before {
                     let message = format!("Secret {} was deleted and is created again", mirrored.name);
-                    report.mirror_event(NoticeKind::Normal, Reason::Mirrored, message);
+                    report.mirror_event(EventType::Normal, Reason::Mirrored, message);
                 }
             }
             MirrorResult::Updated => self.journal.info(&subject, "mirrored: updated the Secret"),
@@ -177,7 +177,7 @@ impl Agent {
                 let message = "was edited by somebody else and holds the published set again";
                 self.journal.warn(&subject, Reason::Drifted, format!("the Secret {message}"));
                 let message = format!("Secret {} {message}", mirrored.name);
-                report.mirror_event(NoticeKind::Warning, Reason::Drifted, message);
+                report.mirror_event(EventType::Warning, Reason::Drifted, message);
             }
         }
         if !mirrored.outdated.is_empty() {

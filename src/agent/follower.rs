@@ -88,6 +88,6 @@ impl Follower {
 
     /// Whether a refusal has been repeated often enough to be believed.
     pub(super) fn is_refused(&self) -> bool {
-        self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_passing())
+        self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_retryable())
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::{
     AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror,
-    Notice, ObjectName, Reading, Reason, SecretBytes, Session, Settings, SourceName, TokenInfo, VaultToken, Version,
+    ObjectName, PodEvent, Reading, Reason, SecretBytes, Session, Settings, SourceName, TokenInfo, VaultToken, Version,
 };
 
 /// Names one started operation, so that its outcome is matched with it and a late one is recognised.
@@ -175,7 +175,7 @@ pub enum Op {
         /// How to reach the API server.
         settings: Arc<Settings>,
         /// The Event.
-        notice: Notice,
+        event: PodEvent,
     },
     /// Leave token, leases and readings to the next process.
     Save {

@@ -134,7 +134,7 @@ impl Mirrors {
     /// The failure that keeps a mirror away, a lasting one first.
     pub(super) fn blocking(&self) -> Option<&Failure> {
         let failures = self.all.values().filter_map(|mirror| mirror.follower.failure.as_ref());
-        failures.max_by_key(|failure| !failure.class.is_passing())
+        failures.max_by_key(|failure| !failure.class.is_retryable())
     }
 
     pub(super) fn is_refused(&self) -> bool {

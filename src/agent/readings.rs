@@ -175,7 +175,7 @@ impl Agent {
             }
             Err(failure) => {
                 self.journal.failed(&Subject::Lease(name.clone()), &failure);
-                let (passing, lost) = (failure.class.is_passing(), failure.class == FailureClass::Missing);
+                let (passing, lost) = (failure.class.is_retryable(), failure.class == FailureClass::Missing);
                 let retry = self.parts.settings.retry;
                 self.update(name, |source| {
                     if passing {

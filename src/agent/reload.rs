@@ -11,7 +11,7 @@ use super::store::Store;
 use super::time::Now;
 use super::trial::{Needs, Progress, Proof, Trial};
 use super::{Agent, Parts, publication};
-use crate::model::{NoticeKind, Order, Reading, Reason, Settings, SourceName, Validity};
+use crate::model::{EventType, Order, Reading, Reason, Settings, SourceName, Validity};
 
 /// Whether versions of the two cannot be compared.
 fn is_other_server(old: &Settings, new: &Settings) -> bool {
@@ -40,7 +40,7 @@ impl Agent {
             if self.parts.config_rejected.take().is_some() {
                 let message = "the configuration is the one in force again";
                 self.journal.info(&Subject::Config, message);
-                self.parts.report.config_event(NoticeKind::Normal, Reason::ConfigReloaded, message.to_owned());
+                self.parts.report.config_event(EventType::Normal, Reason::ConfigReloaded, message.to_owned());
             }
             return;
         }
@@ -92,7 +92,7 @@ impl Agent {
         *config_rejected = None;
         let message = "a new configuration is in force";
         report.reset();
-        report.config_event(NoticeKind::Normal, Reason::ConfigReloaded, message.to_owned());
+        report.config_event(EventType::Normal, Reason::ConfigReloaded, message.to_owned());
         for name in old.sources.keys().filter(|name| !new.sources.contains_key(*name)) {
             self.journal.forget(&Subject::Source(name.clone()));
             self.warned.remove(name);
@@ -151,7 +151,7 @@ impl Agent {
             if self.parts.config_rejected.as_ref() != Some(&message) {
                 let event =
                     format!("the new configuration is rejected and the old one stays in force: {}", bounded(&message));
-                self.parts.report.config_event(NoticeKind::Warning, Reason::ConfigRejected, event);
+                self.parts.report.config_event(EventType::Warning, Reason::ConfigRejected, event);
             }
             self.reject_config(message);
         }

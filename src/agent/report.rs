@@ -9,7 +9,7 @@ use super::io::{Op, Ticket};
 use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now};
 use crate::model::{
-    Condition, ConditionStatus, ConditionType, Failure, FailureClass, Generation, Notice, NoticeKind, Reason, Settings,
+    Condition, ConditionStatus, ConditionType, EventType, Failure, FailureClass, Generation, PodEvent, Reason, Settings,
 };
 
 /// How long a refused report or Event rests: RBAC may be added later, but that is not worth a request each minute.
@@ -33,14 +33,14 @@ pub(super) struct Report {
     /// Whether the pod is being deleted, as far as the API server has said.
     pub(super) pod_deleting: bool,
     /// The latest Event for each subject; a newer one replaces it.
-    notices: BTreeMap<NoticeKey, Notice>,
-    recording: Option<(Ticket, NoticeKey, Notice)>,
+    events: BTreeMap<EventKey, PodEvent>,
+    recording: Option<(Ticket, EventKey, PodEvent)>,
     record_backoff: Backoff,
     announced: Option<Generation>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum NoticeKey {
+enum EventKey {
     Condition(ConditionType),
     Config,
     Mirror,
@@ -56,17 +56,17 @@ impl Report {
         self.record_backoff.reset();
     }
 
-    pub(super) fn config_event(&mut self, kind: NoticeKind, reason: Reason, message: String) {
-        self.notices.insert(NoticeKey::Config, Notice { kind, reason, message });
+    pub(super) fn config_event(&mut self, kind: EventType, reason: Reason, message: String) {
+        self.events.insert(EventKey::Config, PodEvent { kind, reason, message });
     }
 
-    pub(super) fn mirror_event(&mut self, kind: NoticeKind, reason: Reason, message: String) {
-        self.notices.insert(NoticeKey::Mirror, Notice { kind, reason, message });
+    pub(super) fn mirror_event(&mut self, kind: EventType, reason: Reason, message: String) {
+        self.events.insert(EventKey::Mirror, PodEvent { kind, reason, message });
     }
 
     pub(super) fn token_event(&mut self, message: String) {
-        let notice = Notice { kind: NoticeKind::Warning, reason: Reason::TokenExpiring, message };
-        self.notices.insert(NoticeKey::Token, notice);
+        let event = PodEvent { kind: EventType::Warning, reason: Reason::TokenExpiring, message };
+        self.events.insert(EventKey::Token, event);
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -90,7 +90,7 @@ impl Report {
     }
 
     pub(super) fn wake(&self, settings: &Settings) -> Option<Elapsed> {
-        let record = settings.status.events && self.recording.is_none() && !self.notices.is_empty();
+        let record = settings.status.events && self.recording.is_none() && !self.events.is_empty();
         let record = record.then_some(self.record_backoff.not_before);
         [self.report_due(settings), record].into_iter().flatten().min()
     }
@@ -100,13 +100,13 @@ impl Report {
             self.send(settings, now, outbox);
         }
         if !settings.status.events {
-            self.notices.clear();
+            self.events.clear();
         } else if self.recording.is_none()
             && self.record_backoff.not_before <= now.at
-            && let Some((key, notice)) = self.notices.pop_first()
+            && let Some((key, event)) = self.events.pop_first()
         {
-            let op = Op::Record { settings: Arc::clone(settings), notice: notice.clone() };
-            self.recording = Some((outbox.start(op), key, notice));
+            let op = Op::Record { settings: Arc::clone(settings), event: event.clone() };
+            self.recording = Some((outbox.start(op), key, event));
         }
     }
 
@@ -141,15 +141,15 @@ impl Report {
             }
             let good = new.status == ConditionStatus::True
                 && !matches!(new.reason, Reason::TokenExpiring | Reason::InvalidKey);
-            let kind = if good { NoticeKind::Normal } else { NoticeKind::Warning };
-            let notice = Notice { kind, reason: new.reason, message: new.message.clone() };
-            self.notices.insert(NoticeKey::Condition(new.kind), notice);
+            let kind = if good { EventType::Normal } else { EventType::Warning };
+            let event = PodEvent { kind, reason: new.reason, message: new.message.clone() };
+            self.events.insert(EventKey::Condition(new.kind), event);
         }
         if let Some(generation) = generation.filter(|_| generation != self.announced) {
             self.announced = Some(generation);
             let message = format!("generation {generation} of the secrets is published");
-            let notice = Notice { kind: NoticeKind::Normal, reason: Reason::Published, message };
-            self.notices.insert(NoticeKey::Condition(ConditionType::SecretsReady), notice);
+            let event = PodEvent { kind: EventType::Normal, reason: Reason::Published, message };
+            self.events.insert(EventKey::Condition(ConditionType::SecretsReady), event);
         }
     }
 
@@ -186,14 +186,14 @@ impl Report {
         settings: &Settings,
         now: &Now,
     ) -> Option<Result<(), Failure>> {
-        let (_, key, notice) = self.recording.take_if(|(started, ..)| *started == ticket)?;
+        let (_, key, event) = self.recording.take_if(|(started, ..)| *started == ticket)?;
         match &result {
             Ok(()) => self.record_backoff.reset(),
             Err(failure) => {
                 self.record_backoff.failed(failure, &settings.retry, now, 52);
                 rest_after(&mut self.record_backoff, failure, now);
-                if failure.class.is_passing() && self.record_backoff.attempts < RECORD_TRIES {
-                    self.notices.entry(key).or_insert(notice);
+                if failure.class.is_retryable() && self.record_backoff.attempts < RECORD_TRIES {
+                    self.events.entry(key).or_insert(event);
                 }
             }
         }

@@ -86,7 +86,7 @@ impl Sessions {
     pub(super) fn is_refused(&self) -> bool {
         self.current.is_none()
             && self.backoff.is_conclusive()
-            && self.failure.as_ref().is_some_and(|failure| !failure.class.is_passing())
+            && self.failure.as_ref().is_some_and(|failure| !failure.class.is_retryable())
     }
 
     /// When a login is due; `None` while one is in flight or none is needed.
@@ -316,7 +316,7 @@ impl Sessions {
             }
             Err(failure) => {
                 if let Some(grant) = &mut token.grant {
-                    if failure.class.is_passing() {
+                    if failure.class.is_retryable() {
                         token.backoff.failed(&failure, retry, now, 14);
                         token.backoff.not_before = grant.retry(token.backoff.not_before, now.at);
                     } else {
@@ -324,7 +324,7 @@ impl Sessions {
                         grant.not_renewable();
                     }
                 }
-                if failure.class.is_passing() {
+                if failure.class.is_retryable() {
                     self.failure = Some(failure.clone());
                 }
                 Err(failure)

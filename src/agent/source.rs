@@ -393,6 +393,6 @@ impl SourceState {
 
     /// Whether the server's refusal has been repeated often enough to be believed.
     pub(super) fn is_refused(&self) -> bool {
-        self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_passing())
+        self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_retryable())
     }
 }

@@ -279,7 +279,7 @@ impl Sources {
     /// The failure that keeps the first set away, a lasting one first.
     pub(super) fn blocking(&self) -> Option<&Failure> {
         let missing = self.all.values().filter(|source| source.spec.required && !source.is_current());
-        missing.filter_map(|source| source.failure.as_ref()).max_by_key(|failure| !failure.class.is_passing())
+        missing.filter_map(|source| source.failure.as_ref()).max_by_key(|failure| !failure.class.is_retryable())
     }
 
     /// Whether a required source has been refused often enough to be believed.

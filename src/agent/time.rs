@@ -72,7 +72,7 @@ impl Backoff {
     /// failures that a short wait does not heal; never before the server's `Retry-After`.
     pub(super) fn failed(&mut self, failure: &Failure, retry: &Retry, now: &Now, salt: u64) {
         self.attempts = self.attempts.saturating_add(1);
-        let fast = failure.class.is_passing() || self.attempts <= FAST_RETRIES;
+        let fast = failure.class.is_retryable() || self.attempts <= FAST_RETRIES;
         let wait = if fast {
             let doubled = retry.base.saturating_mul(1_u32 << (self.attempts - 1).min(16));
             let ceiling = doubled.min(retry.max).max(retry.base);

@@ -66,7 +66,7 @@ pub struct Condition {
 
 /// Weight of an Event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoticeKind {
+pub enum EventType {
     /// Good news.
     Normal,
     /// A person should look.
@@ -75,9 +75,9 @@ pub enum NoticeKind {
 
 /// An Event to record on the Pod, made on a transition only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct PodEvent {
     /// `Normal` or `Warning`.
-    pub kind: NoticeKind,
+    pub kind: EventType,
     /// The same word as in conditions, logs and metrics.
     pub reason: Reason,
     /// For a person. Holds no secret.

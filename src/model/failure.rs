@@ -30,7 +30,7 @@ pub enum FailureClass {
 impl FailureClass {
     /// Whether waiting a little may help, so that the quick schedule applies.
     #[must_use]
-    pub const fn is_passing(self) -> bool {
+    pub const fn is_retryable(self) -> bool {
         matches!(self, Self::Conflict | Self::Local | Self::Transient | Self::Unreachable)
     }
 }

@@ -14,7 +14,7 @@ mod settings;
 mod token;
 
 pub use checkpoint::{Checkpoint, SavedSource};
-pub use condition::{Condition, ConditionStatus, ConditionType, Notice, NoticeKind};
+pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEvent};
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource};
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};

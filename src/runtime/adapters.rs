@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::model::{
-    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, Lease, LeaseId, Notice, ObjectName, Reading, Session,
-    Settings, Source, TokenInfo, VaultToken,
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, Lease, LeaseId, ObjectName, PodEvent, Reading,
+    Session, Settings, Source, TokenInfo, VaultToken,
 };
 
 /// A result of an operation that runs as a task.
@@ -40,7 +40,7 @@ pub(super) trait ApiServer: Send + Sync + 'static {
     /// Patches the conditions; whether the pod is being deleted.
     fn report(&self, settings: &Settings, conditions: &[Condition]) -> impl Answer<bool>;
     /// Records an Event.
-    fn record(&self, settings: &Settings, notice: &Notice) -> impl Answer<()>;
+    fn record(&self, settings: &Settings, event: &PodEvent) -> impl Answer<()>;
 }
 
 /// The output directories. Every call may block for as long as the file system does.

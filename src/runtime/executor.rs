@@ -128,7 +128,7 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
         Op::Report { settings, conditions } => {
             Outcome::Reported(at_api(adapters.api().report(&settings, &conditions)).await)
         }
-        Op::Record { settings, notice } => Outcome::Recorded(at_api(adapters.api().record(&settings, &notice)).await),
+        Op::Record { settings, event } => Outcome::Recorded(at_api(adapters.api().record(&settings, &event)).await),
         Op::Save { settings, checkpoint } => {
             let checkpoints = adapters.checkpoints();
             Outcome::Saved(blocking("save the checkpoint", move || checkpoints.save(&settings, &checkpoint)).await)

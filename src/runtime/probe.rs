@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::health::{Standing, started};
-use crate::disk::{self, STATE_FILE};
 use crate::model::Listener;
+use crate::volume::{self, STATE_FILE};
 
 /// The kubelet's own default timeout for a probe is one second.
 const LIMIT: Duration = Duration::from_millis(900);
@@ -66,7 +66,7 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
-    let text = disk::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
+    let text = volume::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
     let text = text.ok_or_else(|| format!("no agent has started to publish in {}", directory.display()))?;
     let standing: Standing = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
     if started(standing.pid) != Some(standing.started) {
@@ -113,14 +113,14 @@ impl StateFile {
 
 /// Removes the state of an earlier life.
 pub(super) fn forget(directory: &Path) {
-    if let Err(error) = disk::remove_small_file(directory, STATE_FILE) {
+    if let Err(error) = volume::remove_small_file(directory, STATE_FILE) {
         tracing::warn!(%error, "failed to remove the state file of an earlier life");
     }
 }
 
 /// Writes the state for `ask`; a reader sees the old or the new one.
 pub(super) fn remember(directory: &Path, standing: &Standing) -> std::io::Result<()> {
-    disk::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(standing)?)
+    volume::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(standing)?)
 }
 
 #[cfg(test)]
@@ -159,9 +159,9 @@ mod tests {
         assert!(file.keep(&standing).is_err(), "there is no such directory");
         std::fs::create_dir(&directory).expect("mkdir");
         assert!(file.keep(&standing).is_ok());
-        let written = || disk::read_small_file(&directory, STATE_FILE).expect("readable");
+        let written = || volume::read_small_file(&directory, STATE_FILE).expect("readable");
         assert!(written().is_some(), "the same standing, once it can be written");
-        disk::remove_small_file(&directory, STATE_FILE).expect("removable");
+        volume::remove_small_file(&directory, STATE_FILE).expect("removable");
         assert!(file.keep(&standing).is_ok());
         assert!(written().is_none(), "what is written is not written again");
         file.remove();

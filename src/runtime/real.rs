@@ -9,13 +9,13 @@ use super::adapters::{Adapters, Answer, ApiServer, Checkpoints, Server, Volume};
 use super::clock::wall;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::checkpoint;
-use crate::cluster::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
-use crate::disk::{self, Published, Publisher};
+use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use crate::model::{
-    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, Notice,
-    ObjectName, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, ObjectName,
+    PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
 };
 use crate::vault::{Credentials, LoginCredential, Vault};
+use crate::volume::{self, Published, Publisher};
 
 /// Connections kept: the configuration in force, one on trial, and one whose tokens are being revoked.
 const KEPT_SERVERS: usize = 3;
@@ -206,8 +206,8 @@ impl ApiServer for Kubernetes {
         Ok(self.client(settings).await?.report(conditions, wall()).await?.deleting)
     }
 
-    async fn record(&self, settings: &Settings, notice: &Notice) -> Result<(), Failure> {
-        self.client(settings).await?.record(notice, wall()).await
+    async fn record(&self, settings: &Settings, event: &PodEvent) -> Result<(), Failure> {
+        self.client(settings).await?.record(event, wall()).await
     }
 }
 
@@ -244,7 +244,7 @@ pub(super) struct CheckpointFile(Option<PathBuf>);
 impl Checkpoints for CheckpointFile {
     fn take(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure> {
         let Some(file) = &self.0 else { return Ok(None) };
-        let Some(bytes) = disk::take_private_file(file)? else { return Ok(None) };
+        let Some(bytes) = volume::take_private_file(file)? else { return Ok(None) };
         checkpoint::decode(&bytes, settings, wall()).map(|taken| Some(Box::new(taken))).map_err(|why| {
             let message = format!("failed to take over from {}: {why}", file.display());
             Failure::new(FailureClass::Invalid, Reason::HandoverRefused, message)
@@ -257,6 +257,6 @@ impl Checkpoints for CheckpointFile {
             let message = format!("failed to leave {} for the next process: {why}", file.display());
             Failure::new(FailureClass::Local, Reason::WriteFailed, message)
         })?;
-        disk::leave_private_file(file, &bytes, settings.directory.allow_disk)
+        volume::leave_private_file(file, &bytes, settings.directory.allow_disk)
     }
 }

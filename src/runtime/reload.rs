@@ -9,8 +9,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::{self, Environment};
-use crate::disk::Watch;
 use crate::model::{Failure, Settings};
+use crate::volume::Watch;
 
 /// The net behind the watch: inotify may be out of watches, and not every file system tells.
 const POLL: Duration = Duration::from_secs(30);

@@ -13,7 +13,7 @@ use super::{ConfigSource, Work};
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit};
 use crate::config;
 use crate::model::{
-    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, Notice, ObjectName,
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, ObjectName, PodEvent,
     Reading, Reason, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
@@ -104,7 +104,7 @@ impl ApiServer for World {
         refused()
     }
 
-    async fn record(&self, _: &Settings, _: &Notice) -> Result<(), Failure> {
+    async fn record(&self, _: &Settings, _: &PodEvent) -> Result<(), Failure> {
         refused()
     }
 }

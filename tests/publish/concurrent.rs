@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use keyferry::disk::DATA_LINK;
+use keyferry::volume::DATA_LINK;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use keyferry::disk::{DATA_LINK, MANIFEST_FILE};
+use keyferry::volume::{DATA_LINK, MANIFEST_FILE};
 use std::os::unix::fs::MetadataExt;
 
 use super::*;

@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use keyferry::disk::{DATA_LINK, MANIFEST_FILE};
 use keyferry::model::Mode;
+use keyferry::volume::{DATA_LINK, MANIFEST_FILE};
 
 use super::*;
 

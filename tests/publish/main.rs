@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use keyferry::disk::{Published, Publisher};
 use keyferry::model::{
     Directory, Failure, FileEntry, FilePath, FileSet, Manifest, ManifestSource, SecretBytes, SourceName, Version,
 };
+use keyferry::volume::{Published, Publisher};
 use tempfile::TempDir;
 
 mod adopt;

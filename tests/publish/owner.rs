@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
-use keyferry::disk::STATE_FILE;
 use keyferry::model::{FailureClass, Reason};
+use keyferry::volume::STATE_FILE;
 
 use super::*;
 

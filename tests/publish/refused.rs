@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::symlink;
 
-use keyferry::disk::STATE_FILE;
 use keyferry::model::{FailureClass, Reason};
+use keyferry::volume::STATE_FILE;
 
 use super::*;
 

@@ -47,12 +47,12 @@ const WRITES: Ban = (
         "std::fs::set_permissions",
         "std::os::unix::fs::symlink",
     ],
-    "files are written by disk/ only",
+    "files are written by volume/ only",
 );
 const VAULT_WIRE: Ban = (&["reqwest"], "HTTP to Vault belongs to vault/");
-const CLUSTER_WIRE: Ban = (&["kube", "k8s_openapi"], "the API server belongs to cluster/");
+const CLUSTER_WIRE: Ban = (&["kube", "k8s_openapi"], "the API server belongs to kubernetes/");
 const SERVER: Ban = (&["hyper", "hyper_util", "prometheus_client"], "the listener belongs to runtime/");
-const WATCH: Ban = (&["notify"], "watching the file system belongs to disk/");
+const WATCH: Ban = (&["notify"], "watching the file system belongs to volume/");
 const DICE: Ban = (&["fastrand"], "dice are thrown by runtime/ and arrive as an argument");
 const VAULT_WORDS: Ban = (
     &["crate::model::VaultToken", "crate::model::TokenInfo", "crate::model::Auth", "crate::model::VaultServer"],
@@ -130,7 +130,7 @@ pub(crate) const ROOMS: &[Room] = &[
         forbidden: &[CLUSTER_WIRE, SERVER, WATCH, DICE, CLOCK, TASKS, ENVIRONMENT, WRITES, COMMAND_LINE],
     },
     Room {
-        name: "disk",
+        name: "volume",
         rooms: Some(&["model"]),
         crates: None,
         forbidden: &[
@@ -155,7 +155,7 @@ pub(crate) const ROOMS: &[Room] = &[
         ],
     },
     Room {
-        name: "cluster",
+        name: "kubernetes",
         rooms: Some(&["model"]),
         crates: None,
         forbidden: &[VAULT_WIRE, VAULT_WORDS, SERVER, WATCH, DICE, CLOCK, TASKS, ENVIRONMENT, WRITES, COMMAND_LINE],

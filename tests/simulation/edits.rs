@@ -49,7 +49,7 @@ impl World {
         self.input(Input::ConfigRead(settings), &text);
     }
 
-    /// A person notices that the document does not work and writes one that does.
+    /// A person events that the document does not work and writes one that does.
     pub fn repair_document(&mut self) {
         let authority = self.servers[self.document_server()].authority;
         if !self.document_valid || !self.document.works(authority) {

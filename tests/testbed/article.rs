@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use keyferry::disk::STATE_FILE;
+use keyferry::volume::STATE_FILE;
 use serde_json::{Value, json};
 
 use super::kube::{Cluster, PodReference};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fixtures::{secs, settings};
 use crate::agent::{Action, Agent, Input, LogEntry, MirrorResult, Mode, Now, Op, Outcome, Ticket};
-use crate::model::{AdoptedSet, Notice, Settings};
+use crate::model::{AdoptedSet, PodEvent, Settings};
 
 /// Names of operations, to look for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,7 +76,7 @@ pub(super) struct Driver {
     /// What is visible: path to content.
     pub(super) files: BTreeMap<String, String>,
     pub(super) log: Vec<LogEntry>,
-    pub(super) events: Vec<Notice>,
+    pub(super) events: Vec<PodEvent>,
     /// Tokens that were revoked.
     pub(super) revoked: Vec<String>,
     pub(super) retired: Vec<String>,
@@ -182,8 +182,8 @@ impl Driver {
             }
             Op::Mirror { .. } => Outcome::Mirrored(Ok(MirrorResult::Updated)),
             Op::Report { .. } => Outcome::Reported(Ok(false)),
-            Op::Record { notice, .. } => {
-                self.events.push(notice);
+            Op::Record { event, .. } => {
+                self.events.push(event);
                 Outcome::Recorded(Ok(()))
             }
             Op::Save { .. } => Outcome::Saved(Ok(())),

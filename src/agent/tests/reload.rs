@@ -3,7 +3,7 @@
 use super::driver::{Driver, Kind};
 use super::fixtures::{MINUTE, each_key, failure, forbidden, info, key, name, not_found, secs, settings, source};
 use crate::agent::{Input, Op, Outcome};
-use crate::model::{ConditionStatus, ConditionType, FailureClass, NoticeKind, Reason};
+use crate::model::{ConditionStatus, ConditionType, EventType, FailureClass, Reason};
 
 #[test]
 fn a_bad_configuration_that_is_taken_back_ends_the_alarm() {
@@ -25,7 +25,7 @@ fn a_bad_configuration_is_healed_by_another_good_one() {
     other.drain = secs(3);
     d.config(other);
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
-    assert!(d.events.iter().any(|event| event.reason == Reason::ConfigReloaded && event.kind == NoticeKind::Normal));
+    assert!(d.events.iter().any(|event| event.reason == Reason::ConfigReloaded && event.kind == EventType::Normal));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn adding_a_good_source_is_no_alarm() {
     let mut d = Driver::published(&["a"]);
     d.config(settings(&["a", "new"]));
     d.read_ok("new", 1, &[("password", "one")]);
-    assert!(d.events.iter().all(|event| event.kind == NoticeKind::Normal), "{:?}", d.events);
+    assert!(d.events.iter().all(|event| event.kind == EventType::Normal), "{:?}", d.events);
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
 }
 

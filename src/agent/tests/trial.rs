@@ -6,7 +6,7 @@ use super::fixtures::{
     unreachable,
 };
 use crate::agent::{Input, Op, Outcome};
-use crate::model::{ConditionStatus, ConditionType, FailureClass, NoticeKind, Reason, Settings};
+use crate::model::{ConditionStatus, ConditionType, EventType, FailureClass, Reason, Settings};
 
 /// Another role at the same server.
 fn other_role(sources: &[&str]) -> Settings {
@@ -32,7 +32,7 @@ fn a_new_login_works_beside_the_old_one_and_takes_over_when_the_required_sources
     d.read_ok("b", 2, &[("password", "two")]);
     assert_eq!(d.agent.settings().auth.mount, "other");
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("two")));
-    assert!(d.events.iter().any(|event| event.reason == Reason::ConfigReloaded && event.kind == NoticeKind::Normal));
+    assert!(d.events.iter().any(|event| event.reason == Reason::ConfigReloaded && event.kind == EventType::Normal));
     d.advance(secs(40));
     assert_eq!(d.revoked, ["t1"], "after a moment, and at the server that issued it");
     d.advance(secs(20));

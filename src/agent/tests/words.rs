@@ -7,7 +7,7 @@ use super::driver::{Driver, Kind, kind, subject};
 use super::fixtures::{failure, reading, session};
 use crate::agent::{Input, LogLevel, Op, Outcome, Ticket};
 use crate::model::{
-    Condition, ConditionStatus, ConditionType, Failure, FailureClass, Lease, NoticeKind, Reading, Reason, Session,
+    Condition, ConditionStatus, ConditionType, EventType, Failure, FailureClass, Lease, Reading, Reason, Session,
     Settings, TokenInfo,
 };
 
@@ -127,6 +127,6 @@ impl Driver {
 
     /// Whether a warning Event with this reason was recorded.
     pub(super) fn warned_of(&self, reason: Reason) -> bool {
-        self.events.iter().any(|notice| notice.reason == reason && notice.kind == NoticeKind::Warning)
+        self.events.iter().any(|event| event.reason == reason && event.kind == EventType::Warning)
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use super::classify::{self, Asked, Said};
 use super::client::{self, Api};
 use super::{FIELD_MANAGER, Pod};
-use crate::model::{Failure, Notice, NoticeKind, ObjectName};
+use crate::model::{EventType, Failure, ObjectName, PodEvent};
 
 /// Most bytes of a message that consumers take (`core/validation/events.go`: the limit of `events.k8s.io`).
 const MAX_MESSAGE: usize = 1024;
@@ -21,21 +21,21 @@ pub(super) async fn record(
     api: &Api,
     namespace: &ObjectName,
     pod: &Pod,
-    notice: &Notice,
+    event: &PodEvent,
     now: Timestamp,
 ) -> Result<(), Failure> {
     let asked = Asked {
         what: format!("record an Event on Pod {namespace}/{}", pod.name),
         rule: r#"{apiGroups: [""], resources: [events], verbs: [create]}"#.to_owned(),
     };
-    let answer = api.exchange(&asked.what, post(namespace, pod, notice, now)).await?;
+    let answer = api.exchange(&asked.what, post(namespace, pod, event, now)).await?;
     if answer.code.is_success() { Ok(()) } else { Err(classify::failure(&asked, &Said::of(&answer))) }
 }
 
-fn post(namespace: &ObjectName, pod: &Pod, notice: &Notice, now: Timestamp) -> Request<Bytes> {
-    let kind = match notice.kind {
-        NoticeKind::Normal => "Normal",
-        NoticeKind::Warning => "Warning",
+fn post(namespace: &ObjectName, pod: &Pod, event: &PodEvent, now: Timestamp) -> Request<Bytes> {
+    let kind = match event.kind {
+        EventType::Normal => "Normal",
+        EventType::Warning => "Warning",
     };
     let event = Event {
         metadata: ObjectMeta {
@@ -52,8 +52,8 @@ fn post(namespace: &ObjectName, pod: &Pod, notice: &Notice, now: Timestamp) -> R
             ..ObjectReference::default()
         },
         type_: Some(kind.to_owned()),
-        reason: Some(notice.reason.as_str().to_owned()),
-        message: Some(clip(&notice.message, MAX_MESSAGE).to_owned()),
+        reason: Some(event.reason.as_str().to_owned()),
+        message: Some(clip(&event.message, MAX_MESSAGE).to_owned()),
         source: Some(EventSource { component: Some(FIELD_MANAGER.to_owned()), host: None }),
         reporting_component: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(pod.name.to_string()),
@@ -86,9 +86,9 @@ mod tests {
 
     fn sent(pod: &str, message: &str) -> Value {
         let pod = Pod { name: ObjectName::new(pod).expect(pod), uid: "u-1".into() };
-        let notice = Notice { kind: NoticeKind::Warning, reason: Reason::Stale, message: message.into() };
+        let event = PodEvent { kind: EventType::Warning, reason: Reason::Stale, message: message.into() };
         let now = "2026-01-01T00:00:00.000000001Z".parse().expect("a time");
-        let request = post(&ObjectName::new("ns").expect("a name"), &pod, &notice, now);
+        let request = post(&ObjectName::new("ns").expect("a name"), &pod, &event, now);
         assert_eq!(request.uri(), "/api/v1/namespaces/ns/events?fieldManager=keyferry");
         serde_json::from_slice(request.body()).expect("JSON")
     }

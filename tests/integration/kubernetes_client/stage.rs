@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ::kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret, ServiceAccount};
-use keyferry::cluster::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
+use keyferry::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use keyferry::model::{
     Condition, ConditionStatus, ConditionType, Failure, FilePath, Mirror, MirrorKey, ObjectName, OnDrift, Reason,
     SecretBytes, SecretType, SourceName, StatusReport, Version,
@@ -41,7 +41,7 @@ pub(super) struct Stage {
 impl Stage {
     /// `None` where the user wants no servers.
     pub(super) async fn new(word: &str) -> Option<Self> {
-        let servers = Servers::shared(&format!("cluster_room: {word}")).await?;
+        let servers = Servers::shared(&format!("kubernetes_client: {word}")).await?;
         let cluster = servers.kube.admin().await.unwrap();
         let namespace = format!("{word}-{:06x}", fastrand::u32(..0x0100_0000));
         cluster.namespace(&namespace).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyferry::cluster::MirrorOutcome;
+use keyferry::kubernetes::MirrorOutcome;
 use keyferry::model::{Mirror, MirrorOwner, StatusReport};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ async fn credentials_that_name_no_account_of_the_namespace_give_no_owner() {
         pod_namespace: Some(stage.namespace.clone()),
         kubeconfig: Some(stage.admin.clone()),
     };
-    let agent = connected(keyferry::cluster::Cluster::connect(&status).await);
+    let agent = connected(keyferry::kubernetes::Cluster::connect(&status).await);
     let content = stage.login(1, "Losungwort");
     assert_eq!(agent.mirror(&name(SECRET), &by_account(), &content).await, Ok(MirrorOutcome::Created));
     assert_eq!(owners(&stage).await, Value::Null);

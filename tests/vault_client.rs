@@ -1,25 +1,25 @@
 //! The vault room against a scripted server on loopback: what is sent, how often, and what each answer means.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
-#[path = "vault_room/connection.rs"]
+#[path = "vault_client/connection.rs"]
 mod connection;
-#[path = "vault_room/handover.rs"]
+#[path = "vault_client/handover.rs"]
 mod handover;
-#[path = "vault_room/login.rs"]
+#[path = "vault_client/login.rs"]
 mod login;
-#[path = "vault_room/reading.rs"]
+#[path = "vault_client/reading.rs"]
 mod reading;
-#[path = "vault_room/redirect.rs"]
+#[path = "vault_client/redirect.rs"]
 mod redirect;
-#[path = "vault_room/secret_id.rs"]
+#[path = "vault_client/secret_id.rs"]
 mod secret_id;
-#[path = "vault_room/stub.rs"]
+#[path = "vault_client/stub.rs"]
 mod stub;
-#[path = "vault_room/tls.rs"]
+#[path = "vault_client/tls.rs"]
 mod tls;
-#[path = "vault_room/tokens.rs"]
+#[path = "vault_client/tokens.rs"]
 mod tokens;
-#[path = "vault_room/validity.rs"]
+#[path = "vault_client/validity.rs"]
 mod validity;
 
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What is refused, missing or out of reach.
 
 use jiff::Timestamp;
-use keyferry::cluster::Cluster;
-use keyferry::model::{ConditionStatus, ConditionType, FailureClass, Notice, NoticeKind, Reason, StatusReport};
+use keyferry::kubernetes::Cluster;
+use keyferry::model::{ConditionStatus, ConditionType, EventType, FailureClass, PodEvent, Reason, StatusReport};
 use serde_json::{Value, json};
 
 use super::stage::{SECRET, Stage, condition, connected, name, opaque, refused};
@@ -13,12 +13,12 @@ async fn missing_rights_are_named_with_the_rule_that_is_missing() {
     let uid = stage.pod_uid().await;
     let nobody = stage.agent_with(&stage.kubeconfig_of("nobody"), &uid).await;
     let content = stage.login(1, "Losungwort");
-    let notice = Notice { kind: NoticeKind::Normal, reason: Reason::Published, message: "m".into() };
+    let event = PodEvent { kind: EventType::Normal, reason: Reason::Published, message: "m".into() };
     let ready = [condition(ConditionType::SecretsReady, ConditionStatus::True)];
     let failures = [
         (refused(nobody.mirror(&name(SECRET), &opaque(), &content).await), "resourceNames: [top-secret-ks]"),
         (refused(nobody.report(&ready, Timestamp::now()).await), "resources: [pods/status], verbs: [patch]"),
-        (refused(nobody.record(&notice, Timestamp::now()).await), "resources: [events], verbs: [create]"),
+        (refused(nobody.record(&event, Timestamp::now()).await), "resources: [events], verbs: [create]"),
         // The exact name is the point.
         (refused(stage.agent().await.mirror(&name("other"), &opaque(), &content).await), "resourceNames: [other]"),
     ];

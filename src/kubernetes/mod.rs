@@ -24,7 +24,7 @@ use self::client::Api;
 use self::mirror::OwnerMemory;
 use self::report::Memory;
 use crate::model::{
-    Condition, Failure, FailureClass, Mirror, Notice, ObjectName, Reason, SecretBytes, SourceName, StatusReport,
+    Condition, Failure, FailureClass, Mirror, ObjectName, PodEvent, Reason, SecretBytes, SourceName, StatusReport,
     Version,
 };
 
@@ -178,7 +178,7 @@ impl Cluster {
     ///
     /// # Errors
     /// As the API server answered.
-    pub async fn record(&self, notice: &Notice, now: Timestamp) -> Result<(), Failure> {
+    pub async fn record(&self, notice: &PodEvent, now: Timestamp) -> Result<(), Failure> {
         events::record(&self.api, &self.namespace, self.pod()?, notice, now).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyferry::cluster::MirrorOutcome;
+use keyferry::kubernetes::MirrorOutcome;
 use keyferry::model::{FailureClass, MirrorOwner, SecretType};
 use serde_json::json;
 

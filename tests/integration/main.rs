@@ -6,8 +6,8 @@
 mod testbed;
 
 mod agent;
-mod cluster_room;
 mod ground;
+mod kubernetes_client;
 mod leased;
 mod manifests;
 mod policies;

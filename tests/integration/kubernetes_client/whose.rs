@@ -1,6 +1,6 @@
 //! Secrets of others, Secrets that are taken over, and Secrets of another configuration.
 
-use keyferry::cluster::MirrorOutcome;
+use keyferry::kubernetes::MirrorOutcome;
 use keyferry::model::{FailureClass, Mirror, Reason, SecretType};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -118,9 +118,9 @@ async fn two_configurations_do_not_write_one_secret_in_turns() {
 }
 
 async fn mirrored_by(
-    agent: &keyferry::cluster::Cluster,
+    agent: &keyferry::kubernetes::Cluster,
     mirror: &Mirror,
-    content: &keyferry::cluster::MirrorContent,
+    content: &keyferry::kubernetes::MirrorContent,
 ) -> Result<MirrorOutcome, keyferry::model::Failure> {
     agent.mirror(&name(SECRET), mirror, content).await
 }

@@ -1,7 +1,7 @@
 //! Conditions of our Pod, and Events on it.
 
 use jiff::Timestamp;
-use keyferry::model::{ConditionStatus, ConditionType, FailureClass, Notice, NoticeKind, Reason};
+use keyferry::model::{ConditionStatus, ConditionType, EventType, FailureClass, PodEvent, Reason};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -77,9 +77,9 @@ async fn a_pod_that_only_has_our_pods_name_is_not_touched() {
 async fn an_event_is_found_on_the_pod() {
     let Some(stage) = Stage::new("events").await else { return };
     let agent = stage.agent().await;
-    let notice = Notice { kind: NoticeKind::Warning, reason: Reason::Stale, message: "ü".repeat(2000) };
-    agent.record(&notice, Timestamp::now()).await.unwrap();
-    agent.record(&notice, Timestamp::now()).await.unwrap();
+    let event = PodEvent { kind: EventType::Warning, reason: Reason::Stale, message: "ü".repeat(2000) };
+    agent.record(&event, Timestamp::now()).await.unwrap();
+    agent.record(&event, Timestamp::now()).await.unwrap();
     let selector = format!("involvedObject.uid={},reason=Stale,type=Warning", stage.pod_uid().await);
     let found = stage.events.list(&ListParams::default().fields(&selector)).await.unwrap().items;
     assert_eq!(found.len(), 2);

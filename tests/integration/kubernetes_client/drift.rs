@@ -1,6 +1,6 @@
 //! A Secret of ours that somebody edited.
 
-use keyferry::cluster::MirrorOutcome;
+use keyferry::kubernetes::MirrorOutcome;
 use keyferry::model::{FailureClass, Mirror, OnDrift, Reason};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;

@@ -44,11 +44,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     ),
     variable("KEYFERRY_AUDIENCE", "auth.audience", "Required audience of this token."),
     variable("KEYFERRY_DIRECTORY", "directory.path", "Output directory."),
-    variable(
-        "KEYFERRY_ALLOW_DISK",
-        "directory.allowDisk",
-        "`true`: allow an output directory that is not in memory.",
-    ),
+    variable("KEYFERRY_ALLOW_DISK", "directory.allowDisk", "`true`: allow an output directory that is not in memory."),
     variable(
         "KEYFERRY_REFRESH",
         "sources.<name>.refresh",
@@ -64,9 +60,13 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable(
         "KEYFERRY_LOG",
         "",
-        "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs. Takes precedence over `RUST_LOG`.",
+        "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs. Overrides `RUST_LOG`.",
     ),
-    variable("KEYFERRY_LOG_FORMAT", "", "`text`, `json`, or `auto`. Default: `auto`, which is `text` on a terminal and `json` otherwise."),
+    variable(
+        "KEYFERRY_LOG_FORMAT",
+        "",
+        "`text`, `json`, or `auto`. Default: `auto`, which is `text` on a terminal and `json` otherwise.",
+    ),
     variable("VAULT_ADDR", "vault.address", "Same meaning as in the Vault CLI."),
     variable("VAULT_NAMESPACE", "vault.namespace", "Same meaning as in the Vault CLI."),
     variable("VAULT_CACERT", "vault.tls.caFile", "Same meaning as in the Vault CLI."),

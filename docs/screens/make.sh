@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the pictures beside it from a real run in the cluster of the tests (docs/testbed.md): what kubectl shows of the demo,
-# what follows when a password changes in Vault, and the demo's web page. As root. Takes about two minutes.
+# Creates the images in this directory from a live run in the test cluster (docs/testbed.md): the output of kubectl for the demo,
+# the effects of a changed password in Vault, and the demo's web page. Needs root. Takes about two minutes.
 #   docs/screens/make.sh
-# A cluster that is up is used, and stays up. Debian: apt-get install chromium fonts-inter fonts-jetbrains-mono python3-venv
+# Uses a running cluster and leaves it running. Debian: apt-get install chromium fonts-inter fonts-jetbrains-mono python3-venv
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."

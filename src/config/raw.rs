@@ -83,7 +83,7 @@ pub(super) struct RawTls {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawAuth {
-    /// Auth method. Default: `token` if only VAULT_TOKEN is set, otherwise `kubernetes`.
+    /// Auth method. Default: `token` if `tokenFile` or VAULT_TOKEN is set and `role`, `mount`, `audience`, and `jwtFile` are not; otherwise `kubernetes`.
     pub(super) method: Option<RawAuthMethod>,
     /// Mount path of the auth method, without `auth/`. Default: the name of the method.
     pub(super) mount: Option<String>,

@@ -32,7 +32,7 @@
 {{- $name = .name -}}
 {{- $source = omit . "name" -}}
 {{- end -}}
-{{- if hasKey $sources $name }}{{ fail (printf "keyferry's values: secrets has %q twice; write name=path to tell them apart" $name) }}{{ end -}}
+{{- if hasKey $sources $name }}{{ fail (printf "keyferry's values: secrets has %q twice; use name=path to give each secret a unique name" $name) }}{{ end -}}
 {{- if and $values.refresh (not (hasKey $source "refresh")) }}{{ $source = merge (dict "refresh" $values.refresh) $source }}{{ end -}}
 {{- $_ := set $sources $name $source -}}
 {{- end -}}

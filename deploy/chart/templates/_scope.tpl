@@ -72,22 +72,22 @@ default
 {{- $config := $values.config -}}
 {{- $wrong := list -}}
 {{- if not (or $values.vault.address (dig "vault" "address" "" $config)) }}
-{{- $wrong = append $wrong "vault.address is missing: where Vault is, like https://vault.example.com:8200" }}
+{{- $wrong = append $wrong "vault.address is missing: set the address of Vault, such as https://vault.example.com:8200" }}
 {{- end }}
 {{- if and (eq $values.auth.method "kubernetes") (not (or $values.auth.role (dig "auth" "role" "" $config))) (not (dig "auth" "method" "" $config)) }}
-{{- $wrong = append $wrong "auth.role is missing: the role of Vault's auth method" }}
+{{- $wrong = append $wrong "auth.role is missing: set the role of Vault's auth method" }}
 {{- end }}
 {{- if not (or $values.secrets $config.sources) }}
-{{- $wrong = append $wrong "secrets is empty: name at least one path, like secret/webapp/config" }}
+{{- $wrong = append $wrong "secrets is empty: set at least one path, such as secret/webapp/config" }}
 {{- end }}
 {{- if and (eq $values.mode "sidecar") (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
-{{- $wrong = append $wrong (printf "mode sidecar needs Kubernetes 1.29, and this is %s: set mode: classic" .Capabilities.KubeVersion.Version) }}
+{{- $wrong = append $wrong (printf "mode sidecar needs Kubernetes 1.29 or later, but this cluster runs %s; set mode: classic" .Capabilities.KubeVersion.Version) }}
 {{- end }}
 {{- if dig "directory" "path" "" $config }}
-{{- $wrong = append $wrong "config.directory.path is fixed, the volume's mounts go there: where the application finds its files is mountPath" }}
+{{- $wrong = append $wrong "config.directory.path is fixed, because the volume mounts depend on it; set mountPath for the directory of the application" }}
 {{- end }}
 {{- if and $values.readinessGate (not (include "keyferry.conditions" .)) }}
-{{- $wrong = append $wrong "readinessGate waits for a condition that config.status.conditions turns off" }}
+{{- $wrong = append $wrong "readinessGate waits for a condition that config.status.conditions disables" }}
 {{- end }}
 {{- if $wrong }}
 {{- fail (printf "\nkeyferry's values:\n  - %s" (join "\n  - " $wrong)) }}

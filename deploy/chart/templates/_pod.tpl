@@ -139,7 +139,7 @@ livenessProbe:
 
 {{/*
 Entries for `annotations` of the pod template. Settings of the login take effect with new pods, which test them before old pods
-terminate. In mode `init` the configuration file is read only once, so all of it takes effect with new pods.
+terminate. In mode `init` no agent runs next to the application, so all of it takes effect with new pods.
 */}}
 {{- define "keyferry.podAnnotations" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}

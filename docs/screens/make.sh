@@ -72,7 +72,7 @@ described() {
     !cut++ { print /^ / && inside ? "  …" : "…" }'
 }
 ready() { kubectl wait --for=condition=Ready pod -l app=webapp --timeout=1s; }
-# The change is in the files, in the Secret, and in the log.
+# The change is in the files, in the Secret, and in an Event.
 changed() {
   kubectl logs deployment/demo-dp -c webapp | grep -q changes=1 &&
     kubectl get secret top-secret-ks -o jsonpath='{.metadata.annotations}' | grep -q '"v\\":2' &&

@@ -161,7 +161,7 @@ fn images_have_descriptions_and_are_small() {
     assert!(checked >= 6, "found only {checked} images");
 }
 
-/// Words of the code's past that no reader knows. Code in backticks can still contain them.
+/// Words that only readers of the code know. Text in backticks is not checked.
 const PRIVATE_WORDS: [&str; 20] = [
     "anew",
     "authorities",

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the pictures beside it from a real run in the cluster of the tests (docs/testbed.md): what kubectl shows of the demo,
-# what follows when a password changes in Vault, and the demo's web page. As root. Takes about two minutes.
+# Creates the images in this directory from a live run in the test cluster (docs/testbed.md): the output of kubectl for the demo,
+# the effects of a changed password in Vault, and the demo's web page. Needs root. Takes about two minutes.
 #   docs/screens/make.sh
-# A cluster that is up is used, and stays up. Debian: apt-get install chromium fonts-inter fonts-jetbrains-mono python3-venv
+# Uses a running cluster and leaves it running. Debian: apt-get install chromium fonts-inter fonts-jetbrains-mono python3-venv
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -36,20 +36,20 @@ fi
 eval "$(cluster env)"
 ! kubectl get namespace playground >/dev/null 2>&1 || fail "there is a demo already; kubectl delete namespace playground"
 
-# Commands in the pictures are as short as people type them.
+# The images show short commands, as people type them.
 cp "$KUBECONFIG" "$work/kubeconfig"
 export KUBECONFIG=$work/kubeconfig
 kubectl config set-context --current --namespace=playground >/dev/null
 head -c 18 /dev/urandom | base64 >"$work/new-password"
 
-shown() { # shown <command> [<filter>]: what a person types and sees, into the transcript
+shown() { # shown <command> [<filter>]: appends the command and its output to the transcript
   { echo "\$ $1" && (cd "$work" && bash -c "$1" 2>&1) | ${2:-awk 1} && echo; } >>"$work/transcript"
 }
-picture() { # picture <stem> <title>: the transcript as two SVGs
+picture() { # picture <stem> <title>: writes the transcript as two SVG files
   "$tools/bin/python" "$here/terminal.py" "$work/transcript" "$2" "$here/$1"
   rm "$work/transcript"
 }
-within() { # within <seconds> <command...>: until it succeeds
+within() { # within <seconds> <command...>: repeats the command until it succeeds
   local end=$((SECONDS + $1))
   until "${@:2}" >/dev/null 2>&1; do
     [ "$SECONDS" -lt "$end" ] || fail "not so after $1 s: ${*:2}"
@@ -57,14 +57,14 @@ within() { # within <seconds> <command...>: until it succeeds
   done
 }
 
-# Of the rows of a watch the last one of each step, with the columns in line again.
+# Keeps the last row of each step of a watch and aligns the columns.
 steps() {
   sed 's/   */\t/g' | awk -F '\t' '
     $3 == "PodInitializing" { next }
     { step = $3 $NF; if (!(step in row)) order[++n] = step; row[step] = $0 }
     END { for (i = 1; i <= n; i++) print row[order[i]] }' | column -t -s $'\t' -o '   '
 }
-# What is ours, and for all else an ellipsis.
+# Keeps the lines about keyferry and replaces other lines with an ellipsis.
 described() {
   awk '
     /^[A-Z]/ { inside = /^(Readiness Gates|Conditions|Events):/ }
@@ -72,7 +72,7 @@ described() {
     !cut++ { print /^ / && inside ? "  …" : "…" }'
 }
 ready() { kubectl wait --for=condition=Ready pod -l app=webapp --timeout=1s; }
-# In the files, in the Secret, and told.
+# The change is in the files, in the Secret, and in an Event.
 changed() {
   kubectl logs deployment/demo-dp -c webapp | grep -q changes=1 &&
     kubectl get secret top-secret-ks -o jsonpath='{.metadata.annotations}' | grep -q '"v\\":2' &&
@@ -107,7 +107,7 @@ kubectl port-forward deployment/demo-dp :8080 >"$work/forward" &
 background=$!
 within 10 grep -q 127.0.0.1 "$work/forward"
 page=http://$(grep -om1 '127.0.0.1:[0-9]*' "$work/forward")/
-# Type as on a desk, not that of a bare server. Nothing of the machine's Chromium is used or changed.
+# Uses desktop fonts instead of those of a minimal server, and a separate Chromium profile.
 cat >"$work/fonts.conf" <<FONTS
 <?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -117,7 +117,7 @@ cat >"$work/fonts.conf" <<FONTS
   <alias binding="strong"><family>monospace</family><prefer><family>JetBrains Mono</family></prefer></alias>
 </fontconfig>
 FONTS
-schemes=(dark light) # By their numbers in Blink's PreferredColorScheme.
+schemes=(dark light) # The index is the value of Blink's PreferredColorScheme.
 for number in "${!schemes[@]}"; do
   scheme=${schemes[number]}
   FONTCONFIG_FILE=$work/fonts.conf chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \

@@ -1,4 +1,4 @@
-"""Draws what was typed and seen in a terminal as an SVG, once for a light page and once for a dark one.
+"""Renders a terminal transcript as two SVG files, for light and for dark pages.
 
     terminal.py TRANSCRIPT TITLE STEM    writes STEM-light.svg and STEM-dark.svg
 """
@@ -13,7 +13,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 from rich.theme import Theme
 
-# The colours of GitHub's own pages, as in docs/picture-*.svg: background, text, red, green, yellow, blue, quiet, border.
+# Colors of GitHub's pages, as in docs/picture-*.svg: background, text, red, green, yellow, blue, muted, border.
 COLOURS = {
     "light": ("#f6f8fa", "#1f2328", "#cf222e", "#1a7f37", "#9a6700", "#0969da", "#59636e", "#d1d9e0"),
     "dark": ("#151b23", "#e6edf3", "#f85149", "#3fb950", "#d29922", "#4493f8", "#9198a1", "#3d444d"),

@@ -1,7 +1,7 @@
-//! The document as its author writes it. The comments here are the text of the JSON Schema and of `docs/config.md`.
+//! The configuration file as the user writes it. The JSON Schema and `docs/config.md` are generated from the comments here.
 //!
-//! Everything is optional here, so that all that is missing can be told at once; what must be there is said by
-//! `required` (checked against the schema) or by the sections' parsers.
+//! Every key is optional here, so that all missing keys are reported at once. Required keys are declared by `required`
+//! (checked against the schema) or by the parsers of the sections.
 
 use std::collections::BTreeMap;
 
@@ -20,32 +20,32 @@ pub(super) struct RawDocument {
     pub(super) vault: Option<RawVault>,
     /// How to log in.
     pub(super) auth: Option<RawAuth>,
-    /// Secrets to read, by a name of your choice.
+    /// Secrets to read. Each key is a name that you choose.
     pub(super) sources: Option<BTreeMap<String, RawSource>>,
-    /// Files to write. Left out: every key of every source becomes a file of that name.
+    /// Files to write. Default: one file for each key of each source.
     pub(super) outputs: Option<Vec<RawOutput>>,
-    /// Where files go.
+    /// Where to write the files.
     pub(super) directory: Option<RawDirectory>,
-    /// Kubernetes Secrets to keep as copies of the published files, by name of the Secret.
+    /// Kubernetes Secrets to keep as copies of the published files. Each key is the name of a Secret.
     pub(super) mirrors: Option<BTreeMap<String, RawMirror>>,
-    /// What to report on the Pod.
+    /// What to report on the pod.
     pub(super) status: Option<RawStatus>,
-    /// IP address and port for probes and metrics; without an address (":8250") all addresses of the Pod, IPv6 and IPv4. Left out: no listener.
+    /// IP address and port for probes and metrics. Without an IP address (":8250"), the agent listens on all IPv6 and IPv4 addresses of the pod. Default: no listener.
     #[schemars(extend("examples" = [":8250", "127.0.0.1:8250", "[::]:8250"]))]
     pub(super) listen: Option<String>,
-    /// How failures are retried: full jitter below a ceiling that doubles from `base` to `max`.
+    /// Retry policy: exponential backoff with full jitter. The upper limit doubles from `base` to `max`.
     pub(super) retry: Option<RawRetry>,
-    /// Sources that are read at the same time at most.
+    /// Maximum number of sources to read concurrently.
     #[schemars(range(min = 1, max = defaults::MAX_CONCURRENCY), extend("default" = defaults::CONCURRENCY))]
     pub(super) concurrency: Option<u32>,
-    /// Whether the token is revoked at the end. Left out: yes for a token that the agent got by its own login, no for one that it was given.
+    /// Revoke the Vault token when the agent stops. Default: true if the agent logged in itself, false if the token was supplied.
     pub(super) revoke_on_exit: Option<bool>,
-    /// How long the work at the end (revoking the token, last reports) may take, all in all. At most 5m.
+    /// Maximum total time for the work at shutdown: the last report and the revocation of the token. Maximum: 5m.
     #[schemars(extend("default" = duration_as_text(defaults::DRAIN)))]
     pub(super) drain: Option<RawDuration>,
 }
 
-/// How to reach Vault.
+/// How to reach Vault or OpenBao.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawVault {
@@ -55,27 +55,27 @@ pub(super) struct RawVault {
     /// Vault Enterprise or OpenBao namespace of the secrets.
     #[schemars(extend("examples" = ["team-a"]))]
     pub(super) namespace: Option<String>,
-    /// Further addresses to which a standby node may redirect. A redirect to any other is refused, because the token travels with the request.
+    /// Other addresses to which a standby node is allowed to redirect. Redirects to any other address are rejected, because the request contains the token.
     #[schemars(extend("examples" = [["https://vault-0.vault-internal:8200"]]))]
     pub(super) redirect_to: Option<Vec<String>>,
-    /// For one request, connecting included.
+    /// Timeout for one request, including connection setup.
     #[schemars(extend("default" = duration_as_text(defaults::TIMEOUT)))]
     pub(super) timeout: Option<RawDuration>,
-    /// TLS towards Vault. The certificate is always verified.
+    /// TLS for connections to Vault. Vault's certificate is always verified.
     pub(super) tls: Option<RawTls>,
 }
 
-/// TLS towards Vault.
+/// TLS for connections to Vault.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawTls {
-    /// PEM file with the only trusted authorities; read again when it changes. Left out: the system's, of which our image has none.
+    /// PEM file with the trusted CA certificates; no others are trusted. Reloaded on change. Default: the system store, which is empty in the keyferry image.
     pub(super) ca_file: Option<String>,
-    /// DNS name to check in the certificate instead of the address's host.
+    /// DNS name to expect in Vault's certificate. Default: the host of the address.
     pub(super) server_name: Option<String>,
-    /// PEM file with the client's certificate; with `clientKeyFile`.
+    /// PEM file with the client certificate. Requires `clientKeyFile`.
     pub(super) client_cert_file: Option<String>,
-    /// PEM file with the client's private key; with `clientCertFile`.
+    /// PEM file with the private key of the client certificate. Requires `clientCertFile`.
     pub(super) client_key_file: Option<String>,
 }
 
@@ -83,48 +83,48 @@ pub(super) struct RawTls {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawAuth {
-    /// The login method. Left out: `token` if only VAULT_TOKEN is set, else `kubernetes`.
+    /// Auth method. Default: `token` if `tokenFile` or VAULT_TOKEN is set and `role`, `mount`, `audience`, and `jwtFile` are not; otherwise `kubernetes`.
     pub(super) method: Option<RawAuthMethod>,
-    /// Mount of the auth method, without `auth/`. Left out: the method's name.
+    /// Mount path of the auth method, without `auth/`. Default: the name of the method.
     pub(super) mount: Option<String>,
-    /// Namespace of the auth mount where it differs from `vault.namespace`.
+    /// Namespace of the auth method. Default: `vault.namespace`.
     pub(super) namespace: Option<String>,
-    /// Role; `kubernetes` needs it, `jwt` without it takes the mount's default role.
+    /// Role of the auth method. Required for `kubernetes`. Default for `jwt`: the default role of the mount.
     pub(super) role: Option<String>,
-    /// `kubernetes`: audience that the token in `jwtFile` must have; checked before it is sent.
+    /// `kubernetes`: required audience of the token in `jwtFile`. Checked before the token is sent.
     pub(super) audience: Option<String>,
-    /// `kubernetes`, `jwt`: file with the JWT. Left out for `kubernetes`: `/var/run/secrets/kubernetes.io/serviceaccount/token`.
+    /// `kubernetes`, `jwt`: file with the JWT. Default for `kubernetes`: `/var/run/secrets/kubernetes.io/serviceaccount/token`.
     pub(super) jwt_file: Option<String>,
-    /// `approle`: file with the role id.
+    /// `approle`: file with the role ID.
     pub(super) role_id_file: Option<String>,
-    /// `approle`: file with the secret id, or with a wrapping token for it.
+    /// `approle`: file with the secret ID, or with a wrapping token for it.
     pub(super) secret_id_file: Option<String>,
-    /// `approle`: the secret id is response-wrapped, and accepted only if it was wrapped at this path.
+    /// `approle`: the secret ID is response-wrapped. It is accepted only if it was wrapped at this path.
     #[schemars(extend("examples" = ["auth/approle/role/webapp/secret-id"]))]
     pub(super) wrapped_creation_path: Option<String>,
-    /// `approle`: remove the secret id's file once it was used.
+    /// `approle`: remove the file with the secret ID after its first use.
     #[schemars(extend("default" = false))]
     pub(super) remove_secret_id: Option<bool>,
-    /// `token`: file with the token. Left out: VAULT_TOKEN.
+    /// `token`: file with the token. Default: the value of VAULT_TOKEN.
     pub(super) token_file: Option<String>,
 }
 
-/// The login method.
+/// Auth method.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawAuthMethod {
-    /// A ServiceAccount's token, checked by the cluster.
+    /// A ServiceAccount token, verified by the cluster.
     Kubernetes,
-    /// A JWT, checked by its signature.
+    /// A JWT, verified by its signature.
     Jwt,
-    /// Role id and secret id.
+    /// Role ID and secret ID.
     Approle,
-    /// A token that somebody made for us.
+    /// A supplied Vault token.
     Token,
 }
 
 impl RawAuthMethod {
-    /// As written in the document; the mount's default too.
+    /// The name in the configuration file, and the default mount path.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Kubernetes => "kubernetes",
@@ -135,84 +135,84 @@ impl RawAuthMethod {
     }
 }
 
-/// One place to read.
+/// One secret to read.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("required" = ["path"]))]
 pub(super) struct RawSource {
-    /// Path of the secret as `vault kv get` and `vault read` take it, without `data/`.
+    /// Path of the secret as in `vault kv get` and `vault read`, without `data/`.
     #[schemars(extend("examples" = ["secret/webapp/config", "database/creds/webapp"]))]
     pub(super) path: Option<String>,
-    /// Where the mount ends, for a mount whose name has slashes and a token that may not ask. `path` must begin with it.
+    /// Mount path of the secrets engine; must be a prefix of `path`. Required only if the mount path contains slashes and the token is not allowed to look it up.
     pub(super) mount: Option<String>,
-    /// The secrets engine.
+    /// Type of the secrets engine.
     #[schemars(extend("default" = "detect"))]
     pub(super) engine: Option<RawEngine>,
-    /// KV version 2: always read this version.
+    /// KV version 2: read this version of the secret. Default: the latest version.
     #[schemars(range(min = 1))]
     pub(super) version: Option<u64>,
-    /// Time between reads where no lease says otherwise. At least 1s.
+    /// Interval between reads, unless a lease sets another one. Minimum: 1s.
     #[schemars(extend("default" = duration_as_text(defaults::REFRESH)))]
     pub(super) refresh: Option<RawDuration>,
-    /// How long files may be used after the last successful read before they count as stale. Not below `refresh`. Left out: 5m, or three times `refresh` where that is longer.
+    /// Staleness tolerance: time after the last successful read until the source counts as stale. Minimum: `refresh`. Default: 5m, or three times `refresh` if that is longer.
     #[schemars(extend("default" = duration_as_text(defaults::MAX_STALE)))]
     pub(super) max_stale: Option<RawDuration>,
-    /// Whether the Pod's readiness waits for it.
+    /// Whether the first set of files, and with it the readiness of the pod, requires this source.
     #[schemars(extend("default" = true))]
     pub(super) required: Option<bool>,
 }
 
-/// The secrets engine.
+/// Type of the secrets engine.
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RawEngine {
-    /// Ask Vault which it is.
+    /// Detect the type.
     Detect,
     /// KV version 1.
     KvV1,
     /// KV version 2.
     KvV2,
-    /// Any other: a plain read of the path.
+    /// Any other engine: a plain read of the path.
     Other,
 }
 
-/// Files made from one source: every key a file (optionally below `prefix`), one `key`, or all keys in one file (`format`).
+/// Files of one source: a file for each key (optionally below `prefix`), one `key`, or all keys in one file (`format`).
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("required" = ["source"]))]
 pub(super) struct RawOutput {
-    /// Name of the source.
+    /// Name of the source, as in `sources`.
     pub(super) source: Option<String>,
-    /// Directory for the files of an output that makes one file per key.
+    /// Subdirectory for an output with one file for each key.
     #[schemars(extend("examples" = ["db"]))]
     pub(super) prefix: Option<String>,
-    /// Only this key of the secret.
+    /// Write only this key of the secret.
     pub(super) key: Option<String>,
-    /// All keys in one file of this format.
+    /// Write all keys to one file in this format.
     pub(super) format: Option<RawFormat>,
-    /// Path of the file below the directory; with `key` or `format`. Left out with `key`: the key's name.
+    /// Path of the file in the output directory. Requires `key` or `format`. Default for `key`: the name of the key.
     #[schemars(extend("examples" = ["db/password", "config.json"]))]
     pub(super) file: Option<String>,
-    /// How values are encoded in Vault; `base64` is decoded, for binary files. Not with `format`.
+    /// Encoding of the values in Vault. With `base64`, values are decoded; use it for binary files. Cannot be combined with `format`.
     #[schemars(extend("default" = "utf-8"))]
     pub(super) encoding: Option<RawEncoding>,
-    /// Permission bits, octal, in quotes. Left out: `directory.fileMode`.
+    /// Permission bits in octal, in quotes. Default: `directory.fileMode`.
     #[schemars(regex(pattern = "^(0o?)?[4-7][0-7]{2}$"), extend("examples" = ["0400"]))]
     pub(super) mode: Option<String>,
 }
 
-/// How values are encoded in Vault.
+/// Encoding of the values in Vault.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(super) enum RawEncoding {
-    /// As they are.
+    /// Used unchanged.
     #[serde(rename = "utf-8")]
     Utf8,
-    /// Base64, to be decoded.
+    /// Decoded from base64.
     #[serde(rename = "base64")]
     Base64,
 }
 
-/// Format of a file with all keys.
+/// Format of a file that contains all keys.
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawFormat {
@@ -226,20 +226,20 @@ pub(super) enum RawFormat {
     Yaml,
 }
 
-/// Where files go.
+/// Where to write the files.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawDirectory {
-    /// The directory, which the agent makes and owns: below the mount of a memory `emptyDir`, not the mount itself.
+    /// Output directory, which the agent creates and owns. It must be below the mount point of a memory `emptyDir`, not the mount point itself.
     #[schemars(extend("default" = defaults::DIRECTORY))]
     pub(super) path: Option<String>,
-    /// Permission bits of files, octal, in quotes. Left out: 0440 where the Pod has an `fsGroup`, else 0444.
+    /// Permission bits of the files in octal, in quotes. Default: 0440 if the pod has an `fsGroup`, otherwise 0444.
     #[schemars(regex(pattern = "^(0o?)?[4-7][0-7]{2}$"), extend("examples" = ["0440"]))]
     pub(super) file_mode: Option<String>,
-    /// Publish also where the directory is not in memory.
+    /// Allow an output directory that is not in memory.
     #[schemars(extend("default" = false))]
     pub(super) allow_disk: Option<bool>,
-    /// Most bytes that one set of files may have. Left out: half of what the volume holds.
+    /// Maximum size of one set of files. Default: half the capacity of the volume.
     #[schemars(extend("examples" = ["512Ki"]))]
     pub(super) max_bytes: Option<RawSize>,
 }
@@ -248,37 +248,37 @@ pub(super) struct RawDirectory {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawMirror {
-    /// Type of the Secret. Types that grant an identity (ServiceAccount tokens, bootstrap tokens) cannot be mirrored.
+    /// Type of the Secret. Types that grant an identity (ServiceAccount tokens, bootstrap tokens) are not supported.
     #[serde(rename = "type")]
     #[schemars(extend("default" = "Opaque"))]
     pub(super) secret_type: Option<RawSecretType>,
-    /// Published file for each key of the Secret. Left out: every file, under its own path.
+    /// Published file for each key of the Secret. Default: all files, each under its own path.
     #[schemars(extend("examples" = [{"tls.crt": "tls/certificate"}]))]
     pub(super) keys: Option<BTreeMap<String, String>>,
     /// Labels to set.
     pub(super) labels: Option<BTreeMap<String, String>>,
     /// Annotations to set.
     pub(super) annotations: Option<BTreeMap<String, String>>,
-    /// Object that owns the Secret, so that the Secret is deleted with it: `serviceAccount` for the ServiceAccount of the Pod, or any object of the namespace.
+    /// Owner of the Secret. Kubernetes deletes the Secret together with its owner: `serviceAccount` for the ServiceAccount of the pod, or any object of the namespace. Default: no owner.
     pub(super) owner: Option<RawOwner>,
-    /// Mirror files of sources with leases too. They stop working when this Pod ends.
+    /// Also mirror files from leased sources. Their credentials stop working when this pod terminates.
     #[schemars(extend("default" = false))]
     pub(super) allow_leased: Option<bool>,
-    /// What to do where somebody else edited the Secret: put it right, or leave it and report it as `Drifted`.
+    /// What to do if someone else edits the Secret: restore it, or leave it unchanged and report `Drifted`.
     #[schemars(extend("default" = "repair"))]
     pub(super) on_drift: Option<RawOnDrift>,
-    /// Take over a Secret of this name that keyferry did not create, restored from a backup for example.
+    /// Take over an existing Secret of this name that is not managed by keyferry, for example after a restore from a backup.
     #[schemars(extend("default" = false))]
     pub(super) adopt: Option<bool>,
 }
 
-/// What to do where somebody else edited the Secret.
+/// What to do if someone else edits the Secret.
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawOnDrift {
-    /// Put it right within a minute.
+    /// Restore it within a minute.
     Repair,
-    /// Leave it and report it.
+    /// Leave it unchanged and report it.
     Report,
 }
 
@@ -287,49 +287,49 @@ pub(super) enum RawOnDrift {
 pub(super) enum RawSecretType {
     /// Any keys.
     Opaque,
-    /// Needs `tls.crt` and `tls.key`.
+    /// Requires `tls.crt` and `tls.key`.
     #[serde(rename = "kubernetes.io/tls")]
     Tls,
-    /// Needs `.dockerconfigjson`.
+    /// Requires `.dockerconfigjson`.
     #[serde(rename = "kubernetes.io/dockerconfigjson")]
     DockerConfigJson,
-    /// Needs `username` or `password`.
+    /// Requires `username` or `password`.
     #[serde(rename = "kubernetes.io/basic-auth")]
     BasicAuth,
-    /// Needs `ssh-privatekey`.
+    /// Requires `ssh-privatekey`.
     #[serde(rename = "kubernetes.io/ssh-auth")]
     SshAuth,
 }
 
-/// What to report on the Pod.
+/// What to report on the pod.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawStatus {
-    /// Write pod conditions. Left out: yes where the Pod's name and UID are known.
+    /// Write pod conditions. Default: true if the name and UID of the pod are known.
     pub(super) conditions: Option<bool>,
-    /// Record Events. Left out: yes where the Pod's name and UID are known.
+    /// Record Events. Default: true if the name and UID of the pod are known.
     pub(super) events: Option<bool>,
-    /// Name of our Pod. Left out: POD_NAME.
+    /// Name of the pod. Default: the value of POD_NAME.
     pub(super) pod_name: Option<String>,
-    /// UID of our Pod. Left out: POD_UID.
+    /// UID of the pod. Default: the value of POD_UID.
     pub(super) pod_uid: Option<String>,
-    /// Namespace of our Pod. Left out: POD_NAMESPACE, else that of the ServiceAccount.
+    /// Namespace of the pod. Default: the value of POD_NAMESPACE, otherwise the namespace of the ServiceAccount.
     pub(super) pod_namespace: Option<String>,
-    /// Kubeconfig file for use outside a cluster. Left out: KUBECONFIG, else the ServiceAccount.
+    /// Kubeconfig file for use outside a cluster. Default: the value of KUBECONFIG, otherwise the ServiceAccount.
     pub(super) kubeconfig: Option<String>,
 }
 
-/// How failures are retried.
+/// Retry policy.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawRetry {
-    /// First ceiling of the wait.
+    /// Upper limit of the first delay.
     #[schemars(extend("default" = duration_as_text(defaults::RETRY_BASE)))]
     pub(super) base: Option<RawDuration>,
-    /// Highest ceiling of the wait.
+    /// Maximum delay.
     #[schemars(extend("default" = duration_as_text(defaults::RETRY_MAX)))]
     pub(super) max: Option<RawDuration>,
-    /// Ceiling of the wait after failures that waiting does not heal: denied, missing, invalid.
+    /// Maximum delay after errors that waiting does not fix: denied, not found, invalid.
     #[schemars(extend("default" = duration_as_text(defaults::RETRY_SLOW)))]
     pub(super) slow: Option<RawDuration>,
 }

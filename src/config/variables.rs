@@ -1,7 +1,7 @@
-//! Environment variables: which there are, and how they fill what the document leaves open.
+//! Environment variables, and how they set keys that the configuration file does not set.
 //!
-//! The document wins, key by key: it is the complete statement of one author, while variables may come from a node, a
-//! base image or an injector. A variable that is not needed is no mistake.
+//! The configuration file takes precedence, key by key: it has one author, while variables can come from a node, a base image,
+//! or an injector. An unused variable is not an error.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::quantity::{RawDuration, Scalar};
 use super::raw::{RawDocument, RawMirror, RawSource};
 use crate::model::SecretBytes;
 
-/// A variable that is understood.
+/// A supported variable.
 pub(super) struct Variable {
     pub(super) name: &'static str,
-    /// Key of the document; empty if it is none.
+    /// Key of the configuration file that the variable sets; empty if there is none.
     pub(super) fills: &'static str,
     pub(super) meaning: &'static str,
 }
@@ -23,70 +23,70 @@ const fn variable(name: &'static str, fills: &'static str, meaning: &'static str
     Variable { name, fills, meaning }
 }
 
-const PROXY: &str = "Ignored, with a warning at the start: keyferry connects to Vault directly.";
+const PROXY: &str = "Ignored, with a warning at startup: keyferry connects to Vault directly.";
 
-/// All of them, for the reference and to find misspelt ones.
+/// All variables, for the reference and for suggestions.
 pub(super) const VARIABLES: &[Variable] = &[
-    variable("KEYFERRY_CONFIG", "", "Path of the document. The command line wins."),
-    variable("KEYFERRY_CONFIG_INLINE", "", "The document itself. Not together with `KEYFERRY_CONFIG`, which wins."),
+    variable("KEYFERRY_CONFIG", "", "Path of the configuration file. `--config` takes precedence."),
+    variable("KEYFERRY_CONFIG_INLINE", "", "The configuration itself, as YAML. Ignored if `KEYFERRY_CONFIG` is set."),
     variable(
         "KEYFERRY_SECRETS",
         "sources",
-        "Comma-separated paths of secrets; each may be `name=path`. Every key becomes a file.",
+        "Comma-separated paths of secrets, each as `path` or `name=path`. Each key becomes a file.",
     ),
-    variable("KEYFERRY_ROLE", "auth.role", "Role for the login."),
-    variable("KEYFERRY_AUTH_METHOD", "auth.method", "The login method."),
-    variable("KEYFERRY_AUTH_MOUNT", "auth.mount", "Mount of the auth method."),
+    variable("KEYFERRY_ROLE", "auth.role", "Role of the auth method."),
+    variable("KEYFERRY_AUTH_METHOD", "auth.method", "Auth method."),
+    variable("KEYFERRY_AUTH_MOUNT", "auth.mount", "Mount path of the auth method."),
     variable(
         "KEYFERRY_JWT_FILE",
         "auth.jwtFile",
-        "File with the token that the methods kubernetes and jwt show to Vault.",
+        "File with the token that the methods `kubernetes` and `jwt` send to Vault.",
     ),
-    variable("KEYFERRY_AUDIENCE", "auth.audience", "Audience that this token must have."),
-    variable("KEYFERRY_DIRECTORY", "directory.path", "Where files go."),
-    variable(
-        "KEYFERRY_ALLOW_DISK",
-        "directory.allowDisk",
-        "`true`: publish also where the directory is not in memory.",
-    ),
+    variable("KEYFERRY_AUDIENCE", "auth.audience", "Required audience of this token."),
+    variable("KEYFERRY_DIRECTORY", "directory.path", "Output directory."),
+    variable("KEYFERRY_ALLOW_DISK", "directory.allowDisk", "`true`: allow an output directory that is not in memory."),
     variable(
         "KEYFERRY_REFRESH",
         "sources.<name>.refresh",
-        "Time between reads, for every source that does not say its own.",
+        "Interval between reads, for each source without its own `refresh`.",
     ),
     variable(
         "KEYFERRY_HANDOVER",
         "",
-        "File in which `once` leaves token and leases, and from which `run` takes them. The command line wins.",
+        "Handover file: `once` writes the token and leases to it, `run` reads them. `--handover` takes precedence.",
     ),
-    variable("KEYFERRY_MIRROR", "mirrors", "Name of one Secret of type Opaque that gets a copy of all files."),
-    variable("KEYFERRY_LISTEN", "listen", "Address for probes and metrics."),
+    variable("KEYFERRY_MIRROR", "mirrors", "Name of one Secret of type Opaque that receives a copy of all files."),
+    variable("KEYFERRY_LISTEN", "listen", "IP address and port for probes and metrics."),
     variable(
         "KEYFERRY_LOG",
         "",
-        "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs; goes before `RUST_LOG`.",
+        "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs. Overrides `RUST_LOG`.",
     ),
-    variable("KEYFERRY_LOG_FORMAT", "", "`text`, `json` or `auto`, the default: `text` on a terminal, else `json`."),
-    variable("VAULT_ADDR", "vault.address", "As the Vault CLI understands it."),
-    variable("VAULT_NAMESPACE", "vault.namespace", "As the Vault CLI understands it."),
-    variable("VAULT_CACERT", "vault.tls.caFile", "As the Vault CLI understands it."),
-    variable("VAULT_CLIENT_CERT", "vault.tls.clientCertFile", "As the Vault CLI understands it."),
-    variable("VAULT_CLIENT_KEY", "vault.tls.clientKeyFile", "As the Vault CLI understands it."),
-    variable("VAULT_TLS_SERVER_NAME", "vault.tls.serverName", "As the Vault CLI understands it."),
-    variable("VAULT_CLIENT_TIMEOUT", "vault.timeout", "As the Vault CLI understands it."),
+    variable(
+        "KEYFERRY_LOG_FORMAT",
+        "",
+        "`text`, `json`, or `auto`. Default: `auto`, which is `text` on a terminal and `json` otherwise.",
+    ),
+    variable("VAULT_ADDR", "vault.address", "Same meaning as in the Vault CLI."),
+    variable("VAULT_NAMESPACE", "vault.namespace", "Same meaning as in the Vault CLI."),
+    variable("VAULT_CACERT", "vault.tls.caFile", "Same meaning as in the Vault CLI."),
+    variable("VAULT_CLIENT_CERT", "vault.tls.clientCertFile", "Same meaning as in the Vault CLI."),
+    variable("VAULT_CLIENT_KEY", "vault.tls.clientKeyFile", "Same meaning as in the Vault CLI."),
+    variable("VAULT_TLS_SERVER_NAME", "vault.tls.serverName", "Same meaning as in the Vault CLI."),
+    variable("VAULT_CLIENT_TIMEOUT", "vault.timeout", "Same meaning as in the Vault CLI."),
     variable(
         "VAULT_TOKEN",
         "",
-        "The token for the method `token`. A file is better: variables can be read in `/proc`.",
+        "Token for the method `token`. Prefer a file, because environment variables can be read in `/proc`.",
     ),
-    variable("VAULT_SKIP_VERIFY", "", "Refused if true: the certificate is always verified."),
+    variable("VAULT_SKIP_VERIFY", "", "Rejected if true: certificate verification cannot be disabled."),
     variable("VAULT_PROXY_ADDR", "", PROXY),
     variable("HTTPS_PROXY", "", PROXY),
     variable("HTTP_PROXY", "", PROXY),
     variable("POD_NAME", "status.podName", "From the downward API: `metadata.name`."),
     variable("POD_UID", "status.podUid", "From the downward API: `metadata.uid`."),
     variable("POD_NAMESPACE", "status.podNamespace", "From the downward API: `metadata.namespace`."),
-    variable("KUBECONFIG", "status.kubeconfig", "As kubectl understands it, one file."),
+    variable("KUBECONFIG", "status.kubeconfig", "Same meaning as in kubectl, limited to one file."),
 ];
 
 /// Fills what `raw` leaves open, and tells misspelt variables.

@@ -6,8 +6,8 @@
 #[path = "../testbed/mod.rs"]
 mod testbed;
 
+mod docs;
 mod helm;
-mod papers;
 mod rendered;
 mod server;
 mod values;

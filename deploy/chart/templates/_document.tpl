@@ -1,4 +1,4 @@
-{{/* The agent's document, as YAML. Only what the user set: the agent knows its own defaults. */}}
+{{/* The agent's configuration file, as YAML. It contains only values that the user set; the agent has its own defaults. */}}
 {{- define "keyferry.document" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- include "keyferry.validate" . -}}
@@ -14,7 +14,7 @@
 {{- with $values.auth.mount }}{{ $_ := set $auth "mount" . }}{{ end -}}
 {{- with $values.auth.role }}{{ $_ := set $auth "role" . }}{{ end -}}
 {{- if ne (dig "auth" "method" $values.auth.method $values.config) $values.auth.method -}}
-{{- /* Another method has other keys; `config` holds them all. */ -}}
+{{- /* Other methods have other keys; `config` provides all of them. */ -}}
 {{- $auth = dict -}}
 {{- end -}}
 {{- $sources := dict -}}
@@ -32,7 +32,7 @@
 {{- $name = .name -}}
 {{- $source = omit . "name" -}}
 {{- end -}}
-{{- if hasKey $sources $name }}{{ fail (printf "keyferry's values: secrets has %q twice; write name=path to tell them apart" $name) }}{{ end -}}
+{{- if hasKey $sources $name }}{{ fail (printf "keyferry's values: secrets has %q twice; use name=path to give each secret a unique name" $name) }}{{ end -}}
 {{- if and $values.refresh (not (hasKey $source "refresh")) }}{{ $source = merge (dict "refresh" $values.refresh) $source }}{{ end -}}
 {{- $_ := set $sources $name $source -}}
 {{- end -}}
@@ -60,8 +60,8 @@
 {{- end }}
 
 {{/*
-Address of the listener that the liveness probe asks, where the user named none: without one the probe sees only that the
-process is there, not that it moves. Loopback, so that nobody else can ask.
+Listener address for the liveness probe if the user set none. Without a listener, the probe checks only that the process exists,
+not that it makes progress. Loopback, so that it is not reachable from outside the pod.
 */}}
 {{- define "keyferry.livenessListen" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
@@ -72,7 +72,7 @@ process is there, not that it moves. Loopback, so that nobody else can ask.
 {{- end -}}
 {{- end }}
 
-{{/* The ConfigMap with the document. The agent reads it again when it changes: no restart. */}}
+{{/* The ConfigMap with the configuration file. The agent reloads it when it changes, without a restart. */}}
 {{- define "keyferry.configMap" -}}
 apiVersion: v1
 kind: ConfigMap

@@ -1,4 +1,4 @@
-{{/* What every container of the agent has, as keys of a container. Each goes beyond what Pod Security `restricted` asks. */}}
+{{/* Keys that all containers of the agent share. They satisfy Pod Security `restricted`. */}}
 {{- define "keyferry.containerBody" -}}
 {{- $keyferry := .Subcharts.keyferry | default . -}}
 {{- $values := $keyferry.Values -}}
@@ -7,11 +7,11 @@
 {{- with $image.digest }}{{ $reference = printf "%s@%s" $image.repository . }}{{ end -}}
 image: {{ $reference | quote }}
 imagePullPolicy: {{ $image.pullPolicy }}
-# Why it ended, in `kubectl describe`: the kubelet takes the end of the log where the exit code is not 0.
+# If the exit code is not 0, `kubectl describe` shows the end of the log.
 terminationMessagePolicy: FallbackToLogsOnError
 env:
   - {name: KEYFERRY_CONFIG, value: /etc/keyferry/config/config.yaml}
-  # The document says the same; the probes find the directory by this while the document is bad.
+  # Same as in the configuration file; probes use this variable while the configuration file is invalid.
   - {name: KEYFERRY_DIRECTORY, value: /run/keyferry/sensitive}
   - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
   - {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
@@ -58,7 +58,7 @@ livenessProbe:
 {{- end }}
 {{- end }}
 
-{{/* Entry for `initContainers`. Put it first: what comes after it finds the files. */}}
+{{/* Entry for `initContainers`. Put it first, so that later containers can read the files. */}}
 {{- define "keyferry.initContainer" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- if $values.enabled -}}
@@ -67,7 +67,7 @@ livenessProbe:
 - name: {{ eq $values.mode "classic" | ternary "keyferry-init" "keyferry" }}
   {{- if eq $values.mode "sidecar" }}
   restartPolicy: Always
-  # The application starts when the first set of files is there.
+  # The application starts after the first set of files is published.
   startupProbe:
     exec: {command: [/keyferry, probe, startup]}
     periodSeconds: {{ int $startup.periodSeconds }}
@@ -84,7 +84,7 @@ livenessProbe:
 {{- end }}
 {{- end }}
 
-{{/* Entry for `containers`: the second half of mode `classic`, nothing in the other modes. */}}
+{{/* Entry for `containers`: the second container of mode `classic`; nothing in other modes. */}}
 {{- define "keyferry.container" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- if and $values.enabled (eq $values.mode "classic") -}}
@@ -105,13 +105,13 @@ livenessProbe:
   emptyDir: {medium: Memory, sizeLimit: {{ $values.volume.sizeLimit | quote }}}
 - name: keyferry-config
   configMap: {name: {{ include "keyferry.fullname" . }}}
-# For Vault only: the API server does not accept this audience, and Vault's role no other.
+# For Vault only: the API server rejects this audience, and Vault's role accepts no other.
 - name: keyferry-vault-token
   projected:
     sources:
       - serviceAccountToken: {path: token, audience: {{ $values.auth.audience | quote }}, expirationSeconds: {{ int64 $values.auth.tokenSeconds }}}
 {{- if include "keyferry.speaksToApi" . }}
-# For the API server only: what pods usually have in every container.
+# For the API server only: the same contents as the default token volume of a pod.
 - name: keyferry-api-token
   projected:
     sources:
@@ -129,7 +129,7 @@ livenessProbe:
 {{- end }}
 {{- end }}
 
-{{/* Entry for `volumeMounts` of the application: the directory that the agent owns, whose contents change in place. */}}
+{{/* Entry for `volumeMounts` of the application: the directory that the agent owns and updates. */}}
 {{- define "keyferry.volumeMounts" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- if $values.enabled -}}
@@ -138,8 +138,8 @@ livenessProbe:
 {{- end }}
 
 {{/*
-Entries for `annotations` of the pod's template. What decides about the login comes with new pods: they prove it before the old
-ones end. In mode `init` the document is read once, so that all of it comes with new pods.
+Entries for `annotations` of the pod template. Settings of the login take effect with new pods, which test them before old pods
+terminate. In mode `init` no agent runs next to the application, so all of it takes effect with new pods.
 */}}
 {{- define "keyferry.podAnnotations" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
@@ -160,7 +160,7 @@ keyferry.dev/config-checksum: {{ $document | toYaml | sha256sum }}
 {{- end }}
 {{- end }}
 
-{{/* Keys for the pod's `securityContext`: the group of the volumes, where one is set. */}}
+{{/* Keys for the pod's `securityContext`: the group of the volumes, if set. */}}
 {{- define "keyferry.podSecurityContext" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- if and $values.enabled (not (kindIs "invalid" $values.fsGroup)) -}}

@@ -1,6 +1,6 @@
 {{/*
-Role and RoleBinding, each rule only with the feature that needs it; nothing where no feature needs one. Why the rules are
-so is told in deploy/manifests/rbac.yaml, which a test keeps equal.
+Role and RoleBinding, with a rule for each feature that is enabled; nothing if no feature needs one. The comments of
+deploy/manifests/rbac.yaml explain the rules; a test compares the two.
 */}}
 {{- define "keyferry.rbac" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
@@ -13,7 +13,7 @@ metadata:
     {{- include "keyferry.labels" . | nindent 4 }}
 rules:
   {{- with include "keyferry.mirrors" . }}
-  # `patch` on a Secret is in effect a right to read it: these names and no other.
+  # `patch` on a Secret implies read access, so the rule lists exact names.
   - apiGroups: [""]
     resources: [secrets]
     resourceNames:
@@ -21,7 +21,7 @@ rules:
     verbs: [create, patch]
   {{- end }}
   {{- if include "keyferry.conditions" . }}
-  # RBAC cannot say "only its own pod": use it together with the policy `keyferry-own-pod-status`.
+  # RBAC cannot limit this to the agent's own pod. Use it together with the policy `keyferry-own-pod-status`.
   - apiGroups: [""]
     resources: [pods/status]
     verbs: [patch]

@@ -1,10 +1,10 @@
 {{/*
-Every template of this chart is called with the context of whoever includes it. `.Subcharts.keyferry` is our own context
-seen from a chart that depends on us, with our defaults merged in; installed by itself, the chart is its own context.
-So each begins with: $keyferry := .Subcharts.keyferry | default .
+Every template of this chart is called with the context of the including chart. In a chart that depends on keyferry,
+`.Subcharts.keyferry` is the context of this chart with its defaults merged in. Installed on its own, the chart is its own
+context. So each template starts with: $keyferry := .Subcharts.keyferry | default .
 */}}
 
-{{/* Name of the objects that this chart makes. */}}
+{{/* Name of the objects that this chart creates. */}}
 {{- define "keyferry.fullname" -}}
 {{- $keyferry := .Subcharts.keyferry | default . -}}
 {{- $own := printf "%s-keyferry" (.Release.Name | trunc 54 | trimSuffix "-") -}}
@@ -20,7 +20,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: keyferry-{{ $keyferry.Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{/* Name of the ServiceAccount for the application's pods; `default` where it would be ours and we are off. */}}
+{{/* Name of the ServiceAccount for the application's pods; `default` if this chart would create it but is disabled. */}}
 {{- define "keyferry.serviceAccountName" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- if and $values.serviceAccount.create (not $values.enabled) -}}
@@ -38,26 +38,26 @@ default
 {{- $names | uniq | sortAlpha | join "," -}}
 {{- end }}
 
-{{/* "true" where conditions are written. What `config` says wins, as it does in the document. */}}
+{{/* "true" if conditions are written. `config` takes precedence, as it does in the configuration file. */}}
 {{- define "keyferry.conditions" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- $status := $values.config.status | default dict -}}
 {{- if hasKey $status "conditions" | ternary $status.conditions (or $values.conditions $values.readinessGate) }}true{{ end -}}
 {{- end }}
 
-{{/* "true" where Events are recorded. */}}
+{{/* "true" if Events are recorded. */}}
 {{- define "keyferry.events" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- $status := $values.config.status | default dict -}}
 {{- if hasKey $status "events" | ternary $status.events $values.events }}true{{ end -}}
 {{- end }}
 
-{{/* "true" where the agent speaks to the API server, so that it needs a token for it. */}}
+{{/* "true" if the agent calls the API server and needs a token for it. */}}
 {{- define "keyferry.speaksToApi" -}}
 {{- if or (include "keyferry.mirrors" .) (include "keyferry.conditions" .) (include "keyferry.events" .) }}true{{ end -}}
 {{- end }}
 
-{{/* "true" where the release has the admission policies only: some are on, and nothing is said of any application. */}}
+{{/* "true" if the release contains only admission policies: at least one is enabled, and no application values are set. */}}
 {{- define "keyferry.policiesOnly" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- $policies := $values.policies -}}
@@ -65,29 +65,29 @@ default
 {{- if and (or $policies.ownPodStatus $policies.secretWriters $policies.noSecretMounts) (not $application) }}true{{ end -}}
 {{- end }}
 
-{{/* Ends the rendering with all that is missing or does not fit, in one message. */}}
+{{/* Fails with one message that lists every missing or invalid value. */}}
 {{- define "keyferry.validate" -}}
 {{- $keyferry := .Subcharts.keyferry | default . -}}
 {{- $values := $keyferry.Values -}}
 {{- $config := $values.config -}}
 {{- $wrong := list -}}
 {{- if not (or $values.vault.address (dig "vault" "address" "" $config)) }}
-{{- $wrong = append $wrong "vault.address is missing: where Vault is, like https://vault.example.com:8200" }}
+{{- $wrong = append $wrong "vault.address is missing: set the address of Vault, such as https://vault.example.com:8200" }}
 {{- end }}
 {{- if and (eq $values.auth.method "kubernetes") (not (or $values.auth.role (dig "auth" "role" "" $config))) (not (dig "auth" "method" "" $config)) }}
-{{- $wrong = append $wrong "auth.role is missing: the role of Vault's auth method" }}
+{{- $wrong = append $wrong "auth.role is missing: set the role of Vault's auth method" }}
 {{- end }}
 {{- if not (or $values.secrets $config.sources) }}
-{{- $wrong = append $wrong "secrets is empty: name at least one path, like secret/webapp/config" }}
+{{- $wrong = append $wrong "secrets is empty: set at least one path, such as secret/webapp/config" }}
 {{- end }}
 {{- if and (eq $values.mode "sidecar") (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
-{{- $wrong = append $wrong (printf "mode sidecar needs Kubernetes 1.29, and this is %s: set mode: classic" .Capabilities.KubeVersion.Version) }}
+{{- $wrong = append $wrong (printf "mode sidecar needs Kubernetes 1.29 or later, but this cluster runs %s; set mode: classic" .Capabilities.KubeVersion.Version) }}
 {{- end }}
 {{- if dig "directory" "path" "" $config }}
-{{- $wrong = append $wrong "config.directory.path is fixed, the volume's mounts go there: where the application finds its files is mountPath" }}
+{{- $wrong = append $wrong "config.directory.path is fixed, because the volume mounts depend on it; set mountPath for the directory of the application" }}
 {{- end }}
 {{- if and $values.readinessGate (not (include "keyferry.conditions" .)) }}
-{{- $wrong = append $wrong "readinessGate waits for a condition that config.status.conditions turns off" }}
+{{- $wrong = append $wrong "readinessGate waits for a condition that config.status.conditions disables" }}
 {{- end }}
 {{- if $wrong }}
 {{- fail (printf "\nkeyferry's values:\n  - %s" (join "\n  - " $wrong)) }}

@@ -1,4 +1,4 @@
-//! What is written beside the templates is made from the same source as they are, or the same as elsewhere.
+//! The README and schema of the chart are generated from its values, and its copies of other files are exact.
 
 use serde_json::Value;
 
@@ -12,13 +12,13 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(chart().join(file)).unwrap_or_default()
 }
 
-fn must_be(file: &str, current: &str) {
+fn assert_current(file: &str, current: &str) {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(chart().join(file), current).expect("the chart can be written");
     } else {
         assert!(
             read(file) == current,
-            "deploy/chart/{file} is not current; run: UPDATE_DOCS=1 cargo test --test chart papers"
+            "deploy/chart/{file} is not current; run: UPDATE_DOCS=1 cargo test --test chart docs"
         );
     }
 }
@@ -30,24 +30,24 @@ fn current() -> (Vec<values::Entry>, Value) {
 }
 
 #[test]
-fn the_schema_of_the_values_is_current() {
-    must_be("values.schema.json", &format!("{:#}\n", current().1));
+fn values_schema_is_current() {
+    assert_current("values.schema.json", &format!("{:#}\n", current().1));
 }
 
 #[test]
-fn the_readme_has_every_value_and_no_other() {
+fn readme_table_lists_every_value() {
     let (entries, schema) = current();
     let text = read("README.md");
     let (before, rest) = text.split_once(BEGIN).expect("deploy/chart/README.md has the begin mark");
     let (_, after) = rest.split_once(END).expect("deploy/chart/README.md has the end mark");
-    must_be("README.md", &format!("{before}{BEGIN}\n{}\n{END}{after}", values::table(&entries, &schema)));
+    assert_current("README.md", &format!("{before}{BEGIN}\n{}\n{END}{after}", values::table(&entries, &schema)));
 }
 
 #[test]
-fn every_value_is_explained_and_every_map_is_closed() {
+fn values_are_described_and_maps_are_closed() {
     fn walk(node: &Value, path: &str) {
         let object = node.get("properties").is_some() || node["type"] == "object";
-        // Two maps of Helm's and Kubernetes' own.
+        // Helm and Kubernetes define these two maps.
         if object && !["global", "env[].valueFrom"].contains(&path) {
             assert!(node.get("additionalProperties").is_some(), "{path} is open");
         }
@@ -62,13 +62,13 @@ fn every_value_is_explained_and_every_map_is_closed() {
     let (entries, schema) = current();
     assert!(entries.len() > 40, "only {} values were found", entries.len());
     for entry in &entries {
-        assert!(entry.meaning.ends_with('.'), "{} has no comment that explains it", entry.path);
+        assert!(entry.meaning.ends_with('.'), "{} has no comment that describes it", entry.path);
     }
     walk(&schema, "");
 }
 
 #[test]
-fn the_policies_in_the_chart_are_those_of_deploy() {
+fn chart_policies_equal_deploy_policies() {
     let directory = chart().join("../policies");
     let names = |directory: &std::path::Path| {
         let entries = std::fs::read_dir(directory).expect("policies are readable");
@@ -80,13 +80,13 @@ fn the_policies_in_the_chart_are_those_of_deploy() {
     for name in names(&directory) {
         let name = name.to_string_lossy().into_owned();
         let text = std::fs::read_to_string(directory.join(&name)).expect("a policy");
-        must_be(&format!("policies/{name}"), &text);
+        assert_current(&format!("policies/{name}"), &text);
     }
     assert!(
         update || names(&directory) == names(&chart().join("policies")),
-        "the chart has a policy that deploy has not"
+        "the chart contains a policy that deploy/policies does not contain"
     );
-    // A file that no toggle names would never be rendered.
+    // A file without a toggle is never rendered.
     let template = read("templates/policies.yaml");
     for name in names(&directory) {
         let name = name.to_string_lossy().replace(".yaml", "");
@@ -95,7 +95,7 @@ fn the_policies_in_the_chart_are_those_of_deploy() {
 }
 
 #[test]
-fn the_chart_has_the_version_of_the_agent() {
+fn chart_version_equals_agent_version() {
     let version = env!("CARGO_PKG_VERSION");
     let chart: Value = serde_saphyr::from_str(&read("Chart.yaml")).expect("YAML");
     assert_eq!((chart["version"].as_str(), chart["appVersion"].as_str()), (Some(version), Some(version)));
@@ -104,18 +104,21 @@ fn the_chart_has_the_version_of_the_agent() {
 }
 
 #[test]
-fn what_the_readme_shows_is_in_the_example() {
+fn readme_blocks_are_lines_of_the_example_chart() {
     let text = read("README.md");
     let blocks: Vec<&str> =
         text.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").expect("a closed block").0).collect();
     let files = ["Chart.yaml", "templates/deployment.yaml", "values.yaml"];
-    assert_eq!(blocks.len(), files.len(), "the test does not know what each block is from");
+    assert_eq!(blocks.len(), files.len(), "each block needs a file to compare it with");
     for (block, file) in blocks.into_iter().zip(files) {
-        // In this order; the example has more.
+        // The lines in this order; the example contains further lines.
         let whole = read(&format!("examples/webapp/{file}"));
         let mut rest = whole.lines();
         for line in block.lines() {
-            assert!(rest.any(|other| other == line), "examples/webapp/{file} has no such line, or not here: {line}");
+            assert!(
+                rest.any(|other| other == line),
+                "examples/webapp/{file} does not contain this line at this place: {line}"
+            );
         }
     }
 }

@@ -81,7 +81,7 @@ fn main() -> ExitCode {
         }
     };
     if matches!(cli.command, Some(Command::Schema)) {
-        return print(&format!("{:#}", config::schema()));
+        return print(config::SCHEMA.trim_end());
     }
     let environment = ProcessEnvironment;
     let format = match environment.get("KEYFERRY_LOG_FORMAT").unwrap_or_default().parse::<telemetry::Format>() {

@@ -11,6 +11,8 @@
 pub mod defaults;
 mod document;
 mod environment;
+#[cfg(test)]
+mod generate;
 mod mistakes;
 mod owner;
 mod parse;
@@ -27,7 +29,7 @@ use std::path::{Component, PathBuf};
 
 pub use environment::{Environment, ProcessEnvironment};
 pub use mistakes::{ConfigError, Mistake};
-pub use schema::{reference, schema};
+pub use schema::{SCHEMA, schema};
 
 use crate::model::Settings;
 use mistakes::Mistakes;

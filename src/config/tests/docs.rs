@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::environment::{Environment, ProcessEnvironment};
-use super::super::{reference, schema};
+use super::super::generate::{reference, schema};
 use super::loaded;
 
 const BEGIN: &str = "<!-- reference: begin -->\n";

@@ -92,7 +92,7 @@ pub enum TelemetryError {
         format: String,
     },
     /// Set up twice in one process.
-    #[error("failed to set up logging: it is set up already")]
+    #[error("failed to set up logging: logging is already set up")]
     Twice,
 }
 

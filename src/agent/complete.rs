@@ -33,7 +33,7 @@ impl Agent {
                     source.adopted = known.map(|known| known.version.clone());
                 });
             }
-            self.journal.info(&Subject::Publication, "adopted the set of an earlier process");
+            self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
         } else {
             publication.follower.request();
         }
@@ -95,7 +95,7 @@ impl Agent {
             Outcome::Saved(result) => {
                 self.ended(&Subject::Save, &result);
                 if result.is_ok() {
-                    self.journal.info(&Subject::Save, "left the vault token to the next container");
+                    self.journal.info(&Subject::Save, "saved the Vault token and its leases for the next container");
                 }
                 self.save_ended(ticket, result.is_ok(), now);
             }
@@ -103,7 +103,7 @@ impl Agent {
                 self.parts.sessions.revoked(ticket);
                 self.ended(&Subject::Revocation, &result);
                 if result.is_ok() {
-                    self.journal.info(&Subject::Revocation, "revoked the vault token");
+                    self.journal.info(&Subject::Revocation, "revoked the Vault token");
                 }
             }
         }
@@ -163,20 +163,24 @@ impl Agent {
         match result {
             MirrorResult::Unchanged => {}
             MirrorResult::Created => {
-                self.journal.info(&subject, "mirrored: created the Secret");
+                self.journal.info(&subject, format!("created Secret {}", mirrored.name));
                 if mirrored.confirmed_before {
-                    let message = format!("Secret {} was deleted and is created again", mirrored.name);
+                    let message = format!("Secret {} was deleted; keyferry re-created it", mirrored.name);
                     report.mirror_event(EventType::Normal, Reason::Mirrored, message);
                 }
             }
-            MirrorResult::Updated => self.journal.info(&subject, "mirrored: updated the Secret"),
+            MirrorResult::Updated => self.journal.info(&subject, format!("updated Secret {}", mirrored.name)),
             MirrorResult::Superseded => {
-                self.journal.info(&subject, "the Secret holds a newer version, written by another replica");
+                let message = format!("Secret {} holds a newer version that another replica wrote", mirrored.name);
+                self.journal.info(&subject, message);
             }
             MirrorResult::Repaired => {
-                let message = "was edited by somebody else and holds the published set again";
-                self.journal.warn(&subject, Reason::Drifted, format!("the Secret {message}"));
-                let message = format!("Secret {} {message}", mirrored.name);
+                let message = format!(
+                    "Secret {} was edited by another client; keyferry restored the published set; stop the other client, or \
+                     set onDrift: report to keep its changes",
+                    mirrored.name
+                );
+                self.journal.warn(&subject, Reason::Drifted, message.clone());
                 report.mirror_event(EventType::Warning, Reason::Drifted, message);
             }
         }

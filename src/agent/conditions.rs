@@ -1,8 +1,11 @@
 //! The wanted conditions, computed from the state. Bounded: a few subjects by name, the others by number.
 
 use super::Parts;
-use super::time::{Now, clock};
+use super::time::{Now, timestamp};
 use crate::model::{Condition, ConditionStatus, ConditionType, Reason};
+
+/// How a message about a rejected configuration begins.
+pub(super) const CONFIG_REJECTED: &str = "new configuration rejected, previous configuration stays active";
 
 /// Subjects that a message names.
 const NAMED: usize = 3;
@@ -23,7 +26,7 @@ pub(super) fn conditions(parts: &Parts, now: &Now) -> Vec<Condition> {
 /// The conditions of an agent that has stopped.
 pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
     let message = if parts.publication.visible().is_some() {
-        "the agent has stopped; the files stay and are not refreshed"
+        "the agent has stopped; the published files remain but are no longer refreshed"
     } else {
         "the agent has stopped before the first set was published"
     };
@@ -37,7 +40,7 @@ fn ready(parts: &Parts) -> Condition {
     let kind = ConditionType::SecretsReady;
     if let Some(published) = parts.publication.adopted() {
         let message =
-            format!("the set of {}, published by an earlier process of this pod, is in place", clock(published));
+            format!("the set that an earlier agent process published at {} is in place", timestamp(published));
         return condition(kind, ConditionStatus::True, Reason::Adopted, message);
     }
     if parts.publication.visible().is_some() {
@@ -45,7 +48,7 @@ fn ready(parts: &Parts) -> Condition {
     }
     match parts.first_failure() {
         Some(failure) => condition(kind, ConditionStatus::False, failure.reason, bounded(&failure.message)),
-        None => condition(kind, ConditionStatus::False, Reason::Pending, "the first set is being fetched"),
+        None => condition(kind, ConditionStatus::False, Reason::Pending, "the first set is being read from Vault"),
     }
 }
 
@@ -53,10 +56,10 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     let kind = ConditionType::SecretsFresh;
     let no = |reason, message: String| condition(kind, ConditionStatus::False, reason, message);
     if parts.publication.visible().is_none() {
-        return condition(kind, ConditionStatus::Unknown, Reason::Pending, "nothing is published yet");
+        return condition(kind, ConditionStatus::Unknown, Reason::Pending, "no set is published yet");
     }
     if let Some(why) = &parts.config_rejected {
-        let message = format!("the new configuration is rejected and the old one stays in force: {}", bounded(why));
+        let message = format!("{CONFIG_REJECTED}: {}", bounded(why));
         return no(Reason::ConfigRejected, message);
     }
     if let Some(failure) = &parts.publication.follower.failure {
@@ -84,13 +87,7 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     {
         return before.clone();
     }
-    if let Some(token) = parts.sessions.live(now.at).filter(|token| token.is_expiring())
-        && let Some(ends) = token.ends()
-    {
-        let message = format!(
-            "the given Vault token ends at {} and cannot be renewed; put a new one in its place",
-            clock(now.wall_at(ends))
-        );
+    if let Some(message) = parts.sessions.live(now.at).and_then(|token| token.expiry_warning(now)) {
         return condition(kind, ConditionStatus::True, Reason::TokenExpiring, message);
     }
     if parts.sources.failing().is_empty()
@@ -128,7 +125,7 @@ fn stale(parts: &Parts) -> Option<Condition> {
         let why = source.failure.as_ref().or(parts.sessions.failure.as_ref());
         reason = reason.or(Some(why.map_or(Reason::Stale, |failure| failure.reason)));
         let since =
-            source.held.as_ref().map_or(String::new(), |held| format!(": not read since {}", clock(held.read_wall)));
+            source.held.as_ref().map_or(String::new(), |held| format!(": not read since {}", timestamp(held.read_wall)));
         let why = why.map_or(String::new(), |failure| format!(": {}", cut(&failure.message, room)));
         Some(format!("source {name} is stale{since}{why}"))
     });
@@ -138,14 +135,14 @@ fn stale(parts: &Parts) -> Option<Condition> {
 fn within_tolerance(parts: &Parts, now: &Now) -> String {
     let failing = parts.sources.failing();
     if failing.is_empty() {
-        return "every source is within its tolerance".into();
+        return "every source is within its staleness tolerance".into();
     }
     listed(failing.iter(), failing.len(), |name| {
         let source = parts.sources.get(name)?;
         let failure = source.failure.as_ref()?;
         let until = parts
             .stale_at(name)
-            .map_or(String::new(), |at| format!("within tolerance until {}; ", clock(now.wall_at(at))));
+            .map_or(String::new(), |at| format!("within its staleness tolerance until {}; ", timestamp(now.wall_at(at))));
         Some(format!("source {name}: {until}last operation failed: {}", cut(&failure.message, room(failing.len()))))
     })
 }
@@ -157,15 +154,15 @@ fn left_out(parts: &Parts) -> Option<String> {
     let more = keys.len().saturating_sub(NAMED);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Some(format!(
-        "keys of source {name} that cannot be file names are left out: {}{more}; the other keys are published",
-        named.join(", ")
+        "source {name}: skipped keys that are not valid file names: {}{more}; add an output with `key` and `file` for each",
+        bounded(&named.join(", "))
     ))
 }
 
 fn mirrored(parts: &Parts) -> Condition {
     let kind = ConditionType::Mirrored;
     if parts.mirrors.is_empty() {
-        return condition(kind, ConditionStatus::Unknown, Reason::NotConfigured, "no Secret is to be mirrored");
+        return condition(kind, ConditionStatus::Unknown, Reason::NotConfigured, "no mirror is configured");
     }
     if let Some(failure) = parts.mirrors.blocking() {
         return condition(kind, ConditionStatus::False, failure.reason, bounded(&failure.message));
@@ -176,14 +173,14 @@ fn mirrored(parts: &Parts) -> Condition {
     };
     if parts.mirrors.iter().any(|(_, mirror)| mirror.superseded.is_some()) {
         let names = names(&|mirror| mirror.superseded.is_some());
-        let message = format!("another replica has written a newer version, which this one has not read yet: {names}");
+        let message = format!("another replica wrote a newer version that this replica has not read yet: {names}");
         return condition(kind, ConditionStatus::False, Reason::Superseded, message);
     }
     if parts.publication.visible().is_none() || parts.mirrors.iter().any(|(_, mirror)| mirror.confirmed.is_none()) {
         return condition(kind, ConditionStatus::False, Reason::Pending, "the first set is not mirrored yet");
     }
     // A lag of one round is not worth a transition: the condition would flap at each rotation.
-    condition(kind, ConditionStatus::True, Reason::Mirrored, format!("the published set is in: {}", names(&|_| true)))
+    condition(kind, ConditionStatus::True, Reason::Mirrored, format!("the published set is mirrored to: {}", names(&|_| true)))
 }
 
 /// The first few of `items` in words, and how many more there are.

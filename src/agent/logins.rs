@@ -6,7 +6,7 @@ use super::io::Ticket;
 use super::journal::Subject;
 use super::sessions::LoginChange;
 use super::source::SourceState;
-use super::time::{Now, clock};
+use super::time::Now;
 use super::token::{Token, Verdict, judged};
 use super::{Agent, Parts};
 use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, TokenInfo};
@@ -31,7 +31,7 @@ impl Agent {
                 self.journal.recovered(&Subject::Login);
                 if change == LoginChange::NewToken {
                     let ttl = self.token_ttl(now);
-                    self.journal.info(&Subject::Login, format!("logged in to vault; the token {ttl}"));
+                    self.journal.info(&Subject::Login, format!("logged in to Vault; the token {ttl}"));
                     self.warn_of_expiry(now);
                 }
                 self.update_all(|_, _| {});
@@ -41,21 +41,15 @@ impl Agent {
 
     pub(super) fn token_ttl(&self, now: &Now) -> String {
         match self.token_ends(now.at).flatten() {
-            Some(ends) => format!("lives for {}s", ends.saturating_sub(now.at).as_secs()),
-            None => "has no known end".into(),
+            Some(ends) => format!("expires in {}s", ends.saturating_sub(now.at).as_secs()),
+            None => "has no known expiry".into(),
         }
     }
 
     /// A given token that cannot be renewed ends whatever we do; a person has to know it in time.
     pub(super) fn warn_of_expiry(&mut self, now: &Now) {
-        let Some(ends) = self.parts.sessions.live(now.at).filter(|token| token.is_expiring()).and_then(Token::ends)
-        else {
-            return;
-        };
-        let message = format!(
-            "the given Vault token ends at {} and cannot be renewed; put a new one in its place before",
-            clock(now.wall_at(ends))
-        );
+        let token = self.parts.sessions.live(now.at);
+        let Some(message) = token.and_then(|token| token.expiry_warning(now)) else { return };
         self.journal.warn(&Subject::Token, Reason::TokenExpiring, message.clone());
         self.parts.report.token_event(message);
     }
@@ -66,7 +60,7 @@ impl Agent {
             return;
         }
         let (token, ttl) = (self.parts.sessions.number(), self.token_ttl(now));
-        self.journal.info(&Subject::Login, format!("took over the vault token of the container before; it {ttl}"));
+        self.journal.info(&Subject::Login, format!("restored the Vault token of the previous container; it {ttl}"));
         self.update_all(|_, _| {});
         if !self.phase.is_working() {
             return;
@@ -89,7 +83,7 @@ impl Agent {
             Some(Ok(())) => {
                 self.journal.recovered(&Subject::Token);
                 let ttl = self.token_ttl(now);
-                self.journal.info(&Subject::Token, format!("renewed the vault token; it {ttl}"));
+                self.journal.info(&Subject::Token, format!("renewed the Vault token; it {ttl}"));
                 self.warn_of_expiry(now);
             }
             Some(Err(failure)) => {

@@ -5,9 +5,18 @@ use std::sync::Arc;
 use super::Agent;
 use super::journal::Subject;
 use super::source::{InFlight, SourceState, TokenEnd};
-use super::time::Now;
+use super::time::{Now, timestamp};
 use super::token::{Verdict, judged};
-use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName};
+use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Version};
+
+/// A version in the words of a message.
+fn describe(version: &Version) -> String {
+    match (version.number, version.created) {
+        (Some(number), _) => format!("version {number}"),
+        (None, Some(created)) => format!("version of {}", timestamp(created)),
+        (None, None) => "version".to_owned(),
+    }
+}
 
 impl Agent {
     /// Counts a failure of a source. `quiet`: it is to be expected for a moment and not worth a line in the log.
@@ -72,15 +81,19 @@ impl Agent {
         if order == Order::Older && !lasting && !source.takes_older(flight.started) {
             self.update(name, |source| source.older_since = Some(since));
             let message = format!(
-                "failed to refresh source {name}: the server answered with an older version than the one in use, \
-                 as a standby that lags behind does"
+                "failed to refresh source {name}: Vault returned {}, which is older than the {} in use; check that Vault's \
+                 standby nodes are in sync (if this lasts for {}s, as after a restore from a backup, the older version is \
+                 accepted)",
+                describe(&reading.version),
+                source.known().map_or_else(String::new, describe),
+                source.spec.max_stale.as_secs(),
             );
             let failure = Failure::new(FailureClass::Transient, Reason::OlderVersion, message);
             return self.source_failed(name, &failure, false, now);
         }
         if order == Order::Older {
-            let message =
-                format!("source {name} is back at an older version, as after a restore of the server; it is taken");
+            let why = if lasting { "Vault keeps returning it" } else { "a refresh was requested" };
+            let message = format!("source {name}: accepted {}, which is older than before: {why}", describe(&reading.version));
             self.journal.warn(&Subject::Source(name.clone()), Reason::OlderVersion, message);
         }
         let rolled_back = order == Order::Older || order == Order::Level && held.is_some_and(|held| held.rolled_back);
@@ -114,7 +127,7 @@ impl Agent {
             return;
         }
         for warning in &reading.warnings {
-            self.journal.info(&Subject::Source(name.clone()), format!("vault warns: {warning}"));
+            self.journal.info(&Subject::Source(name.clone()), format!("Vault returned a warning for source {name}: {warning}"));
         }
         self.warned.insert(name.clone(), reading.warnings.clone());
     }
@@ -129,7 +142,7 @@ impl Agent {
             return;
         }
         let message = format!(
-            "keys of source {name} cannot be file names and are left out: {}; write an output with `key` and `file` for them",
+            "source {name}: skipped keys that are not valid file names: {}; add an output with `key` and `file` for each",
             keys.join(", ")
         );
         self.journal.warn(&Subject::Source(name.clone()), Reason::InvalidKey, message);
@@ -145,8 +158,8 @@ impl Agent {
         let TokenEnd::At(ends) = self.parts.sessions.end_of(number) else { return };
         if ends < grant.ends() {
             let message = format!(
-                "the credentials of source {name} end with the Vault token in {}s, not after their lease of {}s, because \
-                 `once` leaves no process that renews it",
+                "the credentials of source {name} expire with the Vault token in {}s, before their lease of {}s, because no \
+                 process renews the token after `once`; run the agent as a sidecar, or pass the token on with --handover",
                 ends.saturating_sub(now.at).as_secs(),
                 grant.first_ttl().as_secs()
             );
@@ -166,7 +179,7 @@ impl Agent {
             Ok(lease) => {
                 self.token_worked(flight.token);
                 self.journal.recovered(&Subject::Lease(name.clone()));
-                let message = format!("renewed the lease for {}s", lease.duration.as_secs());
+                let message = format!("renewed the lease of source {name}; it expires in {}s", lease.duration.as_secs());
                 self.journal.info(&Subject::Lease(name.clone()), message);
                 self.update(name, |source| source.renewed(&lease, now));
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::conditions::bounded;
+use super::conditions::{CONFIG_REJECTED, bounded};
 use super::io::{Outcome, Ticket};
 use super::journal::Subject;
 use super::source::{Outlook, SourceState};
@@ -27,7 +27,7 @@ impl Agent {
 
     fn reject_config(&mut self, message: String) {
         if self.parts.config_rejected.as_ref() != Some(&message) {
-            let text = format!("the new configuration is rejected and the old one stays in force: {message}");
+            let text = format!("{CONFIG_REJECTED}: {message}");
             self.journal.warn(&Subject::Config, Reason::ConfigRejected, text);
         }
         self.parts.config_rejected = Some(message);
@@ -38,7 +38,7 @@ impl Agent {
         if *new == *self.parts.settings {
             self.abandon_trial();
             if self.parts.config_rejected.take().is_some() {
-                let message = "the configuration is the one in force again";
+                let message = "the configuration file matches the active configuration again";
                 self.journal.info(&Subject::Config, message);
                 self.parts.report.config_event(EventType::Normal, Reason::ConfigReloaded, message.to_owned());
             }
@@ -51,7 +51,7 @@ impl Agent {
         match Needs::of(&self.parts.settings, &new) {
             // Before the first set, or one that is about to be, there is nothing to lose.
             Some(needs) if self.parts.publication.visible().is_some() || self.parts.publication.follower.is_busy() => {
-                self.journal.info(&Subject::Config, "a new configuration has to prove itself before it is in force");
+                self.journal.info(&Subject::Config, "verifying the new configuration before it takes effect");
                 self.parts.config_rejected = None;
                 self.trial = Some(Trial::new(new, needs, &self.parts.store));
             }
@@ -90,7 +90,7 @@ impl Agent {
         publication.follower.request();
         left_out.retain(|name, _| new.sources.contains_key(name));
         *config_rejected = None;
-        let message = "a new configuration is in force";
+        let message = "the new configuration is active";
         report.reset();
         report.config_event(EventType::Normal, Reason::ConfigReloaded, message.to_owned());
         for name in old.sources.keys().filter(|name| !new.sources.contains_key(*name)) {
@@ -146,11 +146,10 @@ impl Agent {
         let sessions = &mut self.parts.sessions;
         if let Progress::Failed(failure) = trial.completed(ticket, outcome, || sessions.next_number(), now) {
             let login = trial.needs.login && trial.token.is_none();
-            let what = if login { "it cannot log in" } else { "it does not work" };
+            let what = if login { "its login failed" } else { "its verification failed" };
             let message = format!("{what}: {}", failure.message);
             if self.parts.config_rejected.as_ref() != Some(&message) {
-                let event =
-                    format!("the new configuration is rejected and the old one stays in force: {}", bounded(&message));
+                let event = format!("{CONFIG_REJECTED}: {}", bounded(&message));
                 self.parts.report.config_event(EventType::Warning, Reason::ConfigRejected, event);
             }
             self.reject_config(message);

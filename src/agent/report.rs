@@ -147,7 +147,7 @@ impl Report {
         }
         if let Some(generation) = generation.filter(|_| generation != self.announced) {
             self.announced = Some(generation);
-            let message = format!("generation {generation} of the secrets is published");
+            let message = format!("published generation {generation} of the files");
             let event = PodEvent { kind: EventType::Normal, reason: Reason::Published, message };
             self.events.insert(EventKey::Condition(ConditionType::SecretsReady), event);
         }

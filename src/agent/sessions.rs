@@ -218,8 +218,8 @@ impl Sessions {
         let token = Token::new(number, session, Arc::clone(settings), now);
         if token.is_over(now.at + super::time::MIN_REFRESH) {
             // A token that is over when it arrives would be a loop of logins.
-            let failure =
-                Failure::new(FailureClass::Transient, Reason::TokenExpired, "Vault gave a token without time to live");
+            let message = "failed to log in: Vault issued a token that expires at once; raise token_ttl of the role";
+            let failure = Failure::new(FailureClass::Transient, Reason::TokenExpired, message);
             self.backoff.failed(&failure, &settings.retry, now, 12);
         }
         self.replace(token, now);
@@ -341,7 +341,7 @@ impl Sessions {
         let failure = Failure::new(
             FailureClass::TokenDead,
             Reason::TokenExpired,
-            "failed to use the Vault token: it was revoked or has expired",
+            "failed to use the Vault token: it was revoked or has expired; logging in again",
         );
         if token.is_stable(now.at) {
             // Files are to be fresh again soon.

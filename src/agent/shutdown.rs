@@ -152,7 +152,7 @@ impl Agent {
             let limit = (limit * 1000.0).round() / 1000.0;
             let (reason, why) = match failure {
                 Some(failure) => (failure.reason, failure.message.clone()),
-                None => (Reason::VaultUnreachable, format!("no answer from {}", parts.settings.server.address)),
+                None => (Reason::VaultUnreachable, format!("no answer from {}; check that the pod can reach it", parts.settings.server.address)),
             };
             let message = if refused {
                 format!("gave up: {why} (exit code {code})")
@@ -237,7 +237,7 @@ impl Agent {
             return Some(self.outbox.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }));
         }
         if self.mode.saves() && code == exit::OK && self.parts.sessions.live(now.at).is_some() {
-            let message = "nothing is saved: the token was given to this process, and the next one is given it, too";
+            let message = "no handover file is written: the Vault token was supplied; supply it to the next container as well";
             self.journal.info(&Subject::Save, message);
         }
         if self.parts.settings.revoke_on_exit && !self.keeps_token(code, now) {

@@ -55,9 +55,9 @@ impl Now {
     }
 }
 
-/// A time of day for messages: `05:44:08Z`.
-pub(super) fn clock(time: Timestamp) -> String {
-    time.strftime("%H:%M:%SZ").to_string()
+/// A time for messages, in UTC to the second: `2026-11-28T05:44:08Z`.
+pub(super) fn timestamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Failures in a row of one thing, and when it may be tried again.
@@ -118,8 +118,8 @@ mod tests {
     #[test]
     fn a_wall_time_is_counted_from_now() {
         let now = now(100, 0);
-        assert_eq!(clock(now.wall_at(Duration::from_secs(160))), "00:01:00Z");
-        assert_eq!(clock(now.wall_at(Duration::from_secs(40))), "23:59:00Z");
+        assert_eq!(timestamp(now.wall_at(Duration::from_secs(160))), "1970-01-01T00:01:00Z");
+        assert_eq!(timestamp(now.wall_at(Duration::from_secs(40))), "1969-12-31T23:59:00Z");
         assert!(now.wall_at(Duration::MAX) > now.wall);
     }
 

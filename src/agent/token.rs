@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::grant::{Grant, Upkeep};
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
-use super::time::{Backoff, Elapsed, Now};
-use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, Settings, TokenInfo, VaultToken};
+use super::time::{Backoff, Elapsed, Now, timestamp};
+use crate::model::{AuthMethod, Checkpoint, Failure, FailureClass, Reason, Session, Settings, TokenInfo, VaultToken};
 
 /// How long a refusal of a token that has never worked may mean that the server does not know it yet: replication to a
 /// standby takes milliseconds to a few seconds.
@@ -140,6 +140,17 @@ impl Token {
         !self.self_issued && self.grant.as_ref().is_some_and(|grant| grant.upkeep() == Upkeep::Replace)
     }
 
+    /// What to report about a token that cannot be extended; `None` for any other token.
+    pub(super) fn expiry_warning(&self, now: &Now) -> Option<String> {
+        let ends = self.ends().filter(|_| self.is_expiring())?;
+        let action = match &self.settings.auth.method {
+            AuthMethod::TokenFile { file } => format!("write a new token to {}", file.display()),
+            _ => "set VAULT_TOKEN to a new token and re-create the pod".to_owned(),
+        };
+        let at = timestamp(now.wall_at(ends));
+        Some(format!("the supplied Vault token expires at {at} and cannot be renewed; {action}"))
+    }
+
     /// When to renew or replace it, and what.
     pub(super) fn upkeep(&self) -> Option<(Elapsed, Upkeep)> {
         let grant = self.grant.as_ref()?;
@@ -232,20 +243,20 @@ pub(super) fn judged(failure: &Failure, verdict: Verdict) -> Failure {
     let (class, message) = match verdict {
         Verdict::TooYoung => (
             FailureClass::Transient,
-            format!("{message}; the token is new, and the server may not know it yet, so it is tried again"),
+            format!("{message}; the token is new and may not have reached this Vault node yet; retrying with the same token"),
         ),
         Verdict::Rejected => (FailureClass::TokenDead, message.clone()),
         Verdict::PolicyMissing => {
             (FailureClass::Denied, format!("{message} and the token is valid, so a policy is missing: {rule}"))
         }
         Verdict::Pending | Verdict::Unjudged => {
-            (FailureClass::Denied, format!("{message}: a policy is missing ({rule}) or the token is no longer valid"))
+            (FailureClass::Denied, format!("{message}: either a policy is missing ({rule}) or the token is no longer valid"))
         }
         Verdict::Ambiguous => (
             FailureClass::Denied,
             format!(
-                "{message}: a policy is missing ({rule}) or the token is no longer valid; the two cannot be told \
-                 apart, because the token may not look itself up"
+                "{message}: either a policy is missing ({rule}) or the token is no longer valid; to let keyferry tell \
+                 which, allow the token to read auth/token/lookup-self (policy `default`)"
             ),
         ),
     };

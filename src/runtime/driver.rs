@@ -66,13 +66,14 @@ impl<A: Adapters> Driver<A> {
     pub(super) async fn drive(mut self, mut signals: Listening) -> Result<u8, Failure> {
         self.listen().await?;
         let (volume, directory) = (self.adapters.volume(), self.agent.settings().directory.clone());
+        let shown = directory.path.display().to_string();
         let open = blocking("open the output directory", move || volume.open(&directory));
         // A mount that hangs must not keep the process from ending.
         let adopted = tokio::select! {
             adopted = open => adopted?,
             () = terminated(&mut signals) => return Ok(exit::TERMINATED),
             () = self.clock.sleep_until(self.agent.wake_at(self.clock.elapsed())) => {
-                let message = "gave up: the output directory does not answer (exit code 74)".to_owned();
+                let message = format!("failed to open output directory {shown}: no answer; check the volume (exit code 74)");
                 Observer::log(&LogEntry {
                     level: LogLevel::Error,
                     operation: "open",
@@ -97,18 +98,18 @@ impl<A: Adapters> Driver<A> {
                     }
                     // Only a bug ends a task without its outcome; the release build aborts there anyway.
                     Err(error) => {
-                        tracing::error!(%error, "a task ended without an outcome");
+                        tracing::error!(%error, "internal error: a task ended without a result; report it with the log");
                         self.exit = Some(EXIT_OWN_FAULT);
                         continue;
                     }
                 },
                 asked = signals.next() => match asked {
                     Asked::Terminate => {
-                        tracing::info!("told to stop; finishing what runs");
+                        tracing::info!("received SIGTERM or SIGINT; finishing the operations in progress");
                         Input::Terminate
                     }
                     Asked::Refresh => {
-                        tracing::info!("told to refresh now");
+                        tracing::info!("received SIGHUP; reading all sources now");
                         Input::Refresh
                     }
                 },
@@ -166,7 +167,7 @@ impl<A: Adapters> Driver<A> {
     async fn listen_after_reload(&mut self) {
         let wait = self.listen_again.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
         if let Err(failure) = self.listen().await {
-            tracing::warn!(reason = %failure.reason, "{failure}; going on without probes and metrics");
+            tracing::warn!(reason = %failure.reason, "{failure}; retrying in {}s, until then without probes and metrics", wait.as_secs());
             let next = (wait * 2).min(LISTEN_RETRY_MAX);
             self.listen_again = Some((tokio::time::Instant::now() + wait, next));
         }

@@ -80,24 +80,25 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
     let outcome = match op {
         Op::LogIn { settings, restore } => return log_in(adapters, settings, restore).await,
         Op::LookUp { settings, token } => Outcome::LookedUp(
-            at_server(adapters, &settings, "look up the vault token", async |server: &A::Server| {
+            at_server(adapters, &settings, "look up the Vault token", async |server: &A::Server| {
                 server.look_up(&token).await
             })
             .await,
         ),
         Op::RenewToken { settings, token } => Outcome::TokenRenewed(
-            at_server(adapters, &settings, "renew the vault token", async |server: &A::Server| {
+            at_server(adapters, &settings, "renew the Vault token", async |server: &A::Server| {
                 server.renew_token(&token).await
             })
             .await,
         ),
         Op::Revoke { settings, token } => Outcome::Revoked(match adapters.server(&settings) {
-            Ok(server) => bounded(REVOKE_LIMIT, "revoke the vault token", server.revoke(&token)).await,
+            Ok(server) => bounded(REVOKE_LIMIT, "revoke the Vault token", server.revoke(&token)).await,
             Err(failure) => Err(failure),
         }),
         Op::Read { settings, token, source } => {
             let Some(spec) = settings.sources.get(&source) else {
-                let gone = Failure::new(FailureClass::Conflict, Reason::SecretNotFound, "the source was removed");
+                let message = format!("failed to read source {source}: it is no longer configured");
+                let gone = Failure::new(FailureClass::Conflict, Reason::SecretNotFound, message);
                 return (Outcome::Read(Err(gone)), None);
             };
             let what = format!("read source {source}");
@@ -120,7 +121,7 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
         }
         Op::RetireDirectory { directory } => {
             let volume = adapters.volume();
-            Outcome::Retired(blocking("clean up the output directory", move || volume.retire(&directory)).await)
+            Outcome::Retired(blocking("clean up the previous output directory", move || volume.retire(&directory)).await)
         }
         Op::Mirror { settings, name, content } => {
             Outcome::Mirrored(at_api(adapters.api().mirror(&settings, &name, &content)).await)
@@ -143,7 +144,7 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
     let mut not_restored = None;
     if restore {
         let (checkpoints, wanted) = (adapters.checkpoints(), Arc::clone(&settings));
-        match blocking("take over the checkpoint", move || checkpoints.take(&wanted)).await {
+        match blocking("restore the checkpoint", move || checkpoints.take(&wanted)).await {
             Ok(Some(checkpoint)) => return (Outcome::Restored(checkpoint), None),
             Ok(None) => {}
             Err(failure) => not_restored = Some(failure),
@@ -156,7 +157,7 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
         let credential = blocking("read the credential", move || reader.read_credential(&wanted.auth)).await?;
         server.log_in(&settings.auth, credential).await
     };
-    (Outcome::LoggedIn(bounded(limit, "log in to vault", work).await), not_restored)
+    (Outcome::LoggedIn(bounded(limit, "log in to Vault", work).await), not_restored)
 }
 
 async fn at_server<A: Adapters, T>(
@@ -196,7 +197,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     spawn_blocking(work).await.unwrap_or_else(|error| {
-        let message = format!("failed to {what}: {error}");
+        let message = format!("failed to {what}: internal error ({error}); report it with the log");
         Err(Failure::new(FailureClass::Local, Reason::WriteFailed, message))
     })
 }

@@ -55,18 +55,20 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         bound = open((Ipv4Addr::UNSPECIFIED, address.port()).into());
     }
     let listener = bound.map_err(|error| {
-        let next = match error.kind() {
-            io::ErrorKind::AddrInUse => ": another process of the Pod has this port; set `listen` to another one",
+        let cause: String = match error.kind() {
+            io::ErrorKind::AddrInUse => "another process in the pod uses this port; set `listen` to another port".into(),
             io::ErrorKind::AddrNotAvailable => {
-                ": the Pod does not have this address; `listen: \":8250\"` takes all it has"
+                "the pod does not have this address; set `listen: \":8250\"` to listen on all addresses".into()
             }
-            io::ErrorKind::PermissionDenied => ": ports below 1024 need a right that the agent does not have",
-            _ => "",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need a capability that the agent does not have; set `listen` to a higher port".into()
+            }
+            _ => error.to_string(),
         };
-        Failure::new(FailureClass::Local, Reason::ListenFailed, format!("failed to listen on {address}: {error}{next}"))
+        Failure::new(FailureClass::Local, Reason::ListenFailed, format!("failed to listen on {address}: {cause}"))
     })?;
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "probes and metrics are served");
+        tracing::info!(%address, "serving probes and metrics");
     }
     Ok(listener)
 }
@@ -169,7 +171,7 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> R
     };
     let plain = "text/plain; charset=utf-8";
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, plain, "GET or HEAD\n".into());
+        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, plain, "method not allowed; use GET or HEAD\n".into());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
@@ -186,7 +188,7 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> R
             }
         }
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),
-        _ => answer(StatusCode::NOT_FOUND, plain, "/livez, /readyz, /metrics\n".into()),
+        _ => answer(StatusCode::NOT_FOUND, plain, "not found; use /livez, /readyz or /metrics\n".into()),
     }
 }
 

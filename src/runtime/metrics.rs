@@ -85,33 +85,33 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("keyferry");
         let operations = Family::default();
-        registry.register("operations", "What was tried, by its end: Ok or a reason", Family::clone(&operations));
+        registry.register("operations", "Completed operations by result: Ok or a reason code", Family::clone(&operations));
         let requests = Counter::default();
         registry.register("vault_requests", "HTTP requests sent to Vault", Counter::clone(&requests));
         let generation = Gauge::default();
-        registry.register("generation", "Number of the visible set in this process's life", Gauge::clone(&generation));
+        registry.register("generation", "Number of the published set, counted from 1 since the agent started; 0 if this process has published none", Gauge::clone(&generation));
         let published = Optional::default();
-        let help = "When the visible set was published, Unix time; absent without a set";
+        let help = "Unix time at which this process published the current set; absent before";
         registry.register_with_unit("published_timestamp", help, Unit::Seconds, Optional::clone(&published));
         let stale = Family::default();
-        let help = "1 if the source is stale beyond its tolerance; absent before its first read";
+        let help = "1 if the source has exceeded its staleness tolerance, else 0; absent before the first read";
         registry.register("source_stale", help, Family::clone(&stale));
         let read = Family::default();
-        let help = "When the source was last read with success, Unix time";
+        let help = "Unix time of the last successful read or lease renewal of the source";
         registry.register_with_unit("source_read_timestamp", help, Unit::Seconds, Family::clone(&read));
         let lease = Family::default();
-        let help = "When the lease of the source ends, Unix time; absent without one";
+        let help = "Unix time at which the lease of the source expires; absent without a lease";
         registry.register_with_unit("lease_expiry_timestamp", help, Unit::Seconds, Family::clone(&lease));
         let mirrored = Family::default();
-        let help = "When the Secret was last seen or made to hold the published set, Unix time";
+        let help = "Unix time at which the Secret was last confirmed to hold the published set";
         registry.register_with_unit("mirror_timestamp", help, Unit::Seconds, Family::clone(&mirrored));
         let conditions = Family::default();
-        let help = "1 if the condition is True, 0 if it is False; absent if it is Unknown or not configured";
+        let help = "1 if the condition is True, 0 if it is False; absent if it is Unknown";
         registry.register("condition", help, Family::clone(&conditions));
         let token = Optional::default();
-        let help = "Time to live of the token in use, -1 if it never ends; absent without a token";
+        let help = "Remaining time to live of the active Vault token, -1 if it does not expire; absent without a token";
         registry.register_with_unit("token_ttl", help, Unit::Seconds, Optional::clone(&token));
-        registry.register("build", "Version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "Version of keyferry", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         Self { registry, operations, requests, generation, published, stale, read, lease, mirrored, conditions, token }
     }
 

@@ -134,7 +134,7 @@ impl Observer {
     /// Final cleanup before the process exits.
     pub(super) fn exit(&mut self) {
         self.state_file.remove();
-        tracing::info!("keyferry leaves");
+        tracing::info!("keyferry exits");
     }
 }
 

@@ -47,7 +47,7 @@ fn ask_listener(question: Question, address: SocketAddr) -> Result<(), String> {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = ask().map_err(|error| format!("failed to ask the agent at {address}: {error}"))?;
+    let answer = ask().map_err(|error| format!("failed to query the agent at {address}: {error}; check that it is running"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
 }
@@ -67,10 +67,10 @@ fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
     let text = volume::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
-    let text = text.ok_or_else(|| format!("no agent has started to publish in {}", directory.display()))?;
+    let text = text.ok_or_else(|| format!("the agent has not written {STATE_FILE} to {} yet; check its log", directory.display()))?;
     let standing: Standing = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
     if started(standing.pid) != Some(standing.started) {
-        return Err("the agent is not running".into());
+        return Err("the agent is not running; its state file is from an earlier process".into());
     }
     if question == Question::Live || standing.ready { Ok(()) } else { Err(standing.reasons.join("\n")) }
 }
@@ -114,7 +114,7 @@ impl StateFile {
 /// Removes the state of an earlier life.
 pub(super) fn forget(directory: &Path) {
     if let Err(error) = volume::remove_small_file(directory, STATE_FILE) {
-        tracing::warn!(%error, "failed to remove the state file of an earlier life");
+        tracing::warn!(%error, "failed to remove the state file of an earlier process");
     }
 }
 

@@ -166,7 +166,7 @@ impl Kubernetes {
         let (secret_type, data) = (request.mirror.secret_type.clone(), request.data.clone());
         let made = tokio::task::spawn_blocking(move || digest(&namespace, &secret, &secret_type, &data));
         let made = made.await.map_err(|error| {
-            let message = format!("failed to compute the digest for Secret {name}: {error}");
+            let message = format!("failed to compute the digest of Secret {name}: internal error ({error}); report it with the log");
             Failure::new(FailureClass::Local, Reason::WriteFailed, message)
         })?;
         lock(&self.digests).insert(name.clone(), (of, made.clone()));
@@ -246,7 +246,7 @@ impl Checkpoints for CheckpointFile {
         let Some(file) = &self.0 else { return Ok(None) };
         let Some(bytes) = volume::take_private_file(file)? else { return Ok(None) };
         checkpoint::decode(&bytes, settings, wall()).map(|taken| Some(Box::new(taken))).map_err(|why| {
-            let message = format!("failed to take over from {}: {why}", file.display());
+            let message = format!("failed to use handover file {}: {why}", file.display());
             Failure::new(FailureClass::Invalid, Reason::HandoverRefused, message)
         })
     }
@@ -254,7 +254,7 @@ impl Checkpoints for CheckpointFile {
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure> {
         let Some(file) = &self.0 else { return Ok(()) };
         let bytes = checkpoint::encode(checkpoint, settings, wall()).map_err(|why| {
-            let message = format!("failed to leave {} for the next process: {why}", file.display());
+            let message = format!("failed to write handover file {}: {why}", file.display());
             Failure::new(FailureClass::Local, Reason::WriteFailed, message)
         })?;
         volume::leave_private_file(file, &bytes, settings.directory.allow_disk)

@@ -175,31 +175,32 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB"));
     }
     Ok(bytes)
 }
 
 fn in_words(path: &Path, error: &io::Error) -> String {
-    format!("failed to read configuration {}: {error}", path.display())
+    format!("failed to read configuration file {}: {error}", path.display())
 }
 
 fn as_text(path: &Path, bytes: Vec<u8>) -> Result<String, String> {
     let text = String::from_utf8(bytes);
     text.map_err(|error| {
-        format!("configuration {}: is not UTF-8 text (byte {})", path.display(), error.utf8_error().valid_up_to())
+        let at = error.utf8_error().valid_up_to();
+        format!("failed to read configuration file {}: not UTF-8 text (first invalid byte at offset {at})", path.display())
     })
 }
 
 fn watch(path: &Path) -> Option<Watch> {
     Watch::new([path])
         .inspect_err(|error| {
-            tracing::warn!("{}; looking every {}s instead", Failure::chain(error), POLL.as_secs());
+            tracing::warn!("{}; checking the configuration file every {}s instead", Failure::chain(error), POLL.as_secs());
         })
         .ok()
 }

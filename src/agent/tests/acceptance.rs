@@ -28,7 +28,7 @@ fn a_source_that_lost_a_key_keeps_its_files_and_delays_no_other() {
     assert!(line.message.contains("password") && line.message.contains("b/password"), "{}", line.message);
     // Within its tolerance it is no alarm, beyond it is.
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
-    assert!(d.message(ConditionType::SecretsFresh).contains("source b: within tolerance until"));
+    assert!(d.message(ConditionType::SecretsFresh).contains("source b: within its staleness tolerance until"));
     d.serve(MINUTE * 5, |_| None);
     assert_eq!(d.fresh().0, ConditionStatus::False);
     d.read_ok("b", 3, &[("password", "three")]);

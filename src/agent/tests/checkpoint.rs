@@ -113,7 +113,7 @@ fn a_given_token_is_not_saved_and_the_log_says_so() {
     d.login(Ok(Session { self_issued: false, ..session("given", HOUR) }));
     d.read_ok("a", 1, &[("password", "one")]);
     assert_eq!((d.exit, d.count(Kind::Save), d.revoked.len()), (Some(0), 0, 0));
-    assert!(d.lines(LogLevel::Info).iter().any(|line| line.contains("was given")), "{:?}", d.lines(LogLevel::Info));
+    assert!(d.lines(LogLevel::Info).iter().any(|line| line.contains("was supplied")), "{:?}", d.lines(LogLevel::Info));
 }
 
 #[test]

@@ -60,9 +60,9 @@ fn the_end_of_a_given_token_that_cannot_be_renewed_is_announced_early() {
     let mut d = Driver::run(&["a"]);
     serve_until(&mut d, HOUR, secs(1), false);
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::TokenExpiring));
-    assert!(d.message(ConditionType::SecretsFresh).contains("ends at 01:00:00Z and cannot be renewed"));
+    assert!(d.message(ConditionType::SecretsFresh).contains("expires at 1970-01-01T01:00:00Z and cannot be renewed"));
     assert!(d.warned_of(Reason::TokenExpiring));
-    assert!(d.lines(LogLevel::Warn).iter().any(|line| line.contains("ends at 01:00:00Z")));
+    assert!(d.lines(LogLevel::Warn).iter().any(|line| line.contains("expires at 1970-01-01T01:00:00Z")));
     let told = d.log.len();
     serve_until(&mut d, HOUR, MINUTE * 50, false);
     assert_eq!(d.log[told..].iter().filter(|line| line.reason == Some(Reason::TokenExpiring)).count(), 0, "once");

@@ -42,7 +42,7 @@ fn once_keeps_its_token_for_leases_and_warns_that_they_end_with_it() {
     d.read("a", Ok(leased("l1", HOUR)));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
     let warnings = d.lines(LogLevel::Warn);
-    assert!(warnings.iter().any(|line| line.contains("in 60s, not after their lease of 3600s")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.contains("in 60s, before their lease of 3600s")), "{warnings:?}");
 }
 
 #[test]

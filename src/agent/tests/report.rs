@@ -69,7 +69,8 @@ fn the_condition_tells_a_failure_before_the_tolerance_is_over() {
     let message = d.message(ConditionType::SecretsFresh);
     assert_eq!(
         message,
-        "source a: within tolerance until 00:05:00Z; last operation failed: failed with VaultUnreachable"
+        "source a: within its staleness tolerance until 1970-01-01T00:05:00Z; last operation failed: failed with \
+         VaultUnreachable"
     );
 }
 

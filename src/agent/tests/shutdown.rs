@@ -83,7 +83,10 @@ fn the_end_finishes_the_publication_then_reports_then_revokes() {
     assert!(!d.is_open(Kind::Revoke));
     d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::AgentStopped));
-    assert_eq!(d.message(ConditionType::SecretsFresh), "the agent has stopped; the files stay and are not refreshed");
+    assert_eq!(
+        d.message(ConditionType::SecretsFresh),
+        "the agent has stopped; the published files remain but are no longer refreshed"
+    );
     assert_eq!(d.exit, None);
     d.complete(Kind::Revoke, None, Outcome::Revoked(Ok(())));
     assert_eq!(d.exit, Some(0));

@@ -46,7 +46,7 @@ fn a_role_that_does_not_exist_takes_the_login_from_no_running_pod() {
     d.config(other_role(&["a"]));
     d.login_refused();
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
-    assert!(d.message(ConditionType::SecretsFresh).contains("it cannot log in: failed with LoginRefused"));
+    assert!(d.message(ConditionType::SecretsFresh).contains("its login failed: failed with LoginRefused"));
     assert!(d.warned_of(Reason::ConfigRejected));
     assert!(!d.events.iter().any(|event| event.reason == Reason::ConfigReloaded));
     // The old session goes on.
@@ -118,7 +118,7 @@ fn sources_that_the_new_login_may_not_read_keep_the_old_one() {
     d.login(Ok(session("new", HOUR)));
     d.read("a", Err(not_found()));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
-    assert!(d.message(ConditionType::SecretsFresh).contains("it does not work: failed with SecretNotFound"));
+    assert!(d.message(ConditionType::SecretsFresh).contains("its verification failed: failed with SecretNotFound"));
     assert_eq!(d.agent.settings().auth.mount, "kubernetes");
 }
 

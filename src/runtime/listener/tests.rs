@@ -80,7 +80,7 @@ async fn the_port_can_be_bound_again_when_the_old_listener_has_stopped() {
     let _open = TcpStream::connect(loopback).await.expect("it listens");
     let failure = bind(loopback).expect_err("the port is in use");
     assert_eq!((failure.reason, failure.class), (Reason::ListenFailed, FailureClass::Local));
-    assert!(failure.message.contains("another process of the Pod has this port"), "{failure}");
+    assert!(failure.message.contains("another process in the pod uses this port"), "{failure}");
     serving.stop().await;
     let (listener, _) = bound(loopback);
     let _serving = started(listener);

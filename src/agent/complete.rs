@@ -80,13 +80,13 @@ impl Agent {
                 self.ended(&Subject::Directory, &result);
             }
             Outcome::Mirrored(result) => self.mirrored(ticket, result, now),
-            Outcome::Reported(result) => {
+            Outcome::ConditionsPatched(result) => {
                 let Parts { settings, report, .. } = &mut self.parts;
                 if let Some(result) = report.reported(ticket, result, settings, now) {
                     self.ended(&Subject::Report, &result);
                 }
             }
-            Outcome::Recorded(result) => {
+            Outcome::EventRecorded(result) => {
                 let Parts { settings, report, .. } = &mut self.parts;
                 if let Some(result) = report.recorded(ticket, result, settings, now) {
                     self.ended(&Subject::Event, &result);

@@ -51,10 +51,10 @@ pub enum Outcome {
     Retired(Result<(), Failure>),
     /// Of [`Op::Mirror`].
     Mirrored(Result<MirrorResult, Failure>),
-    /// Of [`Op::Report`]; `true` = the pod is being deleted.
-    Reported(Result<bool, Failure>),
-    /// Of [`Op::Record`].
-    Recorded(Result<(), Failure>),
+    /// Of [`Op::PatchConditions`]; `true` = the pod is being deleted.
+    ConditionsPatched(Result<bool, Failure>),
+    /// Of [`Op::RecordEvent`].
+    EventRecorded(Result<(), Failure>),
     /// Of [`Op::Save`].
     Saved(Result<(), Failure>),
     /// Of [`Op::Revoke`].
@@ -164,14 +164,14 @@ pub enum Op {
         content: Box<MirrorRequest>,
     },
     /// Patch the pod's conditions.
-    Report {
+    PatchConditions {
         /// How to reach the API server.
         settings: Arc<Settings>,
         /// All of ours.
         conditions: Vec<Condition>,
     },
     /// Record an Event on our pod.
-    Record {
+    RecordEvent {
         /// How to reach the API server.
         settings: Arc<Settings>,
         /// The Event.

@@ -105,7 +105,7 @@ impl Report {
             && self.record_backoff.not_before <= now.at
             && let Some((key, event)) = self.events.pop_first()
         {
-            let op = Op::Record { settings: Arc::clone(settings), event: event.clone() };
+            let op = Op::RecordEvent { settings: Arc::clone(settings), event: event.clone() };
             self.recording = Some((outbox.start(op), key, event));
         }
     }
@@ -120,7 +120,7 @@ impl Report {
     }
 
     fn send(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) {
-        let op = Op::Report { settings: Arc::clone(settings), conditions: self.desired.clone() };
+        let op = Op::PatchConditions { settings: Arc::clone(settings), conditions: self.desired.clone() };
         self.follower.started(outbox.start(op));
         self.sent.clone_from(&self.desired);
         self.last_sent = Some(now.at);

@@ -38,9 +38,9 @@ pub(super) trait ApiServer: Send + Sync + 'static {
     /// Makes the Secret hold its part of the set.
     fn mirror(&self, settings: &Settings, name: &ObjectName, content: &MirrorRequest) -> impl Answer<MirrorResult>;
     /// Patches the conditions; whether the pod is being deleted.
-    fn report(&self, settings: &Settings, conditions: &[Condition]) -> impl Answer<bool>;
+    fn patch_conditions(&self, settings: &Settings, conditions: &[Condition]) -> impl Answer<bool>;
     /// Records an Event.
-    fn record(&self, settings: &Settings, event: &PodEvent) -> impl Answer<()>;
+    fn record_event(&self, settings: &Settings, event: &PodEvent) -> impl Answer<()>;
 }
 
 /// The output directories. Every call may block for as long as the file system does.

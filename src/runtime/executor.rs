@@ -70,8 +70,8 @@ fn name(op: &Op) -> &'static str {
         Op::Publish { .. } => "publish",
         Op::RetireDirectory { .. } => "retire_directory",
         Op::Mirror { .. } => "mirror",
-        Op::Report { .. } => "report",
-        Op::Record { .. } => "record",
+        Op::PatchConditions { .. } => "report",
+        Op::RecordEvent { .. } => "record",
         Op::Save { .. } => "save",
     }
 }
@@ -126,10 +126,10 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
         Op::Mirror { settings, name, content } => {
             Outcome::Mirrored(at_api(adapters.api().mirror(&settings, &name, &content)).await)
         }
-        Op::Report { settings, conditions } => {
-            Outcome::Reported(at_api(adapters.api().report(&settings, &conditions)).await)
+        Op::PatchConditions { settings, conditions } => {
+            Outcome::ConditionsPatched(at_api(adapters.api().patch_conditions(&settings, &conditions)).await)
         }
-        Op::Record { settings, event } => Outcome::Recorded(at_api(adapters.api().record(&settings, &event)).await),
+        Op::RecordEvent { settings, event } => Outcome::EventRecorded(at_api(adapters.api().record_event(&settings, &event)).await),
         Op::Save { settings, checkpoint } => {
             let checkpoints = adapters.checkpoints();
             Outcome::Saved(blocking("save the checkpoint", move || checkpoints.save(&settings, &checkpoint)).await)

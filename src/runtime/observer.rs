@@ -150,9 +150,9 @@ fn reason_of(outcome: &Outcome) -> Option<Reason> {
         Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => result.as_ref().err().map(reason),
         Outcome::Read(result) => result.as_ref().err().map(reason),
         Outcome::LeaseRenewed(result) => result.as_ref().err().map(reason),
-        Outcome::Published(result) | Outcome::Reported(result) => result.as_ref().err().map(reason),
+        Outcome::Published(result) | Outcome::ConditionsPatched(result) => result.as_ref().err().map(reason),
         Outcome::Mirrored(result) => result.as_ref().err().map(reason),
-        Outcome::Retired(result) | Outcome::Recorded(result) | Outcome::Saved(result) | Outcome::Revoked(result) => {
+        Outcome::Retired(result) | Outcome::EventRecorded(result) | Outcome::Saved(result) | Outcome::Revoked(result) => {
             result.as_ref().err().map(reason)
         }
     }

@@ -202,11 +202,11 @@ impl ApiServer for Kubernetes {
         })
     }
 
-    async fn report(&self, settings: &Settings, conditions: &[Condition]) -> Result<bool, Failure> {
+    async fn patch_conditions(&self, settings: &Settings, conditions: &[Condition]) -> Result<bool, Failure> {
         Ok(self.client(settings).await?.report(conditions, wall()).await?.deleting)
     }
 
-    async fn record(&self, settings: &Settings, event: &PodEvent) -> Result<(), Failure> {
+    async fn record_event(&self, settings: &Settings, event: &PodEvent) -> Result<(), Failure> {
         self.client(settings).await?.record(event, wall()).await
     }
 }

@@ -100,11 +100,11 @@ impl ApiServer for World {
         refused()
     }
 
-    async fn report(&self, _: &Settings, _: &[Condition]) -> Result<bool, Failure> {
+    async fn patch_conditions(&self, _: &Settings, _: &[Condition]) -> Result<bool, Failure> {
         refused()
     }
 
-    async fn record(&self, _: &Settings, _: &PodEvent) -> Result<(), Failure> {
+    async fn record_event(&self, _: &Settings, _: &PodEvent) -> Result<(), Failure> {
         refused()
     }
 }

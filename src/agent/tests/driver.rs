@@ -20,8 +20,8 @@ pub(super) enum Kind {
     Publish,
     Retire,
     Mirror,
-    Report,
-    Record,
+    PatchConditions,
+    RecordEvent,
     Save,
 }
 
@@ -36,8 +36,8 @@ pub(super) fn kind(op: &Op) -> Kind {
         Op::Publish { .. } => Kind::Publish,
         Op::RetireDirectory { .. } => Kind::Retire,
         Op::Mirror { .. } => Kind::Mirror,
-        Op::Report { .. } => Kind::Report,
-        Op::Record { .. } => Kind::Record,
+        Op::PatchConditions { .. } => Kind::PatchConditions,
+        Op::RecordEvent { .. } => Kind::RecordEvent,
         Op::Save { .. } => Kind::Save,
     }
 }
@@ -181,10 +181,10 @@ impl Driver {
                 Outcome::Retired(Ok(()))
             }
             Op::Mirror { .. } => Outcome::Mirrored(Ok(MirrorResult::Updated)),
-            Op::Report { .. } => Outcome::Reported(Ok(false)),
-            Op::Record { event, .. } => {
+            Op::PatchConditions { .. } => Outcome::ConditionsPatched(Ok(false)),
+            Op::RecordEvent { event, .. } => {
                 self.events.push(event);
-                Outcome::Recorded(Ok(()))
+                Outcome::EventRecorded(Ok(()))
             }
             Op::Save { .. } => Outcome::Saved(Ok(())),
             op @ Op::Revoke { .. } => {

@@ -163,7 +163,7 @@ fn a_retry_after_of_the_server_is_honoured() {
 #[test]
 fn an_unchanged_secret_is_neither_published_nor_reported_again() {
     let mut d = Driver::published(&["a"]);
-    let before = [Kind::Publish, Kind::Report, Kind::Record].map(|kind| d.count(kind));
+    let before = [Kind::Publish, Kind::PatchConditions, Kind::RecordEvent].map(|kind| d.count(kind));
     serve(&mut d, MINUTE * 10, |_| Ok(reading(1, &[("password", "one")])));
-    assert_eq!([Kind::Publish, Kind::Report, Kind::Record].map(|kind| d.count(kind)), before);
+    assert_eq!([Kind::Publish, Kind::PatchConditions, Kind::RecordEvent].map(|kind| d.count(kind)), before);
 }

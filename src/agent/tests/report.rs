@@ -18,13 +18,13 @@ fn a_condition_names_a_few_sources_and_counts_the_rest() {
     let message = d.message(ConditionType::SecretsFresh);
     assert!(message.contains("source-000") && message.ends_with("and 97 more"), "{message}");
     assert!(message.len() < 1300, "{} bytes", message.len());
-    assert!(d.count(Kind::Report) < 130, "{} reports", d.count(Kind::Report));
+    assert!(d.count(Kind::PatchConditions) < 130, "{} reports", d.count(Kind::PatchConditions));
 }
 
 #[test]
 fn changes_of_words_alone_are_reported_every_few_seconds_at_most() {
     let mut d = Driver::published(&["a"]);
-    let before = d.count(Kind::Report);
+    let before = d.count(Kind::PatchConditions);
     let mut words = 0;
     d.serve(MINUTE, |op| {
         words += 1;
@@ -32,30 +32,30 @@ fn changes_of_words_alone_are_reported_every_few_seconds_at_most() {
         matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(failure)))
     });
     d.serve(MINUTE, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
-    assert!(d.count(Kind::Report) - before <= 24, "{} reports", d.count(Kind::Report) - before);
+    assert!(d.count(Kind::PatchConditions) - before <= 24, "{} reports", d.count(Kind::PatchConditions) - before);
 }
 
 #[test]
 fn without_an_api_token_the_log_says_so_once() {
     let mut d = Driver::run(&["a"]);
-    d.hold(Kind::Report);
-    d.hold(Kind::Record);
+    d.hold(Kind::PatchConditions);
+    d.hold(Kind::RecordEvent);
     d.login_ok(HOUR * 24);
     d.read_ok("a", 1, &[("password", "one")]);
     let local = || failure(FailureClass::Local, Reason::CredentialUnreadable);
-    let before = d.count(Kind::Report);
+    let before = d.count(Kind::PatchConditions);
     for _ in 0..60 {
-        while d.is_open(Kind::Report) {
-            d.complete(Kind::Report, None, Outcome::Reported(Err(local())));
+        while d.is_open(Kind::PatchConditions) {
+            d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Err(local())));
         }
-        while d.is_open(Kind::Record) {
-            d.complete(Kind::Record, None, Outcome::Recorded(Err(local())));
+        while d.is_open(Kind::RecordEvent) {
+            d.complete(Kind::RecordEvent, None, Outcome::EventRecorded(Err(local())));
         }
         d.serve(MINUTE, |op| {
             matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")]))))
         });
     }
-    assert!(d.count(Kind::Report) - before <= 8, "{} reports in an hour", d.count(Kind::Report) - before);
+    assert!(d.count(Kind::PatchConditions) - before <= 8, "{} reports in an hour", d.count(Kind::PatchConditions) - before);
     assert!(d.lines(LogLevel::Warn).len() <= 2, "{:?}", d.lines(LogLevel::Warn));
     assert!(d.agent.is_ready(), "and it stops nothing");
 }
@@ -113,5 +113,5 @@ fn nothing_is_sent_where_neither_conditions_nor_events_are_wanted() {
     let mut d = Driver::with(quiet, Mode::Run { restore: false }, None);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
-    assert_eq!((d.count(Kind::Report), d.count(Kind::Record)), (0, 0));
+    assert_eq!((d.count(Kind::PatchConditions), d.count(Kind::RecordEvent)), (0, 0));
 }

@@ -12,7 +12,7 @@ fn holding(mode: Mode) -> Driver {
     let mut d = Driver::with(settings(&["a"]), mode, None);
     d.login_ok(HOUR);
     d.read("a", Ok(leased("l1", HOUR)));
-    d.hold(Kind::Report);
+    d.hold(Kind::PatchConditions);
     d
 }
 
@@ -20,7 +20,7 @@ fn holding(mode: Mode) -> Driver {
 fn the_end_of_the_agent_alone_leaves_the_leases_to_the_application() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
-    d.complete(Kind::Report, None, Outcome::Reported(Ok(false)));
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(false)));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }
 
@@ -29,7 +29,7 @@ fn the_end_of_the_pod_revokes_the_token_and_its_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
     assert!(d.revoked.is_empty(), "the answer to the last report says whether the pod ends");
-    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
     assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
 }
 
@@ -37,7 +37,7 @@ fn the_end_of_the_pod_revokes_the_token_and_its_leases() {
 fn without_the_right_to_report_the_leases_are_kept() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
-    d.complete(Kind::Report, None, Outcome::Reported(Err(failure(FailureClass::Denied, Reason::Forbidden))));
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Err(failure(FailureClass::Denied, Reason::Forbidden))));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }
 
@@ -45,7 +45,7 @@ fn without_the_right_to_report_the_leases_are_kept() {
 fn beside_the_application_the_leases_are_kept_while_it_drains() {
     let mut d = holding(Mode::Run { restore: true });
     d.input(Input::Terminate);
-    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }
 
@@ -72,16 +72,16 @@ fn nothing_is_revoked_where_that_is_not_wanted() {
 #[test]
 fn the_end_finishes_the_publication_then_reports_then_revokes() {
     let mut d = Driver::published(&["a"]);
-    for kind in [Kind::Publish, Kind::Report, Kind::Revoke] {
+    for kind in [Kind::Publish, Kind::PatchConditions, Kind::Revoke] {
         d.hold(kind);
     }
     d.refresh();
     d.read_ok("a", 2, &[("password", "two")]);
     d.input(Input::Terminate);
-    assert!(!d.is_open(Kind::Report) && !d.is_open(Kind::Revoke));
+    assert!(!d.is_open(Kind::PatchConditions) && !d.is_open(Kind::Revoke));
     d.complete(Kind::Publish, None, Outcome::Published(Ok(true)));
     assert!(!d.is_open(Kind::Revoke));
-    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::AgentStopped));
     assert_eq!(
         d.message(ConditionType::SecretsFresh),
@@ -95,7 +95,7 @@ fn the_end_finishes_the_publication_then_reports_then_revokes() {
 #[test]
 fn nothing_new_is_started_at_the_end() {
     let mut d = Driver::published(&["a", "b"]);
-    d.hold(Kind::Report);
+    d.hold(Kind::PatchConditions);
     d.advance(MINUTE);
     let started = |d: &Driver| [Kind::LogIn, Kind::Read, Kind::Publish, Kind::Mirror].map(|kind| d.count(kind));
     let before = started(&d);
@@ -110,7 +110,7 @@ fn nothing_new_is_started_at_the_end() {
 #[test]
 fn an_end_where_nothing_answers_is_over_in_time() {
     let mut d = Driver::published(&["a"]);
-    for kind in [Kind::Publish, Kind::Report, Kind::Revoke] {
+    for kind in [Kind::Publish, Kind::PatchConditions, Kind::Revoke] {
         d.hold(kind);
     }
     d.refresh();
@@ -126,7 +126,7 @@ fn an_end_where_nothing_answers_is_over_in_time() {
 #[test]
 fn a_revocation_gets_its_time_though_the_report_hangs() {
     let mut d = Driver::published(&["a"]);
-    d.hold(Kind::Report);
+    d.hold(Kind::PatchConditions);
     d.input(Input::Terminate);
     d.advance(secs(8));
     assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
@@ -189,7 +189,7 @@ fn all_tokens_that_are_still_kept_are_revoked_at_the_end() {
 #[test]
 fn a_login_that_ends_while_the_last_report_is_under_way_is_revoked() {
     let mut d = Driver::run(&["a"]);
-    d.hold(Kind::Report);
+    d.hold(Kind::PatchConditions);
     d.input(Input::Terminate);
     d.advance(secs(5));
     d.login_ok(HOUR);

@@ -21,7 +21,7 @@ const ROUNDED: Duration = Duration::from_secs(1);
 
 /// What to do when a grant is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Upkeep {
+pub(super) enum Renewal {
     /// Extend it.
     Renew,
     /// Ask for another one.
@@ -89,8 +89,8 @@ impl Grant {
         self.due
     }
 
-    pub(super) fn upkeep(&self) -> Upkeep {
-        if self.renewable { Upkeep::Renew } else { Upkeep::Replace }
+    pub(super) fn renewal(&self) -> Renewal {
+        if self.renewable { Renewal::Renew } else { Renewal::Replace }
     }
 
     /// Renewing it was refused: from now on it is replaced.
@@ -141,12 +141,12 @@ mod tests {
     #[test]
     fn a_renewal_that_gives_less_than_the_first_term_is_the_last_one() {
         let grant = Grant::new(Duration::from_secs(100), true, &now(0, 3), 1);
-        assert_eq!(grant.upkeep(), Upkeep::Renew);
-        assert_eq!(grant.renewed(Duration::from_secs(95), true, &now(60, 3), 1).upkeep(), Upkeep::Renew);
+        assert_eq!(grant.renewal(), Renewal::Renew);
+        assert_eq!(grant.renewed(Duration::from_secs(95), true, &now(60, 3), 1).renewal(), Renewal::Renew);
         let last = grant.renewed(Duration::from_secs(40), true, &now(120, 3), 1);
-        assert_eq!((last.upkeep(), last.ends()), (Upkeep::Replace, Duration::from_secs(160)));
+        assert_eq!((last.renewal(), last.ends()), (Renewal::Replace, Duration::from_secs(160)));
         let over = grant.renewed(Duration::from_secs(1), true, &now(120, 3), 1);
         assert_eq!(over.due(), Duration::from_secs(120) + MIN_RETRY, "a second may be none");
-        assert_eq!(grant.renewed(Duration::from_secs(100), false, &now(60, 3), 1).upkeep(), Upkeep::Replace);
+        assert_eq!(grant.renewed(Duration::from_secs(100), false, &now(60, 3), 1).renewal(), Renewal::Replace);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grant::Upkeep;
+use super::grant::Renewal;
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
 use super::source::TokenEnd;
@@ -97,15 +97,15 @@ impl Sessions {
         match &self.current {
             None => Some(self.backoff.not_before),
             Some(token) => {
-                let (at, upkeep) = token.upkeep()?;
-                (upkeep == Upkeep::Replace).then(|| at.max(self.backoff.not_before).max(self.not_before))
+                let (at, renewal) = token.renewal_due()?;
+                (renewal == Renewal::Replace).then(|| at.max(self.backoff.not_before).max(self.not_before))
             }
         }
     }
 
     /// When something is to be done.
     pub(super) fn wake(&self) -> Option<Elapsed> {
-        let renewal = self.current.as_ref().and_then(Token::upkeep).filter(|(_, upkeep)| *upkeep == Upkeep::Renew);
+        let renewal = self.current.as_ref().and_then(Token::renewal_due).filter(|(_, renewal)| *renewal == Renewal::Renew);
         let end = self.current.as_ref().and_then(Token::ends);
         let retired = self
             .retired
@@ -139,11 +139,11 @@ impl Sessions {
         }
         self.gone.retain(|number, _| in_use(*number));
         if let Some(token) = &mut self.current
-            && let Some((at, Upkeep::Renew)) = token.upkeep()
+            && let Some((at, Renewal::Renew)) = token.renewal_due()
             && at <= now.at
         {
             let op = Op::RenewToken { settings: Arc::clone(settings), token: token.value.clone() };
-            token.renewal = Some(outbox.start(op));
+            token.renewing = Some(outbox.start(op));
         }
         if self.login_due().is_some_and(|at| at <= now.at) {
             let op = Op::LogIn { settings: Arc::clone(settings), restore: std::mem::take(&mut self.restore) };
@@ -203,7 +203,7 @@ impl Sessions {
         self.failure = None;
         if let Some(current) = self.current.as_mut().filter(|current| current.value == session.token) {
             // The same given token once more. Its leases go on; looking ever more often would not extend it.
-            let met_its_maximum = current.grant.as_ref().is_some_and(|grant| grant.upkeep() == Upkeep::Replace);
+            let met_its_maximum = current.grant.as_ref().is_some_and(|grant| grant.renewal() == Renewal::Replace);
             let same = Token::new(current.number, session, Arc::clone(settings), now);
             current.grant = same.grant;
             if let Some(grant) = current.grant.as_mut().filter(|_| met_its_maximum) {
@@ -301,8 +301,8 @@ impl Sessions {
         retry: &Retry,
         now: &Now,
     ) -> Option<Result<(), Failure>> {
-        let token = self.current.as_mut().filter(|token| token.renewal == Some(ticket))?;
-        token.renewal = None;
+        let token = self.current.as_mut().filter(|token| token.renewing == Some(ticket))?;
+        token.renewing = None;
         Some(match result {
             Ok(info) => {
                 token.worked();

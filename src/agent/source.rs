@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::grant::{Grant, Upkeep};
+use super::grant::{Grant, Renewal};
 use super::io::Ticket;
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
@@ -211,9 +211,9 @@ impl SourceState {
             Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
             // Vault revokes leases with the token that asked for them.
             Life::Lease { token, .. } if *token != outlook.token => (held.issued + floor, Step::Read),
-            Life::Lease { id, grant, token } => match grant.upkeep() {
-                Upkeep::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Upkeep::Replace => match (outlook.token_end)(*token) {
+            Life::Lease { id, grant, token } => match grant.renewal() {
+                Renewal::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
+                Renewal::Replace => match (outlook.token_end)(*token) {
                     // Another lease of that token would not live longer. The next token brings the next lease.
                     TokenEnd::At(end) if end <= grant.ends().saturating_add(TRUNCATED) => {
                         (end.max(held.issued + floor), Step::Read)

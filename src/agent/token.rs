@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grant::{Grant, Upkeep};
+use super::grant::{Grant, Renewal};
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now, timestamp};
@@ -71,7 +71,7 @@ pub(super) struct Token {
     look_up_after: Elapsed,
     /// Refusals of what was granted before, since the last success, and when the first of them came.
     refusals: Option<(Elapsed, u32)>,
-    pub(super) renewal: Option<Ticket>,
+    pub(super) renewing: Option<Ticket>,
     pub(super) backoff: Backoff,
 }
 
@@ -116,7 +116,7 @@ impl Token {
             looking_up: None,
             look_up_after: Elapsed::ZERO,
             refusals: None,
-            renewal: None,
+            renewing: None,
             backoff: Backoff::default(),
         }
     }
@@ -137,7 +137,7 @@ impl Token {
 
     /// A token that nothing can extend: it was given to us and cannot be renewed.
     pub(super) fn is_expiring(&self) -> bool {
-        !self.self_issued && self.grant.as_ref().is_some_and(|grant| grant.upkeep() == Upkeep::Replace)
+        !self.self_issued && self.grant.as_ref().is_some_and(|grant| grant.renewal() == Renewal::Replace)
     }
 
     /// What to report about a token that cannot be extended; `None` for any other token.
@@ -152,12 +152,12 @@ impl Token {
     }
 
     /// When to renew or replace it, and what.
-    pub(super) fn upkeep(&self) -> Option<(Elapsed, Upkeep)> {
+    pub(super) fn renewal_due(&self) -> Option<(Elapsed, Renewal)> {
         let grant = self.grant.as_ref()?;
-        if self.renewal.is_some() {
+        if self.renewing.is_some() {
             return None;
         }
-        Some((grant.due().max(self.backoff.not_before), grant.upkeep()))
+        Some((grant.due().max(self.backoff.not_before), grant.renewal()))
     }
 
     /// A request with it has succeeded.

@@ -46,8 +46,8 @@ impl Agent {
         let in_use = |number| held(number) || publication.uses_token(number);
         sessions.advance(settings, in_use, now, &mut self.outbox);
         {
-            let token_end = |number| sessions.end_of(number);
-            let outlook = Outlook { token: sessions.number(), token_end: &token_end };
+            let token_expiry = |number| sessions.expiry_of(number);
+            let outlook = Outlook { token: sessions.number(), token_expiry: &token_expiry };
             if sessions.number() != token_before {
                 sources.update_all(&outlook, |_, _| {});
             }

@@ -26,7 +26,7 @@ impl Agent {
             publication.adopt(set);
             if !self.mode.is_once() {
                 // `once` has no time to find out whether an older answer lasts.
-                let outlook = Outlook { token: 0, token_end: &|_| super::source::TokenEnd::Never };
+                let outlook = Outlook { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
                 sources.update_all(&outlook, |name, source| {
                     let known =
                         set.manifest.sources.get(name).filter(|known| known.request == source.spec.request_id());
@@ -42,8 +42,8 @@ impl Agent {
     /// SIGHUP.
     pub(super) fn refresh(&mut self, now: &Now) {
         let Parts { sessions, sources, mirrors, .. } = &mut self.parts;
-        let token_end = |number| sessions.end_of(number);
-        let outlook = Outlook { token: sessions.number(), token_end: &token_end };
+        let token_expiry = |number| sessions.expiry_of(number);
+        let outlook = Outlook { token: sessions.number(), token_expiry: &token_expiry };
         sources.update_all(&outlook, |_, source| source.refresh_whatever_version(now));
         mirrors.request();
     }
@@ -119,15 +119,15 @@ impl Agent {
     /// Changes one source.
     pub(super) fn update(&mut self, name: &SourceName, change: impl FnOnce(&mut SourceState)) {
         let Parts { sessions, sources, .. } = &mut self.parts;
-        let token_end = |number| sessions.end_of(number);
-        sources.update(name, &Outlook { token: sessions.number(), token_end: &token_end }, change);
+        let token_expiry = |number| sessions.expiry_of(number);
+        sources.update(name, &Outlook { token: sessions.number(), token_expiry: &token_expiry }, change);
     }
 
     /// Changes all sources, and their plans where only the token changed.
     pub(super) fn update_all(&mut self, change: impl FnMut(&SourceName, &mut SourceState)) {
         let Parts { sessions, sources, .. } = &mut self.parts;
-        let token_end = |number| sessions.end_of(number);
-        sources.update_all(&Outlook { token: sessions.number(), token_end: &token_end }, change);
+        let token_expiry = |number| sessions.expiry_of(number);
+        sources.update_all(&Outlook { token: sessions.number(), token_expiry: &token_expiry }, change);
     }
 
     fn published(&mut self, ticket: Ticket, result: Result<bool, Failure>, now: &Now) {

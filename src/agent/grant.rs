@@ -72,7 +72,7 @@ impl Grant {
         Self { issued: now.at, ttl, first_ttl, renewable, due }
     }
 
-    pub(super) fn ends(&self) -> Elapsed {
+    pub(super) fn expires_at(&self) -> Elapsed {
         self.issued.saturating_add(self.ttl)
     }
 
@@ -101,7 +101,7 @@ impl Grant {
     /// When to try again after a failure that asks for a wait until `wanted`: half of what is left at the latest, so that
     /// tries go on until the end whatever the schedule says.
     pub(super) fn retry(&self, wanted: Elapsed, now: Elapsed) -> Elapsed {
-        let left = self.ends().saturating_sub(now);
+        let left = self.expires_at().saturating_sub(now);
         if left.is_zero() { wanted } else { wanted.min(now.saturating_add((left / 2).max(MIN_RETRY))) }
     }
 
@@ -126,7 +126,7 @@ mod tests {
         fn a_grant_is_due_before_its_end_and_never_below_the_floor(ttl in 0_u64..100_000, seed: u64) {
             let grant = Grant::new(Duration::from_secs(ttl), true, &now(7, seed), 1);
             prop_assert!(grant.due() >= Duration::from_secs(7) + MIN_REFRESH);
-            prop_assert!(ttl < 2 || grant.due() < grant.ends());
+            prop_assert!(ttl < 2 || grant.due() < grant.expires_at());
         }
 
         #[test]
@@ -134,7 +134,7 @@ mod tests {
             let grant = Grant::new(Duration::from_secs(ttl), true, &now(0, 3), 1);
             let at = Duration::from_secs(passed.min(ttl - 1));
             let retry = grant.retry(at + Duration::from_secs(wait), at);
-            prop_assert!(retry < grant.ends());
+            prop_assert!(retry < grant.expires_at());
         }
     }
 
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(grant.renewal(), Renewal::Renew);
         assert_eq!(grant.renewed(Duration::from_secs(95), true, &now(60, 3), 1).renewal(), Renewal::Renew);
         let last = grant.renewed(Duration::from_secs(40), true, &now(120, 3), 1);
-        assert_eq!((last.renewal(), last.ends()), (Renewal::Replace, Duration::from_secs(160)));
+        assert_eq!((last.renewal(), last.expires_at()), (Renewal::Replace, Duration::from_secs(160)));
         let over = grant.renewed(Duration::from_secs(1), true, &now(120, 3), 1);
         assert_eq!(over.due(), Duration::from_secs(120) + MIN_RETRY, "a second may be none");
         assert_eq!(grant.renewed(Duration::from_secs(100), false, &now(60, 3), 1).renewal(), Renewal::Replace);

@@ -250,7 +250,7 @@ pub struct SourceStatus {
     /// Wall time of the last good read.
     pub read: Option<jiff::Timestamp>,
     /// Wall time at which its lease ends, if it has one.
-    pub lease_ends: Option<jiff::Timestamp>,
+    pub lease_expires_at: Option<jiff::Timestamp>,
     /// What failed last.
     pub failure: Option<Failure>,
 }

@@ -40,7 +40,7 @@ impl Agent {
     }
 
     pub(super) fn token_ttl(&self, now: &Now) -> String {
-        match self.token_ends(now.at).flatten() {
+        match self.token_expiry(now.at).flatten() {
             Some(ends) => format!("expires in {}s", ends.saturating_sub(now.at).as_secs()),
             None => "has no known expiry".into(),
         }

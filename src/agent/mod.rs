@@ -140,8 +140,8 @@ impl Parts {
     }
 
     fn with_outlook<T>(&self, work: impl FnOnce(&Outlook<'_>) -> T) -> T {
-        let token_end = |number| self.sessions.end_of(number);
-        work(&Outlook { token: self.sessions.number(), token_end: &token_end })
+        let token_expiry = |number| self.sessions.expiry_of(number);
+        work(&Outlook { token: self.sessions.number(), token_expiry: &token_expiry })
     }
 
     fn stale_at(&self, name: &SourceName) -> Option<Elapsed> {
@@ -241,8 +241,8 @@ impl Agent {
 
     /// When the token in use ends: `None` without one, `Some(None)` for one without a known end.
     #[must_use]
-    pub fn token_ends(&self, at: Elapsed) -> Option<Option<Elapsed>> {
-        self.parts.sessions.live(at).map(token::Token::ends)
+    pub fn token_expiry(&self, at: Elapsed) -> Option<Option<Elapsed>> {
+        self.parts.sessions.live(at).map(token::Token::expires_at)
     }
 
     /// Sources whose status may have changed since the last call.
@@ -252,7 +252,7 @@ impl Agent {
             let status = self.parts.sources.get(&name).map(|source| SourceStatus {
                 stale: source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name)),
                 read: source.held.as_ref().map(|held| held.read_wall),
-                lease_ends: source.lease().map(|(_, grant, _)| now.wall_at(grant.ends())),
+                lease_expires_at: source.lease().map(|(_, grant, _)| now.wall_at(grant.expires_at())),
                 failure: source.failure.clone(),
             });
             (name, status)
@@ -279,13 +279,13 @@ impl Agent {
             if source.lease().is_some() && lease.is_none() {
                 continue;
             }
-            let lease_left = lease.map(|grant| grant.ends().saturating_sub(now.at));
+            let lease_left = lease.map(|grant| grant.expires_at().saturating_sub(now.at));
             sources.insert(name.clone(), SavedSource { reading: Arc::clone(reading), lease_left });
         }
         Some(Checkpoint {
             token: token.value.clone(),
             first_ttl: token.grant.as_ref().map(grant::Grant::first_ttl),
-            left: token.ends().map(|ends| ends.saturating_sub(now.at)),
+            left: token.expires_at().map(|ends| ends.saturating_sub(now.at)),
             renewable: token.grant.as_ref().is_some_and(grant::Grant::is_renewable),
             sources,
         })

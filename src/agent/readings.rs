@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Agent;
 use super::journal::Subject;
-use super::source::{InFlight, SourceState, TokenEnd};
+use super::source::{InFlight, SourceState, TokenExpiry};
 use super::time::{Now, timestamp};
 use super::token::{Verdict, judged};
 use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Version};
@@ -155,8 +155,8 @@ impl Agent {
             return;
         }
         let Some((_, grant, number)) = self.parts.sources.get(name).and_then(SourceState::lease) else { return };
-        let TokenEnd::At(ends) = self.parts.sessions.end_of(number) else { return };
-        if ends < grant.ends() {
+        let TokenExpiry::At(ends) = self.parts.sessions.expiry_of(number) else { return };
+        if ends < grant.expires_at() {
             let message = format!(
                 "the credentials of source {name} expire with the Vault token in {}s, before their lease of {}s, because no \
                  process renews the token after `once`; run the agent as a sidecar, or pass the token on with --handover",

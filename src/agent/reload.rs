@@ -71,8 +71,8 @@ impl Agent {
         }
         let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
             &mut self.parts;
-        let token_end = |number| sessions.end_of(number);
-        let outlook = Outlook { token: sessions.number(), token_end: &token_end };
+        let token_expiry = |number| sessions.expiry_of(number);
+        let outlook = Outlook { token: sessions.number(), token_expiry: &token_expiry };
         if login {
             sources.abandon_all(&outlook);
             if is_other_server(&old, new) {
@@ -171,8 +171,8 @@ impl Agent {
         if trial.needs.login {
             // Answers to requests of the old session are of no use.
             let Parts { sessions, sources, .. } = &mut self.parts;
-            let token_end = |number| sessions.end_of(number);
-            sources.abandon_all(&Outlook { token: sessions.number(), token_end: &token_end });
+            let token_expiry = |number| sessions.expiry_of(number);
+            sources.abandon_all(&Outlook { token: sessions.number(), token_expiry: &token_expiry });
             self.take_proofs(&mut trial, other_server, now);
         }
         if let Some(set) = directory_moved {

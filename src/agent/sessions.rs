@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::grant::Renewal;
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
-use super::source::TokenEnd;
+use super::source::TokenExpiry;
 use super::time::{Backoff, Elapsed, Now};
 use super::token::Token;
 use crate::model::{Checkpoint, Failure, FailureClass, Reason, Retry, Session, Settings, TokenInfo};
@@ -26,7 +26,7 @@ pub(super) struct Sessions {
     login: Option<Ticket>,
     revoking: Vec<Ticket>,
     /// When tokens ended or were given up whose leases may still be held.
-    gone: BTreeMap<u64, Elapsed>,
+    ended: BTreeMap<u64, Elapsed>,
     backoff: Backoff,
     /// A token that was given to us is not asked for again before this time.
     not_before: Elapsed,
@@ -60,7 +60,7 @@ impl Sessions {
 
     /// The token for requests, if there is one that has not ended.
     pub(super) fn live(&self, at: Elapsed) -> Option<&Token> {
-        self.current.as_ref().filter(|token| !token.is_over(at))
+        self.current.as_ref().filter(|token| !token.has_expired(at))
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -68,14 +68,14 @@ impl Sessions {
     }
 
     /// When the token of that number ends or ended.
-    pub(super) fn end_of(&self, number: u64) -> TokenEnd {
-        if let Some(at) = self.gone.get(&number) {
-            return TokenEnd::At(*at);
+    pub(super) fn expiry_of(&self, number: u64) -> TokenExpiry {
+        if let Some(at) = self.ended.get(&number) {
+            return TokenExpiry::At(*at);
         }
         let known = self.current.iter().chain(self.retired.iter().map(|retired| &retired.token));
         match known.into_iter().find(|token| token.number == number) {
-            Some(token) => token.ends().map_or(TokenEnd::Never, TokenEnd::At),
-            None => TokenEnd::At(Elapsed::ZERO),
+            Some(token) => token.expires_at().map_or(TokenExpiry::Never, TokenExpiry::At),
+            None => TokenExpiry::At(Elapsed::ZERO),
         }
     }
 
@@ -106,11 +106,11 @@ impl Sessions {
     /// When something is to be done.
     pub(super) fn wake(&self) -> Option<Elapsed> {
         let renewal = self.current.as_ref().and_then(Token::renewal_due).filter(|(_, renewal)| *renewal == Renewal::Renew);
-        let end = self.current.as_ref().and_then(Token::ends);
+        let end = self.current.as_ref().and_then(Token::expires_at);
         let retired = self
             .retired
             .iter()
-            .map(|retired| retired.token.ends().map_or(retired.keep_until, |ends| ends.min(retired.keep_until)));
+            .map(|retired| retired.token.expires_at().map_or(retired.keep_until, |ends| ends.min(retired.keep_until)));
         [self.login_due(), renewal.map(|(at, _)| at), end].into_iter().flatten().chain(retired).min()
     }
 
@@ -122,12 +122,12 @@ impl Sessions {
         now: &Now,
         outbox: &mut Outbox,
     ) {
-        if let Some(token) = self.current.take_if(|token| token.is_over(now.at)) {
-            self.gone.insert(token.number, token.ends().unwrap_or(now.at));
+        if let Some(token) = self.current.take_if(|token| token.has_expired(now.at)) {
+            self.ended.insert(token.number, token.expires_at().unwrap_or(now.at));
         }
         for retired in std::mem::take(&mut self.retired) {
-            if retired.token.is_over(now.at) {
-                self.gone.insert(retired.token.number, retired.token.ends().unwrap_or(now.at));
+            if retired.token.has_expired(now.at) {
+                self.ended.insert(retired.token.number, retired.token.expires_at().unwrap_or(now.at));
             } else if retired.keep_until <= now.at && in_use(retired.token.number) {
                 // Something still hangs on it, such as a re-read that fails: look again later.
                 self.retired.push(Retired { keep_until: now.at + OVERLAP, ..retired });
@@ -137,7 +137,7 @@ impl Sessions {
                 self.retired.push(retired);
             }
         }
-        self.gone.retain(|number, _| in_use(*number));
+        self.ended.retain(|number, _| in_use(*number));
         if let Some(token) = &mut self.current
             && let Some((at, Renewal::Renew)) = token.renewal_due()
             && at <= now.at
@@ -153,8 +153,8 @@ impl Sessions {
 
     /// Revokes a token that is not used any more, if it is ours; its leases end with it.
     fn give_up(&mut self, token: &Token, now: &Now, outbox: &mut Outbox) {
-        self.gone.insert(token.number, now.at);
-        if token.self_issued && !token.is_over(now.at) {
+        self.ended.insert(token.number, now.at);
+        if token.self_issued && !token.has_expired(now.at) {
             self.revoke(token, outbox);
         }
     }
@@ -210,13 +210,13 @@ impl Sessions {
                 // What the server calls renewable was seen not to grow.
                 grant.not_renewable();
             }
-            let left = current.ends().map_or(Duration::ZERO, |ends| ends.saturating_sub(now.at));
+            let left = current.expires_at().map_or(Duration::ZERO, |ends| ends.saturating_sub(now.at));
             self.not_before = now.at + (left / 2).max(GIVEN_TOKEN_INTERVAL);
             return Some(Ok(LoginChange::None));
         }
         let number = self.next_number();
         let token = Token::new(number, session, Arc::clone(settings), now);
-        if token.is_over(now.at + super::time::MIN_REFRESH) {
+        if token.has_expired(now.at + super::time::MIN_REFRESH) {
             // A token that is over when it arrives would be a loop of logins.
             let message = "failed to log in: Vault issued a token that expires at once; raise token_ttl of the role";
             let failure = Failure::new(FailureClass::Transient, Reason::TokenExpired, message);
@@ -347,11 +347,11 @@ impl Sessions {
             // Files are to be fresh again soon.
             self.backoff.reset();
         } else {
-            // A token that dies young each time must not become a loop of logins.
+            // A token that is rejected young each time must not become a loop of logins.
             self.backoff.failed(&failure, retry, now, 15);
         }
         self.failure.get_or_insert(failure);
-        self.gone.insert(token.number, now.at);
+        self.ended.insert(token.number, now.at);
         self.retired.push(Retired { token, keep_until: now.at });
         true
     }
@@ -359,6 +359,6 @@ impl Sessions {
     /// Every token that has to be revoked when nothing is to be left behind.
     pub(super) fn revocable(&self, at: Elapsed) -> Vec<Token> {
         let all = self.current.iter().chain(self.retired.iter().map(|retired| &retired.token));
-        all.filter(|token| token.self_issued && !token.is_over(at)).cloned().collect()
+        all.filter(|token| token.self_issued && !token.has_expired(at)).cloned().collect()
     }
 }

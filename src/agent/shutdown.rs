@@ -248,7 +248,7 @@ impl Agent {
         None
     }
 
-    /// What could not be saved dies with its token, and the exit code says so.
+    /// What could not be saved expires with its token, and the exit code says so.
     pub(super) fn save_ended(&mut self, ticket: Ticket, ok: bool, now: &Now) {
         let Phase::Draining(Drain { stage: Stage::Leaving { saving: Some(saving) }, .. }) = &self.phase else { return };
         if *saving != ticket {
@@ -268,7 +268,7 @@ impl Agent {
             .parts
             .sources
             .iter()
-            .any(|(_, source)| source.lease().is_some_and(|(_, grant, _)| grant.ends() > now.at));
+            .any(|(_, source)| source.lease().is_some_and(|(_, grant, _)| grant.expires_at() > now.at));
         if !leased {
             return false;
         }

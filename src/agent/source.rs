@@ -24,7 +24,7 @@ const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
 
 /// When the token behind a number ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TokenEnd {
+pub(super) enum TokenExpiry {
     Never,
     At(Elapsed),
 }
@@ -34,12 +34,12 @@ pub(super) struct Outlook<'a> {
     /// Number of the token in use, 0 without one.
     pub(super) token: u64,
     /// When a token ends; for one that is gone, when it went.
-    pub(super) token_end: &'a dyn Fn(u64) -> TokenEnd,
+    pub(super) token_expiry: &'a dyn Fn(u64) -> TokenExpiry,
 }
 
 /// What is valid for how long.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Life {
+pub(super) enum Lifetime {
     /// Until it changes.
     Unlimited,
     /// Until the server rotates it, after this time.
@@ -50,7 +50,7 @@ pub(super) enum Life {
     Lease { id: LeaseId, grant: Grant, token: u64 },
 }
 
-impl Life {
+impl Lifetime {
     pub(super) fn grant(&self) -> Option<&Grant> {
         match self {
             Self::Expires(grant) | Self::Lease { grant, .. } => Some(grant),
@@ -61,7 +61,7 @@ impl Life {
 
 /// The last good reading, without its content.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Held {
+pub(super) struct HeldReading {
     /// [`Source::request_id`] of what was read.
     pub(super) request: String,
     pub(super) version: Version,
@@ -70,7 +70,7 @@ pub(super) struct Held {
     /// The last time at which the server confirmed it: by a read, or by a renewal of its lease.
     pub(super) read: Elapsed,
     pub(super) read_wall: Timestamp,
-    pub(super) life: Life,
+    pub(super) lifetime: Lifetime,
     /// It is older than what was held before and was accepted as the truth.
     pub(super) rolled_back: bool,
     /// Jitter of the refresh interval, in `0.0..1.0`.
@@ -99,7 +99,7 @@ pub(super) struct InFlight {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SourceState {
     pub(super) spec: Source,
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<HeldReading>,
     /// The version that an earlier process made visible, until this one holds a reading.
     pub(super) adopted: Option<Version>,
     pub(super) in_flight: Option<InFlight>,
@@ -116,7 +116,7 @@ pub(super) struct SourceState {
     /// When what is there now was asked for, whatever its version.
     older_asked: Option<Elapsed>,
     /// Readings in a row whose life is so short that only the floor keeps the pace.
-    short_lives: u32,
+    short_lifetimes: u32,
     first_failure: Option<Elapsed>,
     last_failure: Elapsed,
 }
@@ -135,7 +135,7 @@ impl SourceState {
             older_since: None,
             refresh_asked: None,
             older_asked: None,
-            short_lives: 0,
+            short_lifetimes: 0,
             first_failure: None,
             last_failure: Elapsed::ZERO,
         }
@@ -153,8 +153,8 @@ impl SourceState {
     }
 
     pub(super) fn lease(&self) -> Option<(&LeaseId, &Grant, u64)> {
-        match &self.held.as_ref()?.life {
-            Life::Lease { id, grant, token } => Some((id, grant, *token)),
+        match &self.held.as_ref()?.lifetime {
+            Lifetime::Lease { id, grant, token } => Some((id, grant, *token)),
             _ => None,
         }
     }
@@ -197,25 +197,25 @@ impl SourceState {
         let Some(held) = self.held.as_ref().filter(|_| self.is_current()) else {
             return (Elapsed::ZERO, Step::Read);
         };
-        if self.refresh_asked.is_some() && !matches!(held.life, Life::Lease { .. }) {
+        if self.refresh_asked.is_some() && !matches!(held.lifetime, Lifetime::Lease { .. }) {
             return (Elapsed::ZERO, Step::Read);
         }
         let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
         // Lives below the floor double the wait each time, up to the refresh interval.
-        let floor = MIN_REFRESH.saturating_mul(1 << self.short_lives.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
-        match &held.life {
-            Life::Unlimited => (held.read + refresh, Step::Read),
-            Life::Rotates(after) => {
+        let floor = MIN_REFRESH.saturating_mul(1 << self.short_lifetimes.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
+        match &held.lifetime {
+            Lifetime::Unlimited => (held.read + refresh, Step::Read),
+            Lifetime::Rotates(after) => {
                 (held.read + after.saturating_add(AFTER_ROTATION).max(floor).min(refresh), Step::Read)
             }
-            Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
+            Lifetime::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
             // Vault revokes leases with the token that asked for them.
-            Life::Lease { token, .. } if *token != outlook.token => (held.issued + floor, Step::Read),
-            Life::Lease { id, grant, token } => match grant.renewal() {
+            Lifetime::Lease { token, .. } if *token != outlook.token => (held.issued + floor, Step::Read),
+            Lifetime::Lease { id, grant, token } => match grant.renewal() {
                 Renewal::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Renewal::Replace => match (outlook.token_end)(*token) {
+                Renewal::Replace => match (outlook.token_expiry)(*token) {
                     // Another lease of that token would not live longer. The next token brings the next lease.
-                    TokenEnd::At(end) if end <= grant.ends().saturating_add(TRUNCATED) => {
+                    TokenExpiry::At(end) if end <= grant.expires_at().saturating_add(TRUNCATED) => {
                         (end.max(held.issued + floor), Step::Read)
                     }
                     _ => (grant.due().max(held.issued + floor), Step::Read),
@@ -225,13 +225,13 @@ impl SourceState {
     }
 
     /// When what is held is of no use any more, whatever the tolerance: its lease, its token or its own life is over.
-    pub(super) fn dies(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
-        match &self.held.as_ref()?.life {
-            Life::Unlimited | Life::Rotates(_) => None,
-            Life::Expires(grant) => Some(grant.ends()),
-            Life::Lease { grant, token, .. } => Some(match (outlook.token_end)(*token) {
-                TokenEnd::Never => grant.ends(),
-                TokenEnd::At(end) => grant.ends().min(end),
+    pub(super) fn expires_at(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
+        match &self.held.as_ref()?.lifetime {
+            Lifetime::Unlimited | Lifetime::Rotates(_) => None,
+            Lifetime::Expires(grant) => Some(grant.expires_at()),
+            Lifetime::Lease { grant, token, .. } => Some(match (outlook.token_expiry)(*token) {
+                TokenExpiry::Never => grant.expires_at(),
+                TokenExpiry::At(end) => grant.expires_at().min(end),
             }),
         }
     }
@@ -240,9 +240,9 @@ impl SourceState {
     pub(super) fn stale_at(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
         let held = self.held.as_ref()?;
         // Between two reads of a long life there is nothing to confirm.
-        let confirmed = held.life.grant().map_or(held.read, |grant| grant.due().max(held.read));
+        let confirmed = held.lifetime.grant().map_or(held.read, |grant| grant.due().max(held.read));
         let tolerated = confirmed.saturating_add(self.spec.max_stale);
-        Some(self.dies(outlook).map_or(tolerated, |dies| dies.min(tolerated)))
+        Some(self.expires_at(outlook).map_or(tolerated, |expires_at| expires_at.min(tolerated)))
     }
 
     /// Takes a good reading. `rolled_back`: it is older than the one before.
@@ -255,30 +255,30 @@ impl SourceState {
         rolled_back: bool,
         now: &Now,
     ) {
-        let life = match validity {
-            Validity::Unlimited => Life::Unlimited,
-            Validity::Rotates(after) => Life::Rotates(*after),
-            Validity::Expires(after) => Life::Expires(Grant::new(*after, false, now, 21)),
+        let lifetime = match validity {
+            Validity::Unlimited => Lifetime::Unlimited,
+            Validity::Rotates(after) => Lifetime::Rotates(*after),
+            Validity::Expires(after) => Lifetime::Expires(Grant::new(*after, false, now, 21)),
             Validity::Lease(Lease { id, duration, renewable }) => {
-                Life::Lease { id: id.clone(), grant: Grant::new(*duration, *renewable, now, 21), token }
+                Lifetime::Lease { id: id.clone(), grant: Grant::new(*duration, *renewable, now, 21), token }
             }
         };
-        let short = match &life {
-            Life::Rotates(after) => after.is_zero(),
-            life => life.grant().is_some_and(Grant::is_short),
+        let short = match &lifetime {
+            Lifetime::Rotates(after) => after.is_zero(),
+            lifetime => lifetime.grant().is_some_and(Grant::is_short),
         };
-        self.short_lives = if short { self.short_lives.saturating_add(1) } else { 0 };
+        self.short_lifetimes = if short { self.short_lifetimes.saturating_add(1) } else { 0 };
         self.refresh_asked.take_if(|asked| *asked <= started);
         self.older_asked.take_if(|asked| *asked <= started);
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
-        self.held = Some(Held {
+        self.held = Some(HeldReading {
             request,
             version,
             issued: now.at,
             read: now.at,
             read_wall: now.wall,
-            life,
+            lifetime,
             rolled_back,
             jitter,
         });
@@ -291,7 +291,7 @@ impl SourceState {
     /// kept, because a read would issue another one.
     pub(super) fn restore(&mut self, reading: &Reading, lease_left: Option<Duration>, token: u64, now: &Now) {
         self.keep(reading.version.clone(), &reading.validity, token, now.at, false, now);
-        if let (Some(Held { life: Life::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
+        if let (Some(HeldReading { lifetime: Lifetime::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
             *grant = Grant::resumed(grant.first_ttl(), left, grant.is_renewable(), now, 25);
         } else {
             self.refresh(now);
@@ -301,7 +301,7 @@ impl SourceState {
     /// Takes the renewal of its lease.
     pub(super) fn renewed(&mut self, lease: &Lease, now: &Now) {
         let Some(held) = self.held.as_mut() else { return };
-        if let Life::Lease { grant, .. } = &mut held.life {
+        if let Lifetime::Lease { grant, .. } = &mut held.lifetime {
             *grant = grant.renewed(lease.duration, lease.renewable, now, 24);
         }
         (held.read, held.read_wall) = (now.at, now.wall);
@@ -310,7 +310,7 @@ impl SourceState {
 
     /// Renewing its lease was refused: a read gives another lease. `lost`: the lease has ended.
     pub(super) fn renewal_refused(&mut self, lost: bool, now: &Now) {
-        if let Some(Held { life: Life::Lease { grant, .. }, .. }) = self.held.as_mut() {
+        if let Some(HeldReading { lifetime: Lifetime::Lease { grant, .. }, .. }) = self.held.as_mut() {
             if lost {
                 *grant = Grant::new(Duration::ZERO, false, now, 24);
             } else {
@@ -369,7 +369,7 @@ impl SourceState {
         if self.spec.request_id() != spec.request_id() {
             self.backoff.reset();
             (self.failure, self.unjudged, self.first_failure, self.older_since) = (None, None, None, None);
-            (self.short_lives, self.read_with) = (0, 0);
+            (self.short_lifetimes, self.read_with) = (0, 0);
             self.adopted = None;
         } else if spec.refresh < self.spec.refresh {
             self.backoff.not_before = self.backoff.not_before.min(now.at);

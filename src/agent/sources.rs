@@ -208,7 +208,7 @@ impl Sources {
         settings.concurrency.max(2)
     }
 
-    /// Starts what is due: what dies first, then the healthy, the longest waiting first.
+    /// Starts what is due: what expires first, then the healthy, the longest waiting first.
     pub(super) fn advance(
         &mut self,
         settings: &Arc<Settings>,
@@ -225,8 +225,8 @@ impl Sources {
             .filter_map(|(at, name)| {
                 let source = self.all.get(name)?;
                 let busy = self.orphans.values().any(|orphan| orphan == name);
-                let dies = source.dies(outlook).unwrap_or(Elapsed::MAX);
-                (!busy).then(|| (source.is_failing(), dies, *at, name.clone()))
+                let expires_at = source.expires_at(outlook).unwrap_or(Elapsed::MAX);
+                (!busy).then(|| (source.is_failing(), expires_at, *at, name.clone()))
             })
             .collect();
         due.sort();

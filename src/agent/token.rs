@@ -121,12 +121,12 @@ impl Token {
         }
     }
 
-    pub(super) fn ends(&self) -> Option<Elapsed> {
-        self.grant.as_ref().map(Grant::ends)
+    pub(super) fn expires_at(&self) -> Option<Elapsed> {
+        self.grant.as_ref().map(Grant::expires_at)
     }
 
-    pub(super) fn is_over(&self, at: Elapsed) -> bool {
-        self.ends().is_some_and(|ends| ends <= at)
+    pub(super) fn has_expired(&self, at: Elapsed) -> bool {
+        self.expires_at().is_some_and(|ends| ends <= at)
     }
 
     /// Whether it has lived and worked for long enough to forgive what went wrong before it.
@@ -142,7 +142,7 @@ impl Token {
 
     /// What to report about a token that cannot be extended; `None` for any other token.
     pub(super) fn expiry_warning(&self, now: &Now) -> Option<String> {
-        let ends = self.ends().filter(|_| self.is_expiring())?;
+        let ends = self.expires_at().filter(|_| self.is_expiring())?;
         let action = match &self.settings.auth.method {
             AuthMethod::TokenFile { file } => format!("write a new token to {}", file.display()),
             _ => "set VAULT_TOKEN to a new token and re-create the pod".to_owned(),

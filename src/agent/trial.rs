@@ -148,7 +148,7 @@ impl Trial {
         if self.backoff.not_before > now.at || self.is_done() || self.publishing.is_some() {
             return;
         }
-        if self.token.as_ref().is_some_and(|token| token.is_over(now.at)) {
+        if self.token.as_ref().is_some_and(|token| token.has_expired(now.at)) {
             self.drop_token();
         }
         let settings = &self.settings;

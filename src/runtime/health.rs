@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// Shared between the driver, which writes, and the listener, which reads.
 #[derive(Clone, Default)]
-pub(super) struct Health(Arc<Mutex<Standing>>);
+pub(super) struct Health(Arc<Mutex<HealthStatus>>);
 
-/// The agent's standing at one moment. Holds no secret.
+/// The agent's status at one moment. Holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Standing {
+pub(super) struct HealthStatus {
     /// Process that wrote it; a state file outlives its writer.
     pub(super) pid: u32,
     /// When that process started, in clock ticks since the boot: in a container the agent always has the same pid.
@@ -22,17 +22,17 @@ pub(super) struct Standing {
 }
 
 impl Health {
-    /// Takes over a new standing. Whether it differs from the last.
-    pub(super) fn set(&self, standing: &Standing) -> bool {
+    /// Takes over a new status. Whether it differs from the last.
+    pub(super) fn set(&self, status: &HealthStatus) -> bool {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let differs = *current != *standing;
+        let differs = *current != *status;
         if differs {
-            current.clone_from(standing);
+            current.clone_from(status);
         }
         differs
     }
 
-    pub(super) fn get(&self) -> Standing {
+    pub(super) fn get(&self) -> HealthStatus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -180,11 +180,11 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> R
         // restart an agent that holds the last good set.
         "/livez" => answer(StatusCode::OK, plain, "ok\n".into()),
         "/readyz" => {
-            let standing = health.get();
-            if standing.ready {
+            let status = health.get();
+            if status.ready {
                 answer(StatusCode::OK, plain, "ok\n".into())
             } else {
-                answer(StatusCode::SERVICE_UNAVAILABLE, plain, standing.reasons.join("\n") + "\n")
+                answer(StatusCode::SERVICE_UNAVAILABLE, plain, status.reasons.join("\n") + "\n")
             }
         }
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::clock::wall;
 use super::executor::Ended;
-use super::health::{Health, Standing, started};
+use super::health::{Health, HealthStatus, started};
 use super::metrics::Metrics;
 use super::probe::StateFile;
 use crate::agent::{Agent, Elapsed, LogEntry, LogLevel, Now, Outcome};
@@ -104,9 +104,9 @@ impl Observer {
         let ready = agent.is_ready();
         let why = self.conditions.iter().filter(|c| c.kind == ConditionType::SecretsReady && !ready);
         let reasons = why.map(|condition| format!("{}: {}", condition.reason, condition.message)).collect();
-        let standing = Standing { pid: self.pid, started: self.started, ready, reasons };
-        self.health.set(&standing);
-        if let Err(error) = self.state_file.keep(&standing) {
+        let status = HealthStatus { pid: self.pid, started: self.started, ready, reasons };
+        self.health.set(&status);
+        if let Err(error) = self.state_file.keep(&status) {
             tracing::debug!(%error, "failed to write the state file for probes");
         }
     }

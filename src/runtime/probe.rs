@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::health::{Standing, started};
+use super::health::{HealthStatus, started};
 use crate::model::Listener;
 use crate::volume::{self, STATE_FILE};
 
@@ -68,17 +68,17 @@ fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
         |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
     let text = volume::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
     let text = text.ok_or_else(|| format!("the agent has not written {STATE_FILE} to {} yet; check its log", directory.display()))?;
-    let standing: Standing = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-    if started(standing.pid) != Some(standing.started) {
+    let status: HealthStatus = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+    if started(status.pid) != Some(status.started) {
         return Err("the agent is not running; its state file is from an earlier process".into());
     }
-    if question == Question::Live || standing.ready { Ok(()) } else { Err(standing.reasons.join("\n")) }
+    if question == Question::Live || status.ready { Ok(()) } else { Err(status.reasons.join("\n")) }
 }
 
 /// The state file of a running agent: written where it must say something else, and again after a failure.
 pub(super) struct StateFile {
     directory: PathBuf,
-    written: Option<Standing>,
+    written: Option<HealthStatus>,
 }
 
 impl StateFile {
@@ -87,14 +87,14 @@ impl StateFile {
         Self { directory: directory.to_path_buf(), written: None }
     }
 
-    /// Makes the file say `standing`.
+    /// Makes the file say `status`.
     ///
     /// # Errors
     /// The I/O error; the next call tries again.
-    pub(super) fn keep(&mut self, standing: &Standing) -> std::io::Result<()> {
-        if self.written.as_ref() != Some(standing) {
-            remember(&self.directory, standing)?;
-            self.written = Some(standing.clone());
+    pub(super) fn keep(&mut self, status: &HealthStatus) -> std::io::Result<()> {
+        if self.written.as_ref() != Some(status) {
+            remember(&self.directory, status)?;
+            self.written = Some(status.clone());
         }
         Ok(())
     }
@@ -119,8 +119,8 @@ pub(super) fn forget(directory: &Path) {
 }
 
 /// Writes the state for `ask`; a reader sees the old or the new one.
-pub(super) fn remember(directory: &Path, standing: &Standing) -> std::io::Result<()> {
-    volume::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(standing)?)
+pub(super) fn remember(directory: &Path, status: &HealthStatus) -> std::io::Result<()> {
+    volume::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(status)?)
 }
 
 #[cfg(test)]
@@ -155,17 +155,17 @@ mod tests {
         let parent = tempfile::tempdir().expect("a directory");
         let directory = parent.path().join("later");
         let mut file = StateFile::new(&directory);
-        let standing = Standing { ready: true, ..Standing::default() };
-        assert!(file.keep(&standing).is_err(), "there is no such directory");
+        let status = HealthStatus { ready: true, ..HealthStatus::default() };
+        assert!(file.keep(&status).is_err(), "there is no such directory");
         std::fs::create_dir(&directory).expect("mkdir");
-        assert!(file.keep(&standing).is_ok());
+        assert!(file.keep(&status).is_ok());
         let written = || volume::read_small_file(&directory, STATE_FILE).expect("readable");
-        assert!(written().is_some(), "the same standing, once it can be written");
+        assert!(written().is_some(), "the same status, once it can be written");
         volume::remove_small_file(&directory, STATE_FILE).expect("removable");
-        assert!(file.keep(&standing).is_ok());
+        assert!(file.keep(&status).is_ok());
         assert!(written().is_none(), "what is written is not written again");
         file.remove();
-        assert!(file.keep(&standing).is_ok());
+        assert!(file.keep(&status).is_ok());
         assert!(written().is_some(), "after a removal it is");
     }
 
@@ -176,16 +176,16 @@ mod tests {
         assert!(ask(Question::Live).is_err(), "no agent has started");
         let pid = std::process::id();
         let since = started(pid).expect("we run");
-        let mut standing = Standing { pid, started: since, ready: false, reasons: vec!["Pending: soon".into()] };
-        remember(directory.path(), &standing).expect("it can be written");
+        let mut status = HealthStatus { pid, started: since, ready: false, reasons: vec!["Pending: soon".into()] };
+        remember(directory.path(), &status).expect("it can be written");
         assert_eq!(ask(Question::Live), Ok(()));
         assert_eq!(ask(Question::Startup), Err("Pending: soon".into()));
-        standing.ready = true;
-        remember(directory.path(), &standing).expect("it can be written");
+        status.ready = true;
+        remember(directory.path(), &status).expect("it can be written");
         assert_eq!(ask(Question::Ready), Ok(()));
         // The writer is gone and another process has its pid: its last words are not true any more.
-        standing.started += 1;
-        remember(directory.path(), &standing).expect("it can be written");
+        status.started += 1;
+        remember(directory.path(), &status).expect("it can be written");
         assert!(ask(Question::Ready).is_err());
         forget(directory.path());
         assert!(ask(Question::Live).is_err());

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::health::Standing;
+use super::super::health::HealthStatus;
 use super::*;
 
 async fn get(address: SocketAddr, request: &str) -> String {
@@ -22,11 +22,11 @@ async fn readiness_says_why_not_and_liveness_is_about_ourselves() {
     let listener = bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(serve(listener, health.clone(), Arc::new(Metrics::new())));
-    health.set(&Standing { reasons: vec!["Denied: no".into()], ..Standing::default() });
+    health.set(&HealthStatus { reasons: vec!["Denied: no".into()], ..HealthStatus::default() });
     let answer = get(address, "GET /readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Denied: no"), "{answer}");
     assert!(get(address, "GET /livez").await.starts_with("HTTP/1.1 200"));
-    health.set(&Standing { ready: true, ..Standing::default() });
+    health.set(&HealthStatus { ready: true, ..HealthStatus::default() });
     assert!(get(address, "GET /readyz").await.starts_with("HTTP/1.1 200"));
     let metrics = get(address, "GET /metrics").await;
     assert!(metrics.contains("openmetrics-text") && metrics.contains("# EOF"), "{metrics}");

@@ -9,7 +9,7 @@ use super::executor::{Executor, blocking};
 use super::listener::{self, Serving};
 use super::observer::Observer;
 use super::reload::Reload;
-use super::signals::{Asked, Listening};
+use super::signals::{Signal, SignalStream};
 use super::{EXIT_OWN_FAULT, Work};
 use crate::agent::{Action, Agent, Input, LogEntry, LogLevel, Mode, exit};
 use crate::config::Environment;
@@ -63,7 +63,7 @@ impl<A: Adapters> Driver<A> {
     }
 
     /// Prepares everything that can fail before the first request, and runs to the end.
-    pub(super) async fn drive(mut self, mut signals: Listening) -> Result<u8, Failure> {
+    pub(super) async fn drive(mut self, mut signals: SignalStream) -> Result<u8, Failure> {
         self.listen().await?;
         let (volume, directory) = (self.adapters.volume(), self.agent.settings().directory.clone());
         let shown = directory.path.display().to_string();
@@ -103,12 +103,12 @@ impl<A: Adapters> Driver<A> {
                         continue;
                     }
                 },
-                asked = signals.next() => match asked {
-                    Asked::Terminate => {
+                signal = signals.next() => match signal {
+                    Signal::Terminate => {
                         tracing::info!("received SIGTERM or SIGINT; finishing the operations in progress");
                         Input::Terminate
                     }
-                    Asked::Refresh => {
+                    Signal::Refresh => {
                         tracing::info!("received SIGHUP; reading all sources now");
                         Input::Refresh
                     }
@@ -181,6 +181,6 @@ async fn due(at: Option<(tokio::time::Instant, Duration)>) {
     }
 }
 
-async fn terminated(signals: &mut Listening) {
-    while !matches!(signals.next().await, Asked::Terminate) {}
+async fn terminated(signals: &mut SignalStream) {
+    while !matches!(signals.next().await, Signal::Terminate) {}
 }

@@ -58,9 +58,9 @@ pub fn run(
     let own = |what: &str, error: std::io::Error| {
         Failure::new(FailureClass::Local, Reason::WriteFailed, format!("failed to {what}: {error}"))
     };
-    // Signals first: a SIGTERM that comes while we start must not be lost, least of all for PID 1, where the default
+    // SignalHandlers first: a SIGTERM that comes while we start must not be lost, least of all for PID 1, where the default
     // action does not apply.
-    let signals = signals::Signals::register().map_err(|error| own("register signal handlers", error))?;
+    let signals = signals::SignalHandlers::register().map_err(|error| own("register signal handlers", error))?;
     // One thread: the agent waits nearly all of its life. What may block runs on short-lived others.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -10,24 +10,24 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
 /// Registered handlers; bytes wait in the socket pairs until somebody listens.
-pub(super) struct Signals {
+pub(super) struct SignalHandlers {
     terminate: StdStream,
     refresh: StdStream,
 }
 
 /// Handlers with their async ends.
-pub(super) struct Listening {
+pub(super) struct SignalStream {
     terminate: UnixStream,
     refresh: UnixStream,
 }
 
 /// What a signal asks for.
-pub(super) enum Asked {
+pub(super) enum Signal {
     Terminate,
     Refresh,
 }
 
-impl Signals {
+impl SignalHandlers {
     pub(super) fn register() -> io::Result<Self> {
         let (terminate, on_terminate) = StdStream::pair()?;
         let (refresh, on_refresh) = StdStream::pair()?;
@@ -42,17 +42,17 @@ impl Signals {
         Ok(Self { terminate, refresh })
     }
 
-    pub(super) fn listen(self) -> io::Result<Listening> {
+    pub(super) fn listen(self) -> io::Result<SignalStream> {
         let asynchronous = |stream: StdStream| {
             stream.set_nonblocking(true)?;
             UnixStream::from_std(stream)
         };
-        Ok(Listening { terminate: asynchronous(self.terminate)?, refresh: asynchronous(self.refresh)? })
+        Ok(SignalStream { terminate: asynchronous(self.terminate)?, refresh: asynchronous(self.refresh)? })
     }
 }
 
 #[cfg(test)]
-impl Listening {
+impl SignalStream {
     /// Handlers without signals: a byte into the first stream is a SIGTERM, one into the second a SIGHUP.
     pub(super) fn for_test() -> io::Result<(Self, UnixStream, UnixStream)> {
         let (terminate, term) = UnixStream::pair()?;
@@ -61,15 +61,15 @@ impl Listening {
     }
 }
 
-impl Listening {
+impl SignalStream {
     /// Waits for the next signal.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> Signal {
         let (mut one, mut other) = ([0_u8; 16], [0_u8; 16]);
         // The write ends live in the handlers as long as the process: a read ends with a byte.
         tokio::select! {
             biased;
-            _ = self.terminate.read(&mut one) => Asked::Terminate,
-            _ = self.refresh.read(&mut other) => Asked::Refresh,
+            _ = self.terminate.read(&mut one) => Signal::Terminate,
+            _ = self.refresh.read(&mut other) => Signal::Refresh,
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
 use super::driver::{Driver, Start};
-use super::signals::Listening;
+use super::signals::SignalStream;
 use super::{ConfigSource, Work};
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit};
 use crate::config;
@@ -184,7 +184,7 @@ fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let started = Instant::now();
     let code = runtime.block_on(async move {
-        let (signals, mut term, hup) = Listening::for_test().expect("streams");
+        let (signals, mut term, hup) = SignalStream::for_test().expect("streams");
         let start = Start {
             settings: Arc::new(settings),
             config: ConfigSource::Fixed(None),

@@ -11,8 +11,8 @@ use crate::model::{
 };
 
 /// A result of an operation that runs as a task.
-pub(super) trait Answer<T>: Future<Output = Result<T, Failure>> + Send {}
-impl<T, F: Future<Output = Result<T, Failure>> + Send> Answer<T> for F {}
+pub(super) trait AdapterFuture<T>: Future<Output = Result<T, Failure>> + Send {}
+impl<T, F: Future<Output = Result<T, Failure>> + Send> AdapterFuture<T> for F {}
 
 /// A secrets server.
 pub(super) trait Server: Send + Sync + 'static {
@@ -21,26 +21,26 @@ pub(super) trait Server: Send + Sync + 'static {
 
     /// Reads the files of a login. May block for as long as the file system does.
     fn read_credential(&self, auth: &Auth) -> Result<Self::Credential, Failure>;
-    fn log_in(&self, auth: &Auth, credential: Self::Credential) -> impl Answer<Session>;
+    fn log_in(&self, auth: &Auth, credential: Self::Credential) -> impl AdapterFuture<Session>;
     /// Whether the next request would read files.
     fn needs_files(&self) -> bool;
     /// Reads them. May block for as long as the file system does.
     fn read_files(&self) -> Result<(), Failure>;
-    fn look_up(&self, token: &VaultToken) -> impl Answer<TokenInfo>;
-    fn renew_token(&self, token: &VaultToken) -> impl Answer<TokenInfo>;
-    fn revoke(&self, token: &VaultToken) -> impl Answer<()>;
-    fn read(&self, token: &VaultToken, source: &Source) -> impl Answer<Reading>;
-    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl Answer<Lease>;
+    fn look_up(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo>;
+    fn renew_token(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo>;
+    fn revoke(&self, token: &VaultToken) -> impl AdapterFuture<()>;
+    fn read(&self, token: &VaultToken, source: &Source) -> impl AdapterFuture<Reading>;
+    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl AdapterFuture<Lease>;
 }
 
 /// The API server, seen from our pod.
 pub(super) trait ApiServer: Send + Sync + 'static {
     /// Makes the Secret hold its part of the set.
-    fn mirror(&self, settings: &Settings, name: &ObjectName, content: &MirrorRequest) -> impl Answer<MirrorResult>;
+    fn mirror(&self, settings: &Settings, name: &ObjectName, content: &MirrorRequest) -> impl AdapterFuture<MirrorResult>;
     /// Patches the conditions; whether the pod is being deleted.
-    fn patch_conditions(&self, settings: &Settings, conditions: &[Condition]) -> impl Answer<bool>;
+    fn patch_conditions(&self, settings: &Settings, conditions: &[Condition]) -> impl AdapterFuture<bool>;
     /// Records an Event.
-    fn record_event(&self, settings: &Settings, event: &PodEvent) -> impl Answer<()>;
+    fn record_event(&self, settings: &Settings, event: &PodEvent) -> impl AdapterFuture<()>;
 }
 
 /// The output directories. Every call may block for as long as the file system does.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::adapters::{Adapters, Answer, ApiServer, Checkpoints, Server, Volume};
+use super::adapters::{Adapters, AdapterFuture, ApiServer, Checkpoints, Server, Volume};
 use super::clock::wall;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::checkpoint;
@@ -101,7 +101,7 @@ impl Server for Vault {
         Self::read_credential(self, auth)
     }
 
-    fn log_in(&self, auth: &Auth, credential: LoginCredential) -> impl Answer<Session> {
+    fn log_in(&self, auth: &Auth, credential: LoginCredential) -> impl AdapterFuture<Session> {
         Self::log_in(self, auth, credential)
     }
 
@@ -113,23 +113,23 @@ impl Server for Vault {
         Self::read_files(self)
     }
 
-    fn look_up(&self, token: &VaultToken) -> impl Answer<TokenInfo> {
+    fn look_up(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo> {
         self.lookup_self(token)
     }
 
-    fn renew_token(&self, token: &VaultToken) -> impl Answer<TokenInfo> {
+    fn renew_token(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo> {
         Self::renew_token(self, token)
     }
 
-    fn revoke(&self, token: &VaultToken) -> impl Answer<()> {
+    fn revoke(&self, token: &VaultToken) -> impl AdapterFuture<()> {
         self.revoke_self(token)
     }
 
-    fn read(&self, token: &VaultToken, source: &Source) -> impl Answer<Reading> {
+    fn read(&self, token: &VaultToken, source: &Source) -> impl AdapterFuture<Reading> {
         Self::read(self, token, source)
     }
 
-    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl Answer<Lease> {
+    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl AdapterFuture<Lease> {
         Self::renew_lease(self, token, lease, Some(increment))
     }
 }

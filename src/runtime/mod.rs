@@ -12,7 +12,7 @@ mod listener;
 mod metrics;
 mod observer;
 pub mod probe;
-mod real;
+mod production;
 mod reload;
 mod signals;
 #[cfg(test)]
@@ -71,7 +71,7 @@ pub fn run(
         .map_err(|error| own("start the async runtime", error))?;
     let start =
         driver::Start { settings: Arc::new(settings), config, environment, work, checkpoint: checkpoint.is_some() };
-    let adapters = Arc::new(real::Real::new(checkpoint));
+    let adapters = Arc::new(production::ProductionAdapters::new(checkpoint));
     let code = runtime.block_on(async {
         let signals = signals.listen().map_err(|error| own("listen for signals", error))?;
         driver::Driver::new(start, adapters).drive(signals).await

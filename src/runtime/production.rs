@@ -18,14 +18,14 @@ use crate::vault::{Credentials, LoginCredential, Vault};
 use crate::volume::{self, Published, Publisher};
 
 /// Connections kept: the configuration in force, one on trial, and one whose tokens are being revoked.
-const KEPT_SERVERS: usize = 3;
+const MAX_SERVERS: usize = 3;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The real world.
-pub(super) struct Real {
+pub(super) struct ProductionAdapters {
     servers: Mutex<Servers>,
     credentials: Credentials,
     api: Arc<Kubernetes>,
@@ -41,7 +41,7 @@ struct Servers {
     dropped_requests: u64,
 }
 
-impl Real {
+impl ProductionAdapters {
     pub(super) fn new(checkpoint: Option<PathBuf>) -> Self {
         Self {
             servers: Mutex::default(),
@@ -53,7 +53,7 @@ impl Real {
     }
 }
 
-impl Adapters for Real {
+impl Adapters for ProductionAdapters {
     type Server = Vault;
     type Api = Kubernetes;
     type Volume = Directories;
@@ -69,9 +69,9 @@ impl Adapters for Real {
         }
         let vault = Arc::new(Vault::new(&settings.server, self.credentials.clone())?);
         servers.known.insert(0, (settings.server.clone(), Arc::clone(&vault)));
-        if let Some((_, old)) = servers.known.get(KEPT_SERVERS) {
+        if let Some((_, old)) = servers.known.get(MAX_SERVERS) {
             servers.dropped_requests += old.requests();
-            servers.known.truncate(KEPT_SERVERS);
+            servers.known.truncate(MAX_SERVERS);
         }
         Ok(vault)
     }

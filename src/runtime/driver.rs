@@ -10,7 +10,7 @@ use super::listener::{self, Serving};
 use super::observer::Observer;
 use super::reload::Reload;
 use super::signals::{Signal, SignalStream};
-use super::{EXIT_OWN_FAULT, Work};
+use super::{EXIT_INTERNAL_ERROR, Work};
 use crate::agent::{Action, Agent, Input, LogEntry, LogLevel, Mode, exit};
 use crate::config::Environment;
 use crate::model::{Failure, Listener, Settings};
@@ -99,7 +99,7 @@ impl<A: Adapters> Driver<A> {
                     // Only a bug ends a task without its outcome; the release build aborts there anyway.
                     Err(error) => {
                         tracing::error!(%error, "internal error: a task ended without a result; report it with the log");
-                        self.exit = Some(EXIT_OWN_FAULT);
+                        self.exit = Some(EXIT_INTERNAL_ERROR);
                         continue;
                     }
                 },
@@ -134,7 +134,7 @@ impl<A: Adapters> Driver<A> {
             }
         }
         self.observer.exit();
-        Ok(self.exit.unwrap_or(EXIT_OWN_FAULT))
+        Ok(self.exit.unwrap_or(EXIT_INTERNAL_ERROR))
     }
 
     /// Lets the agent decide and starts what it asks for.

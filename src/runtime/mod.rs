@@ -38,7 +38,7 @@ pub enum Work {
 }
 
 /// Exit code for our own fault (`EX_SOFTWARE`).
-pub const EXIT_OWN_FAULT: u8 = 70;
+pub const EXIT_INTERNAL_ERROR: u8 = 70;
 
 /// Threads for what may block: files on a mount that hangs, and the resolver of names.
 const BLOCKING_THREADS: usize = 8;

@@ -203,12 +203,12 @@ impl Complaint {
 
 /// Asks the agent of this container.
 fn probe(what: Ask, listener: Option<Listener>, directory: &Path) -> ExitCode {
-    let question = match what {
-        Ask::Startup => probe::Question::Startup,
-        Ask::Ready => probe::Question::Ready,
-        Ask::Live => probe::Question::Live,
+    let check = match what {
+        Ask::Startup => probe::Check::Startup,
+        Ask::Ready => probe::Check::Ready,
+        Ask::Live => probe::Check::Live,
     };
-    match probe::ask(question, listener, directory) {
+    match probe::run(check, listener, directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             say(&why);

@@ -57,7 +57,7 @@ impl Observer {
         }
         if matches!(ended.outcome, Outcome::Published(Ok(_))) {
             // The publisher creates a directory that somebody removed, and the state file was in it.
-            self.state_file.renew();
+            self.state_file.invalidate();
         }
         let operation = if matches!(ended.outcome, Outcome::Restored(_)) { "restore" } else { ended.operation };
         self.metrics.ended(operation, reason_of(&ended.outcome).map_or("Ok", Reason::as_str));
@@ -106,7 +106,7 @@ impl Observer {
         let reasons = why.map(|condition| format!("{}: {}", condition.reason, condition.message)).collect();
         let status = HealthStatus { pid: self.pid, started: self.started, ready, reasons };
         self.health.set(&status);
-        if let Err(error) = self.state_file.keep(&status) {
+        if let Err(error) = self.state_file.update(&status) {
             tracing::debug!(%error, "failed to write the state file for probes");
         }
     }

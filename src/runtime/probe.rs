@@ -13,11 +13,11 @@ use crate::model::Listener;
 use crate::volume::{self, STATE_FILE};
 
 /// The kubelet's own default timeout for a probe is one second.
-const LIMIT: Duration = Duration::from_millis(900);
+const TIMEOUT: Duration = Duration::from_millis(900);
 
 /// What to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub enum Check {
     /// Whether the first set is published.
     Startup,
     /// Whether all required outputs are published.
@@ -30,24 +30,24 @@ pub enum Question {
 ///
 /// # Errors
 /// The answer "no" in words.
-pub fn ask(question: Question, listener: Option<Listener>, directory: &Path) -> Result<(), String> {
+pub fn run(check: Check, listener: Option<Listener>, directory: &Path) -> Result<(), String> {
     match listener {
-        Some(listener) if listener.address.port() != 0 => ask_listener(question, listener.address),
-        _ => ask_file(question, directory),
+        Some(listener) if listener.address.port() != 0 => check_listener(check, listener.address),
+        _ => check_state_file(check, directory),
     }
 }
 
-fn ask_listener(question: Question, address: SocketAddr) -> Result<(), String> {
-    let path = if question == Question::Live { "/livez" } else { "/readyz" };
-    let ask = || -> std::io::Result<String> {
+fn check_listener(check: Check, address: SocketAddr) -> Result<(), String> {
+    let path = if check == Check::Live { "/livez" } else { "/readyz" };
+    let query = || -> std::io::Result<String> {
         let mut stream = connect(address)?;
-        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = ask().map_err(|error| format!("failed to query the agent at {address}: {error}; check that it is running"))?;
+    let answer = query().map_err(|error| format!("failed to query the agent at {address}: {error}; check that it is running"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
 }
@@ -56,14 +56,14 @@ fn ask_listener(question: Question, address: SocketAddr) -> Result<(), String> {
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let port = address.port();
     match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), LIMIT),
-        IpAddr::V6(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv6Addr::LOCALHOST, port).into(), LIMIT)
-            .or_else(|_| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), LIMIT)),
-        _ => TcpStream::connect_timeout(&address, LIMIT),
+        IpAddr::V4(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), TIMEOUT),
+        IpAddr::V6(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv6Addr::LOCALHOST, port).into(), TIMEOUT)
+            .or_else(|_| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), TIMEOUT)),
+        _ => TcpStream::connect_timeout(&address, TIMEOUT),
     }
 }
 
-fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
+fn check_state_file(check: Check, directory: &Path) -> Result<(), String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
     let text = volume::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
@@ -72,7 +72,7 @@ fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
     if started(status.pid) != Some(status.started) {
         return Err("the agent is not running; its state file is from an earlier process".into());
     }
-    if question == Question::Live || status.ready { Ok(()) } else { Err(status.reasons.join("\n")) }
+    if check == Check::Live || status.ready { Ok(()) } else { Err(status.reasons.join("\n")) }
 }
 
 /// The state file of a running agent: written where it must say something else, and again after a failure.
@@ -91,35 +91,35 @@ impl StateFile {
     ///
     /// # Errors
     /// The I/O error; the next call tries again.
-    pub(super) fn keep(&mut self, status: &HealthStatus) -> std::io::Result<()> {
+    pub(super) fn update(&mut self, status: &HealthStatus) -> std::io::Result<()> {
         if self.written.as_ref() != Some(status) {
-            remember(&self.directory, status)?;
+            write_state(&self.directory, status)?;
             self.written = Some(status.clone());
         }
         Ok(())
     }
 
     /// The file is written again whatever it said: its directory may be another one.
-    pub(super) fn renew(&mut self) {
+    pub(super) fn invalidate(&mut self) {
         self.written = None;
     }
 
     /// Removes it; at the end, or before the directory changes.
     pub(super) fn remove(&mut self) {
         self.written = None;
-        forget(&self.directory);
+        remove_state(&self.directory);
     }
 }
 
 /// Removes the state of an earlier life.
-pub(super) fn forget(directory: &Path) {
+pub(super) fn remove_state(directory: &Path) {
     if let Err(error) = volume::remove_small_file(directory, STATE_FILE) {
         tracing::warn!(%error, "failed to remove the state file of an earlier process");
     }
 }
 
 /// Writes the state for `ask`; a reader sees the old or the new one.
-pub(super) fn remember(directory: &Path, status: &HealthStatus) -> std::io::Result<()> {
+pub(super) fn write_state(directory: &Path, status: &HealthStatus) -> std::io::Result<()> {
     volume::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(status)?)
 }
 
@@ -145,7 +145,7 @@ mod tests {
                 head
             });
             let address = (Ipv6Addr::UNSPECIFIED, port).into();
-            assert_eq!(ask(Question::Ready, Some(Listener { address }), Path::new("/")), Err("Pending: soon".into()));
+            assert_eq!(run(Check::Ready, Some(Listener { address }), Path::new("/")), Err("Pending: soon".into()));
             assert!(agent.join().expect("the agent").starts_with(b"GET /readyz"), "{bound}");
         }
     }
@@ -156,38 +156,38 @@ mod tests {
         let directory = parent.path().join("later");
         let mut file = StateFile::new(&directory);
         let status = HealthStatus { ready: true, ..HealthStatus::default() };
-        assert!(file.keep(&status).is_err(), "there is no such directory");
+        assert!(file.update(&status).is_err(), "there is no such directory");
         std::fs::create_dir(&directory).expect("mkdir");
-        assert!(file.keep(&status).is_ok());
+        assert!(file.update(&status).is_ok());
         let written = || volume::read_small_file(&directory, STATE_FILE).expect("readable");
         assert!(written().is_some(), "the same status, once it can be written");
         volume::remove_small_file(&directory, STATE_FILE).expect("removable");
-        assert!(file.keep(&status).is_ok());
+        assert!(file.update(&status).is_ok());
         assert!(written().is_none(), "what is written is not written again");
         file.remove();
-        assert!(file.keep(&status).is_ok());
+        assert!(file.update(&status).is_ok());
         assert!(written().is_some(), "after a removal it is");
     }
 
     #[test]
     fn the_state_file_answers_where_there_is_no_listener() {
         let directory = tempfile::tempdir().expect("a directory");
-        let ask = |question| ask(question, None, directory.path());
-        assert!(ask(Question::Live).is_err(), "no agent has started");
+        let run = |check| super::run(check, None, directory.path());
+        assert!(run(Check::Live).is_err(), "no agent has started");
         let pid = std::process::id();
         let since = started(pid).expect("we run");
         let mut status = HealthStatus { pid, started: since, ready: false, reasons: vec!["Pending: soon".into()] };
-        remember(directory.path(), &status).expect("it can be written");
-        assert_eq!(ask(Question::Live), Ok(()));
-        assert_eq!(ask(Question::Startup), Err("Pending: soon".into()));
+        write_state(directory.path(), &status).expect("it can be written");
+        assert_eq!(run(Check::Live), Ok(()));
+        assert_eq!(run(Check::Startup), Err("Pending: soon".into()));
         status.ready = true;
-        remember(directory.path(), &status).expect("it can be written");
-        assert_eq!(ask(Question::Ready), Ok(()));
+        write_state(directory.path(), &status).expect("it can be written");
+        assert_eq!(run(Check::Ready), Ok(()));
         // The writer is gone and another process has its pid: its last words are not true any more.
         status.started += 1;
-        remember(directory.path(), &status).expect("it can be written");
-        assert!(ask(Question::Ready).is_err());
-        forget(directory.path());
-        assert!(ask(Question::Live).is_err());
+        write_state(directory.path(), &status).expect("it can be written");
+        assert!(run(Check::Ready).is_err());
+        remove_state(directory.path());
+        assert!(run(Check::Live).is_err());
     }
 }

@@ -8,7 +8,7 @@ use crate::agent::{Elapsed, Now};
 
 /// Longest sleep in one go. Timers stand still while the machine is suspended and this clock does not, so it is looked at
 /// again from time to time.
-const NAP: Duration = Duration::from_secs(30);
+const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// Time since the agent's start, suspension included, and the jitter.
 pub(super) struct Clock {
@@ -36,7 +36,7 @@ impl Clock {
             if left.is_zero() {
                 return;
             }
-            tokio::time::sleep(left.min(NAP)).await;
+            tokio::time::sleep(left.min(MAX_SLEEP)).await;
         }
     }
 }

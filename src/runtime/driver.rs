@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::adapters::{Adapters, Volume};
 use super::clock::Clock;
 use super::executor::{Executor, blocking};
-use super::listener::{self, Serving};
+use super::listener::{self, RunningListener};
 use super::observer::Observer;
 use super::reload::Reload;
 use super::signals::{Signal, SignalStream};
@@ -27,9 +27,9 @@ pub(super) struct Driver<A> {
     executor: Executor<A>,
     reload: Reload,
     observer: Observer,
-    listening: Option<(Listener, Serving)>,
+    listening: Option<(Listener, RunningListener)>,
     /// When to try again to listen, and the wait after that.
-    listen_again: Option<(tokio::time::Instant, Duration)>,
+    listen_retry: Option<(tokio::time::Instant, Duration)>,
     exit: Option<u8>,
 }
 
@@ -57,7 +57,7 @@ impl<A: Adapters> Driver<A> {
             adapters,
             reload: Reload::new(start.config, start.environment),
             listening: None,
-            listen_again: None,
+            listen_retry: None,
             exit: None,
         }
     }
@@ -85,16 +85,16 @@ impl<A: Adapters> Driver<A> {
                 return Ok(exit::IO);
             }
         };
-        self.take(Input::Started(adopted));
+        self.handle(Input::Started(adopted));
         while self.exit.is_none() {
             let wake = self.agent.wake_at(self.clock.elapsed());
             let input = tokio::select! {
                 // Work that has ended is taken before a signal stops it.
                 biased;
-                ended = self.executor.next() => match ended {
-                    Ok(ended) => {
-                        self.observer.ended(&ended, self.adapters.requests());
-                        Input::Completed(ended.ticket, ended.outcome)
+                completed = self.executor.next() => match completed {
+                    Ok(completed) => {
+                        self.observer.completed(&completed, self.adapters.requests());
+                        Input::Completed(completed.ticket, completed.outcome)
                     }
                     // Only a bug ends a task without its outcome; the release build aborts there anyway.
                     Err(error) => {
@@ -121,14 +121,14 @@ impl<A: Adapters> Driver<A> {
                     }
                 },
                 () = self.clock.sleep_until(wake) => Input::TimerFired,
-                () = due(self.listen_again) => {
+                () = due(self.listen_retry) => {
                     self.listen_after_reload().await;
                     continue;
                 }
             };
-            self.take(input);
+            self.handle(input);
             if self.agent.settings().listener != self.listening.as_ref().map(|(listener, _)| *listener)
-                && self.listen_again.is_none()
+                && self.listen_retry.is_none()
             {
                 self.listen_after_reload().await;
             }
@@ -138,7 +138,7 @@ impl<A: Adapters> Driver<A> {
     }
 
     /// Lets the agent decide and starts what it asks for.
-    fn take(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) {
         let now = self.clock.now();
         for action in self.agent.handle(input, &now) {
             match action {
@@ -147,7 +147,7 @@ impl<A: Adapters> Driver<A> {
                 Action::Exit { code } => self.exit = Some(code),
             }
         }
-        self.observer.show(&mut self.agent, &now);
+        self.observer.update(&mut self.agent, &now);
     }
 
     /// Opens the listener that the settings ask for, instead of an older one.
@@ -158,18 +158,18 @@ impl<A: Adapters> Driver<A> {
         if let Some(wanted) = self.agent.settings().listener {
             let (health, metrics) = self.observer.for_listener();
             let bound = listener::bind(wanted.address)?;
-            self.listening = Some((wanted, Serving::start(bound, health, metrics)));
+            self.listening = Some((wanted, RunningListener::start(bound, health, metrics)));
         }
         Ok(())
     }
 
     /// The port is not worth the files: where it cannot be had, it is tried again.
     async fn listen_after_reload(&mut self) {
-        let wait = self.listen_again.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
+        let wait = self.listen_retry.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
         if let Err(failure) = self.listen().await {
             tracing::warn!(reason = %failure.reason, "{failure}; retrying in {}s, until then without probes and metrics", wait.as_secs());
             let next = (wait * 2).min(LISTEN_RETRY_MAX);
-            self.listen_again = Some((tokio::time::Instant::now() + wait, next));
+            self.listen_retry = Some((tokio::time::Instant::now() + wait, next));
         }
     }
 }

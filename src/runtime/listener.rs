@@ -25,13 +25,13 @@ use crate::model::{Failure, FailureClass, Reason};
 
 /// Connections at the same time; more wait in the kernel's queue. Probes and one scraper need two; the rest is for clients that
 /// connect and say nothing, so that they cannot keep the kubelet's probes out.
-const CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 
 /// Until the head of a request must be here.
-const HEADER_LIMIT: Duration = Duration::from_secs(2);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long one connection may last, all in all: it serves one request of a few hundred bytes.
-const CONNECTION_LIMIT: Duration = Duration::from_secs(3);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pause after a failed `accept`. Out of descriptors (`EMFILE`), it fails again at once until another one is closed.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -91,11 +91,11 @@ fn has_no_ipv6(error: &io::Error) -> bool {
 }
 
 /// A listener that serves, until it is stopped.
-pub(super) struct Serving {
+pub(super) struct RunningListener {
     task: JoinHandle<()>,
 }
 
-impl Serving {
+impl RunningListener {
     /// Serves in a task of its own.
     pub(super) fn start(listener: TcpListener, health: Health, metrics: Arc<Metrics>) -> Self {
         Self { task: tokio::spawn(serve(listener, health, metrics)) }
@@ -126,11 +126,11 @@ pub(super) async fn serve(listener: TcpListener, health: Health, metrics: Arc<Me
 }
 
 async fn serve_from(listener: impl Accept, health: Health, metrics: Arc<Metrics>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut failing = false;
     loop {
         // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok(stream) => stream,
             // The client is gone already; the next one may be fine.
@@ -153,17 +153,17 @@ async fn serve_from(listener: impl Accept, health: Health, metrics: Arc<Metrics>
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_LIMIT)
+                .header_read_timeout(HEADER_TIMEOUT)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
-            drop(place);
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(permit);
         });
     }
 }
 
 fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
-    let answer = |status, kind: &'static str, text: String| {
+    let response_of = |status, kind: &'static str, text: String| {
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -171,24 +171,24 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> R
     };
     let plain = "text/plain; charset=utf-8";
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, plain, "method not allowed; use GET or HEAD\n".into());
+        let mut response = response_of(StatusCode::METHOD_NOT_ALLOWED, plain, "method not allowed; use GET or HEAD\n".into());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
         // About ourselves only: that this answer is made shows that the one thread runs. A Vault that is down must not
         // restart an agent that holds the last good set.
-        "/livez" => answer(StatusCode::OK, plain, "ok\n".into()),
+        "/livez" => response_of(StatusCode::OK, plain, "ok\n".into()),
         "/readyz" => {
             let status = health.get();
             if status.ready {
-                answer(StatusCode::OK, plain, "ok\n".into())
+                response_of(StatusCode::OK, plain, "ok\n".into())
             } else {
-                answer(StatusCode::SERVICE_UNAVAILABLE, plain, status.reasons.join("\n") + "\n")
+                response_of(StatusCode::SERVICE_UNAVAILABLE, plain, status.reasons.join("\n") + "\n")
             }
         }
-        "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),
-        _ => answer(StatusCode::NOT_FOUND, plain, "not found; use /livez, /readyz or /metrics\n".into()),
+        "/metrics" => response_of(StatusCode::OK, OPEN_METRICS, metrics.encode()),
+        _ => response_of(StatusCode::NOT_FOUND, plain, "not found; use /livez, /readyz or /metrics\n".into()),
     }
 }
 

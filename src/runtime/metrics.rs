@@ -115,7 +115,7 @@ impl Metrics {
         Self { registry, operations, requests, generation, published, stale, read, lease, mirrored, conditions, token }
     }
 
-    pub(super) fn ended(&self, operation: &'static str, reason: &'static str) {
+    pub(super) fn count_operation(&self, operation: &'static str, reason: &'static str) {
         self.operations.get_or_create(&Outcome { operation, reason }).inc();
     }
 
@@ -131,7 +131,7 @@ impl Metrics {
     }
 
     /// Forgets everything that has a source or a Secret as its label; after a reload these may be others.
-    pub(super) fn forget_sources(&self) {
+    pub(super) fn clear_labelled(&self) {
         for family in [&self.stale, &self.read, &self.lease] {
             family.clear();
         }
@@ -212,7 +212,7 @@ mod tests {
 
     fn all() -> Metrics {
         let metrics = Metrics::new();
-        metrics.ended("read", "Ok");
+        metrics.count_operation("read", "Ok");
         metrics.published(1, at(100));
         metrics.source("a", true);
         metrics.source_read("a", Some(at(90)));
@@ -255,17 +255,17 @@ mod tests {
     #[test]
     fn a_reload_forgets_the_labels_of_the_old_configuration() {
         let metrics = all();
-        metrics.forget_sources();
+        metrics.clear_labelled();
         assert!(!metrics.encode().contains("=\"a\"") && !metrics.encode().contains("=\"s\""), "{}", metrics.encode());
     }
 
     #[test]
     fn the_guide_names_every_metric_and_no_other() {
         let guide = include_str!("../../docs/config.md").lines();
-        let told: Vec<_> = guide.filter_map(|line| line.strip_prefix("| `keyferry_")?.split_once('`')).collect();
-        let told: std::collections::BTreeSet<_> =
-            told.into_iter().map(|(name, _)| format!("keyferry_{name}")).collect();
+        let documented: Vec<_> = guide.filter_map(|line| line.strip_prefix("| `keyferry_")?.split_once('`')).collect();
+        let documented: std::collections::BTreeSet<_> =
+            documented.into_iter().map(|(name, _)| format!("keyferry_{name}")).collect();
         let real = samples(&all()).iter().filter_map(|line| Some(line.split([' ', '{']).next()?.to_owned())).collect();
-        assert_eq!(told, real, "docs/config.md and the metrics differ");
+        assert_eq!(documented, real, "docs/config.md and the metrics differ");
     }
 }

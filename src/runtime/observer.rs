@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::clock::wall;
-use super::executor::Ended;
+use super::executor::Completed;
 use super::health::{Health, HealthStatus, started};
 use super::metrics::Metrics;
 use super::probe::StateFile;
@@ -48,23 +48,23 @@ impl Observer {
     }
 
     /// Counts an operation. `requests`: what was sent to Vault so far.
-    pub(super) fn ended(&mut self, ended: &Ended, requests: u64) {
+    pub(super) fn completed(&mut self, completed: &Completed, requests: u64) {
         self.metrics.requests(requests.saturating_sub(self.requests));
         self.requests = requests;
-        if let Some(failure) = &ended.not_restored {
-            self.metrics.ended("restore", failure.reason.as_str());
+        if let Some(failure) = &completed.restore_failure {
+            self.metrics.count_operation("restore", failure.reason.as_str());
             telemetry::log_failure(failure, None, None);
         }
-        if matches!(ended.outcome, Outcome::Published(Ok(_))) {
+        if matches!(completed.outcome, Outcome::Published(Ok(_))) {
             // The publisher creates a directory that somebody removed, and the state file was in it.
             self.state_file.invalidate();
         }
-        let operation = if matches!(ended.outcome, Outcome::Restored(_)) { "restore" } else { ended.operation };
-        self.metrics.ended(operation, reason_of(&ended.outcome).map_or("Ok", Reason::as_str));
+        let operation = if matches!(completed.outcome, Outcome::Restored(_)) { "restore" } else { completed.operation };
+        self.metrics.count_operation(operation, reason_of(&completed.outcome).map_or("Ok", Reason::as_str));
     }
 
     pub(super) fn config_read(&self, valid: bool) {
-        self.metrics.ended("config", if valid { "Ok" } else { Reason::ConfigRejected.as_str() });
+        self.metrics.count_operation("config", if valid { "Ok" } else { Reason::ConfigRejected.as_str() });
     }
 
     /// Writes a line of the agent to the log.
@@ -80,10 +80,10 @@ impl Observer {
     }
 
     /// Brings metrics, probes and the state file in line with the agent.
-    pub(super) fn show(&mut self, agent: &mut Agent, now: &Now) {
+    pub(super) fn update(&mut self, agent: &mut Agent, now: &Now) {
         if !Arc::ptr_eq(&self.settings, agent.settings()) {
             self.settings = Arc::clone(agent.settings());
-            self.metrics.forget_sources();
+            self.metrics.clear_labelled();
             self.state_file.remove();
             self.state_file = StateFile::new(&self.settings.directory.path);
         }
@@ -99,7 +99,7 @@ impl Observer {
         }
         self.metrics.token_ttl(agent.token_expiry(now.at).map(|ends| ends.map_or(-1, |ends| seconds(ends, now.at))));
         if agent.conditions() != self.conditions {
-            self.show_conditions(agent);
+            self.update_conditions(agent);
         }
         let ready = agent.is_ready();
         let why = self.conditions.iter().filter(|c| c.kind == ConditionType::SecretsReady && !ready);
@@ -111,7 +111,7 @@ impl Observer {
         }
     }
 
-    fn show_conditions(&mut self, agent: &Agent) {
+    fn update_conditions(&mut self, agent: &Agent) {
         for new in agent.conditions() {
             let old = self.conditions.iter().find(|old| old.kind == new.kind);
             let holds = match new.status {

@@ -13,13 +13,13 @@ use crate::model::{Failure, Settings};
 use crate::volume::Watch;
 
 /// The net behind the watch: inotify may be out of watches, and not every file system tells.
-const POLL: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Quiet time after a tick, so that a file that is written in pieces is read once and whole.
-const QUIET: Duration = Duration::from_millis(150);
+const DEBOUNCE: Duration = Duration::from_millis(150);
 
 /// The longest time from the first tick to a look, also where something in the directory changes all the time.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 
 /// More than any document has: a ConfigMap holds 1 MiB.
 const MAX_BYTES: u64 = 4 << 20;
@@ -45,7 +45,7 @@ impl ConfigSource {
     /// In words, with the file's path: if it cannot be read, is not a regular file (a named pipe might never answer), is not
     /// UTF-8 text, or is larger than 4 MiB.
     pub fn read(path: PathBuf) -> Result<Self, String> {
-        match read(&path).map_err(|error| in_words(&path, &error)).and_then(|bytes| as_text(&path, bytes)) {
+        match read(&path).map_err(|error| read_error(&path, &error)).and_then(|bytes| as_text(&path, bytes)) {
             Ok(text) => Ok(Self::File { path, text }),
             Err(message) => Err(message),
         }
@@ -63,24 +63,24 @@ impl ConfigSource {
 
 /// Watches the configuration.
 pub(super) struct Reload {
-    file: Option<File>,
+    file: Option<WatchedFile>,
     environment: Box<dyn Environment + Send>,
 }
 
 /// The document and what is known of it.
-struct File {
+struct WatchedFile {
     path: PathBuf,
     watch: Option<Watch>,
     /// What was given last, accepted or refused. `None`: whatever is there is news.
-    given: Option<Given>,
-    look_at: Instant,
-    first_tick: Option<Instant>,
+    delivered: Option<Delivered>,
+    read_at: Instant,
+    first_change: Option<Instant>,
     /// A read in the blocking pool, kept across calls: the file system may hang, and the future may be dropped.
     reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
 }
 
 #[derive(PartialEq, Eq)]
-enum Given {
+enum Delivered {
     Document(Vec<u8>),
     /// The words for a file that could not be read.
     Unreadable(String),
@@ -90,12 +90,12 @@ impl Reload {
     pub(super) fn new(source: ConfigSource, environment: Box<dyn Environment + Send>) -> Self {
         let file = match source {
             ConfigSource::Fixed(_) => None,
-            ConfigSource::File { path, text } => Some(File {
+            ConfigSource::File { path, text } => Some(WatchedFile {
                 watch: watch(&path),
                 path,
-                given: Some(Given::Document(text.into_bytes())),
-                look_at: Instant::now() + POLL,
-                first_tick: None,
+                delivered: Some(Delivered::Document(text.into_bytes())),
+                read_at: Instant::now() + POLL_INTERVAL,
+                first_change: None,
                 reading: None,
             }),
         };
@@ -107,49 +107,49 @@ impl Reload {
     pub(super) async fn changed(&mut self) -> Result<Box<Settings>, String> {
         let Some(file) = &mut self.file else { return std::future::pending().await };
         let text = file.next().await?;
-        config::load(&*self.environment, Some(&text)).map(Box::new).map_err(|mistakes| mistakes.to_string())
+        config::load(&*self.environment, Some(&text)).map(Box::new).map_err(|error| error.to_string())
     }
 }
 
-impl File {
+impl WatchedFile {
     /// The next document that differs from the last one; `Err`: it cannot be read, said once.
     async fn next(&mut self) -> Result<String, String> {
         loop {
-            let bytes = match self.look().await {
+            let bytes = match self.read_when_due().await {
                 Ok(bytes) => bytes,
                 // Between the kubelet's steps, or for a moment in an editor, there may be no file.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    let message = in_words(&self.path, &error);
-                    let news = Given::Unreadable(message.clone());
-                    if self.given.replace(news) != Some(Given::Unreadable(message.clone())) {
+                    let message = read_error(&self.path, &error);
+                    let current = Delivered::Unreadable(message.clone());
+                    if self.delivered.replace(current) != Some(Delivered::Unreadable(message.clone())) {
                         return Err(message);
                     }
                     continue;
                 }
             };
-            let news = Given::Document(bytes.clone());
-            if self.given.as_ref() != Some(&news) {
-                self.given = Some(news);
+            let current = Delivered::Document(bytes.clone());
+            if self.delivered.as_ref() != Some(&current) {
+                self.delivered = Some(current);
                 return as_text(&self.path, bytes);
             }
         }
     }
 
     /// Waits until it is time to look, and reads.
-    async fn look(&mut self) -> io::Result<Vec<u8>> {
+    async fn read_when_due(&mut self) -> io::Result<Vec<u8>> {
         while self.reading.is_none() {
-            let tick = async {
+            let change = async {
                 match &self.watch {
                     Some(watch) => watch.changed().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = tick => self.look_at = after_tick(&mut self.first_tick, Instant::now()),
-                () = sleep_until(self.look_at) => {
-                    self.first_tick = None;
-                    self.look_at = Instant::now() + POLL;
+                () = change => self.read_at = read_time(&mut self.first_change, Instant::now()),
+                () = sleep_until(self.read_at) => {
+                    self.first_change = None;
+                    self.read_at = Instant::now() + POLL_INTERVAL;
                     let path = self.path.clone();
                     self.reading = Some(spawn_blocking(move || read(&path)));
                 }
@@ -165,9 +165,9 @@ impl File {
 }
 
 /// When to look after a tick: once it is quiet, but not ever later.
-fn after_tick(first: &mut Option<Instant>, now: Instant) -> Instant {
+fn read_time(first: &mut Option<Instant>, now: Instant) -> Instant {
     let first = *first.get_or_insert(now);
-    (first + PATIENCE).min(now + QUIET)
+    (first + MAX_DEBOUNCE).min(now + DEBOUNCE)
 }
 
 /// Reads a regular file. Opening does not wait, as it would for the writer of a named pipe.
@@ -185,7 +185,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn in_words(path: &Path, error: &io::Error) -> String {
+fn read_error(path: &Path, error: &io::Error) -> String {
     format!("failed to read configuration file {}: {error}", path.display())
 }
 
@@ -200,7 +200,7 @@ fn as_text(path: &Path, bytes: Vec<u8>) -> Result<String, String> {
 fn watch(path: &Path) -> Option<Watch> {
     Watch::new([path])
         .inspect_err(|error| {
-            tracing::warn!("{}; checking the configuration file every {}s instead", Failure::chain(error), POLL.as_secs());
+            tracing::warn!("{}; checking the configuration file every {}s instead", Failure::chain(error), POLL_INTERVAL.as_secs());
         })
         .ok()
 }

@@ -17,9 +17,9 @@ use crate::model::{
     Reading, Reason, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
-/// Where the world hangs.
+/// The call that blocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hangs {
+enum Blocked {
     /// Opening the directory never returns, as on a mount whose server is gone.
     Open,
     /// Reading the credential never returns.
@@ -28,15 +28,15 @@ enum Hangs {
     Publish,
 }
 
-/// A world in which one thing hangs until the test ends.
+/// A world in which one call blocks until the test ends.
 struct World {
-    hangs: Hangs,
+    blocked: Blocked,
     end: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl World {
     /// Blocks the thread until the test is over.
-    fn hang(&self) {
+    fn block(&self) {
         let (over, changed) = &*self.end;
         let mut over = over.lock().expect("not poisoned");
         while !*over {
@@ -53,8 +53,8 @@ impl Server for World {
     type Credential = ();
 
     fn read_credential(&self, _: &Auth) -> Result<(), Failure> {
-        if self.hangs == Hangs::Credential {
-            self.hang();
+        if self.blocked == Blocked::Credential {
+            self.block();
         }
         Ok(())
     }
@@ -111,15 +111,15 @@ impl ApiServer for World {
 
 impl Volume for World {
     fn open(&self, _: &Directory) -> Result<Option<AdoptedSet>, Failure> {
-        if self.hangs == Hangs::Open {
-            self.hang();
+        if self.blocked == Blocked::Open {
+            self.block();
         }
         Ok(None)
     }
 
     fn publish(&self, _: &Directory, _: &PublishedSet) -> Result<bool, Failure> {
-        if self.hangs == Hangs::Publish {
-            self.hang();
+        if self.blocked == Blocked::Publish {
+            self.block();
         }
         Ok(true)
     }
@@ -170,7 +170,7 @@ impl Adapters for Shared {
 }
 
 /// Runs the agent in such a world; SIGTERM comes after `signal`, if that is given. The exit code and how long it took.
-fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
+fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().display();
     let document = format!(
@@ -180,7 +180,7 @@ fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
     let empty: HashMap<String, String> = HashMap::new();
     let settings = config::load(&empty, Some(&document)).unwrap_or_else(|error| panic!("{error}"));
     let end = Arc::new((Mutex::new(false), Condvar::new()));
-    let world = Arc::new(Shared(Arc::new(World { hangs, end: Arc::clone(&end) })));
+    let world = Arc::new(Shared(Arc::new(World { blocked, end: Arc::clone(&end) })));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let started = Instant::now();
     let code = runtime.block_on(async move {
@@ -213,9 +213,9 @@ fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
 #[test]
 fn sigterm_ends_the_agent_whatever_blocks() {
     let table =
-        [(Hangs::Open, exit::TERMINATED), (Hangs::Credential, exit::TERMINATED), (Hangs::Publish, exit::TERMINATED)];
-    for (hangs, expected) in table {
-        let (code, took) = run(hangs, Work::Run, Some(Duration::from_millis(100)));
+        [(Blocked::Open, exit::TERMINATED), (Blocked::Credential, exit::TERMINATED), (Blocked::Publish, exit::TERMINATED)];
+    for (blocked, expected) in table {
+        let (code, took) = run(blocked, Work::Run, Some(Duration::from_millis(100)));
         assert_eq!(code, expected);
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
@@ -223,8 +223,8 @@ fn sigterm_ends_the_agent_whatever_blocks() {
 
 #[test]
 fn the_time_limit_of_once_holds_whatever_blocks() {
-    for hangs in [Hangs::Open, Hangs::Credential, Hangs::Publish] {
-        let (code, took) = run(hangs, Work::Once(Duration::from_millis(200)), None);
+    for blocked in [Blocked::Open, Blocked::Credential, Blocked::Publish] {
+        let (code, took) = run(blocked, Work::Once(Duration::from_millis(200)), None);
         assert!(code == exit::UNAVAILABLE || code == exit::IO, "{code}");
         assert!(took < Duration::from_secs(3), "{took:?}");
     }

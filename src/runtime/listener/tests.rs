@@ -35,8 +35,8 @@ async fn readiness_says_why_not_and_liveness_is_about_ourselves() {
     assert!(!get(address, "HEAD /livez").await.contains("ok\n"));
 }
 
-fn started(listener: TcpListener) -> Serving {
-    Serving::start(listener, Health::default(), Arc::new(Metrics::new()))
+fn started(listener: TcpListener) -> RunningListener {
+    RunningListener::start(listener, Health::default(), Arc::new(Metrics::new()))
 }
 
 fn bound(address: impl Into<SocketAddr>) -> (TcpListener, SocketAddr) {
@@ -50,11 +50,11 @@ async fn clients_that_say_nothing_do_not_keep_a_probe_out() {
     let (listener, address) = bound(([127, 0, 0, 1], 0));
     let _serving = started(listener);
     let mut silent = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..MAX_CONNECTIONS {
         silent.push(TcpStream::connect(address).await.expect("it listens"));
     }
     // All places are taken. One is free again when the first of them is cut off.
-    let answered = tokio::time::timeout(CONNECTION_LIMIT + Duration::from_secs(5), get(address, "GET /livez")).await;
+    let answered = tokio::time::timeout(CONNECTION_TIMEOUT + Duration::from_secs(5), get(address, "GET /livez")).await;
     assert!(answered.expect("an answer").starts_with("HTTP/1.1 200"));
     let mut rest = Vec::new();
     let closed = silent[0].read_to_end(&mut rest).await;
@@ -68,7 +68,7 @@ async fn half_a_head_is_cut_off() {
     let mut slow = TcpStream::connect(address).await.expect("it listens");
     slow.write_all(b"GET /livez HTTP/1.1\r\nhost:").await.expect("it reads");
     let mut answer = Vec::new();
-    let closed = tokio::time::timeout(CONNECTION_LIMIT * 2, slow.read_to_end(&mut answer)).await;
+    let closed = tokio::time::timeout(CONNECTION_TIMEOUT * 2, slow.read_to_end(&mut answer)).await;
     assert!(closed.is_ok(), "the connection is still open");
 }
 

@@ -25,7 +25,7 @@ impl Agent {
             sessions.live(at).and_then(|_| sources.wake(at)),
             sources.next_stale(),
             if visible { None } else { sources.next_waited(at) },
-            if publish { publication.follower.due() } else { None },
+            if publish { publication.sync.due() } else { None },
             if visible { mirrors.wake() } else { None },
             report.wake(settings),
             self.trial.as_ref().and_then(super::trial::Trial::wake),
@@ -58,10 +58,10 @@ impl Agent {
         // After the first set, a source that a reload added is simply not there yet.
         let complete = || sources.complete(now.at, |name| store.has_adopted(name));
         let free = !directories.is_busy(&settings.directory.path);
-        if free && publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
+        if free && publication.sync.is_due(now.at) && (publication.visible().is_some() || complete()) {
             let set = publication::set(settings, store, sources, |_| false, publication.visible());
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
-            publication.follower.started(self.outbox.start(op));
+            publication.sync.started(self.outbox.start(op));
             publication.started(set, sources.lease_tokens());
         }
         if let Some(visible) = publication.visible().cloned() {

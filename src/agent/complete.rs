@@ -12,7 +12,7 @@ impl Agent {
     /// requests.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
-        let Some(set) = adopted else { return publication.follower.request() };
+        let Some(set) = adopted else { return publication.sync.request() };
         let same = |name: &SourceName| {
             let saved = set.manifest.sources.get(name);
             sources.get(name).zip(saved).is_some_and(|(source, saved)| source.spec.request_id() == saved.request)
@@ -35,7 +35,7 @@ impl Agent {
             }
             self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
         } else {
-            publication.follower.request();
+            publication.sync.request();
         }
     }
 
@@ -134,7 +134,7 @@ impl Agent {
         let Parts { settings, publication, mirrors, .. } = &mut self.parts;
         match result {
             Ok(swapped) => {
-                if publication.follower.succeeded(ticket) {
+                if publication.sync.succeeded(ticket) {
                     let new = publication.published(swapped);
                     mirrors.request();
                     self.journal.recovered(&Subject::Publication);
@@ -144,7 +144,7 @@ impl Agent {
                 }
             }
             Err(failure) => {
-                if publication.follower.failed(ticket, failure.clone(), &settings.retry, now, 31) {
+                if publication.sync.failed(ticket, failure.clone(), &settings.retry, now, 31) {
                     self.journal.failed(&Subject::Publication, &failure);
                 }
             }

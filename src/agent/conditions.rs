@@ -62,7 +62,7 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
         let message = format!("{CONFIG_REJECTED}: {}", bounded(why));
         return no(Reason::ConfigRejected, message);
     }
-    if let Some(failure) = &parts.publication.follower.failure {
+    if let Some(failure) = &parts.publication.sync.failure {
         return no(failure.reason, bounded(&failure.message));
     }
     if let Some(failure) = parts.store.unmade() {
@@ -83,7 +83,7 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     let before =
         parts.report.desired.iter().find(|before| before.kind == kind && before.status == ConditionStatus::False);
     if let Some(before) = before.filter(|before| before.reason != Reason::ConfigRejected)
-        && !parts.publication.follower.is_current()
+        && !parts.publication.sync.is_current()
     {
         return before.clone();
     }

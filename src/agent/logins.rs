@@ -70,7 +70,7 @@ impl Agent {
             let over = saved.lease_left.is_some_and(|left| left.is_zero());
             if idle && !over && self.parts.store.accept(name, Arc::clone(&saved.reading)).is_ok() {
                 self.update(name, |source| source.restore(&saved.reading, saved.lease_left, token, now));
-                self.parts.publication.follower.request();
+                self.parts.publication.sync.request();
             }
         }
     }

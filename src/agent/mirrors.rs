@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::follower::Follower;
+use super::sync::SyncState;
 use super::io::{MirrorRequest, MirrorResult, Op, PublishedSet, Ticket};
 use super::outbox::Outbox;
 use super::sources::Sources;
@@ -34,7 +34,7 @@ pub(super) struct Mirrors {
 #[derive(Clone)]
 pub(super) struct MirrorState {
     spec: Mirror,
-    pub(super) follower: Follower,
+    pub(super) sync: SyncState,
     /// What the Secret was last seen to hold.
     holds: Option<Generation>,
     pub(super) confirmed: Option<(Elapsed, Timestamp)>,
@@ -55,11 +55,11 @@ pub(super) struct MirrorState {
 
 impl MirrorState {
     fn new(spec: Mirror) -> Self {
-        let mut follower = Follower::default();
-        follower.request();
+        let mut sync = SyncState::default();
+        sync.request();
         Self {
             spec,
-            follower,
+            sync,
             holds: None,
             confirmed: None,
             superseded: None,
@@ -116,7 +116,7 @@ impl Mirrors {
     }
 
     fn orphan(&mut self, name: &ObjectName, state: Option<MirrorState>) {
-        if let Some(ticket) = state.and_then(|state| state.follower.ticket()) {
+        if let Some(ticket) = state.and_then(|state| state.sync.ticket()) {
             self.orphans.insert(ticket, name.clone());
         }
     }
@@ -124,35 +124,35 @@ impl Mirrors {
     /// Whether all hold this generation, or a newer version of another replica.
     pub(super) fn hold(&self, generation: Option<Generation>) -> bool {
         let holds = |mirror: &MirrorState| mirror.holds == generation || mirror.superseded.is_some();
-        self.all.values().all(|mirror| holds(mirror) && mirror.follower.failure.is_none())
+        self.all.values().all(|mirror| holds(mirror) && mirror.sync.failure.is_none())
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.all.values().any(|mirror| mirror.follower.is_busy())
+        self.all.values().any(|mirror| mirror.sync.is_busy())
     }
 
     /// The failure that keeps a mirror away, a lasting one first.
     pub(super) fn blocking(&self) -> Option<&Failure> {
-        let failures = self.all.values().filter_map(|mirror| mirror.follower.failure.as_ref());
+        let failures = self.all.values().filter_map(|mirror| mirror.sync.failure.as_ref());
         failures.max_by_key(|failure| !failure.class.is_retryable())
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        self.all.values().any(|mirror| mirror.follower.is_refused())
+        self.all.values().any(|mirror| mirror.sync.is_refused())
     }
 
     /// The published set changed, or a person wants everything compared now.
     pub(super) fn request(&mut self) {
         for mirror in self.all.values_mut() {
-            mirror.follower.request();
+            mirror.sync.request();
         }
     }
 
     /// When something is to be done; nothing before there is a set.
     pub(super) fn wake(&self) -> Option<Elapsed> {
         let orphaned = |name: &ObjectName| self.orphans.values().any(|orphan| orphan == name);
-        let idle = self.all.iter().filter(|(name, mirror)| !mirror.follower.is_busy() && !orphaned(name));
-        idle.filter_map(|(_, mirror)| mirror.follower.due().or(mirror.resync)).min()
+        let idle = self.all.iter().filter(|(name, mirror)| !mirror.sync.is_busy() && !orphaned(name));
+        idle.filter_map(|(_, mirror)| mirror.sync.due().or(mirror.resync)).min()
     }
 
     /// Starts what is due.
@@ -167,10 +167,10 @@ impl Mirrors {
     ) -> Vec<(ObjectName, Failure)> {
         let mut failed = Vec::new();
         for (name, mirror) in &mut self.all {
-            if mirror.resync.is_some_and(|at| at <= now.at) && mirror.follower.is_current() {
-                mirror.follower.resync();
+            if mirror.resync.is_some_and(|at| at <= now.at) && mirror.sync.is_current() {
+                mirror.sync.resync();
             }
-            if !mirror.follower.is_due(now.at) || self.orphans.values().any(|orphan| orphan == name) {
+            if !mirror.sync.is_due(now.at) || self.orphans.values().any(|orphan| orphan == name) {
                 continue;
             }
             mirror.resync = None;
@@ -179,12 +179,12 @@ impl Mirrors {
                 Ok(content) => {
                     let op =
                         Op::Mirror { settings: Arc::clone(settings), name: name.clone(), content: Box::new(content) };
-                    mirror.follower.started(outbox.start(op));
+                    mirror.sync.started(outbox.start(op));
                     mirror.in_flight = Some(generation);
                 }
                 // Not a matter of the API server: it can be right only with another set or another configuration.
                 Err(failure) => {
-                    mirror.follower.impossible(failure.clone());
+                    mirror.sync.impossible(failure.clone());
                     failed.push((name.clone(), failure));
                 }
             }
@@ -201,13 +201,13 @@ impl Mirrors {
         now: &Now,
     ) -> Option<Mirrored> {
         self.orphans.remove(&ticket);
-        let (name, mirror) = self.all.iter_mut().find(|(_, mirror)| mirror.follower.is_in_flight(ticket))?;
+        let (name, mirror) = self.all.iter_mut().find(|(_, mirror)| mirror.sync.is_in_flight(ticket))?;
         let generation = mirror.in_flight.take();
         let confirmed_before = mirror.confirmed.is_some();
         let mut outdated = BTreeSet::new();
         match &result {
             Ok(result) => {
-                mirror.follower.succeeded(ticket);
+                mirror.sync.succeeded(ticket);
                 mirror.resync = Some(now.at + now.share(RESYNC, 0.75, 1.0, 41));
                 if *result == MirrorResult::Superseded {
                     if mirror.superseded.is_none() {
@@ -232,7 +232,7 @@ impl Mirrors {
                     mirror.yields = mirror.yields.saturating_add(1);
                     mirror.claim_at = Some(now.at + wait);
                 }
-                mirror.follower.failed(ticket, failure.clone(), &settings.retry, now, 42);
+                mirror.sync.failed(ticket, failure.clone(), &settings.retry, now, 42);
             }
         }
         Some(Mirrored { name: name.clone(), result, confirmed_before, outdated })

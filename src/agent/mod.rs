@@ -14,7 +14,7 @@ mod advance;
 mod complete;
 mod conditions;
 mod directories;
-mod follower;
+mod sync;
 mod grant;
 mod io;
 mod journal;
@@ -136,7 +136,7 @@ impl Parts {
     /// The failure that keeps the first set away.
     fn first_failure(&self) -> Option<&Failure> {
         let session = self.sessions.failure.as_ref().filter(|_| self.sessions.current.is_none());
-        session.or_else(|| self.sources.blocking()).or(self.publication.follower.failure.as_ref())
+        session.or_else(|| self.sources.blocking()).or(self.publication.sync.failure.as_ref())
     }
 
     fn with_outlook<T>(&self, work: impl FnOnce(&Outlook<'_>) -> T) -> T {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 
-use super::follower::Follower;
+use super::sync::SyncState;
 use super::io::PublishedSet;
 use super::sources::Sources;
 use super::store::Store;
@@ -16,7 +16,7 @@ use crate::model::{AdoptedSet, Generation, Manifest, ManifestSource, Output, Set
 /// What is visible and what should be.
 #[derive(Clone, Default)]
 pub(super) struct Publication {
-    pub(super) follower: Follower,
+    pub(super) sync: SyncState,
     /// The visible set, of this process or adopted from an earlier one.
     visible: Option<Arc<PublishedSet>>,
     /// Numbers of the tokens on which leases of the visible set hang.

@@ -31,7 +31,7 @@ impl Agent {
             && failure.reason != Reason::RenderFailed
             && self.parts.sources.get(name).is_some_and(|source| !source.spec.required && source.held.is_none());
         if gone && self.parts.store.drop_adopted(name) {
-            self.parts.publication.follower.request();
+            self.parts.publication.sync.request();
         }
     }
 
@@ -112,7 +112,7 @@ impl Agent {
                 let retry_after = validity.lease().map(|lease| lease.duration / 2);
                 return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
             }
-            self.parts.publication.follower.request();
+            self.parts.publication.sync.request();
         }
         self.journal.recovered(&Subject::Source(name.clone()));
         self.update(name, |source| {

@@ -50,7 +50,7 @@ impl Agent {
         self.abandon_trial();
         match Needs::of(&self.parts.settings, &new) {
             // Before the first set, or one that is about to be, there is nothing to lose.
-            Some(needs) if self.parts.publication.visible().is_some() || self.parts.publication.follower.is_busy() => {
+            Some(needs) if self.parts.publication.visible().is_some() || self.parts.publication.sync.is_busy() => {
                 self.journal.info(&Subject::Config, "verifying the new configuration before it takes effect");
                 self.parts.config_rejected = None;
                 self.trial = Some(Trial::new(new, needs, &self.parts.store));
@@ -87,7 +87,7 @@ impl Agent {
             sources.update_all(&outlook, |_, source| source.outputs_changed(now));
         }
         mirrors.reconcile(&new.mirrors);
-        publication.follower.request();
+        publication.sync.request();
         left_out.retain(|name, _| new.sources.contains_key(name));
         *config_rejected = None;
         let message = "the new configuration is active";
@@ -136,7 +136,7 @@ impl Agent {
         let free = !directories.is_busy(&trial.settings.directory.path);
         trial.advance(sessions.live(now.at), free, set, now, &mut self.outbox);
         // The old directory is retired when nothing is being published to it.
-        if trial.is_done() && !(trial.needs.directory && publication.follower.is_busy()) {
+        if trial.is_done() && !(trial.needs.directory && publication.sync.is_busy()) {
             self.commit(now);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::follower::Follower;
+use super::sync::SyncState;
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now};
@@ -24,7 +24,7 @@ const RECORD_TRIES: u32 = 3;
 /// What was reported and what is still to be reported.
 #[derive(Clone, Default)]
 pub(super) struct Report {
-    follower: Follower,
+    sync: SyncState,
     /// What the pod was last seen to say.
     reported: Vec<Condition>,
     pub(super) desired: Vec<Condition>,
@@ -52,7 +52,7 @@ impl Report {
     pub(super) fn reset(&mut self) {
         self.reported.clear();
         self.last_sent = None;
-        self.follower.request();
+        self.sync.request();
         self.record_backoff.reset();
     }
 
@@ -70,7 +70,7 @@ impl Report {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.follower.is_busy()
+        self.sync.is_busy()
     }
 
     /// Takes the conditions as they are now and notes Events for what has changed.
@@ -80,13 +80,13 @@ impl Report {
     }
 
     fn report_due(&self, settings: &Settings) -> Option<Elapsed> {
-        if !settings.status.conditions || self.follower.is_busy() || self.desired == self.reported {
+        if !settings.status.conditions || self.sync.is_busy() || self.desired == self.reported {
             return None;
         }
         let statuses = |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status)).collect::<Vec<_>>();
         let same = statuses(&self.desired) == statuses(&self.reported);
         let damped = self.last_sent.filter(|_| same).map_or(Elapsed::ZERO, |at| at + DAMPING);
-        Some(damped.max(self.follower.backoff.not_before))
+        Some(damped.max(self.sync.backoff.not_before))
     }
 
     pub(super) fn wake(&self, settings: &Settings) -> Option<Elapsed> {
@@ -112,7 +112,7 @@ impl Report {
 
     /// Sends the conditions now if they differ, for the last report of a process.
     pub(super) fn send_last(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) -> bool {
-        let send = settings.status.conditions && !self.follower.is_busy() && self.desired != self.reported;
+        let send = settings.status.conditions && !self.sync.is_busy() && self.desired != self.reported;
         if send {
             self.send(settings, now, outbox);
         }
@@ -121,7 +121,7 @@ impl Report {
 
     fn send(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) {
         let op = Op::PatchConditions { settings: Arc::clone(settings), conditions: self.desired.clone() };
-        self.follower.started(outbox.start(op));
+        self.sync.started(outbox.start(op));
         self.sent.clone_from(&self.desired);
         self.last_sent = Some(now.at);
     }
@@ -162,17 +162,17 @@ impl Report {
         now: &Now,
     ) -> Option<Result<(), Failure>> {
         match result {
-            Ok(deleting) => self.follower.succeeded(ticket).then(|| {
+            Ok(deleting) => self.sync.succeeded(ticket).then(|| {
                 self.pod_deleting |= deleting;
                 self.reported = std::mem::take(&mut self.sent);
                 Ok(())
             }),
-            Err(failure) => self.follower.failed(ticket, failure.clone(), &settings.retry, now, 51).then(|| {
+            Err(failure) => self.sync.failed(ticket, failure.clone(), &settings.retry, now, 51).then(|| {
                 if matches!(failure.class, FailureClass::Unreachable | FailureClass::Transient) {
                     // It may have arrived all the same: what the pod says is not known until the next one.
                     self.reported.clear();
                 }
-                rest_after(&mut self.follower.backoff, &failure, now);
+                rest_after(&mut self.sync.backoff, &failure, now);
                 Err(failure)
             }),
         }

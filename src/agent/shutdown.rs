@@ -135,14 +135,14 @@ impl Agent {
         let parts = &self.parts;
         let publication = &parts.publication;
         let read = parts.sources.complete(now.at, |_| false);
-        let published = read && publication.generation().is_some() && publication.follower.is_current();
+        let published = read && publication.generation().is_some() && publication.sync.is_current();
         if published && parts.mirrors.hold(publication.generation()) {
             // The readiness of an init container is its exit.
             return self.begin_drain(exit::OK, now);
         }
         let refused = parts.sessions.is_refused()
             || parts.sources.is_refused()
-            || publication.generation().is_none() && publication.follower.is_refused()
+            || publication.generation().is_none() && publication.sync.is_refused()
             || parts.mirrors.is_refused();
         if refused || deadline <= now.at {
             let failure = parts.first_failure().or_else(|| parts.mirrors.blocking());
@@ -171,7 +171,7 @@ impl Agent {
         let Phase::Draining(mut drain) = self.phase.clone() else { return };
         if drain.stage == Stage::Finishing {
             let parts = &self.parts;
-            let busy = parts.publication.follower.is_busy()
+            let busy = parts.publication.sync.is_busy()
                 || parts.mirrors.is_busy()
                 || parts.sessions.is_logging_in()
                 || parts.report.is_busy()

@@ -7,7 +7,7 @@ use crate::model::{Failure, Retry};
 /// One thing that follows the agent's state. There is no queue: an operation brings it to the latest state, and what is
 /// requested meanwhile is covered by the next one.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Follower {
+pub(super) struct SyncState {
     /// Counts requests.
     desired: u64,
     /// The last request that a successful operation has covered.
@@ -17,7 +17,7 @@ pub(super) struct Follower {
     pub(super) failure: Option<Failure>,
 }
 
-impl Follower {
+impl SyncState {
     /// The wanted state changed; an earlier failure may not apply any more.
     pub(super) fn request(&mut self) {
         self.desired += 1;

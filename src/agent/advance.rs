@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::io::Op;
 use super::journal::Subject;
-use super::source::Outlook;
+use super::source::TokenView;
 use super::time::{Elapsed, Now};
 use super::{Agent, Parts, conditions, publication};
 
@@ -24,7 +24,7 @@ impl Agent {
             sessions.wake(),
             sessions.live(at).and_then(|_| sources.wake(at)),
             sources.next_stale(),
-            if visible { None } else { sources.next_waited(at) },
+            if visible { None } else { sources.next_wait_end(at) },
             if publish { publication.sync.due() } else { None },
             if visible { mirrors.wake() } else { None },
             report.wake(settings),
@@ -47,12 +47,12 @@ impl Agent {
         sessions.advance(settings, in_use, now, &mut self.outbox);
         {
             let token_expiry = |number| sessions.expiry_of(number);
-            let outlook = Outlook { token: sessions.number(), token_expiry: &token_expiry };
+            let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
             if sessions.number() != token_before {
-                sources.update_all(&outlook, |_, _| {});
+                sources.update_all(&tokens, |_, _| {});
             }
             if let Some(token) = sessions.live(now.at) {
-                sources.advance(settings, token, &outlook, now, &mut self.outbox);
+                sources.advance(settings, token, &tokens, now, &mut self.outbox);
             }
         }
         // After the first set, a source that a reload added is simply not there yet.
@@ -70,9 +70,9 @@ impl Agent {
                 self.journal.failed(&Subject::Mirror(name), &failure);
             }
         }
-        let wanted = conditions::conditions(&self.parts, now);
+        let desired = conditions::conditions(&self.parts, now);
         let Parts { settings, publication, report, .. } = &mut self.parts;
-        report.set(wanted, publication.generation());
+        report.update(desired, publication.generation());
         report.advance(settings, now, &mut self.outbox);
     }
 }

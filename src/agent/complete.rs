@@ -2,7 +2,7 @@
 
 use super::io::{MirrorResult, Outcome, Ticket};
 use super::journal::Subject;
-use super::source::{Outlook, SourceState};
+use super::source::{TokenView, SourceState};
 use super::time::Now;
 use super::{Agent, Parts};
 use crate::model::{AdoptedSet, EventType, Failure, Reason, SourceName};
@@ -26,8 +26,8 @@ impl Agent {
             publication.adopt(set);
             if !self.mode.is_once() {
                 // `once` has no time to find out whether an older answer lasts.
-                let outlook = Outlook { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
-                sources.update_all(&outlook, |name, source| {
+                let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
+                sources.update_all(&tokens, |name, source| {
                     let known =
                         set.manifest.sources.get(name).filter(|known| known.request == source.spec.request_id());
                     source.adopted = known.map(|known| known.version.clone());
@@ -43,8 +43,8 @@ impl Agent {
     pub(super) fn refresh(&mut self, now: &Now) {
         let Parts { sessions, sources, mirrors, .. } = &mut self.parts;
         let token_expiry = |number| sessions.expiry_of(number);
-        let outlook = Outlook { token: sessions.number(), token_expiry: &token_expiry };
-        sources.update_all(&outlook, |_, source| source.refresh_whatever_version(now));
+        let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
+        sources.update_all(&tokens, |_, source| source.refresh_whatever_version(now));
         mirrors.request();
     }
 
@@ -120,14 +120,14 @@ impl Agent {
     pub(super) fn update(&mut self, name: &SourceName, change: impl FnOnce(&mut SourceState)) {
         let Parts { sessions, sources, .. } = &mut self.parts;
         let token_expiry = |number| sessions.expiry_of(number);
-        sources.update(name, &Outlook { token: sessions.number(), token_expiry: &token_expiry }, change);
+        sources.update(name, &TokenView { token: sessions.number(), token_expiry: &token_expiry }, change);
     }
 
     /// Changes all sources, and their plans where only the token changed.
     pub(super) fn update_all(&mut self, change: impl FnMut(&SourceName, &mut SourceState)) {
         let Parts { sessions, sources, .. } = &mut self.parts;
         let token_expiry = |number| sessions.expiry_of(number);
-        sources.update_all(&Outlook { token: sessions.number(), token_expiry: &token_expiry }, change);
+        sources.update_all(&TokenView { token: sessions.number(), token_expiry: &token_expiry }, change);
     }
 
     fn published(&mut self, ticket: Ticket, result: Result<bool, Failure>, now: &Now) {

@@ -8,11 +8,11 @@ use crate::model::{Condition, ConditionStatus, ConditionType, Reason};
 pub(super) const CONFIG_REJECTED: &str = "new configuration rejected, previous configuration stays active";
 
 /// Subjects that a message names.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
-/// Most characters of one failure's words in a message about one subject, and about several.
-const MAX_WORDS: usize = 900;
-const MAX_WORDS_OF_MANY: usize = 280;
+/// Most characters of one failure's text in a message about one subject, and about several.
+const MAX_CHARS: usize = 900;
+const MAX_CHARS_EACH: usize = 280;
 
 fn condition(kind: ConditionType, status: ConditionStatus, reason: Reason, message: impl Into<String>) -> Condition {
     Condition { kind, status, reason, message: message.into() }
@@ -46,7 +46,7 @@ fn ready(parts: &Parts) -> Condition {
     if parts.publication.visible().is_some() {
         return condition(kind, ConditionStatus::True, Reason::Published, "all required outputs are published");
     }
-    match parts.first_failure() {
+    match parts.blocking_failure() {
         Some(failure) => condition(kind, ConditionStatus::False, failure.reason, bounded(&failure.message)),
         None => condition(kind, ConditionStatus::False, Reason::Pending, "the first set is being read from Vault"),
     }
@@ -54,27 +54,27 @@ fn ready(parts: &Parts) -> Condition {
 
 fn fresh(parts: &Parts, now: &Now) -> Condition {
     let kind = ConditionType::SecretsFresh;
-    let no = |reason, message: String| condition(kind, ConditionStatus::False, reason, message);
+    let not_fresh = |reason, message: String| condition(kind, ConditionStatus::False, reason, message);
     if parts.publication.visible().is_none() {
         return condition(kind, ConditionStatus::Unknown, Reason::Pending, "no set is published yet");
     }
     if let Some(why) = &parts.config_rejected {
         let message = format!("{CONFIG_REJECTED}: {}", bounded(why));
-        return no(Reason::ConfigRejected, message);
+        return not_fresh(Reason::ConfigRejected, message);
     }
     if let Some(failure) = &parts.publication.sync.failure {
-        return no(failure.reason, bounded(&failure.message));
+        return not_fresh(failure.reason, bounded(&failure.message));
     }
-    if let Some(failure) = parts.store.unmade() {
-        return no(failure.reason, bounded(&failure.message));
+    if let Some(failure) = parts.store.render_failure() {
+        return not_fresh(failure.reason, bounded(&failure.message));
     }
     if let Some(stale) = stale(parts) {
         return stale;
     }
     if parts.publication.adopted().is_some() || parts.sources.unread().iter().any(|name| parts.store.has_adopted(name))
     {
-        let why = parts.first_failure().map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
-        return no(Reason::Adopted, format!("the adopted set has not been compared with Vault yet{why}"));
+        let why = parts.blocking_failure().map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
+        return not_fresh(Reason::Adopted, format!("the adopted set has not been compared with Vault yet{why}"));
     }
     if let Some(pending) = pending(parts) {
         return pending;
@@ -118,15 +118,15 @@ fn pending(parts: &Parts) -> Option<Condition> {
 /// What is stale, with since when and why.
 fn stale(parts: &Parts) -> Option<Condition> {
     let stale = parts.sources.stale();
-    let room = room(stale.len());
+    let limit = char_limit(stale.len());
     let mut reason = None;
-    let text = listed(stale.iter(), stale.len(), |name| {
+    let text = joined(stale.iter(), stale.len(), |name| {
         let source = parts.sources.get(name)?;
         let why = source.failure.as_ref().or(parts.sessions.failure.as_ref());
         reason = reason.or(Some(why.map_or(Reason::Stale, |failure| failure.reason)));
         let since =
             source.held.as_ref().map_or(String::new(), |held| format!(": not read since {}", timestamp(held.read_wall)));
-        let why = why.map_or(String::new(), |failure| format!(": {}", cut(&failure.message, room)));
+        let why = why.map_or(String::new(), |failure| format!(": {}", truncated(&failure.message, limit)));
         Some(format!("source {name} is stale{since}{why}"))
     });
     Some(condition(ConditionType::SecretsFresh, ConditionStatus::False, reason?, text))
@@ -137,21 +137,21 @@ fn within_tolerance(parts: &Parts, now: &Now) -> String {
     if failing.is_empty() {
         return "every source is within its staleness tolerance".into();
     }
-    listed(failing.iter(), failing.len(), |name| {
+    joined(failing.iter(), failing.len(), |name| {
         let source = parts.sources.get(name)?;
         let failure = source.failure.as_ref()?;
         let until = parts
             .stale_at(name)
             .map_or(String::new(), |at| format!("within its staleness tolerance until {}; ", timestamp(now.wall_at(at))));
-        Some(format!("source {name}: {until}last operation failed: {}", cut(&failure.message, room(failing.len()))))
+        Some(format!("source {name}: {until}last operation failed: {}", truncated(&failure.message, char_limit(failing.len()))))
     })
 }
 
 /// Keys that have no file because of their names.
 fn left_out(parts: &Parts) -> Option<String> {
     let (name, keys) = parts.left_out.iter().next()?;
-    let named: Vec<_> = keys.iter().take(NAMED).cloned().collect();
-    let more = keys.len().saturating_sub(NAMED);
+    let named: Vec<_> = keys.iter().take(MAX_NAMED).cloned().collect();
+    let more = keys.len().saturating_sub(MAX_NAMED);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Some(format!(
         "source {name}: skipped keys that are not valid file names: {}{more}; add an output with `key` and `file` for each",
@@ -169,7 +169,7 @@ fn mirrored(parts: &Parts) -> Condition {
     }
     let names = |wanted: &dyn Fn(&super::mirrors::MirrorState) -> bool| {
         let chosen: Vec<_> = parts.mirrors.iter().filter(|(_, mirror)| wanted(mirror)).map(|(name, _)| name).collect();
-        listed(chosen.iter().copied(), chosen.len(), |name| Some(name.to_string()))
+        joined(chosen.iter().copied(), chosen.len(), |name| Some(name.to_string()))
     };
     if parts.mirrors.iter().any(|(_, mirror)| mirror.superseded.is_some()) {
         let names = names(&|mirror| mirror.superseded.is_some());
@@ -183,30 +183,30 @@ fn mirrored(parts: &Parts) -> Condition {
     condition(kind, ConditionStatus::True, Reason::Mirrored, format!("the published set is mirrored to: {}", names(&|_| true)))
 }
 
-/// The first few of `items` in words, and how many more there are.
+/// The first few of `items` as text, and how many more there are.
 fn listed<'a, T: 'a>(
     items: impl Iterator<Item = &'a T>,
     count: usize,
-    mut words: impl FnMut(&'a T) -> Option<String>,
+    mut text_of: impl FnMut(&'a T) -> Option<String>,
 ) -> String {
-    let named: Vec<_> = items.take(NAMED).filter_map(&mut words).collect();
-    let more = count.saturating_sub(NAMED);
+    let named: Vec<_> = items.take(MAX_NAMED).filter_map(&mut text_of).collect();
+    let more = count.saturating_sub(MAX_NAMED);
     let more = if more == 0 { String::new() } else { format!("; and {more} more") };
     named.join("; ") + &more
 }
 
 /// Words cut to a length that fits a condition.
 pub(super) fn bounded(text: &str) -> String {
-    cut(text, MAX_WORDS)
+    truncated(text, MAX_CHARS)
 }
 
 /// Characters for each of so many subjects.
-fn room(subjects: usize) -> usize {
-    if subjects > 1 { MAX_WORDS_OF_MANY } else { MAX_WORDS }
+fn char_limit(subjects: usize) -> usize {
+    if subjects > 1 { MAX_CHARS_EACH } else { MAX_CHARS }
 }
 
-fn cut(text: &str, most: usize) -> String {
-    let mut short: String = text.chars().take(most).collect();
+fn truncated(text: &str, limit: usize) -> String {
+    let mut short: String = text.chars().take(limit).collect();
     if short.len() < text.len() {
         short.push('…');
     }

@@ -7,17 +7,17 @@ use std::time::Duration;
 use super::time::{Elapsed, MIN_REFRESH, Now};
 
 /// Share of a life after which it is renewed or replaced. The lower end leaves a third of it for retries.
-const ACT_FROM: f64 = 0.55;
-const ACT_TO: f64 = 0.70;
+const RENEW_FROM: f64 = 0.55;
+const RENEW_TO: f64 = 0.70;
 
 /// A renewal that gives less than this share of the first time to live has met the maximum: the next step is a replacement.
-const STILL_GROWS: f64 = 0.9;
+const MIN_GROWTH: f64 = 0.9;
 
 /// Shortest wait before a failed renewal is tried again, however near the end is.
 const MIN_RETRY: Duration = Duration::from_millis(250);
 
 /// What a server that counts in whole seconds may have added to a time.
-const ROUNDED: Duration = Duration::from_secs(1);
+const MAX_ROUNDING: Duration = Duration::from_secs(1);
 
 /// What to do when a grant is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,20 +55,20 @@ impl Grant {
 
     /// The same grant after a renewal that gives it `ttl` from now.
     pub(super) fn renewed(&self, ttl: Duration, renewable: bool, now: &Now, salt: u64) -> Self {
-        let grows = ttl >= self.first_ttl.mul_f64(STILL_GROWS);
+        let grows = ttl >= self.first_ttl.mul_f64(MIN_GROWTH);
         let term = Self::term(ttl, self.first_ttl, renewable && grows, now, salt);
         if grows {
             return term;
         }
         // The last term, of which up to a second may be missing: the server counts in whole ones. No floor, because what
         // replaces it begins a first term, which has one.
-        let wait = now.share(ttl.saturating_sub(ROUNDED), ACT_FROM, ACT_TO, salt).max(MIN_RETRY);
+        let wait = now.share(ttl.saturating_sub(MAX_ROUNDING), RENEW_FROM, RENEW_TO, salt).max(MIN_RETRY);
         Self { due: now.at.saturating_add(wait), ..term }
     }
 
     fn term(ttl: Duration, first_ttl: Duration, renewable: bool, now: &Now, salt: u64) -> Self {
         // The floor wins over the end: a server that gives a second at a time must not set the pace.
-        let due = now.at.saturating_add(now.share(ttl, ACT_FROM, ACT_TO, salt).max(MIN_REFRESH));
+        let due = now.at.saturating_add(now.share(ttl, RENEW_FROM, RENEW_TO, salt).max(MIN_REFRESH));
         Self { issued: now.at, ttl, first_ttl, renewable, due }
     }
 

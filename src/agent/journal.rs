@@ -58,16 +58,16 @@ impl Subject {
 /// Different failures of one subject that are written before it succeeds again; what alternates is then only counted.
 const MAX_DIFFERENT: usize = 4;
 
-/// Lines to write, and what has been written of each lasting failure.
+/// Lines to write, and what has been written of each ongoing failure.
 #[derive(Default)]
 pub(super) struct Journal {
-    failing: BTreeMap<Subject, Lasting>,
+    failing: BTreeMap<Subject, OngoingFailure>,
     lines: Vec<LogEntry>,
 }
 
 /// The failures of one subject since its last success.
 #[derive(Default)]
-struct Lasting {
+struct OngoingFailure {
     count: u32,
     /// Reasons and messages that were written, without the digits that differ each time (ports, times).
     written: Vec<(Reason, String)>,
@@ -77,17 +77,17 @@ impl Journal {
     /// Notes a failure. It is written once, until its subject succeeds.
     pub(super) fn failed(&mut self, subject: &Subject, failure: &Failure) {
         let what = (failure.reason, failure.message.chars().filter(|c| !c.is_ascii_digit()).collect());
-        let lasting = self.failing.entry(subject.clone()).or_default();
-        lasting.count = lasting.count.saturating_add(1);
-        if lasting.written.len() < MAX_DIFFERENT && !lasting.written.contains(&what) {
-            lasting.written.push(what);
+        let ongoing = self.failing.entry(subject.clone()).or_default();
+        ongoing.count = ongoing.count.saturating_add(1);
+        if ongoing.written.len() < MAX_DIFFERENT && !ongoing.written.contains(&what) {
+            ongoing.written.push(what);
             self.lines.push(subject.entry(LogLevel::Warn, Some(failure.reason), failure.message.clone()));
         }
     }
 
     /// Notes that `subject` works (again).
     pub(super) fn recovered(&mut self, subject: &Subject) {
-        if let Some(Lasting { count, .. }) = self.failing.remove(subject).filter(|lasting| lasting.count > 1) {
+        if let Some(OngoingFailure { count, .. }) = self.failing.remove(subject).filter(|ongoing| ongoing.count > 1) {
             self.lines.push(subject.entry(LogLevel::Info, None, format!("recovered after {count} failures")));
         }
     }

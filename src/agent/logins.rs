@@ -7,7 +7,7 @@ use super::journal::Subject;
 use super::sessions::LoginChange;
 use super::source::SourceState;
 use super::time::Now;
-use super::token::{Token, Verdict, judged};
+use super::token::{Token, Verdict, with_verdict};
 use super::{Agent, Parts};
 use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, TokenInfo};
 
@@ -32,7 +32,7 @@ impl Agent {
                 if change == LoginChange::NewToken {
                     let ttl = self.token_ttl(now);
                     self.journal.info(&Subject::Login, format!("logged in to Vault; the token {ttl}"));
-                    self.warn_of_expiry(now);
+                    self.warn_about_expiry(now);
                 }
                 self.update_all(|_, _| {});
             }
@@ -47,7 +47,7 @@ impl Agent {
     }
 
     /// A given token that cannot be renewed ends whatever we do; a person has to know it in time.
-    pub(super) fn warn_of_expiry(&mut self, now: &Now) {
+    pub(super) fn warn_about_expiry(&mut self, now: &Now) {
         let token = self.parts.sessions.live(now.at);
         let Some(message) = token.and_then(|token| token.expiry_warning(now)) else { return };
         self.journal.warn(&Subject::Token, Reason::TokenExpiring, message.clone());
@@ -84,7 +84,7 @@ impl Agent {
                 self.journal.recovered(&Subject::Token);
                 let ttl = self.token_ttl(now);
                 self.journal.info(&Subject::Token, format!("renewed the Vault token; it {ttl}"));
-                self.warn_of_expiry(now);
+                self.warn_about_expiry(now);
             }
             Some(Err(failure)) => {
                 self.journal.failed(&Subject::Token, &failure);
@@ -105,7 +105,7 @@ impl Agent {
                 self.journal.failed(&Subject::Token, &failure);
             }
             self.update_all(|_, source| {
-                if source.unjudged.is_some() {
+                if source.pending_refusal.is_some() {
                     source.token_rejected();
                 }
             });
@@ -121,17 +121,17 @@ impl Agent {
         if verdict == Verdict::Rejected {
             return self.reject_token(number, now);
         }
-        let of_token = |source: &SourceState| source.unjudged.clone().filter(|(of, _)| *of == number);
+        let of_token = |source: &SourceState| source.pending_refusal.clone().filter(|(of, _)| *of == number);
         let waiting: Vec<_> =
             self.parts.sources.iter().filter_map(|(name, source)| Some((name.clone(), of_token(source)?))).collect();
         for (name, (_, failure)) in waiting {
-            self.source_failed(&name, &judged(&failure, verdict), verdict == Verdict::TooYoung, now);
+            self.source_failed(&name, &with_verdict(&failure, verdict), verdict == Verdict::TooNew, now);
         }
     }
 
-    pub(super) fn token_worked(&mut self, number: u64) {
+    pub(super) fn confirm_token(&mut self, number: u64) {
         if let Some(token) = self.parts.sessions.current.as_mut().filter(|token| token.number == number) {
-            token.worked();
+            token.confirm();
         }
     }
 }

@@ -19,8 +19,8 @@ use crate::render;
 const RESYNC: Duration = Duration::from_secs(55);
 
 /// How long a Secret is left to another configuration that writes it, at first; the wait doubles up to the second.
-const YIELD: Duration = Duration::from_secs(600);
-const YIELD_MAX: Duration = Duration::from_secs(3600);
+const CLAIM_WAIT: Duration = Duration::from_secs(600);
+const CLAIM_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// All mirrored Secrets.
 #[derive(Clone, Default)]
@@ -44,7 +44,7 @@ pub(super) struct MirrorState {
     resync: Option<Elapsed>,
     /// When it may next be taken from another configuration; `None`: this configuration has written it.
     claim_at: Option<Elapsed>,
-    yields: u32,
+    conflicts: u32,
     /// The last time at which another configuration had written it.
     conflict: Option<Elapsed>,
     /// The sources that gave to it last.
@@ -66,7 +66,7 @@ impl MirrorState {
             in_flight: None,
             resync: None,
             claim_at: Some(Elapsed::ZERO),
-            yields: 0,
+            conflicts: 0,
             conflict: None,
             contributors: BTreeSet::new(),
             requests: Vec::new(),
@@ -75,7 +75,7 @@ impl MirrorState {
 }
 
 /// The API server's answer about a mirror.
-pub(super) struct Mirrored {
+pub(super) struct MirrorAnswer {
     pub(super) name: ObjectName,
     pub(super) result: Result<MirrorResult, Failure>,
     /// Whether the Secret was seen to hold a set of ours before.
@@ -122,7 +122,7 @@ impl Mirrors {
     }
 
     /// Whether all hold this generation, or a newer version of another replica.
-    pub(super) fn hold(&self, generation: Option<Generation>) -> bool {
+    pub(super) fn are_current(&self, generation: Option<Generation>) -> bool {
         let holds = |mirror: &MirrorState| mirror.holds == generation || mirror.superseded.is_some();
         self.all.values().all(|mirror| holds(mirror) && mirror.sync.failure.is_none())
     }
@@ -137,8 +137,8 @@ impl Mirrors {
         failures.max_by_key(|failure| !failure.class.is_retryable())
     }
 
-    pub(super) fn is_refused(&self) -> bool {
-        self.all.values().any(|mirror| mirror.sync.is_refused())
+    pub(super) fn has_failed_permanently(&self) -> bool {
+        self.all.values().any(|mirror| mirror.sync.has_failed_permanently())
     }
 
     /// The published set changed, or a person wants everything compared now.
@@ -175,7 +175,7 @@ impl Mirrors {
             }
             mirror.resync = None;
             let generation = generation.unwrap_or_default();
-            match mirror.content(name, visible, generation, sources, now) {
+            match mirror.request_for(name, visible, generation, sources, now) {
                 Ok(content) => {
                     let op =
                         Op::Mirror { settings: Arc::clone(settings), name: name.clone(), content: Box::new(content) };
@@ -199,7 +199,7 @@ impl Mirrors {
         result: Result<MirrorResult, Failure>,
         settings: &Settings,
         now: &Now,
-    ) -> Option<Mirrored> {
+    ) -> Option<MirrorAnswer> {
         self.orphans.remove(&ticket);
         let (name, mirror) = self.all.iter_mut().find(|(_, mirror)| mirror.sync.is_in_flight(ticket))?;
         let generation = mirror.in_flight.take();
@@ -218,8 +218,8 @@ impl Mirrors {
                     (mirror.holds, mirror.superseded) = (generation, None);
                     mirror.confirmed = Some((now.at, now.wall));
                     mirror.claim_at = None;
-                    if mirror.conflict.take_if(|at| *at + YIELD_MAX * 2 <= now.at).is_some() {
-                        mirror.yields = 0;
+                    if mirror.conflict.take_if(|at| *at + CLAIM_WAIT_MAX * 2 <= now.at).is_some() {
+                        mirror.conflicts = 0;
                     }
                 }
             }
@@ -228,20 +228,20 @@ impl Mirrors {
                 if failure.reason == Reason::MirrorConflict && !waiting {
                     // Two configurations must not take the Secret from each other at every turn.
                     mirror.conflict = Some(now.at);
-                    let wait = YIELD.saturating_mul(1 << mirror.yields.min(8)).min(YIELD_MAX);
-                    mirror.yields = mirror.yields.saturating_add(1);
+                    let wait = CLAIM_WAIT.saturating_mul(1 << mirror.conflicts.min(8)).min(CLAIM_WAIT_MAX);
+                    mirror.conflicts = mirror.conflicts.saturating_add(1);
                     mirror.claim_at = Some(now.at + wait);
                 }
                 mirror.sync.failed(ticket, failure.clone(), &settings.retry, now, 42);
             }
         }
-        Some(Mirrored { name: name.clone(), result, confirmed_before, outdated })
+        Some(MirrorAnswer { name: name.clone(), result, confirmed_before, outdated })
     }
 }
 
 impl MirrorState {
     /// What the Secret is to hold.
-    fn content(
+    fn request_for(
         &mut self,
         name: &ObjectName,
         visible: &PublishedSet,
@@ -249,12 +249,12 @@ impl MirrorState {
         sources: &Sources,
         now: &Now,
     ) -> Result<MirrorRequest, Failure> {
-        let made = render::mirror_data(&self.spec, name, &visible.files, &visible.leased)?;
+        let rendered = render::mirror_data(&self.spec, name, &visible.files, &visible.leased)?;
         let of = |source: &SourceName| {
             let known = visible.manifest.sources.get(source)?;
             Some((source.clone(), (known.request.clone(), known.version.clone())))
         };
-        let mut versions: BTreeMap<_, _> = made.sources.iter().filter_map(of).collect();
+        let mut versions: BTreeMap<_, _> = rendered.sources.iter().filter_map(of).collect();
         if self.spec.keys.is_empty() {
             // Which requests a Secret of all files is made from depends on the configuration alone, not on which optional
             // source is there at the moment: replicas recognise their own configuration by it.
@@ -265,16 +265,16 @@ impl MirrorState {
         let requests: Vec<_> = versions.values().map(|(request, _)| request.clone()).collect();
         if requests != self.requests {
             self.requests = requests;
-            (self.claim_at, self.yields) = (Some(Elapsed::ZERO), 0);
+            (self.claim_at, self.conflicts) = (Some(Elapsed::ZERO), 0);
         }
-        self.contributors.clone_from(&made.sources);
-        let states = || made.sources.iter().filter_map(|source| sources.get(source));
+        self.contributors.clone_from(&rendered.sources);
+        let states = || rendered.sources.iter().filter_map(|source| sources.get(source));
         let rolled_back = states().any(|source| source.held.as_ref().is_some_and(|held| held.rolled_back));
         let tolerance = states().map(|source| source.spec.max_stale).max().unwrap_or_default();
         let for_long = self.superseded.is_some_and(|since| since + tolerance <= now.at);
         Ok(MirrorRequest {
             mirror: self.spec.clone(),
-            data: made.data,
+            data: rendered.data,
             versions,
             accept_older: rolled_back || for_long,
             claim: self.claim_at.is_some_and(|at| at <= now.at),

@@ -55,7 +55,7 @@ use publication::Publication;
 use report::Report;
 use sessions::Sessions;
 use shutdown::Phase;
-use source::Outlook;
+use source::TokenView;
 use sources::Sources;
 use store::Store;
 use trial::Trial;
@@ -94,7 +94,7 @@ impl Mode {
         matches!(self, Self::Once { save: true, .. })
     }
 
-    fn is_beside(self) -> bool {
+    fn is_ordinary_container(self) -> bool {
         self == Self::Run { restore: true }
     }
 }
@@ -134,18 +134,18 @@ struct Parts {
 
 impl Parts {
     /// The failure that keeps the first set away.
-    fn first_failure(&self) -> Option<&Failure> {
+    fn blocking_failure(&self) -> Option<&Failure> {
         let session = self.sessions.failure.as_ref().filter(|_| self.sessions.current.is_none());
         session.or_else(|| self.sources.blocking()).or(self.publication.sync.failure.as_ref())
     }
 
-    fn with_outlook<T>(&self, work: impl FnOnce(&Outlook<'_>) -> T) -> T {
+    fn with_tokens<T>(&self, work: impl FnOnce(&TokenView<'_>) -> T) -> T {
         let token_expiry = |number| self.sessions.expiry_of(number);
-        work(&Outlook { token: self.sessions.number(), token_expiry: &token_expiry })
+        work(&TokenView { token: self.sessions.number(), token_expiry: &token_expiry })
     }
 
     fn stale_at(&self, name: &SourceName) -> Option<Elapsed> {
-        self.with_outlook(|outlook| self.sources.get(name)?.stale_at(outlook))
+        self.with_tokens(|tokens| self.sources.get(name)?.stale_at(tokens))
     }
 }
 
@@ -154,7 +154,7 @@ impl Agent {
     #[must_use]
     pub fn new(settings: Arc<Settings>, mode: Mode, now: &Now) -> Self {
         let parts = Parts {
-            sessions: Sessions::new(mode.is_beside()),
+            sessions: Sessions::new(mode.is_ordinary_container()),
             sources: Sources::new(&settings.sources),
             store: Store::new(&settings.outputs),
             publication: Publication::default(),

@@ -91,14 +91,14 @@ pub(super) fn set(
     settings: &Settings,
     store: &Store,
     sources: &Sources,
-    proved: impl Fn(&SourceName) -> bool,
+    verified: impl Fn(&SourceName) -> bool,
     before: Option<&Arc<PublishedSet>>,
 ) -> Arc<PublishedSet> {
     let files = store.files();
     let mut known = BTreeMap::new();
     for (name, spec) in &settings.sources {
         let held = || sources.get(name).and_then(|source| source.held.as_ref()).map(|held| held.request.clone());
-        let request = if proved(name) { Some(spec.request_id()) } else { held() };
+        let request = if verified(name) { Some(spec.request_id()) } else { held() };
         let entry = match (store.reading(name), request) {
             (Some(reading), Some(request)) => Some(ManifestSource {
                 request,

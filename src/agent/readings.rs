@@ -6,7 +6,7 @@ use super::Agent;
 use super::journal::Subject;
 use super::source::{InFlight, SourceState, TokenExpiry};
 use super::time::{Now, timestamp};
-use super::token::{Verdict, judged};
+use super::token::{Verdict, with_verdict};
 use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Version};
 
 /// A version in the words of a message.
@@ -41,19 +41,19 @@ impl Agent {
         }
         match result {
             Ok(reading) => {
-                self.token_worked(flight.token);
+                self.confirm_token(flight.token);
                 self.update(name, |source| source.read_with = flight.token);
                 self.received(name, flight, reading, now);
             }
             Err(failure) if matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead) => {
-                self.request_refused(name, flight, &failure, now);
+                self.request_denied(name, flight, &failure, now);
             }
             Err(failure) => self.source_failed(name, &failure, false, now),
         }
     }
 
     /// A 403: the token's history says what it means.
-    pub(super) fn request_refused(&mut self, name: &SourceName, flight: &InFlight, failure: &Failure, now: &Now) {
+    pub(super) fn request_denied(&mut self, name: &SourceName, flight: &InFlight, failure: &Failure, now: &Now) {
         let current = self.parts.sessions.current.as_mut().filter(|token| token.number == flight.token);
         let Some(token) = current else {
             // Of a token that is no longer in use: it says nothing about the present one.
@@ -65,8 +65,8 @@ impl Agent {
                 self.reject_token(flight.token, now);
                 self.update(name, SourceState::token_rejected);
             }
-            Verdict::Pending => self.update(name, |source| source.unjudged = Some((flight.token, failure.clone()))),
-            verdict => self.source_failed(name, &judged(failure, verdict), verdict == Verdict::TooYoung, now),
+            Verdict::Pending => self.update(name, |source| source.pending_refusal = Some((flight.token, failure.clone()))),
+            verdict => self.source_failed(name, &with_verdict(failure, verdict), verdict == Verdict::TooNew, now),
         }
     }
 
@@ -75,17 +75,17 @@ impl Agent {
         self.log_warnings(name, &reading);
         let Some(source) = self.parts.sources.get(name) else { return };
         let held = source.held.as_ref().filter(|_| source.is_current());
-        let order = source.known().map_or(Order::Newer, |known| reading.version.order(known));
+        let order = source.known_version().map_or(Order::Newer, |known| reading.version.order(known));
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
-        if order == Order::Older && !lasting && !source.takes_older(flight.started) {
+        if order == Order::Older && !lasting && !source.accepts_older(flight.started) {
             self.update(name, |source| source.older_since = Some(since));
             let message = format!(
                 "failed to refresh source {name}: Vault returned {}, which is older than the {} in use; check that Vault's \
                  standby nodes are in sync (if this lasts for {}s, as after a restore from a backup, the older version is \
                  accepted)",
                 describe(&reading.version),
-                source.known().map_or_else(String::new, describe),
+                source.known_version().map_or_else(String::new, describe),
                 source.spec.max_stale.as_secs(),
             );
             let failure = Failure::new(FailureClass::Transient, Reason::OlderVersion, message);
@@ -116,10 +116,10 @@ impl Agent {
         }
         self.journal.recovered(&Subject::Source(name.clone()));
         self.update(name, |source| {
-            source.keep(version, &validity, flight.token, flight.started, rolled_back, now);
+            source.accept(version, &validity, flight.token, flight.started, rolled_back, now);
         });
-        self.note_left_out(name);
-        self.warn_of_short_lease(name, now);
+        self.note_skipped_keys(name);
+        self.warn_about_short_lease(name, now);
     }
 
     pub(super) fn log_warnings(&mut self, name: &SourceName, reading: &Reading) {
@@ -132,7 +132,7 @@ impl Agent {
         self.warned.insert(name.clone(), reading.warnings.clone());
     }
 
-    pub(super) fn note_left_out(&mut self, name: &SourceName) {
+    pub(super) fn note_skipped_keys(&mut self, name: &SourceName) {
         let keys = self.parts.store.left_out(name);
         if self.parts.left_out.get(name).map_or(keys.is_empty(), |last| *last == keys) {
             return;
@@ -150,7 +150,7 @@ impl Agent {
     }
 
     /// After `once`, leases live as long as the token and no longer.
-    pub(super) fn warn_of_short_lease(&mut self, name: &SourceName, now: &Now) {
+    pub(super) fn warn_about_short_lease(&mut self, name: &SourceName, now: &Now) {
         if !self.mode.is_once() || self.mode.saves() {
             return;
         }
@@ -177,14 +177,14 @@ impl Agent {
         match result {
             _ if !self.phase.is_working() => self.update(name, |_| {}),
             Ok(lease) => {
-                self.token_worked(flight.token);
+                self.confirm_token(flight.token);
                 self.journal.recovered(&Subject::Lease(name.clone()));
                 let message = format!("renewed the lease of source {name}; it expires in {}s", lease.duration.as_secs());
                 self.journal.info(&Subject::Lease(name.clone()), message);
                 self.update(name, |source| source.renewed(&lease, now));
             }
             Err(failure) if failure.class == FailureClass::TokenDead => {
-                self.request_refused(name, flight, &failure, now);
+                self.request_denied(name, flight, &failure, now);
             }
             Err(failure) => {
                 self.journal.failed(&Subject::Lease(name.clone()), &failure);
@@ -195,7 +195,7 @@ impl Agent {
                         source.failed(failure, &retry, now);
                     } else {
                         // A read issues another lease.
-                        source.renewal_refused(lost, now);
+                        source.renewal_denied(lost, now);
                     }
                 });
             }

@@ -13,13 +13,13 @@ use crate::model::{
 };
 
 /// How long a refused report or Event rests: RBAC may be added later, but that is not worth a request each minute.
-const REFUSED_REST: Duration = Duration::from_secs(600);
+const DENIED_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Shortest time between two reports that differ in their words only.
-const DAMPING: Duration = Duration::from_secs(5);
+const MIN_TEXT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Tries for one Event, which is a courtesy and not a duty.
-const RECORD_TRIES: u32 = 3;
+const MAX_EVENT_ATTEMPTS: u32 = 3;
 
 /// What was reported and what is still to be reported.
 #[derive(Clone, Default)]
@@ -74,7 +74,7 @@ impl Report {
     }
 
     /// Takes the conditions as they are now and notes Events for what has changed.
-    pub(super) fn set(&mut self, desired: Vec<Condition>, generation: Option<Generation>) {
+    pub(super) fn update(&mut self, desired: Vec<Condition>, generation: Option<Generation>) {
         self.note_transitions(&desired, generation);
         self.desired = desired;
     }
@@ -85,7 +85,7 @@ impl Report {
         }
         let statuses = |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status)).collect::<Vec<_>>();
         let same = statuses(&self.desired) == statuses(&self.reported);
-        let damped = self.last_sent.filter(|_| same).map_or(Elapsed::ZERO, |at| at + DAMPING);
+        let damped = self.last_sent.filter(|_| same).map_or(Elapsed::ZERO, |at| at + MIN_TEXT_INTERVAL);
         Some(damped.max(self.sync.backoff.not_before))
     }
 
@@ -172,7 +172,7 @@ impl Report {
                     // It may have arrived all the same: what the pod says is not known until the next one.
                     self.reported.clear();
                 }
-                rest_after(&mut self.sync.backoff, &failure, now);
+                delay_retry(&mut self.sync.backoff, &failure, now);
                 Err(failure)
             }),
         }
@@ -191,8 +191,8 @@ impl Report {
             Ok(()) => self.record_backoff.reset(),
             Err(failure) => {
                 self.record_backoff.failed(failure, &settings.retry, now, 52);
-                rest_after(&mut self.record_backoff, failure, now);
-                if failure.class.is_retryable() && self.record_backoff.attempts < RECORD_TRIES {
+                delay_retry(&mut self.record_backoff, failure, now);
+                if failure.class.is_retryable() && self.record_backoff.attempts < MAX_EVENT_ATTEMPTS {
                     self.events.entry(key).or_insert(event);
                 }
             }
@@ -202,9 +202,9 @@ impl Report {
 }
 
 /// Without an API token or the right to report there is nothing to hurry for.
-fn rest_after(backoff: &mut Backoff, failure: &Failure, now: &Now) {
+fn delay_retry(backoff: &mut Backoff, failure: &Failure, now: &Now) {
     use FailureClass::{Denied, Invalid, Local, Missing};
     if matches!(failure.class, Denied | Invalid | Local | Missing) {
-        backoff.not_before = backoff.not_before.max(now.at + REFUSED_REST);
+        backoff.not_before = backoff.not_before.max(now.at + DENIED_RETRY_INTERVAL);
     }
 }

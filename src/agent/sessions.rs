@@ -83,7 +83,7 @@ impl Sessions {
         self.login.is_some()
     }
 
-    pub(super) fn is_refused(&self) -> bool {
+    pub(super) fn has_failed_permanently(&self) -> bool {
         self.current.is_none()
             && self.backoff.is_conclusive()
             && self.failure.as_ref().is_some_and(|failure| !failure.class.is_retryable())
@@ -132,7 +132,7 @@ impl Sessions {
                 // Something still hangs on it, such as a re-read that fails: look again later.
                 self.retired.push(Retired { keep_until: now.at + OVERLAP, ..retired });
             } else if retired.keep_until <= now.at {
-                self.give_up(&retired.token, now, outbox);
+                self.discard(&retired.token, now, outbox);
             } else {
                 self.retired.push(retired);
             }
@@ -152,7 +152,7 @@ impl Sessions {
     }
 
     /// Revokes a token that is not used any more, if it is ours; its leases end with it.
-    fn give_up(&mut self, token: &Token, now: &Now, outbox: &mut Outbox) {
+    fn discard(&mut self, token: &Token, now: &Now, outbox: &mut Outbox) {
         self.ended.insert(token.number, now.at);
         if token.self_issued && !token.has_expired(now.at) {
             self.revoke(token, outbox);
@@ -191,7 +191,7 @@ impl Sessions {
         now: &Now,
     ) -> Option<Result<LoginChange, Failure>> {
         self.login.take_if(|started| *started == ticket)?;
-        self.forgive(now);
+        self.reset_backoff_if_stable(now);
         let session = match result {
             Ok(session) => session,
             Err(failure) => {
@@ -253,7 +253,7 @@ impl Sessions {
     }
 
     /// Reaches the server of the tokens in another way from now on: TLS or a timeout have changed.
-    pub(super) fn reach_by(&mut self, settings: &Arc<Settings>) {
+    pub(super) fn update_connection(&mut self, settings: &Arc<Settings>) {
         let same = |old: &Settings| {
             old.server.address == settings.server.address
                 && old.server.namespace == settings.server.namespace
@@ -266,11 +266,11 @@ impl Sessions {
     }
 
     /// Gives up every token and starts with a login; returns a login in flight, whose session is of no use any more.
-    pub(super) fn start_over(&mut self, now: &Now, outbox: &mut Outbox) -> Option<Ticket> {
+    pub(super) fn reset(&mut self, now: &Now, outbox: &mut Outbox) -> Option<Ticket> {
         let retired = std::mem::take(&mut self.retired).into_iter().map(|retired| retired.token);
         let tokens: Vec<_> = self.current.take().into_iter().chain(retired).collect();
         for token in tokens {
-            self.give_up(&token, now, outbox);
+            self.discard(&token, now, outbox);
         }
         self.backoff.reset();
         self.failure = None;
@@ -279,7 +279,7 @@ impl Sessions {
 
     /// Puts the token of another login in use, for which the failures of the one before mean nothing; returns a login in
     /// flight, whose session is of no use any more.
-    pub(super) fn take_over(&mut self, token: Token, now: &Now) -> Option<Ticket> {
+    pub(super) fn switch_to(&mut self, token: Token, now: &Now) -> Option<Ticket> {
         self.replace(token, now);
         self.backoff.reset();
         self.failure = None;
@@ -287,7 +287,7 @@ impl Sessions {
     }
 
     /// A stable token forgives what went wrong before it.
-    fn forgive(&mut self, now: &Now) {
+    fn reset_backoff_if_stable(&mut self, now: &Now) {
         if self.current.as_ref().is_some_and(|token| token.is_stable(now.at)) && self.failure.is_none() {
             self.backoff.reset();
         }
@@ -305,7 +305,7 @@ impl Sessions {
         token.renewing = None;
         Some(match result {
             Ok(info) => {
-                token.worked();
+                token.confirm();
                 token.backoff.reset();
                 token.grant = match (info.ttl, &token.grant) {
                     (Some(ttl), Some(grant)) => Some(grant.renewed(ttl, info.renewable, now, 13)),

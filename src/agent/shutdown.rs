@@ -32,7 +32,7 @@ pub mod exit {
 const FINISH_SHARE: f64 = 0.5;
 
 /// How long `once` waits for what is in flight when it has given up.
-const LAST_WAIT: Duration = Duration::from_millis(500);
+const GIVE_UP_WAIT: Duration = Duration::from_millis(500);
 
 /// Share of the drain time after which the last report is left alone; the rest is for the revocation.
 const REPORT_SHARE: f64 = 0.75;
@@ -45,7 +45,7 @@ pub(super) enum Phase {
     /// Leaving.
     Draining(Drain),
     /// [`Action::Exit`] was returned.
-    Over,
+    Exited,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +68,7 @@ enum Stage {
         sent: bool,
     },
     /// The token is being revoked or saved.
-    Leaving {
+    ReleasingToken {
         saving: Option<Ticket>,
     },
 }
@@ -83,9 +83,9 @@ impl Phase {
             Self::Draining(drain) => Some(match drain.stage {
                 Stage::Finishing => drain.finish_by,
                 Stage::Reporting { .. } => drain.report_by,
-                Stage::Leaving { .. } => drain.exit_by,
+                Stage::ReleasingToken { .. } => drain.exit_by,
             }),
-            Self::Working | Self::Over => None,
+            Self::Working | Self::Exited => None,
         }
     }
 }
@@ -113,7 +113,7 @@ impl Agent {
     /// code and the last line of the log say why there is none.
     pub(super) fn terminate(&mut self, now: &Now) {
         let unfinished = self.mode.is_once() || self.parts.publication.visible().is_none();
-        let failure = self.parts.first_failure();
+        let failure = self.parts.blocking_failure();
         let code = match failure {
             _ if !unfinished => exit::OK,
             Some(failure) if !self.mode.is_once() => exit_code(failure),
@@ -136,16 +136,16 @@ impl Agent {
         let publication = &parts.publication;
         let read = parts.sources.complete(now.at, |_| false);
         let published = read && publication.generation().is_some() && publication.sync.is_current();
-        if published && parts.mirrors.hold(publication.generation()) {
+        if published && parts.mirrors.are_current(publication.generation()) {
             // The readiness of an init container is its exit.
             return self.begin_drain(exit::OK, now);
         }
-        let refused = parts.sessions.is_refused()
-            || parts.sources.is_refused()
-            || publication.generation().is_none() && publication.sync.is_refused()
-            || parts.mirrors.is_refused();
+        let refused = parts.sessions.has_failed_permanently()
+            || parts.sources.has_failed_permanently()
+            || publication.generation().is_none() && publication.sync.has_failed_permanently()
+            || parts.mirrors.has_failed_permanently();
         if refused || deadline <= now.at {
-            let failure = parts.first_failure().or_else(|| parts.mirrors.blocking());
+            let failure = parts.blocking_failure().or_else(|| parts.mirrors.blocking());
             let code = failure.map_or(exit::UNAVAILABLE, exit_code);
             // To the millisecond: the clock went on between the two readings.
             let limit = deadline.saturating_sub(self.started).as_secs_f64();
@@ -161,7 +161,7 @@ impl Agent {
             };
             self.journal.error(&Subject::Exit, reason, message);
             // Out of time: only a login that is about to answer is waited for, to revoke its token.
-            let finish = self.parts.settings.drain.mul_f64(FINISH_SHARE).min(LAST_WAIT);
+            let finish = self.parts.settings.drain.mul_f64(FINISH_SHARE).min(GIVE_UP_WAIT);
             self.begin_drain_within(finish, code, now);
         }
     }
@@ -191,9 +191,9 @@ impl Agent {
         }
         if matches!(drain.stage, Stage::Reporting { .. }) && (!self.parts.report.is_busy() || drain.report_by <= now.at)
         {
-            drain.stage = Stage::Leaving { saving: self.leave(drain.code, now) };
+            drain.stage = Stage::ReleasingToken { saving: self.release_token(drain.code, now) };
         }
-        if let Stage::Leaving { saving } = &drain.stage {
+        if let Stage::ReleasingToken { saving } = &drain.stage {
             let done = saving.is_none_or(|ticket| self.saved.is_some_and(|(saved, _)| saved == ticket))
                 && !self.parts.sessions.is_revoking();
             if done || drain.exit_by <= now.at {
@@ -201,7 +201,7 @@ impl Agent {
                 let failed = saving.is_some() && self.saved.is_none_or(|(_, ok)| !ok);
                 let code = if failed && drain.code == exit::OK { exit::IO } else { drain.code };
                 self.outbox.push(Action::Exit { code });
-                self.phase = Phase::Over;
+                self.phase = Phase::Exited;
                 return;
             }
         }
@@ -220,7 +220,7 @@ impl Agent {
     }
 
     /// Saves or revokes the token, or leaves it to live on for its leases.
-    fn leave(&mut self, code: u8, now: &Now) -> Option<Ticket> {
+    fn release_token(&mut self, code: u8, now: &Now) -> Option<Ticket> {
         if let Some(trial) = self.trial.take() {
             if let Some(ticket) = trial.login() {
                 self.abandoned_logins.insert(ticket, trial.settings);
@@ -250,7 +250,7 @@ impl Agent {
 
     /// What could not be saved expires with its token, and the exit code says so.
     pub(super) fn save_ended(&mut self, ticket: Ticket, ok: bool, now: &Now) {
-        let Phase::Draining(Drain { stage: Stage::Leaving { saving: Some(saving) }, .. }) = &self.phase else { return };
+        let Phase::Draining(Drain { stage: Stage::ReleasingToken { saving: Some(saving) }, .. }) = &self.phase else { return };
         if *saving != ticket {
             return;
         }
@@ -279,7 +279,7 @@ impl Agent {
         }
         // The application may go on: only our container is restarted, or, as an ordinary container, it ends at the same time
         // as ours and drains.
-        self.mode.is_beside() || !self.parts.report.pod_deleting
+        self.mode.is_ordinary_container() || !self.parts.report.pod_deleting
     }
 }
 

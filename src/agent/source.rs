@@ -17,7 +17,7 @@ const REFRESH_TO: f64 = 0.98;
 const AFTER_ROTATION: Duration = Duration::from_secs(1);
 
 /// How much earlier than its token a lease seems to end because the server counts in seconds.
-const TRUNCATED: Duration = Duration::from_secs(2);
+const MAX_TRUNCATION: Duration = Duration::from_secs(2);
 
 /// How long the first set waits for an optional source whose failure does not say that it is absent.
 const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ pub(super) enum TokenExpiry {
 }
 
 /// What the schedule of a source depends on beside the source itself.
-pub(super) struct Outlook<'a> {
+pub(super) struct TokenView<'a> {
     /// Number of the token in use, 0 without one.
     pub(super) token: u64,
     /// When a token ends; for one that is gone, when it went.
@@ -108,13 +108,13 @@ pub(super) struct SourceState {
     /// Number of the token with which it was last read.
     pub(super) read_with: u64,
     /// A refusal that waits for what the server says about the token of that number.
-    pub(super) unjudged: Option<(u64, Failure)>,
+    pub(super) pending_refusal: Option<(u64, Failure)>,
     /// Since when the server answers with an older version than the one held.
     pub(super) older_since: Option<Elapsed>,
     /// When a refresh was asked for that no read has served yet.
-    refresh_asked: Option<Elapsed>,
+    refresh_requested: Option<Elapsed>,
     /// When what is there now was asked for, whatever its version.
-    older_asked: Option<Elapsed>,
+    any_version_requested: Option<Elapsed>,
     /// Readings in a row whose life is so short that only the floor keeps the pace.
     short_lifetimes: u32,
     first_failure: Option<Elapsed>,
@@ -131,10 +131,10 @@ impl SourceState {
             backoff: Backoff::default(),
             failure: None,
             read_with: 0,
-            unjudged: None,
+            pending_refusal: None,
             older_since: None,
-            refresh_asked: None,
-            older_asked: None,
+            refresh_requested: None,
+            any_version_requested: None,
             short_lifetimes: 0,
             first_failure: None,
             last_failure: Elapsed::ZERO,
@@ -147,7 +147,7 @@ impl SourceState {
     }
 
     /// The version of what is visible: of the reading held, or of one that an earlier process published.
-    pub(super) fn known(&self) -> Option<&Version> {
+    pub(super) fn known_version(&self) -> Option<&Version> {
         let held = self.held.as_ref().filter(|_| self.is_current());
         held.map(|held| &held.version).or(self.adopted.as_ref())
     }
@@ -165,27 +165,27 @@ impl SourceState {
     }
 
     /// Whether it was read, but what depends on it cannot be made of that.
-    fn cannot_be_made(&self) -> bool {
+    fn cannot_be_rendered(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::RenderFailed)
     }
 
     /// The outputs have changed, which may be the cure.
     pub(super) fn outputs_changed(&mut self, now: &Now) {
-        if self.cannot_be_made() {
+        if self.cannot_be_rendered() {
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }
     }
 
     /// When something is to be done, and what.
-    pub(super) fn due(&self, outlook: &Outlook<'_>) -> Option<(Elapsed, Step)> {
-        let judging = self.unjudged.as_ref().is_some_and(|(token, _)| *token == outlook.token);
-        if self.in_flight.is_some() || judging {
+    pub(super) fn due(&self, tokens: &TokenView<'_>) -> Option<(Elapsed, Step)> {
+        let waiting = self.pending_refusal.as_ref().is_some_and(|(token, _)| *token == tokens.token);
+        if self.in_flight.is_some() || waiting {
             return None;
         }
-        let (at, step) = self.planned(outlook);
+        let (at, step) = self.planned(tokens);
         let not_before = match self.lease() {
             // A failed renewal is tried again before the end, whatever the schedule says.
-            Some((_, grant, _)) if self.backoff.attempts > 0 && !self.cannot_be_made() => {
+            Some((_, grant, _)) if self.backoff.attempts > 0 && !self.cannot_be_rendered() => {
                 grant.retry(self.backoff.not_before, self.last_failure)
             }
             _ => self.backoff.not_before,
@@ -193,11 +193,11 @@ impl SourceState {
         Some((at.max(not_before), step))
     }
 
-    fn planned(&self, outlook: &Outlook<'_>) -> (Elapsed, Step) {
+    fn planned(&self, tokens: &TokenView<'_>) -> (Elapsed, Step) {
         let Some(held) = self.held.as_ref().filter(|_| self.is_current()) else {
             return (Elapsed::ZERO, Step::Read);
         };
-        if self.refresh_asked.is_some() && !matches!(held.lifetime, Lifetime::Lease { .. }) {
+        if self.refresh_requested.is_some() && !matches!(held.lifetime, Lifetime::Lease { .. }) {
             return (Elapsed::ZERO, Step::Read);
         }
         let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
@@ -210,12 +210,12 @@ impl SourceState {
             }
             Lifetime::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
             // Vault revokes leases with the token that asked for them.
-            Lifetime::Lease { token, .. } if *token != outlook.token => (held.issued + floor, Step::Read),
+            Lifetime::Lease { token, .. } if *token != tokens.token => (held.issued + floor, Step::Read),
             Lifetime::Lease { id, grant, token } => match grant.renewal() {
                 Renewal::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Renewal::Replace => match (outlook.token_expiry)(*token) {
+                Renewal::Replace => match (tokens.token_expiry)(*token) {
                     // Another lease of that token would not live longer. The next token brings the next lease.
-                    TokenExpiry::At(end) if end <= grant.expires_at().saturating_add(TRUNCATED) => {
+                    TokenExpiry::At(end) if end <= grant.expires_at().saturating_add(MAX_TRUNCATION) => {
                         (end.max(held.issued + floor), Step::Read)
                     }
                     _ => (grant.due().max(held.issued + floor), Step::Read),
@@ -225,11 +225,11 @@ impl SourceState {
     }
 
     /// When what is held is of no use any more, whatever the tolerance: its lease, its token or its own life is over.
-    pub(super) fn expires_at(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
+    pub(super) fn expires_at(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
         match &self.held.as_ref()?.lifetime {
             Lifetime::Unlimited | Lifetime::Rotates(_) => None,
             Lifetime::Expires(grant) => Some(grant.expires_at()),
-            Lifetime::Lease { grant, token, .. } => Some(match (outlook.token_expiry)(*token) {
+            Lifetime::Lease { grant, token, .. } => Some(match (tokens.token_expiry)(*token) {
                 TokenExpiry::Never => grant.expires_at(),
                 TokenExpiry::At(end) => grant.expires_at().min(end),
             }),
@@ -237,16 +237,16 @@ impl SourceState {
     }
 
     /// From when on what is held counts as stale.
-    pub(super) fn stale_at(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
+    pub(super) fn stale_at(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
         let held = self.held.as_ref()?;
         // Between two reads of a long life there is nothing to confirm.
         let confirmed = held.lifetime.grant().map_or(held.read, |grant| grant.due().max(held.read));
         let tolerated = confirmed.saturating_add(self.spec.max_stale);
-        Some(self.expires_at(outlook).map_or(tolerated, |expires_at| expires_at.min(tolerated)))
+        Some(self.expires_at(tokens).map_or(tolerated, |expires_at| expires_at.min(tolerated)))
     }
 
     /// Takes a good reading. `rolled_back`: it is older than the one before.
-    pub(super) fn keep(
+    pub(super) fn accept(
         &mut self,
         version: Version,
         validity: &Validity,
@@ -268,8 +268,8 @@ impl SourceState {
             lifetime => lifetime.grant().is_some_and(Grant::is_short),
         };
         self.short_lifetimes = if short { self.short_lifetimes.saturating_add(1) } else { 0 };
-        self.refresh_asked.take_if(|asked| *asked <= started);
-        self.older_asked.take_if(|asked| *asked <= started);
+        self.refresh_requested.take_if(|asked| *asked <= started);
+        self.any_version_requested.take_if(|asked| *asked <= started);
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
         self.held = Some(HeldReading {
@@ -290,7 +290,7 @@ impl SourceState {
     /// Takes a reading of an earlier process. Without a lease it may be of any age, so it is read again at once; a lease is
     /// kept, because a read would issue another one.
     pub(super) fn restore(&mut self, reading: &Reading, lease_left: Option<Duration>, token: u64, now: &Now) {
-        self.keep(reading.version.clone(), &reading.validity, token, now.at, false, now);
+        self.accept(reading.version.clone(), &reading.validity, token, now.at, false, now);
         if let (Some(HeldReading { lifetime: Lifetime::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
             *grant = Grant::resumed(grant.first_ttl(), left, grant.is_renewable(), now, 25);
         } else {
@@ -309,7 +309,7 @@ impl SourceState {
     }
 
     /// Renewing its lease was refused: a read gives another lease. `lost`: the lease has ended.
-    pub(super) fn renewal_refused(&mut self, lost: bool, now: &Now) {
+    pub(super) fn renewal_denied(&mut self, lost: bool, now: &Now) {
         if let Some(HeldReading { lifetime: Lifetime::Lease { grant, .. }, .. }) = self.held.as_mut() {
             if lost {
                 *grant = Grant::new(Duration::ZERO, false, now, 24);
@@ -322,7 +322,7 @@ impl SourceState {
     fn succeeded(&mut self) {
         self.backoff.reset();
         self.failure = None;
-        self.unjudged = None;
+        self.pending_refusal = None;
         self.first_failure = None;
     }
 
@@ -330,45 +330,45 @@ impl SourceState {
         self.backoff.failed(&failure, retry, now, 23);
         self.first_failure.get_or_insert(now.at);
         self.last_failure = now.at;
-        self.unjudged = None;
+        self.pending_refusal = None;
         self.failure = Some(failure);
     }
 
     /// Its token was rejected: not its own failure, so it waits for the next token and no longer.
     pub(super) fn token_rejected(&mut self) {
-        self.unjudged = None;
+        self.pending_refusal = None;
         self.backoff.not_before = Elapsed::ZERO;
     }
 
     /// Asks for a read now. A leased source is left alone: a read would issue another credential and abandon the lease.
     pub(super) fn refresh(&mut self, now: &Now) {
         if self.lease().is_none() {
-            self.refresh_asked = Some(now.at);
+            self.refresh_requested = Some(now.at);
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }
     }
 
     /// Asks for what is there now, even if it is older than what is held: a person wants it, or it is another server.
     pub(super) fn refresh_whatever_version(&mut self, now: &Now) {
-        self.older_asked = Some(now.at);
+        self.any_version_requested = Some(now.at);
         self.refresh(now);
     }
 
     /// Whether a read that started at `started` may give an older version, because it was asked for.
-    pub(super) fn takes_older(&self, started: Elapsed) -> bool {
-        self.older_asked.is_some_and(|asked| asked <= started)
+    pub(super) fn accepts_older(&self, started: Elapsed) -> bool {
+        self.any_version_requested.is_some_and(|asked| asked <= started)
     }
 
     /// Forgets what was read: it is of another server.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self { in_flight: self.in_flight.take(), ..Self::new(self.spec.clone()) };
     }
 
     /// Takes over a changed specification.
-    pub(super) fn respecify(&mut self, spec: &Source, now: &Now) {
+    pub(super) fn update_spec(&mut self, spec: &Source, now: &Now) {
         if self.spec.request_id() != spec.request_id() {
             self.backoff.reset();
-            (self.failure, self.unjudged, self.first_failure, self.older_since) = (None, None, None, None);
+            (self.failure, self.pending_refusal, self.first_failure, self.older_since) = (None, None, None, None);
             (self.short_lifetimes, self.read_with) = (0, 0);
             self.adopted = None;
         } else if spec.refresh < self.spec.refresh {
@@ -383,16 +383,16 @@ impl SourceState {
             matches!(failure.class, FailureClass::Missing | FailureClass::Denied | FailureClass::Invalid)
         };
         !self.spec.required
-            && (self.failure.as_ref().is_some_and(absent) || self.waited_until().is_some_and(|end| end <= at))
+            && (self.failure.as_ref().is_some_and(absent) || self.wait_ends().is_some_and(|end| end <= at))
     }
 
     /// Until when the first set waits for an optional source that fails.
-    pub(super) fn waited_until(&self) -> Option<Elapsed> {
+    pub(super) fn wait_ends(&self) -> Option<Elapsed> {
         self.first_failure.filter(|_| !self.spec.required && self.held.is_none()).map(|first| first + OPTIONAL_WAIT)
     }
 
     /// Whether the server's refusal has been repeated often enough to be believed.
-    pub(super) fn is_refused(&self) -> bool {
+    pub(super) fn has_failed_permanently(&self) -> bool {
         self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_retryable())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
-use super::source::{InFlight, Outlook, SourceState, Step};
+use super::source::{InFlight, TokenView, SourceState, Step};
 use super::time::{Elapsed, Now};
 use super::token::Token;
 use crate::model::{Failure, Settings, Source, SourceName};
@@ -76,30 +76,30 @@ impl Sources {
     pub(super) fn update<T>(
         &mut self,
         name: &SourceName,
-        outlook: &Outlook<'_>,
+        tokens: &TokenView<'_>,
         change: impl FnOnce(&mut SourceState) -> T,
     ) -> Option<T> {
         let result = change(self.all.get_mut(name)?);
-        self.index(name, outlook);
+        self.index(name, tokens);
         Some(result)
     }
 
     /// Changes all sources: something has changed that they all depend on.
-    pub(super) fn update_all(&mut self, outlook: &Outlook<'_>, mut change: impl FnMut(&SourceName, &mut SourceState)) {
+    pub(super) fn update_all(&mut self, tokens: &TokenView<'_>, mut change: impl FnMut(&SourceName, &mut SourceState)) {
         for (name, source) in &mut self.all {
             change(name, source);
         }
         let names: Vec<_> = self.all.keys().cloned().collect();
         for name in names {
-            self.index(&name, outlook);
+            self.index(&name, tokens);
         }
     }
 
-    fn index(&mut self, name: &SourceName, outlook: &Outlook<'_>) {
+    fn index(&mut self, name: &SourceName, tokens: &TokenView<'_>) {
         let source = self.all.get(name);
         let entry = Entry {
-            due: source.and_then(|source| source.due(outlook)).map(|(at, _)| at),
-            stale_at: source.and_then(|source| source.stale_at(outlook)),
+            due: source.and_then(|source| source.due(tokens)).map(|(at, _)| at),
+            stale_at: source.and_then(|source| source.stale_at(tokens)),
         };
         let fails = source.is_some_and(|source| source.failure.is_some());
         if fails {
@@ -149,13 +149,13 @@ impl Sources {
     }
 
     /// Takes over other specifications: unchanged sources keep what they have, changed ones keep their last good reading.
-    pub(super) fn reconcile(&mut self, specs: &BTreeMap<SourceName, Source>, outlook: &Outlook<'_>, now: &Now) {
+    pub(super) fn reconcile(&mut self, specs: &BTreeMap<SourceName, Source>, tokens: &TokenView<'_>, now: &Now) {
         let gone: Vec<_> = self.all.keys().filter(|name| !specs.contains_key(*name)).cloned().collect();
         for name in gone {
             if let Some(source) = self.all.remove(&name) {
                 self.orphan(&name, source.in_flight);
             }
-            self.index(&name, outlook);
+            self.index(&name, tokens);
             self.entries.remove(&name);
             self.stale.remove(&name);
             self.failing.remove(&name);
@@ -164,13 +164,13 @@ impl Sources {
             let moved = self.all.get(name).is_some_and(|source| source.spec.request_id() != spec.request_id());
             match self.all.get_mut(name) {
                 Some(source) => {
-                    source.respecify(spec, now);
+                    source.update_spec(spec, now);
                     let in_flight = if moved { source.in_flight.take() } else { None };
                     self.orphan(name, in_flight);
                 }
                 None => _ = self.all.insert(name.clone(), SourceState::new(spec.clone())),
             }
-            self.index(name, outlook);
+            self.index(name, tokens);
         }
     }
 
@@ -183,7 +183,7 @@ impl Sources {
     }
 
     /// Abandons every operation in flight: their session is no longer in use.
-    pub(super) fn abandon_all(&mut self, outlook: &Outlook<'_>) {
+    pub(super) fn abandon_all(&mut self, tokens: &TokenView<'_>) {
         for (ticket, name) in std::mem::take(&mut self.in_flight) {
             if let Some(source) = self.all.get_mut(&name) {
                 source.in_flight = None;
@@ -191,7 +191,7 @@ impl Sources {
             self.orphans.insert(ticket, name);
         }
         self.failing_in_flight = 0;
-        self.update_all(outlook, |_, _| {});
+        self.update_all(tokens, |_, _| {});
     }
 
     /// Ends the operation of `ticket`: its source and how it was started, if its outcome is still wanted.
@@ -213,7 +213,7 @@ impl Sources {
         &mut self,
         settings: &Arc<Settings>,
         token: &Token,
-        outlook: &Outlook<'_>,
+        tokens: &TokenView<'_>,
         now: &Now,
         outbox: &mut Outbox,
     ) {
@@ -225,7 +225,7 @@ impl Sources {
             .filter_map(|(at, name)| {
                 let source = self.all.get(name)?;
                 let busy = self.orphans.values().any(|orphan| orphan == name);
-                let expires_at = source.expires_at(outlook).unwrap_or(Elapsed::MAX);
+                let expires_at = source.expires_at(tokens).unwrap_or(Elapsed::MAX);
                 (!busy).then(|| (source.is_failing(), expires_at, *at, name.clone()))
             })
             .collect();
@@ -235,7 +235,7 @@ impl Sources {
             if full || (failing && self.failing_in_flight >= Self::slots(settings) / 2) {
                 continue;
             }
-            let Some((_, step)) = self.all.get(&name).and_then(|source| source.due(outlook)) else { continue };
+            let Some((_, step)) = self.all.get(&name).and_then(|source| source.due(tokens)) else { continue };
             let (settings, token_value, source) = (Arc::clone(settings), token.value.clone(), name.clone());
             let op = match step {
                 Step::Read => Op::Read { settings, token: token_value, source },
@@ -247,7 +247,7 @@ impl Sources {
             self.failing_in_flight += usize::from(failing);
             self.in_flight.insert(ticket, name.clone());
             let flight = InFlight { ticket, started: now.at, token: token.number, failing };
-            self.update(&name, outlook, |source| source.in_flight = Some(flight));
+            self.update(&name, tokens, |source| source.in_flight = Some(flight));
         }
     }
 
@@ -272,8 +272,8 @@ impl Sources {
     }
 
     /// When the first set no longer waits for an optional source.
-    pub(super) fn next_waited(&self, at: Elapsed) -> Option<Elapsed> {
-        self.all.values().filter_map(SourceState::waited_until).filter(|until| *until > at).min()
+    pub(super) fn next_wait_end(&self, at: Elapsed) -> Option<Elapsed> {
+        self.all.values().filter_map(SourceState::wait_ends).filter(|until| *until > at).min()
     }
 
     /// The failure that keeps the first set away, a lasting one first.
@@ -283,7 +283,7 @@ impl Sources {
     }
 
     /// Whether a required source has been refused often enough to be believed.
-    pub(super) fn is_refused(&self) -> bool {
-        self.all.values().any(|source| source.spec.required && !source.is_current() && source.is_refused())
+    pub(super) fn has_failed_permanently(&self) -> bool {
+        self.all.values().any(|source| source.spec.required && !source.is_current() && source.has_failed_permanently())
     }
 }

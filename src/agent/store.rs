@@ -15,14 +15,14 @@ type Files = BTreeMap<FilePath, FileEntry>;
 #[derive(Clone, Default)]
 pub(super) struct Store {
     readings: BTreeMap<SourceName, Arc<Reading>>,
-    outputs: Vec<Made>,
+    outputs: Vec<RenderedOutput>,
     /// Files that an earlier process made of a source that has not been read since.
     adopted: BTreeMap<SourceName, Files>,
 }
 
 /// An output and the files that were last made for it.
 #[derive(Clone)]
-struct Made {
+struct RenderedOutput {
     output: Output,
     rendered: Rendered,
     /// Why it could not be made when a reload brought it; the rest is not affected.
@@ -31,7 +31,7 @@ struct Made {
 
 impl Store {
     pub(super) fn new(outputs: &[Output]) -> Self {
-        let made = |output: &Output| Made { output: output.clone(), rendered: Rendered::default(), failure: None };
+        let made = |output: &Output| RenderedOutput { output: output.clone(), rendered: Rendered::default(), failure: None };
         Self { outputs: outputs.iter().map(made).collect(), ..Self::default() }
     }
 
@@ -76,7 +76,7 @@ impl Store {
                 Err(failure) => return Err(failure),
             }
         }
-        if self.moves_paths(source, &made) {
+        if self.changes_paths(source, &made) {
             let adopted = self.adopted.iter().filter(|(name, _)| *name != source).map(|(_, files)| files);
             let others = self.outputs.iter().enumerate().map(|(index, old)| made.get(&index).unwrap_or(&old.rendered));
             render::join(others.map(|rendered| &rendered.files).chain(adopted))?;
@@ -96,7 +96,7 @@ impl Store {
     }
 
     /// Whether there are other paths than before, which could collide with those of other sources.
-    fn moves_paths(&self, source: &SourceName, made: &BTreeMap<usize, Rendered>) -> bool {
+    fn changes_paths(&self, source: &SourceName, made: &BTreeMap<usize, Rendered>) -> bool {
         let same = |(index, rendered): (&usize, &Rendered)| {
             self.outputs[*index].rendered.files.keys().eq(rendered.files.keys())
         };
@@ -112,13 +112,13 @@ impl Store {
         for output in outputs {
             let sources = render::sources_of(output);
             let unchanged = old.iter().find(|made| made.output == *output && sources.iter().all(&keep));
-            let made = unchanged.cloned().unwrap_or_else(|| self.make(output));
+            let made = unchanged.cloned().unwrap_or_else(|| self.render(output));
             self.outputs.push(made);
         }
     }
 
     /// Renders an output that is new, beside those that were made before it.
-    fn make(&self, output: &Output) -> Made {
+    fn render(&self, output: &Output) -> RenderedOutput {
         let made = render::render_output(output, &self.readings).and_then(|rendered| {
             let others = self.outputs.iter().map(|made| &made.rendered.files);
             render::join(others.chain([&rendered.files]))?;
@@ -128,11 +128,11 @@ impl Store {
             Ok(rendered) => (rendered, None),
             Err(failure) => (Rendered::default(), Some(failure)),
         };
-        Made { output: output.clone(), rendered, failure }
+        RenderedOutput { output: output.clone(), rendered, failure }
     }
 
     /// Why an output that a reload brought cannot be made.
-    pub(super) fn unmade(&self) -> Option<&Failure> {
+    pub(super) fn render_failure(&self) -> Option<&Failure> {
         self.outputs.iter().find_map(|made| made.failure.as_ref())
     }
 

@@ -87,7 +87,7 @@ impl SyncState {
     }
 
     /// Whether a refusal has been repeated often enough to be believed.
-    pub(super) fn is_refused(&self) -> bool {
+    pub(super) fn has_failed_permanently(&self) -> bool {
         self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_retryable())
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{AuthMethod, Checkpoint, Failure, FailureClass, Reason, Sessio
 
 /// How long a refusal of a token that has never worked may mean that the server does not know it yet: replication to a
 /// standby takes milliseconds to a few seconds.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub(super) const REPLICATION_GRACE: Duration = Duration::from_secs(5);
 
 /// Age from which on a token counts as stable, so that what went wrong before it is forgiven; half its life for shorter ones.
 const STABLE: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ pub(super) enum LookUp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The server may not know the token yet: try again with the same token.
-    TooYoung,
+    TooNew,
     /// Give the token up.
     Rejected,
     /// The token is valid, so a policy is missing.
@@ -47,7 +47,7 @@ pub(super) enum Verdict {
     /// The server is being asked about the token.
     Pending,
     /// The server could not be asked about the token.
-    Unjudged,
+    LookUpFailed,
 }
 
 /// A token.
@@ -161,13 +161,13 @@ impl Token {
     }
 
     /// A request with it has succeeded.
-    pub(super) fn worked(&mut self) {
+    pub(super) fn confirm(&mut self) {
         self.confirmed = true;
         self.refusals = None;
     }
 
     /// Starts a question about it, if none is under way and the last one is long enough ago.
-    fn ask(&mut self, now: &Now, outbox: &mut Outbox) -> bool {
+    fn start_look_up(&mut self, now: &Now, outbox: &mut Outbox) -> bool {
         if self.looking_up.is_none() && self.look_up_after <= now.at {
             let op = Op::LookUp { settings: Arc::clone(&self.settings), token: self.value.clone() };
             self.looking_up = Some(outbox.start(op));
@@ -179,16 +179,16 @@ impl Token {
     /// Judges a refused request by the token's history. `worked`: the same request was granted with this token before. May
     /// ask the server about the token.
     pub(super) fn refused(&mut self, class: FailureClass, worked: bool, now: &Now, outbox: &mut Outbox) -> Verdict {
-        let young = !self.confirmed && now.at < self.since + GRACE;
+        let unconfirmed = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
         if class == FailureClass::TokenDead {
-            return if young { Verdict::TooYoung } else { Verdict::Rejected };
+            return if unconfirmed { Verdict::TooNew } else { Verdict::Rejected };
         }
         if self.look_up != LookUp::Denied {
-            return match (self.ask(now, outbox), self.look_up) {
+            return match (self.start_look_up(now, outbox), self.look_up) {
                 (true, _) => Verdict::Pending,
-                (false, _) if young => Verdict::TooYoung,
+                (false, _) if unconfirmed => Verdict::TooNew,
                 (false, LookUp::Allowed) => Verdict::PolicyMissing,
-                (false, _) => Verdict::Unjudged,
+                (false, _) => Verdict::LookUpFailed,
             };
         }
         // The server does not tell a dead token from a missing policy. What was granted before is worth a login, or a
@@ -199,8 +199,8 @@ impl Token {
             self.refusals = Some((first, count));
             suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;
         }
-        match (young, suspect) {
-            (true, _) => Verdict::TooYoung,
+        match (unconfirmed, suspect) {
+            (true, _) => Verdict::TooNew,
             (false, true) => Verdict::Rejected,
             (false, false) => Verdict::Ambiguous,
         }
@@ -209,27 +209,27 @@ impl Token {
     /// Takes the answer to a question about it.
     pub(super) fn looked_up(&mut self, result: &Result<TokenInfo, Failure>, now: &Now) -> Verdict {
         self.looking_up = None;
-        let young = !self.confirmed && now.at < self.since + GRACE;
+        let unconfirmed = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
         match result {
             Ok(_) => {
                 self.look_up = LookUp::Allowed;
-                self.worked();
+                self.confirm();
                 Verdict::PolicyMissing
             }
             Err(failure) => match failure.class {
-                FailureClass::TokenDead if young => {
-                    self.look_up_after = self.since + GRACE;
-                    Verdict::TooYoung
+                FailureClass::TokenDead if unconfirmed => {
+                    self.look_up_after = self.since + REPLICATION_GRACE;
+                    Verdict::TooNew
                 }
                 FailureClass::TokenDead => Verdict::Rejected,
                 FailureClass::Forbidden | FailureClass::Denied => {
                     self.look_up = LookUp::Denied;
-                    if young { Verdict::TooYoung } else { Verdict::Ambiguous }
+                    if unconfirmed { Verdict::TooNew } else { Verdict::Ambiguous }
                 }
                 // No answer about the token: nothing is learned.
                 _ => {
                     self.look_up_after = Elapsed::ZERO;
-                    Verdict::Unjudged
+                    Verdict::LookUpFailed
                 }
             },
         }
@@ -237,11 +237,11 @@ impl Token {
 }
 
 /// The failure of a request that was refused, in words that fit the verdict.
-pub(super) fn judged(failure: &Failure, verdict: Verdict) -> Failure {
+pub(super) fn with_verdict(failure: &Failure, verdict: Verdict) -> Failure {
     let rule = failure.missing_rule.as_deref().unwrap_or_default();
     let message = &failure.message;
     let (class, message) = match verdict {
-        Verdict::TooYoung => (
+        Verdict::TooNew => (
             FailureClass::Transient,
             format!("{message}; the token is new and may not have reached this Vault node yet; retrying with the same token"),
         ),
@@ -249,7 +249,7 @@ pub(super) fn judged(failure: &Failure, verdict: Verdict) -> Failure {
         Verdict::PolicyMissing => {
             (FailureClass::Denied, format!("{message} and the token is valid, so a policy is missing: {rule}"))
         }
-        Verdict::Pending | Verdict::Unjudged => {
+        Verdict::Pending | Verdict::LookUpFailed => {
             (FailureClass::Denied, format!("{message}: either a policy is missing ({rule}) or the token is no longer valid"))
         }
         Verdict::Ambiguous => (

@@ -11,7 +11,7 @@ use super::io::{Op, Outcome, PublishedSet, Ticket};
 use super::outbox::Outbox;
 use super::store::Store;
 use super::time::{Backoff, Elapsed, Now};
-use super::token::{Token, Verdict, judged};
+use super::token::{Token, Verdict, with_verdict};
 use crate::model::{Failure, FailureClass, Reading, Settings, SourceName};
 
 /// Sources read at the same time.
@@ -19,7 +19,7 @@ const CONCURRENCY: usize = 4;
 
 /// What has to be proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Needs {
+pub(super) struct Checks {
     /// Another server, namespace or credential: a login and a read of every required source.
     pub(super) login: bool,
     /// Another way to the same server (TLS): any answer with the token in use.
@@ -28,7 +28,7 @@ pub(super) struct Needs {
     pub(super) directory: bool,
 }
 
-impl Needs {
+impl Checks {
     /// What a change from `old` to `new` has to prove; `None` if it can be applied as it is.
     pub(super) fn of(old: &Settings, new: &Settings) -> Option<Self> {
         let (from, to) = (&old.server, &new.server);
@@ -42,13 +42,13 @@ impl Needs {
 /// A configuration on trial.
 pub(super) struct Trial {
     pub(super) settings: Arc<Settings>,
-    pub(super) needs: Needs,
+    pub(super) checks: Checks,
     /// The files as they would be.
     store: Store,
     pub(super) token: Option<Token>,
     /// A token that the server does not accept; it is to be revoked, because it may live.
     pub(super) rejected: Option<Token>,
-    pub(super) readings: BTreeMap<SourceName, Proof>,
+    pub(super) readings: BTreeMap<SourceName, TrialReading>,
     /// When each operation began, and the source that it reads if its reading is wanted.
     in_flight: BTreeMap<Ticket, (Elapsed, Option<SourceName>)>,
     login: Option<Ticket>,
@@ -62,7 +62,7 @@ pub(super) struct Trial {
 }
 
 /// A reading of a required source under the new configuration.
-pub(super) struct Proof {
+pub(super) struct TrialReading {
     pub(super) reading: Arc<Reading>,
     pub(super) started: Elapsed,
     pub(super) read: Elapsed,
@@ -77,13 +77,13 @@ pub(super) enum Progress {
 
 impl Trial {
     /// `store` holds what is accepted under the old configuration.
-    pub(super) fn new(settings: Arc<Settings>, needs: Needs, store: &Store) -> Self {
+    pub(super) fn new(settings: Arc<Settings>, checks: Checks, store: &Store) -> Self {
         let mut store = store.clone();
         let sources = &settings.sources;
         store.reconcile(&settings.outputs, |name| sources.contains_key(name));
         Self {
             settings,
-            needs,
+            checks,
             store,
             token: None,
             rejected: None,
@@ -102,7 +102,7 @@ impl Trial {
     fn unread(&self) -> impl Iterator<Item = &SourceName> {
         let required = self.settings.sources.iter().filter(|(_, source)| source.required).map(|(name, _)| name);
         let reading = |name: &SourceName| self.in_flight.values().any(|(_, other)| other.as_ref() == Some(name));
-        required.filter(move |name| self.needs.login && !self.readings.contains_key(*name) && !reading(name))
+        required.filter(move |name| self.checks.login && !self.readings.contains_key(*name) && !reading(name))
     }
 
     fn is_idle(&self) -> bool {
@@ -112,9 +112,9 @@ impl Trial {
     /// Whether everything is proved.
     pub(super) fn is_done(&self) -> bool {
         self.is_idle()
-            && (!self.needs.login || self.token.is_some() && self.unread().next().is_none())
-            && (!self.needs.connection || self.connected)
-            && (!self.needs.directory || self.published.is_some())
+            && (!self.checks.login || self.token.is_some() && self.unread().next().is_none())
+            && (!self.checks.connection || self.connected)
+            && (!self.checks.directory || self.published.is_some())
     }
 
     pub(super) fn owns(&self, ticket: Ticket) -> bool {
@@ -141,7 +141,7 @@ impl Trial {
         &mut self,
         current: Option<&Token>,
         free: bool,
-        set: impl FnOnce(&Settings, &Store, &BTreeMap<SourceName, Proof>) -> Arc<PublishedSet>,
+        set: impl FnOnce(&Settings, &Store, &BTreeMap<SourceName, TrialReading>) -> Arc<PublishedSet>,
         now: &Now,
         outbox: &mut Outbox,
     ) {
@@ -152,14 +152,14 @@ impl Trial {
             self.drop_token();
         }
         let settings = &self.settings;
-        if self.needs.login && self.token.is_none() {
+        if self.checks.login && self.token.is_none() {
             if self.in_flight.is_empty() {
                 let op = Op::LogIn { settings: Arc::clone(settings), restore: false };
                 let ticket = outbox.start(op);
                 self.in_flight.insert(ticket, (now.at, None));
                 self.login = Some(ticket);
             }
-        } else if self.needs.connection && !self.connected {
+        } else if self.checks.connection && !self.connected {
             match current {
                 Some(token) if self.in_flight.is_empty() => {
                     let op = Op::LookUp { settings: Arc::clone(settings), token: token.value.clone() };
@@ -176,7 +176,7 @@ impl Trial {
                 let op = Op::Read { settings: Arc::clone(settings), token: token.value.clone(), source: name.clone() };
                 self.in_flight.insert(outbox.start(op), (now.at, Some(name)));
             }
-        } else if self.needs.directory && free && self.published.is_none() && self.in_flight.is_empty() {
+        } else if self.checks.directory && free && self.published.is_none() && self.in_flight.is_empty() {
             let set = set(settings, &self.store, &self.readings);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             self.publishing = Some((outbox.start(op), set));
@@ -219,9 +219,9 @@ impl Trial {
                 None
             }
             Outcome::Read(Ok(reading)) => source.and_then(|name| self.accept(&name, reading, started, now).err()),
-            Outcome::Read(Err(failure)) if self.is_too_young(&failure, now) => {
+            Outcome::Read(Err(failure)) if self.is_too_new(&failure, now) => {
                 // To be expected for a moment, and no reason to reject a configuration.
-                self.backoff.failed(&judged(&failure, Verdict::TooYoung), &self.settings.retry, now, 61);
+                self.backoff.failed(&with_verdict(&failure, Verdict::TooNew), &self.settings.retry, now, 61);
                 None
             }
             Outcome::Read(Err(failure)) if failure.class == FailureClass::TokenDead => {
@@ -229,7 +229,7 @@ impl Trial {
                 Some(failure)
             }
             Outcome::Read(Err(failure)) if failure.class == FailureClass::Forbidden => {
-                Some(judged(&failure, Verdict::Unjudged))
+                Some(with_verdict(&failure, Verdict::LookUpFailed))
             }
             Outcome::Read(Err(failure)) => Some(failure),
             Outcome::Published(result) => {
@@ -253,25 +253,25 @@ impl Trial {
 
     fn accept(&mut self, name: &SourceName, reading: Reading, read_started: Elapsed, now: &Now) -> Result<(), Failure> {
         if let Some(token) = &mut self.token {
-            token.worked();
+            token.confirm();
         }
         let reading = Arc::new(reading);
         self.store.accept(name, Arc::clone(&reading))?;
-        self.readings.insert(name.clone(), Proof { reading, started: read_started, read: now.at });
+        self.readings.insert(name.clone(), TrialReading { reading, started: read_started, read: now.at });
         self.backoff.reset();
         Ok(())
     }
 
     /// Whether a refused read may mean that not every node knows the new token yet.
-    fn is_too_young(&self, failure: &Failure, now: &Now) -> bool {
+    fn is_too_new(&self, failure: &Failure, now: &Now) -> bool {
         let refused = matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead);
-        let young = |token: &Token| !token.confirmed && now.at < token.since + super::token::GRACE;
-        refused && self.token.as_ref().is_some_and(young)
+        let unconfirmed = |token: &Token| !token.confirmed && now.at < token.since + super::token::REPLICATION_GRACE;
+        refused && self.token.as_ref().is_some_and(unconfirmed)
     }
 
     /// Readings that are too old to take over without another look: the trial waited long for something else.
     pub(super) fn is_outdated(&self, name: &SourceName, now: &Now) -> bool {
         let refresh = self.settings.sources.get(name).map(|source| source.refresh).unwrap_or_default();
-        self.readings.get(name).is_none_or(|proof| proof.read + refresh <= now.at)
+        self.readings.get(name).is_none_or(|reading| reading.read + refresh <= now.at)
     }
 }

@@ -1,4 +1,4 @@
-//! Starting what is due, and when to look again.
+//! Starts operations that are due, and computes the next wake-up.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use super::time::{Elapsed, Now};
 use super::{Agent, Parts, conditions, publication};
 
 impl Agent {
-    /// When to call [`Agent::handle`] with [`Input::TimerFired`](super::Input::TimerFired) if nothing else happens before;
-    /// always after `at`.
+    /// When to call [`Agent::handle`] with [`Input::TimerFired`](super::Input::TimerFired) if no other input arrives first.
+    /// Always after `at`.
     #[must_use]
     pub fn wake_at(&self, at: Elapsed) -> Option<Elapsed> {
-        // An agent that is leaving has nothing else to wait for.
+        // A stopping agent waits only for its own deadlines.
         if !self.phase.is_working() {
             return self.phase.wake().filter(|wake| *wake > at);
         }
@@ -37,7 +37,7 @@ impl Agent {
         .min()
     }
 
-    /// Starts everything that is due.
+    /// Starts every operation that is due.
     pub(super) fn advance(&mut self, now: &Now) {
         self.advance_trial(now);
         let Parts { settings, sessions, sources, store, publication, directories, mirrors, .. } = &mut self.parts;
@@ -55,7 +55,7 @@ impl Agent {
                 sources.advance(settings, token, &tokens, now, &mut self.outbox);
             }
         }
-        // After the first set, a source that a reload added is simply not there yet.
+        // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
         let complete = || sources.complete(now.at, |name| store.has_adopted(name));
         let free = !directories.is_busy(&settings.directory.path);
         if free && publication.sync.is_due(now.at) && (publication.visible().is_some() || complete()) {

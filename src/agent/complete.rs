@@ -1,4 +1,4 @@
-//! Taking the outcomes of operations.
+//! Applies the outcomes of operations.
 
 use super::io::{MirrorResult, Outcome, Ticket};
 use super::journal::Subject;
@@ -8,8 +8,8 @@ use super::{Agent, Parts};
 use crate::model::{AdoptedSet, EventType, Failure, Reason, SourceName};
 
 impl Agent {
-    /// The first input. A set of an earlier process is adopted if the configuration asks for the same files of the same
-    /// requests.
+    /// Handles the first input. Adopts the set of an earlier process if the configuration has the same outputs and the
+    /// required sources have the same requests.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
@@ -22,10 +22,10 @@ impl Agent {
         if layout == set.manifest.layout && required {
             let keep = settings.sources.keys().filter(|name| same(name)).cloned().collect();
             store.adopt(set, &keep);
-            // It stays the adopted one until something is read: to publish it again would say nothing new.
+            // No publication is requested: publishing the same set again would add nothing.
             publication.adopt(set);
             if !self.mode.is_once() {
-                // `once` has no time to find out whether an older answer lasts.
+                // `once` has no time to wait until an older version is accepted, so it does not remember the adopted one.
                 let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
                 sources.update_all(&tokens, |name, source| {
                     let known =
@@ -39,7 +39,7 @@ impl Agent {
         }
     }
 
-    /// SIGHUP.
+    /// Handles SIGHUP.
     pub(super) fn refresh(&mut self, now: &Now) {
         let Parts { sessions, sources, mirrors, .. } = &mut self.parts;
         let token_expiry = |number| sessions.expiry_of(number);
@@ -59,7 +59,7 @@ impl Agent {
             Outcome::TokenRenewed(result) => self.token_renewed(ticket, result, now),
             Outcome::Read(result) => {
                 if let Some((name, flight)) = self.parts.sources.ended(ticket) {
-                    // A reading that comes while we leave is not used: nothing new is published any more.
+                    // A stopping agent publishes nothing new and ignores the reading.
                     self.read(&name, &flight, result, now);
                 }
             }
@@ -116,14 +116,14 @@ impl Agent {
         }
     }
 
-    /// Changes one source.
+    /// Changes one source and its schedule.
     pub(super) fn update(&mut self, name: &SourceName, change: impl FnOnce(&mut SourceState)) {
         let Parts { sessions, sources, .. } = &mut self.parts;
         let token_expiry = |number| sessions.expiry_of(number);
         sources.update(name, &TokenView { token: sessions.number(), token_expiry: &token_expiry }, change);
     }
 
-    /// Changes all sources, and their plans where only the token changed.
+    /// Changes all sources and their schedules, which depend on the active token.
     pub(super) fn update_all(&mut self, change: impl FnMut(&SourceName, &mut SourceState)) {
         let Parts { sessions, sources, .. } = &mut self.parts;
         let token_expiry = |number| sessions.expiry_of(number);

@@ -1,16 +1,16 @@
-//! The wanted conditions, computed from the state. Bounded: a few subjects by name, the others by number.
+//! Computes the conditions from the state. Messages are bounded: they name a few subjects and count the rest.
 
 use super::Parts;
 use super::time::{Now, timestamp};
 use crate::model::{Condition, ConditionStatus, ConditionType, Reason};
 
-/// How a message about a rejected configuration begins.
+/// Start of each message about a rejected configuration.
 pub(super) const CONFIG_REJECTED: &str = "new configuration rejected, previous configuration stays active";
 
-/// Subjects that a message names.
+/// Maximum number of subjects that a message names.
 const MAX_NAMED: usize = 3;
 
-/// Most characters of one failure's text in a message about one subject, and about several.
+/// Maximum number of characters of one failure's message, in a condition about one subject and about several.
 const MAX_CHARS: usize = 900;
 const MAX_CHARS_EACH: usize = 280;
 
@@ -18,12 +18,12 @@ fn condition(kind: ConditionType, status: ConditionStatus, reason: Reason, messa
     Condition { kind, status, reason, message: message.into() }
 }
 
-/// All conditions, in the order of [`ConditionType::ALL`].
+/// Returns all conditions, in the order of [`ConditionType::ALL`].
 pub(super) fn conditions(parts: &Parts, now: &Now) -> Vec<Condition> {
     vec![ready(parts), fresh(parts, now), mirrored(parts)]
 }
 
-/// The conditions of an agent that has stopped.
+/// Returns the conditions of a stopping agent.
 pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
     let message = if parts.publication.visible().is_some() {
         "the agent has stopped; the published files remain but are no longer refreshed"
@@ -34,8 +34,8 @@ pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
     vec![ready(parts), fresh, mirrored(parts)]
 }
 
-/// Stays true once a set is visible: a later failure makes it stale, and a wrong edit of the configuration must not take
-/// every replica out of its Service at once.
+/// Stays True once a set is visible. A later failure only makes the set stale: a wrong configuration must not remove every
+/// replica from its Service at once.
 fn ready(parts: &Parts) -> Condition {
     let kind = ConditionType::SecretsReady;
     if let Some(published) = parts.publication.adopted() {
@@ -79,7 +79,7 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(pending) = pending(parts) {
         return pending;
     }
-    // What makes it true again has been read but is not visible yet.
+    // The reading that resolves the failure is accepted but not published yet.
     let before =
         parts.report.desired.iter().find(|before| before.kind == kind && before.status == ConditionStatus::False);
     if let Some(before) = before.filter(|before| before.reason != Reason::ConfigRejected)
@@ -98,10 +98,10 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     condition(kind, ConditionStatus::True, Reason::Fresh, within_tolerance(parts, now))
 }
 
-/// A source that was not read yet, or not since a reload moved it.
+/// The condition for a source that has not been read since the start, or since a reload changed its request.
 fn pending(parts: &Parts) -> Option<Condition> {
     let unread = parts.sources.unread().iter().filter_map(|name| Some((name, parts.sources.get(name)?)));
-    // An optional source that is absent is as it should be.
+    // A missing optional source is not a failure.
     let mut pending =
         unread.filter(|(_, source)| source.spec.required || source.held.is_some() || source.failure.is_none());
     let (name, source) = pending.next()?;
@@ -115,7 +115,7 @@ fn pending(parts: &Parts) -> Option<Condition> {
     })
 }
 
-/// What is stale, with since when and why.
+/// The condition for stale sources: which ones, since when, and why.
 fn stale(parts: &Parts) -> Option<Condition> {
     let stale = parts.sources.stale();
     let limit = char_limit(stale.len());
@@ -147,7 +147,7 @@ fn within_tolerance(parts: &Parts, now: &Now) -> String {
     })
 }
 
-/// Keys that have no file because of their names.
+/// The message for keys that cannot be file names.
 fn left_out(parts: &Parts) -> Option<String> {
     let (name, keys) = parts.left_out.iter().next()?;
     let named: Vec<_> = keys.iter().take(MAX_NAMED).cloned().collect();
@@ -179,11 +179,11 @@ fn mirrored(parts: &Parts) -> Condition {
     if parts.publication.visible().is_none() || parts.mirrors.iter().any(|(_, mirror)| mirror.confirmed.is_none()) {
         return condition(kind, ConditionStatus::False, Reason::Pending, "the first set is not mirrored yet");
     }
-    // A lag of one round is not worth a transition: the condition would flap at each rotation.
+    // Stays True while a new set is being mirrored, or the condition would flap at each rotation.
     condition(kind, ConditionStatus::True, Reason::Mirrored, format!("the published set is mirrored to: {}", names(&|_| true)))
 }
 
-/// The first few of `items` as text, and how many more there are.
+/// Joins the texts of the first few of `items`, and the number of the rest.
 fn listed<'a, T: 'a>(
     items: impl Iterator<Item = &'a T>,
     count: usize,
@@ -195,12 +195,12 @@ fn listed<'a, T: 'a>(
     named.join("; ") + &more
 }
 
-/// Words cut to a length that fits a condition.
+/// Truncates `text` to a length that fits into a condition.
 pub(super) fn bounded(text: &str) -> String {
     truncated(text, MAX_CHARS)
 }
 
-/// Characters for each of so many subjects.
+/// Maximum number of characters for each of `subjects` subjects.
 fn char_limit(subjects: usize) -> usize {
     if subjects > 1 { MAX_CHARS_EACH } else { MAX_CHARS }
 }

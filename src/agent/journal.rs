@@ -1,11 +1,11 @@
-//! What the log says: each failure once, and when it is over how often it was repeated.
+//! The agent's log lines. A repeated failure is logged once, and its count is logged when the operation succeeds again.
 
 use std::collections::BTreeMap;
 
 use super::io::{Action, LogEntry, LogLevel};
 use crate::model::{Failure, ObjectName, Reason, SourceName};
 
-/// What a line is about; failures of one thing are counted together.
+/// What a log line is about. Failures are counted per subject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     Config,
@@ -55,10 +55,10 @@ impl Subject {
     }
 }
 
-/// Different failures of one subject that are written before it succeeds again; what alternates is then only counted.
+/// Maximum number of different failures that are logged for one subject until it succeeds. Further ones are only counted.
 const MAX_DIFFERENT: usize = 4;
 
-/// Lines to write, and what has been written of each ongoing failure.
+/// Pending log lines, and what was already logged about each ongoing failure.
 #[derive(Default)]
 pub(super) struct Journal {
     failing: BTreeMap<Subject, OngoingFailure>,
@@ -69,12 +69,12 @@ pub(super) struct Journal {
 #[derive(Default)]
 struct OngoingFailure {
     count: u32,
-    /// Reasons and messages that were written, without the digits that differ each time (ports, times).
+    /// Logged reasons and messages, without digits: ports and times differ in each attempt.
     written: Vec<(Reason, String)>,
 }
 
 impl Journal {
-    /// Notes a failure. It is written once, until its subject succeeds.
+    /// Logs a failure, once until its subject succeeds.
     pub(super) fn failed(&mut self, subject: &Subject, failure: &Failure) {
         let what = (failure.reason, failure.message.chars().filter(|c| !c.is_ascii_digit()).collect());
         let ongoing = self.failing.entry(subject.clone()).or_default();
@@ -85,7 +85,7 @@ impl Journal {
         }
     }
 
-    /// Notes that `subject` works (again).
+    /// Records a success of `subject`, and logs the end of repeated failures.
     pub(super) fn recovered(&mut self, subject: &Subject) {
         if let Some(OngoingFailure { count, .. }) = self.failing.remove(subject).filter(|ongoing| ongoing.count > 1) {
             self.lines.push(subject.entry(LogLevel::Info, None, format!("recovered after {count} failures")));
@@ -104,12 +104,12 @@ impl Journal {
         self.lines.push(subject.entry(LogLevel::Error, Some(reason), message.into()));
     }
 
-    /// Forgets a subject that no longer exists.
+    /// Removes a subject that no longer exists.
     pub(super) fn forget(&mut self, subject: &Subject) {
         self.failing.remove(subject);
     }
 
-    /// Takes the lines that have not been written yet.
+    /// Takes the pending lines.
     pub(super) fn lines(&mut self) -> impl Iterator<Item = Action> {
         self.lines.drain(..).map(Action::Log)
     }

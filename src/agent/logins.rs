@@ -1,4 +1,4 @@
-//! Outcomes of logins, renewals and questions about tokens.
+//! Applies the outcomes of logins, token renewals, and token lookups.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, TokenInfo
 impl Agent {
     pub(super) fn logged_in(&mut self, ticket: Ticket, result: Result<Session, Failure>, now: &Now) {
         if let Some(settings) = self.abandoned_logins.remove(&ticket) {
-            // Its session is of a configuration that is not in force.
+            // The session belongs to a configuration that is not active.
             if let Ok(session) = result {
                 let token = Token::new(0, session, settings, now);
                 if token.self_issued {
@@ -46,7 +46,7 @@ impl Agent {
         }
     }
 
-    /// A given token that cannot be renewed ends whatever we do; a person has to know it in time.
+    /// Warns about a supplied token that cannot be renewed, so that it can be replaced in time.
     pub(super) fn warn_about_expiry(&mut self, now: &Now) {
         let token = self.parts.sessions.live(now.at);
         let Some(message) = token.and_then(|token| token.expiry_warning(now)) else { return };
@@ -96,7 +96,7 @@ impl Agent {
         self.update_all(|_, _| {});
     }
 
-    /// Gives up a token, if it is the one in use; what waited for a judgement of it waits for the next token.
+    /// Stops using a token if it is the active one. Sources that wait for a verdict on it are read with the next token.
     pub(super) fn reject_token(&mut self, number: u64, now: &Now) {
         let Parts { settings, sessions, .. } = &mut self.parts;
         if sessions.rejected(number, &settings.retry, now) {

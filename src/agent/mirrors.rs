@@ -1,4 +1,4 @@
-//! When to bring the mirrored Secrets in line with the published set. The two may lag, never disagree.
+//! Keeps the mirrored Secrets in sync with the published set. A Secret can lag behind the files but never contradicts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::time::{Elapsed, Now};
 use crate::model::{Failure, Generation, Mirror, ObjectName, Reason, Settings, SourceName, Version};
 use crate::render;
 
-/// How often a mirrored Secret is compared though nothing changed: somebody may have edited or deleted it. Spread over the
-/// last quarter, so that it is put right within a minute.
+/// Maximum interval between two comparisons of a mirrored Secret, which another client may have edited or deleted. Jitter
+/// shortens it by up to a quarter, so the Secret is restored within a minute.
 const RESYNC: Duration = Duration::from_secs(55);
 
-/// How long a Secret is left to another configuration that writes it, at first; the wait doubles up to the second.
+/// Initial and maximum wait before a Secret is taken from another configuration that also writes it. The wait doubles.
 const CLAIM_WAIT: Duration = Duration::from_secs(600);
 const CLAIM_WAIT_MAX: Duration = Duration::from_secs(3600);
 
@@ -26,7 +26,7 @@ const CLAIM_WAIT_MAX: Duration = Duration::from_secs(3600);
 #[derive(Clone, Default)]
 pub(super) struct Mirrors {
     all: BTreeMap<ObjectName, MirrorState>,
-    /// Writes of mirrors that a reload has removed or changed; until they end there is no second one to the same Secret.
+    /// Writes in flight of mirrors that a reload removed or changed. A Secret is written again only after they end.
     orphans: BTreeMap<Ticket, ObjectName>,
 }
 
@@ -35,21 +35,21 @@ pub(super) struct Mirrors {
 pub(super) struct MirrorState {
     spec: Mirror,
     pub(super) sync: SyncState,
-    /// What the Secret was last seen to hold.
+    /// The generation that the Secret was last confirmed to hold.
     holds: Option<Generation>,
     pub(super) confirmed: Option<(Elapsed, Timestamp)>,
-    /// Since when it holds a newer version than ours.
+    /// Since when the Secret has held a newer version of another replica.
     pub(super) superseded: Option<Elapsed>,
     in_flight: Option<Generation>,
     resync: Option<Elapsed>,
-    /// When it may next be taken from another configuration; `None`: this configuration has written it.
+    /// When the Secret may be taken from another configuration; `None` after this configuration wrote it.
     claim_at: Option<Elapsed>,
     conflicts: u32,
-    /// The last time at which another configuration had written it.
+    /// The last time at which another configuration was found to have written the Secret.
     conflict: Option<Elapsed>,
-    /// The sources that gave to it last.
+    /// The sources in the last request.
     contributors: BTreeSet<SourceName>,
-    /// Their requests; other ones are another configuration.
+    /// Their requests, which identify the configuration.
     requests: Vec<String>,
 }
 
@@ -74,13 +74,13 @@ impl MirrorState {
     }
 }
 
-/// The API server's answer about a mirror.
+/// The outcome of a mirror operation.
 pub(super) struct MirrorAnswer {
     pub(super) name: ObjectName,
     pub(super) result: Result<MirrorResult, Failure>,
-    /// Whether the Secret was seen to hold a set of ours before.
+    /// Whether the Secret was confirmed before this operation.
     pub(super) confirmed_before: bool,
-    /// Another replica has read a newer version of these sources.
+    /// Sources of which another replica has a newer version.
     pub(super) outdated: BTreeSet<SourceName>,
 }
 
@@ -121,7 +121,7 @@ impl Mirrors {
         }
     }
 
-    /// Whether all hold this generation, or a newer version of another replica.
+    /// Whether every Secret holds this generation, or a newer version of another replica.
     pub(super) fn are_current(&self, generation: Option<Generation>) -> bool {
         let holds = |mirror: &MirrorState| mirror.holds == generation || mirror.superseded.is_some();
         self.all.values().all(|mirror| holds(mirror) && mirror.sync.failure.is_none())
@@ -131,7 +131,7 @@ impl Mirrors {
         self.all.values().any(|mirror| mirror.sync.is_busy())
     }
 
-    /// The failure that keeps a mirror away, a lasting one first.
+    /// The failure that blocks a mirror; one that is not retryable takes precedence.
     pub(super) fn blocking(&self) -> Option<&Failure> {
         let failures = self.all.values().filter_map(|mirror| mirror.sync.failure.as_ref());
         failures.max_by_key(|failure| !failure.class.is_retryable())
@@ -141,21 +141,21 @@ impl Mirrors {
         self.all.values().any(|mirror| mirror.sync.has_failed_permanently())
     }
 
-    /// The published set changed, or a person wants everything compared now.
+    /// Requests a comparison of all Secrets: the published set changed, or a refresh was requested.
     pub(super) fn request(&mut self) {
         for mirror in self.all.values_mut() {
             mirror.sync.request();
         }
     }
 
-    /// When something is to be done; nothing before there is a set.
+    /// When the next operation is due.
     pub(super) fn wake(&self) -> Option<Elapsed> {
         let orphaned = |name: &ObjectName| self.orphans.values().any(|orphan| orphan == name);
         let idle = self.all.iter().filter(|(name, mirror)| !mirror.sync.is_busy() && !orphaned(name));
         idle.filter_map(|(_, mirror)| mirror.sync.due().or(mirror.resync)).min()
     }
 
-    /// Starts what is due.
+    /// Starts operations that are due. Returns the mirrors that cannot be built.
     pub(super) fn advance(
         &mut self,
         settings: &Arc<Settings>,
@@ -182,7 +182,7 @@ impl Mirrors {
                     mirror.sync.started(outbox.start(op));
                     mirror.in_flight = Some(generation);
                 }
-                // Not a matter of the API server: it can be right only with another set or another configuration.
+                // The data cannot be built. Only another set or another configuration can resolve this.
                 Err(failure) => {
                     mirror.sync.impossible(failure.clone());
                     failed.push((name.clone(), failure));
@@ -192,7 +192,7 @@ impl Mirrors {
         failed
     }
 
-    /// Takes the API server's answer; `None` if it is not awaited.
+    /// Applies the outcome of an operation; `None` if the operation is unknown or was abandoned.
     pub(super) fn mirrored(
         &mut self,
         ticket: Ticket,
@@ -226,7 +226,7 @@ impl Mirrors {
             Err(failure) => {
                 let waiting = mirror.claim_at.is_some_and(|at| at > now.at);
                 if failure.reason == Reason::MirrorConflict && !waiting {
-                    // Two configurations must not take the Secret from each other at every turn.
+                    // Two configurations must not overwrite each other in a loop.
                     mirror.conflict = Some(now.at);
                     let wait = CLAIM_WAIT.saturating_mul(1 << mirror.conflicts.min(8)).min(CLAIM_WAIT_MAX);
                     mirror.conflicts = mirror.conflicts.saturating_add(1);
@@ -240,7 +240,7 @@ impl Mirrors {
 }
 
 impl MirrorState {
-    /// What the Secret is to hold.
+    /// Builds the desired content of the Secret.
     fn request_for(
         &mut self,
         name: &ObjectName,
@@ -256,8 +256,8 @@ impl MirrorState {
         };
         let mut versions: BTreeMap<_, _> = rendered.sources.iter().filter_map(of).collect();
         if self.spec.keys.is_empty() {
-            // Which requests a Secret of all files is made from depends on the configuration alone, not on which optional
-            // source is there at the moment: replicas recognise their own configuration by it.
+            // The requests of a Secret with all files depend only on the configuration, not on which optional sources exist
+            // now: replicas recognize their own configuration by them.
             for (source, state) in sources.iter().filter(|(source, _)| !visible.leased.contains(*source)) {
                 versions.entry(source.clone()).or_insert_with(|| (state.spec.request_id(), Version::default()));
             }

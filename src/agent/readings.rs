@@ -1,4 +1,4 @@
-//! Outcomes of reads and lease renewals: what is accepted, and what a refusal means.
+//! Applies the outcomes of reads and lease renewals.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::time::{Now, timestamp};
 use super::token::{Verdict, with_verdict};
 use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Version};
 
-/// A version in the words of a message.
+/// Describes a version for a message.
 fn describe(version: &Version) -> String {
     match (version.number, version.created) {
         (Some(number), _) => format!("version {number}"),
@@ -19,14 +19,14 @@ fn describe(version: &Version) -> String {
 }
 
 impl Agent {
-    /// Counts a failure of a source. `quiet`: it is to be expected for a moment and not worth a line in the log.
+    /// Records a failure of a source. `quiet`: the failure is expected for a short time and is not logged.
     pub(super) fn source_failed(&mut self, name: &SourceName, failure: &Failure, quiet: bool, now: &Now) {
         if !quiet {
             self.journal.failed(&Subject::Source(name.clone()), failure);
         }
         let retry = self.parts.settings.retry;
         self.update(name, |source| source.failed(failure.clone(), &retry, now));
-        // An optional source whose files are those of an earlier process is gone only if the server says so.
+        // The adopted files of an optional source are removed only if Vault reports that the secret does not exist.
         let gone = failure.class == FailureClass::Missing
             && failure.reason != Reason::RenderFailed
             && self.parts.sources.get(name).is_some_and(|source| !source.spec.required && source.held.is_none());
@@ -52,11 +52,11 @@ impl Agent {
         }
     }
 
-    /// A 403: the token's history says what it means.
+    /// Handles a 403, whose meaning depends on the history of the token.
     pub(super) fn request_denied(&mut self, name: &SourceName, flight: &InFlight, failure: &Failure, now: &Now) {
         let current = self.parts.sessions.current.as_mut().filter(|token| token.number == flight.token);
         let Some(token) = current else {
-            // Of a token that is no longer in use: it says nothing about the present one.
+            // The response is about an earlier token and says nothing about the active one.
             return self.update(name, SourceState::token_rejected);
         };
         let worked = self.parts.sources.get(name).is_some_and(|source| source.read_with == flight.token);
@@ -70,7 +70,7 @@ impl Agent {
         }
     }
 
-    /// A good answer: accepted if it is not older than what is held, and everything that depends on it can be made.
+    /// Accepts a reading if it is not older than the held one and every output that depends on it can be rendered.
     pub(super) fn received(&mut self, name: &SourceName, flight: &InFlight, reading: Reading, now: &Now) {
         self.log_warnings(name, &reading);
         let Some(source) = self.parts.sources.get(name) else { return };
@@ -105,10 +105,10 @@ impl Agent {
         } else {
             if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
                 if order != Order::Older {
-                    // The server is not behind: an older answer after this one counts from its own time.
+                    // This answer is not older, so the time of a rollback starts again with the next older one.
                     self.update(name, |source| source.older_since = None);
                 }
-                // The lease of a reading that is not used cannot be given back, so there must not be many of them.
+                // The lease of a rejected reading stays active in Vault until it expires, so limit how many are created.
                 let retry_after = validity.lease().map(|lease| lease.duration / 2);
                 return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
             }
@@ -149,7 +149,7 @@ impl Agent {
         self.parts.left_out.insert(name.clone(), keys);
     }
 
-    /// After `once`, leases live as long as the token and no longer.
+    /// Warns that a lease expires early: after `once`, no process renews the token that owns the lease.
     pub(super) fn warn_about_short_lease(&mut self, name: &SourceName, now: &Now) {
         if !self.mode.is_once() || self.mode.saves() {
             return;
@@ -194,7 +194,7 @@ impl Agent {
                     if passing {
                         source.failed(failure, &retry, now);
                     } else {
-                        // A read issues another lease.
+                        // The next read issues a new lease.
                         source.renewal_denied(lost, now);
                     }
                 });

@@ -1,4 +1,4 @@
-//! A reload is one transition: accepted, refused (by the parser or by what it needs), or taken back.
+//! Reloads. A new configuration is activated, rejected as invalid, rejected after verification, or withdrawn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::trial::{Checks, Progress, TrialReading, Trial};
 use super::{Agent, Parts, publication};
 use crate::model::{EventType, Order, Reading, Reason, Settings, SourceName, Validity};
 
-/// Whether versions of the two cannot be compared.
+/// Whether the two configurations use different servers or namespaces, whose versions cannot be compared.
 fn is_other_server(old: &Settings, new: &Settings) -> bool {
     old.server.address != new.server.address || old.server.namespace != new.server.namespace
 }
 
 impl Agent {
-    /// The parser refused the configuration.
+    /// Handles an invalid configuration.
     pub(super) fn config_invalid(&mut self, message: String) {
         self.abandon_trial();
         self.reject_config(message);
@@ -33,7 +33,7 @@ impl Agent {
         self.parts.config_rejected = Some(message);
     }
 
-    /// A valid configuration was read.
+    /// Handles a valid configuration.
     pub(super) fn config_read(&mut self, new: Arc<Settings>, now: &Now) {
         if *new == *self.parts.settings {
             self.abandon_trial();
@@ -49,7 +49,7 @@ impl Agent {
         }
         self.abandon_trial();
         match Checks::of(&self.parts.settings, &new) {
-            // Before the first set, or one that is about to be, there is nothing to lose.
+            // Without a visible set, or one in flight, there is nothing to protect: activate at once.
             Some(checks) if self.parts.publication.visible().is_some() || self.parts.publication.sync.is_busy() => {
                 self.journal.info(&Subject::Config, "verifying the new configuration before it takes effect");
                 self.parts.config_rejected = None;
@@ -59,7 +59,7 @@ impl Agent {
         }
     }
 
-    /// Puts a configuration in force. `login`: the session in use is of another login.
+    /// Activates a configuration. `login`: discard the session, because its login no longer matches.
     fn activate(&mut self, new: &Arc<Settings>, login: bool, now: &Now) {
         let old = std::mem::replace(&mut self.parts.settings, Arc::clone(new));
         if login && let Some(ticket) = self.parts.sessions.reset(now, &mut self.outbox) {
@@ -76,7 +76,7 @@ impl Agent {
         if login {
             sources.abandon_all(&tokens);
             if is_other_server(&old, new) {
-                // Nothing is visible yet, and the two servers' secrets do not belong together.
+                // No set is visible yet, and a set must not mix secrets of two servers.
                 sources.update_all(&tokens, |_, source| source.reset());
                 *store = Store::new(&new.outputs);
             }
@@ -106,7 +106,7 @@ impl Agent {
         }
     }
 
-    /// Drops a configuration on trial; what it logged in is revoked.
+    /// Abandons the configuration on trial and revokes its token.
     fn abandon_trial(&mut self) {
         let Some(trial) = self.trial.take() else { return };
         if let Some(ticket) = trial.login() {
@@ -123,7 +123,7 @@ impl Agent {
         }
     }
 
-    /// Starts the next step of a trial, or puts its configuration in force.
+    /// Starts the next step of the trial, or activates its configuration.
     pub(super) fn advance_trial(&mut self, now: &Now) {
         let Some(trial) = &mut self.trial else { return };
         let Parts { sessions, sources, publication, directories, .. } = &mut self.parts;
@@ -135,7 +135,7 @@ impl Agent {
         };
         let free = !directories.is_busy(&trial.settings.directory.path);
         trial.advance(sessions.live(now.at), free, set, now, &mut self.outbox);
-        // The old directory is retired when nothing is being published to it.
+        // Activation retires the old directory, so wait for a publication to it.
         if trial.is_done() && !(trial.checks.directory && publication.sync.is_busy()) {
             self.commit(now);
         }
@@ -156,7 +156,7 @@ impl Agent {
         }
     }
 
-    /// A trial has proved its configuration.
+    /// Activates the configuration of a successful trial.
     fn commit(&mut self, now: &Now) {
         let Some(mut trial) = self.trial.take() else { return };
         if let Some(token) = trial.token.take() {
@@ -169,7 +169,7 @@ impl Agent {
         let directory_moved = trial.published.take();
         self.activate(&Arc::clone(&trial.settings), false, now);
         if trial.checks.login {
-            // Answers to requests of the old session are of no use.
+            // Ignore outcomes of the old session.
             let Parts { sessions, sources, .. } = &mut self.parts;
             let token_expiry = |number| sessions.expiry_of(number);
             sources.abandon_all(&TokenView { token: sessions.number(), token_expiry: &token_expiry });
@@ -182,7 +182,7 @@ impl Agent {
         }
     }
 
-    /// Takes what the trial has read. Versions of another server do not compare with those that are held.
+    /// Accepts the readings of the trial. Versions of another server cannot be compared with the held ones.
     fn accept_readings(&mut self, trial: &mut Trial, other_server: bool, now: &Now) {
         let token = self.parts.sessions.number();
         for name in trial.settings.sources.keys() {
@@ -190,7 +190,7 @@ impl Agent {
             let known = self.parts.sources.get(name).and_then(SourceState::known_version);
             let rolled_back = other_server && known.is_some();
             let older = |reading: &Reading| known.is_some_and(|known| reading.version.order(known) == Order::Older);
-            // A node that lags behind may have answered the trial.
+            // A lagging node may have answered the trial: ignore its older version and read again.
             let Some(trial_reading) = trial.readings.remove(name).filter(|trial_reading| other_server || !older(&trial_reading.reading)) else {
                 self.update(name, |source| {
                     if other_server { source.refresh_whatever_version(now) } else { source.refresh(now) }
@@ -201,7 +201,7 @@ impl Agent {
                 continue;
             }
             let validity: &Validity = &trial_reading.reading.validity;
-            // Its life counts from its read: the trial may have waited long for something else.
+            // The lifetime starts at the read. The trial may have waited for other operations since then.
             let then = Now { at: trial_reading.read, wall: now.wall_at(trial_reading.read), ..*now };
             self.update(name, |source| {
                 source.accept(trial_reading.reading.version.clone(), validity, token, trial_reading.started, rolled_back, &then);

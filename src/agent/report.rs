@@ -1,4 +1,4 @@
-//! Conditions and Events: sent only when they differ, and not faster than a person can read.
+//! When to send conditions and Events: only on a change, and at a limited rate.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use crate::model::{
     Condition, ConditionStatus, ConditionType, EventType, Failure, FailureClass, Generation, PodEvent, Reason, Settings,
 };
 
-/// How long a refused report or Event rests: RBAC may be added later, but that is not worth a request each minute.
+/// Minimum delay after a denied report or Event. RBAC rules may be added later, but that does not justify frequent requests.
 const DENIED_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Shortest time between two reports that differ in their words only.
+/// Minimum interval between two reports that differ only in their messages.
 const MIN_TEXT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Tries for one Event, which is a courtesy and not a duty.
+/// Maximum number of attempts for one Event. Events are best effort.
 const MAX_EVENT_ATTEMPTS: u32 = 3;
 
-/// What was reported and what is still to be reported.
+/// Reported and pending conditions and Events.
 #[derive(Clone, Default)]
 pub(super) struct Report {
     sync: SyncState,
-    /// What the pod was last seen to say.
+    /// The conditions that the API server confirmed last; empty if unknown.
     reported: Vec<Condition>,
     pub(super) desired: Vec<Condition>,
     sent: Vec<Condition>,
     last_sent: Option<Elapsed>,
-    /// Whether the pod is being deleted, as far as the API server has said.
+    /// Whether the API server reported that the pod is being deleted.
     pub(super) pod_deleting: bool,
-    /// The latest Event for each subject; a newer one replaces it.
+    /// The pending Event of each subject. A newer one replaces it.
     events: BTreeMap<EventKey, PodEvent>,
     recording: Option<(Ticket, EventKey, PodEvent)>,
     record_backoff: Backoff,
@@ -48,7 +48,7 @@ enum EventKey {
 }
 
 impl Report {
-    /// A new configuration may name another pod or come with new rights.
+    /// Sends everything again: a new configuration may name another pod, and permissions may have changed.
     pub(super) fn reset(&mut self) {
         self.reported.clear();
         self.last_sent = None;
@@ -73,7 +73,7 @@ impl Report {
         self.sync.is_busy()
     }
 
-    /// Takes the conditions as they are now and notes Events for what has changed.
+    /// Takes the current conditions and adds Events for changes.
     pub(super) fn update(&mut self, desired: Vec<Condition>, generation: Option<Generation>) {
         self.note_transitions(&desired, generation);
         self.desired = desired;
@@ -110,7 +110,7 @@ impl Report {
         }
     }
 
-    /// Sends the conditions now if they differ, for the last report of a process.
+    /// Sends the last conditions of a process without delay, if they differ from the reported ones.
     pub(super) fn send_last(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) -> bool {
         let send = settings.status.conditions && !self.sync.is_busy() && self.desired != self.reported;
         if send {
@@ -126,12 +126,12 @@ impl Report {
         self.last_sent = Some(now.at);
     }
 
-    /// An Event for each change of status or reason, and for each new set.
+    /// Adds an Event for each change of status or reason, and for each new set.
     fn note_transitions(&mut self, desired: &[Condition], generation: Option<Generation>) {
         for new in desired {
             let old = self.desired.iter().find(|old| old.kind == new.kind);
             let same = old.is_some_and(|old| old.status == new.status && old.reason == new.reason);
-            // Not worth an Event: nothing happened yet, nothing will, or the set's own Event says it.
+            // No Event: nothing happened yet, or the Event of the new set covers the change.
             let silent =
                 matches!(new.reason, Reason::Pending | Reason::NotConfigured | Reason::Published | Reason::Adopted)
                     || (new.reason == Reason::Fresh
@@ -153,7 +153,7 @@ impl Report {
         }
     }
 
-    /// Takes the answer to a report; `None` if it is not awaited.
+    /// Applies the outcome of a report; `None` if it is not in flight.
     pub(super) fn reported(
         &mut self,
         ticket: Ticket,
@@ -169,7 +169,7 @@ impl Report {
             }),
             Err(failure) => self.sync.failed(ticket, failure.clone(), &settings.retry, now, 51).then(|| {
                 if matches!(failure.class, FailureClass::Unreachable | FailureClass::Transient) {
-                    // It may have arrived all the same: what the pod says is not known until the next one.
+                    // The patch may have been applied without a response, so the reported conditions are unknown.
                     self.reported.clear();
                 }
                 delay_retry(&mut self.sync.backoff, &failure, now);
@@ -178,7 +178,7 @@ impl Report {
         }
     }
 
-    /// Takes the answer to an Event; `None` if it is not awaited.
+    /// Applies the outcome of an Event; `None` if it is not in flight.
     pub(super) fn recorded(
         &mut self,
         ticket: Ticket,
@@ -201,7 +201,7 @@ impl Report {
     }
 }
 
-/// Without an API token or the right to report there is nothing to hurry for.
+/// Delays the retry of a failure that needs a change of permissions or configuration.
 fn delay_retry(backoff: &mut Backoff, failure: &Failure, now: &Now) {
     use FailureClass::{Denied, Invalid, Local, Missing};
     if matches!(failure.class, Denied | Invalid | Local | Missing) {

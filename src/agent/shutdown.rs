@@ -1,4 +1,4 @@
-//! The end: finish what runs, report, revoke our token or leave it to the next process, exit within the grace period.
+//! Shutdown: finishes operations in flight, reports, saves or revokes the token, and exits within the drain time.
 
 use std::time::Duration;
 
@@ -10,39 +10,39 @@ use crate::model::{Failure, FailureClass, Reason};
 
 /// Exit codes, after `sysexits.h`.
 pub mod exit {
-    /// The work is done.
+    /// Success.
     pub const OK: u8 = 0;
-    /// The configuration, or what it asks for, cannot work.
+    /// Invalid configuration or request (`EX_USAGE`).
     pub const CONFIG: u8 = 64;
-    /// What was asked for is not there.
+    /// Secret not found (`EX_NOINPUT`).
     pub const NO_INPUT: u8 = 66;
-    /// Vault or the API server is not available.
+    /// Vault or the API server is unavailable (`EX_UNAVAILABLE`).
     pub const UNAVAILABLE: u8 = 69;
-    /// A Secret exists that is not ours.
+    /// The target Secret of a mirror exists and is not managed by keyferry (`EX_CANTCREAT`).
     pub const CANNOT_CREATE: u8 = 73;
-    /// Files cannot be read or written.
+    /// Files cannot be read or written (`EX_IOERR`).
     pub const IO: u8 = 74;
-    /// A login or a policy refuses.
+    /// A login or a request was denied (`EX_NOPERM`).
     pub const NO_PERMISSION: u8 = 77;
-    /// Ended by SIGTERM before the work was done, as a shell reports it (128 + 15).
+    /// Stopped by SIGTERM before the work was done (128 + 15, as a shell reports it).
     pub const TERMINATED: u8 = 143;
 }
 
-/// Share of the drain time after which the work in flight is left alone.
+/// Fraction of the drain time that operations in flight may take.
 const FINISH_SHARE: f64 = 0.5;
 
-/// How long `once` waits for what is in flight when it has given up.
+/// How long `once` waits for operations in flight after it has given up.
 const GIVE_UP_WAIT: Duration = Duration::from_millis(500);
 
-/// Share of the drain time after which the last report is left alone; the rest is for the revocation.
+/// Fraction of the drain time after which the agent no longer waits for the last report. The rest is for the revocation.
 const REPORT_SHARE: f64 = 0.75;
 
-/// Where in its life the agent is.
+/// Life-cycle phase of the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
-    /// Doing its work.
+    /// Normal operation.
     Working,
-    /// Leaving.
+    /// Stopping.
     Draining(Drain),
     /// [`Action::Exit`] was returned.
     Exited,
@@ -51,9 +51,9 @@ pub(super) enum Phase {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Drain {
     code: u8,
-    /// Until then the work in flight may end.
+    /// Deadline for operations in flight.
     finish_by: Elapsed,
-    /// Until then the last report may be answered.
+    /// Deadline for the last report.
     report_by: Elapsed,
     exit_by: Elapsed,
     stage: Stage,
@@ -62,8 +62,8 @@ pub(super) struct Drain {
 #[derive(Debug, Clone, PartialEq)]
 enum Stage {
     Finishing,
-    /// The last report is on its way; its answer says whether the pod is being deleted. `sent`: it did not have to wait for
-    /// the answer to an earlier one.
+    /// The last report is in flight. Its response states whether the pod is being deleted. `sent` is false while the report
+    /// waits for an earlier one to end.
     Reporting {
         sent: bool,
     },
@@ -91,7 +91,7 @@ impl Phase {
 }
 
 impl Agent {
-    /// Starts to leave. The work in flight may take its share of the drain time.
+    /// Begins the shutdown. Operations in flight may take their share of the drain time.
     fn begin_drain(&mut self, code: u8, now: &Now) {
         self.begin_drain_within(self.parts.settings.drain.mul_f64(FINISH_SHARE), code, now);
     }
@@ -109,8 +109,8 @@ impl Agent {
         }
     }
 
-    /// SIGTERM: the normal end of `run`, and a failure for `once`, whose work is unfinished. Before the first set, the exit
-    /// code and the last line of the log say why there is none.
+    /// Handles SIGTERM, which is a clean exit for `run` but a failure for `once`, whose work is unfinished. If `run` stops
+    /// before its first set, the exit code and the last log line name the cause.
     pub(super) fn terminate(&mut self, now: &Now) {
         let unfinished = self.mode.is_once() || self.parts.publication.visible().is_none();
         let failure = self.parts.blocking_failure();
@@ -129,7 +129,7 @@ impl Agent {
         self.begin_drain(code, now);
     }
 
-    /// In `once` mode: whether the work is done, refused for good, or out of time.
+    /// Ends `once` when its work is done, has failed permanently, or has reached its deadline.
     pub(super) fn finish_once(&mut self, now: &Now) {
         let Some(deadline) = self.mode.deadline() else { return };
         let parts = &self.parts;
@@ -137,7 +137,7 @@ impl Agent {
         let read = parts.sources.complete(now.at, |_| false);
         let published = read && publication.generation().is_some() && publication.sync.is_current();
         if published && parts.mirrors.are_current(publication.generation()) {
-            // The readiness of an init container is its exit.
+            // The exit of the init container signals that the files are ready.
             return self.begin_drain(exit::OK, now);
         }
         let refused = parts.sessions.has_failed_permanently()
@@ -147,7 +147,7 @@ impl Agent {
         if refused || deadline <= now.at {
             let failure = parts.blocking_failure().or_else(|| parts.mirrors.blocking());
             let code = failure.map_or(exit::UNAVAILABLE, exit_code);
-            // To the millisecond: the clock went on between the two readings.
+            // Rounded to milliseconds, because the deadline and the start were read from the clock separately.
             let limit = deadline.saturating_sub(self.started).as_secs_f64();
             let limit = (limit * 1000.0).round() / 1000.0;
             let (reason, why) = match failure {
@@ -160,13 +160,13 @@ impl Agent {
                 format!("gave up after {limit}s: {why} (exit code {code})")
             };
             self.journal.error(&Subject::Exit, reason, message);
-            // Out of time: only a login that is about to answer is waited for, to revoke its token.
+            // Wait only briefly: a login that completes now issues a token that must be revoked.
             let finish = self.parts.settings.drain.mul_f64(FINISH_SHARE).min(GIVE_UP_WAIT);
             self.begin_drain_within(finish, code, now);
         }
     }
 
-    /// Moves on towards the exit.
+    /// Advances the shutdown.
     pub(super) fn advance_drain(&mut self, now: &Now) {
         let Phase::Draining(mut drain) = self.phase.clone() else { return };
         if drain.stage == Stage::Finishing {
@@ -197,7 +197,7 @@ impl Agent {
             let done = saving.is_none_or(|ticket| self.saved.is_some_and(|(saved, _)| saved == ticket))
                 && !self.parts.sessions.is_revoking();
             if done || drain.exit_by <= now.at {
-                // It is not known whether the next process will find something.
+                // The next process may find no checkpoint, so the exit code reports a failure.
                 let failed = saving.is_some() && self.saved.is_none_or(|(_, ok)| !ok);
                 let code = if failed && drain.code == exit::OK { exit::IO } else { drain.code };
                 self.outbox.push(Action::Exit { code });
@@ -219,7 +219,7 @@ impl Agent {
         parts.report.send_last(&parts.settings, now, &mut self.outbox);
     }
 
-    /// Saves or revokes the token, or leaves it to live on for its leases.
+    /// Saves the token, revokes it, or keeps it because of its leases.
     fn release_token(&mut self, code: u8, now: &Now) -> Option<Ticket> {
         if let Some(trial) = self.trial.take() {
             if let Some(ticket) = trial.login() {
@@ -248,7 +248,7 @@ impl Agent {
         None
     }
 
-    /// What could not be saved expires with its token, and the exit code says so.
+    /// Records the outcome of saving. If it failed, the tokens are revoked.
     pub(super) fn save_ended(&mut self, ticket: Ticket, ok: bool, now: &Now) {
         let Phase::Draining(Drain { stage: Stage::ReleasingToken { saving: Some(saving) }, .. }) = &self.phase else { return };
         if *saving != ticket {
@@ -262,7 +262,7 @@ impl Agent {
         }
     }
 
-    /// Whether the token lives on after us. Vault revokes its leases with it, and the application may still use them.
+    /// Whether to keep the token after the exit: Vault revokes leases with their token, and the application may still use them.
     fn keeps_token(&self, code: u8, now: &Now) -> bool {
         let leased = self
             .parts
@@ -273,22 +273,22 @@ impl Agent {
             return false;
         }
         if self.mode.is_once() {
-            // The application starts after us and lives with what its leases give; where we have failed, it does not start.
-            // A checkpoint that was wanted and not written leaves nothing behind.
+            // After success, the application starts and uses the leases. After a failure it does not start. If a checkpoint
+            // was requested, keep nothing without it.
             return code == exit::OK && !self.mode.saves();
         }
-        // The application may go on: only our container is restarted, or, as an ordinary container, it ends at the same time
-        // as ours and drains.
+        // The application may continue to run: only the agent's container restarts, or, next to an agent in an ordinary
+        // container, the application drains while the agent stops.
         self.mode.is_ordinary_container() || !self.parts.report.pod_deleting
     }
 }
 
-/// The exit code that tells why the work could not be done.
+/// Returns the exit code for the failure that ended the process.
 #[must_use]
 pub fn exit_code(failure: &Failure) -> u8 {
     match (failure.reason, failure.class) {
         (Reason::Foreign | Reason::Drifted | Reason::MirrorConflict, _) => exit::CANNOT_CREATE,
-        // What to look at counts, not whose mistake it was.
+        // These reasons point to what an operator has to check, whatever their class is.
         (Reason::DirectoryUnusable, _) => exit::IO,
         (Reason::TlsUnusable | Reason::ListenFailed, _) => exit::CONFIG,
         (Reason::VaultUnreachable, _) => exit::UNAVAILABLE,

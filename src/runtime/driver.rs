@@ -1,4 +1,4 @@
-//! The loop: one input in, actions out, sleep until the next.
+//! The main loop: passes one input to the agent, executes its actions, and waits for the next input.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::agent::{Action, Agent, Input, LogEntry, LogLevel, Mode, exit};
 use crate::config::Environment;
 use crate::model::{Failure, Listener, Settings};
 
-/// First wait before a port that is in use is tried again after a reload, and the longest.
+/// Initial and maximum delay before the agent retries to listen after a reload. The delay doubles.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 const LISTEN_RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Owns the agent and everything that it must not touch.
+/// Connects the agent to clock, tasks, signals, and adapters.
 pub(super) struct Driver<A> {
     agent: Agent,
     clock: Clock,
@@ -28,12 +28,12 @@ pub(super) struct Driver<A> {
     reload: Reload,
     observer: Observer,
     listening: Option<(Listener, RunningListener)>,
-    /// When to try again to listen, and the wait after that.
+    /// When to retry listening, and the delay after the next failure.
     listen_retry: Option<(tokio::time::Instant, Duration)>,
     exit: Option<u8>,
 }
 
-/// What starts a driver.
+/// The arguments of [`Driver::new`].
 pub(super) struct Start {
     pub(super) settings: Arc<Settings>,
     pub(super) config: super::ConfigSource,
@@ -62,13 +62,16 @@ impl<A: Adapters> Driver<A> {
         }
     }
 
-    /// Prepares everything that can fail before the first request, and runs to the end.
+    /// Opens the listener and the output directory, and runs until the agent exits. Returns the exit code.
+    ///
+    /// # Errors
+    /// If the listener or the output directory cannot be opened.
     pub(super) async fn drive(mut self, mut signals: SignalStream) -> Result<u8, Failure> {
         self.listen().await?;
         let (volume, directory) = (self.adapters.volume(), self.agent.settings().directory.clone());
         let shown = directory.path.display().to_string();
         let open = blocking("open the output directory", move || volume.open(&directory));
-        // A mount that hangs must not keep the process from ending.
+        // A hanging mount must not block the exit.
         let adopted = tokio::select! {
             adopted = open => adopted?,
             () = terminated(&mut signals) => return Ok(exit::TERMINATED),
@@ -89,14 +92,14 @@ impl<A: Adapters> Driver<A> {
         while self.exit.is_none() {
             let wake = self.agent.wake_at(self.clock.elapsed());
             let input = tokio::select! {
-                // Work that has ended is taken before a signal stops it.
+                // Handle completed operations before a signal begins the drain.
                 biased;
                 completed = self.executor.next() => match completed {
                     Ok(completed) => {
                         self.observer.completed(&completed, self.adapters.requests());
                         Input::Completed(completed.ticket, completed.outcome)
                     }
-                    // Only a bug ends a task without its outcome; the release build aborts there anyway.
+                    // Only a bug ends a task without an outcome, and release builds abort on a panic.
                     Err(error) => {
                         tracing::error!(%error, "internal error: a task ended without a result; report it with the log");
                         self.exit = Some(EXIT_INTERNAL_ERROR);
@@ -137,7 +140,7 @@ impl<A: Adapters> Driver<A> {
         Ok(self.exit.unwrap_or(EXIT_INTERNAL_ERROR))
     }
 
-    /// Lets the agent decide and starts what it asks for.
+    /// Passes one input to the agent and executes its actions.
     fn handle(&mut self, input: Input) {
         let now = self.clock.now();
         for action in self.agent.handle(input, &now) {
@@ -150,7 +153,7 @@ impl<A: Adapters> Driver<A> {
         self.observer.update(&mut self.agent, &now);
     }
 
-    /// Opens the listener that the settings ask for, instead of an older one.
+    /// Closes the current listener, and opens the configured one.
     async fn listen(&mut self) -> Result<(), Failure> {
         if let Some((_, old)) = self.listening.take() {
             old.stop().await;
@@ -163,7 +166,7 @@ impl<A: Adapters> Driver<A> {
         Ok(())
     }
 
-    /// The port is not worth the files: where it cannot be had, it is tried again.
+    /// Opens the configured listener after a reload. A failure does not stop the agent and is retried.
     async fn listen_after_reload(&mut self) {
         let wait = self.listen_retry.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
         if let Err(failure) = self.listen().await {

@@ -1,4 +1,4 @@
-//! Each operation as a task that tries once and ends with its outcome.
+//! Runs each operation as a task, which makes one attempt and ends with an outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,25 +10,26 @@ use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
-/// Requests that one operation may make at most at a server, to bound its time: a read, a question about the mount, a read.
+/// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount and
+/// then read again.
 const MAX_REQUESTS_PER_OPERATION: u32 = 4;
 
-/// Bound of one operation at the API server, its inner requests included.
+/// Timeout of one operation at the API server, including all its requests.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bound of a revocation: best effort within the pod's grace period.
+/// Timeout of a revocation, which is best effort within the grace period of the pod.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What ended, for metrics.
+/// A completed operation.
 pub(super) struct Completed {
     pub(super) ticket: Ticket,
     pub(super) operation: &'static str,
     pub(super) outcome: Outcome,
-    /// A checkpoint was there and could not be used; a login was made instead.
+    /// Why the checkpoint could not be used, if a login was made instead.
     pub(super) restore_failure: Option<Failure>,
 }
 
-/// Runs operations.
+/// Runs operations concurrently.
 pub(super) struct Executor<A> {
     adapters: Arc<A>,
     tasks: JoinSet<Completed>,
@@ -49,7 +50,10 @@ impl<A: Adapters> Executor<A> {
         });
     }
 
-    /// The next operation that ends; `Err` only where a bug has ended a task. Never ready while nothing runs.
+    /// Waits for the next operation to end; forever if none is running.
+    ///
+    /// # Errors
+    /// If a bug ended a task without an outcome.
     pub(super) async fn next(&mut self) -> Result<Completed, tokio::task::JoinError> {
         match self.tasks.join_next().await {
             Some(completed) => completed,
@@ -58,7 +62,7 @@ impl<A: Adapters> Executor<A> {
     }
 }
 
-/// The operation's name in metrics.
+/// Name of the operation in metrics.
 fn name(op: &Op) -> &'static str {
     match op {
         Op::LogIn { .. } => "login",
@@ -138,8 +142,8 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
     (outcome, None)
 }
 
-/// Takes the checkpoint of an earlier process, if asked to, else logs in. Credential files are read on a thread of the
-/// blocking pool: a mount that hangs must not stop the agent from ending in time.
+/// Restores the checkpoint of an earlier process if `restore` is set and one exists. Otherwise logs in. Credential files are
+/// read in the blocking pool, because a hanging mount must not delay the exit.
 async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore: bool) -> (Outcome, Option<Failure>) {
     let mut restore_failure = None;
     if restore {

@@ -1,6 +1,6 @@
-//! Counters and gauges. Labels are our own bounded words and the names of sources and Secrets.
+//! Counters and gauges. Label values are constants and the names of sources and Secrets.
 //!
-//! A gauge of something that is not known (yet, or at all) is absent: an alert must not take "nothing is known" for 0.
+//! A gauge with an unknown value is absent, so that an alert does not read it as 0.
 
 use std::fmt;
 use std::hash::Hash;
@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What was tried and how it ended; `reason` is `Ok` or a [`crate::model::Reason`].
+/// Operation and result; `reason` is `Ok` or a [`crate::model::Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     operation: &'static str,
@@ -38,7 +38,7 @@ struct BySecret {
     secret: String,
 }
 
-/// A gauge without labels that may be absent.
+/// A gauge without labels, which is absent if its value is unknown.
 #[derive(Debug, Clone, Default)]
 struct Optional(Arc<Mutex<Option<i64>>>);
 
@@ -119,18 +119,18 @@ impl Metrics {
         self.operations.get_or_create(&Outcome { operation, reason }).inc();
     }
 
-    /// Counts further requests.
+    /// Counts HTTP requests to Vault.
     pub(super) fn requests(&self, more: u64) {
         self.requests.inc_by(more);
     }
 
-    /// The visible set. `at`: when it was published, `None` if that is not known. A set of an earlier process has number 0.
+    /// Sets number and publication time of the set; `at` is `None` if the time is unknown.
     pub(super) fn published(&self, generation: u64, at: impl Into<Option<Timestamp>>) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.published.set(at.into().map(Timestamp::as_second));
     }
 
-    /// Forgets everything that has a source or a Secret as its label; after a reload these may be others.
+    /// Removes all series with a source or a Secret as label. After a reload, these may be different ones.
     pub(super) fn clear_labelled(&self) {
         for family in [&self.stale, &self.read, &self.lease] {
             family.clear();
@@ -138,40 +138,40 @@ impl Metrics {
         self.mirrored.clear();
     }
 
-    /// Whether a source is stale beyond its tolerance; `None` before its first read.
+    /// Sets whether a source is stale; `None` before its first read.
     pub(super) fn source(&self, source: &str, stale: impl Into<Option<bool>>) {
         set(&self.stale, &by_source(source), stale.into().map(i64::from));
     }
 
-    /// When a source was last read with success.
+    /// Sets the time of the last successful read or lease renewal of a source.
     pub(super) fn source_read(&self, source: &str, at: Option<Timestamp>) {
         set(&self.read, &by_source(source), at.map(Timestamp::as_second));
     }
 
-    /// When the lease of a source ends; `None` without a lease.
+    /// Sets the expiry of the lease of a source; `None` without a lease.
     pub(super) fn lease_expires(&self, source: &str, at: Option<Timestamp>) {
         set(&self.lease, &by_source(source), at.map(Timestamp::as_second));
     }
 
-    /// When a Secret was last seen or made to hold the published set.
+    /// Sets the time at which a Secret was last confirmed to hold the published set.
     pub(super) fn mirrored(&self, secret: &str, at: Option<Timestamp>) {
         set(&self.mirrored, &BySecret { secret: secret.to_owned() }, at.map(Timestamp::as_second));
     }
 
-    /// Whether a condition is True; `None` if it is Unknown or not configured.
+    /// Sets whether a condition is True; `None` if it is Unknown.
     pub(super) fn condition(&self, condition: &'static str, holds: impl Into<Option<bool>>) {
         set(&self.conditions, &ByCondition { condition }, holds.into().map(i64::from));
     }
 
-    /// Seconds that the token in use has left, -1 if it never ends; `None` without a token.
+    /// Sets the remaining TTL of the active token in seconds, -1 if it does not expire; `None` without a token.
     pub(super) fn token_ttl(&self, seconds: impl Into<Option<i64>>) {
         self.token.set(seconds.into());
     }
 
-    /// The OpenMetrics text.
+    /// Returns all metrics in the OpenMetrics text format.
     pub(super) fn encode(&self) -> String {
         let mut text = String::new();
-        // Writing into a String cannot fail.
+        // Writing to a String cannot fail.
         let _ = text::encode(&mut text, &self.registry);
         text
     }
@@ -181,7 +181,7 @@ fn by_source(source: &str) -> BySource {
     BySource { source: source.to_owned() }
 }
 
-/// Sets a gauge, or takes it away where nothing is known.
+/// Sets a gauge; removes it if the value is unknown.
 fn set<L>(family: &Family<L, Gauge>, labels: &L, value: Option<i64>)
 where
     L: Clone + Hash + Eq,
@@ -204,7 +204,7 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
-    /// Samples by name and labels, without help and types.
+    /// The sample lines, without help and types.
     fn samples(metrics: &Metrics) -> Vec<String> {
         let text = metrics.encode();
         text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect()

@@ -1,4 +1,4 @@
-//! Log lines, metrics and the answers to probes, from what the agent says of itself.
+//! Reports the agent's state as log lines, metrics, and probe responses.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::telemetry;
 
-/// Makes the agent's state visible.
+/// Writes log lines, metrics, and the status for probes.
 pub(super) struct Observer {
     health: Health,
     metrics: Arc<Metrics>,
@@ -47,7 +47,7 @@ impl Observer {
         (self.health.clone(), Arc::clone(&self.metrics))
     }
 
-    /// Counts an operation. `requests`: what was sent to Vault so far.
+    /// Counts a completed operation. `requests`: number of requests sent to Vault so far.
     pub(super) fn completed(&mut self, completed: &Completed, requests: u64) {
         self.metrics.requests(requests.saturating_sub(self.requests));
         self.requests = requests;
@@ -56,7 +56,7 @@ impl Observer {
             telemetry::log_failure(failure, None, None);
         }
         if matches!(completed.outcome, Outcome::Published(Ok(_))) {
-            // The publisher creates a directory that somebody removed, and the state file was in it.
+            // The publisher may have re-created a removed directory, which contained the state file.
             self.state_file.invalidate();
         }
         let operation = if matches!(completed.outcome, Outcome::Restored(_)) { "restore" } else { completed.operation };
@@ -67,7 +67,7 @@ impl Observer {
         self.metrics.count_operation("config", if valid { "Ok" } else { Reason::ConfigRejected.as_str() });
     }
 
-    /// Writes a line of the agent to the log.
+    /// Writes a log line of the agent.
     pub(super) fn log(entry: &LogEntry) {
         let LogEntry { level, operation, reason, source, output, message } = entry;
         let reason = reason.map(Reason::as_str);
@@ -79,7 +79,7 @@ impl Observer {
         }
     }
 
-    /// Brings metrics, probes and the state file in line with the agent.
+    /// Updates metrics, the probe status, and the state file from the agent's state.
     pub(super) fn update(&mut self, agent: &mut Agent, now: &Now) {
         if !Arc::ptr_eq(&self.settings, agent.settings()) {
             self.settings = Arc::clone(agent.settings());
@@ -131,7 +131,7 @@ impl Observer {
         self.conditions = agent.conditions().to_vec();
     }
 
-    /// Final cleanup before the process exits.
+    /// Cleans up before the process exits.
     pub(super) fn exit(&mut self) {
         self.state_file.remove();
         tracing::info!("keyferry exits");

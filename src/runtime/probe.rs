@@ -1,7 +1,7 @@
-//! `keyferry probe`: asks the agent in this container, for images without a shell.
+//! `keyferry probe`: checks the agent in the same container, for images without a shell.
 //!
-//! With a listener it asks there. Without one it reads the small state file that the agent keeps in its output directory;
-//! the directory outlives a restart of the container, therefore the file names its writer and is removed at start.
+//! With a listener, the probe sends an HTTP request. Without one, it reads the state file that the agent writes to its output
+//! directory. The directory outlives a container restart, so the file names its writer, and the agent removes it at start.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -12,24 +12,24 @@ use super::health::{HealthStatus, started};
 use crate::model::Listener;
 use crate::volume::{self, STATE_FILE};
 
-/// The kubelet's own default timeout for a probe is one second.
+/// Timeout of a probe, below the kubelet's default of one second.
 const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What to ask.
+/// What a probe checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     /// Whether the first set is published.
     Startup,
     /// Whether all required outputs are published.
     Ready,
-    /// Whether the agent itself is alive.
+    /// Whether the agent is running.
     Live,
 }
 
-/// Asks, and says why not.
+/// Runs a check. `directory`: the agent's output directory, which is used without a listener.
 ///
 /// # Errors
-/// The answer "no" in words.
+/// Why the check did not pass, as a message.
 pub fn run(check: Check, listener: Option<Listener>, directory: &Path) -> Result<(), String> {
     match listener {
         Some(listener) if listener.address.port() != 0 => check_listener(check, listener.address),
@@ -52,7 +52,7 @@ fn check_listener(check: Check, address: SocketAddr) -> Result<(), String> {
     if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
 }
 
-/// An address for all is asked on loopback. A Pod with IPv6 only may lack the one of IPv4, and one without IPv6 the other.
+/// Connects to the listener, via loopback for an unspecified address. A pod may lack the loopback of IPv4 or of IPv6.
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let port = address.port();
     match address.ip() {
@@ -75,22 +75,22 @@ fn check_state_file(check: Check, directory: &Path) -> Result<(), String> {
     if check == Check::Live || status.ready { Ok(()) } else { Err(status.reasons.join("\n")) }
 }
 
-/// The state file of a running agent: written where it must say something else, and again after a failure.
+/// The state file of the running agent. Written only if the status changed or the last write failed.
 pub(super) struct StateFile {
     directory: PathBuf,
     written: Option<HealthStatus>,
 }
 
 impl StateFile {
-    /// Nothing is written yet, and what an earlier process wrote is of no interest.
+    /// Creates the handle. The file of an earlier process is ignored.
     pub(super) fn new(directory: &Path) -> Self {
         Self { directory: directory.to_path_buf(), written: None }
     }
 
-    /// Makes the file say `status`.
+    /// Writes `status` to the file if it changed.
     ///
     /// # Errors
-    /// The I/O error; the next call tries again.
+    /// If the file cannot be written. The next call retries.
     pub(super) fn update(&mut self, status: &HealthStatus) -> std::io::Result<()> {
         if self.written.as_ref() != Some(status) {
             write_state(&self.directory, status)?;
@@ -99,26 +99,26 @@ impl StateFile {
         Ok(())
     }
 
-    /// The file is written again whatever it said: its directory may be another one.
+    /// Makes the next update write the file, because its directory may have been re-created.
     pub(super) fn invalidate(&mut self) {
         self.written = None;
     }
 
-    /// Removes it; at the end, or before the directory changes.
+    /// Removes the file, at exit or before the directory changes.
     pub(super) fn remove(&mut self) {
         self.written = None;
         remove_state(&self.directory);
     }
 }
 
-/// Removes the state of an earlier life.
+/// Removes the state file.
 pub(super) fn remove_state(directory: &Path) {
     if let Err(error) = volume::remove_small_file(directory, STATE_FILE) {
         tracing::warn!(%error, "failed to remove the state file of an earlier process");
     }
 }
 
-/// Writes the state for `ask`; a reader sees the old or the new one.
+/// Replaces the state file atomically.
 pub(super) fn write_state(directory: &Path, status: &HealthStatus) -> std::io::Result<()> {
     volume::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(status)?)
 }
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_listener_on_all_addresses_is_asked_on_loopback() {
         for bound in ["127.0.0.1:0", "[::]:0"] {
-            // A machine without IPv6 has nothing to ask there.
+            // Skip IPv6 on a machine without it.
             let Ok(listener) = std::net::TcpListener::bind(bound) else { continue };
             let port = listener.local_addr().expect("bound").port();
             let agent = std::thread::spawn(move || {
@@ -183,7 +183,7 @@ mod tests {
         status.ready = true;
         write_state(directory.path(), &status).expect("it can be written");
         assert_eq!(run(Check::Ready), Ok(()));
-        // The writer is gone and another process has its pid: its last words are not true any more.
+        // The writer has exited and another process has its PID, so its status is invalid.
         status.started += 1;
         write_state(directory.path(), &status).expect("it can be written");
         assert!(run(Check::Ready).is_err());

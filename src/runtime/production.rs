@@ -1,4 +1,4 @@
-//! The real adapters: Vault, the API server, the output directories, the checkpoint file.
+//! The adapters in production: Vault, the API server, the output directories, and the checkpoint file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ use crate::model::{
 use crate::vault::{Credentials, LoginCredential, Vault};
 use crate::volume::{self, Published, Publisher};
 
-/// Connections kept: the configuration in force, one on trial, and one whose tokens are being revoked.
+/// Maximum number of Vault clients: for the active configuration, one on trial, and one whose tokens are being revoked.
 const MAX_SERVERS: usize = 3;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The real world.
+/// The adapters of one agent process.
 pub(super) struct ProductionAdapters {
     servers: Mutex<Servers>,
     credentials: Credentials,
@@ -35,9 +35,9 @@ pub(super) struct ProductionAdapters {
 
 #[derive(Default)]
 struct Servers {
-    /// The latest first.
+    /// Most recently used first.
     known: Vec<(VaultServer, Arc<Vault>)>,
-    /// Requests of servers that are no longer known.
+    /// Number of requests of removed clients.
     dropped_requests: u64,
 }
 
@@ -134,11 +134,11 @@ impl Server for Vault {
     }
 }
 
-/// The API client, made at its first use: the first files must not wait for it.
+/// The client of the API server. Created at its first use, so that it does not delay the first set.
 #[derive(Default)]
 pub(super) struct Kubernetes {
     client: tokio::sync::Mutex<Option<(StatusReport, Arc<Cluster>)>>,
-    /// The digest of each mirror's data, which is slow to compute, and the set and the keys that it is of.
+    /// Cached digest of each mirror, which is slow to compute, with its inputs.
     digests: Mutex<BTreeMap<ObjectName, (DigestOf, String)>>,
 }
 
@@ -156,7 +156,7 @@ impl Kubernetes {
     }
 
     async fn digest(&self, cluster: &Cluster, name: &ObjectName, request: &MirrorRequest) -> Result<String, Failure> {
-        // The bytes of a published set are shared and never change, so their addresses name them as long as it is visible.
+        // The bytes of a published set are shared and immutable, so their addresses identify them while the set is visible.
         let bytes = request.data.iter().map(|(key, bytes)| (key.clone(), Arc::as_ptr(bytes) as usize)).collect();
         let of: DigestOf = (request.generation, bytes, request.mirror.secret_type.as_str());
         if let Some((_, known)) = lock(&self.digests).get(name).filter(|(known, _)| *known == of) {
@@ -211,7 +211,7 @@ impl ApiServer for Kubernetes {
     }
 }
 
-/// The output directories in use; more than one only while a reload moves to another.
+/// The output directories in use. There are two only while a reload changes the directory.
 #[derive(Default)]
 pub(super) struct Directories(Mutex<BTreeMap<PathBuf, Publisher>>);
 
@@ -238,7 +238,7 @@ impl Volume for Directories {
     }
 }
 
-/// The file for the next process, or of the one before.
+/// The checkpoint file, which `once` writes and `run` reads.
 pub(super) struct CheckpointFile(Option<PathBuf>);
 
 impl Checkpoints for CheckpointFile {

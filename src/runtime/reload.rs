@@ -1,4 +1,4 @@
-//! Live reload: a change in the configuration's directory means "look again"; the content decides.
+//! Live reload. A change in the directory of the configuration file triggers a read. Only new content causes a reload.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -12,38 +12,38 @@ use crate::config::{self, Environment};
 use crate::model::{Failure, Settings};
 use crate::volume::Watch;
 
-/// The net behind the watch: inotify may be out of watches, and not every file system tells.
+/// Interval of reads without a notification: inotify may be out of watches, and some file systems do not support it.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Quiet time after a tick, so that a file that is written in pieces is read once and whole.
+/// Delay between the last change and the read, so that a file that is written in several steps is read once.
 const DEBOUNCE: Duration = Duration::from_millis(150);
 
-/// The longest time from the first tick to a look, also where something in the directory changes all the time.
+/// Maximum delay between the first change and the read, even if the directory keeps changing.
 const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 
-/// More than any document has: a ConfigMap holds 1 MiB.
+/// Maximum size of a configuration file. A ConfigMap has at most 1 MiB.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// Where the configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigSource {
-    /// Environment variables only, or an inline document: neither can change.
+    /// Environment variables, and the inline document if there is one. Cannot change.
     Fixed(Option<String>),
-    /// A file, and the text that the settings in force came from.
+    /// A configuration file.
     File {
-        /// The file; its directory is watched.
+        /// Path of the file. Its directory is watched.
         path: PathBuf,
-        /// The text in force.
+        /// Content that the initial settings were parsed from.
         text: String,
     },
 }
 
 impl ConfigSource {
-    /// Reads the document of a file.
+    /// Reads a configuration file.
     ///
     /// # Errors
-    /// In words, with the file's path: if it cannot be read, is not a regular file (a named pipe might never answer), is not
-    /// UTF-8 text, or is larger than 4 MiB.
+    /// A message with the path, if the file cannot be read, is not a regular file (a named pipe could block), is not UTF-8 text,
+    /// or is larger than 4 MiB.
     pub fn read(path: PathBuf) -> Result<Self, String> {
         match read(&path).map_err(|error| read_error(&path, &error)).and_then(|bytes| as_text(&path, bytes)) {
             Ok(text) => Ok(Self::File { path, text }),
@@ -51,7 +51,7 @@ impl ConfigSource {
         }
     }
 
-    /// The document, if there is one.
+    /// The content of the document; `None` without one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -61,28 +61,29 @@ impl ConfigSource {
     }
 }
 
-/// Watches the configuration.
+/// Watches the configuration file.
 pub(super) struct Reload {
     file: Option<WatchedFile>,
     environment: Box<dyn Environment + Send>,
 }
 
-/// The document and what is known of it.
+/// The configuration file and its last delivered content.
 struct WatchedFile {
     path: PathBuf,
     watch: Option<Watch>,
-    /// What was given last, accepted or refused. `None`: whatever is there is news.
+    /// The last delivered content or error.
     delivered: Option<Delivered>,
     read_at: Instant,
     first_change: Option<Instant>,
-    /// A read in the blocking pool, kept across calls: the file system may hang, and the future may be dropped.
+    /// The read in flight in the blocking pool. Kept across calls, because the file system may hang and the future may be
+    /// dropped.
     reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
 }
 
 #[derive(PartialEq, Eq)]
 enum Delivered {
     Document(Vec<u8>),
-    /// The words for a file that could not be read.
+    /// The message for a file that could not be read.
     Unreadable(String),
 }
 
@@ -102,8 +103,10 @@ impl Reload {
         Self { file, environment }
     }
 
-    /// Waits until there is a document other than the last one that was given. `Err` tells all mistakes of a bad one. Cancel
-    /// safe.
+    /// Waits for a document that differs from the last delivered one. Cancel safe.
+    ///
+    /// # Errors
+    /// A message with all errors, if the document cannot be read or is invalid.
     pub(super) async fn changed(&mut self) -> Result<Box<Settings>, String> {
         let Some(file) = &mut self.file else { return std::future::pending().await };
         let text = file.next().await?;
@@ -112,12 +115,15 @@ impl Reload {
 }
 
 impl WatchedFile {
-    /// The next document that differs from the last one; `Err`: it cannot be read, said once.
+    /// Waits for a document that differs from the last delivered one.
+    ///
+    /// # Errors
+    /// If the file cannot be read. The same error is returned once.
     async fn next(&mut self) -> Result<String, String> {
         loop {
             let bytes = match self.read_when_due().await {
                 Ok(bytes) => bytes,
-                // Between the kubelet's steps, or for a moment in an editor, there may be no file.
+                // The file may be missing briefly while the kubelet or an editor replaces it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     let message = read_error(&self.path, &error);
@@ -136,7 +142,7 @@ impl WatchedFile {
         }
     }
 
-    /// Waits until it is time to look, and reads.
+    /// Waits until the next read is due, and reads the file.
     async fn read_when_due(&mut self) -> io::Result<Vec<u8>> {
         while self.reading.is_none() {
             let change = async {
@@ -164,13 +170,13 @@ impl WatchedFile {
     }
 }
 
-/// When to look after a tick: once it is quiet, but not ever later.
+/// When to read after a change.
 fn read_time(first: &mut Option<Instant>, now: Instant) -> Instant {
     let first = *first.get_or_insert(now);
     (first + MAX_DEBOUNCE).min(now + DEBOUNCE)
 }
 
-/// Reads a regular file. Opening does not wait, as it would for the writer of a named pipe.
+/// Reads a regular file. Opens it without blocking, because opening a named pipe would wait for its writer.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_one_flat_json_line() {
+    fn failure_is_one_flat_json_line() {
         let text = captured("info", false, || {
             let failure = Failure::new(FailureClass::Denied, Reason::Denied, "failed to read secret \"a\"\nnext");
             log_failure(&failure, Some("secret/a"), None);
@@ -303,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_with_many_lines_is_one_line_for_people() {
+    fn multi_line_event_is_one_text_line() {
         let text = captured("info", true, || tracing::warn!(target: TARGET, "refused: a: is wrong\nb: is missing"));
         assert!(text.ends_with("WARN keyferry: refused: a: is wrong; b: is missing\n"), "{text:?}");
         assert_eq!(text.lines().count(), 1, "{text:?}");
     }
 
     #[test]
-    fn the_last_words_are_written_whatever_the_filter_says() {
+    fn final_message_ignores_filter() {
         for human in [true, false] {
             let text = captured("off", human, || {
                 tracing::error!(target: FINAL, "gave up");
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_that_is_none_is_a_mistake() {
+    fn unknown_format_is_rejected() {
         for (text, format) in
             [("", Format::Auto), ("auto", Format::Auto), ("text", Format::Human), ("json", Format::Json)]
         {
@@ -332,13 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_people_has_the_reason_too() {
+    fn text_line_contains_reason() {
         let text = captured("info", true, || tracing::info!(target: TARGET, reason = "Published", "published"));
         assert!(text.contains("INFO keyferry: published reason=\"Published\""), "{text}");
     }
 
     #[test]
-    fn libraries_never_log_below_info_whatever_the_filter_says() {
+    fn libraries_do_not_log_below_info() {
         let text = captured("trace", false, || {
             tracing::debug!(target: "h2::codec", "header x-vault-token");
             tracing::debug!(target: "keyferry_lookalike", "no");
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_checked_word_by_word() {
+    fn each_part_of_filter_is_checked() {
         for good in ["", "info", "WARN", "off", "info,keyferry=debug", "warn, keyferry::vault=trace"] {
             assert!(parse_filter(good).is_ok(), "{good}");
         }

@@ -122,14 +122,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_grant_is_due_before_its_end_and_never_below_the_floor(ttl in 0_u64..100_000, seed: u64) {
+        fn grant_is_due_before_expiry_and_after_minimum_interval(ttl in 0_u64..100_000, seed: u64) {
             let grant = Grant::new(Duration::from_secs(ttl), true, &now(7, seed), 1);
             prop_assert!(grant.due() >= Duration::from_secs(7) + MIN_REFRESH);
             prop_assert!(ttl < 2 || grant.due() < grant.expires_at());
         }
 
         #[test]
-        fn a_failed_renewal_is_tried_again_before_the_end(ttl in 2_u64..10_000, passed in 0_u64..10_000, wait in 0_u64..1000) {
+        fn failed_renewal_is_retried_before_expiry(ttl in 2_u64..10_000, passed in 0_u64..10_000, wait in 0_u64..1000) {
             let grant = Grant::new(Duration::from_secs(ttl), true, &now(0, 3), 1);
             let at = Duration::from_secs(passed.min(ttl - 1));
             let retry = grant.retry(at + Duration::from_secs(wait), at);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_that_gives_less_than_the_first_term_is_the_last_one() {
+    fn renewal_shorter_than_first_ttl_is_the_last() {
         let grant = Grant::new(Duration::from_secs(100), true, &now(0, 3), 1);
         assert_eq!(grant.renewal(), Renewal::Renew);
         assert_eq!(grant.renewed(Duration::from_secs(95), true, &now(60, 3), 1).renewal(), Renewal::Renew);

@@ -121,7 +121,7 @@ mod tests {
     use crate::model::FailureClass;
 
     #[test]
-    fn a_lasting_failure_is_written_once_and_counted() {
+    fn repeated_failure_is_logged_once_and_counted() {
         let mut journal = Journal::default();
         let failure = |message: &str| Failure::new(FailureClass::Transient, Reason::Sealed, message);
         for port in 1..=5 {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_alternate_do_not_fill_the_log() {
+    fn alternating_failures_are_logged_a_few_times() {
         let mut journal = Journal::default();
         for letter in ('a'..='z').cycle().take(1000) {
             let failure = Failure::new(FailureClass::Transient, Reason::Sealed, letter.to_string());

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_time_is_counted_from_now() {
+    fn wall_time_is_relative_to_now() {
         let now = now(100, 0);
         assert_eq!(timestamp(now.wall_at(Duration::from_secs(160))), "1970-01-01T00:01:00Z");
         assert_eq!(timestamp(now.wall_at(Duration::from_secs(40))), "1969-12-31T23:59:00Z");
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_never_zero_and_never_beyond_its_ceiling(seed: u64, fails in 1_u32..200, passing: bool) {
+        fn backoff_stays_between_half_base_and_ceiling(seed: u64, fails in 1_u32..200, passing: bool) {
             let class = if passing { FailureClass::Unreachable } else { FailureClass::Denied };
             let failure = Failure::new(class, Reason::VaultUnreachable, "x");
             let mut backoff = Backoff::default();
@@ -141,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn retry_after_is_a_lower_bound_with_a_cap(seed: u64, seconds in 0_u64..100_000) {
+        fn retry_after_is_minimum_up_to_cap(seed: u64, seconds in 0_u64..100_000) {
             let failure = Failure {
                 retry_after: Some(Duration::from_secs(seconds)),
                 ..Failure::new(FailureClass::Transient, Reason::RateLimited, "x")

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_sleep_ends_when_its_time_has_come() {
+    async fn sleep_ends_at_given_time() {
         let clock = Clock::start();
         let until = clock.elapsed() + Duration::from_millis(30);
         clock.sleep_until(Some(until)).await;

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_absent_and_not_zero() {
+    fn unknown_values_are_absent() {
         let metrics = Metrics::new();
         let names: Vec<_> =
             samples(&metrics).iter().filter_map(|line| Some(line.split([' ', '{']).next()?.to_owned())).collect();
@@ -253,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_forgets_the_labels_of_the_old_configuration() {
+    fn reload_removes_series_of_old_configuration() {
         let metrics = all();
         metrics.clear_labelled();
         assert!(!metrics.encode().contains("=\"a\"") && !metrics.encode().contains("=\"s\""), "{}", metrics.encode());
     }
 
     #[test]
-    fn the_guide_names_every_metric_and_no_other() {
+    fn docs_list_exactly_the_exported_metrics() {
         let guide = include_str!("../../docs/config.md").lines();
         let documented: Vec<_> = guide.filter_map(|line| line.strip_prefix("| `keyferry_")?.split_once('`')).collect();
         let documented: std::collections::BTreeSet<_> =

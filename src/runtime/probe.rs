@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_on_all_addresses_is_asked_on_loopback() {
+    fn unspecified_address_is_probed_via_loopback() {
         for bound in ["127.0.0.1:0", "[::]:0"] {
             // Skip IPv6 on a machine without it.
             let Ok(listener) = std::net::TcpListener::bind(bound) else { continue };
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_could_not_be_written_is_written_again() {
+    fn state_file_is_written_again_after_failure() {
         let parent = tempfile::tempdir().expect("a directory");
         let directory = parent.path().join("later");
         let mut file = StateFile::new(&directory);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_file_answers_where_there_is_no_listener() {
+    fn probe_reads_state_file_without_listener() {
         let directory = tempfile::tempdir().expect("a directory");
         let run = |check| super::run(check, None, directory.path());
         assert!(run(Check::Live).is_err(), "no agent has started");

@@ -211,7 +211,7 @@ fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration)
 }
 
 #[test]
-fn sigterm_ends_the_agent_whatever_blocks() {
+fn sigterm_exits_despite_blocked_call() {
     let table =
         [(Blocked::Open, exit::TERMINATED), (Blocked::Credential, exit::TERMINATED), (Blocked::Publish, exit::TERMINATED)];
     for (blocked, expected) in table {
@@ -222,7 +222,7 @@ fn sigterm_ends_the_agent_whatever_blocks() {
 }
 
 #[test]
-fn the_time_limit_of_once_holds_whatever_blocks() {
+fn once_respects_timeout_despite_blocked_call() {
     for blocked in [Blocked::Open, Blocked::Credential, Blocked::Publish] {
         let (code, took) = run(blocked, Work::Once(Duration::from_millis(200)), None);
         assert!(code == exit::UNAVAILABLE || code == exit::IO, "{code}");

@@ -17,7 +17,7 @@ fn one_key_of_b() -> Settings {
 }
 
 #[test]
-fn a_source_that_lost_a_key_keeps_its_files_and_delays_no_other() {
+fn source_with_missing_key_keeps_files_and_delays_no_other() {
     let mut d = Driver::published_with(one_key_of_b());
     d.advance(MINUTE);
     d.read_ok("b", 2, &[("other", "x")]);
@@ -36,7 +36,7 @@ fn a_source_that_lost_a_key_keeps_its_files_and_delays_no_other() {
 }
 
 #[test]
-fn a_lease_flows_while_another_source_cannot_be_rendered() {
+fn new_lease_is_published_while_another_source_cannot_be_rendered() {
     let mut d = Driver::with(one_key_of_b(), RUN, None);
     d.login_ok(HOUR);
     d.read("a", Ok(leased("l1", secs(30))));
@@ -51,7 +51,7 @@ fn a_lease_flows_while_another_source_cannot_be_rendered() {
 }
 
 #[test]
-fn a_key_that_cannot_be_a_file_name_is_left_out_and_named() {
+fn key_with_invalid_file_name_is_skipped_and_reported() {
     let mut d = Driver::run(&["a", "b"]);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
@@ -64,7 +64,7 @@ fn a_key_that_cannot_be_a_file_name_is_left_out_and_named() {
 }
 
 #[test]
-fn the_first_set_waits_for_each_required_source() {
+fn first_set_waits_for_every_required_source() {
     let mut d = Driver::run(&["a", "b"]);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
@@ -88,7 +88,7 @@ fn optional_b() -> Driver {
 }
 
 #[test]
-fn an_optional_source_that_is_absent_holds_nothing_up_and_is_no_alarm() {
+fn missing_optional_source_does_not_block_first_set() {
     let mut d = optional_b();
     d.read("b", Err(not_found()));
     assert_eq!(d.files.len(), 1);
@@ -99,14 +99,14 @@ fn an_optional_source_that_is_absent_holds_nothing_up_and_is_no_alarm() {
 }
 
 #[test]
-fn an_optional_source_without_its_key_does_not_keep_the_pod_from_starting() {
+fn optional_source_with_missing_key_does_not_block_first_set() {
     let mut d = optional_b();
     d.read_ok("b", 1, &[("other", "x")]);
     assert_eq!(d.files.len(), 1);
 }
 
 #[test]
-fn the_first_set_waits_only_a_moment_for_an_optional_source_that_cannot_be_asked() {
+fn first_set_waits_briefly_for_unreachable_optional_source() {
     let mut d = optional_b();
     d.read("b", Err(unreachable()));
     assert!(d.files.is_empty());
@@ -115,7 +115,7 @@ fn the_first_set_waits_only_a_moment_for_an_optional_source_that_cannot_be_asked
 }
 
 #[test]
-fn a_denied_optional_source_of_a_young_token_is_judged_before_the_first_set() {
+fn first_set_waits_for_lookup_after_denied_optional_read() {
     let mut d = optional_b();
     d.read("b", Err(forbidden()));
     assert!(d.files.is_empty());
@@ -139,7 +139,7 @@ fn leases_that_cannot_be_used(d: &mut Driver, ttl: Duration, time: Duration) -> 
 }
 
 #[test]
-fn leases_of_readings_that_cannot_be_used_do_not_pile_up() {
+fn rejected_readings_create_few_leases() {
     let mut d = Driver::with(one_key_of_b(), RUN, None);
     d.login_ok(HOUR * 9);
     let leases = leases_that_cannot_be_used(&mut d, HOUR, HOUR);
@@ -155,7 +155,7 @@ fn leases_of_readings_that_cannot_be_used_do_not_pile_up() {
 }
 
 #[test]
-fn a_layout_that_a_reload_mends_is_tried_at_once() {
+fn corrected_output_is_retried_immediately_after_reload() {
     let mut d = Driver::published_with(one_key_of_b());
     for _ in 0..4 {
         d.advance(MINUTE);

@@ -17,7 +17,7 @@ fn restarted(settings: Settings, mode: Mode) -> Driver {
 }
 
 #[test]
-fn a_restart_during_an_outage_keeps_the_pod_ready_and_says_that_nothing_was_compared() {
+fn restart_during_outage_keeps_pod_ready_and_reports_adopted() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login(Err(unreachable()));
     d.advance(MINUTE * 10);
@@ -30,7 +30,7 @@ fn a_restart_during_an_outage_keeps_the_pod_ready_and_says_that_nothing_was_comp
 }
 
 #[test]
-fn an_adopted_set_is_fresh_with_the_first_good_round() {
+fn adopted_set_becomes_fresh_after_all_sources_are_read() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "old")]);
@@ -41,7 +41,7 @@ fn an_adopted_set_is_fresh_with_the_first_good_round() {
 }
 
 #[test]
-fn one_source_is_refreshed_although_another_one_cannot_be_read_after_a_restart() {
+fn source_is_refreshed_after_restart_while_another_fails() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login_ok(HOUR);
     d.read("b", Err(unreachable()));
@@ -56,7 +56,7 @@ fn with_optional_b() -> Settings {
 }
 
 #[test]
-fn an_optional_source_keeps_its_files_over_a_restart_and_a_passing_failure() {
+fn optional_source_keeps_adopted_files_during_transient_failure() {
     let mut d = restarted(with_optional_b(), RUN);
     d.login_ok(HOUR);
     d.read("b", Err(unreachable()));
@@ -66,7 +66,7 @@ fn an_optional_source_keeps_its_files_over_a_restart_and_a_passing_failure() {
 }
 
 #[test]
-fn an_optional_source_loses_its_files_when_the_server_says_that_it_is_gone() {
+fn optional_source_loses_adopted_files_if_secret_not_found() {
     let mut d = restarted(with_optional_b(), RUN);
     d.login_ok(HOUR);
     d.read("b", Err(not_found()));
@@ -75,7 +75,7 @@ fn an_optional_source_loses_its_files_when_the_server_says_that_it_is_gone() {
 }
 
 #[test]
-fn an_optional_source_that_lost_a_key_keeps_its_adopted_files() {
+fn optional_source_with_missing_key_keeps_adopted_files() {
     let mut settings = with_optional_b();
     settings.outputs[1] = super::fixtures::key("b", "password", "b/password");
     let mut d = restarted(settings, RUN);
@@ -86,7 +86,7 @@ fn an_optional_source_that_lost_a_key_keeps_its_adopted_files() {
 }
 
 #[test]
-fn a_set_of_another_layout_or_another_secret_is_not_adopted() {
+fn set_with_other_layout_or_request_is_not_adopted() {
     let set = left_by_an_earlier_process(&settings(&["a"]));
     let mut moved = settings(&["a"]);
     moved.sources.insert(name("a"), source("secret/other"));
@@ -101,7 +101,7 @@ fn a_set_of_another_layout_or_another_secret_is_not_adopted() {
 }
 
 #[test]
-fn once_compares_an_adopted_set_with_vault_before_it_says_that_all_is_done() {
+fn once_with_adopted_set_succeeds_after_reading_every_source() {
     let mut d = restarted(settings(&["a", "b"]), Mode::Once { deadline: secs(30), save: false });
     assert_eq!(d.exit, None);
     d.login_ok(HOUR);
@@ -113,7 +113,7 @@ fn once_compares_an_adopted_set_with_vault_before_it_says_that_all_is_done() {
 }
 
 #[test]
-fn an_agent_that_is_stopped_with_an_adopted_set_has_done_its_work() {
+fn sigterm_with_adopted_set_exits_with_zero() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login(Err(unreachable()));
     d.input(Input::Terminate);
@@ -121,7 +121,7 @@ fn an_agent_that_is_stopped_with_an_adopted_set_has_done_its_work() {
 }
 
 #[test]
-fn a_reload_mends_a_login_after_a_restart_without_a_moment_of_not_being_ready() {
+fn adopted_set_stays_ready_while_reload_corrects_login() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login_refused();
     let mut mended = settings(&["a", "b"]);
@@ -136,7 +136,7 @@ fn a_reload_mends_a_login_after_a_restart_without_a_moment_of_not_being_ready() 
 }
 
 #[test]
-fn a_source_that_a_reload_removes_takes_its_adopted_files_along() {
+fn reload_removes_adopted_files_of_removed_source() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login(Err(unreachable()));
     d.config(settings(&["a"]));

@@ -36,7 +36,7 @@ fn restored(sources: &[&str], checkpoint: Checkpoint) -> Driver {
 }
 
 #[test]
-fn the_next_process_publishes_without_a_login_and_keeps_the_lease() {
+fn next_process_publishes_without_login_and_keeps_lease() {
     let mut d = restored(&["a", "b"], left(&["a", "b"]));
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("l1"), Some("three")));
     assert_eq!(d.count(Kind::LogIn), 1, "only the one that found the checkpoint");
@@ -52,7 +52,7 @@ fn the_next_process_publishes_without_a_login_and_keeps_the_lease() {
 }
 
 #[test]
-fn a_lease_that_gave_the_same_values_again_is_saved_with_its_new_name() {
+fn new_lease_with_equal_values_is_saved_with_its_new_id() {
     let mut d = Driver::with(settings(&["a", "b"]), SAVING, None);
     d.hold(Kind::Save);
     d.login_ok(HOUR);
@@ -73,7 +73,7 @@ fn a_lease_that_gave_the_same_values_again_is_saved_with_its_new_name() {
 }
 
 #[test]
-fn what_cannot_be_saved_is_revoked_and_said_by_the_exit_code() {
+fn failed_save_revokes_token_and_exits_with_io_error() {
     let mut d = Driver::with(settings(&["a"]), SAVING, None);
     d.hold(Kind::Save);
     d.login_ok(HOUR);
@@ -83,7 +83,7 @@ fn what_cannot_be_saved_is_revoked_and_said_by_the_exit_code() {
 }
 
 #[test]
-fn a_save_that_does_not_end_is_no_success() {
+fn hanging_save_exits_with_io_error() {
     let mut d = Driver::with(settings(&["a"]), SAVING, None);
     d.hold(Kind::Save);
     d.login_ok(HOUR);
@@ -93,7 +93,7 @@ fn a_save_that_does_not_end_is_no_success() {
 }
 
 #[test]
-fn once_that_fails_or_is_stopped_saves_nothing() {
+fn failed_or_stopped_once_saves_nothing() {
     for stop in [false, true] {
         let mut d = Driver::with(settings(&["a"]), SAVING, None);
         d.login_ok(HOUR);
@@ -108,7 +108,7 @@ fn once_that_fails_or_is_stopped_saves_nothing() {
 }
 
 #[test]
-fn a_given_token_is_not_saved_and_the_log_says_so() {
+fn supplied_token_is_not_saved_and_log_names_it() {
     let mut d = Driver::with(settings(&["a"]), SAVING, None);
     d.login(Ok(Session { self_issued: false, ..session("given", HOUR) }));
     d.read_ok("a", 1, &[("password", "one")]);
@@ -117,7 +117,7 @@ fn a_given_token_is_not_saved_and_the_log_says_so() {
 }
 
 #[test]
-fn an_older_version_than_the_one_taken_over_is_refused() {
+fn version_older_than_restored_one_is_rejected() {
     let mut d = restored(&["b"], left(&["b"]));
     // The first read is asked for by the restart, not by a person.
     d.read_ok("b", 2, &[("password", "two")]);
@@ -125,7 +125,7 @@ fn an_older_version_than_the_one_taken_over_is_refused() {
 }
 
 #[test]
-fn a_dead_token_costs_a_login_and_a_dead_lease_a_read() {
+fn invalid_restored_token_causes_login_and_expired_lease_causes_read() {
     let mut d = restored(&["a", "b"], left(&["a", "b"]));
     d.serve(secs(10), |op| match op {
         Op::Read { .. } | Op::LookUp { .. } if token_of(op) == "t1" => Some(match op {
@@ -147,7 +147,7 @@ fn a_dead_token_costs_a_login_and_a_dead_lease_a_read() {
 }
 
 #[test]
-fn what_is_taken_over_for_other_sources_is_left_alone() {
+fn restored_readings_of_other_sources_are_ignored() {
     let d = restored(&["b"], left(&["a", "b"]));
     assert_eq!(d.files.keys().collect::<Vec<_>>(), ["b/password"]);
 }

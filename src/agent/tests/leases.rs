@@ -27,7 +27,7 @@ fn log_in_again(d: &mut Driver) {
 }
 
 #[test]
-fn a_renewable_lease_is_renewed_and_a_fixed_one_is_read_again() {
+fn renewable_lease_is_renewed_and_non_renewable_lease_is_reread() {
     let mut d = holding(secs(100));
     d.advance(secs(71));
     d.renew_lease("a", Ok(lease("l1", secs(100))));
@@ -40,7 +40,7 @@ fn a_renewable_lease_is_renewed_and_a_fixed_one_is_read_again() {
 }
 
 #[test]
-fn a_reading_of_the_old_token_that_arrives_late_is_read_again_with_the_new_one() {
+fn late_renewal_with_old_token_is_reread_with_new_token() {
     let mut d = holding(HOUR - secs(1));
     log_in_again(&mut d);
     // The renewal was started with the old token, whose end ends the lease.
@@ -53,7 +53,7 @@ fn a_reading_of_the_old_token_that_arrives_late_is_read_again_with_the_new_one()
 }
 
 #[test]
-fn the_first_reading_of_the_old_token_is_read_again_too() {
+fn late_first_reading_with_old_token_is_reread_with_new_token() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR);
     let (ticket, _) = d.take(Kind::Read, Some("a"));
@@ -65,7 +65,7 @@ fn the_first_reading_of_the_old_token_is_read_again_too() {
 }
 
 #[test]
-fn a_lease_is_stale_from_the_end_of_its_token_on() {
+fn lease_becomes_stale_when_its_token_expires() {
     let mut d = holding(HOUR * 24);
     log_in_again(&mut d);
     d.advance(secs(2));
@@ -77,7 +77,7 @@ fn a_lease_is_stale_from_the_end_of_its_token_on() {
 }
 
 #[test]
-fn a_lease_whose_token_ended_is_stale_where_no_login_succeeds() {
+fn lease_of_expired_token_is_stale_while_login_fails() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(secs(30));
     d.read("a", Ok(leased("l1", HOUR)));
@@ -90,7 +90,7 @@ fn a_lease_whose_token_ended_is_stale_where_no_login_succeeds() {
 }
 
 #[test]
-fn a_lease_is_stale_from_the_moment_at_which_its_token_is_known_to_be_dead() {
+fn lease_becomes_stale_when_its_token_is_rejected() {
     let mut d = Driver::run(&["a", "b"]);
     d.login_ok(HOUR);
     d.read("a", Ok(leased("l1", HOUR * 9)));
@@ -106,7 +106,7 @@ fn a_lease_is_stale_from_the_moment_at_which_its_token_is_known_to_be_dead() {
 }
 
 #[test]
-fn a_failed_renewal_is_tried_again_before_the_end_of_the_lease() {
+fn failed_lease_renewal_is_retried_before_expiry() {
     let mut d = holding(secs(30));
     let mut last = Duration::ZERO;
     while d.at < secs(30) {
@@ -125,7 +125,7 @@ fn a_failed_renewal_is_tried_again_before_the_end_of_the_lease() {
 }
 
 #[test]
-fn a_refresh_leaves_a_leased_credential_alone() {
+fn refresh_does_not_read_leased_source() {
     let mut d = holding(HOUR * 9);
     for _ in 0..5 {
         d.refresh();
@@ -135,7 +135,7 @@ fn a_refresh_leaves_a_leased_credential_alone() {
 }
 
 #[test]
-fn a_lost_lease_is_stale_at_once_and_read_again() {
+fn lost_lease_is_stale_immediately_and_reread() {
     let mut d = holding(secs(100));
     d.advance(secs(71));
     d.renew_lease("a", Err(failure(FailureClass::Missing, Reason::LeaseLost)));
@@ -146,7 +146,7 @@ fn a_lost_lease_is_stale_at_once_and_read_again() {
 }
 
 #[test]
-fn a_lease_renewal_that_is_denied_leads_to_another_lease() {
+fn denied_lease_renewal_reads_new_lease() {
     let mut d = holding(secs(100));
     d.advance(secs(71));
     d.renew_lease("a", Err(forbidden()));
@@ -156,7 +156,7 @@ fn a_lease_renewal_that_is_denied_leads_to_another_lease() {
 }
 
 #[test]
-fn an_old_token_lives_as_long_as_the_set_with_its_lease_is_the_visible_one() {
+fn old_token_is_kept_while_set_with_its_lease_is_visible() {
     let mut d = holding(HOUR * 24);
     d.hold(Kind::Publish);
     log_in_again(&mut d);
@@ -176,7 +176,7 @@ fn an_old_token_lives_as_long_as_the_set_with_its_lease_is_the_visible_one() {
 }
 
 #[test]
-fn a_token_and_its_lease_are_renewed_side_by_side() {
+fn token_and_its_lease_are_both_renewed() {
     let mut d = holding(HOUR);
     d.serve(HOUR * 10, |op| match op {
         Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Ok(info(Some(HOUR), true)))),

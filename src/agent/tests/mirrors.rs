@@ -34,7 +34,7 @@ fn keep_fresh(op: &Op) -> Option<Outcome> {
 }
 
 #[test]
-fn a_mirror_is_about_the_sources_that_give_to_it() {
+fn mirror_contains_versions_of_its_own_sources_only() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.refresh();
@@ -46,7 +46,7 @@ fn a_mirror_is_about_the_sources_that_give_to_it() {
 }
 
 #[test]
-fn a_secret_that_somebody_deleted_is_compared_within_a_minute() {
+fn mirrored_secret_is_compared_every_minute() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);
@@ -57,7 +57,7 @@ fn a_secret_that_somebody_deleted_is_compared_within_a_minute() {
 }
 
 #[test]
-fn an_edited_secret_is_put_right_with_a_warning() {
+fn repaired_secret_is_reported_with_warning() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);
@@ -67,7 +67,7 @@ fn an_edited_secret_is_put_right_with_a_warning() {
 }
 
 #[test]
-fn drift_that_is_only_reported_and_a_foreign_secret_are_said_by_the_condition() {
+fn condition_reports_drifted_and_foreign_secret() {
     for reason in [Reason::Drifted, Reason::Foreign] {
         let mut d = published();
         d.hold(Kind::Mirror);
@@ -86,7 +86,7 @@ fn drift_that_is_only_reported_and_a_foreign_secret_are_said_by_the_condition() 
 }
 
 #[test]
-fn a_secret_with_a_newer_version_of_another_replica_is_not_called_mirrored() {
+fn superseded_secret_is_not_reported_as_mirrored() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);
@@ -99,7 +99,7 @@ fn a_secret_with_a_newer_version_of_another_replica_is_not_called_mirrored() {
 }
 
 #[test]
-fn a_newer_version_that_no_server_gives_is_overwritten_when_the_tolerance_is_over() {
+fn superseding_version_is_overwritten_after_tolerance_if_vault_lacks_it() {
     let mut d = published();
     d.hold(Kind::Mirror);
     let mut accepted = None;
@@ -115,7 +115,7 @@ fn a_newer_version_that_no_server_gives_is_overwritten_when_the_tolerance_is_ove
 }
 
 #[test]
-fn two_configurations_for_one_secret_do_not_take_it_from_each_other_at_every_turn() {
+fn conflicting_configurations_rarely_overwrite_each_other() {
     let mut d = published();
     d.hold(Kind::Mirror);
     let conflict = || failure(FailureClass::Denied, Reason::MirrorConflict);
@@ -142,7 +142,7 @@ fn take_claim(d: &mut Driver, conflict: Failure) -> bool {
 }
 
 #[test]
-fn a_leased_value_is_mirrored_only_where_that_is_allowed() {
+fn leased_value_is_mirrored_only_if_allowed() {
     let mut d = Driver::with(mirrored(), Mode::Run { restore: false }, None);
     d.login_ok(HOUR);
     d.read("cert", Ok(leased("l1", HOUR)));
@@ -156,7 +156,7 @@ fn a_leased_value_is_mirrored_only_where_that_is_allowed() {
 }
 
 #[test]
-fn a_refused_mirror_is_tried_slowly_and_written_to_the_log_once() {
+fn denied_mirror_is_retried_slowly_and_logged_once() {
     let mut d = published();
     let before = d.count(Kind::Mirror);
     d.hold(Kind::Mirror);
@@ -172,13 +172,13 @@ fn a_refused_mirror_is_tried_slowly_and_written_to_the_log_once() {
 }
 
 #[test]
-fn without_a_mirror_the_condition_says_that_none_is_wanted() {
+fn condition_reports_not_configured_without_mirrors() {
     let d = Driver::published(&["a"]);
     assert_eq!(d.mirrored(), (ConditionStatus::Unknown, Reason::NotConfigured));
 }
 
 #[test]
-fn there_is_one_write_to_a_secret_at_a_time_over_a_reload() {
+fn reload_waits_for_write_in_flight_to_same_secret() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);

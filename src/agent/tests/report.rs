@@ -6,7 +6,7 @@ use crate::agent::{LogLevel, Mode, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason};
 
 #[test]
-fn a_condition_names_a_few_sources_and_counts_the_rest() {
+fn condition_names_first_sources_and_counts_rest() {
     let names: Vec<_> = (0..100).map(|n| format!("source-{n:03}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut d = Driver::published_with(settings(&names));
@@ -22,7 +22,7 @@ fn a_condition_names_a_few_sources_and_counts_the_rest() {
 }
 
 #[test]
-fn changes_of_words_alone_are_reported_every_few_seconds_at_most() {
+fn message_only_changes_are_reported_at_limited_rate() {
     let mut d = Driver::published(&["a"]);
     let before = d.count(Kind::PatchConditions);
     let mut words = 0;
@@ -36,7 +36,7 @@ fn changes_of_words_alone_are_reported_every_few_seconds_at_most() {
 }
 
 #[test]
-fn without_an_api_token_the_log_says_so_once() {
+fn missing_api_token_is_logged_once() {
     let mut d = Driver::run(&["a"]);
     d.hold(Kind::PatchConditions);
     d.hold(Kind::RecordEvent);
@@ -61,7 +61,7 @@ fn without_an_api_token_the_log_says_so_once() {
 }
 
 #[test]
-fn the_condition_tells_a_failure_before_the_tolerance_is_over() {
+fn condition_names_failure_within_tolerance() {
     let mut d = Driver::published(&["a"]);
     d.advance(MINUTE);
     d.read("a", Err(unreachable()));
@@ -75,7 +75,7 @@ fn the_condition_tells_a_failure_before_the_tolerance_is_over() {
 }
 
 #[test]
-fn a_lasting_failure_is_one_line_and_its_end_another() {
+fn repeated_failure_logs_one_line_and_recovery_another() {
     let mut d = Driver::published(&["a"]);
     d.serve(MINUTE * 4, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
     assert_eq!(d.lines(LogLevel::Warn), ["failed with VaultUnreachable"]);
@@ -84,7 +84,7 @@ fn a_lasting_failure_is_one_line_and_its_end_another() {
 }
 
 #[test]
-fn an_outage_at_the_start_says_what_keeps_the_first_set_away() {
+fn outage_at_start_is_reason_of_ready_condition() {
     let mut d = Driver::run(&["a"]);
     assert_eq!(d.ready(), (ConditionStatus::False, Reason::Pending));
     d.login(Err(unreachable()));
@@ -94,7 +94,7 @@ fn an_outage_at_the_start_says_what_keeps_the_first_set_away() {
 }
 
 #[test]
-fn a_full_volume_keeps_the_old_set_and_is_reported() {
+fn full_volume_keeps_previous_set_and_is_reported() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     d.refresh();
@@ -107,7 +107,7 @@ fn a_full_volume_keeps_the_old_set_and_is_reported() {
 }
 
 #[test]
-fn nothing_is_sent_where_neither_conditions_nor_events_are_wanted() {
+fn nothing_is_sent_if_conditions_and_events_are_off() {
     let mut quiet = settings(&["a"]);
     (quiet.status.conditions, quiet.status.events) = (false, false);
     let mut d = Driver::with(quiet, Mode::Run { restore: false }, None);

@@ -17,7 +17,7 @@ fn holding(mode: Mode) -> Driver {
 }
 
 #[test]
-fn the_end_of_the_agent_alone_leaves_the_leases_to_the_application() {
+fn agent_restart_keeps_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
     d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(false)));
@@ -25,7 +25,7 @@ fn the_end_of_the_agent_alone_leaves_the_leases_to_the_application() {
 }
 
 #[test]
-fn the_end_of_the_pod_revokes_the_token_and_its_leases() {
+fn pod_deletion_revokes_token_with_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
     assert!(d.revoked.is_empty(), "the answer to the last report says whether the pod ends");
@@ -34,7 +34,7 @@ fn the_end_of_the_pod_revokes_the_token_and_its_leases() {
 }
 
 #[test]
-fn without_the_right_to_report_the_leases_are_kept() {
+fn denied_report_keeps_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
     d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Err(failure(FailureClass::Denied, Reason::Forbidden))));
@@ -42,7 +42,7 @@ fn without_the_right_to_report_the_leases_are_kept() {
 }
 
 #[test]
-fn beside_the_application_the_leases_are_kept_while_it_drains() {
+fn ordinary_container_keeps_leases_while_application_drains() {
     let mut d = holding(Mode::Run { restore: true });
     d.input(Input::Terminate);
     d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
@@ -50,7 +50,7 @@ fn beside_the_application_the_leases_are_kept_while_it_drains() {
 }
 
 #[test]
-fn a_token_without_leases_is_revoked_whatever_ends() {
+fn token_without_leases_is_always_revoked() {
     for mode in [RUN, Mode::Run { restore: true }] {
         let mut d = Driver::with(settings(&["a"]), mode, None);
         d.login_ok(HOUR);
@@ -61,7 +61,7 @@ fn a_token_without_leases_is_revoked_whatever_ends() {
 }
 
 #[test]
-fn nothing_is_revoked_where_that_is_not_wanted() {
+fn token_is_kept_if_revoke_on_exit_is_off() {
     let mut keep = settings(&["a"]);
     keep.revoke_on_exit = false;
     let mut d = Driver::published_with(keep);
@@ -70,7 +70,7 @@ fn nothing_is_revoked_where_that_is_not_wanted() {
 }
 
 #[test]
-fn the_end_finishes_the_publication_then_reports_then_revokes() {
+fn shutdown_publishes_then_reports_then_revokes() {
     let mut d = Driver::published(&["a"]);
     for kind in [Kind::Publish, Kind::PatchConditions, Kind::Revoke] {
         d.hold(kind);
@@ -93,7 +93,7 @@ fn the_end_finishes_the_publication_then_reports_then_revokes() {
 }
 
 #[test]
-fn nothing_new_is_started_at_the_end() {
+fn shutdown_starts_no_new_work() {
     let mut d = Driver::published(&["a", "b"]);
     d.hold(Kind::PatchConditions);
     d.advance(MINUTE);
@@ -108,7 +108,7 @@ fn nothing_new_is_started_at_the_end() {
 }
 
 #[test]
-fn an_end_where_nothing_answers_is_over_in_time() {
+fn shutdown_without_answers_ends_within_drain_time() {
     let mut d = Driver::published(&["a"]);
     for kind in [Kind::Publish, Kind::PatchConditions, Kind::Revoke] {
         d.hold(kind);
@@ -124,7 +124,7 @@ fn an_end_where_nothing_answers_is_over_in_time() {
 }
 
 #[test]
-fn a_revocation_gets_its_time_though_the_report_hangs() {
+fn hanging_report_leaves_time_for_revocation() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::PatchConditions);
     d.input(Input::Terminate);
@@ -133,7 +133,7 @@ fn a_revocation_gets_its_time_though_the_report_hangs() {
 }
 
 #[test]
-fn a_login_in_flight_at_the_end_is_revoked() {
+fn login_in_flight_at_sigterm_is_revoked() {
     let mut d = Driver::run(&["a"]);
     d.input(Input::Terminate);
     assert_eq!(d.exit, None);
@@ -142,7 +142,7 @@ fn a_login_in_flight_at_the_end_is_revoked() {
 }
 
 #[test]
-fn an_agent_that_is_stopped_before_its_first_set_says_why_by_its_exit_code() {
+fn exit_code_before_first_set_matches_blocking_failure() {
     let mut d = Driver::run(&["a"]);
     d.input(Input::Terminate);
     d.advance(secs(8));
@@ -167,7 +167,7 @@ fn an_agent_that_is_stopped_before_its_first_set_says_why_by_its_exit_code() {
 }
 
 #[test]
-fn a_set_that_is_published_is_a_clean_end_whatever_fails_later() {
+fn sigterm_after_first_set_exits_with_zero_despite_failures() {
     let mut d = Driver::published(&["a"]);
     d.advance(MINUTE);
     d.read("a", Err(forbidden()));
@@ -177,7 +177,7 @@ fn a_set_that_is_published_is_a_clean_end_whatever_fails_later() {
 }
 
 #[test]
-fn all_tokens_that_are_still_kept_are_revoked_at_the_end() {
+fn shutdown_revokes_retired_tokens_too() {
     let mut d = Driver::published(&["a"]);
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
@@ -187,7 +187,7 @@ fn all_tokens_that_are_still_kept_are_revoked_at_the_end() {
 }
 
 #[test]
-fn a_login_that_ends_while_the_last_report_is_under_way_is_revoked() {
+fn login_that_completes_during_last_report_is_revoked() {
     let mut d = Driver::run(&["a"]);
     d.hold(Kind::PatchConditions);
     d.input(Input::Terminate);

@@ -21,7 +21,7 @@ fn without_default_policy(op: &Op) -> Option<Outcome> {
 }
 
 #[test]
-fn a_token_without_policy_default_is_an_ordinary_token() {
+fn token_without_default_policy_works() {
     let mut settings = settings(&["a", "b"]);
     settings.sources.get_mut(&name("b")).expect("b").required = false;
     let mut d = Driver::with(settings, RUN, None);
@@ -36,7 +36,7 @@ fn a_token_without_policy_default_is_an_ordinary_token() {
 }
 
 #[test]
-fn a_token_without_policy_default_that_may_read_nothing_is_no_login_loop() {
+fn token_without_any_read_permission_causes_no_login_loop() {
     let mut d = Driver::run(&["b"]);
     d.serve(HOUR / 3, without_default_policy);
     assert_eq!(d.count(Kind::LogIn), 1, "another token would be denied as well");
@@ -44,7 +44,7 @@ fn a_token_without_policy_default_that_may_read_nothing_is_no_login_loop() {
 }
 
 #[test]
-fn a_denied_source_costs_one_lease_of_another_one_and_no_more() {
+fn denied_source_causes_no_second_login() {
     let mut d = Driver::run(&["a", "b"]);
     d.serve(MINUTE * 30, |op| match op {
         Op::Read { source, .. } if source.as_str() == "a" => Some(Outcome::Read(Ok(leased("l", HOUR)))),
@@ -54,7 +54,7 @@ fn a_denied_source_costs_one_lease_of_another_one_and_no_more() {
 }
 
 #[test]
-fn a_revoked_token_that_may_not_look_itself_up_costs_a_login_when_what_it_could_read_is_refused() {
+fn revoked_token_without_lookup_permission_is_replaced_after_repeated_denials() {
     let mut d = Driver::published(&["a"]);
     d.serve(MINUTE * 30, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("again", HOUR)))),
@@ -76,7 +76,7 @@ fn a_revoked_token_that_may_not_look_itself_up_costs_a_login_when_what_it_could_
 }
 
 #[test]
-fn a_standby_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token() {
+fn standby_that_does_not_know_token_is_retried_with_same_token() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR);
     d.serve(secs(3), |op| match op {
@@ -99,7 +99,7 @@ fn a_standby_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token
 }
 
 #[test]
-fn a_young_token_that_stays_unknown_is_given_up_and_revoked() {
+fn new_token_that_stays_unknown_is_replaced_and_revoked() {
     let mut d = Driver::run(&["a"]);
     let mut issued = 0;
     d.serve(MINUTE * 10, |op| match op {
@@ -116,7 +116,7 @@ fn a_young_token_that_stays_unknown_is_given_up_and_revoked() {
 }
 
 #[test]
-fn a_token_that_worked_is_given_up_when_the_server_no_longer_knows_it() {
+fn confirmed_token_is_replaced_when_vault_no_longer_knows_it() {
     let mut d = Driver::published(&["a", "b"]);
     d.advance(MINUTE);
     d.read("a", Err(forbidden()));
@@ -134,7 +134,7 @@ fn a_token_that_worked_is_given_up_when_the_server_no_longer_knows_it() {
 }
 
 #[test]
-fn a_valid_token_means_that_a_policy_is_missing_and_nothing_else_suffers() {
+fn denied_read_with_valid_token_names_missing_policy() {
     let mut d = Driver::published(&["a", "b"]);
     d.advance(MINUTE);
     d.read("b", Err(forbidden()));
@@ -148,7 +148,7 @@ fn a_valid_token_means_that_a_policy_is_missing_and_nothing_else_suffers() {
 }
 
 #[test]
-fn a_question_about_the_token_that_has_no_answer_blames_nobody() {
+fn failed_lookup_keeps_token_and_retries_read() {
     let mut d = Driver::published(&["a"]);
     d.advance(MINUTE);
     d.read("a", Err(forbidden()));
@@ -159,7 +159,7 @@ fn a_question_about_the_token_that_has_no_answer_blames_nobody() {
 }
 
 #[test]
-fn a_source_is_read_with_the_next_token_though_a_question_about_the_last_one_was_open() {
+fn source_is_read_with_new_token_while_lookup_of_old_one_is_in_flight() {
     let mut d = Driver::published(&["a"]);
     d.advance(secs(3600 - 30));
     while d.is_open(Kind::RenewToken) {
@@ -175,7 +175,7 @@ fn a_source_is_read_with_the_next_token_though_a_question_about_the_last_one_was
 }
 
 #[test]
-fn a_token_is_renewed_in_time_and_replaced_before_its_maximum() {
+fn token_is_renewed_then_replaced_near_maximum_ttl() {
     let mut d = Driver::published(&["a"]);
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Ok(info(Some(HOUR), true)));
@@ -190,7 +190,7 @@ fn a_token_is_renewed_in_time_and_replaced_before_its_maximum() {
 }
 
 #[test]
-fn a_renewal_that_cannot_be_asked_for_is_tried_until_the_end_of_the_token() {
+fn unreachable_renewal_is_retried_until_token_expires() {
     let mut d = Driver::published(&["a"]);
     let mut tries = vec![];
     while d.at < HOUR {
@@ -205,7 +205,7 @@ fn a_renewal_that_cannot_be_asked_for_is_tried_until_the_end_of_the_token() {
 }
 
 #[test]
-fn a_token_that_may_not_be_renewed_is_replaced_by_a_login() {
+fn token_with_denied_renewal_is_replaced_by_login() {
     let mut d = Driver::published(&["a"]);
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
@@ -213,7 +213,7 @@ fn a_token_that_may_not_be_renewed_is_replaced_by_a_login() {
 }
 
 #[test]
-fn a_refused_login_backs_off_although_reads_succeed() {
+fn denied_login_backs_off_while_reads_succeed() {
     let mut d = Driver::published(&["a"]);
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
@@ -227,7 +227,7 @@ fn a_refused_login_backs_off_although_reads_succeed() {
 }
 
 #[test]
-fn tokens_that_end_at_once_are_no_login_loop() {
+fn tokens_that_expire_immediately_cause_no_login_loop() {
     let mut d = Driver::run(&["a"]);
     let mut issued = 0;
     d.serve(MINUTE * 10, |op| match op {
@@ -241,7 +241,7 @@ fn tokens_that_end_at_once_are_no_login_loop() {
 }
 
 #[test]
-fn a_token_without_an_end_is_never_renewed() {
+fn token_without_expiry_is_not_renewed() {
     let mut d = Driver::run(&["a"]);
     d.login(Ok(Session { info: info(None, false), ..session("root", HOUR) }));
     d.serve(HOUR * 48, |op| {

@@ -22,7 +22,7 @@ fn other_ca(sources: &[&str]) -> Settings {
 }
 
 #[test]
-fn a_new_login_works_beside_the_old_one_and_takes_over_when_the_required_sources_were_read() {
+fn new_login_is_activated_after_required_sources_are_read() {
     let mut d = Driver::published(&["a", "b"]);
     d.config(other_role(&["a", "b"]));
     d.login(Ok(session("new", HOUR)));
@@ -41,7 +41,7 @@ fn a_new_login_works_beside_the_old_one_and_takes_over_when_the_required_sources
 }
 
 #[test]
-fn a_role_that_does_not_exist_takes_the_login_from_no_running_pod() {
+fn failed_new_login_keeps_active_session() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login_refused();
@@ -61,7 +61,7 @@ fn a_role_that_does_not_exist_takes_the_login_from_no_running_pod() {
 }
 
 #[test]
-fn a_login_that_fails_at_first_and_works_later_is_taken_over_then() {
+fn new_login_is_activated_when_a_retry_succeeds() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login_refused();
@@ -75,7 +75,7 @@ fn a_login_that_fails_at_first_and_works_later_is_taken_over_then() {
 }
 
 #[test]
-fn a_rejected_login_that_is_taken_back_ends_the_alarm() {
+fn withdrawn_login_clears_config_rejected() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login_refused();
@@ -86,7 +86,7 @@ fn a_rejected_login_that_is_taken_back_ends_the_alarm() {
 }
 
 #[test]
-fn the_token_of_an_abandoned_trial_is_revoked() {
+fn token_of_abandoned_trial_is_revoked() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login(Ok(session("new", HOUR)));
@@ -97,7 +97,7 @@ fn the_token_of_an_abandoned_trial_is_revoked() {
 }
 
 #[test]
-fn a_login_of_an_abandoned_trial_is_revoked_when_it_comes() {
+fn late_login_of_abandoned_trial_is_revoked() {
     for stop in [false, true] {
         let mut d = Driver::published(&["a"]);
         d.config(other_role(&["a"]));
@@ -112,7 +112,7 @@ fn a_login_of_an_abandoned_trial_is_revoked_when_it_comes() {
 }
 
 #[test]
-fn sources_that_the_new_login_may_not_read_keep_the_old_one() {
+fn failed_read_with_new_login_keeps_active_configuration() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login(Ok(session("new", HOUR)));
@@ -123,7 +123,7 @@ fn sources_that_the_new_login_may_not_read_keep_the_old_one() {
 }
 
 #[test]
-fn a_node_that_does_not_know_the_new_token_yet_is_no_alarm() {
+fn unreplicated_token_of_trial_raises_no_alarm() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login(Ok(session("new", HOUR)));
@@ -136,7 +136,7 @@ fn a_node_that_does_not_know_the_new_token_yet_is_no_alarm() {
 }
 
 #[test]
-fn a_trial_whose_token_dies_logs_in_again() {
+fn trial_with_rejected_token_logs_in_again() {
     let mut d = Driver::published(&["a", "b"]);
     d.config(other_role(&["a", "b"]));
     d.login(Ok(session("new", HOUR)));
@@ -152,7 +152,7 @@ fn a_trial_whose_token_dies_logs_in_again() {
 }
 
 #[test]
-fn a_new_connection_is_proved_by_any_answer() {
+fn changed_connection_is_verified_by_any_response() {
     let mut d = Driver::published(&["a"]);
     d.config(other_ca(&["a"]));
     d.look_up(Err(unreachable()));
@@ -164,7 +164,7 @@ fn a_new_connection_is_proved_by_any_answer() {
 }
 
 #[test]
-fn a_new_connection_is_the_cure_where_the_old_one_has_no_session_left() {
+fn changed_connection_applies_immediately_without_session() {
     let mut d = Driver::published(&["a"]);
     d.serve(HOUR * 2, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(unreachable()))),
@@ -182,7 +182,7 @@ fn a_new_connection_is_the_cure_where_the_old_one_has_no_session_left() {
 }
 
 #[test]
-fn a_new_login_is_the_cure_where_the_old_one_fails() {
+fn new_login_is_activated_while_active_one_fails() {
     let mut d = Driver::published(&["a"]);
     d.serve(HOUR * 2, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(unreachable()))),
@@ -197,7 +197,7 @@ fn a_new_login_is_the_cure_where_the_old_one_fails() {
 }
 
 #[test]
-fn a_moved_source_of_a_trial_is_read_at_its_new_place() {
+fn trial_reads_moved_source_at_new_path() {
     let mut d = Driver::published(&["a"]);
     let mut moved = other_role(&["a"]);
     moved.sources.get_mut(&name("a")).expect("a").path = "secret/moved".into();
@@ -208,7 +208,7 @@ fn a_moved_source_of_a_trial_is_read_at_its_new_place() {
 }
 
 #[test]
-fn a_node_that_lags_behind_proves_a_login_and_rolls_nothing_back() {
+fn lagging_node_verifies_login_without_rollback() {
     let mut d = Driver::published(&["a"]);
     d.refresh();
     d.read_ok("a", 2, &[("password", "two")]);
@@ -221,7 +221,7 @@ fn a_node_that_lags_behind_proves_a_login_and_rolls_nothing_back() {
 }
 
 #[test]
-fn another_server_counts_its_versions_by_itself() {
+fn versions_of_another_server_are_not_compared() {
     let mut two = settings(&["a", "b"]);
     two.sources.get_mut(&name("b")).expect("b").required = false;
     let mut d = Driver::published_with(two.clone());

@@ -23,7 +23,7 @@ fn answer(number: u64) -> impl FnMut(&Op) -> Option<Outcome> {
 }
 
 #[test]
-fn a_lagging_standby_changes_nothing_and_is_asked_again() {
+fn older_version_of_lagging_standby_is_ignored_and_retried() {
     let mut d = at_version_seven();
     d.serve(MINUTE * 2, answer(6));
     assert_eq!(d.file("a/password"), Some("seven"));
@@ -34,7 +34,7 @@ fn a_lagging_standby_changes_nothing_and_is_asked_again() {
 }
 
 #[test]
-fn after_a_restore_of_the_server_the_older_version_is_the_truth_once_the_tolerance_is_over() {
+fn older_version_is_accepted_after_tolerance() {
     let mut d = at_version_seven();
     d.serve(MINUTE * 5, answer(6));
     assert_eq!(d.file("a/password"), Some("seven"));
@@ -50,7 +50,7 @@ fn after_a_restore_of_the_server_the_older_version_is_the_truth_once_the_toleran
 }
 
 #[test]
-fn a_refresh_that_a_person_asks_for_takes_what_is_there_now() {
+fn requested_refresh_accepts_older_version() {
     let mut d = at_version_seven();
     d.refresh();
     d.read_ok("a", 6, &[("password", "six")]);
@@ -58,7 +58,7 @@ fn a_refresh_that_a_person_asks_for_takes_what_is_there_now() {
 }
 
 #[test]
-fn a_higher_number_is_newer_whatever_the_clock_of_its_writer_said() {
+fn higher_version_number_is_newer_despite_earlier_timestamp() {
     let mut d = at_version_seven();
     d.advance(MINUTE);
     let behind = Reading {
@@ -70,7 +70,7 @@ fn a_higher_number_is_newer_whatever_the_clock_of_its_writer_said() {
 }
 
 #[test]
-fn a_newer_version_with_equal_content_is_noted_for_the_mirror() {
+fn newer_version_with_equal_content_is_mirrored() {
     let mut d = at_version_seven();
     d.hold(Kind::Mirror);
     d.advance(MINUTE);
@@ -89,7 +89,7 @@ fn a_newer_version_with_equal_content_is_noted_for_the_mirror() {
 }
 
 #[test]
-fn a_source_that_moves_to_a_secret_written_earlier_is_followed_by_files_and_mirror() {
+fn moved_source_with_older_secret_updates_files_and_mirror() {
     let mut d = at_version_seven();
     let mut moved = (**d.agent.settings()).clone();
     moved.sources.insert(name("a"), source("secret/other"));
@@ -109,7 +109,7 @@ fn a_source_that_moves_to_a_secret_written_earlier_is_followed_by_files_and_mirr
 }
 
 #[test]
-fn a_pinned_version_is_a_rollback_on_purpose() {
+fn pinned_older_version_is_published() {
     let mut d = at_version_seven();
     let mut pinned = (**d.agent.settings()).clone();
     pinned.sources.get_mut(&name("a")).expect("a").version = Some(3);
@@ -119,7 +119,7 @@ fn a_pinned_version_is_a_rollback_on_purpose() {
 }
 
 #[test]
-fn a_refresh_that_is_asked_for_during_a_read_is_not_lost() {
+fn refresh_requested_during_read_triggers_another_read() {
     let mut d = at_version_seven();
     d.advance(MINUTE);
     assert!(d.is_reading("a"));
@@ -131,7 +131,7 @@ fn a_refresh_that_is_asked_for_during_a_read_is_not_lost() {
 }
 
 #[test]
-fn a_lagging_standby_is_not_believed_because_the_secret_was_superseded() {
+fn refresh_after_superseded_mirror_rejects_older_version() {
     let mut d = at_version_seven();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, answer(7));

@@ -17,7 +17,7 @@ async fn get(address: SocketAddr, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn readiness_says_why_not_and_liveness_is_about_ourselves() {
+async fn readyz_names_cause_and_livez_ignores_it() {
     let health = Health::default();
     let listener = bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -46,7 +46,7 @@ fn bound(address: impl Into<SocketAddr>) -> (TcpListener, SocketAddr) {
 }
 
 #[tokio::test]
-async fn clients_that_say_nothing_do_not_keep_a_probe_out() {
+async fn idle_clients_do_not_block_probes() {
     let (listener, address) = bound(([127, 0, 0, 1], 0));
     let _serving = started(listener);
     let mut silent = Vec::new();
@@ -62,7 +62,7 @@ async fn clients_that_say_nothing_do_not_keep_a_probe_out() {
 }
 
 #[tokio::test]
-async fn half_a_head_is_cut_off() {
+async fn incomplete_request_head_is_closed_after_timeout() {
     let (listener, address) = bound(([127, 0, 0, 1], 0));
     let _serving = started(listener);
     let mut slow = TcpStream::connect(address).await.expect("it listens");
@@ -73,7 +73,7 @@ async fn half_a_head_is_cut_off() {
 }
 
 #[tokio::test]
-async fn the_port_can_be_bound_again_when_the_old_listener_has_stopped() {
+async fn port_can_be_bound_after_listener_stops() {
     let (listener, address) = bound(([0, 0, 0, 0], 0));
     let serving = started(listener);
     let loopback = SocketAddr::from(([127, 0, 0, 1], address.port()));
@@ -88,7 +88,7 @@ async fn the_port_can_be_bound_again_when_the_old_listener_has_stopped() {
 }
 
 #[tokio::test]
-async fn the_address_for_all_takes_ipv4_too() {
+async fn unspecified_address_accepts_ipv4() {
     let (listener, address) = bound((Ipv6Addr::UNSPECIFIED, 0));
     if address.is_ipv6() {
         assert!(!rustix::net::sockopt::ipv6_v6only(&listener).expect("an option"), "only IPv6");
@@ -99,7 +99,7 @@ async fn the_address_for_all_takes_ipv4_too() {
 }
 
 #[test]
-fn a_node_without_ipv6_is_told_by_its_errors() {
+fn missing_ipv6_is_detected_by_errno() {
     for errno in [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL] {
         assert!(has_no_ipv6(&errno.into()), "{errno}");
     }
@@ -117,7 +117,7 @@ impl Accept for Exhausted {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_accept_does_not_spin() {
+async fn failing_accept_does_not_spin() {
     let tried = Arc::new(AtomicU32::new(0));
     let serving = serve_from(Exhausted(Arc::clone(&tried)), Health::default(), Arc::new(Metrics::new()));
     assert!(tokio::time::timeout(Duration::from_secs(10), serving).await.is_err());

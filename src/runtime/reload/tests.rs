@@ -47,7 +47,7 @@ impl Fixture {
 }
 
 #[test]
-fn a_document_beside_something_that_never_rests_is_looked_at() {
+fn constantly_changing_directory_does_not_delay_read() {
     let (mut first, start) = (None, Instant::now());
     let mut now = start;
     let mut read_at = read_time(&mut first, now);
@@ -61,7 +61,7 @@ fn a_document_beside_something_that_never_rests_is_looked_at() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_document_is_given_once() {
+async fn unchanged_document_is_delivered_once() {
     let mut fixture = Fixture::new();
     assert!(fixture.is_quiet().await, "it is in force");
     fixture.write(VALID.replace("role: r", "role: other"));
@@ -70,7 +70,7 @@ async fn the_same_document_is_given_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_document_that_is_taken_back_is_given_too() {
+async fn withdrawn_document_is_delivered() {
     let mut fixture = Fixture::new();
     fixture.write("sorces: {}");
     assert!(fixture.next().await.expect_err("bad").contains("sorces"));
@@ -80,7 +80,7 @@ async fn a_document_that_is_taken_back_is_given_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_document_that_is_not_text_is_rejected_once() {
+async fn non_utf8_document_is_rejected_once() {
     let mut fixture = Fixture::new();
     fixture.write(b"vault: \xff");
     let message = fixture.next().await.expect_err("not text");
@@ -91,7 +91,7 @@ async fn a_document_that_is_not_text_is_rejected_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_pipe_never_blocks_and_is_told_once() {
+async fn named_pipe_is_reported_once_without_blocking() {
     let mut fixture = Fixture::new();
     std::fs::remove_file(fixture.path()).expect("removed");
     rustix::fs::mknodat(CWD, fixture.path(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");
@@ -106,7 +106,7 @@ async fn a_named_pipe_never_blocks_and_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_loses_nothing() {
+async fn dropped_call_loses_no_change() {
     let mut fixture = Fixture::new();
     fixture.write(VALID.replace("role: r", "role: other"));
     for _ in 0..50 {

@@ -12,7 +12,7 @@ fn elsewhere(sources: &[&str]) -> Settings {
 }
 
 #[test]
-fn another_directory_is_filled_before_the_old_one_is_retired() {
+fn new_directory_is_published_before_old_one_is_retired() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     d.config(elsewhere(&["a"]));
@@ -28,7 +28,7 @@ fn another_directory_is_filled_before_the_old_one_is_retired() {
 }
 
 #[test]
-fn a_directory_is_not_retired_while_a_set_is_being_published_to_it() {
+fn directory_is_retired_after_publication_in_flight_ends() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     d.refresh();
@@ -45,7 +45,7 @@ fn a_directory_is_not_retired_while_a_set_is_being_published_to_it() {
 }
 
 #[test]
-fn the_directory_of_an_abandoned_trial_is_retired_after_what_is_under_way_there() {
+fn directory_of_abandoned_trial_is_retired_after_publication_in_flight() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     d.config(elsewhere(&["a"]));
@@ -57,7 +57,7 @@ fn the_directory_of_an_abandoned_trial_is_retired_after_what_is_under_way_there(
 }
 
 #[test]
-fn a_directory_that_is_wanted_again_is_used_after_it_was_retired() {
+fn retiring_directory_is_reused_after_it_is_empty() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Retire);
     d.config(elsewhere(&["a"]));
@@ -70,7 +70,7 @@ fn a_directory_that_is_wanted_again_is_used_after_it_was_retired() {
 }
 
 #[test]
-fn a_directory_that_moves_before_the_first_set_is_visible_gets_that_set_first() {
+fn first_set_in_flight_completes_before_directory_changes() {
     let mut d = Driver::run(&["a"]);
     d.hold(Kind::Publish);
     d.login_ok(secs(60));

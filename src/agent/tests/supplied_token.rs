@@ -37,7 +37,7 @@ fn serve_until(d: &mut Driver, end: Duration, time: Duration, renewable: bool) {
 }
 
 #[test]
-fn a_given_token_that_ends_soon_is_looked_at_a_few_times_only() {
+fn supplied_token_near_expiry_is_checked_a_few_times() {
     for renewable in [false, true] {
         let mut d = Driver::run(&["a"]);
         serve_until(&mut d, secs(10), secs(60), renewable);
@@ -47,7 +47,7 @@ fn a_given_token_that_ends_soon_is_looked_at_a_few_times_only() {
 }
 
 #[test]
-fn looking_at_the_same_given_token_makes_no_new_lease() {
+fn checking_unchanged_supplied_token_issues_no_new_lease() {
     let mut d = Driver::run(&["a"]);
     serve_until(&mut d, HOUR, HOUR, false);
     assert_eq!(d.count(Kind::Read), 1);
@@ -56,7 +56,7 @@ fn looking_at_the_same_given_token_makes_no_new_lease() {
 }
 
 #[test]
-fn the_end_of_a_given_token_that_cannot_be_renewed_is_announced_early() {
+fn expiry_of_non_renewable_supplied_token_is_reported_early() {
     let mut d = Driver::run(&["a"]);
     serve_until(&mut d, HOUR, secs(1), false);
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::TokenExpiring));
@@ -69,7 +69,7 @@ fn the_end_of_a_given_token_that_cannot_be_renewed_is_announced_early() {
 }
 
 #[test]
-fn a_given_token_that_meets_its_maximum_is_announced_then() {
+fn supplied_token_at_its_maximum_ttl_is_reported() {
     let mut d = Driver::run(&["a"]);
     d.login(Ok(given("given", HOUR, true)));
     d.read("a", Ok(leased("l1", HOUR * 9)));
@@ -86,7 +86,7 @@ fn a_given_token_that_meets_its_maximum_is_announced_then() {
 }
 
 #[test]
-fn a_given_token_that_may_not_look_itself_up_is_used() {
+fn supplied_token_without_lookup_permission_is_used() {
     let mut d = Driver::run(&["a"]);
     d.login(Ok(Session { info: info(None, false), lookup_denied: true, ..given("given", HOUR, false) }));
     d.read_ok("a", 1, &[("password", "one")]);
@@ -107,7 +107,7 @@ fn a_given_token_that_may_not_look_itself_up_is_used() {
 }
 
 #[test]
-fn another_token_in_the_place_of_a_given_one_is_found_before_the_end() {
+fn replaced_supplied_token_is_found_before_expiry() {
     let mut d = Driver::run(&["a"]);
     d.login(Ok(given("one", HOUR, false)));
     d.read("a", Ok(leased("l1", HOUR * 9)));

@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(line["class"], "Denied");
         assert_eq!(line["source"], "secret/a");
         assert_eq!(line["message"], "failed to read secret \"a\"\nnext");
-        assert!(line.get("output").is_none(), "an absent field is absent: {line}");
+        assert!(line.get("output").is_none(), "an absent field is omitted: {line}");
         assert!(line["ts"].as_str().expect("ts").parse::<jiff::Timestamp>().is_ok(), "{line}");
     }
 
@@ -343,9 +343,9 @@ mod tests {
             tracing::debug!(target: "h2::codec", "header x-vault-token");
             tracing::debug!(target: "keyferry_lookalike", "no");
             tracing::info!(target: "hyper", "library");
-            tracing::trace!(target: "keyferry::vault", "ours");
+            tracing::trace!(target: "keyferry::vault", "own event");
         });
-        assert!(text.contains("library") && text.contains("ours"), "{text}");
+        assert!(text.contains("library") && text.contains("own event"), "{text}");
         assert!(!text.contains("x-vault-token") && !text.contains("lookalike"), "{text}");
     }
 

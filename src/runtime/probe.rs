@@ -156,26 +156,26 @@ mod tests {
         let directory = parent.path().join("later");
         let mut file = StateFile::new(&directory);
         let status = HealthStatus { ready: true, ..HealthStatus::default() };
-        assert!(file.update(&status).is_err(), "there is no such directory");
+        assert!(file.update(&status).is_err(), "the directory does not exist");
         std::fs::create_dir(&directory).expect("mkdir");
         assert!(file.update(&status).is_ok());
         let written = || volume::read_small_file(&directory, STATE_FILE).expect("readable");
-        assert!(written().is_some(), "the same status, once it can be written");
+        assert!(written().is_some(), "the status is written once the directory exists");
         volume::remove_small_file(&directory, STATE_FILE).expect("removable");
         assert!(file.update(&status).is_ok());
-        assert!(written().is_none(), "what is written is not written again");
+        assert!(written().is_none(), "an unchanged status is not written again");
         file.remove();
         assert!(file.update(&status).is_ok());
-        assert!(written().is_some(), "after a removal it is");
+        assert!(written().is_some(), "the status is written after a removal");
     }
 
     #[test]
     fn probe_reads_state_file_without_listener() {
         let directory = tempfile::tempdir().expect("a directory");
         let run = |check| super::run(check, None, directory.path());
-        assert!(run(Check::Live).is_err(), "no agent has started");
+        assert!(run(Check::Live).is_err(), "no state file exists");
         let pid = std::process::id();
-        let since = started(pid).expect("we run");
+        let since = started(pid).expect("this process runs");
         let mut status = HealthStatus { pid, started: since, ready: false, reasons: vec!["Pending: soon".into()] };
         write_state(directory.path(), &status).expect("it can be written");
         assert_eq!(run(Check::Live), Ok(()));

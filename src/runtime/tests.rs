@@ -1,4 +1,4 @@
-//! The loop against adapters that hang or fail: whatever blocks, the process ends in time.
+//! The main loop with adapters that block: the process exits in time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -20,15 +20,15 @@ use crate::model::{
 /// The call that blocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Blocked {
-    /// Opening the directory never returns, as on a mount whose server is gone.
+    /// Opening the directory blocks, as on a mount whose server is down.
     Open,
-    /// Reading the credential never returns.
+    /// Reading the credential blocks.
     Credential,
-    /// Publishing never returns.
+    /// Publishing blocks.
     Publish,
 }
 
-/// A world in which one call blocks until the test ends.
+/// Adapters of which one call blocks until the test ends.
 struct World {
     blocked: Blocked,
     end: Arc<(Mutex<bool>, Condvar)>,
@@ -46,7 +46,7 @@ impl World {
 }
 
 fn refused<T>() -> Result<T, Failure> {
-    Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, "not in this world"))
+    Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, "not available in this test"))
 }
 
 impl Server for World {
@@ -139,7 +139,7 @@ impl Checkpoints for World {
     }
 }
 
-/// Shares one world among all adapters.
+/// Uses one [`World`] as all adapters.
 struct Shared(Arc<World>);
 
 impl Adapters for Shared {
@@ -169,7 +169,7 @@ impl Adapters for Shared {
     }
 }
 
-/// Runs the agent in such a world; SIGTERM comes after `signal`, if that is given. The exit code and how long it took.
+/// Runs the agent, and sends SIGTERM after `signal`. Returns the exit code and the run time.
 fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().display();
@@ -197,7 +197,7 @@ fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration)
                 tokio::time::sleep(after).await;
                 term.write_all(&[1]).await.expect("the agent listens");
             }
-            // The streams stay open, as those of the process do.
+            // Keep the sockets open, as the process does.
             std::future::pending::<()>().await;
             drop((term, hup));
         });

@@ -1,8 +1,8 @@
-//! A restart adopts the set that is visible.
+//! A restarted agent adopts the visible set.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{
-    HOUR, MINUTE, each_key, left_by_an_earlier_process, name, not_found, secs, settings, source, unreachable,
+    HOUR, MINUTE, each_key, set_of_earlier_process, name, not_found, secs, settings, source, unreachable,
 };
 use crate::agent::{Input, Mode};
 use crate::model::{ConditionStatus, ConditionType, Reason, Settings};
@@ -10,7 +10,7 @@ use crate::model::{ConditionStatus, ConditionType, Reason, Settings};
 const RUN: Mode = Mode::Run { restore: false };
 
 fn restarted(settings: Settings, mode: Mode) -> Driver {
-    let set = left_by_an_earlier_process(&settings);
+    let set = set_of_earlier_process(&settings);
     let mut d = Driver::with(settings, mode, Some(set));
     d.files = ["a", "b"].iter().map(|of| (format!("{of}/password"), "old".to_owned())).collect();
     d
@@ -23,10 +23,10 @@ fn restart_during_outage_keeps_pod_ready_and_reports_adopted() {
     d.advance(MINUTE * 10);
     assert!(d.agent.is_ready());
     assert_eq!(d.ready(), (ConditionStatus::True, Reason::Adopted));
-    assert!(d.message(ConditionType::SecretsReady).contains("1970-01-01T00:16:40Z"), "when it was published");
+    assert!(d.message(ConditionType::SecretsReady).contains("1970-01-01T00:16:40Z"), "the time of publication");
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted));
     assert!(d.message(ConditionType::SecretsFresh).contains("VaultUnreachable"));
-    assert_eq!(d.count(Kind::Publish), 0, "nothing was learned, so nothing is published");
+    assert_eq!(d.count(Kind::Publish), 0, "without a new reading, nothing is published");
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn adopted_set_becomes_fresh_after_all_sources_are_read() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "old")]);
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "b has not been compared");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "b has not been read");
     d.read_ok("b", 2, &[("password", "new")]);
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), Some("new")));
@@ -82,12 +82,12 @@ fn optional_source_with_missing_key_keeps_adopted_files() {
     d.login_ok(HOUR);
     d.read_ok("b", 2, &[("other", "x")]);
     d.read_ok("a", 1, &[("password", "old")]);
-    assert_eq!(d.file("b/password"), Some("old"), "the secret is there, so nothing says that it is gone");
+    assert_eq!(d.file("b/password"), Some("old"), "the secret exists");
 }
 
 #[test]
 fn set_with_other_layout_or_request_is_not_adopted() {
-    let set = left_by_an_earlier_process(&settings(&["a"]));
+    let set = set_of_earlier_process(&settings(&["a"]));
     let mut moved = settings(&["a"]);
     moved.sources.insert(name("a"), source("secret/other"));
     let mut other_layout = settings(&["a"]);
@@ -107,7 +107,7 @@ fn once_with_adopted_set_succeeds_after_reading_every_source() {
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "old")]);
     d.advance(secs(1));
-    assert_eq!(d.exit, None, "b has not been compared");
+    assert_eq!(d.exit, None, "b has not been read");
     d.read_ok("b", 1, &[("password", "old")]);
     assert_eq!(d.exit, Some(0));
 }
@@ -124,9 +124,9 @@ fn sigterm_with_adopted_set_exits_with_zero() {
 fn adopted_set_stays_ready_while_reload_corrects_login() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login_refused();
-    let mut mended = settings(&["a", "b"]);
-    mended.auth.mount = "other".into();
-    d.config(mended);
+    let mut corrected = settings(&["a", "b"]);
+    corrected.auth.mount = "other".into();
+    d.config(corrected);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "old")]);
     assert_eq!(d.ready(), (ConditionStatus::True, Reason::Adopted));
@@ -141,5 +141,5 @@ fn reload_removes_adopted_files_of_removed_source() {
     d.login(Err(unreachable()));
     d.config(settings(&["a"]));
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), None));
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "a has still not been compared");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "a has not been read yet");
 }

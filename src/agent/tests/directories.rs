@@ -1,4 +1,4 @@
-//! Another directory is filled before the old one is emptied, and no directory is used for both at once.
+//! A changed directory: the new one is published before the old one is emptied.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{failure, secs, settings};
@@ -21,7 +21,7 @@ fn new_directory_is_published_before_old_one_is_retired() {
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
     assert!(d.retired.is_empty() && d.agent.is_ready());
     d.advance(secs(2));
-    let (ticket, Op::Publish { directory, set }) = d.take(Kind::Publish, None) else { panic!("it is tried again") };
+    let (ticket, Op::Publish { directory, set }) = d.take(Kind::Publish, None) else { panic!("the publication is retried") };
     assert_eq!((directory.path.display().to_string(), set.files.files.len()), ("/elsewhere".to_owned(), 1));
     d.input(Input::Completed(ticket, Outcome::Published(Ok(true))));
     assert_eq!((d.retired.as_slice(), d.fresh().0), (["/secrets".to_owned()].as_slice(), ConditionStatus::True));
@@ -40,7 +40,7 @@ fn directory_is_retired_after_publication_in_flight_ends() {
     d.input(Input::Completed(old, Outcome::Published(Ok(true))));
     assert_eq!(d.retired, ["/secrets"]);
     assert!(d.agent.is_ready());
-    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("the latest set goes there") };
+    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("the latest set is published to the new directory") };
     assert_eq!(directory.path.display().to_string(), "/elsewhere");
 }
 
@@ -78,7 +78,7 @@ fn first_set_in_flight_completes_before_directory_changes() {
     let mut other = settings(&["a"]);
     other.directory.path = "/elsewhere".into();
     d.config(other);
-    assert!(d.retired.is_empty(), "a publication to the old directory is under way");
+    assert!(d.retired.is_empty(), "a publication to the old directory is in flight");
     d.complete(Kind::Publish, None, Outcome::Published(Ok(true)));
     let (ticket, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!() };
     assert_eq!(directory.path.display().to_string(), "/elsewhere");

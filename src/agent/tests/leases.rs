@@ -1,4 +1,4 @@
-//! Leases end at the latest with their token, and are kept alive as long as possible.
+//! Leases are renewed, and expire with their token at the latest.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::fixtures::{
 use crate::agent::{Input, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, FailureClass, Lease, Reason};
 
-/// `a` holds the lease `l1` of the token `t1`, which lives for an hour.
+/// An agent whose source `a` holds the lease `l1` of the token `t1` with a TTL of one hour.
 fn holding(ttl: Duration) -> Driver {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR);
@@ -17,7 +17,7 @@ fn holding(ttl: Duration) -> Driver {
     d
 }
 
-/// The token `t1` cannot be renewed, and a login issues `t2`.
+/// Advances to the renewal of `t1`, which is denied, and logs in with `t2`.
 fn log_in_again(d: &mut Driver) {
     d.serve(HOUR.mul_f64(0.71), |op| match op {
         Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Err(failure(FailureClass::Denied, Reason::Denied)))),
@@ -43,7 +43,7 @@ fn renewable_lease_is_renewed_and_non_renewable_lease_is_reread() {
 fn late_renewal_with_old_token_is_reread_with_new_token() {
     let mut d = holding(HOUR - secs(1));
     log_in_again(&mut d);
-    // The renewal was started with the old token, whose end ends the lease.
+    // The renewal was started with the old token, and the lease expires with it.
     d.renew_lease("a", Ok(lease("l1", HOUR)));
     d.advance(secs(2));
     let (ticket, op) = d.take(Kind::Read, Some("a"));
@@ -71,9 +71,9 @@ fn lease_becomes_stale_when_its_token_expires() {
     d.advance(secs(2));
     d.serve(HOUR - secs(1) - d.at, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
     assert_eq!(d.fresh().0, ConditionStatus::True);
-    assert!(d.revoked.is_empty(), "the token is kept for its lease, which is in the files");
+    assert!(d.revoked.is_empty(), "the token is kept, because the files contain its lease");
     d.serve(secs(2), |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::VaultUnreachable), "the credential in the files is dead");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::VaultUnreachable), "the credential in the files has expired");
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn failed_lease_renewal_is_retried_before_expiry() {
         }
         d.advance(Duration::from_millis(100));
     }
-    assert!(last > secs(28), "the last try was at {last:?}");
-    assert_eq!(d.fresh().0, ConditionStatus::False, "and then it is dead");
+    assert!(last > secs(28), "the last attempt was at {last:?}");
+    assert_eq!(d.fresh().0, ConditionStatus::False, "the lease has expired");
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn refresh_does_not_read_leased_source() {
         d.refresh();
         d.advance(secs(1));
     }
-    assert_eq!(d.count(Kind::Read), 1, "each read would make another database user");
+    assert_eq!(d.count(Kind::Read), 1, "each read would create another database user");
 }
 
 #[test]

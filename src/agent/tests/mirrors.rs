@@ -1,11 +1,11 @@
-//! Mirrored Secrets follow the published set and tell the truth.
+//! Mirrored Secrets and their condition.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, failure, leased, mirror, name, object, reading, secs, settings};
 use crate::agent::{Input, MirrorRequest, MirrorResult, Mode, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason, Settings};
 
-/// `cert` is mirrored, `cfg` is not.
+/// Settings with a mirrored source `cert` and another source `cfg`.
 fn mirrored() -> Settings {
     let mut settings = settings(&["cert", "cfg"]);
     settings.mirrors.insert(object("tls"), mirror(&[("crt", "cert/password")]));
@@ -19,7 +19,7 @@ fn published() -> Driver {
 fn take(d: &mut Driver) -> (crate::agent::Ticket, Box<MirrorRequest>) {
     match d.take(Kind::Mirror, None) {
         (ticket, Op::Mirror { content, .. }) => (ticket, content),
-        _ => unreachable!("it was asked for a mirror"),
+        _ => unreachable!("the kind is Mirror"),
     }
 }
 
@@ -41,7 +41,7 @@ fn mirror_contains_versions_of_its_own_sources_only() {
     answer(&mut d, Ok(MirrorResult::Unchanged));
     d.read_ok("cert", 2, &[("password", "two")]);
     let content = answer(&mut d, Ok(MirrorResult::Updated));
-    assert_eq!(content.versions.keys().cloned().collect::<Vec<_>>(), [name("cert")], "cfg cannot hold it up");
+    assert_eq!(content.versions.keys().cloned().collect::<Vec<_>>(), [name("cert")], "cfg is not part of the mirror");
     assert_eq!(content.data["crt"].expose(), b"two");
 }
 
@@ -74,8 +74,8 @@ fn condition_reports_drifted_and_foreign_secret() {
         d.serve(MINUTE, keep_fresh);
         answer(&mut d, Err(failure(FailureClass::Denied, reason)));
         assert_eq!(d.mirrored(), (ConditionStatus::False, reason));
-        assert!(d.warned_of(reason));
-        assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::True), "files go on");
+        assert!(d.has_warning_event(reason));
+        assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::True), "files are not affected");
         d.refresh();
         d.read_ok("cfg", 2, &[("password", "two")]);
         assert_eq!(d.file("cfg/password"), Some("two"));
@@ -92,7 +92,7 @@ fn superseded_secret_is_not_reported_as_mirrored() {
     d.serve(MINUTE, keep_fresh);
     answer(&mut d, Ok(MirrorResult::Superseded));
     assert_eq!(d.mirrored(), (ConditionStatus::False, Reason::Superseded));
-    assert!(d.is_reading("cert"), "what the other replica has read is read now");
+    assert!(d.is_reading("cert"), "the newer version of the other replica is read");
     d.read_ok("cert", 2, &[("password", "two")]);
     answer(&mut d, Ok(MirrorResult::Unchanged));
     assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
@@ -110,7 +110,7 @@ fn superseding_version_is_overwritten_after_tolerance_if_vault_lacks_it() {
             accepted = accepted.or(content.accept_older.then_some(d.at));
         }
     }
-    let at = accepted.expect("a restored server gives nothing newer");
+    let at = accepted.expect("the older version is accepted");
     assert!((MINUTE * 5..MINUTE * 8).contains(&at), "{at:?}");
 }
 
@@ -121,7 +121,7 @@ fn conflicting_configurations_rarely_overwrite_each_other() {
     let conflict = || failure(FailureClass::Denied, Reason::MirrorConflict);
     d.serve(MINUTE, keep_fresh);
     let first = answer(&mut d, Err(conflict()));
-    assert!(!first.claim, "it was ours");
+    assert!(!first.claim, "this configuration wrote the Secret last");
     assert_eq!(d.mirrored(), (ConditionStatus::False, Reason::MirrorConflict));
     let mut claims = 0;
     while d.at < HOUR {
@@ -166,7 +166,7 @@ fn denied_mirror_is_retried_slowly_and_logged_once() {
             answer(&mut d, Err(failure(FailureClass::Denied, Reason::Forbidden)));
         }
     }
-    assert!(d.count(Kind::Mirror) - before < 45, "{} tries in 20 minutes", d.count(Kind::Mirror) - before);
+    assert!(d.count(Kind::Mirror) - before < 45, "{} attempts in 20 minutes", d.count(Kind::Mirror) - before);
     assert_eq!(d.log.iter().filter(|line| line.reason == Some(Reason::Forbidden)).count(), 1);
     assert!(d.message(ConditionType::Mirrored).contains("Forbidden"));
 }
@@ -186,9 +186,9 @@ fn reload_waits_for_write_in_flight_to_same_secret() {
     let mut other = mirrored();
     other.mirrors.insert(object("tls"), mirror(&[("other", "cert/password")]));
     d.config(other);
-    assert!(!d.is_open(Kind::Mirror), "the write of the old configuration has not ended");
+    assert!(!d.is_open(Kind::Mirror), "the write of the previous configuration is in flight");
     d.input(Input::Completed(old, Outcome::Mirrored(Ok(MirrorResult::Updated))));
-    assert_ne!(d.mirrored().0, ConditionStatus::True, "what it has written is not what is wanted now");
+    assert_ne!(d.mirrored().0, ConditionStatus::True, "the Secret holds the content of the previous configuration");
     let content = answer(&mut d, Ok(MirrorResult::Updated));
     assert!(content.data.contains_key("other"));
     assert_eq!(d.mirrored().0, ConditionStatus::True);

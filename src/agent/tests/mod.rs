@@ -1,4 +1,4 @@
-//! Scenarios: one behaviour each, told through what the agent is asked and what it does.
+//! Scenarios. Each one checks one behavior of the agent by its inputs and actions.
 
 mod acceptance;
 mod adoption;

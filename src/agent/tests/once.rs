@@ -1,4 +1,4 @@
-//! `once`: everything published and mirrored, or an exit code and one line that says why not.
+//! `once`: success after everything is published and mirrored, or an exit code and one log line with the cause.
 
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ fn once_reports_that_vault_never_answered() {
 fn once_retries_credential_that_is_not_valid_yet() {
     let mut d = Driver::once(&["a"]);
     d.serve(secs(12), |op| {
-        // Vault's clock is behind the issuer's.
+        // The clock of Vault is behind the clock of the issuer.
         matches!(op, Op::LogIn { .. })
             .then(|| Outcome::LoggedIn(Err(failure(FailureClass::Transient, Reason::LoginRefused))))
     });
@@ -176,7 +176,7 @@ fn stopped_once_exits_with_143() {
 #[test]
 fn once_does_not_revoke_supplied_token() {
     let mut d = Driver::once(&["a"]);
-    d.login(Ok(Session { self_issued: false, ..session("given", HOUR) }));
+    d.login(Ok(Session { self_issued: false, ..session("supplied", HOUR) }));
     d.read_ok("a", 1, &[("password", "one")]);
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }

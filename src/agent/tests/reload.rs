@@ -1,4 +1,4 @@
-//! A reload is one transition: accepted, refused or taken back. What does not need another login keeps the session.
+//! Reloads: activation, rejection, and withdrawal of a configuration.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{MINUTE, each_key, failure, forbidden, info, key, name, not_found, secs, settings, source};
@@ -11,7 +11,7 @@ fn withdrawn_invalid_configuration_clears_config_rejected() {
     d.input(Input::ConfigInvalid("sources.a.path: is missing".into()));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
     assert!(d.message(ConditionType::SecretsFresh).contains("sources.a.path: is missing"));
-    assert!(d.warned_of(Reason::ConfigRejected) && d.agent.is_config_rejected());
+    assert!(d.has_warning_event(Reason::ConfigRejected) && d.agent.is_config_rejected());
     d.config(settings(&["a"]));
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     assert!(!d.agent.is_config_rejected());
@@ -47,7 +47,7 @@ fn added_source_is_pending_and_delays_no_other() {
     d.look_up(Ok(info(Some(MINUTE), true)));
     d.refresh();
     d.read_ok("a", 2, &[("password", "two")]);
-    assert_eq!(d.file("a/password"), Some("two"), "its failure is its own");
+    assert_eq!(d.file("a/password"), Some("two"), "the failure of the new source does not affect a");
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Denied));
     d.read_ok("new", 1, &[("password", "one")]);
     assert_eq!((d.file("new/password"), d.fresh().0), (Some("one"), ConditionStatus::True));
@@ -82,7 +82,7 @@ fn moved_source_keeps_files_until_new_path_is_read() {
     d.refresh();
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("one")));
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::SecretNotFound), "and says that the new place was not read");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::SecretNotFound), "the new path has not been read");
     d.read_ok("b", 1, &[("password", "moved")]);
     assert_eq!((d.file("b/password"), d.fresh().0), (Some("moved"), ConditionStatus::True));
 }
@@ -149,7 +149,7 @@ fn token_lookup_uses_active_connection_settings() {
     d.read("a", Err(forbidden()));
     let (_, op) = d.take(Kind::LookUp, None);
     let Op::LookUp { settings, .. } = op else { panic!() };
-    assert_eq!(settings.server.timeout, secs(20), "not the way by which it logged in");
+    assert_eq!(settings.server.timeout, secs(20), "the active settings, not those of the login");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn changed_file_mode_and_size_limit_apply_immediately() {
     other.directory.file_mode = crate::model::Mode::new(0o400).ok();
     other.directory.max_bytes = Some(1000);
     d.config(other.clone());
-    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("it is published again") };
+    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("the set is published again") };
     assert_eq!(directory, other.directory);
 }
 
@@ -171,7 +171,7 @@ fn changed_login_before_first_set_applies_immediately() {
     let mut other = settings(&["a"]);
     other.auth.mount = "other".into();
     d.config(other);
-    assert_eq!(d.revoked, ["t1"], "there is nothing to lose");
+    assert_eq!(d.revoked, ["t1"], "no set is visible yet");
     d.login_ok(MINUTE);
     let late = d.take(Kind::Read, Some("a"));
     d.input(Input::Completed(late.0, Outcome::Read(Err(forbidden()))));

@@ -1,4 +1,4 @@
-//! Conditions and Events: bounded, damped, and true.
+//! Conditions and Events: content, size, and rate.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, failure, reading, secs, settings, unreachable};
@@ -57,7 +57,7 @@ fn missing_api_token_is_logged_once() {
     }
     assert!(d.count(Kind::PatchConditions) - before <= 8, "{} reports in an hour", d.count(Kind::PatchConditions) - before);
     assert!(d.lines(LogLevel::Warn).len() <= 2, "{:?}", d.lines(LogLevel::Warn));
-    assert!(d.agent.is_ready(), "and it stops nothing");
+    assert!(d.agent.is_ready(), "the files are not affected");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn outage_at_start_is_reason_of_ready_condition() {
     d.login(Err(unreachable()));
     assert_eq!(d.ready(), (ConditionStatus::False, Reason::VaultUnreachable));
     assert_eq!(d.fresh(), (ConditionStatus::Unknown, Reason::Pending));
-    assert!(d.warned_of(Reason::VaultUnreachable));
+    assert!(d.has_warning_event(Reason::VaultUnreachable));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How often the server is asked, and when a source counts as stale.
+//! How often sources are read, and when they become stale.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn overdue_static_role_is_read_with_growing_interval() {
     assert!(d.count(Kind::Read) < 10, "{} reads", d.count(Kind::Read));
     let before = d.count(Kind::Read);
     serve(&mut d, MINUTE * 10, |_| Ok(rotates(0)));
-    assert!((8..16).contains(&(d.count(Kind::Read) - before)), "the pace of the refresh interval");
+    assert!((8..16).contains(&(d.count(Kind::Read) - before)), "the refresh interval");
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn static_role_is_not_treated_as_lease() {
     d.read("a", Ok(rotates(3000)));
     assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
     d.input(Input::Terminate);
-    assert_eq!(d.revoked, ["t1"], "no token is kept for it");
+    assert_eq!(d.revoked, ["t1"], "no token is kept for a static role");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn source_becomes_stale_one_tolerance_after_last_read() {
     serve(&mut d, secs(1), |_| Err(unreachable()));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::VaultUnreachable));
     assert!(d.message(ConditionType::SecretsFresh).contains("source a is stale: not read since 1970-01-01T00:00:00Z"));
-    assert_eq!(d.ready().0, ConditionStatus::True, "the files stay");
+    assert_eq!(d.ready().0, ConditionStatus::True, "the files remain");
     serve(&mut d, MINUTE, |_| Ok(reading(1, &[("password", "one")])));
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
 }
@@ -116,7 +116,7 @@ fn failing_source_does_not_occupy_last_slot() {
         |source| if source == "a" { Ok(reading(1, &[("password", "one")])) } else { Err(unreachable()) },
     );
     let mut read = 0;
-    // `b` and `c` fail; whichever of them is started hangs.
+    // `b` and `c` fail, and their next reads hang.
     for _ in 0..120 {
         d.advance(secs(1));
         if d.is_reading("a") {
@@ -124,8 +124,8 @@ fn failing_source_does_not_occupy_last_slot() {
             d.read_ok("a", 1, &[("password", "one")]);
         }
     }
-    assert!(read >= 2, "{read} reads of the healthy one");
-    assert!(d.is_reading("b") || d.is_reading("c"), "and the failing ones have their turn");
+    assert!(read >= 2, "{read} reads of the healthy source");
+    assert!(d.is_reading("b") || d.is_reading("c"), "failing sources are retried");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn reload_frees_slots_of_moved_failing_sources() {
     d.read("b", Err(unreachable()));
     d.advance(secs(1));
     d.read_ok("b", 2, &[("password", "two")]);
-    assert_eq!(d.file("b/password"), Some("two"), "a failing source still gets its turn");
+    assert_eq!(d.file("b/password"), Some("two"), "the failing source is retried");
 }
 
 #[test]

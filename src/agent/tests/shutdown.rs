@@ -1,4 +1,4 @@
-//! The end of `run`: what is finished, reported and revoked, and what is left to the application.
+//! Shutdown of `run`: what it finishes, reports, and revokes.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, failure, forbidden, info, leased, not_found, secs, settings, unreachable};
@@ -7,7 +7,7 @@ use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason};
 
 const RUN: Mode = Mode::Run { restore: false };
 
-/// `a` holds a lease.
+/// An agent whose source `a` holds a lease.
 fn holding(mode: Mode) -> Driver {
     let mut d = Driver::with(settings(&["a"]), mode, None);
     d.login_ok(HOUR);
@@ -28,7 +28,7 @@ fn agent_restart_keeps_leases() {
 fn pod_deletion_revokes_token_with_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
-    assert!(d.revoked.is_empty(), "the answer to the last report says whether the pod ends");
+    assert!(d.revoked.is_empty(), "the response to the last report states whether the pod is being deleted");
     d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
     assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
 }
@@ -120,7 +120,7 @@ fn shutdown_without_answers_ends_within_drain_time() {
     assert_eq!(d.exit, None);
     d.advance(secs(1));
     assert_eq!(d.exit, Some(0));
-    assert_eq!(d.count(Kind::Revoke), 1, "a report that hangs leaves time for the revocation");
+    assert_eq!(d.count(Kind::Revoke), 1, "a hanging report leaves time for the revocation");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a refusal means for a token, and when a token is renewed, replaced and revoked.
+//! What a denied request means for a token, and when tokens are renewed, replaced, and revoked.
 
 use super::driver::{Driver, Kind, token_of};
 use super::fixtures::{
@@ -9,7 +9,7 @@ use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason, Session
 
 const RUN: Mode = Mode::Run { restore: false };
 
-/// Vault for a role without policy `default`: `a` reads well, `b` is denied, nothing may be looked up.
+/// Vault with a role without the policy `default`: reads of `a` succeed, reads of `b` and lookups are denied.
 fn without_default_policy(op: &Op) -> Option<Outcome> {
     Some(match op {
         Op::LogIn { .. } => Outcome::LoggedIn(Ok(session("again", HOUR))),
@@ -29,7 +29,7 @@ fn token_without_default_policy_works() {
     assert_eq!((d.count(Kind::LogIn), d.count(Kind::LookUp)), (1, 1));
     assert!(d.count(Kind::Read) < 75, "{} reads", d.count(Kind::Read));
     assert_eq!(d.file("a/password"), Some("one"));
-    let line = d.log.iter().find(|line| line.reason == Some(Reason::Denied)).expect("it says what is missing");
+    let line = d.log.iter().find(|line| line.reason == Some(Reason::Denied)).expect("the missing policy is logged");
     for words in ["a policy is missing", "auth/token/lookup-self", "secret/data/b"] {
         assert!(line.message.contains(words), "{}", line.message);
     }
@@ -39,7 +39,7 @@ fn token_without_default_policy_works() {
 fn token_without_any_read_permission_causes_no_login_loop() {
     let mut d = Driver::run(&["b"]);
     d.serve(HOUR / 3, without_default_policy);
-    assert_eq!(d.count(Kind::LogIn), 1, "another token would be denied as well");
+    assert_eq!(d.count(Kind::LogIn), 1, "another token would be denied, too");
     assert_eq!(d.ready(), (ConditionStatus::False, Reason::Denied));
 }
 
@@ -64,7 +64,7 @@ fn revoked_token_without_lookup_permission_is_replaced_after_repeated_denials() 
         _ => None,
     });
     assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
-    // A policy that is taken away costs a login as well, and no second one.
+    // A removed policy causes one login, too, but not a second one.
     d.serve(MINUTE * 30, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("and again", HOUR)))),
         Op::LookUp { .. } => Some(Outcome::LookedUp(Err(forbidden()))),
@@ -87,7 +87,7 @@ fn standby_that_does_not_know_token_is_retried_with_same_token() {
     assert!(d.count(Kind::Read) > 2);
     assert!(
         d.lines(crate::agent::LogLevel::Warn).is_empty(),
-        "to be expected for a moment: {:?}",
+        "the failure is expected for a short time: {:?}",
         d.lines(crate::agent::LogLevel::Warn)
     );
     d.serve(secs(5), |op| match op {
@@ -112,7 +112,7 @@ fn new_token_that_stays_unknown_is_replaced_and_revoked() {
     });
     let logins = d.count(Kind::LogIn);
     assert!((2..25).contains(&logins), "{logins} logins in ten minutes");
-    assert!(d.revoked.len() >= logins - 1, "it may live after all");
+    assert!(d.revoked.len() >= logins - 1, "the tokens may be valid");
 }
 
 #[test]
@@ -121,9 +121,9 @@ fn confirmed_token_is_replaced_when_vault_no_longer_knows_it() {
     d.advance(MINUTE);
     d.read("a", Err(forbidden()));
     d.read("b", Err(forbidden()));
-    assert_eq!(d.count(Kind::LookUp), 1, "one question for both");
+    assert_eq!(d.count(Kind::LookUp), 1, "one lookup for both sources");
     d.look_up(Err(unknown_token()));
-    assert_eq!(d.revoked, ["t1"], "it may live: a node that lags behind does not know it");
+    assert_eq!(d.revoked, ["t1"], "the token may be valid: a lagging node does not know it");
     d.login_ok(HOUR);
     for source in ["a", "b"] {
         let (ticket, op) = d.take(Kind::Read, Some(source));
@@ -168,7 +168,7 @@ fn source_is_read_with_new_token_while_lookup_of_old_one_is_in_flight() {
     d.read("a", Err(forbidden()));
     assert!(d.is_open(Kind::LookUp));
     d.login_ok(HOUR);
-    assert!(d.is_reading("a"), "what is said of the first token is of no interest for the second one");
+    assert!(d.is_reading("a"), "the lookup of the first token does not affect the second one");
     d.look_up(Err(unknown_token()));
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
@@ -180,11 +180,11 @@ fn token_is_renewed_then_replaced_near_maximum_ttl() {
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Ok(info(Some(HOUR), true)));
     d.advance(HOUR.mul_f64(0.71));
-    // The maximum is near: less time than at first.
+    // Near the maximum TTL, a renewal grants less than the first TTL.
     d.renew_token(Ok(info(Some(secs(1000)), true)));
     d.advance(secs(710));
     d.login_ok(HOUR);
-    assert!(d.revoked.is_empty(), "the old one is kept for a moment");
+    assert!(d.revoked.is_empty(), "the old token is kept for a short time");
     d.advance(MINUTE);
     assert_eq!(d.revoked, ["t1"]);
 }
@@ -201,7 +201,7 @@ fn unreachable_renewal_is_retried_until_token_expires() {
         d.advance(secs(1));
     }
     assert!(tries.len() > 10 && tries[tries.len() - 1] > HOUR - secs(5), "{tries:?}");
-    assert!(d.is_open(Kind::LogIn), "then a login");
+    assert!(d.is_open(Kind::LogIn), "a login follows");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A new configuration proves itself before the old one is let go.
+//! A new configuration is verified before it replaces the active one.
 
 use super::driver::{Driver, Kind, token_of};
 use super::fixtures::{
@@ -8,7 +8,7 @@ use super::fixtures::{
 use crate::agent::{Input, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, EventType, FailureClass, Reason, Settings};
 
-/// Another role at the same server.
+/// Settings with another login at the same server.
 fn other_role(sources: &[&str]) -> Settings {
     let mut settings = settings(sources);
     settings.auth.mount = "other".into();
@@ -27,14 +27,14 @@ fn new_login_is_activated_after_required_sources_are_read() {
     d.config(other_role(&["a", "b"]));
     d.login(Ok(session("new", HOUR)));
     d.read_ok("a", 2, &[("password", "two")]);
-    assert_eq!(d.agent.settings().auth.mount, "kubernetes", "b was not read yet");
+    assert_eq!(d.agent.settings().auth.mount, "kubernetes", "b has not been read");
     assert_eq!(d.file("a/password"), Some("one"));
     d.read_ok("b", 2, &[("password", "two")]);
     assert_eq!(d.agent.settings().auth.mount, "other");
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("two")));
     assert!(d.events.iter().any(|event| event.reason == Reason::ConfigReloaded && event.kind == EventType::Normal));
     d.advance(secs(40));
-    assert_eq!(d.revoked, ["t1"], "after a moment, and at the server that issued it");
+    assert_eq!(d.revoked, ["t1"], "after the overlap");
     d.advance(secs(20));
     let (_, op) = d.take(Kind::Read, Some("a"));
     assert_eq!(token_of(&op), "new");
@@ -47,9 +47,9 @@ fn failed_new_login_keeps_active_session() {
     d.login_refused();
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
     assert!(d.message(ConditionType::SecretsFresh).contains("its login failed: failed with LoginRefused"));
-    assert!(d.warned_of(Reason::ConfigRejected));
+    assert!(d.has_warning_event(Reason::ConfigRejected));
     assert!(!d.events.iter().any(|event| event.reason == Reason::ConfigReloaded));
-    // The old session goes on.
+    // The active session continues.
     d.serve(MINUTE * 10, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(failure(FailureClass::Denied, Reason::LoginRefused)))),
         Op::Read { .. } => Some(Outcome::Read(Ok(reading(2, &[("password", "two")])))),
@@ -82,7 +82,7 @@ fn withdrawn_login_clears_config_rejected() {
     d.config(settings(&["a"]));
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     d.advance(MINUTE / 2);
-    assert!(!d.is_open(Kind::LogIn), "and it is tried no more");
+    assert!(!d.is_open(Kind::LogIn), "the login is not retried");
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn unreplicated_token_of_trial_raises_no_alarm() {
     d.advance(secs(1));
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
-    assert!(!d.warned_of(Reason::ConfigRejected));
+    assert!(!d.has_warning_event(Reason::ConfigRejected));
 }
 
 #[test]
@@ -141,14 +141,14 @@ fn trial_with_rejected_token_logs_in_again() {
     d.config(other_role(&["a", "b"]));
     d.login(Ok(session("new", HOUR)));
     d.read("a", Ok(leased("l1", HOUR)));
-    // It has worked, so it is not too young to be dead.
+    // The token is confirmed, so the rejection counts.
     d.read("b", Err(unknown_token()));
     assert_eq!(d.revoked, ["new"]);
     d.advance(secs(2));
     d.login(Ok(session("newer", HOUR)));
     d.read_ok("b", 2, &[("password", "two")]);
     d.read("a", Ok(leased("l2", HOUR)));
-    assert_eq!(d.file("a/password"), Some("l2"), "a lease of a token that is dead is no proof");
+    assert_eq!(d.file("a/password"), Some("l2"), "a lease of the rejected token does not verify the source");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn changed_connection_is_verified_by_any_response() {
     d.advance(MINUTE);
     d.look_up(Err(forbidden()));
     assert!(d.agent.settings().server.tls.ca_file.is_some());
-    assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0), "the session stays");
+    assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0), "the session is kept");
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Which reading is newer, and what becomes of an older one.
+//! The order of versions, and when an older one is accepted.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{MINUTE, mirror, name, object, reading, secs, settings, source};
 use crate::agent::{MirrorResult, Op, Outcome};
 use crate::model::{ConditionStatus, Reading, Reason};
 
-/// Version 7 is published; the API server is not answered for.
+/// An agent with a published version 7 and a mirror.
 fn at_version_seven() -> Driver {
     let mut settings = settings(&["a"]);
     settings.mirrors.insert(object("copy"), mirror(&[("password", "a/password")]));
@@ -45,8 +45,8 @@ fn older_version_is_accepted_after_tolerance() {
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     d.hold(Kind::Mirror);
     d.serve(MINUTE, answer(6));
-    let (_, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!("it is compared") };
-    assert!(content.accept_older, "and the Secret follows");
+    let (_, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!("the Secret is compared") };
+    assert!(content.accept_older, "the Secret is rolled back, too");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn newer_version_with_equal_content_is_mirrored() {
     d.advance(MINUTE);
     let generation = d.agent.generation();
     d.read_ok("a", 8, &[("password", "seven")]);
-    assert_eq!(d.agent.generation(), generation, "the files are the same");
+    assert_eq!(d.agent.generation(), generation, "the files are unchanged");
     while d.is_open(Kind::Mirror) {
         let (ticket, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!() };
         let number = content.versions[&name("a")].1.number;
@@ -85,7 +85,7 @@ fn newer_version_with_equal_content_is_mirrored() {
             return;
         }
     }
-    panic!("the Secret is to carry version 8");
+    panic!("version 8 is mirrored");
 }
 
 #[test]
@@ -94,12 +94,12 @@ fn moved_source_with_older_secret_updates_files_and_mirror() {
     let mut moved = (**d.agent.settings()).clone();
     moved.sources.insert(name("a"), source("secret/other"));
     d.config(moved);
-    assert_eq!(d.file("a/password"), Some("seven"), "until the new place was read");
+    assert_eq!(d.file("a/password"), Some("seven"), "the new path has not been read");
     d.hold(Kind::Mirror);
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!(d.file("a/password"), Some("two"));
     d.advance(secs(1));
-    let (_, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!("it is mirrored") };
+    let (_, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!("the set is mirrored") };
     let (request, version) = &content.versions[&name("a")];
     assert_eq!(
         (request.as_str(), version.number),
@@ -125,7 +125,7 @@ fn refresh_requested_during_read_triggers_another_read() {
     assert!(d.is_reading("a"));
     d.refresh();
     d.read_ok("a", 7, &[("password", "seven")]);
-    assert!(d.is_reading("a"), "the read in flight had started before it was asked for");
+    assert!(d.is_reading("a"), "the read in flight started before the request");
     d.read_ok("a", 8, &[("password", "eight")]);
     assert!(!d.is_reading("a"));
 }
@@ -137,5 +137,5 @@ fn refresh_after_superseded_mirror_rejects_older_version() {
     d.serve(MINUTE, answer(7));
     d.complete(Kind::Mirror, None, Outcome::Mirrored(Ok(MirrorResult::Superseded)));
     d.read_ok("a", 6, &[("password", "six")]);
-    assert_eq!(d.file("a/password"), Some("v7"), "what was asked for is a newer version");
+    assert_eq!(d.file("a/password"), Some("v7"), "the refresh requests a newer version");
 }

@@ -1,4 +1,4 @@
-//! The listener on loopback, with clients that behave and clients that do not.
+//! The listener on loopback, with well-behaved and misbehaving clients.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -53,7 +53,7 @@ async fn idle_clients_do_not_block_probes() {
     for _ in 0..MAX_CONNECTIONS {
         silent.push(TcpStream::connect(address).await.expect("it listens"));
     }
-    // All places are taken. One is free again when the first of them is cut off.
+    // All permits are taken until the timeout closes the first connection.
     let answered = tokio::time::timeout(CONNECTION_TIMEOUT + Duration::from_secs(5), get(address, "GET /livez")).await;
     assert!(answered.expect("an answer").starts_with("HTTP/1.1 200"));
     let mut rest = Vec::new();
@@ -69,7 +69,7 @@ async fn incomplete_request_head_is_closed_after_timeout() {
     slow.write_all(b"GET /livez HTTP/1.1\r\nhost:").await.expect("it reads");
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(CONNECTION_TIMEOUT * 2, slow.read_to_end(&mut answer)).await;
-    assert!(closed.is_ok(), "the connection is still open");
+    assert!(closed.is_ok(), "the connection is closed");
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn port_can_be_bound_after_listener_stops() {
 async fn unspecified_address_accepts_ipv4() {
     let (listener, address) = bound((Ipv6Addr::UNSPECIFIED, 0));
     if address.is_ipv6() {
-        assert!(!rustix::net::sockopt::ipv6_v6only(&listener).expect("an option"), "only IPv6");
+        assert!(!rustix::net::sockopt::ipv6_v6only(&listener).expect("an option"), "the socket accepts only IPv6");
     }
     let _serving = started(listener);
     let loopback = SocketAddr::from(([127, 0, 0, 1], address.port()));
@@ -106,7 +106,7 @@ fn missing_ipv6_is_detected_by_errno() {
     assert!(!has_no_ipv6(&Errno::ADDRINUSE.into()));
 }
 
-/// A process without a free descriptor.
+/// A listener in a process without free file descriptors.
 struct Exhausted(Arc<AtomicU32>);
 
 impl Accept for Exhausted {

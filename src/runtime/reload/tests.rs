@@ -1,4 +1,4 @@
-//! Documents that change, break, are taken back, or are no documents.
+//! Documents that change, become invalid, are restored, or cannot be read.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::*;
 
 const VALID: &str = "vault: {address: 'https://v'}\nauth: {role: r}\nsources: {a: {path: secret/a}}\n";
 
-/// A document in a directory, and a reload that has it in force.
+/// A configuration file and a reload that has delivered its content.
 struct Fixture {
     directory: tempfile::TempDir,
     reload: Reload,
@@ -29,7 +29,7 @@ impl Fixture {
         self.directory.path().join("keyferry.yaml")
     }
 
-    /// As an editor does it: the file is never half there.
+    /// Replaces the file atomically, as editors do.
     fn write(&self, bytes: impl AsRef<[u8]>) {
         let fresh = self.directory.path().join("fresh");
         std::fs::write(&fresh, bytes).expect("written");
@@ -37,10 +37,10 @@ impl Fixture {
     }
 
     async fn next(&mut self) -> Result<(), String> {
-        timeout(Duration::from_secs(60), self.reload.changed()).await.expect("a change is seen").map(drop)
+        timeout(Duration::from_secs(60), self.reload.changed()).await.expect("a change is detected").map(drop)
     }
 
-    /// Looked at many times in virtual time, and nothing is said.
+    /// Whether several poll intervals pass without a delivery.
     async fn is_quiet(&mut self) -> bool {
         timeout(POLL_INTERVAL * 5, self.reload.changed()).await.is_err()
     }
@@ -52,7 +52,7 @@ fn constantly_changing_directory_does_not_delay_read() {
     let mut now = start;
     let mut read_at = read_time(&mut first, now);
     assert_eq!(read_at, start + DEBOUNCE);
-    // A neighbour writes every 100 ms.
+    // Another file in the directory changes every 100 ms.
     while now < read_at && now < start + MAX_DEBOUNCE * 10 {
         now += Duration::from_millis(100);
         read_at = read_time(&mut first, now);
@@ -63,7 +63,7 @@ fn constantly_changing_directory_does_not_delay_read() {
 #[tokio::test(start_paused = true)]
 async fn unchanged_document_is_delivered_once() {
     let mut fixture = Fixture::new();
-    assert!(fixture.is_quiet().await, "it is in force");
+    assert!(fixture.is_quiet().await, "the content is already delivered");
     fixture.write(VALID.replace("role: r", "role: other"));
     assert!(fixture.next().await.is_ok());
     assert!(fixture.is_quiet().await);
@@ -74,7 +74,7 @@ async fn withdrawn_document_is_delivered() {
     let mut fixture = Fixture::new();
     fixture.write("sorces: {}");
     assert!(fixture.next().await.expect_err("bad").contains("sorces"));
-    assert!(fixture.is_quiet().await, "it is reported once");
+    assert!(fixture.is_quiet().await, "the error is returned once");
     fixture.write(VALID);
     assert!(fixture.next().await.is_ok());
 }
@@ -98,11 +98,11 @@ async fn named_pipe_is_reported_once_without_blocking() {
     let message = fixture.next().await.expect_err("a pipe");
     assert!(message.contains(": not a regular file"), "{message}");
     assert!(fixture.is_quiet().await);
-    assert!(ConfigSource::read(fixture.path()).is_err(), "at the start too");
+    assert!(ConfigSource::read(fixture.path()).is_err(), "the same applies at start");
     std::fs::remove_file(fixture.path()).expect("removed");
-    assert!(fixture.is_quiet().await, "an absent file is a moment between two");
+    assert!(fixture.is_quiet().await, "a missing file is ignored");
     fixture.write(VALID);
-    assert!(fixture.next().await.is_ok(), "the old document is news after a failure");
+    assert!(fixture.next().await.is_ok(), "the previous document is delivered again after an error");
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,8 +110,8 @@ async fn dropped_call_loses_no_change() {
     let mut fixture = Fixture::new();
     fixture.write(VALID.replace("role: r", "role: other"));
     for _ in 0..50 {
-        if let Ok(given) = timeout(Duration::from_millis(20), fixture.reload.changed()).await {
-            assert!(given.is_ok());
+        if let Ok(delivered) = timeout(Duration::from_millis(20), fixture.reload.changed()).await {
+            assert!(delivered.is_ok());
             return;
         }
     }

@@ -1,9 +1,9 @@
 //! Logging to stderr, as text on a terminal and as one JSON object per line otherwise, and hardening of the process.
 //!
-//! Events have the path of their module as target (`keyferry::vault`), or [`TARGET`]. The field `reason` has the reason code,
-//! `source` the source, and `output` the mirrored Secret. Secret values cannot be logged, because their type implements
-//! neither `Debug` nor `Display`. An HTTP library may log headers with a token at `debug`, so only targets of keyferry can be
-//! logged below `info`, whatever the filter is.
+//! Events have the path of their module as target (`keyferry::vault`), or [`TARGET`]. The field `reason` has the reason
+//! code, `source` the source, and `output` the mirrored Secret. Secret values cannot be logged, because their type
+//! implements neither `Debug` nor `Display`. An HTTP library may log headers with a token at `debug`, so only targets
+//! of keyferry can be logged below `info`, whatever the filter is.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -28,8 +28,8 @@ use crate::model::Failure;
 /// Target of log lines about the whole agent.
 pub const TARGET: &str = "keyferry";
 
-/// Target of log lines that are written whatever the filter is: why the process exits with a failure. Otherwise, the exit code
-/// would be the only trace of a failed run with the filter `off`.
+/// Target of log lines that are written whatever the filter is: why the process exits with a failure. Otherwise, the
+/// exit code would be the only trace of a failed run with the filter `off`.
 pub const FINAL: &str = "keyferry::exit";
 
 /// Default log filter.
@@ -145,7 +145,8 @@ where
     layer.with_filter(filter.or(always)).with_filter(filter_fn(may_be_logged)).boxed()
 }
 
-/// Writes each event as one line, for `grep` and log collectors. The message of a rejected configuration has one line per error.
+/// Writes each event as one line, for `grep` and log collectors. The message of a rejected configuration has one line
+/// per error.
 struct OneLine<W>(W);
 
 impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLine<M> {
@@ -182,7 +183,8 @@ fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     own || *metadata.level() <= Level::INFO
 }
 
-/// Parses a filter. [`Targets`] treats an unknown word as a target, so a misspelt level such as `inof` would turn logging off.
+/// Parses a filter. [`Targets`] treats an unknown word as a target, so a misspelled level such as `inof` would turn
+/// logging off.
 fn parse_filter(filter: &str) -> Result<Targets, TelemetryError> {
     let invalid = |why: String| TelemetryError::Filter { filter: filter.into(), why };
     let text = if filter.trim().is_empty() { DEFAULT_FILTER } else { filter };

@@ -9,8 +9,8 @@ use super::time::{Elapsed, Now};
 use super::{Agent, Parts, conditions, publication};
 
 impl Agent {
-    /// When to call [`Agent::handle`] with [`Input::TimerFired`](super::Input::TimerFired) if no other input arrives first.
-    /// Always after `at`.
+    /// When to call [`Agent::handle`] with [`Input::TimerFired`](super::Input::TimerFired) if no other input arrives
+    /// first. Always after `at`.
     #[must_use]
     pub fn wake_at(&self, at: Elapsed) -> Option<Elapsed> {
         // A stopping agent waits only for its own deadlines.

@@ -25,7 +25,7 @@ impl Agent {
             // No publication is requested: publishing the same set again would add nothing.
             publication.adopt(set);
             if !self.mode.is_once() {
-                // `once` has no time to wait until an older version is accepted, so it does not remember the adopted one.
+                // `once` has no time to wait until an older version is accepted, so it ignores the adopted one.
                 let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
                 sources.update_all(&tokens, |name, source| {
                     let known =
@@ -176,8 +176,8 @@ impl Agent {
             }
             MirrorResult::Repaired => {
                 let message = format!(
-                    "Secret {} was edited by another client; keyferry restored the published set; stop the other client, or \
-                     set onDrift: report to keep its changes",
+                    "Secret {} was edited by another client; keyferry restored the published set; stop the other \
+                     client, or set onDrift: report to keep its changes",
                     mirrored.name
                 );
                 self.journal.warn(&subject, Reason::Drifted, message.clone());

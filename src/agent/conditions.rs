@@ -34,8 +34,8 @@ pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
     vec![ready(parts), fresh, mirrored(parts)]
 }
 
-/// Stays True once a set is visible. A later failure only makes the set stale: a wrong configuration must not remove every
-/// replica from its Service at once.
+/// Stays True once a set is visible. A later failure only makes the set stale: a wrong configuration must not remove
+/// every replica from its Service at once.
 fn ready(parts: &Parts) -> Condition {
     let kind = ConditionType::SecretsReady;
     if let Some(published) = parts.publication.adopted() {
@@ -143,7 +143,8 @@ fn within_tolerance(parts: &Parts, now: &Now) -> String {
         let until = parts
             .stale_at(name)
             .map_or(String::new(), |at| format!("within its staleness tolerance until {}; ", timestamp(now.wall_at(at))));
-        Some(format!("source {name}: {until}last operation failed: {}", truncated(&failure.message, char_limit(failing.len()))))
+        let why = truncated(&failure.message, char_limit(failing.len()));
+        Some(format!("source {name}: {until}last operation failed: {why}"))
     })
 }
 
@@ -154,7 +155,8 @@ fn left_out(parts: &Parts) -> Option<String> {
     let more = keys.len().saturating_sub(MAX_NAMED);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Some(format!(
-        "source {name}: skipped keys that are not valid file names: {}{more}; add an output with `key` and `file` for each",
+        "source {name}: skipped keys that are not valid file names: {}{more}; add an output with `key` and `file` for \
+         each",
         bounded(&named.join(", "))
     ))
 }
@@ -180,7 +182,8 @@ fn mirrored(parts: &Parts) -> Condition {
         return condition(kind, ConditionStatus::False, Reason::Pending, "the first set is not mirrored yet");
     }
     // Stays True while a new set is being mirrored, or the condition would flap at each rotation.
-    condition(kind, ConditionStatus::True, Reason::Mirrored, format!("the published set is mirrored to: {}", names(&|_| true)))
+    let message = format!("the published set is mirrored to: {}", names(&|_| true));
+    condition(kind, ConditionStatus::True, Reason::Mirrored, message)
 }
 
 /// Joins the texts of the first few of `items`, and the number of the rest.

@@ -1,5 +1,5 @@
-//! Previous output directories after a reload. A directory is emptied after the last publication to it has ended, and is
-//! published to again only after it is empty.
+//! Previous output directories after a reload. A directory is emptied after the last publication to it has ended, and
+//! is published to again only after it is empty.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

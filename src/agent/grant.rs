@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::time::{Elapsed, MIN_REFRESH, Now};
 
-/// Range of the fraction of a TTL after which a grant is renewed or replaced. About a third of the TTL remains for retries.
+/// Fraction of a TTL after which a grant is renewed or replaced. About a third of the TTL remains for retries.
 const RENEW_FROM: f64 = 0.55;
 const RENEW_TO: f64 = 0.70;
 
-/// A renewal that grants less than this fraction of the first TTL has reached the maximum TTL. The grant is replaced next.
+/// A renewal to less than this fraction of the first TTL has reached the maximum TTL. The grant is replaced next.
 const MIN_GROWTH: f64 = 0.9;
 
 /// Minimum delay before a failed renewal is retried, however close the expiry is.
@@ -66,7 +66,7 @@ impl Grant {
     }
 
     fn term(ttl: Duration, first_ttl: Duration, renewable: bool, now: &Now, salt: u64) -> Self {
-        // The minimum interval applies even beyond the expiry: a server with very short TTLs must not set the request rate.
+        // The minimum interval applies even beyond the expiry: very short TTLs must not set the request rate.
         let due = now.at.saturating_add(now.share(ttl, RENEW_FROM, RENEW_TO, salt).max(MIN_REFRESH));
         Self { issued: now.at, ttl, first_ttl, renewable, due }
     }
@@ -97,8 +97,8 @@ impl Grant {
         self.renewable = false;
     }
 
-    /// When to retry after a failure whose backoff ends at `wanted`. Waits for at most half of the remaining time, so that
-    /// retries continue until the expiry.
+    /// When to retry after a failure whose backoff ends at `wanted`. Waits for at most half of the remaining time, so
+    /// that retries continue until the expiry.
     pub(super) fn retry(&self, wanted: Elapsed, now: Elapsed) -> Elapsed {
         let left = self.expires_at().saturating_sub(now);
         if left.is_zero() { wanted } else { wanted.min(now.saturating_add((left / 2).max(MIN_RETRY))) }

@@ -9,7 +9,8 @@ use crate::model::{
     ObjectName, PodEvent, Reading, Reason, SecretBytes, Session, Settings, SourceName, TokenInfo, VaultToken, Version,
 };
 
-/// Identifies one started operation, so that its outcome can be matched and a late outcome ignored. Unique in a process.
+/// Identifies one started operation, so that its outcome can be matched and a late outcome ignored. Unique in a
+/// process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 

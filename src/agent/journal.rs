@@ -55,7 +55,7 @@ impl Subject {
     }
 }
 
-/// Maximum number of different failures that are logged for one subject until it succeeds. Further ones are only counted.
+/// Maximum number of different failures to log for one subject until it succeeds. Further ones are only counted.
 const MAX_DIFFERENT: usize = 4;
 
 /// Pending log lines, and what was already logged about each ongoing failure.

@@ -1,4 +1,4 @@
-//! Keeps the mirrored Secrets in sync with the published set. A Secret can lag behind the files but never contradicts them.
+//! Keeps the mirrored Secrets in sync with the published set. A Secret can lag behind it but never contradicts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use super::time::{Elapsed, Now};
 use crate::model::{Failure, Generation, Mirror, ObjectName, Reason, Settings, SourceName, Version};
 use crate::render;
 
-/// Maximum interval between two comparisons of a mirrored Secret, which another client may have edited or deleted. Jitter
-/// shortens it by up to a quarter, so the Secret is restored within a minute.
+/// Maximum interval between two comparisons of a mirrored Secret, which another client may have edited or deleted.
+/// Jitter shortens it by up to a quarter, so the Secret is restored within a minute.
 const RESYNC: Duration = Duration::from_secs(55);
 
 /// Initial and maximum wait before a Secret is taken from another configuration that also writes it. The wait doubles.
@@ -256,8 +256,8 @@ impl MirrorState {
         };
         let mut versions: BTreeMap<_, _> = rendered.sources.iter().filter_map(of).collect();
         if self.spec.keys.is_empty() {
-            // The requests of a Secret with all files depend only on the configuration, not on which optional sources exist
-            // now: replicas recognize their own configuration by them.
+            // The requests of a Secret with all files depend only on the configuration, not on which optional sources
+            // exist now: replicas recognize their own configuration by them.
             for (source, state) in sources.iter().filter(|(source, _)| !visible.leased.contains(*source)) {
                 versions.entry(source.clone()).or_insert_with(|| (state.spec.request_id(), Version::default()));
             }

@@ -1,14 +1,15 @@
 //! The state machine without I/O: what to do next, when to do it, and what to report about it.
 //!
-//! [`Agent::handle`] is the only entry point. The agent owns the state, the accepted readings, the tokens, reloads, and what
-//! it adopts after a restart. It has no sockets, files, clocks, or randomness. Time and jitter arrive in [`Now`]. Every
-//! effect is an [`Action`], and its outcome returns as an [`Input`]. The runtime executes the actions and sleeps until
-//! [`Agent::wake_at`].
+//! [`Agent::handle`] is the only entry point. The agent owns the state, the accepted readings, the tokens, reloads, and
+//! what it adopts after a restart. It has no sockets, files, clocks, or randomness. Time and jitter arrive in [`Now`].
+//! Every effect is an [`Action`], and its outcome returns as an [`Input`]. The runtime executes the actions and sleeps
+//! until [`Agent::wake_at`].
 //!
 //! `tests/simulation` checks these properties:
 //!
 //! - A published set is complete and has one reading per source.
-//! - An older reading replaces a newer one only if the rollback lasts longer than the staleness tolerance of the source.
+//! - An older reading replaces a newer one only if the rollback lasts longer than the staleness tolerance of the
+//!   source.
 //! - A failing source, mirror, or report does not delay the others.
 //! - While Vault can issue a new credential, the visible set contains no expired one.
 //! - The number of requests per source and hour is bounded.
@@ -69,8 +70,8 @@ use trial::Trial;
 pub enum Mode {
     /// At SIGTERM.
     Run {
-        /// Take the token of an earlier container from its checkpoint. The agent then runs as an ordinary container next to
-        /// the application. Unlike a sidecar, it stops at the same time as the application.
+        /// Take the token of an earlier container from its checkpoint. The agent then runs as an ordinary container
+        /// next to the application. Unlike a sidecar, it stops at the same time as the application.
         restore: bool,
     },
     /// When all required files are published and all mirrors are written, or at the deadline.
@@ -225,8 +226,8 @@ impl Agent {
         self.parts.publication.visible().is_some() && self.phase.is_working()
     }
 
-    /// Number of the set that this process published last, counted from 1. `None` before the first one, also with an adopted
-    /// set.
+    /// Number of the set that this process published last, counted from 1. `None` before the first one, also with an
+    /// adopted set.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
         self.parts.publication.generation()
@@ -244,8 +245,8 @@ impl Agent {
         self.parts.config_rejected.is_some()
     }
 
-    /// When the active token expires, as time since the agent's start. `None` without a token, `Some(None)` for a token without
-    /// a known expiry.
+    /// When the active token expires, as time since the agent's start. `None` without a token, `Some(None)` for a token
+    /// without a known expiry.
     #[must_use]
     pub fn token_expiry(&self, at: Elapsed) -> Option<Option<Elapsed>> {
         self.parts.sessions.live(at).map(token::Token::expires_at)
@@ -273,8 +274,8 @@ impl Agent {
         self.parts.mirrors.iter().map(|(name, mirror)| (name.clone(), status(mirror))).collect()
     }
 
-    /// The token, its leases, and the readings, for the next process. `None` for a supplied token: the next process gets it in
-    /// the same way.
+    /// The token, its leases, and the readings, for the next process. `None` for a supplied token: the next process
+    /// gets it in the same way.
     fn checkpoint(&self, now: &Now) -> Option<Checkpoint> {
         let token = self.parts.sessions.live(now.at).filter(|token| token.self_issued)?;
         let mut sources = BTreeMap::new();

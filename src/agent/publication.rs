@@ -65,8 +65,8 @@ impl Publication {
         self.in_flight = Some((set, tokens));
     }
 
-    /// Makes the set in flight the visible one. `swapped`: its files differ from the previous ones. Returns whether it is a new
-    /// generation.
+    /// Makes the set in flight the visible one. `swapped`: its files differ from the previous ones. Returns whether it
+    /// is a new generation.
     pub(super) fn published(&mut self, swapped: bool) -> bool {
         if let Some((set, tokens)) = self.in_flight.take() {
             (self.visible, self.tokens) = (Some(set), tokens);

@@ -79,21 +79,22 @@ impl Agent {
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
         if order == Order::Older && !lasting && !source.accepts_older(flight.started) {
-            self.update(name, |source| source.older_since = Some(since));
             let message = format!(
-                "failed to refresh source {name}: Vault returned {}, which is older than the {} in use; check that Vault's \
-                 standby nodes are in sync (if this lasts for {}s, as after a restore from a backup, the older version is \
-                 accepted)",
+                "failed to refresh source {name}: Vault returned {}, which is older than the {} in use; check that \
+                 Vault's standby nodes are in sync (if this lasts for {}s, as after a restore from a backup, the older \
+                 version is accepted)",
                 describe(&reading.version),
                 source.known_version().map_or_else(String::new, describe),
                 source.spec.max_stale.as_secs(),
             );
+            self.update(name, |source| source.older_since = Some(since));
             let failure = Failure::new(FailureClass::Transient, Reason::OlderVersion, message);
             return self.source_failed(name, &failure, false, now);
         }
         if order == Order::Older {
             let why = if lasting { "Vault keeps returning it" } else { "a refresh was requested" };
-            let message = format!("source {name}: accepted {}, which is older than before: {why}", describe(&reading.version));
+            let version = describe(&reading.version);
+            let message = format!("source {name}: accepted {version}, which is older than the previous one: {why}");
             self.journal.warn(&Subject::Source(name.clone()), Reason::OlderVersion, message);
         }
         let rolled_back = order == Order::Older || order == Order::Level && held.is_some_and(|held| held.rolled_back);
@@ -108,7 +109,8 @@ impl Agent {
                     // This answer is not older, so the time of a rollback starts again with the next older one.
                     self.update(name, |source| source.older_since = None);
                 }
-                // The lease of a rejected reading stays active in Vault until it expires, so limit how many are created.
+                // The lease of a rejected reading stays active in Vault until it expires, so limit how many are
+                // created.
                 let retry_after = validity.lease().map(|lease| lease.duration / 2);
                 return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
             }
@@ -127,7 +129,8 @@ impl Agent {
             return;
         }
         for warning in &reading.warnings {
-            self.journal.info(&Subject::Source(name.clone()), format!("Vault returned a warning for source {name}: {warning}"));
+            let message = format!("Vault returned a warning for source {name}: {warning}");
+            self.journal.info(&Subject::Source(name.clone()), message);
         }
         self.warned.insert(name.clone(), reading.warnings.clone());
     }
@@ -142,7 +145,8 @@ impl Agent {
             return;
         }
         let message = format!(
-            "source {name}: skipped keys that are not valid file names: {}; add an output with `key` and `file` for each",
+            "source {name}: skipped keys that are not valid file names: {}; add an output with `key` and `file` for \
+             each",
             keys.join(", ")
         );
         self.journal.warn(&Subject::Source(name.clone()), Reason::InvalidKey, message);
@@ -158,8 +162,9 @@ impl Agent {
         let TokenExpiry::At(ends) = self.parts.sessions.expiry_of(number) else { return };
         if ends < grant.expires_at() {
             let message = format!(
-                "the credentials of source {name} expire with the Vault token in {}s, before their lease of {}s, because no \
-                 process renews the token after `once`; run the agent as a sidecar, or pass the token on with --handover",
+                "the credentials of source {name} expire with the Vault token in {}s, before their lease of {}s, \
+                 because no process renews the token after `once`; run the agent as a sidecar, or pass the token on \
+                 with --handover",
                 ends.saturating_sub(now.at).as_secs(),
                 grant.first_ttl().as_secs()
             );

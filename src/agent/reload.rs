@@ -191,20 +191,21 @@ impl Agent {
             let rolled_back = other_server && known.is_some();
             let older = |reading: &Reading| known.is_some_and(|known| reading.version.order(known) == Order::Older);
             // A lagging node may have answered the trial: ignore its older version and read again.
-            let Some(trial_reading) = trial.readings.remove(name).filter(|trial_reading| other_server || !older(&trial_reading.reading)) else {
+            let usable = |found: &TrialReading| other_server || !older(&found.reading);
+            let Some(found) = trial.readings.remove(name).filter(usable) else {
                 self.update(name, |source| {
                     if other_server { source.refresh_whatever_version(now) } else { source.refresh(now) }
                 });
                 continue;
             };
-            if self.parts.store.accept(name, Arc::clone(&trial_reading.reading)).is_err() {
+            if self.parts.store.accept(name, Arc::clone(&found.reading)).is_err() {
                 continue;
             }
-            let validity: &Validity = &trial_reading.reading.validity;
+            let validity: &Validity = &found.reading.validity;
             // The lifetime starts at the read. The trial may have waited for other operations since then.
-            let then = Now { at: trial_reading.read, wall: now.wall_at(trial_reading.read), ..*now };
+            let then = Now { at: found.read, wall: now.wall_at(found.read), ..*now };
             self.update(name, |source| {
-                source.accept(trial_reading.reading.version.clone(), validity, token, trial_reading.started, rolled_back, &then);
+                source.accept(found.reading.version.clone(), validity, token, found.started, rolled_back, &then);
                 if outdated {
                     source.refresh(now);
                 }

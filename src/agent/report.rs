@@ -12,7 +12,8 @@ use crate::model::{
     Condition, ConditionStatus, ConditionType, EventType, Failure, FailureClass, Generation, PodEvent, Reason, Settings,
 };
 
-/// Minimum delay after a denied report or Event. RBAC rules may be added later, but that does not justify frequent requests.
+/// Minimum delay after a denied report or Event. RBAC rules may be added later, but that does not justify frequent
+/// requests.
 const DENIED_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Minimum interval between two reports that differ only in their messages.

@@ -277,8 +277,8 @@ impl Sessions {
         self.login.take()
     }
 
-    /// Makes the token of another login the active one and resets the failures of the previous login. Returns the login in
-    /// flight, whose session is no longer needed.
+    /// Makes the token of another login the active one and resets the failures of the previous login. Returns the login
+    /// in flight, whose session is no longer needed.
     pub(super) fn switch_to(&mut self, token: Token, now: &Now) -> Option<Ticket> {
         self.replace(token, now);
         self.backoff.reset();
@@ -334,8 +334,8 @@ impl Sessions {
 
     /// Stops using the token of that number, which the server rejects. Returns whether it was the active one.
     ///
-    /// A lagging node may have rejected a valid token, so the token is revoked like a replaced one, once none of its leases
-    /// is in use.
+    /// A lagging node may have rejected a valid token, so the token is revoked like a replaced one, once none of its
+    /// leases is in use.
     pub(super) fn rejected(&mut self, number: u64, retry: &Retry, now: &Now) -> bool {
         let Some(token) = self.current.take_if(|token| token.number == number) else { return false };
         let failure = Failure::new(

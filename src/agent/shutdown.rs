@@ -34,7 +34,8 @@ const FINISH_SHARE: f64 = 0.5;
 /// How long `once` waits for operations in flight after it has given up.
 const GIVE_UP_WAIT: Duration = Duration::from_millis(500);
 
-/// Fraction of the drain time after which the agent no longer waits for the last report. The rest is for the revocation.
+/// Fraction of the drain time after which the agent no longer waits for the last report. The rest is for the
+/// revocation.
 const REPORT_SHARE: f64 = 0.75;
 
 /// Life-cycle phase of the agent.
@@ -62,8 +63,8 @@ pub(super) struct Drain {
 #[derive(Debug, Clone, PartialEq)]
 enum Stage {
     Finishing,
-    /// The last report is in flight. Its response states whether the pod is being deleted. `sent` is false while the report
-    /// waits for an earlier one to end.
+    /// The last report is in flight. Its response states whether the pod is being deleted. `sent` is false while the
+    /// report waits for an earlier one to end.
     Reporting {
         sent: bool,
     },
@@ -109,8 +110,8 @@ impl Agent {
         }
     }
 
-    /// Handles SIGTERM, which is a clean exit for `run` but a failure for `once`, whose work is unfinished. If `run` stops
-    /// before its first set, the exit code and the last log line name the cause.
+    /// Handles SIGTERM, which is a clean exit for `run` but a failure for `once`, whose work is unfinished. If `run`
+    /// stops before its first set, the exit code and the last log line name the cause.
     pub(super) fn terminate(&mut self, now: &Now) {
         let unfinished = self.mode.is_once() || self.parts.publication.visible().is_none();
         let failure = self.parts.blocking_failure();
@@ -152,7 +153,10 @@ impl Agent {
             let limit = (limit * 1000.0).round() / 1000.0;
             let (reason, why) = match failure {
                 Some(failure) => (failure.reason, failure.message.clone()),
-                None => (Reason::VaultUnreachable, format!("no answer from {}; check that the pod can reach it", parts.settings.server.address)),
+                None => {
+                    let address = &parts.settings.server.address;
+                    (Reason::VaultUnreachable, format!("no answer from {address}; check that the pod can reach it"))
+                }
             };
             let message = if refused {
                 format!("gave up: {why} (exit code {code})")
@@ -237,7 +241,7 @@ impl Agent {
             return Some(self.outbox.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }));
         }
         if self.mode.saves() && code == exit::OK && self.parts.sessions.live(now.at).is_some() {
-            let message = "no handover file is written: the Vault token was supplied; supply it to the next container as well";
+            let message = "no handover file is written: the Vault token was supplied; supply it to the next container too";
             self.journal.info(&Subject::Save, message);
         }
         if self.parts.settings.revoke_on_exit && !self.keeps_token(code, now) {
@@ -262,7 +266,8 @@ impl Agent {
         }
     }
 
-    /// Whether to keep the token after the exit: Vault revokes leases with their token, and the application may still use them.
+    /// Whether to keep the token after the exit: Vault revokes leases with their token, and the application may still
+    /// use them.
     fn keeps_token(&self, code: u8, now: &Now) -> bool {
         let leased = self
             .parts
@@ -273,8 +278,8 @@ impl Agent {
             return false;
         }
         if self.mode.is_once() {
-            // After success, the application starts and uses the leases. After a failure it does not start. If a checkpoint
-            // was requested, keep nothing without it.
+            // After success, the application starts and uses the leases. After a failure it does not start. If a
+            // checkpoint was requested, keep nothing without it.
             return code == exit::OK && !self.mode.saves();
         }
         // The application may continue to run: only the agent's container restarts, or, next to an agent in an ordinary

@@ -9,7 +9,7 @@ use super::io::Ticket;
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
 
-/// Jitter range of the refresh interval, so that replicas do not read in step. Below 1, because `maxStale` may equal `refresh`.
+/// Jitter of the refresh interval, so that replicas do not read in step. Below 1: `maxStale` may equal `refresh`.
 const REFRESH_FROM: f64 = 0.8;
 const REFRESH_TO: f64 = 0.98;
 
@@ -61,7 +61,7 @@ impl Lifetime {
 
 /// Metadata of the last accepted reading.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct HeldReading {
+pub(super) struct Held {
     /// [`Source::request_id`] of the read.
     pub(super) request: String,
     pub(super) version: Version,
@@ -77,14 +77,12 @@ pub(super) struct HeldReading {
     jitter: f64,
 }
 
-/// The next operation of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Read,
     RenewLease { id: LeaseId, increment: Duration },
 }
 
-/// An operation in flight.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct InFlight {
     pub(super) ticket: Ticket,
@@ -99,7 +97,7 @@ pub(super) struct InFlight {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SourceState {
     pub(super) spec: Source,
-    pub(super) held: Option<HeldReading>,
+    pub(super) held: Option<Held>,
     /// The version that an earlier process published, until this process accepts a reading.
     pub(super) adopted: Option<Version>,
     pub(super) in_flight: Option<InFlight>,
@@ -115,8 +113,8 @@ pub(super) struct SourceState {
     refresh_requested: Option<Elapsed>,
     /// When the current content was requested whatever its version, until a later read succeeds.
     any_version_requested: Option<Elapsed>,
-    /// Number of consecutive readings whose lifetime is below the minimum interval.
-    short_lifetimes: u32,
+    /// Number of consecutive readings whose lifetime is so short that the minimum interval applies.
+    short_ttls: u32,
     first_failure: Option<Elapsed>,
     last_failure: Elapsed,
 }
@@ -135,7 +133,7 @@ impl SourceState {
             older_since: None,
             refresh_requested: None,
             any_version_requested: None,
-            short_lifetimes: 0,
+            short_ttls: 0,
             first_failure: None,
             last_failure: Elapsed::ZERO,
         }
@@ -202,7 +200,7 @@ impl SourceState {
         }
         let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
         // Each consecutive short lifetime doubles the minimum wait, up to the refresh interval.
-        let floor = MIN_REFRESH.saturating_mul(1 << self.short_lifetimes.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
+        let floor = MIN_REFRESH.saturating_mul(1 << self.short_ttls.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
         match &held.lifetime {
             Lifetime::Unlimited => (held.read + refresh, Step::Read),
             Lifetime::Rotates(after) => {
@@ -267,12 +265,12 @@ impl SourceState {
             Lifetime::Rotates(after) => after.is_zero(),
             lifetime => lifetime.grant().is_some_and(Grant::is_short),
         };
-        self.short_lifetimes = if short { self.short_lifetimes.saturating_add(1) } else { 0 };
+        self.short_ttls = if short { self.short_ttls.saturating_add(1) } else { 0 };
         self.refresh_requested.take_if(|asked| *asked <= started);
         self.any_version_requested.take_if(|asked| *asked <= started);
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
-        self.held = Some(HeldReading {
+        self.held = Some(Held {
             request,
             version,
             issued: now.at,
@@ -287,11 +285,11 @@ impl SourceState {
         self.succeeded();
     }
 
-    /// Accepts a reading of an earlier process. Without a lease, the source is read again at once, because the age of the
-    /// reading is unknown. With a lease, it is not, because a read would issue another lease.
+    /// Accepts a reading of an earlier process. Its age is unknown, so the source is read at once, unless it has a lease:
+    /// a read would issue another one.
     pub(super) fn restore(&mut self, reading: &Reading, lease_left: Option<Duration>, token: u64, now: &Now) {
         self.accept(reading.version.clone(), &reading.validity, token, now.at, false, now);
-        if let (Some(HeldReading { lifetime: Lifetime::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
+        if let (Some(Held { lifetime: Lifetime::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
             *grant = Grant::resumed(grant.first_ttl(), left, grant.is_renewable(), now, 25);
         } else {
             self.refresh(now);
@@ -310,7 +308,7 @@ impl SourceState {
 
     /// Applies a denied lease renewal: the next read issues another lease. `lost`: the lease no longer exists.
     pub(super) fn renewal_denied(&mut self, lost: bool, now: &Now) {
-        if let Some(HeldReading { lifetime: Lifetime::Lease { grant, .. }, .. }) = self.held.as_mut() {
+        if let Some(Held { lifetime: Lifetime::Lease { grant, .. }, .. }) = self.held.as_mut() {
             if lost {
                 *grant = Grant::new(Duration::ZERO, false, now, 24);
             } else {
@@ -334,13 +332,15 @@ impl SourceState {
         self.failure = Some(failure);
     }
 
-    /// Applies the rejection of the token. The source did not fail itself, so it is read as soon as the next token exists.
+    /// Applies the rejection of the token. The source did not fail itself, so it is read as soon as the next token
+    /// exists.
     pub(super) fn token_rejected(&mut self) {
         self.pending_refusal = None;
         self.backoff.not_before = Elapsed::ZERO;
     }
 
-    /// Requests a read now, except for a source with a lease: a read would issue another credential and abandon the lease.
+    /// Requests a read now, except for a source with a lease: a read would issue another credential and abandon the
+    /// lease.
     pub(super) fn refresh(&mut self, now: &Now) {
         if self.lease().is_none() {
             self.refresh_requested = Some(now.at);
@@ -369,7 +369,7 @@ impl SourceState {
         if self.spec.request_id() != spec.request_id() {
             self.backoff.reset();
             (self.failure, self.pending_refusal, self.first_failure, self.older_since) = (None, None, None, None);
-            (self.short_lifetimes, self.read_with) = (0, 0);
+            (self.short_ttls, self.read_with) = (0, 0);
             self.adopted = None;
         } else if spec.refresh < self.spec.refresh {
             self.backoff.not_before = self.backoff.not_before.min(now.at);
@@ -377,8 +377,8 @@ impl SourceState {
         self.spec = spec.clone();
     }
 
-    /// Whether the first set may be published without this source: it is optional, and either missing or failing for longer
-    /// than the set waits.
+    /// Whether the first set may be published without this source: it is optional, and either missing or failing for
+    /// longer than the set waits.
     pub(super) fn may_be_absent(&self, at: Elapsed) -> bool {
         let absent = |failure: &Failure| {
             matches!(failure.class, FailureClass::Missing | FailureClass::Denied | FailureClass::Invalid)

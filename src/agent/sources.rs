@@ -24,8 +24,8 @@ pub(super) struct Sources {
     unread: BTreeSet<SourceName>,
     in_flight: BTreeMap<Ticket, SourceName>,
     failing_in_flight: usize,
-    /// Operations in flight for sources that a reload removed or moved. Their outcomes are ignored, and the next operation of
-    /// the same name waits for their end.
+    /// Operations in flight for sources that a reload removed or moved. Their outcomes are ignored, and the next
+    /// operation of the same name waits for their end.
     orphans: BTreeMap<Ticket, SourceName>,
     /// Sources whose status may have changed since the last [`Sources::take_changed`].
     changed: BTreeSet<SourceName>,

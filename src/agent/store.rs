@@ -59,8 +59,9 @@ impl Store {
         self.readings.get(source)
     }
 
-    /// Accepts `reading` if every output that depends on `source` can be rendered and its file paths do not collide with
-    /// others. Otherwise nothing changes. An output that already failed when a reload added it does not block the reading.
+    /// Accepts `reading` if every output that depends on `source` can be rendered and its file paths do not collide
+    /// with others. Otherwise nothing changes. An output that already failed when a reload added it does not block the
+    /// reading.
     ///
     /// # Errors
     /// The rendering failure or collision.
@@ -105,8 +106,8 @@ impl Store {
         self.adopted.contains_key(source) || !made.iter().all(same)
     }
 
-    /// Applies new outputs, and keeps the sources that `keep` selects. An output that cannot be rendered has no files, and
-    /// other outputs are not affected.
+    /// Applies new outputs, and keeps the sources that `keep` selects. An output that cannot be rendered has no files,
+    /// and other outputs are not affected.
     pub(super) fn reconcile(&mut self, outputs: &[Output], keep: impl Fn(&SourceName) -> bool) {
         self.readings.retain(|name, _| keep(name));
         self.adopted.retain(|name, _| keep(name));

@@ -1,11 +1,12 @@
-//! Keeps something outside the agent in sync with the desired state: the visible set, a mirrored Secret, the conditions.
+//! Keeps something outside the agent in sync with the desired state: the visible set, a mirrored Secret, the
+//! conditions.
 
 use super::io::Ticket;
 use super::time::{Backoff, Elapsed, Now};
 use crate::model::{Failure, Retry};
 
-/// The synchronization state of one target. There is no queue: one operation applies the latest state, and the next operation
-/// covers all requests that arrived in the meantime.
+/// The synchronization state of one target. There is no queue: one operation applies the latest state, and the next
+/// operation covers all requests that arrived in the meantime.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct SyncState {
     /// Number of requests so far.

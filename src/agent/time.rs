@@ -12,12 +12,12 @@ pub type Elapsed = Duration;
 /// Maximum accepted `Retry-After`. A longer one is probably wrong and would silence the agent.
 const RETRY_AFTER_CAP: Duration = Duration::from_secs(600);
 
-/// Number of fast retries before a failure that is not retryable counts as final: a policy or role that was just written
-/// takes a moment to reach a standby.
+/// Number of fast retries before a failure that is not retryable counts as final: a policy or role that was just
+/// written takes a moment to reach a standby.
 const FAST_RETRIES: u32 = 3;
 
-/// Minimum interval between two requests that TTLs or rotation times of the server can cause. Equals the minimum of `refresh`
-/// in the configuration.
+/// Minimum interval between two requests that TTLs or rotation times of the server can cause. Equals the minimum of
+/// `refresh` in the configuration.
 pub(super) const MIN_REFRESH: Duration = Duration::from_secs(1);
 
 /// The current time and a random seed, for one call of [`Agent::handle`](super::Agent::handle).
@@ -68,8 +68,9 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Counts a failure and sets the time of the next attempt: a random time below a ceiling that doubles up to `max`. After
-    /// [`FAST_RETRIES`], a failure that is not retryable waits for `slow`. `Retry-After` of the server is a minimum.
+    /// Counts a failure and sets the time of the next attempt: a random time below a ceiling that doubles up to `max`.
+    /// After [`FAST_RETRIES`], a failure that is not retryable waits for `slow`. `Retry-After` of the server is a
+    /// minimum.
     pub(super) fn failed(&mut self, failure: &Failure, retry: &Retry, now: &Now, salt: u64) {
         self.attempts = self.attempts.saturating_add(1);
         let fast = failure.class.is_retryable() || self.attempts <= FAST_RETRIES;

@@ -9,8 +9,8 @@ use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now, timestamp};
 use crate::model::{AuthMethod, Checkpoint, Failure, FailureClass, Reason, Session, Settings, TokenInfo, VaultToken};
 
-/// How long an unconfirmed token may be rejected because a standby does not know it yet. Replication takes milliseconds to
-/// a few seconds.
+/// How long an unconfirmed token may be rejected because a standby does not know it yet. Replication takes milliseconds
+/// to a few seconds.
 pub(super) const REPLICATION_GRACE: Duration = Duration::from_secs(5);
 
 /// Age at which a token counts as stable, so that the login backoff is reset; half of the TTL if that is shorter.
@@ -176,8 +176,8 @@ impl Token {
         self.looking_up.is_some()
     }
 
-    /// Classifies a denied request by the history of the token. `worked`: the same request succeeded with this token before.
-    /// May start a lookup.
+    /// Classifies a denied request by the history of the token. `worked`: the same request succeeded with this token
+    /// before. May start a lookup.
     pub(super) fn refused(&mut self, class: FailureClass, worked: bool, now: &Now, outbox: &mut Outbox) -> Verdict {
         let unconfirmed = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
         if class == FailureClass::TokenDead {
@@ -191,8 +191,9 @@ impl Token {
                 (false, _) => Verdict::LookUpFailed,
             };
         }
-        // Without a lookup, an invalid token and a missing policy look the same. If the request succeeded before, a login (or
-        // a re-read of the token file) may help. A denial with the next token does not count: it never succeeded with that one.
+        // Without a lookup, an invalid token and a missing policy look the same. If the request succeeded before, a
+        // login (or a re-read of the token file) may help. A denial with the next token does not count: it never
+        // succeeded with that one.
         let mut suspect = false;
         if worked {
             let (first, count) = self.refusals.map_or((now.at, 1), |(first, count)| (first, count + 1));
@@ -243,14 +244,15 @@ pub(super) fn with_verdict(failure: &Failure, verdict: Verdict) -> Failure {
     let (class, message) = match verdict {
         Verdict::TooNew => (
             FailureClass::Transient,
-            format!("{message}; the token is new and may not have reached this Vault node yet; retrying with the same token"),
+            format!("{message}; the token is new and may not have reached this Vault node yet; retrying"),
         ),
         Verdict::Rejected => (FailureClass::TokenDead, message.clone()),
         Verdict::PolicyMissing => {
             (FailureClass::Denied, format!("{message} and the token is valid, so a policy is missing: {rule}"))
         }
         Verdict::Pending | Verdict::LookUpFailed => {
-            (FailureClass::Denied, format!("{message}: either a policy is missing ({rule}) or the token is no longer valid"))
+            let message = format!("{message}: either a policy is missing ({rule}) or the token is no longer valid");
+            (FailureClass::Denied, message)
         }
         Verdict::Ambiguous => (
             FailureClass::Denied,

@@ -1,8 +1,8 @@
 //! Verifies a new configuration before it replaces the active one.
 //!
-//! If a reload changes the login, the trial logs in with the new one, in parallel with the active session, and reads the
-//! required sources. If a reload changes the directory, the trial publishes to the new one. The new configuration is
-//! activated only after all checks succeed. Until then, the active session, files, and configuration stay in use.
+//! If a reload changes the login, the trial logs in with the new one, in parallel with the active session, and reads
+//! the required sources. If a reload changes the directory, the trial publishes to the new one. The new configuration
+//! is activated only after all checks succeed. Until then, the active session, files, and configuration stay in use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,8 +135,8 @@ impl Trial {
         (self.is_idle() && !self.is_done()).then_some(self.backoff.not_before)
     }
 
-    /// Starts the next step if one is due. `current`: the active token. `free`: the new directory can be published to. `set`
-    /// builds the set to publish.
+    /// Starts the next step if one is due. `current`: the active token. `free`: the new directory can be published to.
+    /// `set` builds the set to publish.
     pub(super) fn advance(
         &mut self,
         current: Option<&Token>,

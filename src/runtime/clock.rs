@@ -6,8 +6,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::agent::{Elapsed, Now};
 
-/// Maximum duration of one timer. Timers stop while the machine is suspended, but this clock does not, so long sleeps check
-/// the clock in between.
+/// Maximum duration of one timer. Timers stop while the machine is suspended, but this clock does not, so long sleeps
+/// check the clock in between.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
 /// Measures the time since the agent's start, including suspension of the machine.

@@ -76,7 +76,8 @@ impl<A: Adapters> Driver<A> {
             adopted = open => adopted?,
             () = terminated(&mut signals) => return Ok(exit::TERMINATED),
             () = self.clock.sleep_until(self.agent.wake_at(self.clock.elapsed())) => {
-                let message = format!("failed to open output directory {shown}: no answer; check the volume (exit code 74)");
+                let message =
+                    format!("failed to open output directory {shown}: no answer; check the volume (exit code 74)");
                 Observer::log(&LogEntry {
                     level: LogLevel::Error,
                     operation: "open",
@@ -170,7 +171,8 @@ impl<A: Adapters> Driver<A> {
     async fn listen_after_reload(&mut self) {
         let wait = self.listen_retry.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
         if let Err(failure) = self.listen().await {
-            tracing::warn!(reason = %failure.reason, "{failure}; retrying in {}s, until then without probes and metrics", wait.as_secs());
+            let wait_secs = wait.as_secs();
+            tracing::warn!(reason = %failure.reason, "{failure}; retrying in {wait_secs}s without probes and metrics");
             let next = (wait * 2).min(LISTEN_RETRY_MAX);
             self.listen_retry = Some((tokio::time::Instant::now() + wait, next));
         }

@@ -10,8 +10,8 @@ use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
-/// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount and
-/// then read again.
+/// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount
+/// and then read again.
 const MAX_REQUESTS_PER_OPERATION: u32 = 4;
 
 /// Timeout of one operation at the API server, including all its requests.
@@ -125,7 +125,7 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
         }
         Op::RetireDirectory { directory } => {
             let volume = adapters.volume();
-            Outcome::Retired(blocking("clean up the previous output directory", move || volume.retire(&directory)).await)
+            Outcome::Retired(blocking("empty the previous output directory", move || volume.retire(&directory)).await)
         }
         Op::Mirror { settings, name, content } => {
             Outcome::Mirrored(call_api(adapters.api().mirror(&settings, &name, &content)).await)
@@ -142,8 +142,8 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
     (outcome, None)
 }
 
-/// Restores the checkpoint of an earlier process if `restore` is set and one exists. Otherwise logs in. Credential files are
-/// read in the blocking pool, because a hanging mount must not delay the exit.
+/// Restores the checkpoint of an earlier process if `restore` is set and one exists. Otherwise logs in. Credential
+/// files are read in the blocking pool, because a hanging mount must not delay the exit.
 async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore: bool) -> (Outcome, Option<Failure>) {
     let mut restore_failure = None;
     if restore {

@@ -13,7 +13,8 @@ pub(super) struct Health(Arc<Mutex<HealthStatus>>);
 pub(super) struct HealthStatus {
     /// Process that wrote the status. A state file can outlive its writer.
     pub(super) pid: u32,
-    /// Start of that process in clock ticks since boot, because the agent has the same PID after each container restart.
+    /// Start of that process in clock ticks since boot, because the agent has the same PID after each container
+    /// restart.
     pub(super) started: u64,
     /// Whether all required outputs are published.
     pub(super) ready: bool,

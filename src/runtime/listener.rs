@@ -23,8 +23,8 @@ use super::health::Health;
 use super::metrics::Metrics;
 use crate::model::{Failure, FailureClass, Reason};
 
-/// Maximum number of concurrent connections; further ones wait in the kernel's queue. Probes and one scraper need two. The
-/// rest is a reserve, so that idle clients cannot block the kubelet's probes.
+/// Maximum number of concurrent connections; further ones wait in the kernel's queue. Probes and one scraper need two.
+/// The rest is a reserve, so that idle clients cannot block the kubelet's probes.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Timeout for receiving the head of a request.
@@ -42,8 +42,8 @@ const BACKLOG: u32 = 128;
 /// Content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Opens the port. Must be called in a tokio runtime. `[::]` also accepts IPv4, whatever `net.ipv6.bindv6only` is, and falls
-/// back to 0.0.0.0 on a node without IPv6.
+/// Opens the port. Must be called in a tokio runtime. `[::]` also accepts IPv4, whatever `net.ipv6.bindv6only` is, and
+/// falls back to 0.0.0.0 on a node without IPv6.
 ///
 /// # Errors
 /// `ListenFailed` if the address cannot be bound.
@@ -57,7 +57,9 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     }
     let listener = bound.map_err(|error| {
         let cause: String = match error.kind() {
-            io::ErrorKind::AddrInUse => "another process in the pod uses this port; set `listen` to another port".into(),
+            io::ErrorKind::AddrInUse => {
+                "another process in the pod uses this port; set `listen` to another port".into()
+            }
             io::ErrorKind::AddrNotAvailable => {
                 "the pod does not have this address; set `listen: \":8250\"` to listen on all addresses".into()
             }
@@ -172,13 +174,13 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> R
     };
     let plain = "text/plain; charset=utf-8";
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = response_of(StatusCode::METHOD_NOT_ALLOWED, plain, "method not allowed; use GET or HEAD\n".into());
+        let mut response = response_of(StatusCode::METHOD_NOT_ALLOWED, plain, "use GET or HEAD\n".into());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
-        // Liveness covers only the agent: a response shows that its only thread runs. An outage of Vault must not restart an
-        // agent that keeps the last good set.
+        // Liveness covers only the agent: a response shows that its only thread runs. An outage of Vault must not
+        // restart an agent that keeps the last good set.
         "/livez" => response_of(StatusCode::OK, plain, "ok\n".into()),
         "/readyz" => {
             let status = health.get();

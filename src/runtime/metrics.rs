@@ -89,7 +89,8 @@ impl Metrics {
         let requests = Counter::default();
         registry.register("vault_requests", "HTTP requests sent to Vault", Counter::clone(&requests));
         let generation = Gauge::default();
-        registry.register("generation", "Number of the published set, counted from 1 since the agent started; 0 if this process has published none", Gauge::clone(&generation));
+        let help = "Number of the set that this process published last, counted from 1; 0 before the first one";
+        registry.register("generation", help, Gauge::clone(&generation));
         let published = Optional::default();
         let help = "Unix time at which this process published the current set; absent before";
         registry.register_with_unit("published_timestamp", help, Unit::Seconds, Optional::clone(&published));

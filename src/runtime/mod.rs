@@ -1,5 +1,5 @@
-//! Executes the agent's actions and passes their outcomes back as inputs. The only module with tasks, sleeps, timeouts, and
-//! clocks.
+//! Executes the agent's actions and passes their outcomes back as inputs. The only module with tasks, sleeps, timeouts,
+//! and clocks.
 //!
 //! `agent` decides what to do. The adapters decide how.
 #![allow(clippy::disallowed_methods, reason = "this module owns tasks, time and signals")]
@@ -44,8 +44,9 @@ pub const EXIT_INTERNAL_ERROR: u8 = 70;
 /// Maximum number of threads for blocking calls: file systems and name resolution.
 const BLOCKING_THREADS: usize = 8;
 
-/// Runs the agent until it exits, and returns the exit code. `config` is the origin of `settings`, for reloads. `checkpoint` is
-/// the file to which [`Work::Once`] saves the token and leases, and from which [`Work::Run`] restores them.
+/// Runs the agent until it exits, and returns the exit code. `config` is the origin of `settings`, for reloads.
+/// `checkpoint` is the file to which [`Work::Once`] saves the token and leases, and from which [`Work::Run`] restores
+/// them.
 ///
 /// # Errors
 /// If the agent cannot start: signals, the listener, or the output directory.
@@ -59,7 +60,8 @@ pub fn run(
     let start_failure = |what: &str, error: std::io::Error| {
         Failure::new(FailureClass::Local, Reason::WriteFailed, format!("failed to {what}: {error}"))
     };
-    // Register signals first, so that no SIGTERM is lost during the start. For PID 1, the default action does not apply.
+    // Register signals first, so that no SIGTERM is lost during the start. For PID 1, the default action does not
+    // apply.
     let signals = signals::SignalHandlers::register().map_err(|error| start_failure("register signal handlers", error))?;
     // One thread is enough, because the agent mostly waits. Blocking calls run in short-lived threads.
     let runtime = tokio::runtime::Builder::new_current_thread()

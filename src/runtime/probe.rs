@@ -1,7 +1,8 @@
 //! `keyferry probe`: checks the agent in the same container, for images without a shell.
 //!
-//! With a listener, the probe sends an HTTP request. Without one, it reads the state file that the agent writes to its output
-//! directory. The directory outlives a container restart, so the file names its writer, and the agent removes it at start.
+//! With a listener, the probe sends an HTTP request. Without one, it reads the state file that the agent writes to its
+//! output directory. The directory outlives a container restart, so the file names its writer, and the agent removes it
+//! at start.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -47,7 +48,8 @@ fn check_listener(check: Check, address: SocketAddr) -> Result<(), String> {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = query().map_err(|error| format!("failed to query the agent at {address}: {error}; check that it is running"))?;
+    let answer =
+        query().map_err(|error| format!("failed to query the agent at {address}: {error}; check that it is running"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
 }
@@ -67,7 +69,8 @@ fn check_state_file(check: Check, directory: &Path) -> Result<(), String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
     let text = volume::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
-    let text = text.ok_or_else(|| format!("the agent has not written {STATE_FILE} to {} yet; check its log", directory.display()))?;
+    let missing = || format!("the agent has not written {STATE_FILE} to {} yet; check its log", directory.display());
+    let text = text.ok_or_else(missing)?;
     let status: HealthStatus = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
     if started(status.pid) != Some(status.started) {
         return Err("the agent is not running; its state file is from an earlier process".into());

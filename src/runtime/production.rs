@@ -156,7 +156,8 @@ impl Kubernetes {
     }
 
     async fn digest(&self, cluster: &Cluster, name: &ObjectName, request: &MirrorRequest) -> Result<String, Failure> {
-        // The bytes of a published set are shared and immutable, so their addresses identify them while the set is visible.
+        // The bytes of a published set are shared and immutable, so their addresses identify them while the set is
+        // visible.
         let bytes = request.data.iter().map(|(key, bytes)| (key.clone(), Arc::as_ptr(bytes) as usize)).collect();
         let of: DigestOf = (request.generation, bytes, request.mirror.secret_type.as_str());
         if let Some((_, known)) = lock(&self.digests).get(name).filter(|(known, _)| *known == of) {
@@ -166,7 +167,9 @@ impl Kubernetes {
         let (secret_type, data) = (request.mirror.secret_type.clone(), request.data.clone());
         let made = tokio::task::spawn_blocking(move || digest(&namespace, &secret, &secret_type, &data));
         let made = made.await.map_err(|error| {
-            let message = format!("failed to compute the digest of Secret {name}: internal error ({error}); report it with the log");
+            let message = format!(
+                "failed to compute the digest of Secret {name}: internal error ({error}); report it with the log"
+            );
             Failure::new(FailureClass::Local, Reason::WriteFailed, message)
         })?;
         lock(&self.digests).insert(name.clone(), (of, made.clone()));

@@ -42,8 +42,8 @@ impl ConfigSource {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// A message with the path, if the file cannot be read, is not a regular file (a named pipe could block), is not UTF-8 text,
-    /// or is larger than 4 MiB.
+    /// A message with the path, if the file cannot be read, is not a regular file (a named pipe could block), is not
+    /// UTF-8 text, or is larger than 4 MiB.
     pub fn read(path: PathBuf) -> Result<Self, String> {
         match read(&path).map_err(|error| read_error(&path, &error)).and_then(|bytes| as_text(&path, bytes)) {
             Ok(text) => Ok(Self::File { path, text }),
@@ -75,8 +75,8 @@ struct WatchedFile {
     delivered: Option<Delivered>,
     read_at: Instant,
     first_change: Option<Instant>,
-    /// The read in flight in the blocking pool. Kept across calls, because the file system may hang and the future may be
-    /// dropped.
+    /// The read in flight in the blocking pool. Kept across calls, because the file system may hang and the future may
+    /// be dropped.
     reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
 }
 
@@ -199,14 +199,16 @@ fn as_text(path: &Path, bytes: Vec<u8>) -> Result<String, String> {
     let text = String::from_utf8(bytes);
     text.map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        format!("failed to read configuration file {}: not UTF-8 text (first invalid byte at offset {at})", path.display())
+        let shown = path.display();
+        format!("failed to read configuration file {shown}: not UTF-8 text (first invalid byte at offset {at})")
     })
 }
 
 fn watch(path: &Path) -> Option<Watch> {
     Watch::new([path])
         .inspect_err(|error| {
-            tracing::warn!("{}; checking the configuration file every {}s instead", Failure::chain(error), POLL_INTERVAL.as_secs());
+            let (error, interval) = (Failure::chain(error), POLL_INTERVAL.as_secs());
+            tracing::warn!("{error}; checking the configuration file every {interval}s instead");
         })
         .ok()
 }

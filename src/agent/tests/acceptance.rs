@@ -123,7 +123,8 @@ fn first_set_waits_for_lookup_after_denied_optional_read() {
     assert_eq!(d.files.len(), 1);
 }
 
-/// Advances the clock. Each read of `b` returns a lease of `ttl` without the key `password`. Returns the number of these leases.
+/// Advances the clock. Each read of `b` returns a lease of `ttl` without the key `password`. Returns the number of
+/// these leases.
 fn leases_that_cannot_be_used(d: &mut Driver, ttl: Duration, time: Duration) -> usize {
     let before = d.count(Kind::Read);
     d.serve(time, |op| match op {

@@ -21,7 +21,7 @@ fn new_directory_is_published_before_old_one_is_retired() {
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
     assert!(d.retired.is_empty() && d.agent.is_ready());
     d.advance(secs(2));
-    let (ticket, Op::Publish { directory, set }) = d.take(Kind::Publish, None) else { panic!("the publication is retried") };
+    let (ticket, Op::Publish { directory, set }) = d.take(Kind::Publish, None) else { panic!("it is retried") };
     assert_eq!((directory.path.display().to_string(), set.files.files.len()), ("/elsewhere".to_owned(), 1));
     d.input(Input::Completed(ticket, Outcome::Published(Ok(true))));
     assert_eq!((d.retired.as_slice(), d.fresh().0), (["/secrets".to_owned()].as_slice(), ConditionStatus::True));
@@ -40,7 +40,7 @@ fn directory_is_retired_after_publication_in_flight_ends() {
     d.input(Input::Completed(old, Outcome::Published(Ok(true))));
     assert_eq!(d.retired, ["/secrets"]);
     assert!(d.agent.is_ready());
-    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("the latest set is published to the new directory") };
+    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("the set is published") };
     assert_eq!(directory.path.display().to_string(), "/elsewhere");
 }
 

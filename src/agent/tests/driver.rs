@@ -62,8 +62,8 @@ pub(super) fn token_of(op: &Op) -> String {
     }
 }
 
-/// An agent, the time, and the operations in flight. Operations of the volume and the API server succeed at once unless they
-/// are held. The scenario supplies the outcomes of requests to Vault.
+/// An agent, the time, and the operations in flight. Operations of the volume and the API server succeed at once unless
+/// they are held. The scenario supplies the outcomes of requests to Vault.
 pub(super) struct Driver {
     pub(super) agent: Agent,
     pub(super) at: Duration,
@@ -115,7 +115,8 @@ impl Driver {
         driver
     }
 
-    /// Starts `run`, logs in for an hour with the token `t1`, and publishes each source as version 1 with `password=one`.
+    /// Starts `run`, logs in for an hour with the token `t1`, and publishes each source as version 1 with
+    /// `password=one`.
     pub(super) fn published(sources: &[&str]) -> Self {
         Self::published_with(settings(sources))
     }

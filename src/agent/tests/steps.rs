@@ -94,7 +94,7 @@ impl Driver {
     }
 
     pub(super) fn condition(&self, kind: ConditionType) -> Condition {
-        self.agent.conditions().iter().find(|condition| condition.kind == kind).cloned().expect("every condition is always present")
+        self.agent.conditions().iter().find(|condition| condition.kind == kind).cloned().expect("always present")
     }
 
     pub(super) fn ready(&self) -> (ConditionStatus, Reason) {

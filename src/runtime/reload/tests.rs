@@ -84,7 +84,8 @@ async fn non_utf8_document_is_rejected_once() {
     let mut fixture = Fixture::new();
     fixture.write(b"vault: \xff");
     let message = fixture.next().await.expect_err("not text");
-    assert!(message.contains("not UTF-8 text (first invalid byte at offset 7)") && message.contains("keyferry.yaml"), "{message}");
+    assert!(message.contains("not UTF-8 text (first invalid byte at offset 7)"), "{message}");
+    assert!(message.contains("keyferry.yaml"), "{message}");
     assert!(fixture.is_quiet().await);
     fixture.write(VALID);
     assert!(fixture.next().await.is_ok());

@@ -241,7 +241,8 @@ impl Agent {
             return Some(self.outbox.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }));
         }
         if self.mode.saves() && code == exit::OK && self.parts.sessions.live(now.at).is_some() {
-            let message = "no handover file is written: the Vault token was supplied; supply it to the next container too";
+            let message = "no handover file is written, because the Vault token was supplied; supply it to the next \
+                           container as well";
             self.journal.info(&Subject::Save, message);
         }
         if self.parts.settings.revoke_on_exit && !self.keeps_token(code, now) {

@@ -285,11 +285,12 @@ impl SourceState {
         self.succeeded();
     }
 
-    /// Accepts a reading of an earlier process. Its age is unknown, so the source is read at once, unless it has a lease:
-    /// a read would issue another one.
+    /// Accepts a reading of an earlier process. Its age is unknown, so the source is read at once, unless a read would
+    /// issue another lease.
     pub(super) fn restore(&mut self, reading: &Reading, lease_left: Option<Duration>, token: u64, now: &Now) {
         self.accept(reading.version.clone(), &reading.validity, token, now.at, false, now);
-        if let (Some(Held { lifetime: Lifetime::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
+        let lifetime = self.held.as_mut().map(|held| &mut held.lifetime);
+        if let (Some(Lifetime::Lease { grant, .. }), Some(left)) = (lifetime, lease_left) {
             *grant = Grant::resumed(grant.first_ttl(), left, grant.is_renewable(), now, 25);
         } else {
             self.refresh(now);

@@ -297,7 +297,6 @@ impl SourceState {
         }
     }
 
-    /// Applies a lease renewal.
     pub(super) fn renewed(&mut self, lease: &Lease, now: &Now) {
         let Some(held) = self.held.as_mut() else { return };
         if let Lifetime::Lease { grant, .. } = &mut held.lifetime {
@@ -365,7 +364,6 @@ impl SourceState {
         *self = Self { in_flight: self.in_flight.take(), ..Self::new(self.spec.clone()) };
     }
 
-    /// Applies a changed specification.
     pub(super) fn update_spec(&mut self, spec: &Source, now: &Now) {
         if self.spec.request_id() != spec.request_id() {
             self.backoff.reset();

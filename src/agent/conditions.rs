@@ -187,7 +187,7 @@ fn mirrored(parts: &Parts) -> Condition {
 }
 
 /// Joins the texts of the first few of `items`, and the number of the rest.
-fn listed<'a, T: 'a>(
+fn joined<'a, T: 'a>(
     items: impl Iterator<Item = &'a T>,
     count: usize,
     mut text_of: impl FnMut(&'a T) -> Option<String>,

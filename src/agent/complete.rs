@@ -2,7 +2,7 @@
 
 use super::io::{MirrorResult, Outcome, Ticket};
 use super::journal::Subject;
-use super::source::{TokenView, SourceState};
+use super::source::{SourceState, TokenView};
 use super::time::Now;
 use super::{Agent, Parts};
 use crate::model::{AdoptedSet, EventType, Failure, Reason, SourceName};

@@ -124,8 +124,10 @@ fn stale(parts: &Parts) -> Option<Condition> {
         let source = parts.sources.get(name)?;
         let why = source.failure.as_ref().or(parts.sessions.failure.as_ref());
         reason = reason.or(Some(why.map_or(Reason::Stale, |failure| failure.reason)));
-        let since =
-            source.held.as_ref().map_or(String::new(), |held| format!(": not read since {}", timestamp(held.read_wall)));
+        let since = source
+            .held
+            .as_ref()
+            .map_or(String::new(), |held| format!(": not read since {}", timestamp(held.read_wall)));
         let why = why.map_or(String::new(), |failure| format!(": {}", truncated(&failure.message, limit)));
         Some(format!("source {name} is stale{since}{why}"))
     });
@@ -140,9 +142,9 @@ fn within_tolerance(parts: &Parts, now: &Now) -> String {
     joined(failing.iter(), failing.len(), |name| {
         let source = parts.sources.get(name)?;
         let failure = source.failure.as_ref()?;
-        let until = parts
-            .stale_at(name)
-            .map_or(String::new(), |at| format!("within its staleness tolerance until {}; ", timestamp(now.wall_at(at))));
+        let until = parts.stale_at(name).map_or(String::new(), |at| {
+            format!("within its staleness tolerance until {}; ", timestamp(now.wall_at(at)))
+        });
         let why = truncated(&failure.message, char_limit(failing.len()));
         Some(format!("source {name}: {until}last operation failed: {why}"))
     })

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::sync::SyncState;
 use super::io::{MirrorRequest, MirrorResult, Op, PublishedSet, Ticket};
 use super::outbox::Outbox;
 use super::sources::Sources;
+use super::sync::SyncState;
 use super::time::{Elapsed, Now};
 use crate::model::{Failure, Generation, Mirror, ObjectName, Reason, Settings, SourceName, Version};
 use crate::render;

@@ -19,7 +19,6 @@ mod advance;
 mod complete;
 mod conditions;
 mod directories;
-mod sync;
 mod grant;
 mod io;
 mod journal;
@@ -35,6 +34,7 @@ mod shutdown;
 mod source;
 mod sources;
 mod store;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod time;

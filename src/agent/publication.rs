@@ -7,10 +7,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 
-use super::sync::SyncState;
 use super::io::PublishedSet;
 use super::sources::Sources;
 use super::store::Store;
+use super::sync::SyncState;
 use crate::model::{AdoptedSet, Generation, Manifest, ManifestSource, Output, Settings, SourceName};
 
 /// The visible set and the publication in flight.

@@ -65,7 +65,9 @@ impl Agent {
                 self.reject_token(flight.token, now);
                 self.update(name, SourceState::token_rejected);
             }
-            Verdict::Pending => self.update(name, |source| source.pending_refusal = Some((flight.token, failure.clone()))),
+            Verdict::Pending => {
+                self.update(name, |source| source.pending_refusal = Some((flight.token, failure.clone())))
+            }
             verdict => self.source_failed(name, &with_verdict(failure, verdict), verdict == Verdict::TooNew, now),
         }
     }
@@ -184,7 +186,8 @@ impl Agent {
             Ok(lease) => {
                 self.confirm_token(flight.token);
                 self.journal.recovered(&Subject::Lease(name.clone()));
-                let message = format!("renewed the lease of source {name}; it expires in {}s", lease.duration.as_secs());
+                let message =
+                    format!("renewed the lease of source {name}; it expires in {}s", lease.duration.as_secs());
                 self.journal.info(&Subject::Lease(name.clone()), message);
                 self.update(name, |source| source.renewed(&lease, now));
             }

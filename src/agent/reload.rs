@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::conditions::{CONFIG_REJECTED, bounded};
 use super::io::{Outcome, Ticket};
 use super::journal::Subject;
-use super::source::{TokenView, SourceState};
+use super::source::{SourceState, TokenView};
 use super::store::Store;
 use super::time::Now;
-use super::trial::{Checks, Progress, TrialReading, Trial};
+use super::trial::{Checks, Progress, Trial, TrialReading};
 use super::{Agent, Parts, publication};
 use crate::model::{EventType, Order, Reading, Reason, Settings, SourceName, Validity};
 

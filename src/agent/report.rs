@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sync::SyncState;
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
+use super::sync::SyncState;
 use super::time::{Backoff, Elapsed, Now};
 use crate::model::{
     Condition, ConditionStatus, ConditionType, EventType, Failure, FailureClass, Generation, PodEvent, Reason, Settings,

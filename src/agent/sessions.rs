@@ -105,7 +105,8 @@ impl Sessions {
 
     /// When the next operation is due.
     pub(super) fn wake(&self) -> Option<Elapsed> {
-        let renewal = self.current.as_ref().and_then(Token::renewal_due).filter(|(_, renewal)| *renewal == Renewal::Renew);
+        let renewal =
+            self.current.as_ref().and_then(Token::renewal_due).filter(|(_, renewal)| *renewal == Renewal::Renew);
         let end = self.current.as_ref().and_then(Token::expires_at);
         let retired = self
             .retired

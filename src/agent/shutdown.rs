@@ -255,7 +255,9 @@ impl Agent {
 
     /// Records the outcome of saving. If it failed, the tokens are revoked.
     pub(super) fn save_ended(&mut self, ticket: Ticket, ok: bool, now: &Now) {
-        let Phase::Draining(Drain { stage: Stage::ReleasingToken { saving: Some(saving) }, .. }) = &self.phase else { return };
+        let Phase::Draining(Drain { stage: Stage::ReleasingToken { saving: Some(saving) }, .. }) = &self.phase else {
+            return;
+        };
         if *saving != ticket {
             return;
         }

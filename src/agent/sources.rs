@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
-use super::source::{InFlight, TokenView, SourceState, Step};
+use super::source::{InFlight, SourceState, Step, TokenView};
 use super::time::{Elapsed, Now};
 use super::token::Token;
 use crate::model::{Failure, Settings, Source, SourceName};

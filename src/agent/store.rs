@@ -31,7 +31,8 @@ struct RenderedOutput {
 
 impl Store {
     pub(super) fn new(outputs: &[Output]) -> Self {
-        let made = |output: &Output| RenderedOutput { output: output.clone(), rendered: Rendered::default(), failure: None };
+        let made =
+            |output: &Output| RenderedOutput { output: output.clone(), rendered: Rendered::default(), failure: None };
         Self { outputs: outputs.iter().map(made).collect(), ..Self::default() }
     }
 

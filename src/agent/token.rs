@@ -179,14 +179,14 @@ impl Token {
     /// Classifies a denied request by the history of the token. `worked`: the same request succeeded with this token
     /// before. May start a lookup.
     pub(super) fn refused(&mut self, class: FailureClass, worked: bool, now: &Now, outbox: &mut Outbox) -> Verdict {
-        let unconfirmed = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
+        let too_new = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
         if class == FailureClass::TokenDead {
-            return if unconfirmed { Verdict::TooNew } else { Verdict::Rejected };
+            return if too_new { Verdict::TooNew } else { Verdict::Rejected };
         }
         if self.look_up != LookUp::Denied {
             return match (self.start_look_up(now, outbox), self.look_up) {
                 (true, _) => Verdict::Pending,
-                (false, _) if unconfirmed => Verdict::TooNew,
+                (false, _) if too_new => Verdict::TooNew,
                 (false, LookUp::Allowed) => Verdict::PolicyMissing,
                 (false, _) => Verdict::LookUpFailed,
             };
@@ -200,7 +200,7 @@ impl Token {
             self.refusals = Some((first, count));
             suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;
         }
-        match (unconfirmed, suspect) {
+        match (too_new, suspect) {
             (true, _) => Verdict::TooNew,
             (false, true) => Verdict::Rejected,
             (false, false) => Verdict::Ambiguous,
@@ -210,7 +210,7 @@ impl Token {
     /// Applies the outcome of a lookup.
     pub(super) fn looked_up(&mut self, result: &Result<TokenInfo, Failure>, now: &Now) -> Verdict {
         self.looking_up = None;
-        let unconfirmed = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
+        let too_new = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
         match result {
             Ok(_) => {
                 self.look_up = LookUp::Allowed;
@@ -218,14 +218,14 @@ impl Token {
                 Verdict::PolicyMissing
             }
             Err(failure) => match failure.class {
-                FailureClass::TokenDead if unconfirmed => {
+                FailureClass::TokenDead if too_new => {
                     self.look_up_after = self.since + REPLICATION_GRACE;
                     Verdict::TooNew
                 }
                 FailureClass::TokenDead => Verdict::Rejected,
                 FailureClass::Forbidden | FailureClass::Denied => {
                     self.look_up = LookUp::Denied;
-                    if unconfirmed { Verdict::TooNew } else { Verdict::Ambiguous }
+                    if too_new { Verdict::TooNew } else { Verdict::Ambiguous }
                 }
                 // Without an answer, nothing is known about the token, and the next lookup may start at once.
                 _ => {

@@ -265,8 +265,8 @@ impl Trial {
     /// Whether a denied read may mean that the token is not replicated to every node yet.
     fn is_too_new(&self, failure: &Failure, now: &Now) -> bool {
         let refused = matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead);
-        let unconfirmed = |token: &Token| !token.confirmed && now.at < token.since + super::token::REPLICATION_GRACE;
-        refused && self.token.as_ref().is_some_and(unconfirmed)
+        let too_new = |token: &Token| !token.confirmed && now.at < token.since + super::token::REPLICATION_GRACE;
+        refused && self.token.as_ref().is_some_and(too_new)
     }
 
     /// Whether the reading of a source is missing or older than its refresh interval, because other checks took long.

@@ -37,7 +37,12 @@ pub(super) trait Server: Send + Sync + 'static {
 /// The Kubernetes API server, as the agent's pod uses it.
 pub(super) trait ApiServer: Send + Sync + 'static {
     /// Writes the content to the Secret.
-    fn mirror(&self, settings: &Settings, name: &ObjectName, content: &MirrorRequest) -> impl AdapterFuture<MirrorResult>;
+    fn mirror(
+        &self,
+        settings: &Settings,
+        name: &ObjectName,
+        content: &MirrorRequest,
+    ) -> impl AdapterFuture<MirrorResult>;
     /// Patches the conditions of the pod. Returns whether the pod is being deleted.
     fn patch_conditions(&self, settings: &Settings, conditions: &[Condition]) -> impl AdapterFuture<bool>;
     /// Records an Event for the pod.

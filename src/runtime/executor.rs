@@ -107,7 +107,8 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
             };
             let what = format!("read source {source}");
             Outcome::Read(
-                call_server(adapters, &settings, &what, async |server: &A::Server| server.read(&token, spec).await).await,
+                call_server(adapters, &settings, &what, async |server: &A::Server| server.read(&token, spec).await)
+                    .await,
             )
         }
         Op::RenewLease { settings, token, source, lease, increment } => {
@@ -133,7 +134,9 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
         Op::PatchConditions { settings, conditions } => {
             Outcome::ConditionsPatched(call_api(adapters.api().patch_conditions(&settings, &conditions)).await)
         }
-        Op::RecordEvent { settings, event } => Outcome::EventRecorded(call_api(adapters.api().record_event(&settings, &event)).await),
+        Op::RecordEvent { settings, event } => {
+            Outcome::EventRecorded(call_api(adapters.api().record_event(&settings, &event)).await)
+        }
         Op::Save { settings, checkpoint } => {
             let checkpoints = adapters.checkpoints();
             Outcome::Saved(blocking("save the checkpoint", move || checkpoints.save(&settings, &checkpoint)).await)
@@ -182,7 +185,11 @@ async fn call_server<A: Adapters, T>(
     with_timeout(limit, what, work).await
 }
 
-async fn with_timeout<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn with_timeout<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     within(limit, work).await.unwrap_or_else(|| {
         let message = format!("failed to {what}: no answer within {}s", limit.as_secs());
         Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, message))

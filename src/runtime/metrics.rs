@@ -85,7 +85,11 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("keyferry");
         let operations = Family::default();
-        registry.register("operations", "Completed operations by result: Ok or a reason code", Family::clone(&operations));
+        registry.register(
+            "operations",
+            "Completed operations by result: Ok or a reason code",
+            Family::clone(&operations),
+        );
         let requests = Counter::default();
         registry.register("vault_requests", "HTTP requests sent to Vault", Counter::clone(&requests));
         let generation = Gauge::default();

@@ -62,7 +62,8 @@ pub fn run(
     };
     // Register signals first, so that no SIGTERM is lost during the start. For PID 1, the default action does not
     // apply.
-    let signals = signals::SignalHandlers::register().map_err(|error| start_failure("register signal handlers", error))?;
+    let signals =
+        signals::SignalHandlers::register().map_err(|error| start_failure("register signal handlers", error))?;
     // One thread is enough, because the agent mostly waits. Blocking calls run in short-lived threads.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

@@ -152,8 +152,9 @@ fn reason_of(outcome: &Outcome) -> Option<Reason> {
         Outcome::LeaseRenewed(result) => result.as_ref().err().map(reason),
         Outcome::Published(result) | Outcome::ConditionsPatched(result) => result.as_ref().err().map(reason),
         Outcome::Mirrored(result) => result.as_ref().err().map(reason),
-        Outcome::Retired(result) | Outcome::EventRecorded(result) | Outcome::Saved(result) | Outcome::Revoked(result) => {
-            result.as_ref().err().map(reason)
-        }
+        Outcome::Retired(result)
+        | Outcome::EventRecorded(result)
+        | Outcome::Saved(result)
+        | Outcome::Revoked(result) => result.as_ref().err().map(reason),
     }
 }

@@ -48,8 +48,8 @@ fn check_listener(check: Check, address: SocketAddr) -> Result<(), String> {
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer =
-        query().map_err(|error| format!("failed to query the agent at {address}: {error}; check that it is running"))?;
+    let answer = query()
+        .map_err(|error| format!("failed to query the agent at {address}: {error}; check that it is running"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
 }
@@ -58,9 +58,13 @@ fn check_listener(check: Check, address: SocketAddr) -> Result<(), String> {
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let port = address.port();
     match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), TIMEOUT),
-        IpAddr::V6(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv6Addr::LOCALHOST, port).into(), TIMEOUT)
-            .or_else(|_| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), TIMEOUT)),
+        IpAddr::V4(ip) if ip.is_unspecified() => {
+            TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), TIMEOUT)
+        }
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            TcpStream::connect_timeout(&(Ipv6Addr::LOCALHOST, port).into(), TIMEOUT)
+                .or_else(|_| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), TIMEOUT))
+        }
         _ => TcpStream::connect_timeout(&address, TIMEOUT),
     }
 }
@@ -175,7 +179,7 @@ mod tests {
     #[test]
     fn probe_reads_state_file_without_listener() {
         let directory = tempfile::tempdir().expect("a directory");
-        let run = |check| super::run(check, None, directory.path());
+        let run = |check| run(check, None, directory.path());
         assert!(run(Check::Live).is_err(), "no state file exists");
         let pid = std::process::id();
         let since = started(pid).expect("this process runs");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::adapters::{Adapters, AdapterFuture, ApiServer, Checkpoints, Server, Volume};
+use super::adapters::{AdapterFuture, Adapters, ApiServer, Checkpoints, Server, Volume};
 use super::clock::wall;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::checkpoint;

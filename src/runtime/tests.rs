@@ -212,8 +212,11 @@ fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration)
 
 #[test]
 fn sigterm_exits_despite_blocked_call() {
-    let table =
-        [(Blocked::Open, exit::TERMINATED), (Blocked::Credential, exit::TERMINATED), (Blocked::Publish, exit::TERMINATED)];
+    let table = [
+        (Blocked::Open, exit::TERMINATED),
+        (Blocked::Credential, exit::TERMINATED),
+        (Blocked::Publish, exit::TERMINATED),
+    ];
     for (blocked, expected) in table {
         let (code, took) = run(blocked, Work::Run, Some(Duration::from_millis(100)));
         assert_eq!(code, expected);

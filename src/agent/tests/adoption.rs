@@ -2,7 +2,7 @@
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{
-    HOUR, MINUTE, each_key, set_of_earlier_process, name, not_found, secs, settings, source, unreachable,
+    HOUR, MINUTE, each_key, name, not_found, secs, set_of_earlier_process, settings, source, unreachable,
 };
 use crate::agent::{Input, Mode};
 use crate::model::{ConditionStatus, ConditionType, Reason, Settings};

@@ -73,7 +73,11 @@ fn lease_becomes_stale_when_its_token_expires() {
     assert_eq!(d.fresh().0, ConditionStatus::True);
     assert!(d.revoked.is_empty(), "the token is kept, because the files contain its lease");
     d.serve(secs(2), |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::VaultUnreachable), "the credential in the files has expired");
+    assert_eq!(
+        d.fresh(),
+        (ConditionStatus::False, Reason::VaultUnreachable),
+        "the credential in the files has expired"
+    );
 }
 
 #[test]

@@ -75,7 +75,11 @@ fn condition_reports_drifted_and_foreign_secret() {
         answer(&mut d, Err(failure(FailureClass::Denied, reason)));
         assert_eq!(d.mirrored(), (ConditionStatus::False, reason));
         assert!(d.has_warning_event(reason));
-        assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::True), "files are not affected");
+        assert_eq!(
+            (d.ready().0, d.fresh().0),
+            (ConditionStatus::True, ConditionStatus::True),
+            "files are not affected"
+        );
         d.refresh();
         d.read_ok("cfg", 2, &[("password", "two")]);
         assert_eq!(d.file("cfg/password"), Some("two"));

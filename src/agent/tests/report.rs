@@ -55,7 +55,11 @@ fn missing_api_token_is_logged_once() {
             matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")]))))
         });
     }
-    assert!(d.count(Kind::PatchConditions) - before <= 8, "{} reports in an hour", d.count(Kind::PatchConditions) - before);
+    assert!(
+        d.count(Kind::PatchConditions) - before <= 8,
+        "{} reports in an hour",
+        d.count(Kind::PatchConditions) - before
+    );
     assert!(d.lines(LogLevel::Warn).len() <= 2, "{:?}", d.lines(LogLevel::Warn));
     assert!(d.agent.is_ready(), "the files are not affected");
 }

@@ -37,7 +37,11 @@ fn pod_deletion_revokes_token_with_leases() {
 fn denied_report_keeps_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
-    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Err(failure(FailureClass::Denied, Reason::Forbidden))));
+    d.complete(
+        Kind::PatchConditions,
+        None,
+        Outcome::ConditionsPatched(Err(failure(FailureClass::Denied, Reason::Forbidden))),
+    );
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use keyferry::config::{self, ConfigError, DocumentLocation, Environment as _, ProcessEnvironment};
 use keyferry::model::Listener;
-use keyferry::runtime::{self, ConfigSource, EXIT_OWN_FAULT, Work, probe};
+use keyferry::runtime::{self, ConfigSource, EXIT_INTERNAL_ERROR, Work, probe};
 use keyferry::telemetry;
 
 /// Exit code for what the user wrote (`EX_USAGE`).
@@ -134,7 +134,7 @@ fn main() -> ExitCode {
     // The one TLS provider; a second one in the binary would make rustls refuse to choose.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::error!("failed to install the TLS provider: there is one already");
-        return EXIT_OWN_FAULT.into();
+        return EXIT_INTERNAL_ERROR.into();
     }
     match runtime::run(settings, source, Box::new(environment), work, handover) {
         Ok(code) => code.into(),
@@ -203,12 +203,12 @@ impl Complaint {
 
 /// Asks the agent of this container.
 fn probe(what: Ask, listener: Option<Listener>, directory: &Path) -> ExitCode {
-    let question = match what {
-        Ask::Startup => probe::Question::Startup,
-        Ask::Ready => probe::Question::Ready,
-        Ask::Live => probe::Question::Live,
+    let check = match what {
+        Ask::Startup => probe::Check::Startup,
+        Ask::Ready => probe::Check::Ready,
+        Ask::Live => probe::Check::Live,
     };
-    match probe::ask(question, listener, directory) {
+    match probe::run(check, listener, directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             say(&why);

@@ -1,8 +1,9 @@
-//! Logs, to stderr: for people on a terminal, one JSON object a line otherwise. And the hardening of the process.
+//! Logging to stderr, as text on a terminal and as one JSON object per line otherwise, and hardening of the process.
 //!
-//! A module's events have its path as target (`keyferry::vault`), events about the whole agent have [`TARGET`]. Reasons are
-//! always in the field `reason`, sources in `source`, mirrors and outputs in `output`. Secret values cannot get here: their type has no `Debug` and no `Display`. Libraries are another matter, an HTTP library
-//! may log headers with a token at `debug`; therefore only our own target may go below `info`, whatever the filter says.
+//! Events have the path of their module as target (`keyferry::vault`), or [`TARGET`]. The field `reason` has the reason
+//! code, `source` the source, and `output` the mirrored Secret. Secret values cannot be logged, because their type
+//! implements neither `Debug` nor `Display`. An HTTP library may log headers with a token at `debug`, so only targets
+//! of keyferry can be logged below `info`, whatever the filter is.
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -24,30 +25,30 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::model::Failure;
 
-/// Target of all our log lines.
+/// Target of log lines about the whole agent.
 pub const TARGET: &str = "keyferry";
 
-/// Target of lines that are written whatever the filter says: why the process ends, where it was asked to do something and
-/// could not. Without one, an exit code would be all that is left of a run with the filter `error` or `off`.
+/// Target of log lines that are written whatever the filter is: why the process exits with a failure. Otherwise, the
+/// exit code would be the only trace of a failed run with the filter `off`.
 pub const FINAL: &str = "keyferry::exit";
 
 /// Default log filter.
 pub const DEFAULT_FILTER: &str = "info";
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// `Human` where stderr is a terminal, else `Json`.
+    /// `Human` if stderr is a terminal, otherwise `Json`.
     #[default]
     Auto,
-    /// For people: one line per event.
+    /// Text, one line per event.
     Human,
-    /// One JSON object a line: `ts` (RFC 3339, UTC), `level`, `target`, `message`, and the event's fields beside them.
+    /// One JSON object per line: `ts` (RFC 3339, UTC), `level`, `target`, `message`, and the fields of the event.
     Json,
 }
 
 impl Format {
-    /// Whether lines are JSON on the stderr of this process.
+    /// Whether this process logs JSON.
     #[must_use]
     pub fn is_json(self) -> bool {
         match self {
@@ -61,7 +62,7 @@ impl Format {
 impl FromStr for Format {
     type Err = TelemetryError;
 
-    /// As `KEYFERRY_LOG_FORMAT` has it; empty counts as not set.
+    /// Parses a value of `KEYFERRY_LOG_FORMAT`. An empty value means `Auto`.
     fn from_str(text: &str) -> Result<Self, TelemetryError> {
         match text.trim() {
             "" | "auto" => Ok(Self::Auto),
@@ -72,40 +73,40 @@ impl FromStr for Format {
     }
 }
 
-/// Logging could not be set up.
+/// Why logging could not be set up.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The user's filter means nothing.
+    /// The filter is invalid.
     #[error(
         "failed to parse log filter {filter:?}: {why}; write a level (error, warn, info, debug, trace, off) or target=level, separated by commas, like \"info,keyferry::vault=debug\""
     )]
     Filter {
-        /// As written.
+        /// The filter as the user wrote it.
         filter: String,
-        /// What is wrong in it.
+        /// The error in it.
         why: String,
     },
-    /// The user's format is not one.
+    /// The format is unknown.
     #[error("must be one of text, json, auto (found {format:?})")]
     Format {
-        /// As written.
+        /// The format as the user wrote it.
         format: String,
     },
-    /// Set up twice in one process.
-    #[error("failed to set up logging: it is set up already")]
+    /// Logging is already set up in this process.
+    #[error("failed to set up logging: logging is already set up")]
     Twice,
 }
 
-/// Sets up logging for the process. `filter` is written as for `RUST_LOG`, without spans and regular expressions.
+/// Sets up logging for the process. `filter` has the syntax of `RUST_LOG`, without spans and regular expressions.
 ///
 /// # Errors
-/// If the filter is wrong, or logging was set up before.
+/// If the filter is invalid, or logging is already set up.
 pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
     let layer = layer(parse_filter(filter)?, !format.is_json(), io::stderr);
     tracing_subscriber::registry().with(layer).try_init().map_err(|_| TelemetryError::Twice)
 }
 
-/// Logs a failure with its reason and class as fields. `source` and `output` where the failure is about one.
+/// Logs a failure with its reason and class as fields. `source` and `output` name the source or Secret in question.
 pub fn log_failure(failure: &Failure, source: Option<&str>, output: Option<&str>) {
     tracing::warn!(
         target: TARGET,
@@ -117,14 +118,14 @@ pub fn log_failure(failure: &Failure, source: Option<&str>, output: Option<&str>
     );
 }
 
-/// Keeps other processes of the same user, and core files, away from our memory.
+/// Protects the memory of the process from other processes of the same user and from core dumps.
 ///
 /// # Errors
-/// The system call that failed; going on without is the caller's choice.
+/// If a system call fails. The caller may continue without the protection.
 pub fn harden() -> io::Result<()> {
-    // No ptrace, no /proc/<pid>/mem by others with our UID (prctl(2), PR_SET_DUMPABLE).
+    // No ptrace and no /proc/<pid>/mem for processes with the same UID (prctl(2), PR_SET_DUMPABLE).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    // A core pattern that pipes to a program ignores the flag's ordinary meaning on some nodes; the limit is cheap.
+    // On some nodes, a core pattern that pipes to a program ignores the flag.
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(())
 }
@@ -140,11 +141,12 @@ where
     } else {
         tracing_subscriber::fmt::layer().with_writer(writer).event_format(JsonLine).boxed()
     };
-    let last_words = filter_fn(|metadata| metadata.target() == FINAL).with_max_level_hint(Level::ERROR);
-    layer.with_filter(filter.or(last_words)).with_filter(filter_fn(may_be_logged)).boxed()
+    let always = filter_fn(|metadata| metadata.target() == FINAL).with_max_level_hint(Level::ERROR);
+    layer.with_filter(filter.or(always)).with_filter(filter_fn(may_be_logged)).boxed()
 }
 
-/// Keeps one event on one line, for `grep` and for log collectors: a rejected document tells all its mistakes, one a line.
+/// Writes each event as one line, for `grep` and log collectors. The message of a rejected configuration has one line
+/// per error.
 struct OneLine<W>(W);
 
 impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLine<M> {
@@ -156,7 +158,7 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for OneLine<M> {
 }
 
 impl<W: io::Write> io::Write for OneLine<W> {
-    /// Gets a whole event at a time, with its line break at the end.
+    /// `event` is one complete event with a final line break.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let (text, end) = event.split_at(event.len() - usize::from(event.ends_with(b"\n")));
         let mut parts = text.split(|byte| *byte == b'\n');
@@ -175,27 +177,28 @@ impl<W: io::Write> io::Write for OneLine<W> {
     }
 }
 
-/// The floor under any filter: see the module's comment.
+/// Whether an event may be logged at all; see the module documentation.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
-    let ours = metadata.target() == TARGET || metadata.target().starts_with("keyferry::");
-    ours || *metadata.level() <= Level::INFO
+    let own = metadata.target() == TARGET || metadata.target().starts_with("keyferry::");
+    own || *metadata.level() <= Level::INFO
 }
 
-/// [`Targets`] takes a bare word that is no level for a target, so that `inof` would silence everything.
+/// Parses a filter. [`Targets`] treats an unknown word as a target, so a misspelled level such as `inof` would turn
+/// logging off.
 fn parse_filter(filter: &str) -> Result<Targets, TelemetryError> {
-    let refuse = |why: String| TelemetryError::Filter { filter: filter.into(), why };
+    let invalid = |why: String| TelemetryError::Filter { filter: filter.into(), why };
     let text = if filter.trim().is_empty() { DEFAULT_FILTER } else { filter };
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
         if !["off", "error", "warn", "info", "debug", "trace"].iter().any(|known| level.eq_ignore_ascii_case(known)) {
-            return Err(refuse(format!("unknown level {level:?}")));
+            return Err(invalid(format!("unknown level {level:?}")));
         }
     }
     let text: String = text.split_whitespace().collect();
-    Targets::from_str(&text).map_err(|error| refuse(error.to_string()))
+    Targets::from_str(&text).map_err(|error| invalid(error.to_string()))
 }
 
-/// One flat JSON object a line. Spans are left out: an event names its source or output itself.
+/// Formats each event as one flat JSON object. Ignores spans: an event has its source or output as a field.
 struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -210,7 +213,7 @@ where
         line.insert("ts".into(), ts.into());
         line.insert("level".into(), event.metadata().level().as_str().to_ascii_lowercase().into());
         line.insert("target".into(), event.metadata().target().into());
-        // Its place is before the fields.
+        // Reserve the position before the fields.
         line.insert("message".into(), Value::Null);
         event.record(&mut Fields(&mut line));
         writeln!(writer, "{}", Value::Object(line))
@@ -284,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_one_flat_json_line() {
+    fn failure_is_one_flat_json_line() {
         let text = captured("info", false, || {
             let failure = Failure::new(FailureClass::Denied, Reason::Denied, "failed to read secret \"a\"\nnext");
             log_failure(&failure, Some("secret/a"), None);
@@ -297,19 +300,19 @@ mod tests {
         assert_eq!(line["class"], "Denied");
         assert_eq!(line["source"], "secret/a");
         assert_eq!(line["message"], "failed to read secret \"a\"\nnext");
-        assert!(line.get("output").is_none(), "an absent field is absent: {line}");
+        assert!(line.get("output").is_none(), "an absent field is omitted: {line}");
         assert!(line["ts"].as_str().expect("ts").parse::<jiff::Timestamp>().is_ok(), "{line}");
     }
 
     #[test]
-    fn an_event_with_many_lines_is_one_line_for_people() {
+    fn multi_line_event_is_one_text_line() {
         let text = captured("info", true, || tracing::warn!(target: TARGET, "refused: a: is wrong\nb: is missing"));
         assert!(text.ends_with("WARN keyferry: refused: a: is wrong; b: is missing\n"), "{text:?}");
         assert_eq!(text.lines().count(), 1, "{text:?}");
     }
 
     #[test]
-    fn the_last_words_are_written_whatever_the_filter_says() {
+    fn final_message_ignores_filter() {
         for human in [true, false] {
             let text = captured("off", human, || {
                 tracing::error!(target: FINAL, "gave up");
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_that_is_none_is_a_mistake() {
+    fn unknown_format_is_rejected() {
         for (text, format) in
             [("", Format::Auto), ("auto", Format::Auto), ("text", Format::Human), ("json", Format::Json)]
         {
@@ -331,25 +334,25 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_people_has_the_reason_too() {
+    fn text_line_contains_reason() {
         let text = captured("info", true, || tracing::info!(target: TARGET, reason = "Published", "published"));
         assert!(text.contains("INFO keyferry: published reason=\"Published\""), "{text}");
     }
 
     #[test]
-    fn libraries_never_log_below_info_whatever_the_filter_says() {
+    fn libraries_do_not_log_below_info() {
         let text = captured("trace", false, || {
             tracing::debug!(target: "h2::codec", "header x-vault-token");
             tracing::debug!(target: "keyferry_lookalike", "no");
             tracing::info!(target: "hyper", "library");
-            tracing::trace!(target: "keyferry::vault", "ours");
+            tracing::trace!(target: "keyferry::vault", "own event");
         });
-        assert!(text.contains("library") && text.contains("ours"), "{text}");
+        assert!(text.contains("library") && text.contains("own event"), "{text}");
         assert!(!text.contains("x-vault-token") && !text.contains("lookalike"), "{text}");
     }
 
     #[test]
-    fn a_filter_is_checked_word_by_word() {
+    fn each_part_of_filter_is_checked() {
         for good in ["", "info", "WARN", "off", "info,keyferry=debug", "warn, keyferry::vault=trace"] {
             assert!(parse_filter(good).is_ok(), "{good}");
         }

@@ -102,5 +102,5 @@ fn a_configuration_that_is_a_named_pipe_is_refused_and_not_waited_for() {
     mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");
     let output = run(&["run", "--config", &pipe.display().to_string()], &[("KEYFERRY_LOG_FORMAT", "text")]);
     assert_eq!(output.status.code(), Some(64));
-    assert!(told(&output).contains("it is not a regular file"), "{}", told(&output));
+    assert!(told(&output).contains("not a regular file"), "{}", told(&output));
 }

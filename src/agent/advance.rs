@@ -1,19 +1,19 @@
-//! Starting what is due, and when to look again.
+//! Starts operations that are due, and computes the next wake-up.
 
 use std::sync::Arc;
 
 use super::io::Op;
 use super::journal::Subject;
-use super::source::Outlook;
+use super::source::TokenView;
 use super::time::{Elapsed, Now};
 use super::{Agent, Parts, conditions, publication};
 
 impl Agent {
-    /// When to call [`Agent::handle`] with [`Input::TimerFired`](super::Input::TimerFired) if nothing else happens before;
-    /// always after `at`.
+    /// When to call [`Agent::handle`] with [`Input::TimerFired`](super::Input::TimerFired) if no other input arrives
+    /// first. Always after `at`.
     #[must_use]
     pub fn wake_at(&self, at: Elapsed) -> Option<Elapsed> {
-        // An agent that is leaving has nothing else to wait for.
+        // A stopping agent waits only for its own deadlines.
         if !self.phase.is_working() {
             return self.phase.wake().filter(|wake| *wake > at);
         }
@@ -24,8 +24,8 @@ impl Agent {
             sessions.wake(),
             sessions.live(at).and_then(|_| sources.wake(at)),
             sources.next_stale(),
-            if visible { None } else { sources.next_waited(at) },
-            if publish { publication.follower.due() } else { None },
+            if visible { None } else { sources.next_wait_end(at) },
+            if publish { publication.sync.due() } else { None },
             if visible { mirrors.wake() } else { None },
             report.wake(settings),
             self.trial.as_ref().and_then(super::trial::Trial::wake),
@@ -37,7 +37,7 @@ impl Agent {
         .min()
     }
 
-    /// Starts everything that is due.
+    /// Starts every operation that is due.
     pub(super) fn advance(&mut self, now: &Now) {
         self.advance_trial(now);
         let Parts { settings, sessions, sources, store, publication, directories, mirrors, .. } = &mut self.parts;
@@ -46,22 +46,22 @@ impl Agent {
         let in_use = |number| held(number) || publication.uses_token(number);
         sessions.advance(settings, in_use, now, &mut self.outbox);
         {
-            let token_end = |number| sessions.end_of(number);
-            let outlook = Outlook { token: sessions.number(), token_end: &token_end };
+            let token_expiry = |number| sessions.expiry_of(number);
+            let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
             if sessions.number() != token_before {
-                sources.update_all(&outlook, |_, _| {});
+                sources.update_all(&tokens, |_, _| {});
             }
             if let Some(token) = sessions.live(now.at) {
-                sources.advance(settings, token, &outlook, now, &mut self.outbox);
+                sources.advance(settings, token, &tokens, now, &mut self.outbox);
             }
         }
-        // After the first set, a source that a reload added is simply not there yet.
+        // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
         let complete = || sources.complete(now.at, |name| store.has_adopted(name));
         let free = !directories.is_busy(&settings.directory.path);
-        if free && publication.follower.is_due(now.at) && (publication.visible().is_some() || complete()) {
+        if free && publication.sync.is_due(now.at) && (publication.visible().is_some() || complete()) {
             let set = publication::set(settings, store, sources, |_| false, publication.visible());
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
-            publication.follower.started(self.outbox.start(op));
+            publication.sync.started(self.outbox.start(op));
             publication.started(set, sources.lease_tokens());
         }
         if let Some(visible) = publication.visible().cloned() {
@@ -70,9 +70,9 @@ impl Agent {
                 self.journal.failed(&Subject::Mirror(name), &failure);
             }
         }
-        let wanted = conditions::conditions(&self.parts, now);
+        let desired = conditions::conditions(&self.parts, now);
         let Parts { settings, publication, report, .. } = &mut self.parts;
-        report.set(wanted, publication.generation());
+        report.update(desired, publication.generation());
         report.advance(settings, now, &mut self.outbox);
     }
 }

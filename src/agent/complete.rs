@@ -1,18 +1,18 @@
-//! Taking the outcomes of operations.
+//! Applies the outcomes of operations.
 
 use super::io::{MirrorResult, Outcome, Ticket};
 use super::journal::Subject;
-use super::source::{Outlook, SourceState};
+use super::source::{SourceState, TokenView};
 use super::time::Now;
 use super::{Agent, Parts};
 use crate::model::{AdoptedSet, EventType, Failure, Reason, SourceName};
 
 impl Agent {
-    /// The first input. A set of an earlier process is adopted if the configuration asks for the same files of the same
-    /// requests.
+    /// Handles the first input. Adopts the set of an earlier process if the configuration has the same outputs and the
+    /// required sources have the same requests.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
-        let Some(set) = adopted else { return publication.follower.request() };
+        let Some(set) = adopted else { return publication.sync.request() };
         let same = |name: &SourceName| {
             let saved = set.manifest.sources.get(name);
             sources.get(name).zip(saved).is_some_and(|(source, saved)| source.spec.request_id() == saved.request)
@@ -22,29 +22,29 @@ impl Agent {
         if layout == set.manifest.layout && required {
             let keep = settings.sources.keys().filter(|name| same(name)).cloned().collect();
             store.adopt(set, &keep);
-            // It stays the adopted one until something is read: to publish it again would say nothing new.
+            // No publication is requested: publishing the same set again would add nothing.
             publication.adopt(set);
             if !self.mode.is_once() {
-                // `once` has no time to find out whether an older answer lasts.
-                let outlook = Outlook { token: 0, token_end: &|_| super::source::TokenEnd::Never };
-                sources.update_all(&outlook, |name, source| {
+                // `once` has no time to wait until an older version is accepted, so it ignores the adopted one.
+                let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
+                sources.update_all(&tokens, |name, source| {
                     let known =
                         set.manifest.sources.get(name).filter(|known| known.request == source.spec.request_id());
                     source.adopted = known.map(|known| known.version.clone());
                 });
             }
-            self.journal.info(&Subject::Publication, "adopted the set of an earlier process");
+            self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
         } else {
-            publication.follower.request();
+            publication.sync.request();
         }
     }
 
-    /// SIGHUP.
+    /// Handles SIGHUP.
     pub(super) fn refresh(&mut self, now: &Now) {
         let Parts { sessions, sources, mirrors, .. } = &mut self.parts;
-        let token_end = |number| sessions.end_of(number);
-        let outlook = Outlook { token: sessions.number(), token_end: &token_end };
-        sources.update_all(&outlook, |_, source| source.refresh_whatever_version(now));
+        let token_expiry = |number| sessions.expiry_of(number);
+        let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
+        sources.update_all(&tokens, |_, source| source.refresh_whatever_version(now));
         mirrors.request();
     }
 
@@ -59,7 +59,7 @@ impl Agent {
             Outcome::TokenRenewed(result) => self.token_renewed(ticket, result, now),
             Outcome::Read(result) => {
                 if let Some((name, flight)) = self.parts.sources.ended(ticket) {
-                    // A reading that comes while we leave is not used: nothing new is published any more.
+                    // A stopping agent publishes nothing new and ignores the reading.
                     self.read(&name, &flight, result, now);
                 }
             }
@@ -80,13 +80,13 @@ impl Agent {
                 self.ended(&Subject::Directory, &result);
             }
             Outcome::Mirrored(result) => self.mirrored(ticket, result, now),
-            Outcome::Reported(result) => {
+            Outcome::ConditionsPatched(result) => {
                 let Parts { settings, report, .. } = &mut self.parts;
                 if let Some(result) = report.reported(ticket, result, settings, now) {
                     self.ended(&Subject::Report, &result);
                 }
             }
-            Outcome::Recorded(result) => {
+            Outcome::EventRecorded(result) => {
                 let Parts { settings, report, .. } = &mut self.parts;
                 if let Some(result) = report.recorded(ticket, result, settings, now) {
                     self.ended(&Subject::Event, &result);
@@ -95,7 +95,7 @@ impl Agent {
             Outcome::Saved(result) => {
                 self.ended(&Subject::Save, &result);
                 if result.is_ok() {
-                    self.journal.info(&Subject::Save, "left the vault token to the next container");
+                    self.journal.info(&Subject::Save, "saved the Vault token and its leases for the next container");
                 }
                 self.save_ended(ticket, result.is_ok(), now);
             }
@@ -103,7 +103,7 @@ impl Agent {
                 self.parts.sessions.revoked(ticket);
                 self.ended(&Subject::Revocation, &result);
                 if result.is_ok() {
-                    self.journal.info(&Subject::Revocation, "revoked the vault token");
+                    self.journal.info(&Subject::Revocation, "revoked the Vault token");
                 }
             }
         }
@@ -116,25 +116,25 @@ impl Agent {
         }
     }
 
-    /// Changes one source.
+    /// Changes one source and its schedule.
     pub(super) fn update(&mut self, name: &SourceName, change: impl FnOnce(&mut SourceState)) {
         let Parts { sessions, sources, .. } = &mut self.parts;
-        let token_end = |number| sessions.end_of(number);
-        sources.update(name, &Outlook { token: sessions.number(), token_end: &token_end }, change);
+        let token_expiry = |number| sessions.expiry_of(number);
+        sources.update(name, &TokenView { token: sessions.number(), token_expiry: &token_expiry }, change);
     }
 
-    /// Changes all sources, and their plans where only the token changed.
+    /// Changes all sources and their schedules, which depend on the active token.
     pub(super) fn update_all(&mut self, change: impl FnMut(&SourceName, &mut SourceState)) {
         let Parts { sessions, sources, .. } = &mut self.parts;
-        let token_end = |number| sessions.end_of(number);
-        sources.update_all(&Outlook { token: sessions.number(), token_end: &token_end }, change);
+        let token_expiry = |number| sessions.expiry_of(number);
+        sources.update_all(&TokenView { token: sessions.number(), token_expiry: &token_expiry }, change);
     }
 
     fn published(&mut self, ticket: Ticket, result: Result<bool, Failure>, now: &Now) {
         let Parts { settings, publication, mirrors, .. } = &mut self.parts;
         match result {
             Ok(swapped) => {
-                if publication.follower.succeeded(ticket) {
+                if publication.sync.succeeded(ticket) {
                     let new = publication.published(swapped);
                     mirrors.request();
                     self.journal.recovered(&Subject::Publication);
@@ -144,7 +144,7 @@ impl Agent {
                 }
             }
             Err(failure) => {
-                if publication.follower.failed(ticket, failure.clone(), &settings.retry, now, 31) {
+                if publication.sync.failed(ticket, failure.clone(), &settings.retry, now, 31) {
                     self.journal.failed(&Subject::Publication, &failure);
                 }
             }
@@ -163,20 +163,24 @@ impl Agent {
         match result {
             MirrorResult::Unchanged => {}
             MirrorResult::Created => {
-                self.journal.info(&subject, "mirrored: created the Secret");
+                self.journal.info(&subject, format!("created Secret {}", mirrored.name));
                 if mirrored.confirmed_before {
-                    let message = format!("Secret {} was deleted and is created again", mirrored.name);
+                    let message = format!("Secret {} was deleted; keyferry re-created it", mirrored.name);
                     report.mirror_event(EventType::Normal, Reason::Mirrored, message);
                 }
             }
-            MirrorResult::Updated => self.journal.info(&subject, "mirrored: updated the Secret"),
+            MirrorResult::Updated => self.journal.info(&subject, format!("updated Secret {}", mirrored.name)),
             MirrorResult::Superseded => {
-                self.journal.info(&subject, "the Secret holds a newer version, written by another replica");
+                let message = format!("Secret {} holds a newer version that another replica wrote", mirrored.name);
+                self.journal.info(&subject, message);
             }
             MirrorResult::Repaired => {
-                let message = "was edited by somebody else and holds the published set again";
-                self.journal.warn(&subject, Reason::Drifted, format!("the Secret {message}"));
-                let message = format!("Secret {} {message}", mirrored.name);
+                let message = format!(
+                    "Secret {} was edited by another client; keyferry restored the published set; stop the other \
+                     client, or set onDrift: report to keep its changes",
+                    mirrored.name
+                );
+                self.journal.warn(&subject, Reason::Drifted, message.clone());
                 report.mirror_event(EventType::Warning, Reason::Drifted, message);
             }
         }

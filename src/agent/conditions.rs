@@ -1,29 +1,32 @@
-//! The wanted conditions, computed from the state. Bounded: a few subjects by name, the others by number.
+//! Computes the conditions from the state. Messages are bounded: they name a few subjects and count the rest.
 
 use super::Parts;
-use super::time::{Now, clock};
+use super::time::{Now, timestamp};
 use crate::model::{Condition, ConditionStatus, ConditionType, Reason};
 
-/// Subjects that a message names.
-const NAMED: usize = 3;
+/// Start of each message about a rejected configuration.
+pub(super) const CONFIG_REJECTED: &str = "new configuration rejected, previous configuration stays active";
 
-/// Most characters of one failure's words in a message about one subject, and about several.
-const MAX_WORDS: usize = 900;
-const MAX_WORDS_OF_MANY: usize = 280;
+/// Maximum number of subjects that a message names.
+const MAX_NAMED: usize = 3;
+
+/// Maximum number of characters of one failure's message, in a condition about one subject and about several.
+const MAX_CHARS: usize = 900;
+const MAX_CHARS_EACH: usize = 280;
 
 fn condition(kind: ConditionType, status: ConditionStatus, reason: Reason, message: impl Into<String>) -> Condition {
     Condition { kind, status, reason, message: message.into() }
 }
 
-/// All conditions, in the order of [`ConditionType::ALL`].
+/// Returns all conditions, in the order of [`ConditionType::ALL`].
 pub(super) fn conditions(parts: &Parts, now: &Now) -> Vec<Condition> {
     vec![ready(parts), fresh(parts, now), mirrored(parts)]
 }
 
-/// The conditions of an agent that has stopped.
+/// Returns the conditions of a stopping agent.
 pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
     let message = if parts.publication.visible().is_some() {
-        "the agent has stopped; the files stay and are not refreshed"
+        "the agent has stopped; the published files remain but are no longer refreshed"
     } else {
         "the agent has stopped before the first set was published"
     };
@@ -31,66 +34,60 @@ pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
     vec![ready(parts), fresh, mirrored(parts)]
 }
 
-/// Stays true once a set is visible: a later failure makes it stale, and a wrong edit of the configuration must not take
-/// every replica out of its Service at once.
+/// Stays True once a set is visible. A later failure only makes the set stale: a wrong configuration must not remove
+/// every replica from its Service at once.
 fn ready(parts: &Parts) -> Condition {
     let kind = ConditionType::SecretsReady;
     if let Some(published) = parts.publication.adopted() {
         let message =
-            format!("the set of {}, published by an earlier process of this pod, is in place", clock(published));
+            format!("the set that an earlier agent process published at {} is in place", timestamp(published));
         return condition(kind, ConditionStatus::True, Reason::Adopted, message);
     }
     if parts.publication.visible().is_some() {
         return condition(kind, ConditionStatus::True, Reason::Published, "all required outputs are published");
     }
-    match parts.first_failure() {
+    match parts.blocking_failure() {
         Some(failure) => condition(kind, ConditionStatus::False, failure.reason, bounded(&failure.message)),
-        None => condition(kind, ConditionStatus::False, Reason::Pending, "the first set is being fetched"),
+        None => condition(kind, ConditionStatus::False, Reason::Pending, "the first set is being read from Vault"),
     }
 }
 
 fn fresh(parts: &Parts, now: &Now) -> Condition {
     let kind = ConditionType::SecretsFresh;
-    let no = |reason, message: String| condition(kind, ConditionStatus::False, reason, message);
+    let not_fresh = |reason, message: String| condition(kind, ConditionStatus::False, reason, message);
     if parts.publication.visible().is_none() {
-        return condition(kind, ConditionStatus::Unknown, Reason::Pending, "nothing is published yet");
+        return condition(kind, ConditionStatus::Unknown, Reason::Pending, "no set is published yet");
     }
     if let Some(why) = &parts.config_rejected {
-        let message = format!("the new configuration is rejected and the old one stays in force: {}", bounded(why));
-        return no(Reason::ConfigRejected, message);
+        let message = format!("{CONFIG_REJECTED}: {}", bounded(why));
+        return not_fresh(Reason::ConfigRejected, message);
     }
-    if let Some(failure) = &parts.publication.follower.failure {
-        return no(failure.reason, bounded(&failure.message));
+    if let Some(failure) = &parts.publication.sync.failure {
+        return not_fresh(failure.reason, bounded(&failure.message));
     }
-    if let Some(failure) = parts.store.unmade() {
-        return no(failure.reason, bounded(&failure.message));
+    if let Some(failure) = parts.store.render_failure() {
+        return not_fresh(failure.reason, bounded(&failure.message));
     }
     if let Some(stale) = stale(parts) {
         return stale;
     }
     if parts.publication.adopted().is_some() || parts.sources.unread().iter().any(|name| parts.store.has_adopted(name))
     {
-        let why = parts.first_failure().map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
-        return no(Reason::Adopted, format!("the adopted set has not been compared with Vault yet{why}"));
+        let why = parts.blocking_failure().map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
+        return not_fresh(Reason::Adopted, format!("the adopted set has not been compared with Vault yet{why}"));
     }
     if let Some(pending) = pending(parts) {
         return pending;
     }
-    // What makes it true again has been read but is not visible yet.
+    // The reading that resolves the failure is accepted but not published yet.
     let before =
         parts.report.desired.iter().find(|before| before.kind == kind && before.status == ConditionStatus::False);
     if let Some(before) = before.filter(|before| before.reason != Reason::ConfigRejected)
-        && !parts.publication.follower.is_current()
+        && !parts.publication.sync.is_current()
     {
         return before.clone();
     }
-    if let Some(token) = parts.sessions.live(now.at).filter(|token| token.is_expiring())
-        && let Some(ends) = token.ends()
-    {
-        let message = format!(
-            "the given Vault token ends at {} and cannot be renewed; put a new one in its place",
-            clock(now.wall_at(ends))
-        );
+    if let Some(message) = parts.sessions.live(now.at).and_then(|token| token.expiry_warning(now)) {
         return condition(kind, ConditionStatus::True, Reason::TokenExpiring, message);
     }
     if parts.sources.failing().is_empty()
@@ -101,10 +98,10 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     condition(kind, ConditionStatus::True, Reason::Fresh, within_tolerance(parts, now))
 }
 
-/// A source that was not read yet, or not since a reload moved it.
+/// The condition for a source that has not been read since the start, or since a reload changed its request.
 fn pending(parts: &Parts) -> Option<Condition> {
     let unread = parts.sources.unread().iter().filter_map(|name| Some((name, parts.sources.get(name)?)));
-    // An optional source that is absent is as it should be.
+    // A missing optional source is not a failure.
     let mut pending =
         unread.filter(|(_, source)| source.spec.required || source.held.is_some() || source.failure.is_none());
     let (name, source) = pending.next()?;
@@ -118,18 +115,20 @@ fn pending(parts: &Parts) -> Option<Condition> {
     })
 }
 
-/// What is stale, with since when and why.
+/// The condition for stale sources: which ones, since when, and why.
 fn stale(parts: &Parts) -> Option<Condition> {
     let stale = parts.sources.stale();
-    let room = room(stale.len());
+    let limit = char_limit(stale.len());
     let mut reason = None;
-    let text = listed(stale.iter(), stale.len(), |name| {
+    let text = joined(stale.iter(), stale.len(), |name| {
         let source = parts.sources.get(name)?;
         let why = source.failure.as_ref().or(parts.sessions.failure.as_ref());
         reason = reason.or(Some(why.map_or(Reason::Stale, |failure| failure.reason)));
-        let since =
-            source.held.as_ref().map_or(String::new(), |held| format!(": not read since {}", clock(held.read_wall)));
-        let why = why.map_or(String::new(), |failure| format!(": {}", cut(&failure.message, room)));
+        let since = source
+            .held
+            .as_ref()
+            .map_or(String::new(), |held| format!(": not read since {}", timestamp(held.read_wall)));
+        let why = why.map_or(String::new(), |failure| format!(": {}", truncated(&failure.message, limit)));
         Some(format!("source {name} is stale{since}{why}"))
     });
     Some(condition(ConditionType::SecretsFresh, ConditionStatus::False, reason?, text))
@@ -138,78 +137,81 @@ fn stale(parts: &Parts) -> Option<Condition> {
 fn within_tolerance(parts: &Parts, now: &Now) -> String {
     let failing = parts.sources.failing();
     if failing.is_empty() {
-        return "every source is within its tolerance".into();
+        return "every source is within its staleness tolerance".into();
     }
-    listed(failing.iter(), failing.len(), |name| {
+    joined(failing.iter(), failing.len(), |name| {
         let source = parts.sources.get(name)?;
         let failure = source.failure.as_ref()?;
-        let until = parts
-            .stale_at(name)
-            .map_or(String::new(), |at| format!("within tolerance until {}; ", clock(now.wall_at(at))));
-        Some(format!("source {name}: {until}last operation failed: {}", cut(&failure.message, room(failing.len()))))
+        let until = parts.stale_at(name).map_or(String::new(), |at| {
+            format!("within its staleness tolerance until {}; ", timestamp(now.wall_at(at)))
+        });
+        let why = truncated(&failure.message, char_limit(failing.len()));
+        Some(format!("source {name}: {until}last operation failed: {why}"))
     })
 }
 
-/// Keys that have no file because of their names.
+/// The message for keys that cannot be file names.
 fn left_out(parts: &Parts) -> Option<String> {
     let (name, keys) = parts.left_out.iter().next()?;
-    let named: Vec<_> = keys.iter().take(NAMED).cloned().collect();
-    let more = keys.len().saturating_sub(NAMED);
+    let named: Vec<_> = keys.iter().take(MAX_NAMED).cloned().collect();
+    let more = keys.len().saturating_sub(MAX_NAMED);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Some(format!(
-        "keys of source {name} that cannot be file names are left out: {}{more}; the other keys are published",
-        named.join(", ")
+        "source {name}: skipped keys that are not valid file names: {}{more}; add an output with `key` and `file` for \
+         each",
+        bounded(&named.join(", "))
     ))
 }
 
 fn mirrored(parts: &Parts) -> Condition {
     let kind = ConditionType::Mirrored;
     if parts.mirrors.is_empty() {
-        return condition(kind, ConditionStatus::Unknown, Reason::NotConfigured, "no Secret is to be mirrored");
+        return condition(kind, ConditionStatus::Unknown, Reason::NotConfigured, "no mirror is configured");
     }
     if let Some(failure) = parts.mirrors.blocking() {
         return condition(kind, ConditionStatus::False, failure.reason, bounded(&failure.message));
     }
     let names = |wanted: &dyn Fn(&super::mirrors::MirrorState) -> bool| {
         let chosen: Vec<_> = parts.mirrors.iter().filter(|(_, mirror)| wanted(mirror)).map(|(name, _)| name).collect();
-        listed(chosen.iter().copied(), chosen.len(), |name| Some(name.to_string()))
+        joined(chosen.iter().copied(), chosen.len(), |name| Some(name.to_string()))
     };
     if parts.mirrors.iter().any(|(_, mirror)| mirror.superseded.is_some()) {
         let names = names(&|mirror| mirror.superseded.is_some());
-        let message = format!("another replica has written a newer version, which this one has not read yet: {names}");
+        let message = format!("another replica wrote a newer version that this replica has not read yet: {names}");
         return condition(kind, ConditionStatus::False, Reason::Superseded, message);
     }
     if parts.publication.visible().is_none() || parts.mirrors.iter().any(|(_, mirror)| mirror.confirmed.is_none()) {
         return condition(kind, ConditionStatus::False, Reason::Pending, "the first set is not mirrored yet");
     }
-    // A lag of one round is not worth a transition: the condition would flap at each rotation.
-    condition(kind, ConditionStatus::True, Reason::Mirrored, format!("the published set is in: {}", names(&|_| true)))
+    // Stays True while a new set is being mirrored, or the condition would flap at each rotation.
+    let message = format!("the published set is mirrored to: {}", names(&|_| true));
+    condition(kind, ConditionStatus::True, Reason::Mirrored, message)
 }
 
-/// The first few of `items` in words, and how many more there are.
-fn listed<'a, T: 'a>(
+/// Joins the texts of the first few of `items`, and the number of the rest.
+fn joined<'a, T: 'a>(
     items: impl Iterator<Item = &'a T>,
     count: usize,
-    mut words: impl FnMut(&'a T) -> Option<String>,
+    mut text_of: impl FnMut(&'a T) -> Option<String>,
 ) -> String {
-    let named: Vec<_> = items.take(NAMED).filter_map(&mut words).collect();
-    let more = count.saturating_sub(NAMED);
+    let named: Vec<_> = items.take(MAX_NAMED).filter_map(&mut text_of).collect();
+    let more = count.saturating_sub(MAX_NAMED);
     let more = if more == 0 { String::new() } else { format!("; and {more} more") };
     named.join("; ") + &more
 }
 
-/// Words cut to a length that fits a condition.
+/// Truncates `text` to a length that fits into a condition.
 pub(super) fn bounded(text: &str) -> String {
-    cut(text, MAX_WORDS)
+    truncated(text, MAX_CHARS)
 }
 
-/// Characters for each of so many subjects.
-fn room(subjects: usize) -> usize {
-    if subjects > 1 { MAX_WORDS_OF_MANY } else { MAX_WORDS }
+/// Maximum number of characters for each of `subjects` subjects.
+fn char_limit(subjects: usize) -> usize {
+    if subjects > 1 { MAX_CHARS_EACH } else { MAX_CHARS }
 }
 
-fn cut(text: &str, most: usize) -> String {
-    let mut short: String = text.chars().take(most).collect();
+fn truncated(text: &str, limit: usize) -> String {
+    let mut short: String = text.chars().take(limit).collect();
     if short.len() < text.len() {
         short.push('…');
     }

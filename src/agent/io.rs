@@ -1,4 +1,4 @@
-//! What happens to the agent and what it asks for.
+//! Inputs, outcomes, actions, and operations of the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,25 +9,26 @@ use crate::model::{
     ObjectName, PodEvent, Reading, Reason, SecretBytes, Session, Settings, SourceName, TokenInfo, VaultToken, Version,
 };
 
-/// Names one started operation, so that its outcome is matched with it and a late one is recognised.
+/// Identifies one started operation, so that its outcome can be matched and a late outcome ignored. Unique in a
+/// process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// Something that happened.
+/// An event that the agent reacts to.
 pub enum Input {
-    /// The first input: the set that an earlier process left visible, if there is one.
+    /// The first input, with the visible set of an earlier process if there is one.
     Started(Option<AdoptedSet>),
-    /// The configuration was read and is valid. It may be equal to the one in force.
+    /// The configuration was read and is valid. It may equal the active one.
     ConfigRead(Arc<Settings>),
-    /// The configuration was read and cannot be used; the message names every error.
+    /// The configuration cannot be read or is invalid. The message names every error.
     ConfigInvalid(String),
-    /// SIGHUP, or another way to say "now".
+    /// SIGHUP: read all sources now.
     Refresh,
-    /// SIGTERM.
+    /// SIGTERM or SIGINT: stop.
     Terminate,
-    /// The time of [`Agent::wake_at`](super::Agent::wake_at) has come.
+    /// The time of [`Agent::wake_at`](super::Agent::wake_at) is reached.
     TimerFired,
-    /// An operation has ended.
+    /// An operation ended.
     Completed(Ticket, Outcome),
 }
 
@@ -35,7 +36,7 @@ pub enum Input {
 pub enum Outcome {
     /// Of [`Op::LogIn`].
     LoggedIn(Result<Session, Failure>),
-    /// Of [`Op::LogIn`] with `restore`: there was a checkpoint, so no login was made.
+    /// Of [`Op::LogIn`] with `restore`: a checkpoint was found, and no login was made.
     Restored(Box<Checkpoint>),
     /// Of [`Op::LookUp`].
     LookedUp(Result<TokenInfo, Failure>),
@@ -45,219 +46,219 @@ pub enum Outcome {
     Read(Result<Reading, Failure>),
     /// Of [`Op::RenewLease`].
     LeaseRenewed(Result<Lease, Failure>),
-    /// Of [`Op::Publish`]; `true` = other files are visible than before.
+    /// Of [`Op::Publish`]; `true` if the visible files changed.
     Published(Result<bool, Failure>),
     /// Of [`Op::RetireDirectory`].
     Retired(Result<(), Failure>),
     /// Of [`Op::Mirror`].
     Mirrored(Result<MirrorResult, Failure>),
-    /// Of [`Op::Report`]; `true` = the pod is being deleted.
-    Reported(Result<bool, Failure>),
-    /// Of [`Op::Record`].
-    Recorded(Result<(), Failure>),
+    /// Of [`Op::PatchConditions`]; `true` if the pod is being deleted.
+    ConditionsPatched(Result<bool, Failure>),
+    /// Of [`Op::RecordEvent`].
+    EventRecorded(Result<(), Failure>),
     /// Of [`Op::Save`].
     Saved(Result<(), Failure>),
     /// Of [`Op::Revoke`].
     Revoked(Result<(), Failure>),
 }
 
-/// What became of a mirror.
+/// Result of a successful mirror operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MirrorResult {
-    /// There was no Secret; now it holds the set.
+    /// The Secret did not exist and was created with the set.
     Created,
-    /// The Secret held something else of ours and now holds the set.
+    /// The Secret held an earlier set and was updated.
     Updated,
-    /// The Secret held the set already.
+    /// The Secret already held the set.
     Unchanged,
-    /// Somebody else had edited the Secret; it holds the set again.
+    /// Another client had edited the Secret. The set was restored.
     Repaired,
-    /// The Secret holds a newer version, written by another replica; nothing was written.
+    /// The Secret holds a newer version that another replica wrote. Nothing was written.
     Superseded,
 }
 
-/// Something to do.
+/// A request of the agent to the runtime.
 pub enum Action {
-    /// Start an operation; it ends with [`Input::Completed`] and the same ticket.
+    /// Start an operation. It ends with [`Input::Completed`] and the same ticket.
     Start(Ticket, Op),
-    /// Write a line to the log.
+    /// Write a log line.
     Log(LogEntry),
-    /// End the process.
+    /// Exit the process.
     Exit {
-        /// Exit code.
+        /// Exit code; see [`exit`](super::exit).
         code: u8,
     },
 }
 
-/// An operation. It is tried once; whether it is tried again is decided by the agent.
+/// An operation. The runtime makes one attempt; the agent schedules retries.
 #[derive(Clone)]
 pub enum Op {
-    /// Log in. Credentials are read from their files now.
+    /// Log in to Vault, with credentials freshly read from their files.
     LogIn {
-        /// Which server and credentials.
+        /// Server and auth method.
         settings: Arc<Settings>,
-        /// Take the token of an earlier process from its checkpoint, if there is one.
+        /// Use the token of an earlier process from its checkpoint, if there is one.
         restore: bool,
     },
-    /// Ask the server about our token.
+    /// Look up the agent's own token (`auth/token/lookup-self`).
     LookUp {
-        /// Which server.
+        /// The server that issued the token.
         settings: Arc<Settings>,
-        /// Which token.
+        /// The token to look up.
         token: VaultToken,
     },
-    /// Renew our token.
+    /// Renew the agent's own token (`auth/token/renew-self`).
     RenewToken {
-        /// Which server.
+        /// The server that issued the token.
         settings: Arc<Settings>,
-        /// Which token.
+        /// The token to renew.
         token: VaultToken,
     },
-    /// Revoke our token, and with it its leases.
+    /// Revoke the agent's own token (`auth/token/revoke-self`). Vault revokes its leases with it.
     Revoke {
-        /// Which server.
+        /// The server that issued the token.
         settings: Arc<Settings>,
-        /// Which token.
+        /// The token to revoke.
         token: VaultToken,
     },
     /// Read a source.
     Read {
-        /// Which server, and the source's request.
+        /// Server and request of the source.
         settings: Arc<Settings>,
-        /// With which token.
+        /// Token for the request.
         token: VaultToken,
-        /// Which source.
+        /// Name of the source in `settings`.
         source: SourceName,
     },
-    /// Renew a lease.
+    /// Renew a lease (`sys/leases/renew`).
     RenewLease {
-        /// Which server.
+        /// The server that issued the lease.
         settings: Arc<Settings>,
-        /// With which token.
+        /// Token for the request.
         token: VaultToken,
-        /// Whose lease.
+        /// The source that holds the lease.
         source: SourceName,
-        /// The lease.
+        /// The lease to renew.
         lease: LeaseId,
-        /// Wanted time to live.
+        /// Requested TTL, counted from the renewal.
         increment: Duration,
     },
-    /// Make a set visible.
+    /// Publish a set of files.
     Publish {
-        /// Where, with which modes and limits.
+        /// Output directory with its modes and limits.
         directory: Directory,
-        /// The set.
+        /// The set to publish.
         set: Arc<PublishedSet>,
     },
     /// Remove the set from a directory that is no longer used.
     RetireDirectory {
-        /// Which directory.
+        /// The directory to empty.
         directory: Directory,
     },
-    /// Make a Secret hold its part of the published set.
+    /// Write a part of the published set to a Secret.
     Mirror {
-        /// How to reach the API server.
+        /// Access to the API server.
         settings: Arc<Settings>,
-        /// Which Secret.
+        /// Name of the Secret.
         name: ObjectName,
-        /// What it is to hold.
+        /// Desired content.
         content: Box<MirrorRequest>,
     },
     /// Patch the pod's conditions.
-    Report {
-        /// How to reach the API server.
+    PatchConditions {
+        /// Access to the API server.
         settings: Arc<Settings>,
-        /// All of ours.
+        /// All conditions of keyferry.
         conditions: Vec<Condition>,
     },
-    /// Record an Event on our pod.
-    Record {
-        /// How to reach the API server.
+    /// Record an Event for the agent's pod.
+    RecordEvent {
+        /// Access to the API server.
         settings: Arc<Settings>,
-        /// The Event.
+        /// The Event to record.
         event: PodEvent,
     },
-    /// Leave token, leases and readings to the next process.
+    /// Save the token, leases, and readings for the next process.
     Save {
-        /// What the checkpoint is for.
+        /// The configuration that the checkpoint is valid for.
         settings: Arc<Settings>,
-        /// What to leave.
+        /// Content of the checkpoint.
         checkpoint: Box<Checkpoint>,
     },
 }
 
-/// A set of files and what is known of its sources.
+/// A set of files with the metadata of its sources.
 #[derive(Clone, Default)]
 pub struct PublishedSet {
     /// The files.
     pub files: FileSet,
-    /// What is remembered beside them.
+    /// Metadata that is stored next to the files.
     pub manifest: Manifest,
     /// Sources of the set that hold a lease.
     pub leased: BTreeSet<SourceName>,
 }
 
-/// What a Secret is to hold.
+/// The desired content of a mirrored Secret.
 #[derive(Clone)]
 pub struct MirrorRequest {
-    /// The mirror's settings.
+    /// Settings of the mirror.
     pub mirror: Mirror,
-    /// Key to value.
+    /// Values by key.
     pub data: BTreeMap<String, Arc<SecretBytes>>,
-    /// The request and version of each source that gives to this Secret.
+    /// Request and version of each source in the Secret.
     pub versions: BTreeMap<SourceName, (String, Version)>,
-    /// Write although the Secret holds a newer version: the older one is the truth now.
+    /// Overwrite a newer version: the older one was accepted as current.
     pub accept_older: bool,
-    /// Take the Secret from another configuration that writes it.
+    /// Overwrite the Secret even if another configuration writes it.
     pub claim: bool,
-    /// Number of the published set, for caching what is slow to compute from it.
+    /// Generation of the published set, as a cache key for the digest.
     pub generation: Generation,
 }
 
-/// Weight of a line in the log.
+/// Level of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
-    /// What an operator wants to see once.
+    /// Normal progress.
     Info,
-    /// A person may have to act.
+    /// An operator may have to act.
     Warn,
-    /// The process ends without having done its work.
+    /// The process exits before its work is done.
     Error,
 }
 
-/// A line in the log.
+/// One log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Weight.
+    /// Level.
     pub level: LogLevel,
-    /// What was tried: `read`, `login`, `publish` ...
+    /// Name of the operation: `read`, `login`, `publish` ...
     pub operation: &'static str,
-    /// Stable name of what happened.
+    /// Reason code.
     pub reason: Option<Reason>,
-    /// The source that it is about.
+    /// The source in question.
     pub source: Option<SourceName>,
-    /// The Secret that it is about.
+    /// The mirrored Secret in question.
     pub output: Option<ObjectName>,
-    /// For a person. Holds no secret.
+    /// Text for people. Contains no secret data.
     pub message: String,
 }
 
-/// What is known of one source, for metrics and the state file.
+/// Status of one source, for metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceStatus {
-    /// Whether it counts as stale; `None` before its first reading.
+    /// Whether the source is stale; `None` before the first reading.
     pub stale: Option<bool>,
-    /// Wall time of the last good read.
+    /// Wall-clock time of the last successful read or lease renewal.
     pub read: Option<jiff::Timestamp>,
-    /// Wall time at which its lease ends, if it has one.
-    pub lease_ends: Option<jiff::Timestamp>,
-    /// What failed last.
+    /// Wall-clock time at which the lease expires; `None` without a lease.
+    pub lease_expires_at: Option<jiff::Timestamp>,
+    /// Failure of the last operation; `None` if it succeeded.
     pub failure: Option<Failure>,
 }
 
-/// What is known of one mirrored Secret.
+/// Status of one mirrored Secret.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MirrorStatus {
-    /// Wall time at which it was last seen to hold the published set.
+    /// Wall-clock time at which the Secret was last confirmed to hold the published set; `None` before the first time.
     pub confirmed: Option<jiff::Timestamp>,
 }

@@ -1,11 +1,11 @@
-//! What the log says: each failure once, and when it is over how often it was repeated.
+//! The agent's log lines. A repeated failure is logged once, and its count is logged when the operation succeeds again.
 
 use std::collections::BTreeMap;
 
 use super::io::{Action, LogEntry, LogLevel};
 use crate::model::{Failure, ObjectName, Reason, SourceName};
 
-/// What a line is about; failures of one thing are counted together.
+/// What a log line is about. Failures are counted per subject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     Config,
@@ -55,39 +55,39 @@ impl Subject {
     }
 }
 
-/// Different failures of one subject that are written before it succeeds again; what alternates is then only counted.
+/// Maximum number of different failures to log for one subject until it succeeds. Further ones are only counted.
 const MAX_DIFFERENT: usize = 4;
 
-/// Lines to write, and what has been written of each lasting failure.
+/// Pending log lines, and what was already logged about each ongoing failure.
 #[derive(Default)]
 pub(super) struct Journal {
-    failing: BTreeMap<Subject, Lasting>,
+    failing: BTreeMap<Subject, OngoingFailure>,
     lines: Vec<LogEntry>,
 }
 
 /// The failures of one subject since its last success.
 #[derive(Default)]
-struct Lasting {
+struct OngoingFailure {
     count: u32,
-    /// Reasons and messages that were written, without the digits that differ each time (ports, times).
+    /// Logged reasons and messages, without digits: ports and times differ in each attempt.
     written: Vec<(Reason, String)>,
 }
 
 impl Journal {
-    /// Notes a failure. It is written once, until its subject succeeds.
+    /// Logs a failure, once until its subject succeeds.
     pub(super) fn failed(&mut self, subject: &Subject, failure: &Failure) {
         let what = (failure.reason, failure.message.chars().filter(|c| !c.is_ascii_digit()).collect());
-        let lasting = self.failing.entry(subject.clone()).or_default();
-        lasting.count = lasting.count.saturating_add(1);
-        if lasting.written.len() < MAX_DIFFERENT && !lasting.written.contains(&what) {
-            lasting.written.push(what);
+        let ongoing = self.failing.entry(subject.clone()).or_default();
+        ongoing.count = ongoing.count.saturating_add(1);
+        if ongoing.written.len() < MAX_DIFFERENT && !ongoing.written.contains(&what) {
+            ongoing.written.push(what);
             self.lines.push(subject.entry(LogLevel::Warn, Some(failure.reason), failure.message.clone()));
         }
     }
 
-    /// Notes that `subject` works (again).
+    /// Records a success of `subject`, and logs the end of repeated failures.
     pub(super) fn recovered(&mut self, subject: &Subject) {
-        if let Some(Lasting { count, .. }) = self.failing.remove(subject).filter(|lasting| lasting.count > 1) {
+        if let Some(OngoingFailure { count, .. }) = self.failing.remove(subject).filter(|ongoing| ongoing.count > 1) {
             self.lines.push(subject.entry(LogLevel::Info, None, format!("recovered after {count} failures")));
         }
     }
@@ -104,12 +104,12 @@ impl Journal {
         self.lines.push(subject.entry(LogLevel::Error, Some(reason), message.into()));
     }
 
-    /// Forgets a subject that no longer exists.
+    /// Removes a subject that no longer exists.
     pub(super) fn forget(&mut self, subject: &Subject) {
         self.failing.remove(subject);
     }
 
-    /// Takes the lines that have not been written yet.
+    /// Takes the pending lines.
     pub(super) fn lines(&mut self) -> impl Iterator<Item = Action> {
         self.lines.drain(..).map(Action::Log)
     }
@@ -121,7 +121,7 @@ mod tests {
     use crate::model::FailureClass;
 
     #[test]
-    fn a_lasting_failure_is_written_once_and_counted() {
+    fn repeated_failure_is_logged_once_and_counted() {
         let mut journal = Journal::default();
         let failure = |message: &str| Failure::new(FailureClass::Transient, Reason::Sealed, message);
         for port in 1..=5 {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_alternate_do_not_fill_the_log() {
+    fn alternating_failures_are_logged_a_few_times() {
         let mut journal = Journal::default();
         for letter in ('a'..='z').cycle().take(1000) {
             let failure = Failure::new(FailureClass::Transient, Reason::Sealed, letter.to_string());

@@ -1,4 +1,4 @@
-//! Outcomes of logins, renewals and questions about tokens.
+//! Applies the outcomes of logins, token renewals, and token lookups.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use super::io::Ticket;
 use super::journal::Subject;
 use super::sessions::LoginChange;
 use super::source::SourceState;
-use super::time::{Now, clock};
-use super::token::{Token, Verdict, judged};
+use super::time::Now;
+use super::token::{Token, Verdict, with_verdict};
 use super::{Agent, Parts};
 use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, TokenInfo};
 
 impl Agent {
     pub(super) fn logged_in(&mut self, ticket: Ticket, result: Result<Session, Failure>, now: &Now) {
         if let Some(settings) = self.abandoned_logins.remove(&ticket) {
-            // Its session is of a configuration that is not in force.
+            // The session belongs to a configuration that is not active.
             if let Ok(session) = result {
                 let token = Token::new(0, session, settings, now);
                 if token.self_issued {
@@ -31,8 +31,8 @@ impl Agent {
                 self.journal.recovered(&Subject::Login);
                 if change == LoginChange::NewToken {
                     let ttl = self.token_ttl(now);
-                    self.journal.info(&Subject::Login, format!("logged in to vault; the token {ttl}"));
-                    self.warn_of_expiry(now);
+                    self.journal.info(&Subject::Login, format!("logged in to Vault; the token {ttl}"));
+                    self.warn_about_expiry(now);
                 }
                 self.update_all(|_, _| {});
             }
@@ -40,22 +40,16 @@ impl Agent {
     }
 
     pub(super) fn token_ttl(&self, now: &Now) -> String {
-        match self.token_ends(now.at).flatten() {
-            Some(ends) => format!("lives for {}s", ends.saturating_sub(now.at).as_secs()),
-            None => "has no known end".into(),
+        match self.token_expiry(now.at).flatten() {
+            Some(ends) => format!("expires in {}s", ends.saturating_sub(now.at).as_secs()),
+            None => "has no known expiry".into(),
         }
     }
 
-    /// A given token that cannot be renewed ends whatever we do; a person has to know it in time.
-    pub(super) fn warn_of_expiry(&mut self, now: &Now) {
-        let Some(ends) = self.parts.sessions.live(now.at).filter(|token| token.is_expiring()).and_then(Token::ends)
-        else {
-            return;
-        };
-        let message = format!(
-            "the given Vault token ends at {} and cannot be renewed; put a new one in its place before",
-            clock(now.wall_at(ends))
-        );
+    /// Warns about a supplied token that cannot be renewed, so that it can be replaced in time.
+    pub(super) fn warn_about_expiry(&mut self, now: &Now) {
+        let token = self.parts.sessions.live(now.at);
+        let Some(message) = token.and_then(|token| token.expiry_warning(now)) else { return };
         self.journal.warn(&Subject::Token, Reason::TokenExpiring, message.clone());
         self.parts.report.token_event(message);
     }
@@ -66,7 +60,7 @@ impl Agent {
             return;
         }
         let (token, ttl) = (self.parts.sessions.number(), self.token_ttl(now));
-        self.journal.info(&Subject::Login, format!("took over the vault token of the container before; it {ttl}"));
+        self.journal.info(&Subject::Login, format!("restored the Vault token of the previous container; it {ttl}"));
         self.update_all(|_, _| {});
         if !self.phase.is_working() {
             return;
@@ -76,7 +70,7 @@ impl Agent {
             let over = saved.lease_left.is_some_and(|left| left.is_zero());
             if idle && !over && self.parts.store.accept(name, Arc::clone(&saved.reading)).is_ok() {
                 self.update(name, |source| source.restore(&saved.reading, saved.lease_left, token, now));
-                self.parts.publication.follower.request();
+                self.parts.publication.sync.request();
             }
         }
     }
@@ -89,8 +83,8 @@ impl Agent {
             Some(Ok(())) => {
                 self.journal.recovered(&Subject::Token);
                 let ttl = self.token_ttl(now);
-                self.journal.info(&Subject::Token, format!("renewed the vault token; it {ttl}"));
-                self.warn_of_expiry(now);
+                self.journal.info(&Subject::Token, format!("renewed the Vault token; it {ttl}"));
+                self.warn_about_expiry(now);
             }
             Some(Err(failure)) => {
                 self.journal.failed(&Subject::Token, &failure);
@@ -102,7 +96,7 @@ impl Agent {
         self.update_all(|_, _| {});
     }
 
-    /// Gives up a token, if it is the one in use; what waited for a judgement of it waits for the next token.
+    /// Stops using a token if it is the active one. Sources that wait for a verdict on it are read with the next token.
     pub(super) fn reject_token(&mut self, number: u64, now: &Now) {
         let Parts { settings, sessions, .. } = &mut self.parts;
         if sessions.rejected(number, &settings.retry, now) {
@@ -111,7 +105,7 @@ impl Agent {
                 self.journal.failed(&Subject::Token, &failure);
             }
             self.update_all(|_, source| {
-                if source.unjudged.is_some() {
+                if source.pending_refusal.is_some() {
                     source.token_rejected();
                 }
             });
@@ -127,17 +121,17 @@ impl Agent {
         if verdict == Verdict::Rejected {
             return self.reject_token(number, now);
         }
-        let of_token = |source: &SourceState| source.unjudged.clone().filter(|(of, _)| *of == number);
+        let of_token = |source: &SourceState| source.pending_refusal.clone().filter(|(of, _)| *of == number);
         let waiting: Vec<_> =
             self.parts.sources.iter().filter_map(|(name, source)| Some((name.clone(), of_token(source)?))).collect();
         for (name, (_, failure)) in waiting {
-            self.source_failed(&name, &judged(&failure, verdict), verdict == Verdict::TooYoung, now);
+            self.source_failed(&name, &with_verdict(&failure, verdict), verdict == Verdict::TooNew, now);
         }
     }
 
-    pub(super) fn token_worked(&mut self, number: u64) {
+    pub(super) fn confirm_token(&mut self, number: u64) {
         if let Some(token) = self.parts.sessions.current.as_mut().filter(|token| token.number == number) {
-            token.worked();
+            token.confirm();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When to bring the mirrored Secrets in line with the published set. The two may lag, never disagree.
+//! Keeps the mirrored Secrets in sync with the published set. A Secret can lag behind it but never contradicts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,27 +6,27 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::follower::Follower;
 use super::io::{MirrorRequest, MirrorResult, Op, PublishedSet, Ticket};
 use super::outbox::Outbox;
 use super::sources::Sources;
+use super::sync::SyncState;
 use super::time::{Elapsed, Now};
 use crate::model::{Failure, Generation, Mirror, ObjectName, Reason, Settings, SourceName, Version};
 use crate::render;
 
-/// How often a mirrored Secret is compared though nothing changed: somebody may have edited or deleted it. Spread over the
-/// last quarter, so that it is put right within a minute.
+/// Maximum interval between two comparisons of a mirrored Secret, which another client may have edited or deleted.
+/// Jitter shortens it by up to a quarter, so the Secret is restored within a minute.
 const RESYNC: Duration = Duration::from_secs(55);
 
-/// How long a Secret is left to another configuration that writes it, at first; the wait doubles up to the second.
-const YIELD: Duration = Duration::from_secs(600);
-const YIELD_MAX: Duration = Duration::from_secs(3600);
+/// Initial and maximum wait before a Secret is taken from another configuration that also writes it. The wait doubles.
+const CLAIM_WAIT: Duration = Duration::from_secs(600);
+const CLAIM_WAIT_MAX: Duration = Duration::from_secs(3600);
 
 /// All mirrored Secrets.
 #[derive(Clone, Default)]
 pub(super) struct Mirrors {
     all: BTreeMap<ObjectName, MirrorState>,
-    /// Writes of mirrors that a reload has removed or changed; until they end there is no second one to the same Secret.
+    /// Writes in flight of mirrors that a reload removed or changed. A Secret is written again only after they end.
     orphans: BTreeMap<Ticket, ObjectName>,
 }
 
@@ -34,39 +34,39 @@ pub(super) struct Mirrors {
 #[derive(Clone)]
 pub(super) struct MirrorState {
     spec: Mirror,
-    pub(super) follower: Follower,
-    /// What the Secret was last seen to hold.
+    pub(super) sync: SyncState,
+    /// The generation that the Secret was last confirmed to hold.
     holds: Option<Generation>,
     pub(super) confirmed: Option<(Elapsed, Timestamp)>,
-    /// Since when it holds a newer version than ours.
+    /// Since when the Secret has held a newer version of another replica.
     pub(super) superseded: Option<Elapsed>,
     in_flight: Option<Generation>,
     resync: Option<Elapsed>,
-    /// When it may next be taken from another configuration; `None`: this configuration has written it.
+    /// When the Secret may be taken from another configuration; `None` after this configuration wrote it.
     claim_at: Option<Elapsed>,
-    yields: u32,
-    /// The last time at which another configuration had written it.
+    conflicts: u32,
+    /// The last time at which another configuration was found to have written the Secret.
     conflict: Option<Elapsed>,
-    /// The sources that gave to it last.
+    /// The sources in the last request.
     contributors: BTreeSet<SourceName>,
-    /// Their requests; other ones are another configuration.
+    /// Their requests, which identify the configuration.
     requests: Vec<String>,
 }
 
 impl MirrorState {
     fn new(spec: Mirror) -> Self {
-        let mut follower = Follower::default();
-        follower.request();
+        let mut sync = SyncState::default();
+        sync.request();
         Self {
             spec,
-            follower,
+            sync,
             holds: None,
             confirmed: None,
             superseded: None,
             in_flight: None,
             resync: None,
             claim_at: Some(Elapsed::ZERO),
-            yields: 0,
+            conflicts: 0,
             conflict: None,
             contributors: BTreeSet::new(),
             requests: Vec::new(),
@@ -74,13 +74,13 @@ impl MirrorState {
     }
 }
 
-/// The API server's answer about a mirror.
-pub(super) struct Mirrored {
+/// The outcome of a mirror operation.
+pub(super) struct MirrorAnswer {
     pub(super) name: ObjectName,
     pub(super) result: Result<MirrorResult, Failure>,
-    /// Whether the Secret was seen to hold a set of ours before.
+    /// Whether the Secret was confirmed before this operation.
     pub(super) confirmed_before: bool,
-    /// Another replica has read a newer version of these sources.
+    /// Sources of which another replica has a newer version.
     pub(super) outdated: BTreeSet<SourceName>,
 }
 
@@ -116,46 +116,46 @@ impl Mirrors {
     }
 
     fn orphan(&mut self, name: &ObjectName, state: Option<MirrorState>) {
-        if let Some(ticket) = state.and_then(|state| state.follower.ticket()) {
+        if let Some(ticket) = state.and_then(|state| state.sync.ticket()) {
             self.orphans.insert(ticket, name.clone());
         }
     }
 
-    /// Whether all hold this generation, or a newer version of another replica.
-    pub(super) fn hold(&self, generation: Option<Generation>) -> bool {
+    /// Whether every Secret holds this generation, or a newer version of another replica.
+    pub(super) fn are_current(&self, generation: Option<Generation>) -> bool {
         let holds = |mirror: &MirrorState| mirror.holds == generation || mirror.superseded.is_some();
-        self.all.values().all(|mirror| holds(mirror) && mirror.follower.failure.is_none())
+        self.all.values().all(|mirror| holds(mirror) && mirror.sync.failure.is_none())
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.all.values().any(|mirror| mirror.follower.is_busy())
+        self.all.values().any(|mirror| mirror.sync.is_busy())
     }
 
-    /// The failure that keeps a mirror away, a lasting one first.
+    /// The failure that blocks a mirror; one that is not retryable takes precedence.
     pub(super) fn blocking(&self) -> Option<&Failure> {
-        let failures = self.all.values().filter_map(|mirror| mirror.follower.failure.as_ref());
+        let failures = self.all.values().filter_map(|mirror| mirror.sync.failure.as_ref());
         failures.max_by_key(|failure| !failure.class.is_retryable())
     }
 
-    pub(super) fn is_refused(&self) -> bool {
-        self.all.values().any(|mirror| mirror.follower.is_refused())
+    pub(super) fn has_failed_permanently(&self) -> bool {
+        self.all.values().any(|mirror| mirror.sync.has_failed_permanently())
     }
 
-    /// The published set changed, or a person wants everything compared now.
+    /// Requests a comparison of all Secrets: the published set changed, or a refresh was requested.
     pub(super) fn request(&mut self) {
         for mirror in self.all.values_mut() {
-            mirror.follower.request();
+            mirror.sync.request();
         }
     }
 
-    /// When something is to be done; nothing before there is a set.
+    /// When the next operation is due.
     pub(super) fn wake(&self) -> Option<Elapsed> {
         let orphaned = |name: &ObjectName| self.orphans.values().any(|orphan| orphan == name);
-        let idle = self.all.iter().filter(|(name, mirror)| !mirror.follower.is_busy() && !orphaned(name));
-        idle.filter_map(|(_, mirror)| mirror.follower.due().or(mirror.resync)).min()
+        let idle = self.all.iter().filter(|(name, mirror)| !mirror.sync.is_busy() && !orphaned(name));
+        idle.filter_map(|(_, mirror)| mirror.sync.due().or(mirror.resync)).min()
     }
 
-    /// Starts what is due.
+    /// Starts operations that are due. Returns the mirrors that cannot be built.
     pub(super) fn advance(
         &mut self,
         settings: &Arc<Settings>,
@@ -167,24 +167,24 @@ impl Mirrors {
     ) -> Vec<(ObjectName, Failure)> {
         let mut failed = Vec::new();
         for (name, mirror) in &mut self.all {
-            if mirror.resync.is_some_and(|at| at <= now.at) && mirror.follower.is_current() {
-                mirror.follower.resync();
+            if mirror.resync.is_some_and(|at| at <= now.at) && mirror.sync.is_current() {
+                mirror.sync.resync();
             }
-            if !mirror.follower.is_due(now.at) || self.orphans.values().any(|orphan| orphan == name) {
+            if !mirror.sync.is_due(now.at) || self.orphans.values().any(|orphan| orphan == name) {
                 continue;
             }
             mirror.resync = None;
             let generation = generation.unwrap_or_default();
-            match mirror.content(name, visible, generation, sources, now) {
+            match mirror.request_for(name, visible, generation, sources, now) {
                 Ok(content) => {
                     let op =
                         Op::Mirror { settings: Arc::clone(settings), name: name.clone(), content: Box::new(content) };
-                    mirror.follower.started(outbox.start(op));
+                    mirror.sync.started(outbox.start(op));
                     mirror.in_flight = Some(generation);
                 }
-                // Not a matter of the API server: it can be right only with another set or another configuration.
+                // The data cannot be built. Only another set or another configuration can resolve this.
                 Err(failure) => {
-                    mirror.follower.impossible(failure.clone());
+                    mirror.sync.impossible(failure.clone());
                     failed.push((name.clone(), failure));
                 }
             }
@@ -192,22 +192,22 @@ impl Mirrors {
         failed
     }
 
-    /// Takes the API server's answer; `None` if it is not awaited.
+    /// Applies the outcome of an operation; `None` if the operation is unknown or was abandoned.
     pub(super) fn mirrored(
         &mut self,
         ticket: Ticket,
         result: Result<MirrorResult, Failure>,
         settings: &Settings,
         now: &Now,
-    ) -> Option<Mirrored> {
+    ) -> Option<MirrorAnswer> {
         self.orphans.remove(&ticket);
-        let (name, mirror) = self.all.iter_mut().find(|(_, mirror)| mirror.follower.is_in_flight(ticket))?;
+        let (name, mirror) = self.all.iter_mut().find(|(_, mirror)| mirror.sync.is_in_flight(ticket))?;
         let generation = mirror.in_flight.take();
         let confirmed_before = mirror.confirmed.is_some();
         let mut outdated = BTreeSet::new();
         match &result {
             Ok(result) => {
-                mirror.follower.succeeded(ticket);
+                mirror.sync.succeeded(ticket);
                 mirror.resync = Some(now.at + now.share(RESYNC, 0.75, 1.0, 41));
                 if *result == MirrorResult::Superseded {
                     if mirror.superseded.is_none() {
@@ -218,30 +218,30 @@ impl Mirrors {
                     (mirror.holds, mirror.superseded) = (generation, None);
                     mirror.confirmed = Some((now.at, now.wall));
                     mirror.claim_at = None;
-                    if mirror.conflict.take_if(|at| *at + YIELD_MAX * 2 <= now.at).is_some() {
-                        mirror.yields = 0;
+                    if mirror.conflict.take_if(|at| *at + CLAIM_WAIT_MAX * 2 <= now.at).is_some() {
+                        mirror.conflicts = 0;
                     }
                 }
             }
             Err(failure) => {
                 let waiting = mirror.claim_at.is_some_and(|at| at > now.at);
                 if failure.reason == Reason::MirrorConflict && !waiting {
-                    // Two configurations must not take the Secret from each other at every turn.
+                    // Two configurations must not overwrite each other in a loop.
                     mirror.conflict = Some(now.at);
-                    let wait = YIELD.saturating_mul(1 << mirror.yields.min(8)).min(YIELD_MAX);
-                    mirror.yields = mirror.yields.saturating_add(1);
+                    let wait = CLAIM_WAIT.saturating_mul(1 << mirror.conflicts.min(8)).min(CLAIM_WAIT_MAX);
+                    mirror.conflicts = mirror.conflicts.saturating_add(1);
                     mirror.claim_at = Some(now.at + wait);
                 }
-                mirror.follower.failed(ticket, failure.clone(), &settings.retry, now, 42);
+                mirror.sync.failed(ticket, failure.clone(), &settings.retry, now, 42);
             }
         }
-        Some(Mirrored { name: name.clone(), result, confirmed_before, outdated })
+        Some(MirrorAnswer { name: name.clone(), result, confirmed_before, outdated })
     }
 }
 
 impl MirrorState {
-    /// What the Secret is to hold.
-    fn content(
+    /// Builds the desired content of the Secret.
+    fn request_for(
         &mut self,
         name: &ObjectName,
         visible: &PublishedSet,
@@ -249,15 +249,15 @@ impl MirrorState {
         sources: &Sources,
         now: &Now,
     ) -> Result<MirrorRequest, Failure> {
-        let made = render::mirror_data(&self.spec, name, &visible.files, &visible.leased)?;
+        let rendered = render::mirror_data(&self.spec, name, &visible.files, &visible.leased)?;
         let of = |source: &SourceName| {
             let known = visible.manifest.sources.get(source)?;
             Some((source.clone(), (known.request.clone(), known.version.clone())))
         };
-        let mut versions: BTreeMap<_, _> = made.sources.iter().filter_map(of).collect();
+        let mut versions: BTreeMap<_, _> = rendered.sources.iter().filter_map(of).collect();
         if self.spec.keys.is_empty() {
-            // Which requests a Secret of all files is made from depends on the configuration alone, not on which optional
-            // source is there at the moment: replicas recognise their own configuration by it.
+            // The requests of a Secret with all files depend only on the configuration, not on which optional sources
+            // exist now: replicas recognize their own configuration by them.
             for (source, state) in sources.iter().filter(|(source, _)| !visible.leased.contains(*source)) {
                 versions.entry(source.clone()).or_insert_with(|| (state.spec.request_id(), Version::default()));
             }
@@ -265,16 +265,16 @@ impl MirrorState {
         let requests: Vec<_> = versions.values().map(|(request, _)| request.clone()).collect();
         if requests != self.requests {
             self.requests = requests;
-            (self.claim_at, self.yields) = (Some(Elapsed::ZERO), 0);
+            (self.claim_at, self.conflicts) = (Some(Elapsed::ZERO), 0);
         }
-        self.contributors.clone_from(&made.sources);
-        let states = || made.sources.iter().filter_map(|source| sources.get(source));
+        self.contributors.clone_from(&rendered.sources);
+        let states = || rendered.sources.iter().filter_map(|source| sources.get(source));
         let rolled_back = states().any(|source| source.held.as_ref().is_some_and(|held| held.rolled_back));
         let tolerance = states().map(|source| source.spec.max_stale).max().unwrap_or_default();
         let for_long = self.superseded.is_some_and(|since| since + tolerance <= now.at);
         Ok(MirrorRequest {
             mirror: self.spec.clone(),
-            data: made.data,
+            data: rendered.data,
             versions,
             accept_older: rolled_back || for_long,
             claim: self.claim_at.is_some_and(|at| at <= now.at),

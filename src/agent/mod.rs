@@ -1,20 +1,24 @@
-//! The pure core: what to do next and when, and what to report about it.
+//! The state machine without I/O: what to do next, when to do it, and what to report about it.
 //!
-//! [`Agent::handle`] is the only way in. It owns the state machine, the store of readings and tokens, what a reload changes
-//! and what a restart knows. It has no sockets, files, clocks or randomness: time and jitter arrive in [`Now`], everything
-//! else is an [`Action`] whose outcome comes back as an [`Input`]. The runtime executes actions and sleeps until
-//! [`Agent::wake_at`].
+//! [`Agent::handle`] is the only entry point. The agent owns the state, the accepted readings, the tokens, reloads, and
+//! what it adopts after a restart. It has no sockets, files, clocks, or randomness. Time and jitter arrive in [`Now`].
+//! Every effect is an [`Action`], and its outcome returns as an [`Input`]. The runtime executes the actions and sleeps
+//! until [`Agent::wake_at`].
 //!
-//! Properties, each checked by `tests/simulation`: a set holds one reading per source and is whole; no older reading
-//! replaces a newer one, except a rollback that has lasted longer than the source's tolerance; a failing source, mirror or
-//! report delays no other; no credential in the visible set is dead while a server that would issue a new one answers;
-//! requests per source and hour are bounded; nothing starts after the drain has begun but report, save, revoke and exit.
+//! `tests/simulation` checks these properties:
+//!
+//! - A published set is complete and has one reading per source.
+//! - An older reading replaces a newer one only if the rollback lasts longer than the staleness tolerance of the
+//!   source.
+//! - A failing source, mirror, or report does not delay the others.
+//! - While Vault can issue a new credential, the visible set contains no expired one.
+//! - The number of requests per source and hour is bounded.
+//! - After the drain begins, the agent only reports, saves, revokes, and exits.
 
 mod advance;
 mod complete;
 mod conditions;
 mod directories;
-mod follower;
 mod grant;
 mod io;
 mod journal;
@@ -30,6 +34,7 @@ mod shutdown;
 mod source;
 mod sources;
 mod store;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -55,25 +60,25 @@ use publication::Publication;
 use report::Report;
 use sessions::Sessions;
 use shutdown::Phase;
-use source::Outlook;
+use source::TokenView;
 use sources::Sources;
 use store::Store;
 use trial::Trial;
 
-/// How long the agent works.
+/// When the agent stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Until SIGTERM.
+    /// At SIGTERM.
     Run {
-        /// Take the token of an earlier container from its checkpoint. The agent then is an ordinary container beside the
-        /// application, not a sidecar that ends after it.
+        /// Take the token of an earlier container from its checkpoint. The agent then runs as an ordinary container
+        /// next to the application. Unlike a sidecar, it stops at the same time as the application.
         restore: bool,
     },
-    /// Until everything required is published and mirrored, or the deadline.
+    /// When all required files are published and all mirrors are written, or at the deadline.
     Once {
-        /// When to give up.
+        /// Time since the agent's start at which to give up.
         deadline: Elapsed,
-        /// Leave token and leases to the next process instead of revoking the token.
+        /// Save the token and its leases for the next process instead of revoking the token.
         save: bool,
     },
 }
@@ -94,29 +99,29 @@ impl Mode {
         matches!(self, Self::Once { save: true, .. })
     }
 
-    fn is_beside(self) -> bool {
+    fn is_ordinary_container(self) -> bool {
         self == Self::Run { restore: true }
     }
 }
 
-/// The agent.
+/// The state machine of one agent process.
 pub struct Agent {
     mode: Mode,
     started: Elapsed,
     parts: Parts,
     phase: Phase,
-    /// A configuration that has to prove itself.
+    /// A new configuration that is being verified.
     trial: Option<Trial>,
-    /// Logins whose session is not wanted any more; it is revoked when it comes.
+    /// Logins in flight whose session is no longer needed. It is revoked when it arrives.
     abandoned_logins: BTreeMap<Ticket, Arc<Settings>>,
     saved: Option<(Ticket, bool)>,
     journal: Journal,
-    /// Warnings of Vault that were logged last, by source.
+    /// The last logged warnings of Vault, by source.
     warned: BTreeMap<SourceName, Vec<String>>,
     outbox: Outbox,
 }
 
-/// The parts of the state, borrowed side by side.
+/// The state that conditions are computed from, apart from [`Agent`] so that methods can borrow it next to the outbox.
 struct Parts {
     settings: Arc<Settings>,
     sessions: Sessions,
@@ -126,35 +131,35 @@ struct Parts {
     directories: Directories,
     mirrors: Mirrors,
     report: Report,
-    /// Why a new configuration is not in force.
+    /// Why the latest configuration is not active.
     config_rejected: Option<String>,
-    /// Keys without a file, by source.
+    /// Keys that cannot be file names, by source.
     left_out: BTreeMap<SourceName, Vec<String>>,
 }
 
 impl Parts {
-    /// The failure that keeps the first set away.
-    fn first_failure(&self) -> Option<&Failure> {
+    /// The failure that blocks the first set.
+    fn blocking_failure(&self) -> Option<&Failure> {
         let session = self.sessions.failure.as_ref().filter(|_| self.sessions.current.is_none());
-        session.or_else(|| self.sources.blocking()).or(self.publication.follower.failure.as_ref())
+        session.or_else(|| self.sources.blocking()).or(self.publication.sync.failure.as_ref())
     }
 
-    fn with_outlook<T>(&self, work: impl FnOnce(&Outlook<'_>) -> T) -> T {
-        let token_end = |number| self.sessions.end_of(number);
-        work(&Outlook { token: self.sessions.number(), token_end: &token_end })
+    fn with_tokens<T>(&self, work: impl FnOnce(&TokenView<'_>) -> T) -> T {
+        let token_expiry = |number| self.sessions.expiry_of(number);
+        work(&TokenView { token: self.sessions.number(), token_expiry: &token_expiry })
     }
 
     fn stale_at(&self, name: &SourceName) -> Option<Elapsed> {
-        self.with_outlook(|outlook| self.sources.get(name)?.stale_at(outlook))
+        self.with_tokens(|tokens| self.sources.get(name)?.stale_at(tokens))
     }
 }
 
 impl Agent {
-    /// The agent before its first input, which is [`Input::Started`].
+    /// Creates an agent. Its first input must be [`Input::Started`].
     #[must_use]
     pub fn new(settings: Arc<Settings>, mode: Mode, now: &Now) -> Self {
         let parts = Parts {
-            sessions: Sessions::new(mode.is_beside()),
+            sessions: Sessions::new(mode.is_ordinary_container()),
             sources: Sources::new(&settings.sources),
             store: Store::new(&settings.outputs),
             publication: Publication::default(),
@@ -179,7 +184,7 @@ impl Agent {
         }
     }
 
-    /// Takes one input and says what to do.
+    /// Applies one input and returns the actions to execute, in order.
     pub fn handle(&mut self, input: Input, now: &Now) -> Vec<Action> {
         self.apply(input, now);
         if self.phase.is_working() {
@@ -188,7 +193,7 @@ impl Agent {
         }
         if self.phase.is_working() {
             self.advance(now);
-            // What cannot be mirrored is known only now.
+            // `advance` may have found that a mirror cannot be built.
             self.finish_once(now);
         }
         if !self.phase.is_working() {
@@ -209,50 +214,52 @@ impl Agent {
         }
     }
 
-    /// The configuration in force.
+    /// The active configuration.
     #[must_use]
     pub fn settings(&self) -> &Arc<Settings> {
         &self.parts.settings
     }
 
-    /// Whether all required outputs are published, by this process or an earlier one, and the agent is not leaving.
+    /// Whether all required outputs are published, by this process or an earlier one, and the agent is not stopping.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.parts.publication.visible().is_some() && self.phase.is_working()
     }
 
-    /// Number of the visible set in the life of this process.
+    /// Number of the set that this process published last, counted from 1. `None` before the first one, also with an
+    /// adopted set.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
         self.parts.publication.generation()
     }
 
-    /// The conditions as they should be now.
+    /// The current conditions, in the order of [`ConditionType::ALL`](crate::model::ConditionType::ALL).
     #[must_use]
     pub fn conditions(&self) -> &[Condition] {
         &self.parts.report.desired
     }
 
-    /// Whether a configuration that was read is not in force.
+    /// Whether the latest configuration was rejected, so that the previous one is active.
     #[must_use]
     pub fn is_config_rejected(&self) -> bool {
         self.parts.config_rejected.is_some()
     }
 
-    /// When the token in use ends: `None` without one, `Some(None)` for one without a known end.
+    /// When the active token expires, as time since the agent's start. `None` without a token, `Some(None)` for a token
+    /// without a known expiry.
     #[must_use]
-    pub fn token_ends(&self, at: Elapsed) -> Option<Option<Elapsed>> {
-        self.parts.sessions.live(at).map(token::Token::ends)
+    pub fn token_expiry(&self, at: Elapsed) -> Option<Option<Elapsed>> {
+        self.parts.sessions.live(at).map(token::Token::expires_at)
     }
 
-    /// Sources whose status may have changed since the last call.
+    /// Sources whose status may have changed since the last call; `None` for a removed source.
     pub fn take_changed_sources(&mut self, now: &Now) -> Vec<(SourceName, Option<SourceStatus>)> {
         let changed = self.parts.sources.take_changed();
         let status = |name: SourceName| {
             let status = self.parts.sources.get(&name).map(|source| SourceStatus {
                 stale: source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name)),
                 read: source.held.as_ref().map(|held| held.read_wall),
-                lease_ends: source.lease().map(|(_, grant, _)| now.wall_at(grant.ends())),
+                lease_expires_at: source.lease().map(|(_, grant, _)| now.wall_at(grant.expires_at())),
                 failure: source.failure.clone(),
             });
             (name, status)
@@ -260,32 +267,32 @@ impl Agent {
         changed.into_iter().map(status).collect()
     }
 
-    /// What is known of each mirrored Secret.
+    /// The status of each mirrored Secret.
     #[must_use]
     pub fn mirrors(&self) -> BTreeMap<ObjectName, MirrorStatus> {
         let status = |mirror: &mirrors::MirrorState| MirrorStatus { confirmed: mirror.confirmed.map(|(_, wall)| wall) };
         self.parts.mirrors.iter().map(|(name, mirror)| (name.clone(), status(mirror))).collect()
     }
 
-    /// The token, its leases and what was read, for the next process. A token that was given to us is given to the next
-    /// process, too.
+    /// The token, its leases, and the readings, for the next process. `None` for a supplied token: the next process
+    /// gets it in the same way.
     fn checkpoint(&self, now: &Now) -> Option<Checkpoint> {
         let token = self.parts.sessions.live(now.at).filter(|token| token.self_issued)?;
         let mut sources = BTreeMap::new();
         for (name, source) in self.parts.sources.iter().filter(|(_, source)| source.is_current()) {
             let Some(reading) = self.parts.store.reading(name) else { continue };
             let lease = source.lease().filter(|(.., of)| *of == token.number).map(|(_, grant, _)| grant);
-            // A lease of another token does not outlive us.
+            // The lease belongs to another token, which this process revokes.
             if source.lease().is_some() && lease.is_none() {
                 continue;
             }
-            let lease_left = lease.map(|grant| grant.ends().saturating_sub(now.at));
+            let lease_left = lease.map(|grant| grant.expires_at().saturating_sub(now.at));
             sources.insert(name.clone(), SavedSource { reading: Arc::clone(reading), lease_left });
         }
         Some(Checkpoint {
             token: token.value.clone(),
             first_ttl: token.grant.as_ref().map(grant::Grant::first_ttl),
-            left: token.ends().map(|ends| ends.saturating_sub(now.at)),
+            left: token.expires_at().map(|ends| ends.saturating_sub(now.at)),
             renewable: token.grant.as_ref().is_some_and(grant::Grant::is_renewable),
             sources,
         })

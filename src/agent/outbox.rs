@@ -1,8 +1,8 @@
-//! What one call of [`Agent::handle`](super::Agent::handle) asks for.
+//! The actions of one call of [`Agent::handle`](super::Agent::handle).
 
 use super::io::{Action, Op, Ticket};
 
-/// Collects actions and gives tickets. An outcome whose ticket is not one in flight is late and is ignored.
+/// Collects actions and issues tickets.
 #[derive(Default)]
 pub(super) struct Outbox {
     last: u64,
@@ -10,7 +10,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Starts an operation.
+    /// Starts an operation and returns its ticket.
     pub(super) fn start(&mut self, op: Op) -> Ticket {
         self.last += 1;
         let ticket = Ticket(self.last);
@@ -22,7 +22,7 @@ impl Outbox {
         self.actions.push(action);
     }
 
-    /// The actions so far, with the lines for the log at the end.
+    /// Takes the collected actions, followed by the log lines.
     pub(super) fn take(&mut self, lines: impl Iterator<Item = Action>) -> Vec<Action> {
         self.actions.extend(lines);
         std::mem::take(&mut self.actions)

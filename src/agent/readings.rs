@@ -1,28 +1,37 @@
-//! Outcomes of reads and lease renewals: what is accepted, and what a refusal means.
+//! Applies the outcomes of reads and lease renewals.
 
 use std::sync::Arc;
 
 use super::Agent;
 use super::journal::Subject;
-use super::source::{InFlight, SourceState, TokenEnd};
-use super::time::Now;
-use super::token::{Verdict, judged};
-use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName};
+use super::source::{InFlight, SourceState, TokenExpiry};
+use super::time::{Now, timestamp};
+use super::token::{Verdict, with_verdict};
+use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Version};
+
+/// Describes a version for a message.
+fn describe(version: &Version) -> String {
+    match (version.number, version.created) {
+        (Some(number), _) => format!("version {number}"),
+        (None, Some(created)) => format!("version of {}", timestamp(created)),
+        (None, None) => "version".to_owned(),
+    }
+}
 
 impl Agent {
-    /// Counts a failure of a source. `quiet`: it is to be expected for a moment and not worth a line in the log.
+    /// Records a failure of a source. `quiet`: the failure is expected for a short time and is not logged.
     pub(super) fn source_failed(&mut self, name: &SourceName, failure: &Failure, quiet: bool, now: &Now) {
         if !quiet {
             self.journal.failed(&Subject::Source(name.clone()), failure);
         }
         let retry = self.parts.settings.retry;
         self.update(name, |source| source.failed(failure.clone(), &retry, now));
-        // An optional source whose files are those of an earlier process is gone only if the server says so.
+        // The adopted files of an optional source are removed only if Vault reports that the secret does not exist.
         let gone = failure.class == FailureClass::Missing
             && failure.reason != Reason::RenderFailed
             && self.parts.sources.get(name).is_some_and(|source| !source.spec.required && source.held.is_none());
         if gone && self.parts.store.drop_adopted(name) {
-            self.parts.publication.follower.request();
+            self.parts.publication.sync.request();
         }
     }
 
@@ -32,22 +41,22 @@ impl Agent {
         }
         match result {
             Ok(reading) => {
-                self.token_worked(flight.token);
+                self.confirm_token(flight.token);
                 self.update(name, |source| source.read_with = flight.token);
                 self.received(name, flight, reading, now);
             }
             Err(failure) if matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead) => {
-                self.request_refused(name, flight, &failure, now);
+                self.request_denied(name, flight, &failure, now);
             }
             Err(failure) => self.source_failed(name, &failure, false, now),
         }
     }
 
-    /// A 403: the token's history says what it means.
-    pub(super) fn request_refused(&mut self, name: &SourceName, flight: &InFlight, failure: &Failure, now: &Now) {
+    /// Handles a 403, whose meaning depends on the history of the token.
+    pub(super) fn request_denied(&mut self, name: &SourceName, flight: &InFlight, failure: &Failure, now: &Now) {
         let current = self.parts.sessions.current.as_mut().filter(|token| token.number == flight.token);
         let Some(token) = current else {
-            // Of a token that is no longer in use: it says nothing about the present one.
+            // The response is about an earlier token and says nothing about the active one.
             return self.update(name, SourceState::token_rejected);
         };
         let worked = self.parts.sources.get(name).is_some_and(|source| source.read_with == flight.token);
@@ -56,31 +65,38 @@ impl Agent {
                 self.reject_token(flight.token, now);
                 self.update(name, SourceState::token_rejected);
             }
-            Verdict::Pending => self.update(name, |source| source.unjudged = Some((flight.token, failure.clone()))),
-            verdict => self.source_failed(name, &judged(failure, verdict), verdict == Verdict::TooYoung, now),
+            Verdict::Pending => {
+                self.update(name, |source| source.pending_refusal = Some((flight.token, failure.clone())))
+            }
+            verdict => self.source_failed(name, &with_verdict(failure, verdict), verdict == Verdict::TooNew, now),
         }
     }
 
-    /// A good answer: accepted if it is not older than what is held, and everything that depends on it can be made.
+    /// Accepts a reading if it is not older than the held one and every output that depends on it can be rendered.
     pub(super) fn received(&mut self, name: &SourceName, flight: &InFlight, reading: Reading, now: &Now) {
         self.log_warnings(name, &reading);
         let Some(source) = self.parts.sources.get(name) else { return };
         let held = source.held.as_ref().filter(|_| source.is_current());
-        let order = source.known().map_or(Order::Newer, |known| reading.version.order(known));
+        let order = source.known_version().map_or(Order::Newer, |known| reading.version.order(known));
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
-        if order == Order::Older && !lasting && !source.takes_older(flight.started) {
-            self.update(name, |source| source.older_since = Some(since));
+        if order == Order::Older && !lasting && !source.accepts_older(flight.started) {
             let message = format!(
-                "failed to refresh source {name}: the server answered with an older version than the one in use, \
-                 as a standby that lags behind does"
+                "failed to refresh source {name}: Vault returned {}, which is older than the {} in use; check that \
+                 Vault's standby nodes are in sync (if this lasts for {}s, as after a restore from a backup, the older \
+                 version is accepted)",
+                describe(&reading.version),
+                source.known_version().map_or_else(String::new, describe),
+                source.spec.max_stale.as_secs(),
             );
+            self.update(name, |source| source.older_since = Some(since));
             let failure = Failure::new(FailureClass::Transient, Reason::OlderVersion, message);
             return self.source_failed(name, &failure, false, now);
         }
         if order == Order::Older {
-            let message =
-                format!("source {name} is back at an older version, as after a restore of the server; it is taken");
+            let why = if lasting { "Vault keeps returning it" } else { "a refresh was requested" };
+            let version = describe(&reading.version);
+            let message = format!("source {name}: accepted {version}, which is older than the previous one: {why}");
             self.journal.warn(&Subject::Source(name.clone()), Reason::OlderVersion, message);
         }
         let rolled_back = order == Order::Older || order == Order::Level && held.is_some_and(|held| held.rolled_back);
@@ -92,21 +108,22 @@ impl Agent {
         } else {
             if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
                 if order != Order::Older {
-                    // The server is not behind: an older answer after this one counts from its own time.
+                    // This answer is not older, so the time of a rollback starts again with the next older one.
                     self.update(name, |source| source.older_since = None);
                 }
-                // The lease of a reading that is not used cannot be given back, so there must not be many of them.
+                // The lease of a rejected reading stays active in Vault until it expires, so limit how many are
+                // created.
                 let retry_after = validity.lease().map(|lease| lease.duration / 2);
                 return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
             }
-            self.parts.publication.follower.request();
+            self.parts.publication.sync.request();
         }
         self.journal.recovered(&Subject::Source(name.clone()));
         self.update(name, |source| {
-            source.keep(version, &validity, flight.token, flight.started, rolled_back, now);
+            source.accept(version, &validity, flight.token, flight.started, rolled_back, now);
         });
-        self.note_left_out(name);
-        self.warn_of_short_lease(name, now);
+        self.note_skipped_keys(name);
+        self.warn_about_short_lease(name, now);
     }
 
     pub(super) fn log_warnings(&mut self, name: &SourceName, reading: &Reading) {
@@ -114,12 +131,13 @@ impl Agent {
             return;
         }
         for warning in &reading.warnings {
-            self.journal.info(&Subject::Source(name.clone()), format!("vault warns: {warning}"));
+            let message = format!("Vault returned a warning for source {name}: {warning}");
+            self.journal.info(&Subject::Source(name.clone()), message);
         }
         self.warned.insert(name.clone(), reading.warnings.clone());
     }
 
-    pub(super) fn note_left_out(&mut self, name: &SourceName) {
+    pub(super) fn note_skipped_keys(&mut self, name: &SourceName) {
         let keys = self.parts.store.left_out(name);
         if self.parts.left_out.get(name).map_or(keys.is_empty(), |last| *last == keys) {
             return;
@@ -129,24 +147,26 @@ impl Agent {
             return;
         }
         let message = format!(
-            "keys of source {name} cannot be file names and are left out: {}; write an output with `key` and `file` for them",
+            "source {name}: skipped keys that are not valid file names: {}; add an output with `key` and `file` for \
+             each",
             keys.join(", ")
         );
         self.journal.warn(&Subject::Source(name.clone()), Reason::InvalidKey, message);
         self.parts.left_out.insert(name.clone(), keys);
     }
 
-    /// After `once`, leases live as long as the token and no longer.
-    pub(super) fn warn_of_short_lease(&mut self, name: &SourceName, now: &Now) {
+    /// Warns that a lease expires early: after `once`, no process renews the token that owns the lease.
+    pub(super) fn warn_about_short_lease(&mut self, name: &SourceName, now: &Now) {
         if !self.mode.is_once() || self.mode.saves() {
             return;
         }
         let Some((_, grant, number)) = self.parts.sources.get(name).and_then(SourceState::lease) else { return };
-        let TokenEnd::At(ends) = self.parts.sessions.end_of(number) else { return };
-        if ends < grant.ends() {
+        let TokenExpiry::At(ends) = self.parts.sessions.expiry_of(number) else { return };
+        if ends < grant.expires_at() {
             let message = format!(
-                "the credentials of source {name} end with the Vault token in {}s, not after their lease of {}s, because \
-                 `once` leaves no process that renews it",
+                "the credentials of source {name} expire with the Vault token in {}s, before their lease of {}s, \
+                 because no process renews the token after `once`; run the agent as a sidecar, or pass the token on \
+                 with --handover",
                 ends.saturating_sub(now.at).as_secs(),
                 grant.first_ttl().as_secs()
             );
@@ -164,14 +184,15 @@ impl Agent {
         match result {
             _ if !self.phase.is_working() => self.update(name, |_| {}),
             Ok(lease) => {
-                self.token_worked(flight.token);
+                self.confirm_token(flight.token);
                 self.journal.recovered(&Subject::Lease(name.clone()));
-                let message = format!("renewed the lease for {}s", lease.duration.as_secs());
+                let message =
+                    format!("renewed the lease of source {name}; it expires in {}s", lease.duration.as_secs());
                 self.journal.info(&Subject::Lease(name.clone()), message);
                 self.update(name, |source| source.renewed(&lease, now));
             }
             Err(failure) if failure.class == FailureClass::TokenDead => {
-                self.request_refused(name, flight, &failure, now);
+                self.request_denied(name, flight, &failure, now);
             }
             Err(failure) => {
                 self.journal.failed(&Subject::Lease(name.clone()), &failure);
@@ -181,8 +202,8 @@ impl Agent {
                     if passing {
                         source.failed(failure, &retry, now);
                     } else {
-                        // A read issues another lease.
-                        source.renewal_refused(lost, now);
+                        // The next read issues a new lease.
+                        source.renewal_denied(lost, now);
                     }
                 });
             }

@@ -1,25 +1,25 @@
-//! A reload is one transition: accepted, refused (by the parser or by what it needs), or taken back.
+//! Reloads. A new configuration is activated, rejected as invalid, rejected after verification, or withdrawn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::conditions::bounded;
+use super::conditions::{CONFIG_REJECTED, bounded};
 use super::io::{Outcome, Ticket};
 use super::journal::Subject;
-use super::source::{Outlook, SourceState};
+use super::source::{SourceState, TokenView};
 use super::store::Store;
 use super::time::Now;
-use super::trial::{Needs, Progress, Proof, Trial};
+use super::trial::{Checks, Progress, Trial, TrialReading};
 use super::{Agent, Parts, publication};
 use crate::model::{EventType, Order, Reading, Reason, Settings, SourceName, Validity};
 
-/// Whether versions of the two cannot be compared.
+/// Whether the two configurations use different servers or namespaces, whose versions cannot be compared.
 fn is_other_server(old: &Settings, new: &Settings) -> bool {
     old.server.address != new.server.address || old.server.namespace != new.server.namespace
 }
 
 impl Agent {
-    /// The parser refused the configuration.
+    /// Handles an invalid configuration.
     pub(super) fn config_invalid(&mut self, message: String) {
         self.abandon_trial();
         self.reject_config(message);
@@ -27,18 +27,18 @@ impl Agent {
 
     fn reject_config(&mut self, message: String) {
         if self.parts.config_rejected.as_ref() != Some(&message) {
-            let text = format!("the new configuration is rejected and the old one stays in force: {message}");
+            let text = format!("{CONFIG_REJECTED}: {message}");
             self.journal.warn(&Subject::Config, Reason::ConfigRejected, text);
         }
         self.parts.config_rejected = Some(message);
     }
 
-    /// A valid configuration was read.
+    /// Handles a valid configuration.
     pub(super) fn config_read(&mut self, new: Arc<Settings>, now: &Now) {
         if *new == *self.parts.settings {
             self.abandon_trial();
             if self.parts.config_rejected.take().is_some() {
-                let message = "the configuration is the one in force again";
+                let message = "the configuration file matches the active configuration again";
                 self.journal.info(&Subject::Config, message);
                 self.parts.report.config_event(EventType::Normal, Reason::ConfigReloaded, message.to_owned());
             }
@@ -48,49 +48,49 @@ impl Agent {
             return;
         }
         self.abandon_trial();
-        match Needs::of(&self.parts.settings, &new) {
-            // Before the first set, or one that is about to be, there is nothing to lose.
-            Some(needs) if self.parts.publication.visible().is_some() || self.parts.publication.follower.is_busy() => {
-                self.journal.info(&Subject::Config, "a new configuration has to prove itself before it is in force");
+        match Checks::of(&self.parts.settings, &new) {
+            // Without a visible set, or one in flight, there is nothing to protect: activate at once.
+            Some(checks) if self.parts.publication.visible().is_some() || self.parts.publication.sync.is_busy() => {
+                self.journal.info(&Subject::Config, "verifying the new configuration before it takes effect");
                 self.parts.config_rejected = None;
-                self.trial = Some(Trial::new(new, needs, &self.parts.store));
+                self.trial = Some(Trial::new(new, checks, &self.parts.store));
             }
-            needs => self.enforce(&new, needs.is_some_and(|needs| needs.login), now),
+            checks => self.activate(&new, checks.is_some_and(|checks| checks.login), now),
         }
     }
 
-    /// Puts a configuration in force. `login`: the session in use is of another login.
-    fn enforce(&mut self, new: &Arc<Settings>, login: bool, now: &Now) {
+    /// Activates a configuration. `login`: discard the session, because its login no longer matches.
+    fn activate(&mut self, new: &Arc<Settings>, login: bool, now: &Now) {
         let old = std::mem::replace(&mut self.parts.settings, Arc::clone(new));
-        if login && let Some(ticket) = self.parts.sessions.start_over(now, &mut self.outbox) {
+        if login && let Some(ticket) = self.parts.sessions.reset(now, &mut self.outbox) {
             self.abandoned_logins.insert(ticket, old.clone());
         }
-        self.parts.sessions.reach_by(new);
+        self.parts.sessions.update_connection(new);
         if old.directory.path != new.directory.path {
             self.parts.directories.retire(&old.directory, &mut self.outbox);
         }
         let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
             &mut self.parts;
-        let token_end = |number| sessions.end_of(number);
-        let outlook = Outlook { token: sessions.number(), token_end: &token_end };
+        let token_expiry = |number| sessions.expiry_of(number);
+        let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
         if login {
-            sources.abandon_all(&outlook);
+            sources.abandon_all(&tokens);
             if is_other_server(&old, new) {
-                // Nothing is visible yet, and the two servers' secrets do not belong together.
-                sources.update_all(&outlook, |_, source| source.forget());
+                // No set is visible yet, and a set must not mix secrets of two servers.
+                sources.update_all(&tokens, |_, source| source.reset());
                 *store = Store::new(&new.outputs);
             }
         }
-        sources.reconcile(&new.sources, &outlook, now);
+        sources.reconcile(&new.sources, &tokens, now);
         store.reconcile(&new.outputs, |name| new.sources.contains_key(name));
         if old.outputs != new.outputs {
-            sources.update_all(&outlook, |_, source| source.outputs_changed(now));
+            sources.update_all(&tokens, |_, source| source.outputs_changed(now));
         }
         mirrors.reconcile(&new.mirrors);
-        publication.follower.request();
+        publication.sync.request();
         left_out.retain(|name, _| new.sources.contains_key(name));
         *config_rejected = None;
-        let message = "a new configuration is in force";
+        let message = "the new configuration is active";
         report.reset();
         report.config_event(EventType::Normal, Reason::ConfigReloaded, message.to_owned());
         for name in old.sources.keys().filter(|name| !new.sources.contains_key(*name)) {
@@ -98,15 +98,15 @@ impl Agent {
             self.warned.remove(name);
         }
         self.journal.info(&Subject::Config, message);
-        if let Some(failure) = self.parts.store.unmade().cloned() {
+        if let Some(failure) = self.parts.store.render_failure().cloned() {
             self.journal.failed(&Subject::Publication, &failure);
         }
         for name in new.sources.keys() {
-            self.note_left_out(name);
+            self.note_skipped_keys(name);
         }
     }
 
-    /// Drops a configuration on trial; what it logged in is revoked.
+    /// Abandons the configuration on trial and revokes its token.
     fn abandon_trial(&mut self) {
         let Some(trial) = self.trial.take() else { return };
         if let Some(ticket) = trial.login() {
@@ -123,20 +123,20 @@ impl Agent {
         }
     }
 
-    /// Starts the next step of a trial, or puts its configuration in force.
+    /// Starts the next step of the trial, or activates its configuration.
     pub(super) fn advance_trial(&mut self, now: &Now) {
         let Some(trial) = &mut self.trial else { return };
         let Parts { sessions, sources, publication, directories, .. } = &mut self.parts;
         if let Some(token) = trial.rejected.take().filter(|token| token.self_issued) {
             sessions.revoke(&token, &mut self.outbox);
         }
-        let set = |settings: &Settings, store: &Store, readings: &BTreeMap<SourceName, Proof>| {
+        let set = |settings: &Settings, store: &Store, readings: &BTreeMap<SourceName, TrialReading>| {
             publication::set(settings, store, sources, |name| readings.contains_key(name), publication.visible())
         };
         let free = !directories.is_busy(&trial.settings.directory.path);
         trial.advance(sessions.live(now.at), free, set, now, &mut self.outbox);
-        // The old directory is retired when nothing is being published to it.
-        if trial.is_done() && !(trial.needs.directory && publication.follower.is_busy()) {
+        // Activation retires the old directory, so wait for a publication to it.
+        if trial.is_done() && !(trial.checks.directory && publication.sync.is_busy()) {
             self.commit(now);
         }
     }
@@ -145,36 +145,35 @@ impl Agent {
         let Some(trial) = &mut self.trial else { return };
         let sessions = &mut self.parts.sessions;
         if let Progress::Failed(failure) = trial.completed(ticket, outcome, || sessions.next_number(), now) {
-            let login = trial.needs.login && trial.token.is_none();
-            let what = if login { "it cannot log in" } else { "it does not work" };
+            let login = trial.checks.login && trial.token.is_none();
+            let what = if login { "its login failed" } else { "its verification failed" };
             let message = format!("{what}: {}", failure.message);
             if self.parts.config_rejected.as_ref() != Some(&message) {
-                let event =
-                    format!("the new configuration is rejected and the old one stays in force: {}", bounded(&message));
+                let event = format!("{CONFIG_REJECTED}: {}", bounded(&message));
                 self.parts.report.config_event(EventType::Warning, Reason::ConfigRejected, event);
             }
             self.reject_config(message);
         }
     }
 
-    /// A trial has proved its configuration.
+    /// Activates the configuration of a successful trial.
     fn commit(&mut self, now: &Now) {
         let Some(mut trial) = self.trial.take() else { return };
         if let Some(token) = trial.token.take() {
-            if let Some(ticket) = self.parts.sessions.take_over(token, now) {
+            if let Some(ticket) = self.parts.sessions.switch_to(token, now) {
                 self.abandoned_logins.insert(ticket, Arc::clone(&self.parts.settings));
             }
             self.update_all(|_, _| {});
         }
         let other_server = is_other_server(&self.parts.settings, &trial.settings);
         let directory_moved = trial.published.take();
-        self.enforce(&Arc::clone(&trial.settings), false, now);
-        if trial.needs.login {
-            // Answers to requests of the old session are of no use.
+        self.activate(&Arc::clone(&trial.settings), false, now);
+        if trial.checks.login {
+            // Ignore outcomes of the old session.
             let Parts { sessions, sources, .. } = &mut self.parts;
-            let token_end = |number| sessions.end_of(number);
-            sources.abandon_all(&Outlook { token: sessions.number(), token_end: &token_end });
-            self.take_proofs(&mut trial, other_server, now);
+            let token_expiry = |number| sessions.expiry_of(number);
+            sources.abandon_all(&TokenView { token: sessions.number(), token_expiry: &token_expiry });
+            self.accept_readings(&mut trial, other_server, now);
         }
         if let Some(set) = directory_moved {
             let Parts { publication, sources, .. } = &mut self.parts;
@@ -183,34 +182,35 @@ impl Agent {
         }
     }
 
-    /// Takes what the trial has read. Versions of another server do not compare with those that are held.
-    fn take_proofs(&mut self, trial: &mut Trial, other_server: bool, now: &Now) {
+    /// Accepts the readings of the trial. Versions of another server cannot be compared with the held ones.
+    fn accept_readings(&mut self, trial: &mut Trial, other_server: bool, now: &Now) {
         let token = self.parts.sessions.number();
         for name in trial.settings.sources.keys() {
             let outdated = trial.is_outdated(name, now);
-            let known = self.parts.sources.get(name).and_then(SourceState::known);
+            let known = self.parts.sources.get(name).and_then(SourceState::known_version);
             let rolled_back = other_server && known.is_some();
             let older = |reading: &Reading| known.is_some_and(|known| reading.version.order(known) == Order::Older);
-            // A node that lags behind may have answered the trial.
-            let Some(proof) = trial.readings.remove(name).filter(|proof| other_server || !older(&proof.reading)) else {
+            // A lagging node may have answered the trial: ignore its older version and read again.
+            let usable = |found: &TrialReading| other_server || !older(&found.reading);
+            let Some(found) = trial.readings.remove(name).filter(usable) else {
                 self.update(name, |source| {
                     if other_server { source.refresh_whatever_version(now) } else { source.refresh(now) }
                 });
                 continue;
             };
-            if self.parts.store.accept(name, Arc::clone(&proof.reading)).is_err() {
+            if self.parts.store.accept(name, Arc::clone(&found.reading)).is_err() {
                 continue;
             }
-            let validity: &Validity = &proof.reading.validity;
-            // Its life counts from its read: the trial may have waited long for something else.
-            let then = Now { at: proof.read, wall: now.wall_at(proof.read), ..*now };
+            let validity: &Validity = &found.reading.validity;
+            // The lifetime starts at the read. The trial may have waited for other operations since then.
+            let then = Now { at: found.read, wall: now.wall_at(found.read), ..*now };
             self.update(name, |source| {
-                source.keep(proof.reading.version.clone(), validity, token, proof.started, rolled_back, &then);
+                source.accept(found.reading.version.clone(), validity, token, found.started, rolled_back, &then);
                 if outdated {
                     source.refresh(now);
                 }
             });
-            self.note_left_out(name);
+            self.note_skipped_keys(name);
         }
     }
 }

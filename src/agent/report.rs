@@ -1,38 +1,39 @@
-//! Conditions and Events: sent only when they differ, and not faster than a person can read.
+//! When to send conditions and Events: only on a change, and at a limited rate.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::follower::Follower;
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
+use super::sync::SyncState;
 use super::time::{Backoff, Elapsed, Now};
 use crate::model::{
     Condition, ConditionStatus, ConditionType, EventType, Failure, FailureClass, Generation, PodEvent, Reason, Settings,
 };
 
-/// How long a refused report or Event rests: RBAC may be added later, but that is not worth a request each minute.
-const REFUSED_REST: Duration = Duration::from_secs(600);
+/// Minimum delay after a denied report or Event. RBAC rules may be added later, but that does not justify frequent
+/// requests.
+const DENIED_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Shortest time between two reports that differ in their words only.
-const DAMPING: Duration = Duration::from_secs(5);
+/// Minimum interval between two reports that differ only in their messages.
+const MIN_TEXT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Tries for one Event, which is a courtesy and not a duty.
-const RECORD_TRIES: u32 = 3;
+/// Maximum number of attempts for one Event. Events are best effort.
+const MAX_EVENT_ATTEMPTS: u32 = 3;
 
-/// What was reported and what is still to be reported.
+/// Reported and pending conditions and Events.
 #[derive(Clone, Default)]
 pub(super) struct Report {
-    follower: Follower,
-    /// What the pod was last seen to say.
+    sync: SyncState,
+    /// The conditions that the API server confirmed last; empty if unknown.
     reported: Vec<Condition>,
     pub(super) desired: Vec<Condition>,
     sent: Vec<Condition>,
     last_sent: Option<Elapsed>,
-    /// Whether the pod is being deleted, as far as the API server has said.
+    /// Whether the API server reported that the pod is being deleted.
     pub(super) pod_deleting: bool,
-    /// The latest Event for each subject; a newer one replaces it.
+    /// The pending Event of each subject. A newer one replaces it.
     events: BTreeMap<EventKey, PodEvent>,
     recording: Option<(Ticket, EventKey, PodEvent)>,
     record_backoff: Backoff,
@@ -48,11 +49,11 @@ enum EventKey {
 }
 
 impl Report {
-    /// A new configuration may name another pod or come with new rights.
+    /// Sends everything again: a new configuration may name another pod, and permissions may have changed.
     pub(super) fn reset(&mut self) {
         self.reported.clear();
         self.last_sent = None;
-        self.follower.request();
+        self.sync.request();
         self.record_backoff.reset();
     }
 
@@ -70,23 +71,23 @@ impl Report {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.follower.is_busy()
+        self.sync.is_busy()
     }
 
-    /// Takes the conditions as they are now and notes Events for what has changed.
-    pub(super) fn set(&mut self, desired: Vec<Condition>, generation: Option<Generation>) {
+    /// Takes the current conditions and adds Events for changes.
+    pub(super) fn update(&mut self, desired: Vec<Condition>, generation: Option<Generation>) {
         self.note_transitions(&desired, generation);
         self.desired = desired;
     }
 
     fn report_due(&self, settings: &Settings) -> Option<Elapsed> {
-        if !settings.status.conditions || self.follower.is_busy() || self.desired == self.reported {
+        if !settings.status.conditions || self.sync.is_busy() || self.desired == self.reported {
             return None;
         }
         let statuses = |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status)).collect::<Vec<_>>();
         let same = statuses(&self.desired) == statuses(&self.reported);
-        let damped = self.last_sent.filter(|_| same).map_or(Elapsed::ZERO, |at| at + DAMPING);
-        Some(damped.max(self.follower.backoff.not_before))
+        let damped = self.last_sent.filter(|_| same).map_or(Elapsed::ZERO, |at| at + MIN_TEXT_INTERVAL);
+        Some(damped.max(self.sync.backoff.not_before))
     }
 
     pub(super) fn wake(&self, settings: &Settings) -> Option<Elapsed> {
@@ -105,14 +106,14 @@ impl Report {
             && self.record_backoff.not_before <= now.at
             && let Some((key, event)) = self.events.pop_first()
         {
-            let op = Op::Record { settings: Arc::clone(settings), event: event.clone() };
+            let op = Op::RecordEvent { settings: Arc::clone(settings), event: event.clone() };
             self.recording = Some((outbox.start(op), key, event));
         }
     }
 
-    /// Sends the conditions now if they differ, for the last report of a process.
+    /// Sends the last conditions of a process without delay, if they differ from the reported ones.
     pub(super) fn send_last(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) -> bool {
-        let send = settings.status.conditions && !self.follower.is_busy() && self.desired != self.reported;
+        let send = settings.status.conditions && !self.sync.is_busy() && self.desired != self.reported;
         if send {
             self.send(settings, now, outbox);
         }
@@ -120,18 +121,18 @@ impl Report {
     }
 
     fn send(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) {
-        let op = Op::Report { settings: Arc::clone(settings), conditions: self.desired.clone() };
-        self.follower.started(outbox.start(op));
+        let op = Op::PatchConditions { settings: Arc::clone(settings), conditions: self.desired.clone() };
+        self.sync.started(outbox.start(op));
         self.sent.clone_from(&self.desired);
         self.last_sent = Some(now.at);
     }
 
-    /// An Event for each change of status or reason, and for each new set.
+    /// Adds an Event for each change of status or reason, and for each new set.
     fn note_transitions(&mut self, desired: &[Condition], generation: Option<Generation>) {
         for new in desired {
             let old = self.desired.iter().find(|old| old.kind == new.kind);
             let same = old.is_some_and(|old| old.status == new.status && old.reason == new.reason);
-            // Not worth an Event: nothing happened yet, nothing will, or the set's own Event says it.
+            // No Event: nothing happened yet, or the Event of the new set covers the change.
             let silent =
                 matches!(new.reason, Reason::Pending | Reason::NotConfigured | Reason::Published | Reason::Adopted)
                     || (new.reason == Reason::Fresh
@@ -147,13 +148,13 @@ impl Report {
         }
         if let Some(generation) = generation.filter(|_| generation != self.announced) {
             self.announced = Some(generation);
-            let message = format!("generation {generation} of the secrets is published");
+            let message = format!("published generation {generation} of the files");
             let event = PodEvent { kind: EventType::Normal, reason: Reason::Published, message };
             self.events.insert(EventKey::Condition(ConditionType::SecretsReady), event);
         }
     }
 
-    /// Takes the answer to a report; `None` if it is not awaited.
+    /// Applies the outcome of a report; `None` if it is not in flight.
     pub(super) fn reported(
         &mut self,
         ticket: Ticket,
@@ -162,23 +163,23 @@ impl Report {
         now: &Now,
     ) -> Option<Result<(), Failure>> {
         match result {
-            Ok(deleting) => self.follower.succeeded(ticket).then(|| {
+            Ok(deleting) => self.sync.succeeded(ticket).then(|| {
                 self.pod_deleting |= deleting;
                 self.reported = std::mem::take(&mut self.sent);
                 Ok(())
             }),
-            Err(failure) => self.follower.failed(ticket, failure.clone(), &settings.retry, now, 51).then(|| {
+            Err(failure) => self.sync.failed(ticket, failure.clone(), &settings.retry, now, 51).then(|| {
                 if matches!(failure.class, FailureClass::Unreachable | FailureClass::Transient) {
-                    // It may have arrived all the same: what the pod says is not known until the next one.
+                    // The patch may have been applied without a response, so the reported conditions are unknown.
                     self.reported.clear();
                 }
-                rest_after(&mut self.follower.backoff, &failure, now);
+                delay_retry(&mut self.sync.backoff, &failure, now);
                 Err(failure)
             }),
         }
     }
 
-    /// Takes the answer to an Event; `None` if it is not awaited.
+    /// Applies the outcome of an Event; `None` if it is not in flight.
     pub(super) fn recorded(
         &mut self,
         ticket: Ticket,
@@ -191,8 +192,8 @@ impl Report {
             Ok(()) => self.record_backoff.reset(),
             Err(failure) => {
                 self.record_backoff.failed(failure, &settings.retry, now, 52);
-                rest_after(&mut self.record_backoff, failure, now);
-                if failure.class.is_retryable() && self.record_backoff.attempts < RECORD_TRIES {
+                delay_retry(&mut self.record_backoff, failure, now);
+                if failure.class.is_retryable() && self.record_backoff.attempts < MAX_EVENT_ATTEMPTS {
                     self.events.entry(key).or_insert(event);
                 }
             }
@@ -201,10 +202,10 @@ impl Report {
     }
 }
 
-/// Without an API token or the right to report there is nothing to hurry for.
-fn rest_after(backoff: &mut Backoff, failure: &Failure, now: &Now) {
+/// Delays the retry of a failure that needs a change of permissions or configuration.
+fn delay_retry(backoff: &mut Backoff, failure: &Failure, now: &Now) {
     use FailureClass::{Denied, Invalid, Local, Missing};
     if matches!(failure.class, Denied | Invalid | Local | Missing) {
-        backoff.not_before = backoff.not_before.max(now.at + REFUSED_REST);
+        backoff.not_before = backoff.not_before.max(now.at + DENIED_RETRY_INTERVAL);
     }
 }

@@ -1,4 +1,4 @@
-//! The end: finish what runs, report, revoke our token or leave it to the next process, exit within the grace period.
+//! Shutdown: finishes operations in flight, reports, saves or revokes the token, and exits within the drain time.
 
 use std::time::Duration;
 
@@ -10,50 +10,51 @@ use crate::model::{Failure, FailureClass, Reason};
 
 /// Exit codes, after `sysexits.h`.
 pub mod exit {
-    /// The work is done.
+    /// Success.
     pub const OK: u8 = 0;
-    /// The configuration, or what it asks for, cannot work.
+    /// Invalid configuration or request (`EX_USAGE`).
     pub const CONFIG: u8 = 64;
-    /// What was asked for is not there.
+    /// Secret not found (`EX_NOINPUT`).
     pub const NO_INPUT: u8 = 66;
-    /// Vault or the API server is not available.
+    /// Vault or the API server is unavailable (`EX_UNAVAILABLE`).
     pub const UNAVAILABLE: u8 = 69;
-    /// A Secret exists that is not ours.
+    /// The target Secret of a mirror exists and is not managed by keyferry (`EX_CANTCREAT`).
     pub const CANNOT_CREATE: u8 = 73;
-    /// Files cannot be read or written.
+    /// Files cannot be read or written (`EX_IOERR`).
     pub const IO: u8 = 74;
-    /// A login or a policy refuses.
+    /// A login or a request was denied (`EX_NOPERM`).
     pub const NO_PERMISSION: u8 = 77;
-    /// Ended by SIGTERM before the work was done, as a shell reports it (128 + 15).
+    /// Stopped by SIGTERM before the work was done (128 + 15, as a shell reports it).
     pub const TERMINATED: u8 = 143;
 }
 
-/// Share of the drain time after which the work in flight is left alone.
+/// Fraction of the drain time that operations in flight may take.
 const FINISH_SHARE: f64 = 0.5;
 
-/// How long `once` waits for what is in flight when it has given up.
-const LAST_WAIT: Duration = Duration::from_millis(500);
+/// How long `once` waits for operations in flight after it has given up.
+const GIVE_UP_WAIT: Duration = Duration::from_millis(500);
 
-/// Share of the drain time after which the last report is left alone; the rest is for the revocation.
+/// Fraction of the drain time after which the agent no longer waits for the last report. The rest is for the
+/// revocation.
 const REPORT_SHARE: f64 = 0.75;
 
-/// Where in its life the agent is.
+/// Life-cycle phase of the agent.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
-    /// Doing its work.
+    /// Normal operation.
     Working,
-    /// Leaving.
+    /// Stopping.
     Draining(Drain),
     /// [`Action::Exit`] was returned.
-    Over,
+    Exited,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Drain {
     code: u8,
-    /// Until then the work in flight may end.
+    /// Deadline for operations in flight.
     finish_by: Elapsed,
-    /// Until then the last report may be answered.
+    /// Deadline for the last report.
     report_by: Elapsed,
     exit_by: Elapsed,
     stage: Stage,
@@ -62,13 +63,13 @@ pub(super) struct Drain {
 #[derive(Debug, Clone, PartialEq)]
 enum Stage {
     Finishing,
-    /// The last report is on its way; its answer says whether the pod is being deleted. `sent`: it did not have to wait for
-    /// the answer to an earlier one.
+    /// The last report is in flight. Its response states whether the pod is being deleted. `sent` is false while the
+    /// report waits for an earlier one to end.
     Reporting {
         sent: bool,
     },
     /// The token is being revoked or saved.
-    Leaving {
+    ReleasingToken {
         saving: Option<Ticket>,
     },
 }
@@ -83,15 +84,15 @@ impl Phase {
             Self::Draining(drain) => Some(match drain.stage {
                 Stage::Finishing => drain.finish_by,
                 Stage::Reporting { .. } => drain.report_by,
-                Stage::Leaving { .. } => drain.exit_by,
+                Stage::ReleasingToken { .. } => drain.exit_by,
             }),
-            Self::Working | Self::Over => None,
+            Self::Working | Self::Exited => None,
         }
     }
 }
 
 impl Agent {
-    /// Starts to leave. The work in flight may take its share of the drain time.
+    /// Begins the shutdown. Operations in flight may take their share of the drain time.
     fn begin_drain(&mut self, code: u8, now: &Now) {
         self.begin_drain_within(self.parts.settings.drain.mul_f64(FINISH_SHARE), code, now);
     }
@@ -109,11 +110,11 @@ impl Agent {
         }
     }
 
-    /// SIGTERM: the normal end of `run`, and a failure for `once`, whose work is unfinished. Before the first set, the exit
-    /// code and the last line of the log say why there is none.
+    /// Handles SIGTERM, which is a clean exit for `run` but a failure for `once`, whose work is unfinished. If `run`
+    /// stops before its first set, the exit code and the last log line name the cause.
     pub(super) fn terminate(&mut self, now: &Now) {
         let unfinished = self.mode.is_once() || self.parts.publication.visible().is_none();
-        let failure = self.parts.first_failure();
+        let failure = self.parts.blocking_failure();
         let code = match failure {
             _ if !unfinished => exit::OK,
             Some(failure) if !self.mode.is_once() => exit_code(failure),
@@ -129,30 +130,33 @@ impl Agent {
         self.begin_drain(code, now);
     }
 
-    /// In `once` mode: whether the work is done, refused for good, or out of time.
+    /// Ends `once` when its work is done, has failed permanently, or has reached its deadline.
     pub(super) fn finish_once(&mut self, now: &Now) {
         let Some(deadline) = self.mode.deadline() else { return };
         let parts = &self.parts;
         let publication = &parts.publication;
         let read = parts.sources.complete(now.at, |_| false);
-        let published = read && publication.generation().is_some() && publication.follower.is_current();
-        if published && parts.mirrors.hold(publication.generation()) {
-            // The readiness of an init container is its exit.
+        let published = read && publication.generation().is_some() && publication.sync.is_current();
+        if published && parts.mirrors.are_current(publication.generation()) {
+            // The exit of the init container signals that the files are ready.
             return self.begin_drain(exit::OK, now);
         }
-        let refused = parts.sessions.is_refused()
-            || parts.sources.is_refused()
-            || publication.generation().is_none() && publication.follower.is_refused()
-            || parts.mirrors.is_refused();
+        let refused = parts.sessions.has_failed_permanently()
+            || parts.sources.has_failed_permanently()
+            || publication.generation().is_none() && publication.sync.has_failed_permanently()
+            || parts.mirrors.has_failed_permanently();
         if refused || deadline <= now.at {
-            let failure = parts.first_failure().or_else(|| parts.mirrors.blocking());
+            let failure = parts.blocking_failure().or_else(|| parts.mirrors.blocking());
             let code = failure.map_or(exit::UNAVAILABLE, exit_code);
-            // To the millisecond: the clock went on between the two readings.
+            // Rounded to milliseconds, because the deadline and the start were read from the clock separately.
             let limit = deadline.saturating_sub(self.started).as_secs_f64();
             let limit = (limit * 1000.0).round() / 1000.0;
             let (reason, why) = match failure {
                 Some(failure) => (failure.reason, failure.message.clone()),
-                None => (Reason::VaultUnreachable, format!("no answer from {}", parts.settings.server.address)),
+                None => {
+                    let address = &parts.settings.server.address;
+                    (Reason::VaultUnreachable, format!("no answer from {address}; check that the pod can reach it"))
+                }
             };
             let message = if refused {
                 format!("gave up: {why} (exit code {code})")
@@ -160,18 +164,18 @@ impl Agent {
                 format!("gave up after {limit}s: {why} (exit code {code})")
             };
             self.journal.error(&Subject::Exit, reason, message);
-            // Out of time: only a login that is about to answer is waited for, to revoke its token.
-            let finish = self.parts.settings.drain.mul_f64(FINISH_SHARE).min(LAST_WAIT);
+            // Wait only briefly: a login that completes now issues a token that must be revoked.
+            let finish = self.parts.settings.drain.mul_f64(FINISH_SHARE).min(GIVE_UP_WAIT);
             self.begin_drain_within(finish, code, now);
         }
     }
 
-    /// Moves on towards the exit.
+    /// Advances the shutdown.
     pub(super) fn advance_drain(&mut self, now: &Now) {
         let Phase::Draining(mut drain) = self.phase.clone() else { return };
         if drain.stage == Stage::Finishing {
             let parts = &self.parts;
-            let busy = parts.publication.follower.is_busy()
+            let busy = parts.publication.sync.is_busy()
                 || parts.mirrors.is_busy()
                 || parts.sessions.is_logging_in()
                 || parts.report.is_busy()
@@ -191,17 +195,17 @@ impl Agent {
         }
         if matches!(drain.stage, Stage::Reporting { .. }) && (!self.parts.report.is_busy() || drain.report_by <= now.at)
         {
-            drain.stage = Stage::Leaving { saving: self.leave(drain.code, now) };
+            drain.stage = Stage::ReleasingToken { saving: self.release_token(drain.code, now) };
         }
-        if let Stage::Leaving { saving } = &drain.stage {
+        if let Stage::ReleasingToken { saving } = &drain.stage {
             let done = saving.is_none_or(|ticket| self.saved.is_some_and(|(saved, _)| saved == ticket))
                 && !self.parts.sessions.is_revoking();
             if done || drain.exit_by <= now.at {
-                // It is not known whether the next process will find something.
+                // The next process may find no checkpoint, so the exit code reports a failure.
                 let failed = saving.is_some() && self.saved.is_none_or(|(_, ok)| !ok);
                 let code = if failed && drain.code == exit::OK { exit::IO } else { drain.code };
                 self.outbox.push(Action::Exit { code });
-                self.phase = Phase::Over;
+                self.phase = Phase::Exited;
                 return;
             }
         }
@@ -219,8 +223,8 @@ impl Agent {
         parts.report.send_last(&parts.settings, now, &mut self.outbox);
     }
 
-    /// Saves or revokes the token, or leaves it to live on for its leases.
-    fn leave(&mut self, code: u8, now: &Now) -> Option<Ticket> {
+    /// Saves the token, revokes it, or keeps it because of its leases.
+    fn release_token(&mut self, code: u8, now: &Now) -> Option<Ticket> {
         if let Some(trial) = self.trial.take() {
             if let Some(ticket) = trial.login() {
                 self.abandoned_logins.insert(ticket, trial.settings);
@@ -237,7 +241,8 @@ impl Agent {
             return Some(self.outbox.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }));
         }
         if self.mode.saves() && code == exit::OK && self.parts.sessions.live(now.at).is_some() {
-            let message = "nothing is saved: the token was given to this process, and the next one is given it, too";
+            let message = "no handover file is written, because the Vault token was supplied; supply it to the next \
+                           container as well";
             self.journal.info(&Subject::Save, message);
         }
         if self.parts.settings.revoke_on_exit && !self.keeps_token(code, now) {
@@ -248,9 +253,11 @@ impl Agent {
         None
     }
 
-    /// What could not be saved dies with its token, and the exit code says so.
+    /// Records the outcome of saving. If it failed, the tokens are revoked.
     pub(super) fn save_ended(&mut self, ticket: Ticket, ok: bool, now: &Now) {
-        let Phase::Draining(Drain { stage: Stage::Leaving { saving: Some(saving) }, .. }) = &self.phase else { return };
+        let Phase::Draining(Drain { stage: Stage::ReleasingToken { saving: Some(saving) }, .. }) = &self.phase else {
+            return;
+        };
         if *saving != ticket {
             return;
         }
@@ -262,33 +269,34 @@ impl Agent {
         }
     }
 
-    /// Whether the token lives on after us. Vault revokes its leases with it, and the application may still use them.
+    /// Whether to keep the token after the exit: Vault revokes leases with their token, and the application may still
+    /// use them.
     fn keeps_token(&self, code: u8, now: &Now) -> bool {
         let leased = self
             .parts
             .sources
             .iter()
-            .any(|(_, source)| source.lease().is_some_and(|(_, grant, _)| grant.ends() > now.at));
+            .any(|(_, source)| source.lease().is_some_and(|(_, grant, _)| grant.expires_at() > now.at));
         if !leased {
             return false;
         }
         if self.mode.is_once() {
-            // The application starts after us and lives with what its leases give; where we have failed, it does not start.
-            // A checkpoint that was wanted and not written leaves nothing behind.
+            // After success, the application starts and uses the leases. After a failure it does not start. If a
+            // checkpoint was requested, keep nothing without it.
             return code == exit::OK && !self.mode.saves();
         }
-        // The application may go on: only our container is restarted, or, as an ordinary container, it ends at the same time
-        // as ours and drains.
-        self.mode.is_beside() || !self.parts.report.pod_deleting
+        // The application may continue to run: only the agent's container restarts, or, next to an agent in an ordinary
+        // container, the application drains while the agent stops.
+        self.mode.is_ordinary_container() || !self.parts.report.pod_deleting
     }
 }
 
-/// The exit code that tells why the work could not be done.
+/// Returns the exit code for the failure that ended the process.
 #[must_use]
 pub fn exit_code(failure: &Failure) -> u8 {
     match (failure.reason, failure.class) {
         (Reason::Foreign | Reason::Drifted | Reason::MirrorConflict, _) => exit::CANNOT_CREATE,
-        // What to look at counts, not whose mistake it was.
+        // These reasons point to what an operator has to check, whatever their class is.
         (Reason::DirectoryUnusable, _) => exit::IO,
         (Reason::TlsUnusable | Reason::ListenFailed, _) => exit::CONFIG,
         (Reason::VaultUnreachable, _) => exit::UNAVAILABLE,

@@ -1,56 +1,56 @@
-//! One source: what was read of it, until when that is good, and what to do about it next.
+//! One source: its last reading, how long the reading is valid, and the next operation.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::grant::{Grant, Upkeep};
+use super::grant::{Grant, Renewal};
 use super::io::Ticket;
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
 
-/// Spread of the refresh interval, so that replicas do not ask in step. Not above 1: `maxStale` may equal `refresh`.
+/// Jitter of the refresh interval, so that replicas do not read in step. Below 1: `maxStale` may equal `refresh`.
 const REFRESH_FROM: f64 = 0.8;
 const REFRESH_TO: f64 = 0.98;
 
-/// A static role is read this long after the server said it would rotate.
+/// Delay between the announced rotation of a static role and the next read.
 const AFTER_ROTATION: Duration = Duration::from_secs(1);
 
-/// How much earlier than its token a lease seems to end because the server counts in seconds.
-const TRUNCATED: Duration = Duration::from_secs(2);
+/// How much earlier than its token a lease may seem to expire because Vault truncates TTLs to seconds.
+const MAX_TRUNCATION: Duration = Duration::from_secs(2);
 
-/// How long the first set waits for an optional source whose failure does not say that it is absent.
+/// How long the first set waits for an optional source that fails without a statement that the secret does not exist.
 const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
 
-/// When the token behind a number ends.
+/// When the token of a given number expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TokenEnd {
+pub(super) enum TokenExpiry {
     Never,
     At(Elapsed),
 }
 
-/// What the schedule of a source depends on beside the source itself.
-pub(super) struct Outlook<'a> {
-    /// Number of the token in use, 0 without one.
+/// The state of the tokens, on which the schedule of a source depends.
+pub(super) struct TokenView<'a> {
+    /// Number of the active token; 0 without one.
     pub(super) token: u64,
-    /// When a token ends; for one that is gone, when it went.
-    pub(super) token_end: &'a dyn Fn(u64) -> TokenEnd,
+    /// When the token of a number expires, expired, or was discarded.
+    pub(super) token_expiry: &'a dyn Fn(u64) -> TokenExpiry,
 }
 
-/// What is valid for how long.
+/// How long a reading is valid.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Life {
-    /// Until it changes.
+pub(super) enum Lifetime {
+    /// Until the secret changes in Vault.
     Unlimited,
-    /// Until the server rotates it, after this time.
+    /// Until Vault rotates the credential, this long after the read.
     Rotates(Duration),
-    /// Issued with a life of its own.
+    /// Until the TTL with which the credential was issued.
     Expires(Grant),
-    /// A lease, which ends at the latest with the token of that number.
+    /// Until the lease expires, or the token of that number if it expires earlier.
     Lease { id: LeaseId, grant: Grant, token: u64 },
 }
 
-impl Life {
+impl Lifetime {
     pub(super) fn grant(&self) -> Option<&Grant> {
         match self {
             Self::Expires(grant) | Self::Lease { grant, .. } => Some(grant),
@@ -59,64 +59,62 @@ impl Life {
     }
 }
 
-/// The last good reading, without its content.
+/// Metadata of the last accepted reading.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Held {
-    /// [`Source::request_id`] of what was read.
+    /// [`Source::request_id`] of the read.
     pub(super) request: String,
     pub(super) version: Version,
-    /// When it was read.
+    /// Time of the read.
     issued: Elapsed,
-    /// The last time at which the server confirmed it: by a read, or by a renewal of its lease.
+    /// Time of the last read or lease renewal.
     pub(super) read: Elapsed,
     pub(super) read_wall: Timestamp,
-    pub(super) life: Life,
-    /// It is older than what was held before and was accepted as the truth.
+    pub(super) lifetime: Lifetime,
+    /// Whether an older version than the previous one was accepted.
     pub(super) rolled_back: bool,
-    /// Jitter of the refresh interval, in `0.0..1.0`.
+    /// Jitter of the refresh interval, `0.0..1.0`.
     jitter: f64,
 }
 
-/// What to do about a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Read,
     RenewLease { id: LeaseId, increment: Duration },
 }
 
-/// An operation that has not ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct InFlight {
     pub(super) ticket: Ticket,
     pub(super) started: Elapsed,
-    /// Number of the token that it was started with.
+    /// Number of the token for the request.
     pub(super) token: u64,
-    /// Whether it holds one of the slots of failing sources.
+    /// Whether the operation occupies a slot of failing sources.
     pub(super) failing: bool,
 }
 
-/// One source.
+/// The state of one source.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct SourceState {
     pub(super) spec: Source,
     pub(super) held: Option<Held>,
-    /// The version that an earlier process made visible, until this one holds a reading.
+    /// The version that an earlier process published, until this process accepts a reading.
     pub(super) adopted: Option<Version>,
     pub(super) in_flight: Option<InFlight>,
     pub(super) backoff: Backoff,
     pub(super) failure: Option<Failure>,
-    /// Number of the token with which it was last read.
+    /// Number of the token of the last successful read.
     pub(super) read_with: u64,
-    /// A refusal that waits for what the server says about the token of that number.
-    pub(super) unjudged: Option<(u64, Failure)>,
-    /// Since when the server answers with an older version than the one held.
+    /// A 403 that waits for the lookup of the token of that number.
+    pub(super) pending_refusal: Option<(u64, Failure)>,
+    /// Since when Vault has returned an older version than the held one.
     pub(super) older_since: Option<Elapsed>,
-    /// When a refresh was asked for that no read has served yet.
-    refresh_asked: Option<Elapsed>,
-    /// When what is there now was asked for, whatever its version.
-    older_asked: Option<Elapsed>,
-    /// Readings in a row whose life is so short that only the floor keeps the pace.
-    short_lives: u32,
+    /// When a refresh was requested, until a later read succeeds.
+    refresh_requested: Option<Elapsed>,
+    /// When the current content was requested whatever its version, until a later read succeeds.
+    any_version_requested: Option<Elapsed>,
+    /// Number of consecutive readings whose lifetime is so short that the minimum interval applies.
+    short_ttls: u32,
     first_failure: Option<Elapsed>,
     last_failure: Elapsed,
 }
@@ -131,61 +129,61 @@ impl SourceState {
             backoff: Backoff::default(),
             failure: None,
             read_with: 0,
-            unjudged: None,
+            pending_refusal: None,
             older_since: None,
-            refresh_asked: None,
-            older_asked: None,
-            short_lives: 0,
+            refresh_requested: None,
+            any_version_requested: None,
+            short_ttls: 0,
             first_failure: None,
             last_failure: Elapsed::ZERO,
         }
     }
 
-    /// Whether a reading of what the configuration asks for is held.
+    /// Whether the held reading belongs to the configured request.
     pub(super) fn is_current(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.request == self.spec.request_id())
     }
 
-    /// The version of what is visible: of the reading held, or of one that an earlier process published.
-    pub(super) fn known(&self) -> Option<&Version> {
+    /// The version of the held reading, or of the adopted files.
+    pub(super) fn known_version(&self) -> Option<&Version> {
         let held = self.held.as_ref().filter(|_| self.is_current());
         held.map(|held| &held.version).or(self.adopted.as_ref())
     }
 
     pub(super) fn lease(&self) -> Option<(&LeaseId, &Grant, u64)> {
-        match &self.held.as_ref()?.life {
-            Life::Lease { id, grant, token } => Some((id, grant, *token)),
+        match &self.held.as_ref()?.lifetime {
+            Lifetime::Lease { id, grant, token } => Some((id, grant, *token)),
             _ => None,
         }
     }
 
-    /// Whether it fails and nothing of value depends on a quick retry: it may not take the slots of others.
+    /// Whether the source fails and has no lease to keep alive. It then must not occupy the slots of other sources.
     pub(super) fn is_failing(&self) -> bool {
         self.backoff.attempts > 0 && self.lease().is_none()
     }
 
-    /// Whether it was read, but what depends on it cannot be made of that.
-    fn cannot_be_made(&self) -> bool {
+    /// Whether the last reading was rejected because an output cannot be rendered from it.
+    fn cannot_be_rendered(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::RenderFailed)
     }
 
-    /// The outputs have changed, which may be the cure.
+    /// Retries without delay after a change of the outputs, which may resolve a rendering failure.
     pub(super) fn outputs_changed(&mut self, now: &Now) {
-        if self.cannot_be_made() {
+        if self.cannot_be_rendered() {
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }
     }
 
-    /// When something is to be done, and what.
-    pub(super) fn due(&self, outlook: &Outlook<'_>) -> Option<(Elapsed, Step)> {
-        let judging = self.unjudged.as_ref().is_some_and(|(token, _)| *token == outlook.token);
-        if self.in_flight.is_some() || judging {
+    /// The next operation and when it is due; `None` while one is in flight or the token is being looked up.
+    pub(super) fn due(&self, tokens: &TokenView<'_>) -> Option<(Elapsed, Step)> {
+        let waiting = self.pending_refusal.as_ref().is_some_and(|(token, _)| *token == tokens.token);
+        if self.in_flight.is_some() || waiting {
             return None;
         }
-        let (at, step) = self.planned(outlook);
+        let (at, step) = self.planned(tokens);
         let not_before = match self.lease() {
-            // A failed renewal is tried again before the end, whatever the schedule says.
-            Some((_, grant, _)) if self.backoff.attempts > 0 && !self.cannot_be_made() => {
+            // A failed renewal is retried before the lease expires, even if the backoff is longer.
+            Some((_, grant, _)) if self.backoff.attempts > 0 && !self.cannot_be_rendered() => {
                 grant.retry(self.backoff.not_before, self.last_failure)
             }
             _ => self.backoff.not_before,
@@ -193,29 +191,29 @@ impl SourceState {
         Some((at.max(not_before), step))
     }
 
-    fn planned(&self, outlook: &Outlook<'_>) -> (Elapsed, Step) {
+    fn planned(&self, tokens: &TokenView<'_>) -> (Elapsed, Step) {
         let Some(held) = self.held.as_ref().filter(|_| self.is_current()) else {
             return (Elapsed::ZERO, Step::Read);
         };
-        if self.refresh_asked.is_some() && !matches!(held.life, Life::Lease { .. }) {
+        if self.refresh_requested.is_some() && !matches!(held.lifetime, Lifetime::Lease { .. }) {
             return (Elapsed::ZERO, Step::Read);
         }
         let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
-        // Lives below the floor double the wait each time, up to the refresh interval.
-        let floor = MIN_REFRESH.saturating_mul(1 << self.short_lives.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
-        match &held.life {
-            Life::Unlimited => (held.read + refresh, Step::Read),
-            Life::Rotates(after) => {
+        // Each consecutive short lifetime doubles the minimum wait, up to the refresh interval.
+        let floor = MIN_REFRESH.saturating_mul(1 << self.short_ttls.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
+        match &held.lifetime {
+            Lifetime::Unlimited => (held.read + refresh, Step::Read),
+            Lifetime::Rotates(after) => {
                 (held.read + after.saturating_add(AFTER_ROTATION).max(floor).min(refresh), Step::Read)
             }
-            Life::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
-            // Vault revokes leases with the token that asked for them.
-            Life::Lease { token, .. } if *token != outlook.token => (held.issued + floor, Step::Read),
-            Life::Lease { id, grant, token } => match grant.upkeep() {
-                Upkeep::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Upkeep::Replace => match (outlook.token_end)(*token) {
-                    // Another lease of that token would not live longer. The next token brings the next lease.
-                    TokenEnd::At(end) if end <= grant.ends().saturating_add(TRUNCATED) => {
+            Lifetime::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
+            // Vault revokes leases with their token, so read again with the active token.
+            Lifetime::Lease { token, .. } if *token != tokens.token => (held.issued + floor, Step::Read),
+            Lifetime::Lease { id, grant, token } => match grant.renewal() {
+                Renewal::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
+                Renewal::Replace => match (tokens.token_expiry)(*token) {
+                    // A new lease of the same token would not last longer. Wait for the next token.
+                    TokenExpiry::At(end) if end <= grant.expires_at().saturating_add(MAX_TRUNCATION) => {
                         (end.max(held.issued + floor), Step::Read)
                     }
                     _ => (grant.due().max(held.issued + floor), Step::Read),
@@ -224,29 +222,29 @@ impl SourceState {
         }
     }
 
-    /// When what is held is of no use any more, whatever the tolerance: its lease, its token or its own life is over.
-    pub(super) fn dies(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
-        match &self.held.as_ref()?.life {
-            Life::Unlimited | Life::Rotates(_) => None,
-            Life::Expires(grant) => Some(grant.ends()),
-            Life::Lease { grant, token, .. } => Some(match (outlook.token_end)(*token) {
-                TokenEnd::Never => grant.ends(),
-                TokenEnd::At(end) => grant.ends().min(end),
+    /// When the held credential expires with its lease, its token, or its own TTL, whatever the staleness tolerance.
+    pub(super) fn expires_at(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
+        match &self.held.as_ref()?.lifetime {
+            Lifetime::Unlimited | Lifetime::Rotates(_) => None,
+            Lifetime::Expires(grant) => Some(grant.expires_at()),
+            Lifetime::Lease { grant, token, .. } => Some(match (tokens.token_expiry)(*token) {
+                TokenExpiry::Never => grant.expires_at(),
+                TokenExpiry::At(end) => grant.expires_at().min(end),
             }),
         }
     }
 
-    /// From when on what is held counts as stale.
-    pub(super) fn stale_at(&self, outlook: &Outlook<'_>) -> Option<Elapsed> {
+    /// When the held reading becomes stale.
+    pub(super) fn stale_at(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
         let held = self.held.as_ref()?;
-        // Between two reads of a long life there is nothing to confirm.
-        let confirmed = held.life.grant().map_or(held.read, |grant| grant.due().max(held.read));
+        // A credential with a long TTL is not read until it is due, so the tolerance starts then.
+        let confirmed = held.lifetime.grant().map_or(held.read, |grant| grant.due().max(held.read));
         let tolerated = confirmed.saturating_add(self.spec.max_stale);
-        Some(self.dies(outlook).map_or(tolerated, |dies| dies.min(tolerated)))
+        Some(self.expires_at(tokens).map_or(tolerated, |expires_at| expires_at.min(tolerated)))
     }
 
-    /// Takes a good reading. `rolled_back`: it is older than the one before.
-    pub(super) fn keep(
+    /// Accepts a reading. `rolled_back`: an older version than the previous one.
+    pub(super) fn accept(
         &mut self,
         version: Version,
         validity: &Validity,
@@ -255,21 +253,21 @@ impl SourceState {
         rolled_back: bool,
         now: &Now,
     ) {
-        let life = match validity {
-            Validity::Unlimited => Life::Unlimited,
-            Validity::Rotates(after) => Life::Rotates(*after),
-            Validity::Expires(after) => Life::Expires(Grant::new(*after, false, now, 21)),
+        let lifetime = match validity {
+            Validity::Unlimited => Lifetime::Unlimited,
+            Validity::Rotates(after) => Lifetime::Rotates(*after),
+            Validity::Expires(after) => Lifetime::Expires(Grant::new(*after, false, now, 21)),
             Validity::Lease(Lease { id, duration, renewable }) => {
-                Life::Lease { id: id.clone(), grant: Grant::new(*duration, *renewable, now, 21), token }
+                Lifetime::Lease { id: id.clone(), grant: Grant::new(*duration, *renewable, now, 21), token }
             }
         };
-        let short = match &life {
-            Life::Rotates(after) => after.is_zero(),
-            life => life.grant().is_some_and(Grant::is_short),
+        let short = match &lifetime {
+            Lifetime::Rotates(after) => after.is_zero(),
+            lifetime => lifetime.grant().is_some_and(Grant::is_short),
         };
-        self.short_lives = if short { self.short_lives.saturating_add(1) } else { 0 };
-        self.refresh_asked.take_if(|asked| *asked <= started);
-        self.older_asked.take_if(|asked| *asked <= started);
+        self.short_ttls = if short { self.short_ttls.saturating_add(1) } else { 0 };
+        self.refresh_requested.take_if(|asked| *asked <= started);
+        self.any_version_requested.take_if(|asked| *asked <= started);
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
         self.held = Some(Held {
@@ -278,7 +276,7 @@ impl SourceState {
             issued: now.at,
             read: now.at,
             read_wall: now.wall,
-            life,
+            lifetime,
             rolled_back,
             jitter,
         });
@@ -287,30 +285,30 @@ impl SourceState {
         self.succeeded();
     }
 
-    /// Takes a reading of an earlier process. Without a lease it may be of any age, so it is read again at once; a lease is
-    /// kept, because a read would issue another one.
+    /// Accepts a reading of an earlier process. Its age is unknown, so the source is read at once, unless a read would
+    /// issue another lease.
     pub(super) fn restore(&mut self, reading: &Reading, lease_left: Option<Duration>, token: u64, now: &Now) {
-        self.keep(reading.version.clone(), &reading.validity, token, now.at, false, now);
-        if let (Some(Held { life: Life::Lease { grant, .. }, .. }), Some(left)) = (self.held.as_mut(), lease_left) {
+        self.accept(reading.version.clone(), &reading.validity, token, now.at, false, now);
+        let lifetime = self.held.as_mut().map(|held| &mut held.lifetime);
+        if let (Some(Lifetime::Lease { grant, .. }), Some(left)) = (lifetime, lease_left) {
             *grant = Grant::resumed(grant.first_ttl(), left, grant.is_renewable(), now, 25);
         } else {
             self.refresh(now);
         }
     }
 
-    /// Takes the renewal of its lease.
     pub(super) fn renewed(&mut self, lease: &Lease, now: &Now) {
         let Some(held) = self.held.as_mut() else { return };
-        if let Life::Lease { grant, .. } = &mut held.life {
+        if let Lifetime::Lease { grant, .. } = &mut held.lifetime {
             *grant = grant.renewed(lease.duration, lease.renewable, now, 24);
         }
         (held.read, held.read_wall) = (now.at, now.wall);
         self.succeeded();
     }
 
-    /// Renewing its lease was refused: a read gives another lease. `lost`: the lease has ended.
-    pub(super) fn renewal_refused(&mut self, lost: bool, now: &Now) {
-        if let Some(Held { life: Life::Lease { grant, .. }, .. }) = self.held.as_mut() {
+    /// Applies a denied lease renewal: the next read issues another lease. `lost`: the lease no longer exists.
+    pub(super) fn renewal_denied(&mut self, lost: bool, now: &Now) {
+        if let Some(Held { lifetime: Lifetime::Lease { grant, .. }, .. }) = self.held.as_mut() {
             if lost {
                 *grant = Grant::new(Duration::ZERO, false, now, 24);
             } else {
@@ -322,7 +320,7 @@ impl SourceState {
     fn succeeded(&mut self) {
         self.backoff.reset();
         self.failure = None;
-        self.unjudged = None;
+        self.pending_refusal = None;
         self.first_failure = None;
     }
 
@@ -330,46 +328,47 @@ impl SourceState {
         self.backoff.failed(&failure, retry, now, 23);
         self.first_failure.get_or_insert(now.at);
         self.last_failure = now.at;
-        self.unjudged = None;
+        self.pending_refusal = None;
         self.failure = Some(failure);
     }
 
-    /// Its token was rejected: not its own failure, so it waits for the next token and no longer.
+    /// Applies the rejection of the token. The source did not fail itself, so it is read as soon as the next token
+    /// exists.
     pub(super) fn token_rejected(&mut self) {
-        self.unjudged = None;
+        self.pending_refusal = None;
         self.backoff.not_before = Elapsed::ZERO;
     }
 
-    /// Asks for a read now. A leased source is left alone: a read would issue another credential and abandon the lease.
+    /// Requests a read now, except for a source with a lease: a read would issue another credential and abandon the
+    /// lease.
     pub(super) fn refresh(&mut self, now: &Now) {
         if self.lease().is_none() {
-            self.refresh_asked = Some(now.at);
+            self.refresh_requested = Some(now.at);
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }
     }
 
-    /// Asks for what is there now, even if it is older than what is held: a person wants it, or it is another server.
+    /// Requests a read now that may return an older version, after SIGHUP or for another server.
     pub(super) fn refresh_whatever_version(&mut self, now: &Now) {
-        self.older_asked = Some(now.at);
+        self.any_version_requested = Some(now.at);
         self.refresh(now);
     }
 
-    /// Whether a read that started at `started` may give an older version, because it was asked for.
-    pub(super) fn takes_older(&self, started: Elapsed) -> bool {
-        self.older_asked.is_some_and(|asked| asked <= started)
+    /// Whether a read that started at `started` may return an older version.
+    pub(super) fn accepts_older(&self, started: Elapsed) -> bool {
+        self.any_version_requested.is_some_and(|asked| asked <= started)
     }
 
-    /// Forgets what was read: it is of another server.
-    pub(super) fn forget(&mut self) {
+    /// Removes all readings, which belong to another server.
+    pub(super) fn reset(&mut self) {
         *self = Self { in_flight: self.in_flight.take(), ..Self::new(self.spec.clone()) };
     }
 
-    /// Takes over a changed specification.
-    pub(super) fn respecify(&mut self, spec: &Source, now: &Now) {
+    pub(super) fn update_spec(&mut self, spec: &Source, now: &Now) {
         if self.spec.request_id() != spec.request_id() {
             self.backoff.reset();
-            (self.failure, self.unjudged, self.first_failure, self.older_since) = (None, None, None, None);
-            (self.short_lives, self.read_with) = (0, 0);
+            (self.failure, self.pending_refusal, self.first_failure, self.older_since) = (None, None, None, None);
+            (self.short_ttls, self.read_with) = (0, 0);
             self.adopted = None;
         } else if spec.refresh < self.spec.refresh {
             self.backoff.not_before = self.backoff.not_before.min(now.at);
@@ -377,22 +376,23 @@ impl SourceState {
         self.spec = spec.clone();
     }
 
-    /// Whether a first set may be published without it: it is optional, and known to be absent or waited for long enough.
+    /// Whether the first set may be published without this source: it is optional, and either missing or failing for
+    /// longer than the set waits.
     pub(super) fn may_be_absent(&self, at: Elapsed) -> bool {
         let absent = |failure: &Failure| {
             matches!(failure.class, FailureClass::Missing | FailureClass::Denied | FailureClass::Invalid)
         };
         !self.spec.required
-            && (self.failure.as_ref().is_some_and(absent) || self.waited_until().is_some_and(|end| end <= at))
+            && (self.failure.as_ref().is_some_and(absent) || self.wait_ends().is_some_and(|end| end <= at))
     }
 
-    /// Until when the first set waits for an optional source that fails.
-    pub(super) fn waited_until(&self) -> Option<Elapsed> {
+    /// When the first set stops waiting for this optional source; `None` if it does not fail.
+    pub(super) fn wait_ends(&self) -> Option<Elapsed> {
         self.first_failure.filter(|_| !self.spec.required && self.held.is_none()).map(|first| first + OPTIONAL_WAIT)
     }
 
-    /// Whether the server's refusal has been repeated often enough to be believed.
-    pub(super) fn is_refused(&self) -> bool {
+    /// Whether a failure that is not retryable has repeated often enough to be final.
+    pub(super) fn has_failed_permanently(&self) -> bool {
         self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_retryable())
     }
 }

@@ -1,12 +1,11 @@
-//! All sources, indexed by when something is to be done about them, so that the cost of an event does not grow with their
-//! number.
+//! All sources, indexed by due time, so that the cost of an event does not grow with the number of sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
-use super::source::{InFlight, Outlook, SourceState, Step};
+use super::source::{InFlight, SourceState, Step, TokenView};
 use super::time::{Elapsed, Now};
 use super::token::Token;
 use crate::model::{Failure, Settings, Source, SourceName};
@@ -18,21 +17,21 @@ pub(super) struct Sources {
     entries: BTreeMap<SourceName, Entry>,
     due: BTreeSet<(Elapsed, SourceName)>,
     turning_stale: BTreeSet<(Elapsed, SourceName)>,
-    /// Sources whose last good reading is too old or dead.
+    /// Sources whose last accepted reading has exceeded its tolerance or has expired.
     stale: BTreeSet<SourceName>,
     failing: BTreeSet<SourceName>,
-    /// Sources of which the configuration asks for something that has not been read.
+    /// Sources without a reading of the configured request.
     unread: BTreeSet<SourceName>,
     in_flight: BTreeMap<Ticket, SourceName>,
     failing_in_flight: usize,
-    /// Requests for sources that a reload has removed or moved: their outcomes are not wanted, and until they end there is
-    /// no second one under the same name.
+    /// Operations in flight for sources that a reload removed or moved. Their outcomes are ignored, and the next
+    /// operation of the same name waits for their end.
     orphans: BTreeMap<Ticket, SourceName>,
     /// Sources whose status may have changed since the last [`Sources::take_changed`].
     changed: BTreeSet<SourceName>,
 }
 
-/// What the indexes hold of one source.
+/// The index entries of one source.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Entry {
     due: Option<Elapsed>,
@@ -53,7 +52,7 @@ impl Sources {
         self.all.iter()
     }
 
-    /// Sources whose last good reading is too old or dead.
+    /// Sources whose last accepted reading has exceeded its tolerance or has expired.
     pub(super) fn stale(&self) -> &BTreeSet<SourceName> {
         &self.stale
     }
@@ -63,7 +62,7 @@ impl Sources {
         &self.failing
     }
 
-    /// Sources that have not been read, or not since a reload moved them.
+    /// Sources that have not been read since the start, or since a reload changed their request.
     pub(super) fn unread(&self) -> &BTreeSet<SourceName> {
         &self.unread
     }
@@ -72,34 +71,34 @@ impl Sources {
         std::mem::take(&mut self.changed)
     }
 
-    /// Changes one source and brings its index entries up to date.
+    /// Changes one source and updates its index entries.
     pub(super) fn update<T>(
         &mut self,
         name: &SourceName,
-        outlook: &Outlook<'_>,
+        tokens: &TokenView<'_>,
         change: impl FnOnce(&mut SourceState) -> T,
     ) -> Option<T> {
         let result = change(self.all.get_mut(name)?);
-        self.index(name, outlook);
+        self.index(name, tokens);
         Some(result)
     }
 
-    /// Changes all sources: something has changed that they all depend on.
-    pub(super) fn update_all(&mut self, outlook: &Outlook<'_>, mut change: impl FnMut(&SourceName, &mut SourceState)) {
+    /// Changes all sources and updates their index entries.
+    pub(super) fn update_all(&mut self, tokens: &TokenView<'_>, mut change: impl FnMut(&SourceName, &mut SourceState)) {
         for (name, source) in &mut self.all {
             change(name, source);
         }
         let names: Vec<_> = self.all.keys().cloned().collect();
         for name in names {
-            self.index(&name, outlook);
+            self.index(&name, tokens);
         }
     }
 
-    fn index(&mut self, name: &SourceName, outlook: &Outlook<'_>) {
+    fn index(&mut self, name: &SourceName, tokens: &TokenView<'_>) {
         let source = self.all.get(name);
         let entry = Entry {
-            due: source.and_then(|source| source.due(outlook)).map(|(at, _)| at),
-            stale_at: source.and_then(|source| source.stale_at(outlook)),
+            due: source.and_then(|source| source.due(tokens)).map(|(at, _)| at),
+            stale_at: source.and_then(|source| source.stale_at(tokens)),
         };
         let fails = source.is_some_and(|source| source.failure.is_some());
         if fails {
@@ -119,7 +118,7 @@ impl Sources {
         }
         if old.stale_at != entry.stale_at {
             Self::move_to(&mut self.turning_stale, name, old.stale_at, entry.stale_at);
-            // Noticed again by the next `notice_stale`.
+            // The next `notice_stale` adds the source again if it is still stale.
             self.stale.remove(name);
         }
         self.changed.insert(name.clone());
@@ -139,7 +138,7 @@ impl Sources {
         }
     }
 
-    /// Notices what has become stale.
+    /// Marks the sources that have become stale by `at`.
     pub(super) fn notice_stale(&mut self, at: Elapsed) {
         while let Some(first) = self.turning_stale.first().filter(|(when, _)| *when <= at).cloned() {
             self.turning_stale.remove(&first);
@@ -148,14 +147,14 @@ impl Sources {
         }
     }
 
-    /// Takes over other specifications: unchanged sources keep what they have, changed ones keep their last good reading.
-    pub(super) fn reconcile(&mut self, specs: &BTreeMap<SourceName, Source>, outlook: &Outlook<'_>, now: &Now) {
+    /// Applies new specifications. Unchanged sources keep their state, and changed ones keep their last reading.
+    pub(super) fn reconcile(&mut self, specs: &BTreeMap<SourceName, Source>, tokens: &TokenView<'_>, now: &Now) {
         let gone: Vec<_> = self.all.keys().filter(|name| !specs.contains_key(*name)).cloned().collect();
         for name in gone {
             if let Some(source) = self.all.remove(&name) {
                 self.orphan(&name, source.in_flight);
             }
-            self.index(&name, outlook);
+            self.index(&name, tokens);
             self.entries.remove(&name);
             self.stale.remove(&name);
             self.failing.remove(&name);
@@ -164,13 +163,13 @@ impl Sources {
             let moved = self.all.get(name).is_some_and(|source| source.spec.request_id() != spec.request_id());
             match self.all.get_mut(name) {
                 Some(source) => {
-                    source.respecify(spec, now);
+                    source.update_spec(spec, now);
                     let in_flight = if moved { source.in_flight.take() } else { None };
                     self.orphan(name, in_flight);
                 }
                 None => _ = self.all.insert(name.clone(), SourceState::new(spec.clone())),
             }
-            self.index(name, outlook);
+            self.index(name, tokens);
         }
     }
 
@@ -182,8 +181,8 @@ impl Sources {
         }
     }
 
-    /// Abandons every operation in flight: their session is no longer in use.
-    pub(super) fn abandon_all(&mut self, outlook: &Outlook<'_>) {
+    /// Abandons every operation in flight, because their session is no longer used.
+    pub(super) fn abandon_all(&mut self, tokens: &TokenView<'_>) {
         for (ticket, name) in std::mem::take(&mut self.in_flight) {
             if let Some(source) = self.all.get_mut(&name) {
                 source.in_flight = None;
@@ -191,10 +190,10 @@ impl Sources {
             self.orphans.insert(ticket, name);
         }
         self.failing_in_flight = 0;
-        self.update_all(outlook, |_, _| {});
+        self.update_all(tokens, |_, _| {});
     }
 
-    /// Ends the operation of `ticket`: its source and how it was started, if its outcome is still wanted.
+    /// Ends the operation of `ticket`. Returns its source and details, unless the operation was abandoned.
     pub(super) fn ended(&mut self, ticket: Ticket) -> Option<(SourceName, InFlight)> {
         self.orphans.remove(&ticket);
         let name = self.in_flight.remove(&ticket)?;
@@ -203,17 +202,17 @@ impl Sources {
         Some((name, flight))
     }
 
-    /// Slots of which failing sources may use half, so that one that hangs delays no other.
+    /// Number of operations that may run concurrently. Failing sources may use half of them, so at least two.
     fn slots(settings: &Settings) -> usize {
         settings.concurrency.max(2)
     }
 
-    /// Starts what is due: what dies first, then the healthy, the longest waiting first.
+    /// Starts operations that are due: healthy sources first, then by expiry of their credential, then by due time.
     pub(super) fn advance(
         &mut self,
         settings: &Arc<Settings>,
         token: &Token,
-        outlook: &Outlook<'_>,
+        tokens: &TokenView<'_>,
         now: &Now,
         outbox: &mut Outbox,
     ) {
@@ -225,8 +224,8 @@ impl Sources {
             .filter_map(|(at, name)| {
                 let source = self.all.get(name)?;
                 let busy = self.orphans.values().any(|orphan| orphan == name);
-                let dies = source.dies(outlook).unwrap_or(Elapsed::MAX);
-                (!busy).then(|| (source.is_failing(), dies, *at, name.clone()))
+                let expires_at = source.expires_at(tokens).unwrap_or(Elapsed::MAX);
+                (!busy).then(|| (source.is_failing(), expires_at, *at, name.clone()))
             })
             .collect();
         due.sort();
@@ -235,7 +234,7 @@ impl Sources {
             if full || (failing && self.failing_in_flight >= Self::slots(settings) / 2) {
                 continue;
             }
-            let Some((_, step)) = self.all.get(&name).and_then(|source| source.due(outlook)) else { continue };
+            let Some((_, step)) = self.all.get(&name).and_then(|source| source.due(tokens)) else { continue };
             let (settings, token_value, source) = (Arc::clone(settings), token.value.clone(), name.clone());
             let op = match step {
                 Step::Read => Op::Read { settings, token: token_value, source },
@@ -247,43 +246,43 @@ impl Sources {
             self.failing_in_flight += usize::from(failing);
             self.in_flight.insert(ticket, name.clone());
             let flight = InFlight { ticket, started: now.at, token: token.number, failing };
-            self.update(&name, outlook, |source| source.in_flight = Some(flight));
+            self.update(&name, tokens, |source| source.in_flight = Some(flight));
         }
     }
 
-    /// Numbers of the tokens on which leases hang.
+    /// Numbers of the tokens that own leases.
     pub(super) fn lease_tokens(&self) -> BTreeSet<u64> {
         self.all.values().filter_map(|source| source.lease().map(|(.., token)| token)).collect()
     }
 
-    /// When a source becomes due that is not yet; those that are due wait for a slot.
+    /// When the next source becomes due. Sources that are already due wait for a slot, not for a time.
     pub(super) fn wake(&self, at: Elapsed) -> Option<Elapsed> {
         self.due.iter().map(|(when, _)| *when).find(|when| *when > at)
     }
 
-    /// When a source turns stale that is not yet.
+    /// When the next source becomes stale.
     pub(super) fn next_stale(&self) -> Option<Elapsed> {
         self.turning_stale.first().map(|(at, _)| *at)
     }
 
-    /// Whether a first set can be made: every required source is held or adopted, every other is known to be absent.
+    /// Whether the first set is complete: every source is read, adopted, or optional and absent.
     pub(super) fn complete(&self, at: Elapsed, adopted: impl Fn(&SourceName) -> bool) -> bool {
         self.all.iter().all(|(name, source)| source.is_current() || adopted(name) || source.may_be_absent(at))
     }
 
-    /// When the first set no longer waits for an optional source.
-    pub(super) fn next_waited(&self, at: Elapsed) -> Option<Elapsed> {
-        self.all.values().filter_map(SourceState::waited_until).filter(|until| *until > at).min()
+    /// When the first set stops waiting for the next optional source.
+    pub(super) fn next_wait_end(&self, at: Elapsed) -> Option<Elapsed> {
+        self.all.values().filter_map(SourceState::wait_ends).filter(|until| *until > at).min()
     }
 
-    /// The failure that keeps the first set away, a lasting one first.
+    /// The failure that blocks the first set; one that is not retryable takes precedence.
     pub(super) fn blocking(&self) -> Option<&Failure> {
         let missing = self.all.values().filter(|source| source.spec.required && !source.is_current());
         missing.filter_map(|source| source.failure.as_ref()).max_by_key(|failure| !failure.class.is_retryable())
     }
 
-    /// Whether a required source has been refused often enough to be believed.
-    pub(super) fn is_refused(&self) -> bool {
-        self.all.values().any(|source| source.spec.required && !source.is_current() && source.is_refused())
+    /// Whether a required source has failed permanently.
+    pub(super) fn has_failed_permanently(&self) -> bool {
+        self.all.values().any(|source| source.spec.required && !source.is_current() && source.has_failed_permanently())
     }
 }

@@ -1,30 +1,30 @@
-//! One token and what the agent has learned about it.
+//! One token and its history, which decides what a 403 means.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grant::{Grant, Upkeep};
+use super::grant::{Grant, Renewal};
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
-use super::time::{Backoff, Elapsed, Now};
-use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, Settings, TokenInfo, VaultToken};
+use super::time::{Backoff, Elapsed, Now, timestamp};
+use crate::model::{AuthMethod, Checkpoint, Failure, FailureClass, Reason, Session, Settings, TokenInfo, VaultToken};
 
-/// How long a refusal of a token that has never worked may mean that the server does not know it yet: replication to a
-/// standby takes milliseconds to a few seconds.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// How long an unconfirmed token may be rejected because a standby does not know it yet. Replication takes milliseconds
+/// to a few seconds.
+pub(super) const REPLICATION_GRACE: Duration = Duration::from_secs(5);
 
-/// Age from which on a token counts as stable, so that what went wrong before it is forgiven; half its life for shorter ones.
+/// Age at which a token counts as stable, so that the login backoff is reset; half of the TTL if that is shorter.
 const STABLE: Duration = Duration::from_secs(60);
 
-/// Shortest time between two questions about one token.
+/// Minimum interval between two lookups of one token.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A token that may not look itself up is suspected to be dead after this time without a success.
+/// A token that cannot look itself up is suspected to be invalid after this time without a successful request...
 const SUSPECT_AFTER: Duration = Duration::from_secs(30);
-/// And after this many refusals.
+/// ... and after this many denied requests.
 const SUSPECT_REFUSALS: u32 = 3;
 
-/// Whether a token may look itself up.
+/// Whether a token is allowed to look itself up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LookUp {
     Unknown,
@@ -33,45 +33,45 @@ pub(super) enum LookUp {
     Denied,
 }
 
-/// What a refusal of a request means for its token.
+/// What a denied request means for its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The server may not know the token yet: try again with the same token.
-    TooYoung,
-    /// Give the token up.
+    /// The server may not know the token yet. Retry with the same token.
+    TooNew,
+    /// The token is invalid. Log in again.
     Rejected,
     /// The token is valid, so a policy is missing.
     PolicyMissing,
-    /// A policy is missing or the token is not valid any more; the token may not look itself up.
+    /// Either a policy is missing or the token is invalid. The token is not allowed to look itself up.
     Ambiguous,
-    /// The server is being asked about the token.
+    /// A lookup of the token is in flight.
     Pending,
-    /// The server could not be asked about the token.
-    Unjudged,
+    /// The lookup of the token failed.
+    LookUpFailed,
 }
 
-/// A token.
+/// A Vault token with its lifetime and history.
 #[derive(Clone)]
 pub(super) struct Token {
-    /// Number of the login that gave it, from 1. Leases name it.
+    /// Number of the login that issued the token, counted from 1. Leases refer to it.
     pub(super) number: u64,
     pub(super) value: VaultToken,
-    /// `None` for a token without a known end.
+    /// `None` for a token without a known expiry.
     pub(super) grant: Option<Grant>,
-    /// Whether a login issued it to us, so that it is ours to revoke.
+    /// Whether a login of this agent issued the token, so that the agent may revoke it.
     pub(super) self_issued: bool,
-    /// Where it is valid.
+    /// The server and login of the token.
     pub(super) settings: Arc<Settings>,
     pub(super) since: Elapsed,
-    /// Whether a request has succeeded with it.
+    /// Whether a request with the token has succeeded.
     pub(super) confirmed: bool,
     pub(super) look_up: LookUp,
     pub(super) looking_up: Option<Ticket>,
-    /// When the server may next be asked about it.
+    /// Earliest time of the next lookup.
     look_up_after: Elapsed,
-    /// Refusals of what was granted before, since the last success, and when the first of them came.
+    /// Time of the first denial, and number of denials, of requests that were allowed before, since the last success.
     refusals: Option<(Elapsed, u32)>,
-    pub(super) renewal: Option<Ticket>,
+    pub(super) renewing: Option<Ticket>,
     pub(super) backoff: Backoff,
 }
 
@@ -81,14 +81,14 @@ impl Token {
         let grant = info.ttl.map(|ttl| Grant::new(ttl, info.renewable, now, 11));
         let look_up = match (self_issued, lookup_denied) {
             (_, true) => LookUp::Denied,
-            // A given token was just looked up.
+            // A supplied token was looked up during the login.
             (false, false) => LookUp::Allowed,
             (true, false) => LookUp::Unknown,
         };
         Self::with(number, token, grant, self_issued, look_up, settings, now)
     }
 
-    /// The token of an earlier process. It has to prove itself like a new one.
+    /// Restores the token of an earlier process, unconfirmed like a new one.
     pub(super) fn restored(number: u64, checkpoint: &Checkpoint, settings: Arc<Settings>, now: &Now) -> Self {
         let Checkpoint { token, first_ttl, left, renewable, .. } = checkpoint;
         let grant = left.map(|left| Grant::resumed(first_ttl.unwrap_or(left).max(left), left, *renewable, now, 11));
@@ -116,47 +116,58 @@ impl Token {
             looking_up: None,
             look_up_after: Elapsed::ZERO,
             refusals: None,
-            renewal: None,
+            renewing: None,
             backoff: Backoff::default(),
         }
     }
 
-    pub(super) fn ends(&self) -> Option<Elapsed> {
-        self.grant.as_ref().map(Grant::ends)
+    pub(super) fn expires_at(&self) -> Option<Elapsed> {
+        self.grant.as_ref().map(Grant::expires_at)
     }
 
-    pub(super) fn is_over(&self, at: Elapsed) -> bool {
-        self.ends().is_some_and(|ends| ends <= at)
+    pub(super) fn has_expired(&self, at: Elapsed) -> bool {
+        self.expires_at().is_some_and(|ends| ends <= at)
     }
 
-    /// Whether it has lived and worked for long enough to forgive what went wrong before it.
+    /// Whether the token is confirmed and old enough to reset the login backoff.
     pub(super) fn is_stable(&self, at: Elapsed) -> bool {
         let age = at.saturating_sub(self.since);
         self.confirmed && self.grant.as_ref().map_or(age >= STABLE, |grant| age >= STABLE.min(grant.first_ttl() / 2))
     }
 
-    /// A token that nothing can extend: it was given to us and cannot be renewed.
+    /// Whether the token was supplied and cannot be renewed, so that only an operator can replace it.
     pub(super) fn is_expiring(&self) -> bool {
-        !self.self_issued && self.grant.as_ref().is_some_and(|grant| grant.upkeep() == Upkeep::Replace)
+        !self.self_issued && self.grant.as_ref().is_some_and(|grant| grant.renewal() == Renewal::Replace)
     }
 
-    /// When to renew or replace it, and what.
-    pub(super) fn upkeep(&self) -> Option<(Elapsed, Upkeep)> {
+    /// What to report about a token that cannot be extended; `None` for any other token.
+    pub(super) fn expiry_warning(&self, now: &Now) -> Option<String> {
+        let ends = self.expires_at().filter(|_| self.is_expiring())?;
+        let action = match &self.settings.auth.method {
+            AuthMethod::TokenFile { file } => format!("write a new token to {}", file.display()),
+            _ => "set VAULT_TOKEN to a new token and re-create the pod".to_owned(),
+        };
+        let at = timestamp(now.wall_at(ends));
+        Some(format!("the supplied Vault token expires at {at} and cannot be renewed; {action}"))
+    }
+
+    /// When to renew or replace the token, and which of the two; `None` without a known expiry or during a renewal.
+    pub(super) fn renewal_due(&self) -> Option<(Elapsed, Renewal)> {
         let grant = self.grant.as_ref()?;
-        if self.renewal.is_some() {
+        if self.renewing.is_some() {
             return None;
         }
-        Some((grant.due().max(self.backoff.not_before), grant.upkeep()))
+        Some((grant.due().max(self.backoff.not_before), grant.renewal()))
     }
 
-    /// A request with it has succeeded.
-    pub(super) fn worked(&mut self) {
+    /// Records a successful request.
+    pub(super) fn confirm(&mut self) {
         self.confirmed = true;
         self.refusals = None;
     }
 
-    /// Starts a question about it, if none is under way and the last one is long enough ago.
-    fn ask(&mut self, now: &Now, outbox: &mut Outbox) -> bool {
+    /// Starts a lookup, if none is in flight and the interval has passed. Returns whether one is in flight.
+    fn start_look_up(&mut self, now: &Now, outbox: &mut Outbox) -> bool {
         if self.looking_up.is_none() && self.look_up_after <= now.at {
             let op = Op::LookUp { settings: Arc::clone(&self.settings), token: self.value.clone() };
             self.looking_up = Some(outbox.start(op));
@@ -165,87 +176,89 @@ impl Token {
         self.looking_up.is_some()
     }
 
-    /// Judges a refused request by the token's history. `worked`: the same request was granted with this token before. May
-    /// ask the server about the token.
+    /// Classifies a denied request by the history of the token. `worked`: the same request succeeded with this token
+    /// before. May start a lookup.
     pub(super) fn refused(&mut self, class: FailureClass, worked: bool, now: &Now, outbox: &mut Outbox) -> Verdict {
-        let young = !self.confirmed && now.at < self.since + GRACE;
+        let too_new = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
         if class == FailureClass::TokenDead {
-            return if young { Verdict::TooYoung } else { Verdict::Rejected };
+            return if too_new { Verdict::TooNew } else { Verdict::Rejected };
         }
         if self.look_up != LookUp::Denied {
-            return match (self.ask(now, outbox), self.look_up) {
+            return match (self.start_look_up(now, outbox), self.look_up) {
                 (true, _) => Verdict::Pending,
-                (false, _) if young => Verdict::TooYoung,
+                (false, _) if too_new => Verdict::TooNew,
                 (false, LookUp::Allowed) => Verdict::PolicyMissing,
-                (false, _) => Verdict::Unjudged,
+                (false, _) => Verdict::LookUpFailed,
             };
         }
-        // The server does not tell a dead token from a missing policy. What was granted before is worth a login, or a
-        // look at the file of a given one; if the next token is refused as well, that says nothing about it.
+        // Without a lookup, an invalid token and a missing policy look the same. If the request succeeded before, a
+        // login (or a re-read of the token file) may help. A denial with the next token does not count: it never
+        // succeeded with that one.
         let mut suspect = false;
         if worked {
             let (first, count) = self.refusals.map_or((now.at, 1), |(first, count)| (first, count + 1));
             self.refusals = Some((first, count));
             suspect = count > SUSPECT_REFUSALS && now.at >= first + SUSPECT_AFTER;
         }
-        match (young, suspect) {
-            (true, _) => Verdict::TooYoung,
+        match (too_new, suspect) {
+            (true, _) => Verdict::TooNew,
             (false, true) => Verdict::Rejected,
             (false, false) => Verdict::Ambiguous,
         }
     }
 
-    /// Takes the answer to a question about it.
+    /// Applies the outcome of a lookup.
     pub(super) fn looked_up(&mut self, result: &Result<TokenInfo, Failure>, now: &Now) -> Verdict {
         self.looking_up = None;
-        let young = !self.confirmed && now.at < self.since + GRACE;
+        let too_new = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
         match result {
             Ok(_) => {
                 self.look_up = LookUp::Allowed;
-                self.worked();
+                self.confirm();
                 Verdict::PolicyMissing
             }
             Err(failure) => match failure.class {
-                FailureClass::TokenDead if young => {
-                    self.look_up_after = self.since + GRACE;
-                    Verdict::TooYoung
+                FailureClass::TokenDead if too_new => {
+                    self.look_up_after = self.since + REPLICATION_GRACE;
+                    Verdict::TooNew
                 }
                 FailureClass::TokenDead => Verdict::Rejected,
                 FailureClass::Forbidden | FailureClass::Denied => {
                     self.look_up = LookUp::Denied;
-                    if young { Verdict::TooYoung } else { Verdict::Ambiguous }
+                    if too_new { Verdict::TooNew } else { Verdict::Ambiguous }
                 }
-                // No answer about the token: nothing is learned.
+                // Without an answer, nothing is known about the token, and the next lookup may start at once.
                 _ => {
                     self.look_up_after = Elapsed::ZERO;
-                    Verdict::Unjudged
+                    Verdict::LookUpFailed
                 }
             },
         }
     }
 }
 
-/// The failure of a request that was refused, in words that fit the verdict.
-pub(super) fn judged(failure: &Failure, verdict: Verdict) -> Failure {
+/// Returns the failure of a denied request with the class, reason, and message of the verdict.
+pub(super) fn with_verdict(failure: &Failure, verdict: Verdict) -> Failure {
     let rule = failure.missing_rule.as_deref().unwrap_or_default();
     let message = &failure.message;
     let (class, message) = match verdict {
-        Verdict::TooYoung => (
+        Verdict::TooNew => (
             FailureClass::Transient,
-            format!("{message}; the token is new, and the server may not know it yet, so it is tried again"),
+            format!("{message}; the token is new and may not have reached this Vault node yet; retrying"),
         ),
         Verdict::Rejected => (FailureClass::TokenDead, message.clone()),
         Verdict::PolicyMissing => {
             (FailureClass::Denied, format!("{message} and the token is valid, so a policy is missing: {rule}"))
         }
-        Verdict::Pending | Verdict::Unjudged => {
-            (FailureClass::Denied, format!("{message}: a policy is missing ({rule}) or the token is no longer valid"))
+        Verdict::Pending | Verdict::LookUpFailed => {
+            let message = format!("{message}: either a policy is missing ({rule}) or the token is no longer valid");
+            (FailureClass::Denied, message)
         }
         Verdict::Ambiguous => (
             FailureClass::Denied,
             format!(
-                "{message}: a policy is missing ({rule}) or the token is no longer valid; the two cannot be told \
-                 apart, because the token may not look itself up"
+                "{message}: either a policy is missing ({rule}) or the token is no longer valid; to let keyferry tell \
+                 which, allow the token to read auth/token/lookup-self (policy `default`)"
             ),
         ),
     };

@@ -1,8 +1,8 @@
-//! A new configuration proves itself before the old one is let go.
+//! Verifies a new configuration before it replaces the active one.
 //!
-//! A reload that changes the login logs in beside the session in use and reads the required sources; one that changes the
-//! directory publishes to the new one. Only when that has worked does it take over. Until then the old session, files and
-//! configuration stay.
+//! If a reload changes the login, the trial logs in with the new one, in parallel with the active session, and reads
+//! the required sources. If a reload changes the directory, the trial publishes to the new one. The new configuration
+//! is activated only after all checks succeed. Until then, the active session, files, and configuration stay in use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use super::io::{Op, Outcome, PublishedSet, Ticket};
 use super::outbox::Outbox;
 use super::store::Store;
 use super::time::{Backoff, Elapsed, Now};
-use super::token::{Token, Verdict, judged};
+use super::token::{Token, Verdict, with_verdict};
 use crate::model::{Failure, FailureClass, Reading, Settings, SourceName};
 
-/// Sources read at the same time.
+/// Maximum number of concurrent reads of a trial.
 const CONCURRENCY: usize = 4;
 
-/// What has to be proved.
+/// What a trial has to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Needs {
-    /// Another server, namespace or credential: a login and a read of every required source.
+pub(super) struct Checks {
+    /// Server, namespace, or credential changed: log in and read every required source.
     pub(super) login: bool,
-    /// Another way to the same server (TLS): any answer with the token in use.
+    /// Connection to the same server changed (TLS, redirects): get any response with the active token.
     connection: bool,
-    /// Another directory: a publication there.
+    /// Directory changed: publish to the new one.
     pub(super) directory: bool,
 }
 
-impl Needs {
-    /// What a change from `old` to `new` has to prove; `None` if it can be applied as it is.
+impl Checks {
+    /// The checks for a change from `old` to `new`; `None` if the change needs no trial.
     pub(super) fn of(old: &Settings, new: &Settings) -> Option<Self> {
         let (from, to) = (&old.server, &new.server);
         let login = from.address != to.address || from.namespace != to.namespace || old.auth != new.auth;
@@ -39,51 +39,51 @@ impl Needs {
     }
 }
 
-/// A configuration on trial.
+/// The state of one trial.
 pub(super) struct Trial {
     pub(super) settings: Arc<Settings>,
-    pub(super) needs: Needs,
-    /// The files as they would be.
+    pub(super) checks: Checks,
+    /// The files under the new configuration.
     store: Store,
     pub(super) token: Option<Token>,
-    /// A token that the server does not accept; it is to be revoked, because it may live.
+    /// A token that the server rejected. It must be revoked, because a lagging node may have rejected a valid token.
     pub(super) rejected: Option<Token>,
-    pub(super) readings: BTreeMap<SourceName, Proof>,
-    /// When each operation began, and the source that it reads if its reading is wanted.
+    pub(super) readings: BTreeMap<SourceName, TrialReading>,
+    /// Start of each operation, and the source that it reads; `None` if the reading is no longer needed.
     in_flight: BTreeMap<Ticket, (Elapsed, Option<SourceName>)>,
     login: Option<Ticket>,
     connected: bool,
     publishing: Option<(Ticket, Arc<PublishedSet>)>,
     pub(super) published: Option<Arc<PublishedSet>>,
-    /// Whether a publication was started, so that the new directory may hold something.
+    /// Whether a publication was started, so that the new directory may contain files.
     pub(super) has_published: bool,
     backoff: Backoff,
     pub(super) failure: Option<Failure>,
 }
 
 /// A reading of a required source under the new configuration.
-pub(super) struct Proof {
+pub(super) struct TrialReading {
     pub(super) reading: Arc<Reading>,
     pub(super) started: Elapsed,
     pub(super) read: Elapsed,
 }
 
-/// How far a trial is.
+/// The effect of an outcome on a trial.
 pub(super) enum Progress {
     Waiting,
-    /// Something failed that was not said before.
+    /// A check failed; it is retried.
     Failed(Failure),
 }
 
 impl Trial {
-    /// `store` holds what is accepted under the old configuration.
-    pub(super) fn new(settings: Arc<Settings>, needs: Needs, store: &Store) -> Self {
+    /// Creates a trial. `store`: the readings that are accepted under the active configuration.
+    pub(super) fn new(settings: Arc<Settings>, checks: Checks, store: &Store) -> Self {
         let mut store = store.clone();
         let sources = &settings.sources;
         store.reconcile(&settings.outputs, |name| sources.contains_key(name));
         Self {
             settings,
-            needs,
+            checks,
             store,
             token: None,
             rejected: None,
@@ -102,31 +102,31 @@ impl Trial {
     fn unread(&self) -> impl Iterator<Item = &SourceName> {
         let required = self.settings.sources.iter().filter(|(_, source)| source.required).map(|(name, _)| name);
         let reading = |name: &SourceName| self.in_flight.values().any(|(_, other)| other.as_ref() == Some(name));
-        required.filter(move |name| self.needs.login && !self.readings.contains_key(*name) && !reading(name))
+        required.filter(move |name| self.checks.login && !self.readings.contains_key(*name) && !reading(name))
     }
 
     fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.publishing.is_none()
     }
 
-    /// Whether everything is proved.
+    /// Whether all checks succeeded.
     pub(super) fn is_done(&self) -> bool {
         self.is_idle()
-            && (!self.needs.login || self.token.is_some() && self.unread().next().is_none())
-            && (!self.needs.connection || self.connected)
-            && (!self.needs.directory || self.published.is_some())
+            && (!self.checks.login || self.token.is_some() && self.unread().next().is_none())
+            && (!self.checks.connection || self.connected)
+            && (!self.checks.directory || self.published.is_some())
     }
 
     pub(super) fn owns(&self, ticket: Ticket) -> bool {
         self.in_flight.contains_key(&ticket) || self.publishing.as_ref().is_some_and(|(started, _)| *started == ticket)
     }
 
-    /// A publication to the new directory in flight.
+    /// The publication in flight to the new directory.
     pub(super) fn publishing(&self) -> Option<Ticket> {
         self.publishing.as_ref().map(|(ticket, _)| *ticket)
     }
 
-    /// A login in flight. If the trial is abandoned, its session has to be revoked when it comes.
+    /// The login in flight. If the trial is abandoned, its session must be revoked when it arrives.
     pub(super) fn login(&self) -> Option<Ticket> {
         self.login
     }
@@ -135,38 +135,38 @@ impl Trial {
         (self.is_idle() && !self.is_done()).then_some(self.backoff.not_before)
     }
 
-    /// Starts the next step, if one is due. `current`: the token in use. `free`: the new directory can be published to. `set`
-    /// makes the set to publish.
+    /// Starts the next step if one is due. `current`: the active token. `free`: the new directory can be published to.
+    /// `set` builds the set to publish.
     pub(super) fn advance(
         &mut self,
         current: Option<&Token>,
         free: bool,
-        set: impl FnOnce(&Settings, &Store, &BTreeMap<SourceName, Proof>) -> Arc<PublishedSet>,
+        set: impl FnOnce(&Settings, &Store, &BTreeMap<SourceName, TrialReading>) -> Arc<PublishedSet>,
         now: &Now,
         outbox: &mut Outbox,
     ) {
         if self.backoff.not_before > now.at || self.is_done() || self.publishing.is_some() {
             return;
         }
-        if self.token.as_ref().is_some_and(|token| token.is_over(now.at)) {
+        if self.token.as_ref().is_some_and(|token| token.has_expired(now.at)) {
             self.drop_token();
         }
         let settings = &self.settings;
-        if self.needs.login && self.token.is_none() {
+        if self.checks.login && self.token.is_none() {
             if self.in_flight.is_empty() {
                 let op = Op::LogIn { settings: Arc::clone(settings), restore: false };
                 let ticket = outbox.start(op);
                 self.in_flight.insert(ticket, (now.at, None));
                 self.login = Some(ticket);
             }
-        } else if self.needs.connection && !self.connected {
+        } else if self.checks.connection && !self.connected {
             match current {
                 Some(token) if self.in_flight.is_empty() => {
                     let op = Op::LookUp { settings: Arc::clone(settings), token: token.value.clone() };
                     self.in_flight.insert(outbox.start(op), (now.at, None));
                 }
                 Some(_) => {}
-                // The old connection has lost its session, so there is nothing to keep.
+                // Without a token, the active connection has no session to protect.
                 None => self.connected = true,
             }
         } else if let Some(token) = self.token.as_ref().filter(|_| self.unread().next().is_some()) {
@@ -176,7 +176,7 @@ impl Trial {
                 let op = Op::Read { settings: Arc::clone(settings), token: token.value.clone(), source: name.clone() };
                 self.in_flight.insert(outbox.start(op), (now.at, Some(name)));
             }
-        } else if self.needs.directory && free && self.published.is_none() && self.in_flight.is_empty() {
+        } else if self.checks.directory && free && self.published.is_none() && self.in_flight.is_empty() {
             let set = set(settings, &self.store, &self.readings);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             self.publishing = Some((outbox.start(op), set));
@@ -184,14 +184,14 @@ impl Trial {
         }
     }
 
-    /// What was read with a token may hang on it.
+    /// Removes the token and the readings made with it, whose leases depend on the token.
     fn drop_token(&mut self) -> Option<Token> {
         self.readings.clear();
         self.in_flight.values_mut().for_each(|(_, source)| *source = None);
         self.token.take()
     }
 
-    /// Takes the outcome of one of its operations.
+    /// Applies the outcome of one of the trial's operations.
     pub(super) fn completed(
         &mut self,
         ticket: Ticket,
@@ -219,9 +219,9 @@ impl Trial {
                 None
             }
             Outcome::Read(Ok(reading)) => source.and_then(|name| self.accept(&name, reading, started, now).err()),
-            Outcome::Read(Err(failure)) if self.is_too_young(&failure, now) => {
-                // To be expected for a moment, and no reason to reject a configuration.
-                self.backoff.failed(&judged(&failure, Verdict::TooYoung), &self.settings.retry, now, 61);
+            Outcome::Read(Err(failure)) if self.is_too_new(&failure, now) => {
+                // Expected until the token is replicated, so not a reason to reject the configuration.
+                self.backoff.failed(&with_verdict(&failure, Verdict::TooNew), &self.settings.retry, now, 61);
                 None
             }
             Outcome::Read(Err(failure)) if failure.class == FailureClass::TokenDead => {
@@ -229,7 +229,7 @@ impl Trial {
                 Some(failure)
             }
             Outcome::Read(Err(failure)) if failure.class == FailureClass::Forbidden => {
-                Some(judged(&failure, Verdict::Unjudged))
+                Some(with_verdict(&failure, Verdict::LookUpFailed))
             }
             Outcome::Read(Err(failure)) => Some(failure),
             Outcome::Published(result) => {
@@ -253,25 +253,25 @@ impl Trial {
 
     fn accept(&mut self, name: &SourceName, reading: Reading, read_started: Elapsed, now: &Now) -> Result<(), Failure> {
         if let Some(token) = &mut self.token {
-            token.worked();
+            token.confirm();
         }
         let reading = Arc::new(reading);
         self.store.accept(name, Arc::clone(&reading))?;
-        self.readings.insert(name.clone(), Proof { reading, started: read_started, read: now.at });
+        self.readings.insert(name.clone(), TrialReading { reading, started: read_started, read: now.at });
         self.backoff.reset();
         Ok(())
     }
 
-    /// Whether a refused read may mean that not every node knows the new token yet.
-    fn is_too_young(&self, failure: &Failure, now: &Now) -> bool {
+    /// Whether a denied read may mean that the token is not replicated to every node yet.
+    fn is_too_new(&self, failure: &Failure, now: &Now) -> bool {
         let refused = matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead);
-        let young = |token: &Token| !token.confirmed && now.at < token.since + super::token::GRACE;
-        refused && self.token.as_ref().is_some_and(young)
+        let too_new = |token: &Token| !token.confirmed && now.at < token.since + super::token::REPLICATION_GRACE;
+        refused && self.token.as_ref().is_some_and(too_new)
     }
 
-    /// Readings that are too old to take over without another look: the trial waited long for something else.
+    /// Whether the reading of a source is missing or older than its refresh interval, because other checks took long.
     pub(super) fn is_outdated(&self, name: &SourceName, now: &Now) -> bool {
         let refresh = self.settings.sources.get(name).map(|source| source.refresh).unwrap_or_default();
-        self.readings.get(name).is_none_or(|proof| proof.read + refresh <= now.at)
+        self.readings.get(name).is_none_or(|reading| reading.read + refresh <= now.at)
     }
 }

@@ -1,5 +1,6 @@
-//! What the runtime needs of the outside world, as traits: the agent's operations run against these, the real ones or a
-//! test's.
+//! Traits for all I/O of the agent's operations. Production code and tests implement them.
+//!
+//! An adapter makes one attempt and classifies the failure. Only the agent schedules retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,69 +11,74 @@ use crate::model::{
     Session, Settings, Source, TokenInfo, VaultToken,
 };
 
-/// A result of an operation that runs as a task.
-pub(super) trait Answer<T>: Future<Output = Result<T, Failure>> + Send {}
-impl<T, F: Future<Output = Result<T, Failure>> + Send> Answer<T> for F {}
+/// The future of an adapter call, which runs in a task.
+pub(super) trait AdapterFuture<T>: Future<Output = Result<T, Failure>> + Send {}
+impl<T, F: Future<Output = Result<T, Failure>> + Send> AdapterFuture<T> for F {}
 
-/// A secrets server.
+/// A Vault or OpenBao server.
 pub(super) trait Server: Send + Sync + 'static {
-    /// What a login needs, read from its files.
+    /// The content of the credential files that a login needs.
     type Credential: Send + 'static;
 
-    /// Reads the files of a login. May block for as long as the file system does.
+    /// Reads the credential files of a login. May block as long as the file system.
     fn read_credential(&self, auth: &Auth) -> Result<Self::Credential, Failure>;
-    fn log_in(&self, auth: &Auth, credential: Self::Credential) -> impl Answer<Session>;
-    /// Whether the next request would read files.
+    fn log_in(&self, auth: &Auth, credential: Self::Credential) -> impl AdapterFuture<Session>;
+    /// Whether the PEM files must be read before the next request.
     fn needs_files(&self) -> bool;
-    /// Reads them. May block for as long as the file system does.
+    /// Reads the PEM files. May block as long as the file system.
     fn read_files(&self) -> Result<(), Failure>;
-    fn look_up(&self, token: &VaultToken) -> impl Answer<TokenInfo>;
-    fn renew_token(&self, token: &VaultToken) -> impl Answer<TokenInfo>;
-    fn revoke(&self, token: &VaultToken) -> impl Answer<()>;
-    fn read(&self, token: &VaultToken, source: &Source) -> impl Answer<Reading>;
-    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl Answer<Lease>;
+    fn look_up(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo>;
+    fn renew_token(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo>;
+    fn revoke(&self, token: &VaultToken) -> impl AdapterFuture<()>;
+    fn read(&self, token: &VaultToken, source: &Source) -> impl AdapterFuture<Reading>;
+    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl AdapterFuture<Lease>;
 }
 
-/// The API server, seen from our pod.
+/// The Kubernetes API server, as the agent's pod uses it.
 pub(super) trait ApiServer: Send + Sync + 'static {
-    /// Makes the Secret hold its part of the set.
-    fn mirror(&self, settings: &Settings, name: &ObjectName, content: &MirrorRequest) -> impl Answer<MirrorResult>;
-    /// Patches the conditions; whether the pod is being deleted.
-    fn report(&self, settings: &Settings, conditions: &[Condition]) -> impl Answer<bool>;
-    /// Records an Event.
-    fn record(&self, settings: &Settings, event: &PodEvent) -> impl Answer<()>;
+    /// Writes the content to the Secret.
+    fn mirror(
+        &self,
+        settings: &Settings,
+        name: &ObjectName,
+        content: &MirrorRequest,
+    ) -> impl AdapterFuture<MirrorResult>;
+    /// Patches the conditions of the pod. Returns whether the pod is being deleted.
+    fn patch_conditions(&self, settings: &Settings, conditions: &[Condition]) -> impl AdapterFuture<bool>;
+    /// Records an Event for the pod.
+    fn record_event(&self, settings: &Settings, event: &PodEvent) -> impl AdapterFuture<()>;
 }
 
-/// The output directories. Every call may block for as long as the file system does.
+/// The output directories. Every call may block as long as the file system.
 pub(super) trait Volume: Send + Sync + 'static {
-    /// Opens the directory and says which set is visible.
+    /// Opens the directory. Returns the visible set of an earlier process.
     fn open(&self, directory: &Directory) -> Result<Option<AdoptedSet>, Failure>;
-    /// Makes a set visible; whether other files are visible than before.
+    /// Publishes a set. Returns whether the visible files changed.
     fn publish(&self, directory: &Directory, set: &PublishedSet) -> Result<bool, Failure>;
-    /// Removes the set from a directory that is no longer used.
+    /// Removes the set from a directory that is no longer in use.
     fn retire(&self, directory: &Directory) -> Result<(), Failure>;
 }
 
-/// What one process leaves for the next. Every call may block for as long as the file system does.
+/// The checkpoint file. Every call may block as long as the file system.
 pub(super) trait Checkpoints: Send + Sync + 'static {
-    /// Takes the checkpoint of an earlier process, if there is one; it can be taken once.
+    /// Reads and removes the checkpoint of an earlier process; `None` if there is none.
     fn take(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure>;
-    /// Leaves one for the next process.
+    /// Writes a checkpoint for the next process.
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure>;
 }
 
-/// All of them.
+/// The adapters of one process.
 pub(super) trait Adapters: Send + Sync + 'static {
     type Server: Server;
     type Api: ApiServer;
     type Volume: Volume;
     type Checkpoints: Checkpoints;
 
-    /// The server that these settings name, with its connections if there are any.
+    /// The server of these settings. Open connections are reused.
     fn server(&self, settings: &Settings) -> Result<Arc<Self::Server>, Failure>;
     fn api(&self) -> Arc<Self::Api>;
     fn volume(&self) -> Arc<Self::Volume>;
     fn checkpoints(&self) -> Arc<Self::Checkpoints>;
-    /// Requests sent to servers so far.
+    /// Number of HTTP requests sent to Vault so far.
     fn requests(&self) -> u64;
 }

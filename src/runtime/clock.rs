@@ -1,4 +1,4 @@
-//! The one clock.
+//! The only module that reads clocks.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::agent::{Elapsed, Now};
 
-/// Longest sleep in one go. Timers stand still while the machine is suspended and this clock does not, so it is looked at
-/// again from time to time.
-const NAP: Duration = Duration::from_secs(30);
+/// Maximum duration of one timer. Timers stop while the machine is suspended, but this clock does not, so long sleeps
+/// check the clock in between.
+const MAX_SLEEP: Duration = Duration::from_secs(30);
 
-/// Time since the agent's start, suspension included, and the jitter.
+/// Measures the time since the agent's start, including suspension of the machine.
 pub(super) struct Clock {
     started: Duration,
 }
@@ -28,7 +28,7 @@ impl Clock {
         Now { at: self.elapsed(), wall: wall(), seed: fastrand::u64(..) }
     }
 
-    /// Sleeps until `at`, or for ever.
+    /// Sleeps until `at`; forever if `None`.
     pub(super) async fn sleep_until(&self, at: Option<Elapsed>) {
         let Some(at) = at else { return std::future::pending().await };
         loop {
@@ -36,17 +36,17 @@ impl Clock {
             if left.is_zero() {
                 return;
             }
-            tokio::time::sleep(left.min(NAP)).await;
+            tokio::time::sleep(left.min(MAX_SLEEP)).await;
         }
     }
 }
 
-/// `CLOCK_BOOTTIME`: tokens and leases go on ending while a virtual machine is suspended (`clock_gettime(2)`).
+/// `CLOCK_BOOTTIME`, because tokens and leases also expire while a virtual machine is suspended (`clock_gettime(2)`).
 fn since_boot() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
-/// Wall clock, for names, reports and the times of a checkpoint, since two processes have no other clock in common.
+/// Wall clock, for names, reports, and checkpoints: two processes have no other clock in common.
 pub(super) fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_sleep_ends_when_its_time_has_come() {
+    async fn sleep_ends_at_given_time() {
         let clock = Clock::start();
         let until = clock.elapsed() + Duration::from_millis(30);
         clock.sleep_until(Some(until)).await;

@@ -1,4 +1,4 @@
-//! The loop: one input in, actions out, sleep until the next.
+//! The main loop: passes one input to the agent, executes its actions, and waits for the next input.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,20 +6,20 @@ use std::time::Duration;
 use super::adapters::{Adapters, Volume};
 use super::clock::Clock;
 use super::executor::{Executor, blocking};
-use super::listener::{self, Serving};
+use super::listener::{self, RunningListener};
 use super::observer::Observer;
 use super::reload::Reload;
-use super::signals::{Asked, Listening};
-use super::{EXIT_OWN_FAULT, Work};
+use super::signals::{Signal, SignalStream};
+use super::{EXIT_INTERNAL_ERROR, Work};
 use crate::agent::{Action, Agent, Input, LogEntry, LogLevel, Mode, exit};
 use crate::config::Environment;
 use crate::model::{Failure, Listener, Settings};
 
-/// First wait before a port that is in use is tried again after a reload, and the longest.
+/// Initial and maximum delay before the agent retries to listen after a reload. The delay doubles.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 const LISTEN_RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Owns the agent and everything that it must not touch.
+/// Connects the agent to clock, tasks, signals, and adapters.
 pub(super) struct Driver<A> {
     agent: Agent,
     clock: Clock,
@@ -27,13 +27,13 @@ pub(super) struct Driver<A> {
     executor: Executor<A>,
     reload: Reload,
     observer: Observer,
-    listening: Option<(Listener, Serving)>,
-    /// When to try again to listen, and the wait after that.
-    listen_again: Option<(tokio::time::Instant, Duration)>,
+    listening: Option<(Listener, RunningListener)>,
+    /// When to retry listening, and the delay after the next failure.
+    listen_retry: Option<(tokio::time::Instant, Duration)>,
     exit: Option<u8>,
 }
 
-/// What starts a driver.
+/// The arguments of [`Driver::new`].
 pub(super) struct Start {
     pub(super) settings: Arc<Settings>,
     pub(super) config: super::ConfigSource,
@@ -57,22 +57,27 @@ impl<A: Adapters> Driver<A> {
             adapters,
             reload: Reload::new(start.config, start.environment),
             listening: None,
-            listen_again: None,
+            listen_retry: None,
             exit: None,
         }
     }
 
-    /// Prepares everything that can fail before the first request, and runs to the end.
-    pub(super) async fn drive(mut self, mut signals: Listening) -> Result<u8, Failure> {
+    /// Opens the listener and the output directory, and runs until the agent exits. Returns the exit code.
+    ///
+    /// # Errors
+    /// If the listener or the output directory cannot be opened.
+    pub(super) async fn drive(mut self, mut signals: SignalStream) -> Result<u8, Failure> {
         self.listen().await?;
         let (volume, directory) = (self.adapters.volume(), self.agent.settings().directory.clone());
+        let shown = directory.path.display().to_string();
         let open = blocking("open the output directory", move || volume.open(&directory));
-        // A mount that hangs must not keep the process from ending.
+        // A hanging mount must not block the exit.
         let adopted = tokio::select! {
             adopted = open => adopted?,
             () = terminated(&mut signals) => return Ok(exit::TERMINATED),
             () = self.clock.sleep_until(self.agent.wake_at(self.clock.elapsed())) => {
-                let message = "gave up: the output directory does not answer (exit code 74)".to_owned();
+                let message =
+                    format!("failed to open output directory {shown}: no answer; check the volume (exit code 74)");
                 Observer::log(&LogEntry {
                     level: LogLevel::Error,
                     operation: "open",
@@ -84,31 +89,31 @@ impl<A: Adapters> Driver<A> {
                 return Ok(exit::IO);
             }
         };
-        self.take(Input::Started(adopted));
+        self.handle(Input::Started(adopted));
         while self.exit.is_none() {
             let wake = self.agent.wake_at(self.clock.elapsed());
             let input = tokio::select! {
-                // Work that has ended is taken before a signal stops it.
+                // Handle completed operations before a signal begins the drain.
                 biased;
-                ended = self.executor.next() => match ended {
-                    Ok(ended) => {
-                        self.observer.ended(&ended, self.adapters.requests());
-                        Input::Completed(ended.ticket, ended.outcome)
+                completed = self.executor.next() => match completed {
+                    Ok(completed) => {
+                        self.observer.completed(&completed, self.adapters.requests());
+                        Input::Completed(completed.ticket, completed.outcome)
                     }
-                    // Only a bug ends a task without its outcome; the release build aborts there anyway.
+                    // Only a bug ends a task without an outcome, and release builds abort on a panic.
                     Err(error) => {
-                        tracing::error!(%error, "a task ended without an outcome");
-                        self.exit = Some(EXIT_OWN_FAULT);
+                        tracing::error!(%error, "internal error: a task ended without a result; report it with the log");
+                        self.exit = Some(EXIT_INTERNAL_ERROR);
                         continue;
                     }
                 },
-                asked = signals.next() => match asked {
-                    Asked::Terminate => {
-                        tracing::info!("told to stop; finishing what runs");
+                signal = signals.next() => match signal {
+                    Signal::Terminate => {
+                        tracing::info!("received SIGTERM or SIGINT; finishing the operations in progress");
                         Input::Terminate
                     }
-                    Asked::Refresh => {
-                        tracing::info!("told to refresh now");
+                    Signal::Refresh => {
+                        tracing::info!("received SIGHUP; reading all sources now");
                         Input::Refresh
                     }
                 },
@@ -120,24 +125,24 @@ impl<A: Adapters> Driver<A> {
                     }
                 },
                 () = self.clock.sleep_until(wake) => Input::TimerFired,
-                () = due(self.listen_again) => {
+                () = due(self.listen_retry) => {
                     self.listen_after_reload().await;
                     continue;
                 }
             };
-            self.take(input);
+            self.handle(input);
             if self.agent.settings().listener != self.listening.as_ref().map(|(listener, _)| *listener)
-                && self.listen_again.is_none()
+                && self.listen_retry.is_none()
             {
                 self.listen_after_reload().await;
             }
         }
         self.observer.exit();
-        Ok(self.exit.unwrap_or(EXIT_OWN_FAULT))
+        Ok(self.exit.unwrap_or(EXIT_INTERNAL_ERROR))
     }
 
-    /// Lets the agent decide and starts what it asks for.
-    fn take(&mut self, input: Input) {
+    /// Passes one input to the agent and executes its actions.
+    fn handle(&mut self, input: Input) {
         let now = self.clock.now();
         for action in self.agent.handle(input, &now) {
             match action {
@@ -146,10 +151,10 @@ impl<A: Adapters> Driver<A> {
                 Action::Exit { code } => self.exit = Some(code),
             }
         }
-        self.observer.show(&mut self.agent, &now);
+        self.observer.update(&mut self.agent, &now);
     }
 
-    /// Opens the listener that the settings ask for, instead of an older one.
+    /// Closes the current listener, and opens the configured one.
     async fn listen(&mut self) -> Result<(), Failure> {
         if let Some((_, old)) = self.listening.take() {
             old.stop().await;
@@ -157,18 +162,19 @@ impl<A: Adapters> Driver<A> {
         if let Some(wanted) = self.agent.settings().listener {
             let (health, metrics) = self.observer.for_listener();
             let bound = listener::bind(wanted.address)?;
-            self.listening = Some((wanted, Serving::start(bound, health, metrics)));
+            self.listening = Some((wanted, RunningListener::start(bound, health, metrics)));
         }
         Ok(())
     }
 
-    /// The port is not worth the files: where it cannot be had, it is tried again.
+    /// Opens the configured listener after a reload. A failure does not stop the agent and is retried.
     async fn listen_after_reload(&mut self) {
-        let wait = self.listen_again.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
+        let wait = self.listen_retry.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
         if let Err(failure) = self.listen().await {
-            tracing::warn!(reason = %failure.reason, "{failure}; going on without probes and metrics");
+            let wait_secs = wait.as_secs();
+            tracing::warn!(reason = %failure.reason, "{failure}; retrying in {wait_secs}s without probes and metrics");
             let next = (wait * 2).min(LISTEN_RETRY_MAX);
-            self.listen_again = Some((tokio::time::Instant::now() + wait, next));
+            self.listen_retry = Some((tokio::time::Instant::now() + wait, next));
         }
     }
 }
@@ -180,6 +186,6 @@ async fn due(at: Option<(tokio::time::Instant, Duration)>) {
     }
 }
 
-async fn terminated(signals: &mut Listening) {
-    while !matches!(signals.next().await, Asked::Terminate) {}
+async fn terminated(signals: &mut SignalStream) {
+    while !matches!(signals.next().await, Signal::Terminate) {}
 }

@@ -1,4 +1,4 @@
-//! Each operation as a task that tries once and ends with its outcome.
+//! Runs each operation as a task, which makes one attempt and ends with an outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,28 +10,29 @@ use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
-/// Requests that one operation may make at most at a server, to bound its time: a read, a question about the mount, a read.
-const REQUESTS_PER_OPERATION: u32 = 4;
+/// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount
+/// and then read again.
+const MAX_REQUESTS_PER_OPERATION: u32 = 4;
 
-/// Bound of one operation at the API server, its inner requests included.
-const API_LIMIT: Duration = Duration::from_secs(30);
+/// Timeout of one operation at the API server, including all its requests.
+const API_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bound of a revocation: best effort within the pod's grace period.
-const REVOKE_LIMIT: Duration = Duration::from_secs(2);
+/// Timeout of a revocation, which is best effort within the grace period of the pod.
+const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What ended, for metrics.
-pub(super) struct Ended {
+/// A completed operation.
+pub(super) struct Completed {
     pub(super) ticket: Ticket,
     pub(super) operation: &'static str,
     pub(super) outcome: Outcome,
-    /// A checkpoint was there and could not be used; a login was made instead.
-    pub(super) not_restored: Option<Failure>,
+    /// Why the checkpoint could not be used, if a login was made instead.
+    pub(super) restore_failure: Option<Failure>,
 }
 
-/// Runs operations.
+/// Runs operations concurrently.
 pub(super) struct Executor<A> {
     adapters: Arc<A>,
-    tasks: JoinSet<Ended>,
+    tasks: JoinSet<Completed>,
 }
 
 impl<A: Adapters> Executor<A> {
@@ -44,21 +45,24 @@ impl<A: Adapters> Executor<A> {
         let adapters = Arc::clone(&self.adapters);
         self.tasks.spawn(async move {
             let operation = name(&op);
-            let (outcome, not_restored) = run(&adapters, op).await;
-            Ended { ticket, operation, outcome, not_restored }
+            let (outcome, restore_failure) = run(&adapters, op).await;
+            Completed { ticket, operation, outcome, restore_failure }
         });
     }
 
-    /// The next operation that ends; `Err` only where a bug has ended a task. Never ready while nothing runs.
-    pub(super) async fn next(&mut self) -> Result<Ended, tokio::task::JoinError> {
+    /// Waits for the next operation to end; forever if none is running.
+    ///
+    /// # Errors
+    /// If a bug ended a task without an outcome.
+    pub(super) async fn next(&mut self) -> Result<Completed, tokio::task::JoinError> {
         match self.tasks.join_next().await {
-            Some(ended) => ended,
+            Some(completed) => completed,
             None => std::future::pending().await,
         }
     }
 }
 
-/// The operation's name in metrics.
+/// Name of the operation in metrics.
 fn name(op: &Op) -> &'static str {
     match op {
         Op::LogIn { .. } => "login",
@@ -70,8 +74,8 @@ fn name(op: &Op) -> &'static str {
         Op::Publish { .. } => "publish",
         Op::RetireDirectory { .. } => "retire_directory",
         Op::Mirror { .. } => "mirror",
-        Op::Report { .. } => "report",
-        Op::Record { .. } => "record",
+        Op::PatchConditions { .. } => "report",
+        Op::RecordEvent { .. } => "record",
         Op::Save { .. } => "save",
     }
 }
@@ -80,35 +84,37 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
     let outcome = match op {
         Op::LogIn { settings, restore } => return log_in(adapters, settings, restore).await,
         Op::LookUp { settings, token } => Outcome::LookedUp(
-            at_server(adapters, &settings, "look up the vault token", async |server: &A::Server| {
+            call_server(adapters, &settings, "look up the Vault token", async |server: &A::Server| {
                 server.look_up(&token).await
             })
             .await,
         ),
         Op::RenewToken { settings, token } => Outcome::TokenRenewed(
-            at_server(adapters, &settings, "renew the vault token", async |server: &A::Server| {
+            call_server(adapters, &settings, "renew the Vault token", async |server: &A::Server| {
                 server.renew_token(&token).await
             })
             .await,
         ),
         Op::Revoke { settings, token } => Outcome::Revoked(match adapters.server(&settings) {
-            Ok(server) => bounded(REVOKE_LIMIT, "revoke the vault token", server.revoke(&token)).await,
+            Ok(server) => with_timeout(REVOKE_TIMEOUT, "revoke the Vault token", server.revoke(&token)).await,
             Err(failure) => Err(failure),
         }),
         Op::Read { settings, token, source } => {
             let Some(spec) = settings.sources.get(&source) else {
-                let gone = Failure::new(FailureClass::Conflict, Reason::SecretNotFound, "the source was removed");
-                return (Outcome::Read(Err(gone)), None);
+                let message = format!("failed to read source {source}: it is no longer configured");
+                let removed = Failure::new(FailureClass::Conflict, Reason::SecretNotFound, message);
+                return (Outcome::Read(Err(removed)), None);
             };
             let what = format!("read source {source}");
             Outcome::Read(
-                at_server(adapters, &settings, &what, async |server: &A::Server| server.read(&token, spec).await).await,
+                call_server(adapters, &settings, &what, async |server: &A::Server| server.read(&token, spec).await)
+                    .await,
             )
         }
         Op::RenewLease { settings, token, source, lease, increment } => {
             let what = format!("renew the lease of source {source}");
             Outcome::LeaseRenewed(
-                at_server(adapters, &settings, &what, async |server: &A::Server| {
+                call_server(adapters, &settings, &what, async |server: &A::Server| {
                     server.renew_lease(&token, &lease, increment).await
                 })
                 .await,
@@ -120,15 +126,17 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
         }
         Op::RetireDirectory { directory } => {
             let volume = adapters.volume();
-            Outcome::Retired(blocking("clean up the output directory", move || volume.retire(&directory)).await)
+            Outcome::Retired(blocking("empty the previous output directory", move || volume.retire(&directory)).await)
         }
         Op::Mirror { settings, name, content } => {
-            Outcome::Mirrored(at_api(adapters.api().mirror(&settings, &name, &content)).await)
+            Outcome::Mirrored(call_api(adapters.api().mirror(&settings, &name, &content)).await)
         }
-        Op::Report { settings, conditions } => {
-            Outcome::Reported(at_api(adapters.api().report(&settings, &conditions)).await)
+        Op::PatchConditions { settings, conditions } => {
+            Outcome::ConditionsPatched(call_api(adapters.api().patch_conditions(&settings, &conditions)).await)
         }
-        Op::Record { settings, event } => Outcome::Recorded(at_api(adapters.api().record(&settings, &event)).await),
+        Op::RecordEvent { settings, event } => {
+            Outcome::EventRecorded(call_api(adapters.api().record_event(&settings, &event)).await)
+        }
         Op::Save { settings, checkpoint } => {
             let checkpoints = adapters.checkpoints();
             Outcome::Saved(blocking("save the checkpoint", move || checkpoints.save(&settings, &checkpoint)).await)
@@ -137,36 +145,36 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
     (outcome, None)
 }
 
-/// Takes the checkpoint of an earlier process, if asked to, else logs in. Credential files are read on a thread of the
-/// blocking pool: a mount that hangs must not stop the agent from ending in time.
+/// Restores the checkpoint of an earlier process if `restore` is set and one exists. Otherwise logs in. Credential
+/// files are read in the blocking pool, because a hanging mount must not delay the exit.
 async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore: bool) -> (Outcome, Option<Failure>) {
-    let mut not_restored = None;
+    let mut restore_failure = None;
     if restore {
         let (checkpoints, wanted) = (adapters.checkpoints(), Arc::clone(&settings));
-        match blocking("take over the checkpoint", move || checkpoints.take(&wanted)).await {
+        match blocking("restore the checkpoint", move || checkpoints.take(&wanted)).await {
             Ok(Some(checkpoint)) => return (Outcome::Restored(checkpoint), None),
             Ok(None) => {}
-            Err(failure) => not_restored = Some(failure),
+            Err(failure) => restore_failure = Some(failure),
         }
     }
-    let limit = settings.server.timeout * REQUESTS_PER_OPERATION;
+    let limit = settings.server.timeout * MAX_REQUESTS_PER_OPERATION;
     let work = async {
         let server = adapters.server(&settings)?;
         let (reader, wanted) = (Arc::clone(&server), Arc::clone(&settings));
         let credential = blocking("read the credential", move || reader.read_credential(&wanted.auth)).await?;
         server.log_in(&settings.auth, credential).await
     };
-    (Outcome::LoggedIn(bounded(limit, "log in to vault", work).await), not_restored)
+    (Outcome::LoggedIn(with_timeout(limit, "log in to Vault", work).await), restore_failure)
 }
 
-async fn at_server<A: Adapters, T>(
+async fn call_server<A: Adapters, T>(
     adapters: &Arc<A>,
     settings: &Settings,
     what: &str,
     work: impl AsyncFnOnce(&A::Server) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let server = adapters.server(settings)?;
-    let limit = settings.server.timeout * REQUESTS_PER_OPERATION;
+    let limit = settings.server.timeout * MAX_REQUESTS_PER_OPERATION;
     let work = async {
         if server.needs_files() {
             let reader = Arc::clone(&server);
@@ -174,19 +182,23 @@ async fn at_server<A: Adapters, T>(
         }
         work(&server).await
     };
-    bounded(limit, what, work).await
+    with_timeout(limit, what, work).await
 }
 
-async fn bounded<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn with_timeout<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     within(limit, work).await.unwrap_or_else(|| {
         let message = format!("failed to {what}: no answer within {}s", limit.as_secs());
         Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, message))
     })
 }
 
-async fn at_api<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    within(API_LIMIT, work).await.unwrap_or_else(|| {
-        let message = format!("failed to reach the API server: no answer within {}s", API_LIMIT.as_secs());
+async fn call_api<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    within(API_TIMEOUT, work).await.unwrap_or_else(|| {
+        let message = format!("failed to reach the API server: no answer within {}s", API_TIMEOUT.as_secs());
         Err(Failure::new(FailureClass::Unreachable, Reason::ApiUnavailable, message))
     })
 }
@@ -196,7 +208,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     spawn_blocking(work).await.unwrap_or_else(|error| {
-        let message = format!("failed to {what}: {error}");
+        let message = format!("failed to {what}: internal error ({error}); report it with the log");
         Err(Failure::new(FailureClass::Local, Reason::WriteFailed, message))
     })
 }

@@ -1,45 +1,46 @@
-//! What probes are told.
+//! The status that probes read.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-/// Shared between the driver, which writes, and the listener, which reads.
+/// The current status, shared by the driver, which writes it, and the listener, which reads it.
 #[derive(Clone, Default)]
-pub(super) struct Health(Arc<Mutex<Standing>>);
+pub(super) struct Health(Arc<Mutex<HealthStatus>>);
 
-/// The agent's standing at one moment. Holds no secret.
+/// The status of the agent at one moment. Contains no secret data.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Standing {
-    /// Process that wrote it; a state file outlives its writer.
+pub(super) struct HealthStatus {
+    /// Process that wrote the status. A state file can outlive its writer.
     pub(super) pid: u32,
-    /// When that process started, in clock ticks since the boot: in a container the agent always has the same pid.
+    /// Start of that process in clock ticks since boot, because the agent has the same PID after each container
+    /// restart.
     pub(super) started: u64,
     /// Whether all required outputs are published.
     pub(super) ready: bool,
-    /// Why not, one line each.
+    /// Why the agent is not ready, one line per cause.
     pub(super) reasons: Vec<String>,
 }
 
 impl Health {
-    /// Takes over a new standing. Whether it differs from the last.
-    pub(super) fn set(&self, standing: &Standing) -> bool {
+    /// Sets the status. Returns whether it changed.
+    pub(super) fn set(&self, status: &HealthStatus) -> bool {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let differs = *current != *standing;
+        let differs = *current != *status;
         if differs {
-            current.clone_from(standing);
+            current.clone_from(status);
         }
         differs
     }
 
-    pub(super) fn get(&self) -> Standing {
+    pub(super) fn get(&self) -> HealthStatus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// When a process started, `None` if it does not run (`proc_pid_stat(5)`, field 22).
+/// Start of a process in clock ticks since boot; `None` if it is not running (`proc_pid_stat(5)`, field 22).
 pub(super) fn started(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; the fields after it do not.
+    // The process name, in parentheses, may contain spaces and parentheses, so start after the last one.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

@@ -23,29 +23,30 @@ use super::health::Health;
 use super::metrics::Metrics;
 use crate::model::{Failure, FailureClass, Reason};
 
-/// Connections at the same time; more wait in the kernel's queue. Probes and one scraper need two; the rest is for clients that
-/// connect and say nothing, so that they cannot keep the kubelet's probes out.
-const CONNECTIONS: usize = 64;
+/// Maximum number of concurrent connections; further ones wait in the kernel's queue. Probes and one scraper need two.
+/// The rest is a reserve, so that idle clients cannot block the kubelet's probes.
+const MAX_CONNECTIONS: usize = 64;
 
-/// Until the head of a request must be here.
-const HEADER_LIMIT: Duration = Duration::from_secs(2);
+/// Timeout for receiving the head of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long one connection may last, all in all: it serves one request of a few hundred bytes.
-const CONNECTION_LIMIT: Duration = Duration::from_secs(3);
+/// Timeout of a whole connection, which serves one request of a few hundred bytes.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pause after a failed `accept`. Out of descriptors (`EMFILE`), it fails again at once until another one is closed.
+/// Delay after a failed `accept`, which would otherwise fail in a loop while no file descriptor is free (`EMFILE`).
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Connections that the kernel keeps for us until they are accepted.
+/// Maximum number of connections that the kernel queues.
 const BACKLOG: u32 = 128;
 
 /// Content type of the OpenMetrics text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Opens the port; needs a running tokio runtime. `[::]` takes IPv4 too, whatever `net.ipv6.bindv6only` says, and becomes 0.0.0.0 on a node without IPv6.
+/// Opens the port. Must be called in a tokio runtime. `[::]` also accepts IPv4, whatever `net.ipv6.bindv6only` is, and
+/// falls back to 0.0.0.0 on a node without IPv6.
 ///
 /// # Errors
-/// With the reason `ListenFailed`, if the address is not ours or the port is in use.
+/// `ListenFailed` if the address cannot be bound.
 pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let mut bound = open(address);
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
@@ -55,18 +56,22 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         bound = open((Ipv4Addr::UNSPECIFIED, address.port()).into());
     }
     let listener = bound.map_err(|error| {
-        let next = match error.kind() {
-            io::ErrorKind::AddrInUse => ": another process of the Pod has this port; set `listen` to another one",
-            io::ErrorKind::AddrNotAvailable => {
-                ": the Pod does not have this address; `listen: \":8250\"` takes all it has"
+        let cause: String = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another process in the pod uses this port; set `listen` to another port".into()
             }
-            io::ErrorKind::PermissionDenied => ": ports below 1024 need a right that the agent does not have",
-            _ => "",
+            io::ErrorKind::AddrNotAvailable => {
+                "the pod does not have this address; set `listen: \":8250\"` to listen on all addresses".into()
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need a capability that the agent does not have; set `listen` to a higher port".into()
+            }
+            _ => error.to_string(),
         };
-        Failure::new(FailureClass::Local, Reason::ListenFailed, format!("failed to listen on {address}: {error}{next}"))
+        Failure::new(FailureClass::Local, Reason::ListenFailed, format!("failed to listen on {address}: {cause}"))
     })?;
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "probes and metrics are served");
+        tracing::info!(%address, "serving probes and metrics");
     }
     Ok(listener)
 }
@@ -76,38 +81,38 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
     }
-    // An earlier process of ours may have left connections in TIME_WAIT.
+    // An earlier agent process may have left connections in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// No IPv6 in the kernel, or none on any interface (`net.ipv6.conf.all.disable_ipv6`).
+/// Whether the kernel or all interfaces lack IPv6 (`net.ipv6.conf.all.disable_ipv6`).
 fn has_no_ipv6(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-/// A listener that serves, until it is stopped.
-pub(super) struct Serving {
+/// A listener that serves requests until it is stopped.
+pub(super) struct RunningListener {
     task: JoinHandle<()>,
 }
 
-impl Serving {
-    /// Serves in a task of its own.
+impl RunningListener {
+    /// Starts the task that serves requests.
     pub(super) fn start(listener: TcpListener, health: Health, metrics: Arc<Metrics>) -> Self {
         Self { task: tokio::spawn(serve(listener, health, metrics)) }
     }
 
-    /// Closes the port: afterwards it can be bound again. Connections that are open end by themselves.
+    /// Closes the port, so that it can be bound again. Open connections run until they end.
     pub(super) async fn stop(self) {
         self.task.abort();
-        // Aborting only asks for it; the socket is closed when the task has ended.
+        // `abort` only requests the end. The socket is closed when the task has ended.
         let _ = self.task.await;
     }
 }
 
-/// Where connections come from.
+/// Accepts connections; tests replace it.
 trait Accept {
     fn accept(&self) -> impl Future<Output = io::Result<TcpStream>> + Send;
 }
@@ -124,14 +129,14 @@ pub(super) async fn serve(listener: TcpListener, health: Health, metrics: Arc<Me
 }
 
 async fn serve_from(listener: impl Accept, health: Health, metrics: Arc<Metrics>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut failing = false;
     loop {
         // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok(stream) => stream,
-            // The client is gone already; the next one may be fine.
+            // The client closed the connection before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
                 if !failing {
@@ -151,17 +156,17 @@ async fn serve_from(listener: impl Accept, health: Health, metrics: Arc<Metrics>
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_LIMIT)
+                .header_read_timeout(HEADER_TIMEOUT)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
-            drop(place);
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(permit);
         });
     }
 }
 
 fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
-    let answer = |status, kind: &'static str, text: String| {
+    let response_of = |status, kind: &'static str, text: String| {
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -169,24 +174,24 @@ fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> R
     };
     let plain = "text/plain; charset=utf-8";
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, plain, "GET or HEAD\n".into());
+        let mut response = response_of(StatusCode::METHOD_NOT_ALLOWED, plain, "use GET or HEAD\n".into());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
-        // About ourselves only: that this answer is made shows that the one thread runs. A Vault that is down must not
-        // restart an agent that holds the last good set.
-        "/livez" => answer(StatusCode::OK, plain, "ok\n".into()),
+        // Liveness covers only the agent: a response shows that its only thread runs. An outage of Vault must not
+        // restart an agent that keeps the last good set.
+        "/livez" => response_of(StatusCode::OK, plain, "ok\n".into()),
         "/readyz" => {
-            let standing = health.get();
-            if standing.ready {
-                answer(StatusCode::OK, plain, "ok\n".into())
+            let status = health.get();
+            if status.ready {
+                response_of(StatusCode::OK, plain, "ok\n".into())
             } else {
-                answer(StatusCode::SERVICE_UNAVAILABLE, plain, standing.reasons.join("\n") + "\n")
+                response_of(StatusCode::SERVICE_UNAVAILABLE, plain, status.reasons.join("\n") + "\n")
             }
         }
-        "/metrics" => answer(StatusCode::OK, OPEN_METRICS, metrics.encode()),
-        _ => answer(StatusCode::NOT_FOUND, plain, "/livez, /readyz, /metrics\n".into()),
+        "/metrics" => response_of(StatusCode::OK, OPEN_METRICS, metrics.encode()),
+        _ => response_of(StatusCode::NOT_FOUND, plain, "not found; use /livez, /readyz or /metrics\n".into()),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Counters and gauges. Labels are our own bounded words and the names of sources and Secrets.
+//! Counters and gauges. Label values are constants and the names of sources and Secrets.
 //!
-//! A gauge of something that is not known (yet, or at all) is absent: an alert must not take "nothing is known" for 0.
+//! A gauge with an unknown value is absent, so that an alert does not read it as 0.
 
 use std::fmt;
 use std::hash::Hash;
@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// What was tried and how it ended; `reason` is `Ok` or a [`crate::model::Reason`].
+/// Operation and result; `reason` is `Ok` or a [`crate::model::Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     operation: &'static str,
@@ -38,7 +38,7 @@ struct BySecret {
     secret: String,
 }
 
-/// A gauge without labels that may be absent.
+/// A gauge without labels, which is absent if its value is unknown.
 #[derive(Debug, Clone, Default)]
 struct Optional(Arc<Mutex<Option<i64>>>);
 
@@ -85,93 +85,98 @@ impl Metrics {
     pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("keyferry");
         let operations = Family::default();
-        registry.register("operations", "What was tried, by its end: Ok or a reason", Family::clone(&operations));
+        registry.register(
+            "operations",
+            "Completed operations by result: Ok or a reason code",
+            Family::clone(&operations),
+        );
         let requests = Counter::default();
         registry.register("vault_requests", "HTTP requests sent to Vault", Counter::clone(&requests));
         let generation = Gauge::default();
-        registry.register("generation", "Number of the visible set in this process's life", Gauge::clone(&generation));
+        let help = "Number of the set that this process published last, counted from 1; 0 before the first one";
+        registry.register("generation", help, Gauge::clone(&generation));
         let published = Optional::default();
-        let help = "When the visible set was published, Unix time; absent without a set";
+        let help = "Unix time at which this process published the current set; absent before";
         registry.register_with_unit("published_timestamp", help, Unit::Seconds, Optional::clone(&published));
         let stale = Family::default();
-        let help = "1 if the source is stale beyond its tolerance; absent before its first read";
+        let help = "1 if the source has exceeded its staleness tolerance, else 0; absent before the first read";
         registry.register("source_stale", help, Family::clone(&stale));
         let read = Family::default();
-        let help = "When the source was last read with success, Unix time";
+        let help = "Unix time of the last successful read or lease renewal of the source";
         registry.register_with_unit("source_read_timestamp", help, Unit::Seconds, Family::clone(&read));
         let lease = Family::default();
-        let help = "When the lease of the source ends, Unix time; absent without one";
+        let help = "Unix time at which the lease of the source expires; absent without a lease";
         registry.register_with_unit("lease_expiry_timestamp", help, Unit::Seconds, Family::clone(&lease));
         let mirrored = Family::default();
-        let help = "When the Secret was last seen or made to hold the published set, Unix time";
+        let help = "Unix time at which the Secret was last confirmed to hold the published set";
         registry.register_with_unit("mirror_timestamp", help, Unit::Seconds, Family::clone(&mirrored));
         let conditions = Family::default();
-        let help = "1 if the condition is True, 0 if it is False; absent if it is Unknown or not configured";
+        let help = "1 if the condition is True, 0 if it is False; absent if it is Unknown";
         registry.register("condition", help, Family::clone(&conditions));
         let token = Optional::default();
-        let help = "Time to live of the token in use, -1 if it never ends; absent without a token";
+        let help = "Remaining time to live of the active Vault token, -1 if it does not expire; absent without a token";
         registry.register_with_unit("token_ttl", help, Unit::Seconds, Optional::clone(&token));
-        registry.register("build", "Version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "Version of keyferry", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         Self { registry, operations, requests, generation, published, stale, read, lease, mirrored, conditions, token }
     }
 
-    pub(super) fn ended(&self, operation: &'static str, reason: &'static str) {
+    pub(super) fn count_operation(&self, operation: &'static str, reason: &'static str) {
         self.operations.get_or_create(&Outcome { operation, reason }).inc();
     }
 
-    /// Counts further requests.
+    /// Counts HTTP requests to Vault.
     pub(super) fn requests(&self, more: u64) {
         self.requests.inc_by(more);
     }
 
-    /// The visible set. `at`: when it was published, `None` if that is not known. A set of an earlier process has number 0.
+    /// Sets number and publication time of the set; `at` is `None` if the time is unknown.
     pub(super) fn published(&self, generation: u64, at: impl Into<Option<Timestamp>>) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.published.set(at.into().map(Timestamp::as_second));
     }
 
-    /// Forgets everything that has a source or a Secret as its label; after a reload these may be others.
-    pub(super) fn forget_sources(&self) {
+    /// Removes all series with a source or a Secret as label. After a reload, these may be different ones.
+    pub(super) fn clear_labelled(&self) {
         for family in [&self.stale, &self.read, &self.lease] {
             family.clear();
         }
         self.mirrored.clear();
     }
 
-    /// Whether a source is stale beyond its tolerance; `None` before its first read.
+    /// Sets whether a source is stale; `None` before its first read.
     pub(super) fn source(&self, source: &str, stale: impl Into<Option<bool>>) {
         set(&self.stale, &by_source(source), stale.into().map(i64::from));
     }
 
-    /// When a source was last read with success.
+    /// Sets the time of the last successful read or lease renewal of a source.
     pub(super) fn source_read(&self, source: &str, at: Option<Timestamp>) {
         set(&self.read, &by_source(source), at.map(Timestamp::as_second));
     }
 
-    /// When the lease of a source ends; `None` without a lease.
+    /// Sets the expiry of the lease of a source; `None` without a lease.
     pub(super) fn lease_expires(&self, source: &str, at: Option<Timestamp>) {
         set(&self.lease, &by_source(source), at.map(Timestamp::as_second));
     }
 
-    /// When a Secret was last seen or made to hold the published set.
+    /// Sets the time at which a Secret was last confirmed to hold the published set.
     pub(super) fn mirrored(&self, secret: &str, at: Option<Timestamp>) {
         set(&self.mirrored, &BySecret { secret: secret.to_owned() }, at.map(Timestamp::as_second));
     }
 
-    /// Whether a condition is True; `None` if it is Unknown or not configured.
+    /// Sets whether a condition is True; `None` if it is Unknown.
     pub(super) fn condition(&self, condition: &'static str, holds: impl Into<Option<bool>>) {
         set(&self.conditions, &ByCondition { condition }, holds.into().map(i64::from));
     }
 
-    /// Seconds that the token in use has left, -1 if it never ends; `None` without a token.
+    /// Sets the remaining TTL of the active token in seconds, -1 if it does not expire; `None` without a token.
     pub(super) fn token_ttl(&self, seconds: impl Into<Option<i64>>) {
         self.token.set(seconds.into());
     }
 
-    /// The OpenMetrics text.
+    /// Returns all metrics in the OpenMetrics text format.
     pub(super) fn encode(&self) -> String {
         let mut text = String::new();
-        // Writing into a String cannot fail.
+        // Writing to a String cannot fail.
         let _ = text::encode(&mut text, &self.registry);
         text
     }
@@ -181,7 +186,7 @@ fn by_source(source: &str) -> BySource {
     BySource { source: source.to_owned() }
 }
 
-/// Sets a gauge, or takes it away where nothing is known.
+/// Sets a gauge; removes it if the value is unknown.
 fn set<L>(family: &Family<L, Gauge>, labels: &L, value: Option<i64>)
 where
     L: Clone + Hash + Eq,
@@ -204,7 +209,7 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
-    /// Samples by name and labels, without help and types.
+    /// The sample lines, without help and types.
     fn samples(metrics: &Metrics) -> Vec<String> {
         let text = metrics.encode();
         text.lines().filter(|line| !line.starts_with('#')).map(ToOwned::to_owned).collect()
@@ -212,7 +217,7 @@ mod tests {
 
     fn all() -> Metrics {
         let metrics = Metrics::new();
-        metrics.ended("read", "Ok");
+        metrics.count_operation("read", "Ok");
         metrics.published(1, at(100));
         metrics.source("a", true);
         metrics.source_read("a", Some(at(90)));
@@ -224,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_absent_and_not_zero() {
+    fn unknown_values_are_absent() {
         let metrics = Metrics::new();
         let names: Vec<_> =
             samples(&metrics).iter().filter_map(|line| Some(line.split([' ', '{']).next()?.to_owned())).collect();
@@ -253,19 +258,19 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_forgets_the_labels_of_the_old_configuration() {
+    fn reload_removes_series_of_old_configuration() {
         let metrics = all();
-        metrics.forget_sources();
+        metrics.clear_labelled();
         assert!(!metrics.encode().contains("=\"a\"") && !metrics.encode().contains("=\"s\""), "{}", metrics.encode());
     }
 
     #[test]
-    fn the_guide_names_every_metric_and_no_other() {
+    fn docs_list_exactly_the_exported_metrics() {
         let guide = include_str!("../../docs/config.md").lines();
-        let told: Vec<_> = guide.filter_map(|line| line.strip_prefix("| `keyferry_")?.split_once('`')).collect();
-        let told: std::collections::BTreeSet<_> =
-            told.into_iter().map(|(name, _)| format!("keyferry_{name}")).collect();
+        let documented: Vec<_> = guide.filter_map(|line| line.strip_prefix("| `keyferry_")?.split_once('`')).collect();
+        let documented: std::collections::BTreeSet<_> =
+            documented.into_iter().map(|(name, _)| format!("keyferry_{name}")).collect();
         let real = samples(&all()).iter().filter_map(|line| Some(line.split([' ', '{']).next()?.to_owned())).collect();
-        assert_eq!(told, real, "docs/config.md and the metrics differ");
+        assert_eq!(documented, real, "docs/config.md and the metrics differ");
     }
 }

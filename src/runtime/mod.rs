@@ -1,6 +1,7 @@
-//! The only tasks, sleeps, timeouts and clock reads: executes the agent's actions and turns their outcomes into inputs.
+//! Executes the agent's actions and passes their outcomes back as inputs. The only module with tasks, sleeps, timeouts,
+//! and clocks.
 //!
-//! What to do is decided in `agent`, how it is done in the adapters.
+//! `agent` decides what to do. The adapters decide how.
 #![allow(clippy::disallowed_methods, reason = "this module owns tasks, time and signals")]
 
 mod adapters;
@@ -12,7 +13,7 @@ mod listener;
 mod metrics;
 mod observer;
 pub mod probe;
-mod real;
+mod production;
 mod reload;
 mod signals;
 #[cfg(test)]
@@ -28,26 +29,27 @@ use crate::model::{Failure, FailureClass, Reason, Settings};
 pub use crate::agent::exit_code;
 pub use reload::ConfigSource;
 
-/// How long to work.
+/// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Stay, refresh, report, until a signal.
+    /// Publish, refresh, and report until a signal arrives.
     Run,
-    /// Publish and mirror once, then leave; give up after this time.
+    /// Publish and mirror once, then exit. Give up after this time, counted from the start.
     Once(Duration),
 }
 
-/// Exit code for our own fault (`EX_SOFTWARE`).
-pub const EXIT_OWN_FAULT: u8 = 70;
+/// Exit code for an internal error (`EX_SOFTWARE`).
+pub const EXIT_INTERNAL_ERROR: u8 = 70;
 
-/// Threads for what may block: files on a mount that hangs, and the resolver of names.
+/// Maximum number of threads for blocking calls: file systems and name resolution.
 const BLOCKING_THREADS: usize = 8;
 
-/// Runs the agent to its end and gives the exit code. `config` is where `settings` came from, for reloads. `checkpoint`: the
-/// file in which [`Work::Once`] leaves token and leases, and from which [`Work::Run`] takes them.
+/// Runs the agent until it exits, and returns the exit code. `config` is the origin of `settings`, for reloads.
+/// `checkpoint` is the file to which [`Work::Once`] saves the token and leases, and from which [`Work::Run`] restores
+/// them.
 ///
 /// # Errors
-/// Only what keeps the agent from starting.
+/// If the agent cannot start: signals, the listener, or the output directory.
 pub fn run(
     settings: Settings,
     config: ConfigSource,
@@ -55,28 +57,29 @@ pub fn run(
     work: Work,
     checkpoint: Option<PathBuf>,
 ) -> Result<u8, Failure> {
-    let own = |what: &str, error: std::io::Error| {
+    let start_failure = |what: &str, error: std::io::Error| {
         Failure::new(FailureClass::Local, Reason::WriteFailed, format!("failed to {what}: {error}"))
     };
-    // Signals first: a SIGTERM that comes while we start must not be lost, least of all for PID 1, where the default
-    // action does not apply.
-    let signals = signals::Signals::register().map_err(|error| own("register signal handlers", error))?;
-    // One thread: the agent waits nearly all of its life. What may block runs on short-lived others.
+    // Register signals first, so that no SIGTERM is lost during the start. For PID 1, the default action does not
+    // apply.
+    let signals =
+        signals::SignalHandlers::register().map_err(|error| start_failure("register signal handlers", error))?;
+    // One thread is enough, because the agent mostly waits. Blocking calls run in short-lived threads.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(Duration::from_millis(100))
         .build()
-        .map_err(|error| own("start the async runtime", error))?;
+        .map_err(|error| start_failure("start the async runtime", error))?;
     let start =
         driver::Start { settings: Arc::new(settings), config, environment, work, checkpoint: checkpoint.is_some() };
-    let adapters = Arc::new(real::Real::new(checkpoint));
+    let adapters = Arc::new(production::ProductionAdapters::new(checkpoint));
     let code = runtime.block_on(async {
-        let signals = signals.listen().map_err(|error| own("listen for signals", error))?;
+        let signals = signals.listen().map_err(|error| start_failure("listen for signals", error))?;
         driver::Driver::new(start, adapters).drive(signals).await
     });
-    // Tasks that are still in flight (a hanging request) must not hold the process.
+    // Do not wait for tasks that are still in flight, such as a hanging request.
     runtime.shutdown_background();
     code
 }

@@ -1,10 +1,10 @@
-//! Log lines, metrics and the answers to probes, from what the agent says of itself.
+//! Reports the agent's state as log lines, metrics, and probe responses.
 
 use std::sync::Arc;
 
 use super::clock::wall;
-use super::executor::Ended;
-use super::health::{Health, Standing, started};
+use super::executor::Completed;
+use super::health::{Health, HealthStatus, started};
 use super::metrics::Metrics;
 use super::probe::StateFile;
 use crate::agent::{Agent, Elapsed, LogEntry, LogLevel, Now, Outcome};
@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::telemetry;
 
-/// Makes the agent's state visible.
+/// Writes log lines, metrics, and the status for probes.
 pub(super) struct Observer {
     health: Health,
     metrics: Arc<Metrics>,
@@ -47,27 +47,27 @@ impl Observer {
         (self.health.clone(), Arc::clone(&self.metrics))
     }
 
-    /// Counts an operation. `requests`: what was sent to Vault so far.
-    pub(super) fn ended(&mut self, ended: &Ended, requests: u64) {
+    /// Counts a completed operation. `requests`: number of requests sent to Vault so far.
+    pub(super) fn completed(&mut self, completed: &Completed, requests: u64) {
         self.metrics.requests(requests.saturating_sub(self.requests));
         self.requests = requests;
-        if let Some(failure) = &ended.not_restored {
-            self.metrics.ended("restore", failure.reason.as_str());
+        if let Some(failure) = &completed.restore_failure {
+            self.metrics.count_operation("restore", failure.reason.as_str());
             telemetry::log_failure(failure, None, None);
         }
-        if matches!(ended.outcome, Outcome::Published(Ok(_))) {
-            // The publisher creates a directory that somebody removed, and the state file was in it.
-            self.state_file.renew();
+        if matches!(completed.outcome, Outcome::Published(Ok(_))) {
+            // The publisher may have re-created a removed directory, which contained the state file.
+            self.state_file.invalidate();
         }
-        let operation = if matches!(ended.outcome, Outcome::Restored(_)) { "restore" } else { ended.operation };
-        self.metrics.ended(operation, reason_of(&ended.outcome).map_or("Ok", Reason::as_str));
+        let operation = if matches!(completed.outcome, Outcome::Restored(_)) { "restore" } else { completed.operation };
+        self.metrics.count_operation(operation, reason_of(&completed.outcome).map_or("Ok", Reason::as_str));
     }
 
     pub(super) fn config_read(&self, valid: bool) {
-        self.metrics.ended("config", if valid { "Ok" } else { Reason::ConfigRejected.as_str() });
+        self.metrics.count_operation("config", if valid { "Ok" } else { Reason::ConfigRejected.as_str() });
     }
 
-    /// Writes a line of the agent to the log.
+    /// Writes a log line of the agent.
     pub(super) fn log(entry: &LogEntry) {
         let LogEntry { level, operation, reason, source, output, message } = entry;
         let reason = reason.map(Reason::as_str);
@@ -79,11 +79,11 @@ impl Observer {
         }
     }
 
-    /// Brings metrics, probes and the state file in line with the agent.
-    pub(super) fn show(&mut self, agent: &mut Agent, now: &Now) {
+    /// Updates metrics, the probe status, and the state file from the agent's state.
+    pub(super) fn update(&mut self, agent: &mut Agent, now: &Now) {
         if !Arc::ptr_eq(&self.settings, agent.settings()) {
             self.settings = Arc::clone(agent.settings());
-            self.metrics.forget_sources();
+            self.metrics.clear_labelled();
             self.state_file.remove();
             self.state_file = StateFile::new(&self.settings.directory.path);
         }
@@ -95,23 +95,23 @@ impl Observer {
             let status = status.as_ref();
             self.metrics.source(name.as_str(), status.and_then(|status| status.stale));
             self.metrics.source_read(name.as_str(), status.and_then(|status| status.read));
-            self.metrics.lease_expires(name.as_str(), status.and_then(|status| status.lease_ends));
+            self.metrics.lease_expires(name.as_str(), status.and_then(|status| status.lease_expires_at));
         }
-        self.metrics.token_ttl(agent.token_ends(now.at).map(|ends| ends.map_or(-1, |ends| seconds(ends, now.at))));
+        self.metrics.token_ttl(agent.token_expiry(now.at).map(|ends| ends.map_or(-1, |ends| seconds(ends, now.at))));
         if agent.conditions() != self.conditions {
-            self.show_conditions(agent);
+            self.update_conditions(agent);
         }
         let ready = agent.is_ready();
         let why = self.conditions.iter().filter(|c| c.kind == ConditionType::SecretsReady && !ready);
         let reasons = why.map(|condition| format!("{}: {}", condition.reason, condition.message)).collect();
-        let standing = Standing { pid: self.pid, started: self.started, ready, reasons };
-        self.health.set(&standing);
-        if let Err(error) = self.state_file.keep(&standing) {
+        let status = HealthStatus { pid: self.pid, started: self.started, ready, reasons };
+        self.health.set(&status);
+        if let Err(error) = self.state_file.update(&status) {
             tracing::debug!(%error, "failed to write the state file for probes");
         }
     }
 
-    fn show_conditions(&mut self, agent: &Agent) {
+    fn update_conditions(&mut self, agent: &Agent) {
         for new in agent.conditions() {
             let old = self.conditions.iter().find(|old| old.kind == new.kind);
             let holds = match new.status {
@@ -131,10 +131,10 @@ impl Observer {
         self.conditions = agent.conditions().to_vec();
     }
 
-    /// Final cleanup before the process exits.
+    /// Cleans up before the process exits.
     pub(super) fn exit(&mut self) {
         self.state_file.remove();
-        tracing::info!("keyferry leaves");
+        tracing::info!("keyferry exits");
     }
 }
 
@@ -150,10 +150,11 @@ fn reason_of(outcome: &Outcome) -> Option<Reason> {
         Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => result.as_ref().err().map(reason),
         Outcome::Read(result) => result.as_ref().err().map(reason),
         Outcome::LeaseRenewed(result) => result.as_ref().err().map(reason),
-        Outcome::Published(result) | Outcome::Reported(result) => result.as_ref().err().map(reason),
+        Outcome::Published(result) | Outcome::ConditionsPatched(result) => result.as_ref().err().map(reason),
         Outcome::Mirrored(result) => result.as_ref().err().map(reason),
-        Outcome::Retired(result) | Outcome::Recorded(result) | Outcome::Saved(result) | Outcome::Revoked(result) => {
-            result.as_ref().err().map(reason)
-        }
+        Outcome::Retired(result)
+        | Outcome::EventRecorded(result)
+        | Outcome::Saved(result)
+        | Outcome::Revoked(result) => result.as_ref().err().map(reason),
     }
 }

@@ -1,126 +1,133 @@
-//! `keyferry probe`: asks the agent in this container, for images without a shell.
+//! `keyferry probe`: checks the agent in the same container, for images without a shell.
 //!
-//! With a listener it asks there. Without one it reads the small state file that the agent keeps in its output directory;
-//! the directory outlives a restart of the container, therefore the file names its writer and is removed at start.
+//! With a listener, the probe sends an HTTP request. Without one, it reads the state file that the agent writes to its
+//! output directory. The directory outlives a container restart, so the file names its writer, and the agent removes it
+//! at start.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::health::{Standing, started};
+use super::health::{HealthStatus, started};
 use crate::model::Listener;
 use crate::volume::{self, STATE_FILE};
 
-/// The kubelet's own default timeout for a probe is one second.
-const LIMIT: Duration = Duration::from_millis(900);
+/// Timeout of a probe, below the kubelet's default of one second.
+const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What to ask.
+/// What a probe checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Question {
+pub enum Check {
     /// Whether the first set is published.
     Startup,
     /// Whether all required outputs are published.
     Ready,
-    /// Whether the agent itself is alive.
+    /// Whether the agent is running.
     Live,
 }
 
-/// Asks, and says why not.
+/// Runs a check. `directory`: the agent's output directory, which is used without a listener.
 ///
 /// # Errors
-/// The answer "no" in words.
-pub fn ask(question: Question, listener: Option<Listener>, directory: &Path) -> Result<(), String> {
+/// Why the check did not pass, as a message.
+pub fn run(check: Check, listener: Option<Listener>, directory: &Path) -> Result<(), String> {
     match listener {
-        Some(listener) if listener.address.port() != 0 => ask_listener(question, listener.address),
-        _ => ask_file(question, directory),
+        Some(listener) if listener.address.port() != 0 => check_listener(check, listener.address),
+        _ => check_state_file(check, directory),
     }
 }
 
-fn ask_listener(question: Question, address: SocketAddr) -> Result<(), String> {
-    let path = if question == Question::Live { "/livez" } else { "/readyz" };
-    let ask = || -> std::io::Result<String> {
+fn check_listener(check: Check, address: SocketAddr) -> Result<(), String> {
+    let path = if check == Check::Live { "/livez" } else { "/readyz" };
+    let query = || -> std::io::Result<String> {
         let mut stream = connect(address)?;
-        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let answer = ask().map_err(|error| format!("failed to ask the agent at {address}: {error}"))?;
+    let answer = query()
+        .map_err(|error| format!("failed to query the agent at {address}: {error}; check that it is running"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body.trim().to_owned()) }
 }
 
-/// An address for all is asked on loopback. A Pod with IPv6 only may lack the one of IPv4, and one without IPv6 the other.
+/// Connects to the listener, via loopback for an unspecified address. A pod may lack the loopback of IPv4 or of IPv6.
 fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     let port = address.port();
     match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), LIMIT),
-        IpAddr::V6(ip) if ip.is_unspecified() => TcpStream::connect_timeout(&(Ipv6Addr::LOCALHOST, port).into(), LIMIT)
-            .or_else(|_| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), LIMIT)),
-        _ => TcpStream::connect_timeout(&address, LIMIT),
+        IpAddr::V4(ip) if ip.is_unspecified() => {
+            TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), TIMEOUT)
+        }
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            TcpStream::connect_timeout(&(Ipv6Addr::LOCALHOST, port).into(), TIMEOUT)
+                .or_else(|_| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, port).into(), TIMEOUT))
+        }
+        _ => TcpStream::connect_timeout(&address, TIMEOUT),
     }
 }
 
-fn ask_file(question: Question, directory: &Path) -> Result<(), String> {
+fn check_state_file(check: Check, directory: &Path) -> Result<(), String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
     let text = volume::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
-    let text = text.ok_or_else(|| format!("no agent has started to publish in {}", directory.display()))?;
-    let standing: Standing = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
-    if started(standing.pid) != Some(standing.started) {
-        return Err("the agent is not running".into());
+    let missing = || format!("the agent has not written {STATE_FILE} to {} yet; check its log", directory.display());
+    let text = text.ok_or_else(missing)?;
+    let status: HealthStatus = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+    if started(status.pid) != Some(status.started) {
+        return Err("the agent is not running; its state file is from an earlier process".into());
     }
-    if question == Question::Live || standing.ready { Ok(()) } else { Err(standing.reasons.join("\n")) }
+    if check == Check::Live || status.ready { Ok(()) } else { Err(status.reasons.join("\n")) }
 }
 
-/// The state file of a running agent: written where it must say something else, and again after a failure.
+/// The state file of the running agent. Written only if the status changed or the last write failed.
 pub(super) struct StateFile {
     directory: PathBuf,
-    written: Option<Standing>,
+    written: Option<HealthStatus>,
 }
 
 impl StateFile {
-    /// Nothing is written yet, and what an earlier process wrote is of no interest.
+    /// Creates the handle. The file of an earlier process is ignored.
     pub(super) fn new(directory: &Path) -> Self {
         Self { directory: directory.to_path_buf(), written: None }
     }
 
-    /// Makes the file say `standing`.
+    /// Writes `status` to the file if it changed.
     ///
     /// # Errors
-    /// The I/O error; the next call tries again.
-    pub(super) fn keep(&mut self, standing: &Standing) -> std::io::Result<()> {
-        if self.written.as_ref() != Some(standing) {
-            remember(&self.directory, standing)?;
-            self.written = Some(standing.clone());
+    /// If the file cannot be written. The next call retries.
+    pub(super) fn update(&mut self, status: &HealthStatus) -> std::io::Result<()> {
+        if self.written.as_ref() != Some(status) {
+            write_state(&self.directory, status)?;
+            self.written = Some(status.clone());
         }
         Ok(())
     }
 
-    /// The file is written again whatever it said: its directory may be another one.
-    pub(super) fn renew(&mut self) {
+    /// Makes the next update write the file, because its directory may have been re-created.
+    pub(super) fn invalidate(&mut self) {
         self.written = None;
     }
 
-    /// Removes it; at the end, or before the directory changes.
+    /// Removes the file, at exit or before the directory changes.
     pub(super) fn remove(&mut self) {
         self.written = None;
-        forget(&self.directory);
+        remove_state(&self.directory);
     }
 }
 
-/// Removes the state of an earlier life.
-pub(super) fn forget(directory: &Path) {
+/// Removes the state file.
+pub(super) fn remove_state(directory: &Path) {
     if let Err(error) = volume::remove_small_file(directory, STATE_FILE) {
-        tracing::warn!(%error, "failed to remove the state file of an earlier life");
+        tracing::warn!(%error, "failed to remove the state file of an earlier process");
     }
 }
 
-/// Writes the state for `ask`; a reader sees the old or the new one.
-pub(super) fn remember(directory: &Path, standing: &Standing) -> std::io::Result<()> {
-    volume::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(standing)?)
+/// Replaces the state file atomically.
+pub(super) fn write_state(directory: &Path, status: &HealthStatus) -> std::io::Result<()> {
+    volume::replace_small_file(directory, STATE_FILE, &serde_json::to_vec(status)?)
 }
 
 #[cfg(test)]
@@ -128,9 +135,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_on_all_addresses_is_asked_on_loopback() {
+    fn unspecified_address_is_probed_via_loopback() {
         for bound in ["127.0.0.1:0", "[::]:0"] {
-            // A machine without IPv6 has nothing to ask there.
+            // Skip IPv6 on a machine without it.
             let Ok(listener) = std::net::TcpListener::bind(bound) else { continue };
             let port = listener.local_addr().expect("bound").port();
             let agent = std::thread::spawn(move || {
@@ -145,49 +152,49 @@ mod tests {
                 head
             });
             let address = (Ipv6Addr::UNSPECIFIED, port).into();
-            assert_eq!(ask(Question::Ready, Some(Listener { address }), Path::new("/")), Err("Pending: soon".into()));
+            assert_eq!(run(Check::Ready, Some(Listener { address }), Path::new("/")), Err("Pending: soon".into()));
             assert!(agent.join().expect("the agent").starts_with(b"GET /readyz"), "{bound}");
         }
     }
 
     #[test]
-    fn a_state_that_could_not_be_written_is_written_again() {
+    fn state_file_is_written_again_after_failure() {
         let parent = tempfile::tempdir().expect("a directory");
         let directory = parent.path().join("later");
         let mut file = StateFile::new(&directory);
-        let standing = Standing { ready: true, ..Standing::default() };
-        assert!(file.keep(&standing).is_err(), "there is no such directory");
+        let status = HealthStatus { ready: true, ..HealthStatus::default() };
+        assert!(file.update(&status).is_err(), "the directory does not exist");
         std::fs::create_dir(&directory).expect("mkdir");
-        assert!(file.keep(&standing).is_ok());
+        assert!(file.update(&status).is_ok());
         let written = || volume::read_small_file(&directory, STATE_FILE).expect("readable");
-        assert!(written().is_some(), "the same standing, once it can be written");
+        assert!(written().is_some(), "the status is written once the directory exists");
         volume::remove_small_file(&directory, STATE_FILE).expect("removable");
-        assert!(file.keep(&standing).is_ok());
-        assert!(written().is_none(), "what is written is not written again");
+        assert!(file.update(&status).is_ok());
+        assert!(written().is_none(), "an unchanged status is not written again");
         file.remove();
-        assert!(file.keep(&standing).is_ok());
-        assert!(written().is_some(), "after a removal it is");
+        assert!(file.update(&status).is_ok());
+        assert!(written().is_some(), "the status is written after a removal");
     }
 
     #[test]
-    fn the_state_file_answers_where_there_is_no_listener() {
+    fn probe_reads_state_file_without_listener() {
         let directory = tempfile::tempdir().expect("a directory");
-        let ask = |question| ask(question, None, directory.path());
-        assert!(ask(Question::Live).is_err(), "no agent has started");
+        let run = |check| run(check, None, directory.path());
+        assert!(run(Check::Live).is_err(), "no state file exists");
         let pid = std::process::id();
-        let since = started(pid).expect("we run");
-        let mut standing = Standing { pid, started: since, ready: false, reasons: vec!["Pending: soon".into()] };
-        remember(directory.path(), &standing).expect("it can be written");
-        assert_eq!(ask(Question::Live), Ok(()));
-        assert_eq!(ask(Question::Startup), Err("Pending: soon".into()));
-        standing.ready = true;
-        remember(directory.path(), &standing).expect("it can be written");
-        assert_eq!(ask(Question::Ready), Ok(()));
-        // The writer is gone and another process has its pid: its last words are not true any more.
-        standing.started += 1;
-        remember(directory.path(), &standing).expect("it can be written");
-        assert!(ask(Question::Ready).is_err());
-        forget(directory.path());
-        assert!(ask(Question::Live).is_err());
+        let since = started(pid).expect("this process runs");
+        let mut status = HealthStatus { pid, started: since, ready: false, reasons: vec!["Pending: soon".into()] };
+        write_state(directory.path(), &status).expect("it can be written");
+        assert_eq!(run(Check::Live), Ok(()));
+        assert_eq!(run(Check::Startup), Err("Pending: soon".into()));
+        status.ready = true;
+        write_state(directory.path(), &status).expect("it can be written");
+        assert_eq!(run(Check::Ready), Ok(()));
+        // The writer has exited and another process has its PID, so its status is invalid.
+        status.started += 1;
+        write_state(directory.path(), &status).expect("it can be written");
+        assert!(run(Check::Ready).is_err());
+        remove_state(directory.path());
+        assert!(run(Check::Live).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Live reload: a change in the configuration's directory means "look again"; the content decides.
+//! Live reload. A change in the directory of the configuration file triggers a read. Only new content causes a reload.
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -12,46 +12,46 @@ use crate::config::{self, Environment};
 use crate::model::{Failure, Settings};
 use crate::volume::Watch;
 
-/// The net behind the watch: inotify may be out of watches, and not every file system tells.
-const POLL: Duration = Duration::from_secs(30);
+/// Interval of reads without a notification: inotify may be out of watches, and some file systems do not support it.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Quiet time after a tick, so that a file that is written in pieces is read once and whole.
-const QUIET: Duration = Duration::from_millis(150);
+/// Delay between the last change and the read, so that a file that is written in several steps is read once.
+const DEBOUNCE: Duration = Duration::from_millis(150);
 
-/// The longest time from the first tick to a look, also where something in the directory changes all the time.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum delay between the first change and the read, even if the directory keeps changing.
+const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 
-/// More than any document has: a ConfigMap holds 1 MiB.
+/// Maximum size of a configuration file. A ConfigMap has at most 1 MiB.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// Where the configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigSource {
-    /// Environment variables only, or an inline document: neither can change.
+    /// Environment variables, and the inline document if there is one. Cannot change.
     Fixed(Option<String>),
-    /// A file, and the text that the settings in force came from.
+    /// A configuration file.
     File {
-        /// The file; its directory is watched.
+        /// Path of the file. Its directory is watched.
         path: PathBuf,
-        /// The text in force.
+        /// Content that the initial settings were parsed from.
         text: String,
     },
 }
 
 impl ConfigSource {
-    /// Reads the document of a file.
+    /// Reads a configuration file.
     ///
     /// # Errors
-    /// In words, with the file's path: if it cannot be read, is not a regular file (a named pipe might never answer), is not
+    /// A message with the path, if the file cannot be read, is not a regular file (a named pipe could block), is not
     /// UTF-8 text, or is larger than 4 MiB.
     pub fn read(path: PathBuf) -> Result<Self, String> {
-        match read(&path).map_err(|error| in_words(&path, &error)).and_then(|bytes| as_text(&path, bytes)) {
+        match read(&path).map_err(|error| read_error(&path, &error)).and_then(|bytes| as_text(&path, bytes)) {
             Ok(text) => Ok(Self::File { path, text }),
             Err(message) => Err(message),
         }
     }
 
-    /// The document, if there is one.
+    /// The content of the document; `None` without one.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -61,28 +61,29 @@ impl ConfigSource {
     }
 }
 
-/// Watches the configuration.
+/// Watches the configuration file.
 pub(super) struct Reload {
-    file: Option<File>,
+    file: Option<WatchedFile>,
     environment: Box<dyn Environment + Send>,
 }
 
-/// The document and what is known of it.
-struct File {
+/// The configuration file and its last delivered content.
+struct WatchedFile {
     path: PathBuf,
     watch: Option<Watch>,
-    /// What was given last, accepted or refused. `None`: whatever is there is news.
-    given: Option<Given>,
-    look_at: Instant,
-    first_tick: Option<Instant>,
-    /// A read in the blocking pool, kept across calls: the file system may hang, and the future may be dropped.
+    /// The last delivered content or error.
+    delivered: Option<Delivered>,
+    read_at: Instant,
+    first_change: Option<Instant>,
+    /// The read in flight in the blocking pool. Kept across calls, because the file system may hang and the future may
+    /// be dropped.
     reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
 }
 
 #[derive(PartialEq, Eq)]
-enum Given {
+enum Delivered {
     Document(Vec<u8>),
-    /// The words for a file that could not be read.
+    /// The message for a file that could not be read.
     Unreadable(String),
 }
 
@@ -90,66 +91,71 @@ impl Reload {
     pub(super) fn new(source: ConfigSource, environment: Box<dyn Environment + Send>) -> Self {
         let file = match source {
             ConfigSource::Fixed(_) => None,
-            ConfigSource::File { path, text } => Some(File {
+            ConfigSource::File { path, text } => Some(WatchedFile {
                 watch: watch(&path),
                 path,
-                given: Some(Given::Document(text.into_bytes())),
-                look_at: Instant::now() + POLL,
-                first_tick: None,
+                delivered: Some(Delivered::Document(text.into_bytes())),
+                read_at: Instant::now() + POLL_INTERVAL,
+                first_change: None,
                 reading: None,
             }),
         };
         Self { file, environment }
     }
 
-    /// Waits until there is a document other than the last one that was given. `Err` tells all mistakes of a bad one. Cancel
-    /// safe.
+    /// Waits for a document that differs from the last delivered one. Cancel safe.
+    ///
+    /// # Errors
+    /// A message with all errors, if the document cannot be read or is invalid.
     pub(super) async fn changed(&mut self) -> Result<Box<Settings>, String> {
         let Some(file) = &mut self.file else { return std::future::pending().await };
         let text = file.next().await?;
-        config::load(&*self.environment, Some(&text)).map(Box::new).map_err(|mistakes| mistakes.to_string())
+        config::load(&*self.environment, Some(&text)).map(Box::new).map_err(|error| error.to_string())
     }
 }
 
-impl File {
-    /// The next document that differs from the last one; `Err`: it cannot be read, said once.
+impl WatchedFile {
+    /// Waits for a document that differs from the last delivered one.
+    ///
+    /// # Errors
+    /// If the file cannot be read. The same error is returned once.
     async fn next(&mut self) -> Result<String, String> {
         loop {
-            let bytes = match self.look().await {
+            let bytes = match self.read_when_due().await {
                 Ok(bytes) => bytes,
-                // Between the kubelet's steps, or for a moment in an editor, there may be no file.
+                // The file may be missing briefly while the kubelet or an editor replaces it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    let message = in_words(&self.path, &error);
-                    let news = Given::Unreadable(message.clone());
-                    if self.given.replace(news) != Some(Given::Unreadable(message.clone())) {
+                    let message = read_error(&self.path, &error);
+                    let current = Delivered::Unreadable(message.clone());
+                    if self.delivered.replace(current) != Some(Delivered::Unreadable(message.clone())) {
                         return Err(message);
                     }
                     continue;
                 }
             };
-            let news = Given::Document(bytes.clone());
-            if self.given.as_ref() != Some(&news) {
-                self.given = Some(news);
+            let current = Delivered::Document(bytes.clone());
+            if self.delivered.as_ref() != Some(&current) {
+                self.delivered = Some(current);
                 return as_text(&self.path, bytes);
             }
         }
     }
 
-    /// Waits until it is time to look, and reads.
-    async fn look(&mut self) -> io::Result<Vec<u8>> {
+    /// Waits until the next read is due, and reads the file.
+    async fn read_when_due(&mut self) -> io::Result<Vec<u8>> {
         while self.reading.is_none() {
-            let tick = async {
+            let change = async {
                 match &self.watch {
                     Some(watch) => watch.changed().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = tick => self.look_at = after_tick(&mut self.first_tick, Instant::now()),
-                () = sleep_until(self.look_at) => {
-                    self.first_tick = None;
-                    self.look_at = Instant::now() + POLL;
+                () = change => self.read_at = read_time(&mut self.first_change, Instant::now()),
+                () = sleep_until(self.read_at) => {
+                    self.first_change = None;
+                    self.read_at = Instant::now() + POLL_INTERVAL;
                     let path = self.path.clone();
                     self.reading = Some(spawn_blocking(move || read(&path)));
                 }
@@ -164,42 +170,45 @@ impl File {
     }
 }
 
-/// When to look after a tick: once it is quiet, but not ever later.
-fn after_tick(first: &mut Option<Instant>, now: Instant) -> Instant {
+/// When to read after a change.
+fn read_time(first: &mut Option<Instant>, now: Instant) -> Instant {
     let first = *first.get_or_insert(now);
-    (first + PATIENCE).min(now + QUIET)
+    (first + MAX_DEBOUNCE).min(now + DEBOUNCE)
 }
 
-/// Reads a regular file. Opening does not wait, as it would for the writer of a named pipe.
+/// Reads a regular file. Opens it without blocking, because opening a named pipe would wait for its writer.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB"));
     }
     Ok(bytes)
 }
 
-fn in_words(path: &Path, error: &io::Error) -> String {
-    format!("failed to read configuration {}: {error}", path.display())
+fn read_error(path: &Path, error: &io::Error) -> String {
+    format!("failed to read configuration file {}: {error}", path.display())
 }
 
 fn as_text(path: &Path, bytes: Vec<u8>) -> Result<String, String> {
     let text = String::from_utf8(bytes);
     text.map_err(|error| {
-        format!("configuration {}: is not UTF-8 text (byte {})", path.display(), error.utf8_error().valid_up_to())
+        let at = error.utf8_error().valid_up_to();
+        let shown = path.display();
+        format!("failed to read configuration file {shown}: not UTF-8 text (first invalid byte at offset {at})")
     })
 }
 
 fn watch(path: &Path) -> Option<Watch> {
     Watch::new([path])
         .inspect_err(|error| {
-            tracing::warn!("{}; looking every {}s instead", Failure::chain(error), POLL.as_secs());
+            let (error, interval) = (Failure::chain(error), POLL_INTERVAL.as_secs());
+            tracing::warn!("{error}; checking the configuration file every {interval}s instead");
         })
         .ok()
 }

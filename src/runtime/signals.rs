@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: drain, and at the second one leave at once. SIGHUP: refresh now.
+//! Signals. SIGTERM and SIGINT begin the drain, and a second one exits at once. SIGHUP requests a refresh.
 
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
@@ -9,31 +9,33 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-/// Registered handlers; bytes wait in the socket pairs until somebody listens.
-pub(super) struct Signals {
+/// Registered signal handlers. Signals that arrive before [`SignalHandlers::listen`] wait as bytes in the socket pairs.
+pub(super) struct SignalHandlers {
     terminate: StdStream,
     refresh: StdStream,
 }
 
-/// Handlers with their async ends.
-pub(super) struct Listening {
+/// The signals as an async stream.
+pub(super) struct SignalStream {
     terminate: UnixStream,
     refresh: UnixStream,
 }
 
-/// What a signal asks for.
-pub(super) enum Asked {
+/// A received signal.
+pub(super) enum Signal {
+    /// SIGTERM or SIGINT.
     Terminate,
+    /// SIGHUP.
     Refresh,
 }
 
-impl Signals {
+impl SignalHandlers {
     pub(super) fn register() -> io::Result<Self> {
         let (terminate, on_terminate) = StdStream::pair()?;
         let (refresh, on_refresh) = StdStream::pair()?;
         let second = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
-            // The order matters: the conditional shutdown before the flag that arms it, so that the first signal passes.
+            // Register the conditional shutdown before the flag that arms it, so that the first signal does not exit.
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&second))?;
             signal_hook::flag::register(signal, Arc::clone(&second))?;
             signal_hook::low_level::pipe::register(signal, on_terminate.try_clone()?)?;
@@ -42,18 +44,18 @@ impl Signals {
         Ok(Self { terminate, refresh })
     }
 
-    pub(super) fn listen(self) -> io::Result<Listening> {
+    pub(super) fn listen(self) -> io::Result<SignalStream> {
         let asynchronous = |stream: StdStream| {
             stream.set_nonblocking(true)?;
             UnixStream::from_std(stream)
         };
-        Ok(Listening { terminate: asynchronous(self.terminate)?, refresh: asynchronous(self.refresh)? })
+        Ok(SignalStream { terminate: asynchronous(self.terminate)?, refresh: asynchronous(self.refresh)? })
     }
 }
 
 #[cfg(test)]
-impl Listening {
-    /// Handlers without signals: a byte into the first stream is a SIGTERM, one into the second a SIGHUP.
+impl SignalStream {
+    /// A stream for tests. A byte in the first socket stands for SIGTERM, in the second for SIGHUP.
     pub(super) fn for_test() -> io::Result<(Self, UnixStream, UnixStream)> {
         let (terminate, term) = UnixStream::pair()?;
         let (refresh, hup) = UnixStream::pair()?;
@@ -61,15 +63,15 @@ impl Listening {
     }
 }
 
-impl Listening {
+impl SignalStream {
     /// Waits for the next signal.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> Signal {
         let (mut one, mut other) = ([0_u8; 16], [0_u8; 16]);
-        // The write ends live in the handlers as long as the process: a read ends with a byte.
+        // The handlers keep the write ends open, so a read ends only with a byte.
         tokio::select! {
             biased;
-            _ = self.terminate.read(&mut one) => Asked::Terminate,
-            _ = self.refresh.read(&mut other) => Asked::Refresh,
+            _ = self.terminate.read(&mut one) => Signal::Terminate,
+            _ = self.refresh.read(&mut other) => Signal::Refresh,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The loop against adapters that hang or fail: whatever blocks, the process ends in time.
+//! The main loop with adapters that block: the process exits in time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
 use super::driver::{Driver, Start};
-use super::signals::Listening;
+use super::signals::SignalStream;
 use super::{ConfigSource, Work};
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit};
 use crate::config;
@@ -17,26 +17,26 @@ use crate::model::{
     Reading, Reason, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
-/// Where the world hangs.
+/// The call that blocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hangs {
-    /// Opening the directory never returns, as on a mount whose server is gone.
+enum Blocked {
+    /// Opening the directory blocks, as on a mount whose server is down.
     Open,
-    /// Reading the credential never returns.
+    /// Reading the credential blocks.
     Credential,
-    /// Publishing never returns.
+    /// Publishing blocks.
     Publish,
 }
 
-/// A world in which one thing hangs until the test ends.
+/// Adapters of which one call blocks until the test ends.
 struct World {
-    hangs: Hangs,
+    blocked: Blocked,
     end: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl World {
     /// Blocks the thread until the test is over.
-    fn hang(&self) {
+    fn block(&self) {
         let (over, changed) = &*self.end;
         let mut over = over.lock().expect("not poisoned");
         while !*over {
@@ -46,15 +46,15 @@ impl World {
 }
 
 fn refused<T>() -> Result<T, Failure> {
-    Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, "not in this world"))
+    Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, "not available in this test"))
 }
 
 impl Server for World {
     type Credential = ();
 
     fn read_credential(&self, _: &Auth) -> Result<(), Failure> {
-        if self.hangs == Hangs::Credential {
-            self.hang();
+        if self.blocked == Blocked::Credential {
+            self.block();
         }
         Ok(())
     }
@@ -100,26 +100,26 @@ impl ApiServer for World {
         refused()
     }
 
-    async fn report(&self, _: &Settings, _: &[Condition]) -> Result<bool, Failure> {
+    async fn patch_conditions(&self, _: &Settings, _: &[Condition]) -> Result<bool, Failure> {
         refused()
     }
 
-    async fn record(&self, _: &Settings, _: &PodEvent) -> Result<(), Failure> {
+    async fn record_event(&self, _: &Settings, _: &PodEvent) -> Result<(), Failure> {
         refused()
     }
 }
 
 impl Volume for World {
     fn open(&self, _: &Directory) -> Result<Option<AdoptedSet>, Failure> {
-        if self.hangs == Hangs::Open {
-            self.hang();
+        if self.blocked == Blocked::Open {
+            self.block();
         }
         Ok(None)
     }
 
     fn publish(&self, _: &Directory, _: &PublishedSet) -> Result<bool, Failure> {
-        if self.hangs == Hangs::Publish {
-            self.hang();
+        if self.blocked == Blocked::Publish {
+            self.block();
         }
         Ok(true)
     }
@@ -139,7 +139,7 @@ impl Checkpoints for World {
     }
 }
 
-/// Shares one world among all adapters.
+/// Uses one [`World`] as all adapters.
 struct Shared(Arc<World>);
 
 impl Adapters for Shared {
@@ -169,8 +169,8 @@ impl Adapters for Shared {
     }
 }
 
-/// Runs the agent in such a world; SIGTERM comes after `signal`, if that is given. The exit code and how long it took.
-fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
+/// Runs the agent, and sends SIGTERM after `signal`. Returns the exit code and the run time.
+fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().display();
     let document = format!(
@@ -180,11 +180,11 @@ fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
     let empty: HashMap<String, String> = HashMap::new();
     let settings = config::load(&empty, Some(&document)).unwrap_or_else(|error| panic!("{error}"));
     let end = Arc::new((Mutex::new(false), Condvar::new()));
-    let world = Arc::new(Shared(Arc::new(World { hangs, end: Arc::clone(&end) })));
+    let world = Arc::new(Shared(Arc::new(World { blocked, end: Arc::clone(&end) })));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let started = Instant::now();
     let code = runtime.block_on(async move {
-        let (signals, mut term, hup) = Listening::for_test().expect("streams");
+        let (signals, mut term, hup) = SignalStream::for_test().expect("streams");
         let start = Start {
             settings: Arc::new(settings),
             config: ConfigSource::Fixed(None),
@@ -197,7 +197,7 @@ fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
                 tokio::time::sleep(after).await;
                 term.write_all(&[1]).await.expect("the agent listens");
             }
-            // The streams stay open, as those of the process do.
+            // Keep the sockets open, as the process does.
             std::future::pending::<()>().await;
             drop((term, hup));
         });
@@ -211,20 +211,23 @@ fn run(hangs: Hangs, work: Work, signal: Option<Duration>) -> (u8, Duration) {
 }
 
 #[test]
-fn sigterm_ends_the_agent_whatever_blocks() {
-    let table =
-        [(Hangs::Open, exit::TERMINATED), (Hangs::Credential, exit::TERMINATED), (Hangs::Publish, exit::TERMINATED)];
-    for (hangs, expected) in table {
-        let (code, took) = run(hangs, Work::Run, Some(Duration::from_millis(100)));
+fn sigterm_exits_despite_blocked_call() {
+    let table = [
+        (Blocked::Open, exit::TERMINATED),
+        (Blocked::Credential, exit::TERMINATED),
+        (Blocked::Publish, exit::TERMINATED),
+    ];
+    for (blocked, expected) in table {
+        let (code, took) = run(blocked, Work::Run, Some(Duration::from_millis(100)));
         assert_eq!(code, expected);
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
 }
 
 #[test]
-fn the_time_limit_of_once_holds_whatever_blocks() {
-    for hangs in [Hangs::Open, Hangs::Credential, Hangs::Publish] {
-        let (code, took) = run(hangs, Work::Once(Duration::from_millis(200)), None);
+fn once_respects_timeout_despite_blocked_call() {
+    for blocked in [Blocked::Open, Blocked::Credential, Blocked::Publish] {
+        let (code, took) = run(blocked, Work::Once(Duration::from_millis(200)), None);
         assert!(code == exit::UNAVAILABLE || code == exit::IO, "{code}");
         assert!(took < Duration::from_secs(3), "{took:?}");
     }

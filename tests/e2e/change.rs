@@ -62,7 +62,7 @@ async fn an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_logi
             let now = playground.pod(pod).await?.context("the pod")?;
             ensure!(is_ready(&now), "{pod} serves on");
             let why = message(&now, "keyferry.dev/SecretsFresh").unwrap_or_default();
-            ensure!(why.contains("invalid role name") && why.contains("the old one stays in force"), "{why}");
+            ensure!(why.contains("invalid role name") && why.contains("previous configuration stays active"), "{why}");
             let selector = format!("involvedObject.name={pod},reason=ConfigRejected");
             let events = playground.ask(&[
                 "get",

@@ -237,8 +237,8 @@ async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_lea
                 }
                 Ok(count)
             };
-            assert_eq!(writes(&pods, "mirrored: created")?, 1);
-            assert_eq!(writes(&pods, "mirrored: updated")?, 3, "one writer for each version");
+            assert_eq!(writes(&pods, "created Secret")?, 1);
+            assert_eq!(writes(&pods, "updated Secret")?, 3, "one writer for each version");
 
             let version = playground.secret().await?.context("the Secret")?.metadata.resource_version;
             demo.0["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/restarted": "yes"});
@@ -253,7 +253,7 @@ async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_lea
             for pod in &new {
                 assert_eq!(playground.file(pod, "password").as_deref(), Some("Runde-3"));
             }
-            assert_eq!(writes(&new, "mirrored: created")? + writes(&new, "mirrored: updated")?, 0);
+            assert_eq!(writes(&new, "created Secret")? + writes(&new, "updated Secret")?, 0);
             assert_eq!(
                 playground.secret().await?.context("the Secret")?.metadata.resource_version,
                 version,

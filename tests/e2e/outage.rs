@@ -172,7 +172,7 @@ async fn an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words() -
             println!("{app}: {line}");
             ensure!(line.contains(reason) && line.contains(words), "{app}: the end of the log says why: {last}");
             let events = playground.ask(&["get", "events", "--output=jsonpath={.items[*].message}"])?;
-            ensure!(!events.contains("the files stay"), "there never was a file: {events}");
+            ensure!(!events.contains("the published files remain"), "there never was a file: {events}");
             assert_eq!(
                 condition(&pod, "keyferry.dev/SecretsReady").map(|(status, _)| status).as_deref(),
                 Some("False")

@@ -58,7 +58,7 @@ impl World {
                     self.note_reading(flight, reading, id);
                 }
             }
-            Outcome::Reported(Err(_)) => self.watch.report_failed(),
+            Outcome::ConditionsPatched(Err(_)) => self.watch.report_failed(),
             Outcome::Read(Err(_)) => self.watch.read_failed(flight),
             _ => {}
         }
@@ -115,10 +115,13 @@ fn told(outcome: &Outcome) -> String {
             or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity)))
         }
         Outcome::LeaseRenewed(result) => or(result.as_ref().map(|lease| format!("{lease:?}"))),
-        Outcome::Published(result) | Outcome::Reported(result) => or(result.as_ref().map(|yes| format!("{yes}"))),
-        Outcome::Mirrored(result) => or(result.as_ref().map(|result| format!("{result:?}"))),
-        Outcome::Retired(result) | Outcome::Recorded(result) | Outcome::Saved(result) | Outcome::Revoked(result) => {
-            or(result.as_ref().map(|()| "done".to_owned()))
+        Outcome::Published(result) | Outcome::ConditionsPatched(result) => {
+            or(result.as_ref().map(|yes| format!("{yes}")))
         }
+        Outcome::Mirrored(result) => or(result.as_ref().map(|result| format!("{result:?}"))),
+        Outcome::Retired(result)
+        | Outcome::EventRecorded(result)
+        | Outcome::Saved(result)
+        | Outcome::Revoked(result) => or(result.as_ref().map(|()| "done".to_owned())),
     }
 }

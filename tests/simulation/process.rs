@@ -124,8 +124,8 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
         Op::Mirror { name, settings, .. } => {
             (format!("mirror {name}"), format!("mirror {name}"), None, None, Some(settings))
         }
-        Op::Report { settings, .. } => ("report".into(), "report".into(), None, None, Some(settings)),
-        Op::Record { settings, .. } => ("record".into(), "record".into(), None, None, Some(settings)),
+        Op::PatchConditions { settings, .. } => ("report".into(), "report".into(), None, None, Some(settings)),
+        Op::RecordEvent { settings, .. } => ("record".into(), "record".into(), None, None, Some(settings)),
         Op::Save { settings, .. } => ("save".into(), "save".into(), None, None, Some(settings)),
     };
     Flight {

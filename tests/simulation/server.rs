@@ -346,8 +346,8 @@ pub fn lost(outcome: &Outcome) -> Outcome {
         Outcome::Published(_) => Outcome::Published(Err(failure())),
         Outcome::Retired(_) => Outcome::Retired(Err(failure())),
         Outcome::Mirrored(_) => Outcome::Mirrored(Err(failure())),
-        Outcome::Reported(_) => Outcome::Reported(Err(failure())),
-        Outcome::Recorded(_) => Outcome::Recorded(Err(failure())),
+        Outcome::ConditionsPatched(_) => Outcome::ConditionsPatched(Err(failure())),
+        Outcome::EventRecorded(_) => Outcome::EventRecorded(Err(failure())),
         Outcome::Saved(_) => Outcome::Saved(Err(failure())),
         Outcome::Revoked(_) => Outcome::Revoked(Err(failure())),
     }

@@ -66,7 +66,7 @@ impl World {
                 self.checkpoint = Some((self.now, settings, *checkpoint));
                 self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
             }
-            Op::Mirror { .. } | Op::Report { .. } | Op::Record { .. } => {
+            Op::Mirror { .. } | Op::PatchConditions { .. } | Op::RecordEvent { .. } => {
                 self.serve_cluster(process, ticket, &op, started);
             }
             _ => self.serve_vault(process, ticket, op, started),
@@ -88,15 +88,15 @@ impl World {
                 }
                 self.answer(process, ticket, outcome, Note::default());
             }
-            Op::Report { conditions, .. } => {
-                let outcome = Outcome::Reported(self.cluster.report(conditions, now));
+            Op::PatchConditions { conditions, .. } => {
+                let outcome = Outcome::ConditionsPatched(self.cluster.report(conditions, now));
                 if faults.reports_hang > now {
                     return self.no_answer(process, ticket, started, timeout, &outcome);
                 }
                 self.answer(process, ticket, outcome, Note::default());
             }
             _ => {
-                let outcome = Outcome::Recorded(self.cluster.record(now));
+                let outcome = Outcome::EventRecorded(self.cluster.record(now));
                 self.answer(process, ticket, outcome, Note::default());
             }
         }

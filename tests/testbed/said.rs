@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use super::leaks::Seen;
 
 /// What the agent logs once its pages can be asked for.
-const SERVES: &str = "probes and metrics are served";
+const SERVES: &str = "serving probes and metrics";
 
 /// Filled while the agent runs; what was taken stays after its end.
 pub struct Said {

@@ -1,4 +1,4 @@
-//! A reading is accepted only if everything made of it can be made; no source delays another.
+//! A reading is accepted only if every output that depends on it can be rendered. No source delays another.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::model::{ConditionStatus, ConditionType, FailureClass, Reading, Reason
 
 const RUN: Mode = Mode::Run { restore: false };
 
-/// `a` as a directory and one key of `b`.
+/// Outputs: all keys of `a`, and one key of `b`.
 fn one_key_of_b() -> Settings {
     let mut settings = settings(&["a", "b"]);
     settings.outputs[1] = key("b", "password", "b/password");
@@ -17,26 +17,26 @@ fn one_key_of_b() -> Settings {
 }
 
 #[test]
-fn a_source_that_lost_a_key_keeps_its_files_and_delays_no_other() {
+fn source_with_missing_key_keeps_files_and_delays_no_other() {
     let mut d = Driver::published_with(one_key_of_b());
     d.advance(MINUTE);
     d.read_ok("b", 2, &[("other", "x")]);
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("one")));
-    let line = d.log.iter().find(|line| line.reason == Some(Reason::RenderFailed)).expect("it says so");
+    let line = d.log.iter().find(|line| line.reason == Some(Reason::RenderFailed)).expect("the failure is logged");
     assert_eq!(line.source.as_ref().map(crate::model::SourceName::as_str), Some("b"));
     assert!(line.message.contains("password") && line.message.contains("b/password"), "{}", line.message);
-    // Within its tolerance it is no alarm, beyond it is.
+    // The condition turns False only after the tolerance.
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
-    assert!(d.message(ConditionType::SecretsFresh).contains("source b: within tolerance until"));
+    assert!(d.message(ConditionType::SecretsFresh).contains("source b: within its staleness tolerance until"));
     d.serve(MINUTE * 5, |_| None);
     assert_eq!(d.fresh().0, ConditionStatus::False);
     d.read_ok("b", 3, &[("password", "three")]);
-    assert_eq!(d.file("b/password"), Some("three"), "and it heals");
+    assert_eq!(d.file("b/password"), Some("three"), "the source recovers");
 }
 
 #[test]
-fn a_lease_flows_while_another_source_cannot_be_rendered() {
+fn new_lease_is_published_while_another_source_cannot_be_rendered() {
     let mut d = Driver::with(one_key_of_b(), RUN, None);
     d.login_ok(HOUR);
     d.read("a", Ok(leased("l1", secs(30))));
@@ -51,7 +51,7 @@ fn a_lease_flows_while_another_source_cannot_be_rendered() {
 }
 
 #[test]
-fn a_key_that_cannot_be_a_file_name_is_left_out_and_named() {
+fn key_with_invalid_file_name_is_skipped_and_reported() {
     let mut d = Driver::run(&["a", "b"]);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
@@ -64,7 +64,7 @@ fn a_key_that_cannot_be_a_file_name_is_left_out_and_named() {
 }
 
 #[test]
-fn the_first_set_waits_for_each_required_source() {
+fn first_set_waits_for_every_required_source() {
     let mut d = Driver::run(&["a", "b"]);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
@@ -83,30 +83,30 @@ fn optional_b() -> Driver {
     let mut d = Driver::with(settings, RUN, None);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
-    assert!(d.files.is_empty(), "it is not known yet whether b is there");
+    assert!(d.files.is_empty(), "it is not known yet whether b exists");
     d
 }
 
 #[test]
-fn an_optional_source_that_is_absent_holds_nothing_up_and_is_no_alarm() {
+fn missing_optional_source_does_not_block_first_set() {
     let mut d = optional_b();
     d.read("b", Err(not_found()));
     assert_eq!(d.files.len(), 1);
     assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::True));
     d.advance(secs(1));
     d.read_ok("b", 1, &[("password", "one")]);
-    assert_eq!(d.files.len(), 2, "it appears when it is there");
+    assert_eq!(d.files.len(), 2, "b is published once it exists");
 }
 
 #[test]
-fn an_optional_source_without_its_key_does_not_keep_the_pod_from_starting() {
+fn optional_source_with_missing_key_does_not_block_first_set() {
     let mut d = optional_b();
     d.read_ok("b", 1, &[("other", "x")]);
     assert_eq!(d.files.len(), 1);
 }
 
 #[test]
-fn the_first_set_waits_only_a_moment_for_an_optional_source_that_cannot_be_asked() {
+fn first_set_waits_briefly_for_unreachable_optional_source() {
     let mut d = optional_b();
     d.read("b", Err(unreachable()));
     assert!(d.files.is_empty());
@@ -115,7 +115,7 @@ fn the_first_set_waits_only_a_moment_for_an_optional_source_that_cannot_be_asked
 }
 
 #[test]
-fn a_denied_optional_source_of_a_young_token_is_judged_before_the_first_set() {
+fn first_set_waits_for_lookup_after_denied_optional_read() {
     let mut d = optional_b();
     d.read("b", Err(forbidden()));
     assert!(d.files.is_empty());
@@ -123,7 +123,8 @@ fn a_denied_optional_source_of_a_young_token_is_judged_before_the_first_set() {
     assert_eq!(d.files.len(), 1);
 }
 
-/// Each read of `b` gives a lease of `ttl` and no password.
+/// Advances the clock. Each read of `b` returns a lease of `ttl` without the key `password`. Returns the number of
+/// these leases.
 fn leases_that_cannot_be_used(d: &mut Driver, ttl: Duration, time: Duration) -> usize {
     let before = d.count(Kind::Read);
     d.serve(time, |op| match op {
@@ -139,13 +140,13 @@ fn leases_that_cannot_be_used(d: &mut Driver, ttl: Duration, time: Duration) -> 
 }
 
 #[test]
-fn leases_of_readings_that_cannot_be_used_do_not_pile_up() {
+fn rejected_readings_create_few_leases() {
     let mut d = Driver::with(one_key_of_b(), RUN, None);
     d.login_ok(HOUR * 9);
     let leases = leases_that_cannot_be_used(&mut d, HOUR, HOUR);
     assert!(leases <= 8, "{leases} leases in an hour");
 
-    // Nor does the end of a good lease make the tries come faster.
+    // The expiry of an accepted lease does not increase the rate either.
     let mut d = Driver::with(one_key_of_b(), RUN, None);
     d.login_ok(HOUR * 9);
     d.read_ok("a", 1, &[("password", "one")]);
@@ -155,16 +156,16 @@ fn leases_of_readings_that_cannot_be_used_do_not_pile_up() {
 }
 
 #[test]
-fn a_layout_that_a_reload_mends_is_tried_at_once() {
+fn corrected_output_is_retried_immediately_after_reload() {
     let mut d = Driver::published_with(one_key_of_b());
     for _ in 0..4 {
         d.advance(MINUTE);
         d.read_ok("b", 2, &[("secret", "two")]);
     }
     assert!(!d.is_reading("b"));
-    let mut mended = one_key_of_b();
-    mended.outputs[1] = key("b", "secret", "b/password");
-    d.config(mended);
+    let mut corrected = one_key_of_b();
+    corrected.outputs[1] = key("b", "secret", "b/password");
+    d.config(corrected);
     d.read_ok("b", 2, &[("secret", "two")]);
     assert_eq!(d.file("b/password"), Some("two"));
 }

@@ -1,8 +1,8 @@
-//! A restart adopts the set that is visible.
+//! A restarted agent adopts the visible set.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{
-    HOUR, MINUTE, each_key, left_by_an_earlier_process, name, not_found, secs, settings, source, unreachable,
+    HOUR, MINUTE, each_key, name, not_found, secs, set_of_earlier_process, settings, source, unreachable,
 };
 use crate::agent::{Input, Mode};
 use crate::model::{ConditionStatus, ConditionType, Reason, Settings};
@@ -10,38 +10,38 @@ use crate::model::{ConditionStatus, ConditionType, Reason, Settings};
 const RUN: Mode = Mode::Run { restore: false };
 
 fn restarted(settings: Settings, mode: Mode) -> Driver {
-    let set = left_by_an_earlier_process(&settings);
+    let set = set_of_earlier_process(&settings);
     let mut d = Driver::with(settings, mode, Some(set));
     d.files = ["a", "b"].iter().map(|of| (format!("{of}/password"), "old".to_owned())).collect();
     d
 }
 
 #[test]
-fn a_restart_during_an_outage_keeps_the_pod_ready_and_says_that_nothing_was_compared() {
+fn restart_during_outage_keeps_pod_ready_and_reports_adopted() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login(Err(unreachable()));
     d.advance(MINUTE * 10);
     assert!(d.agent.is_ready());
     assert_eq!(d.ready(), (ConditionStatus::True, Reason::Adopted));
-    assert!(d.message(ConditionType::SecretsReady).contains("00:16:40Z"), "when it was published");
+    assert!(d.message(ConditionType::SecretsReady).contains("1970-01-01T00:16:40Z"), "the time of publication");
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted));
     assert!(d.message(ConditionType::SecretsFresh).contains("VaultUnreachable"));
-    assert_eq!(d.count(Kind::Publish), 0, "nothing was learned, so nothing is published");
+    assert_eq!(d.count(Kind::Publish), 0, "without a new reading, nothing is published");
 }
 
 #[test]
-fn an_adopted_set_is_fresh_with_the_first_good_round() {
+fn adopted_set_becomes_fresh_after_all_sources_are_read() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "old")]);
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "b has not been compared");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "b has not been read");
     d.read_ok("b", 2, &[("password", "new")]);
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), Some("new")));
 }
 
 #[test]
-fn one_source_is_refreshed_although_another_one_cannot_be_read_after_a_restart() {
+fn source_is_refreshed_after_restart_while_another_fails() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login_ok(HOUR);
     d.read("b", Err(unreachable()));
@@ -56,7 +56,7 @@ fn with_optional_b() -> Settings {
 }
 
 #[test]
-fn an_optional_source_keeps_its_files_over_a_restart_and_a_passing_failure() {
+fn optional_source_keeps_adopted_files_during_transient_failure() {
     let mut d = restarted(with_optional_b(), RUN);
     d.login_ok(HOUR);
     d.read("b", Err(unreachable()));
@@ -66,7 +66,7 @@ fn an_optional_source_keeps_its_files_over_a_restart_and_a_passing_failure() {
 }
 
 #[test]
-fn an_optional_source_loses_its_files_when_the_server_says_that_it_is_gone() {
+fn optional_source_loses_adopted_files_if_secret_not_found() {
     let mut d = restarted(with_optional_b(), RUN);
     d.login_ok(HOUR);
     d.read("b", Err(not_found()));
@@ -75,19 +75,19 @@ fn an_optional_source_loses_its_files_when_the_server_says_that_it_is_gone() {
 }
 
 #[test]
-fn an_optional_source_that_lost_a_key_keeps_its_adopted_files() {
+fn optional_source_with_missing_key_keeps_adopted_files() {
     let mut settings = with_optional_b();
     settings.outputs[1] = super::fixtures::key("b", "password", "b/password");
     let mut d = restarted(settings, RUN);
     d.login_ok(HOUR);
     d.read_ok("b", 2, &[("other", "x")]);
     d.read_ok("a", 1, &[("password", "old")]);
-    assert_eq!(d.file("b/password"), Some("old"), "the secret is there, so nothing says that it is gone");
+    assert_eq!(d.file("b/password"), Some("old"), "the secret exists");
 }
 
 #[test]
-fn a_set_of_another_layout_or_another_secret_is_not_adopted() {
-    let set = left_by_an_earlier_process(&settings(&["a"]));
+fn set_with_other_layout_or_request_is_not_adopted() {
+    let set = set_of_earlier_process(&settings(&["a"]));
     let mut moved = settings(&["a"]);
     moved.sources.insert(name("a"), source("secret/other"));
     let mut other_layout = settings(&["a"]);
@@ -101,19 +101,19 @@ fn a_set_of_another_layout_or_another_secret_is_not_adopted() {
 }
 
 #[test]
-fn once_compares_an_adopted_set_with_vault_before_it_says_that_all_is_done() {
+fn once_with_adopted_set_succeeds_after_reading_every_source() {
     let mut d = restarted(settings(&["a", "b"]), Mode::Once { deadline: secs(30), save: false });
     assert_eq!(d.exit, None);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "old")]);
     d.advance(secs(1));
-    assert_eq!(d.exit, None, "b has not been compared");
+    assert_eq!(d.exit, None, "b has not been read");
     d.read_ok("b", 1, &[("password", "old")]);
     assert_eq!(d.exit, Some(0));
 }
 
 #[test]
-fn an_agent_that_is_stopped_with_an_adopted_set_has_done_its_work() {
+fn sigterm_with_adopted_set_exits_with_zero() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login(Err(unreachable()));
     d.input(Input::Terminate);
@@ -121,12 +121,12 @@ fn an_agent_that_is_stopped_with_an_adopted_set_has_done_its_work() {
 }
 
 #[test]
-fn a_reload_mends_a_login_after_a_restart_without_a_moment_of_not_being_ready() {
+fn adopted_set_stays_ready_while_reload_corrects_login() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login_refused();
-    let mut mended = settings(&["a", "b"]);
-    mended.auth.mount = "other".into();
-    d.config(mended);
+    let mut corrected = settings(&["a", "b"]);
+    corrected.auth.mount = "other".into();
+    d.config(corrected);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "old")]);
     assert_eq!(d.ready(), (ConditionStatus::True, Reason::Adopted));
@@ -136,10 +136,10 @@ fn a_reload_mends_a_login_after_a_restart_without_a_moment_of_not_being_ready() 
 }
 
 #[test]
-fn a_source_that_a_reload_removes_takes_its_adopted_files_along() {
+fn reload_removes_adopted_files_of_removed_source() {
     let mut d = restarted(settings(&["a", "b"]), RUN);
     d.login(Err(unreachable()));
     d.config(settings(&["a"]));
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), None));
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "a has still not been compared");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Adopted), "a has not been read yet");
 }

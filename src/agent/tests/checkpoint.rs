@@ -1,4 +1,4 @@
-//! What one process leaves to the next one of the same pod.
+//! The handover from one process to the next one of the same pod.
 
 use super::driver::{Driver, Kind, token_of};
 use super::fixtures::{
@@ -9,10 +9,10 @@ use crate::model::{Checkpoint, FailureClass, LeaseId, Reason, Session};
 use std::time::Duration;
 
 const SAVING: Mode = Mode::Once { deadline: Duration::from_secs(30), save: true };
-const BESIDE: Mode = Mode::Run { restore: true };
+const RESTORING: Mode = Mode::Run { restore: true };
 
-/// What `once` leaves of a leased source `a` and a plain source `b`.
-fn left(sources: &[&str]) -> Checkpoint {
+/// The checkpoint of `once` with a leased source `a` and an ordinary source `b`.
+fn saved(sources: &[&str]) -> Checkpoint {
     let mut d = Driver::with(settings(sources), SAVING, None);
     d.hold(Kind::Save);
     d.login_ok(HOUR);
@@ -20,15 +20,15 @@ fn left(sources: &[&str]) -> Checkpoint {
         let answer = if *source == "a" { leased("l1", secs(600)) } else { reading(3, &[("password", "three")]) };
         d.read(source, Ok(answer));
     }
-    let (ticket, Op::Save { checkpoint, .. }) = d.take(Kind::Save, None) else { panic!("it is saved") };
+    let (ticket, Op::Save { checkpoint, .. }) = d.take(Kind::Save, None) else { panic!("the checkpoint is saved") };
     d.input(Input::Completed(ticket, Outcome::Saved(Ok(()))));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
     *checkpoint
 }
 
-/// The next process, which takes that over.
+/// The next process, which restores the checkpoint.
 fn restored(sources: &[&str], checkpoint: Checkpoint) -> Driver {
-    let mut d = Driver::with(settings(sources), BESIDE, None);
+    let mut d = Driver::with(settings(sources), RESTORING, None);
     let (ticket, op) = d.take(Kind::LogIn, None);
     assert!(matches!(op, Op::LogIn { restore: true, .. }));
     d.input(Input::Completed(ticket, Outcome::Restored(Box::new(checkpoint))));
@@ -36,23 +36,23 @@ fn restored(sources: &[&str], checkpoint: Checkpoint) -> Driver {
 }
 
 #[test]
-fn the_next_process_publishes_without_a_login_and_keeps_the_lease() {
-    let mut d = restored(&["a", "b"], left(&["a", "b"]));
+fn next_process_publishes_without_login_and_keeps_lease() {
+    let mut d = restored(&["a", "b"], saved(&["a", "b"]));
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("l1"), Some("three")));
-    assert_eq!(d.count(Kind::LogIn), 1, "only the one that found the checkpoint");
-    assert!(!d.is_reading("a"), "a read would make another lease");
-    assert!(d.is_reading("b"), "it may be of any age");
+    assert_eq!(d.count(Kind::LogIn), 1, "the login that found the checkpoint");
+    assert!(!d.is_reading("a"), "a read would issue another lease");
+    assert!(d.is_reading("b"), "the age of the reading is unknown");
     d.read_ok("b", 4, &[("password", "four")]);
     d.advance(secs(430));
     let (_, op) = d.take(Kind::RenewLease, Some("a"));
     let Op::RenewLease { lease, token, .. } = op else { panic!() };
     assert_eq!((lease, token.expose()), (LeaseId("l1".into()), b"t1".as_slice()));
     d.input(Input::Terminate);
-    assert!(d.revoked.is_empty(), "beside the application");
+    assert!(d.revoked.is_empty(), "the application may still use the lease");
 }
 
 #[test]
-fn a_lease_that_gave_the_same_values_again_is_saved_with_its_new_name() {
+fn new_lease_with_equal_values_is_saved_with_its_new_id() {
     let mut d = Driver::with(settings(&["a", "b"]), SAVING, None);
     d.hold(Kind::Save);
     d.login_ok(HOUR);
@@ -67,13 +67,13 @@ fn a_lease_that_gave_the_same_values_again_is_saved_with_its_new_name() {
     d.advance(secs(1));
     d.read("a", Ok(again("l2")));
     d.read_ok("b", 1, &[("password", "one")]);
-    let (_, Op::Save { checkpoint, .. }) = d.take(Kind::Save, None) else { panic!("it is saved") };
-    let lease = checkpoint.sources[&name("a")].reading.validity.lease().expect("it is leased");
+    let (_, Op::Save { checkpoint, .. }) = d.take(Kind::Save, None) else { panic!("the checkpoint is saved") };
+    let lease = checkpoint.sources[&name("a")].reading.validity.lease().expect("a lease");
     assert_eq!(lease.id, LeaseId("l2".into()));
 }
 
 #[test]
-fn what_cannot_be_saved_is_revoked_and_said_by_the_exit_code() {
+fn failed_save_revokes_token_and_exits_with_io_error() {
     let mut d = Driver::with(settings(&["a"]), SAVING, None);
     d.hold(Kind::Save);
     d.login_ok(HOUR);
@@ -83,7 +83,7 @@ fn what_cannot_be_saved_is_revoked_and_said_by_the_exit_code() {
 }
 
 #[test]
-fn a_save_that_does_not_end_is_no_success() {
+fn hanging_save_exits_with_io_error() {
     let mut d = Driver::with(settings(&["a"]), SAVING, None);
     d.hold(Kind::Save);
     d.login_ok(HOUR);
@@ -93,7 +93,7 @@ fn a_save_that_does_not_end_is_no_success() {
 }
 
 #[test]
-fn once_that_fails_or_is_stopped_saves_nothing() {
+fn failed_or_stopped_once_saves_nothing() {
     for stop in [false, true] {
         let mut d = Driver::with(settings(&["a"]), SAVING, None);
         d.login_ok(HOUR);
@@ -108,25 +108,25 @@ fn once_that_fails_or_is_stopped_saves_nothing() {
 }
 
 #[test]
-fn a_given_token_is_not_saved_and_the_log_says_so() {
+fn supplied_token_is_not_saved_and_log_names_it() {
     let mut d = Driver::with(settings(&["a"]), SAVING, None);
-    d.login(Ok(Session { self_issued: false, ..session("given", HOUR) }));
+    d.login(Ok(Session { self_issued: false, ..session("supplied", HOUR) }));
     d.read_ok("a", 1, &[("password", "one")]);
     assert_eq!((d.exit, d.count(Kind::Save), d.revoked.len()), (Some(0), 0, 0));
-    assert!(d.lines(LogLevel::Info).iter().any(|line| line.contains("was given")), "{:?}", d.lines(LogLevel::Info));
+    assert!(d.lines(LogLevel::Info).iter().any(|line| line.contains("was supplied")), "{:?}", d.lines(LogLevel::Info));
 }
 
 #[test]
-fn an_older_version_than_the_one_taken_over_is_refused() {
-    let mut d = restored(&["b"], left(&["b"]));
-    // The first read is asked for by the restart, not by a person.
+fn version_older_than_restored_one_is_rejected() {
+    let mut d = restored(&["b"], saved(&["b"]));
+    // The restart requests the first read, which must not accept an older version.
     d.read_ok("b", 2, &[("password", "two")]);
     assert_eq!(d.file("b/password"), Some("three"));
 }
 
 #[test]
-fn a_dead_token_costs_a_login_and_a_dead_lease_a_read() {
-    let mut d = restored(&["a", "b"], left(&["a", "b"]));
+fn invalid_restored_token_causes_login_and_expired_lease_causes_read() {
+    let mut d = restored(&["a", "b"], saved(&["a", "b"]));
     d.serve(secs(10), |op| match op {
         Op::Read { .. } | Op::LookUp { .. } if token_of(op) == "t1" => Some(match op {
             Op::Read { .. } => Outcome::Read(Err(unknown_token())),
@@ -138,16 +138,16 @@ fn a_dead_token_costs_a_login_and_a_dead_lease_a_read() {
     });
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("nine"), Some("nine")));
 
-    let mut dead = left(&["a", "b"]);
-    dead.sources.get_mut(&name("a")).expect("a").lease_left = Some(Duration::ZERO);
-    let mut d = restored(&["a", "b"], dead);
+    let mut expired = saved(&["a", "b"]);
+    expired.sources.get_mut(&name("a")).expect("a").lease_left = Some(Duration::ZERO);
+    let mut d = restored(&["a", "b"], expired);
     assert!(d.is_reading("a"));
     d.read("a", Ok(leased("l2", MINUTE)));
     assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("l2"), 1));
 }
 
 #[test]
-fn what_is_taken_over_for_other_sources_is_left_alone() {
-    let d = restored(&["b"], left(&["a", "b"]));
+fn restored_readings_of_other_sources_are_ignored() {
+    let d = restored(&["b"], saved(&["a", "b"]));
     assert_eq!(d.files.keys().collect::<Vec<_>>(), ["b/password"]);
 }

@@ -1,4 +1,4 @@
-//! An agent with a clock, whose operations a scenario answers.
+//! A driver for an agent with a simulated clock. The scenario supplies the outcomes of its operations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::fixtures::{secs, settings};
 use crate::agent::{Action, Agent, Input, LogEntry, MirrorResult, Mode, Now, Op, Outcome, Ticket};
 use crate::model::{AdoptedSet, PodEvent, Settings};
 
-/// Names of operations, to look for one.
+/// The kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     LogIn,
@@ -20,8 +20,8 @@ pub(super) enum Kind {
     Publish,
     Retire,
     Mirror,
-    Report,
-    Record,
+    PatchConditions,
+    RecordEvent,
     Save,
 }
 
@@ -36,13 +36,13 @@ pub(super) fn kind(op: &Op) -> Kind {
         Op::Publish { .. } => Kind::Publish,
         Op::RetireDirectory { .. } => Kind::Retire,
         Op::Mirror { .. } => Kind::Mirror,
-        Op::Report { .. } => Kind::Report,
-        Op::Record { .. } => Kind::Record,
+        Op::PatchConditions { .. } => Kind::PatchConditions,
+        Op::RecordEvent { .. } => Kind::RecordEvent,
         Op::Save { .. } => Kind::Save,
     }
 }
 
-/// The source that an operation is about.
+/// The source of an operation.
 pub(super) fn subject(op: &Op) -> Option<&str> {
     match op {
         Op::Read { source, .. } | Op::RenewLease { source, .. } => Some(source.as_str()),
@@ -50,7 +50,7 @@ pub(super) fn subject(op: &Op) -> Option<&str> {
     }
 }
 
-/// The token that an operation uses.
+/// The token of an operation.
 pub(super) fn token_of(op: &Op) -> String {
     match op {
         Op::Read { token, .. }
@@ -62,8 +62,8 @@ pub(super) fn token_of(op: &Op) -> String {
     }
 }
 
-/// An agent, the time, and what is under way. Volume and API server answer well and at once unless they are held; Vault
-/// answers what the scenario says.
+/// An agent, the time, and the operations in flight. Operations of the volume and the API server succeed at once unless
+/// they are held. The scenario supplies the outcomes of requests to Vault.
 pub(super) struct Driver {
     pub(super) agent: Agent,
     pub(super) at: Duration,
@@ -71,25 +71,25 @@ pub(super) struct Driver {
     pub(super) logins: u32,
     pub(super) open: Vec<(Ticket, Op)>,
     held: BTreeSet<Kind>,
-    /// How many operations of each kind were started.
+    /// Number of started operations by kind.
     pub(super) started: BTreeMap<Kind, usize>,
-    /// What is visible: path to content.
+    /// Visible files: content by path.
     pub(super) files: BTreeMap<String, String>,
     pub(super) log: Vec<LogEntry>,
     pub(super) events: Vec<PodEvent>,
-    /// Tokens that were revoked.
+    /// Revoked tokens, in order.
     pub(super) revoked: Vec<String>,
     pub(super) retired: Vec<String>,
     pub(super) exit: Option<u8>,
 }
 
 impl Driver {
-    /// `run` with these sources.
+    /// Starts `run` with these sources.
     pub(super) fn run(sources: &[&str]) -> Self {
         Self::with(settings(sources), Mode::Run { restore: false }, None)
     }
 
-    /// `once` with these sources and half a minute of time.
+    /// Starts `once` with these sources and a deadline of 30 s.
     pub(super) fn once(sources: &[&str]) -> Self {
         Self::with(settings(sources), Mode::Once { deadline: secs(30), save: false }, None)
     }
@@ -115,7 +115,8 @@ impl Driver {
         driver
     }
 
-    /// `run`, logged in for an hour with the token `t1`, and each source published with `password=one` in version 1.
+    /// Starts `run`, logs in for an hour with the token `t1`, and publishes each source as version 1 with
+    /// `password=one`.
     pub(super) fn published(sources: &[&str]) -> Self {
         Self::published_with(settings(sources))
     }
@@ -149,11 +150,11 @@ impl Driver {
                 Action::Exit { code } => self.exit = Some(code),
             }
         }
-        self.answer_the_environment();
+        self.complete_environment_operation();
     }
 
-    /// Volume and API server do what they are asked.
-    fn answer_the_environment(&mut self) {
+    /// Completes one operation of the volume or the API server.
+    fn complete_environment_operation(&mut self) {
         if self.exit.is_some() {
             return;
         }
@@ -181,37 +182,37 @@ impl Driver {
                 Outcome::Retired(Ok(()))
             }
             Op::Mirror { .. } => Outcome::Mirrored(Ok(MirrorResult::Updated)),
-            Op::Report { .. } => Outcome::Reported(Ok(false)),
-            Op::Record { event, .. } => {
+            Op::PatchConditions { .. } => Outcome::ConditionsPatched(Ok(false)),
+            Op::RecordEvent { event, .. } => {
                 self.events.push(event);
-                Outcome::Recorded(Ok(()))
+                Outcome::EventRecorded(Ok(()))
             }
             Op::Save { .. } => Outcome::Saved(Ok(())),
             op @ Op::Revoke { .. } => {
                 self.revoked.push(token_of(&op));
                 Outcome::Revoked(Ok(()))
             }
-            _ => panic!("a scenario answers for Vault"),
+            _ => panic!("the scenario supplies the outcomes of Vault"),
         }
     }
 
-    /// Leaves operations of this kind without an answer until [`Driver::release`] or an answer of the scenario.
+    /// Holds operations of this kind until [`Driver::release`], or until the scenario completes them.
     pub(super) fn hold(&mut self, kind: Kind) {
         self.held.insert(kind);
     }
 
-    /// Answers operations of this kind well again.
+    /// Completes operations of this kind with success again.
     pub(super) fn release(&mut self, kind: Kind) {
         self.held.remove(&kind);
-        self.answer_the_environment();
+        self.complete_environment_operation();
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub(super) fn advance(&mut self, time: Duration) {
         self.serve(time, |_| None);
     }
 
-    /// Lets time pass while `vault` answers what it has an answer for.
+    /// Advances the clock while `vault` completes the operations for which it returns an outcome.
     pub(super) fn serve(&mut self, time: Duration, mut vault: impl FnMut(&Op) -> Option<Outcome>) {
         let until = self.at + time;
         loop {

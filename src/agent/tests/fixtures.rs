@@ -1,4 +1,4 @@
-//! Settings, answers and failures that scenarios share.
+//! Settings, outcomes, and failures for scenarios.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ pub(super) fn path(text: &str) -> FilePath {
     FilePath::new(text).expect(text)
 }
 
-/// A source with the defaults of the configuration.
+/// A source with the default settings.
 pub(super) fn source(at: &str) -> Source {
     Source {
         path: at.into(),
@@ -45,17 +45,17 @@ pub(super) fn source(at: &str) -> Source {
     }
 }
 
-/// All keys of `of` as files below a directory of that name.
+/// An output with all keys of `of` as files in a directory of that name.
 pub(super) fn each_key(of: &str) -> Output {
     Output { source: name(of), kind: OutputKind::EachKey { prefix: Some(path(of)), base64: false }, mode: None }
 }
 
-/// One key of `of` as a file.
+/// An output with one key of `of` as a file.
 pub(super) fn key(of: &str, key: &str, file: &str) -> Output {
     Output { source: name(of), kind: OutputKind::Key { key: key.into(), path: path(file), base64: false }, mode: None }
 }
 
-/// A mirror of some files, named key = file.
+/// A mirror of some files, given as (key, file).
 pub(super) fn mirror(keys: &[(&str, &str)]) -> Mirror {
     Mirror {
         secret_type: SecretType::Opaque,
@@ -69,7 +69,7 @@ pub(super) fn mirror(keys: &[(&str, &str)]) -> Mirror {
     }
 }
 
-/// Settings with these required sources and a directory of files for each.
+/// Settings with these required sources, each with its keys as files in a directory.
 pub(super) fn settings(sources: &[&str]) -> Settings {
     Settings {
         server: VaultServer {
@@ -112,7 +112,7 @@ pub(super) fn unreachable() -> Failure {
     failure(FailureClass::Unreachable, Reason::VaultUnreachable)
 }
 
-/// A bare 403 to a read.
+/// A 403 for a read, which does not state whether the token is valid.
 pub(super) fn forbidden() -> Failure {
     Failure {
         missing_rule: Some("path \"secret/data/b\" { capabilities = [\"read\"] }".into()),
@@ -120,7 +120,7 @@ pub(super) fn forbidden() -> Failure {
     }
 }
 
-/// The server says that it does not know the token.
+/// A response that states that the token is unknown.
 pub(super) fn unknown_token() -> Failure {
     Failure::new(FailureClass::TokenDead, Reason::TokenExpired, "failed to read: invalid token")
 }
@@ -133,7 +133,7 @@ pub(super) fn info(ttl: Option<Duration>, renewable: bool) -> TokenInfo {
     TokenInfo { ttl, renewable }
 }
 
-/// A session of a login of ours.
+/// A session with a token that a login issued.
 pub(super) fn session(token: &str, ttl: Duration) -> Session {
     Session { token: VaultToken::new(token), info: info(Some(ttl), true), self_issued: true, lookup_denied: false }
 }
@@ -150,7 +150,7 @@ pub(super) fn reading(number: u64, of: &[(&str, &str)]) -> Reading {
     Reading { data: data(of), version, validity: Validity::Unlimited, warnings: vec![] }
 }
 
-/// What an engine without versions gives.
+/// A reading of an engine without versions.
 pub(super) fn issued(validity: Validity, of: &[(&str, &str)]) -> Reading {
     Reading { data: data(of), version: Version::default(), validity, warnings: vec![] }
 }
@@ -164,8 +164,8 @@ pub(super) fn leased(id: &str, duration: Duration) -> Reading {
     issued(Validity::Lease(lease(id, duration)), &[("password", id)])
 }
 
-/// The set that an earlier process with these settings left: version 1 with a file `password` for each source.
-pub(super) fn left_by_an_earlier_process(settings: &Settings) -> AdoptedSet {
+/// The set of an earlier process with these settings: version 1 with a file `password` for each source.
+pub(super) fn set_of_earlier_process(settings: &Settings) -> AdoptedSet {
     let mut set =
         AdoptedSet { published: jiff::Timestamp::from_second(1000).expect("a time"), ..AdoptedSet::default() };
     let mut files = FileSet::default();

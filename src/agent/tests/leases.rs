@@ -1,4 +1,4 @@
-//! Leases end at the latest with their token, and are kept alive as long as possible.
+//! Leases are renewed, and expire with their token at the latest.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::fixtures::{
 use crate::agent::{Input, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, FailureClass, Lease, Reason};
 
-/// `a` holds the lease `l1` of the token `t1`, which lives for an hour.
+/// An agent whose source `a` holds the lease `l1` of the token `t1` with a TTL of one hour.
 fn holding(ttl: Duration) -> Driver {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR);
@@ -17,7 +17,7 @@ fn holding(ttl: Duration) -> Driver {
     d
 }
 
-/// The token `t1` cannot be renewed, and a login issues `t2`.
+/// Advances to the renewal of `t1`, which is denied, and logs in with `t2`.
 fn log_in_again(d: &mut Driver) {
     d.serve(HOUR.mul_f64(0.71), |op| match op {
         Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Err(failure(FailureClass::Denied, Reason::Denied)))),
@@ -27,7 +27,7 @@ fn log_in_again(d: &mut Driver) {
 }
 
 #[test]
-fn a_renewable_lease_is_renewed_and_a_fixed_one_is_read_again() {
+fn renewable_lease_is_renewed_and_non_renewable_lease_is_reread() {
     let mut d = holding(secs(100));
     d.advance(secs(71));
     d.renew_lease("a", Ok(lease("l1", secs(100))));
@@ -40,10 +40,10 @@ fn a_renewable_lease_is_renewed_and_a_fixed_one_is_read_again() {
 }
 
 #[test]
-fn a_reading_of_the_old_token_that_arrives_late_is_read_again_with_the_new_one() {
+fn late_renewal_with_old_token_is_reread_with_new_token() {
     let mut d = holding(HOUR - secs(1));
     log_in_again(&mut d);
-    // The renewal was started with the old token, whose end ends the lease.
+    // The renewal was started with the old token, and the lease expires with it.
     d.renew_lease("a", Ok(lease("l1", HOUR)));
     d.advance(secs(2));
     let (ticket, op) = d.take(Kind::Read, Some("a"));
@@ -53,7 +53,7 @@ fn a_reading_of_the_old_token_that_arrives_late_is_read_again_with_the_new_one()
 }
 
 #[test]
-fn the_first_reading_of_the_old_token_is_read_again_too() {
+fn late_first_reading_with_old_token_is_reread_with_new_token() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR);
     let (ticket, _) = d.take(Kind::Read, Some("a"));
@@ -65,19 +65,23 @@ fn the_first_reading_of_the_old_token_is_read_again_too() {
 }
 
 #[test]
-fn a_lease_is_stale_from_the_end_of_its_token_on() {
+fn lease_becomes_stale_when_its_token_expires() {
     let mut d = holding(HOUR * 24);
     log_in_again(&mut d);
     d.advance(secs(2));
     d.serve(HOUR - secs(1) - d.at, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
     assert_eq!(d.fresh().0, ConditionStatus::True);
-    assert!(d.revoked.is_empty(), "the token is kept for its lease, which is in the files");
+    assert!(d.revoked.is_empty(), "the token is kept, because the files contain its lease");
     d.serve(secs(2), |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::VaultUnreachable), "the credential in the files is dead");
+    assert_eq!(
+        d.fresh(),
+        (ConditionStatus::False, Reason::VaultUnreachable),
+        "the credential in the files has expired"
+    );
 }
 
 #[test]
-fn a_lease_whose_token_ended_is_stale_where_no_login_succeeds() {
+fn lease_of_expired_token_is_stale_while_login_fails() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(secs(30));
     d.read("a", Ok(leased("l1", HOUR)));
@@ -90,7 +94,7 @@ fn a_lease_whose_token_ended_is_stale_where_no_login_succeeds() {
 }
 
 #[test]
-fn a_lease_is_stale_from_the_moment_at_which_its_token_is_known_to_be_dead() {
+fn lease_becomes_stale_when_its_token_is_rejected() {
     let mut d = Driver::run(&["a", "b"]);
     d.login_ok(HOUR);
     d.read("a", Ok(leased("l1", HOUR * 9)));
@@ -106,7 +110,7 @@ fn a_lease_is_stale_from_the_moment_at_which_its_token_is_known_to_be_dead() {
 }
 
 #[test]
-fn a_failed_renewal_is_tried_again_before_the_end_of_the_lease() {
+fn failed_lease_renewal_is_retried_before_expiry() {
     let mut d = holding(secs(30));
     let mut last = Duration::ZERO;
     while d.at < secs(30) {
@@ -120,22 +124,22 @@ fn a_failed_renewal_is_tried_again_before_the_end_of_the_lease() {
         }
         d.advance(Duration::from_millis(100));
     }
-    assert!(last > secs(28), "the last try was at {last:?}");
-    assert_eq!(d.fresh().0, ConditionStatus::False, "and then it is dead");
+    assert!(last > secs(28), "the last attempt was at {last:?}");
+    assert_eq!(d.fresh().0, ConditionStatus::False, "the lease has expired");
 }
 
 #[test]
-fn a_refresh_leaves_a_leased_credential_alone() {
+fn refresh_does_not_read_leased_source() {
     let mut d = holding(HOUR * 9);
     for _ in 0..5 {
         d.refresh();
         d.advance(secs(1));
     }
-    assert_eq!(d.count(Kind::Read), 1, "each read would make another database user");
+    assert_eq!(d.count(Kind::Read), 1, "each read would create another database user");
 }
 
 #[test]
-fn a_lost_lease_is_stale_at_once_and_read_again() {
+fn lost_lease_is_stale_immediately_and_reread() {
     let mut d = holding(secs(100));
     d.advance(secs(71));
     d.renew_lease("a", Err(failure(FailureClass::Missing, Reason::LeaseLost)));
@@ -146,7 +150,7 @@ fn a_lost_lease_is_stale_at_once_and_read_again() {
 }
 
 #[test]
-fn a_lease_renewal_that_is_denied_leads_to_another_lease() {
+fn denied_lease_renewal_reads_new_lease() {
     let mut d = holding(secs(100));
     d.advance(secs(71));
     d.renew_lease("a", Err(forbidden()));
@@ -156,7 +160,7 @@ fn a_lease_renewal_that_is_denied_leads_to_another_lease() {
 }
 
 #[test]
-fn an_old_token_lives_as_long_as_the_set_with_its_lease_is_the_visible_one() {
+fn old_token_is_kept_while_set_with_its_lease_is_visible() {
     let mut d = holding(HOUR * 24);
     d.hold(Kind::Publish);
     log_in_again(&mut d);
@@ -176,7 +180,7 @@ fn an_old_token_lives_as_long_as_the_set_with_its_lease_is_the_visible_one() {
 }
 
 #[test]
-fn a_token_and_its_lease_are_renewed_side_by_side() {
+fn token_and_its_lease_are_both_renewed() {
     let mut d = holding(HOUR);
     d.serve(HOUR * 10, |op| match op {
         Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Ok(info(Some(HOUR), true)))),

@@ -1,11 +1,11 @@
-//! Mirrored Secrets follow the published set and tell the truth.
+//! Mirrored Secrets and their condition.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, failure, leased, mirror, name, object, reading, secs, settings};
 use crate::agent::{Input, MirrorRequest, MirrorResult, Mode, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason, Settings};
 
-/// `cert` is mirrored, `cfg` is not.
+/// Settings with a mirrored source `cert` and another source `cfg`.
 fn mirrored() -> Settings {
     let mut settings = settings(&["cert", "cfg"]);
     settings.mirrors.insert(object("tls"), mirror(&[("crt", "cert/password")]));
@@ -19,7 +19,7 @@ fn published() -> Driver {
 fn take(d: &mut Driver) -> (crate::agent::Ticket, Box<MirrorRequest>) {
     match d.take(Kind::Mirror, None) {
         (ticket, Op::Mirror { content, .. }) => (ticket, content),
-        _ => unreachable!("it was asked for a mirror"),
+        _ => unreachable!("the kind is Mirror"),
     }
 }
 
@@ -34,19 +34,19 @@ fn keep_fresh(op: &Op) -> Option<Outcome> {
 }
 
 #[test]
-fn a_mirror_is_about_the_sources_that_give_to_it() {
+fn mirror_contains_versions_of_its_own_sources_only() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.refresh();
     answer(&mut d, Ok(MirrorResult::Unchanged));
     d.read_ok("cert", 2, &[("password", "two")]);
     let content = answer(&mut d, Ok(MirrorResult::Updated));
-    assert_eq!(content.versions.keys().cloned().collect::<Vec<_>>(), [name("cert")], "cfg cannot hold it up");
+    assert_eq!(content.versions.keys().cloned().collect::<Vec<_>>(), [name("cert")], "cfg is not part of the mirror");
     assert_eq!(content.data["crt"].expose(), b"two");
 }
 
 #[test]
-fn a_secret_that_somebody_deleted_is_compared_within_a_minute() {
+fn mirrored_secret_is_compared_every_minute() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);
@@ -57,7 +57,7 @@ fn a_secret_that_somebody_deleted_is_compared_within_a_minute() {
 }
 
 #[test]
-fn an_edited_secret_is_put_right_with_a_warning() {
+fn repaired_secret_is_reported_with_warning() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);
@@ -67,15 +67,19 @@ fn an_edited_secret_is_put_right_with_a_warning() {
 }
 
 #[test]
-fn drift_that_is_only_reported_and_a_foreign_secret_are_said_by_the_condition() {
+fn condition_reports_drifted_and_foreign_secret() {
     for reason in [Reason::Drifted, Reason::Foreign] {
         let mut d = published();
         d.hold(Kind::Mirror);
         d.serve(MINUTE, keep_fresh);
         answer(&mut d, Err(failure(FailureClass::Denied, reason)));
         assert_eq!(d.mirrored(), (ConditionStatus::False, reason));
-        assert!(d.warned_of(reason));
-        assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::True), "files go on");
+        assert!(d.has_warning_event(reason));
+        assert_eq!(
+            (d.ready().0, d.fresh().0),
+            (ConditionStatus::True, ConditionStatus::True),
+            "files are not affected"
+        );
         d.refresh();
         d.read_ok("cfg", 2, &[("password", "two")]);
         assert_eq!(d.file("cfg/password"), Some("two"));
@@ -86,20 +90,20 @@ fn drift_that_is_only_reported_and_a_foreign_secret_are_said_by_the_condition() 
 }
 
 #[test]
-fn a_secret_with_a_newer_version_of_another_replica_is_not_called_mirrored() {
+fn superseded_secret_is_not_reported_as_mirrored() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);
     answer(&mut d, Ok(MirrorResult::Superseded));
     assert_eq!(d.mirrored(), (ConditionStatus::False, Reason::Superseded));
-    assert!(d.is_reading("cert"), "what the other replica has read is read now");
+    assert!(d.is_reading("cert"), "the newer version of the other replica is read");
     d.read_ok("cert", 2, &[("password", "two")]);
     answer(&mut d, Ok(MirrorResult::Unchanged));
     assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
 }
 
 #[test]
-fn a_newer_version_that_no_server_gives_is_overwritten_when_the_tolerance_is_over() {
+fn superseding_version_is_overwritten_after_tolerance_if_vault_lacks_it() {
     let mut d = published();
     d.hold(Kind::Mirror);
     let mut accepted = None;
@@ -110,18 +114,18 @@ fn a_newer_version_that_no_server_gives_is_overwritten_when_the_tolerance_is_ove
             accepted = accepted.or(content.accept_older.then_some(d.at));
         }
     }
-    let at = accepted.expect("a restored server gives nothing newer");
+    let at = accepted.expect("the older version is accepted");
     assert!((MINUTE * 5..MINUTE * 8).contains(&at), "{at:?}");
 }
 
 #[test]
-fn two_configurations_for_one_secret_do_not_take_it_from_each_other_at_every_turn() {
+fn conflicting_configurations_rarely_overwrite_each_other() {
     let mut d = published();
     d.hold(Kind::Mirror);
     let conflict = || failure(FailureClass::Denied, Reason::MirrorConflict);
     d.serve(MINUTE, keep_fresh);
     let first = answer(&mut d, Err(conflict()));
-    assert!(!first.claim, "it was ours");
+    assert!(!first.claim, "this configuration wrote the Secret last");
     assert_eq!(d.mirrored(), (ConditionStatus::False, Reason::MirrorConflict));
     let mut claims = 0;
     while d.at < HOUR {
@@ -142,7 +146,7 @@ fn take_claim(d: &mut Driver, conflict: Failure) -> bool {
 }
 
 #[test]
-fn a_leased_value_is_mirrored_only_where_that_is_allowed() {
+fn leased_value_is_mirrored_only_if_allowed() {
     let mut d = Driver::with(mirrored(), Mode::Run { restore: false }, None);
     d.login_ok(HOUR);
     d.read("cert", Ok(leased("l1", HOUR)));
@@ -156,7 +160,7 @@ fn a_leased_value_is_mirrored_only_where_that_is_allowed() {
 }
 
 #[test]
-fn a_refused_mirror_is_tried_slowly_and_written_to_the_log_once() {
+fn denied_mirror_is_retried_slowly_and_logged_once() {
     let mut d = published();
     let before = d.count(Kind::Mirror);
     d.hold(Kind::Mirror);
@@ -166,19 +170,19 @@ fn a_refused_mirror_is_tried_slowly_and_written_to_the_log_once() {
             answer(&mut d, Err(failure(FailureClass::Denied, Reason::Forbidden)));
         }
     }
-    assert!(d.count(Kind::Mirror) - before < 45, "{} tries in 20 minutes", d.count(Kind::Mirror) - before);
+    assert!(d.count(Kind::Mirror) - before < 45, "{} attempts in 20 minutes", d.count(Kind::Mirror) - before);
     assert_eq!(d.log.iter().filter(|line| line.reason == Some(Reason::Forbidden)).count(), 1);
     assert!(d.message(ConditionType::Mirrored).contains("Forbidden"));
 }
 
 #[test]
-fn without_a_mirror_the_condition_says_that_none_is_wanted() {
+fn condition_reports_not_configured_without_mirrors() {
     let d = Driver::published(&["a"]);
     assert_eq!(d.mirrored(), (ConditionStatus::Unknown, Reason::NotConfigured));
 }
 
 #[test]
-fn there_is_one_write_to_a_secret_at_a_time_over_a_reload() {
+fn reload_waits_for_write_in_flight_to_same_secret() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);
@@ -186,9 +190,9 @@ fn there_is_one_write_to_a_secret_at_a_time_over_a_reload() {
     let mut other = mirrored();
     other.mirrors.insert(object("tls"), mirror(&[("other", "cert/password")]));
     d.config(other);
-    assert!(!d.is_open(Kind::Mirror), "the write of the old configuration has not ended");
+    assert!(!d.is_open(Kind::Mirror), "the write of the previous configuration is in flight");
     d.input(Input::Completed(old, Outcome::Mirrored(Ok(MirrorResult::Updated))));
-    assert_ne!(d.mirrored().0, ConditionStatus::True, "what it has written is not what is wanted now");
+    assert_ne!(d.mirrored().0, ConditionStatus::True, "the Secret holds the content of the previous configuration");
     let content = answer(&mut d, Ok(MirrorResult::Updated));
     assert!(content.data.contains_key("other"));
     assert_eq!(d.mirrored().0, ConditionStatus::True);

@@ -1,20 +1,20 @@
-//! Scenarios: one behaviour each, told through what the agent is asked and what it does.
+//! Scenarios. Each one checks one behavior of the agent by its inputs and actions.
 
 mod acceptance;
 mod adoption;
 mod checkpoint;
+mod directories;
 mod driver;
 mod fixtures;
-mod given;
 mod leases;
 mod mirrors;
-mod moves;
 mod once;
-mod pace;
 mod reload;
 mod report;
+mod schedule;
 mod shutdown;
+mod steps;
+mod supplied_token;
 mod tokens;
 mod trial;
 mod versions;
-mod words;

@@ -1,4 +1,4 @@
-//! `once`: everything published and mirrored, or an exit code and one line that says why not.
+//! `once`: success after everything is published and mirrored, or an exit code and one log line with the cause.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn failed(d: &Driver, code: u8, words: &str) {
 }
 
 #[test]
-fn once_ends_when_all_is_published_and_mirrored() {
+fn once_exits_when_everything_is_published_and_mirrored() {
     let mut settings = settings(&["a", "b"]);
     settings.mirrors.insert(object("copy"), mirror(&[("password", "a/password")]));
     let mut d = Driver::with(settings, ONCE, None);
@@ -36,17 +36,17 @@ fn once_ends_when_all_is_published_and_mirrored() {
 }
 
 #[test]
-fn once_keeps_its_token_for_leases_and_warns_that_they_end_with_it() {
+fn once_keeps_token_with_leases_and_warns_about_early_expiry() {
     let mut d = Driver::once(&["a"]);
     d.login_ok(secs(60));
     d.read("a", Ok(leased("l1", HOUR)));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
     let warnings = d.lines(LogLevel::Warn);
-    assert!(warnings.iter().any(|line| line.contains("in 60s, not after their lease of 3600s")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.contains("in 60s, before their lease of 3600s")), "{warnings:?}");
 }
 
 #[test]
-fn once_that_fails_leaves_neither_token_nor_leases_behind() {
+fn failed_once_revokes_token_and_leases() {
     let mut d = Driver::once(&["a", "b"]);
     d.login_ok(HOUR);
     d.read("a", Ok(leased("l1", HOUR)));
@@ -56,7 +56,7 @@ fn once_that_fails_leaves_neither_token_nor_leases_behind() {
 }
 
 #[test]
-fn once_gives_up_early_on_what_is_refused() {
+fn once_gives_up_early_on_permanent_failure() {
     let refusals: [(fn() -> Failure, u8); 2] = [
         (|| failure(FailureClass::Denied, Reason::LoginRefused), 77),
         (|| failure(FailureClass::Invalid, Reason::InvalidRequest), 64),
@@ -69,7 +69,7 @@ fn once_gives_up_early_on_what_is_refused() {
 }
 
 #[test]
-fn once_waits_for_the_unreachable_until_its_time_is_over() {
+fn once_retries_unreachable_vault_until_deadline() {
     let mut d = Driver::once(&["a"]);
     d.serve(secs(29), |op| matches!(op, Op::LogIn { .. }).then(|| Outcome::LoggedIn(Err(unreachable()))));
     assert_eq!(d.exit, None);
@@ -79,17 +79,17 @@ fn once_waits_for_the_unreachable_until_its_time_is_over() {
 }
 
 #[test]
-fn once_says_that_nothing_ever_answered() {
+fn once_reports_that_vault_never_answered() {
     let mut d = Driver::once(&["a"]);
     d.advance(secs(38));
     failed(&d, 69, "gave up after 30s: no answer");
 }
 
 #[test]
-fn once_waits_for_a_credential_that_is_not_valid_yet() {
+fn once_retries_credential_that_is_not_valid_yet() {
     let mut d = Driver::once(&["a"]);
     d.serve(secs(12), |op| {
-        // Vault's clock is behind the issuer's.
+        // The clock of Vault is behind the clock of the issuer.
         matches!(op, Op::LogIn { .. })
             .then(|| Outcome::LoggedIn(Err(failure(FailureClass::Transient, Reason::LoginRefused))))
     });
@@ -103,7 +103,7 @@ fn once_waits_for_a_credential_that_is_not_valid_yet() {
 }
 
 #[test]
-fn once_waits_for_a_standby_that_does_not_know_the_token_yet() {
+fn once_retries_standby_that_does_not_know_token() {
     let mut d = Driver::once(&["a"]);
     d.login_ok(HOUR);
     d.serve(secs(3), |op| match op {
@@ -117,7 +117,7 @@ fn once_waits_for_a_standby_that_does_not_know_the_token_yet() {
 }
 
 #[test]
-fn once_says_which_policy_is_missing() {
+fn once_names_missing_policy() {
     let mut d = Driver::once(&["a"]);
     d.login_ok(HOUR);
     d.serve(secs(10), |op| match op {
@@ -129,7 +129,7 @@ fn once_says_which_policy_is_missing() {
 }
 
 #[test]
-fn once_says_which_key_is_missing() {
+fn once_names_missing_key() {
     let mut settings = settings(&["a"]);
     settings.outputs = vec![key("a", "password", "password")];
     let mut d = Driver::with(settings, ONCE, None);
@@ -139,7 +139,7 @@ fn once_says_which_key_is_missing() {
 }
 
 #[test]
-fn once_names_the_foreign_secret_and_the_full_volume() {
+fn once_names_foreign_secret_and_full_volume() {
     let mut settings = settings(&["a"]);
     settings.mirrors.insert(object("copy"), mirror(&[("password", "a/password")]));
     let mut d = Driver::with(settings, ONCE, None);
@@ -166,7 +166,7 @@ fn once_names_the_foreign_secret_and_the_full_volume() {
 }
 
 #[test]
-fn once_that_is_stopped_does_not_look_like_success() {
+fn stopped_once_exits_with_143() {
     let mut d = Driver::once(&["a"]);
     d.login_ok(HOUR);
     d.input(Input::Terminate);
@@ -174,9 +174,9 @@ fn once_that_is_stopped_does_not_look_like_success() {
 }
 
 #[test]
-fn once_does_not_revoke_a_token_that_was_given_to_it() {
+fn once_does_not_revoke_supplied_token() {
     let mut d = Driver::once(&["a"]);
-    d.login(Ok(Session { self_issued: false, ..session("given", HOUR) }));
+    d.login(Ok(Session { self_issued: false, ..session("supplied", HOUR) }));
     d.read_ok("a", 1, &[("password", "one")]);
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }

@@ -1,4 +1,4 @@
-//! A reload is one transition: accepted, refused or taken back. What does not need another login keeps the session.
+//! Reloads: activation, rejection, and withdrawal of a configuration.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{MINUTE, each_key, failure, forbidden, info, key, name, not_found, secs, settings, source};
@@ -6,19 +6,19 @@ use crate::agent::{Input, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, EventType, FailureClass, Reason};
 
 #[test]
-fn a_bad_configuration_that_is_taken_back_ends_the_alarm() {
+fn withdrawn_invalid_configuration_clears_config_rejected() {
     let mut d = Driver::published(&["a"]);
     d.input(Input::ConfigInvalid("sources.a.path: is missing".into()));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
     assert!(d.message(ConditionType::SecretsFresh).contains("sources.a.path: is missing"));
-    assert!(d.warned_of(Reason::ConfigRejected) && d.agent.is_config_rejected());
+    assert!(d.has_warning_event(Reason::ConfigRejected) && d.agent.is_config_rejected());
     d.config(settings(&["a"]));
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     assert!(!d.agent.is_config_rejected());
 }
 
 #[test]
-fn a_bad_configuration_is_healed_by_another_good_one() {
+fn valid_configuration_clears_config_rejected() {
     let mut d = Driver::published(&["a"]);
     d.input(Input::ConfigInvalid("nonsense".into()));
     let mut other = settings(&["a"]);
@@ -29,7 +29,7 @@ fn a_bad_configuration_is_healed_by_another_good_one() {
 }
 
 #[test]
-fn the_same_bad_configuration_is_written_to_the_log_once() {
+fn repeated_invalid_configuration_is_logged_once() {
     let mut d = Driver::published(&["a"]);
     for _ in 0..5 {
         d.input(Input::ConfigInvalid("nonsense".into()));
@@ -38,7 +38,7 @@ fn the_same_bad_configuration_is_written_to_the_log_once() {
 }
 
 #[test]
-fn an_added_source_is_pending_and_freezes_no_other() {
+fn added_source_is_pending_and_delays_no_other() {
     let mut d = Driver::published(&["a"]);
     d.config(settings(&["a", "new"]));
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Pending));
@@ -47,14 +47,14 @@ fn an_added_source_is_pending_and_freezes_no_other() {
     d.look_up(Ok(info(Some(MINUTE), true)));
     d.refresh();
     d.read_ok("a", 2, &[("password", "two")]);
-    assert_eq!(d.file("a/password"), Some("two"), "its failure is its own");
+    assert_eq!(d.file("a/password"), Some("two"), "the failure of the new source does not affect a");
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::Denied));
     d.read_ok("new", 1, &[("password", "one")]);
     assert_eq!((d.file("new/password"), d.fresh().0), (Some("one"), ConditionStatus::True));
 }
 
 #[test]
-fn adding_a_good_source_is_no_alarm() {
+fn adding_valid_source_emits_no_warning() {
     let mut d = Driver::published(&["a"]);
     d.config(settings(&["a", "new"]));
     d.read_ok("new", 1, &[("password", "one")]);
@@ -63,7 +63,7 @@ fn adding_a_good_source_is_no_alarm() {
 }
 
 #[test]
-fn an_optional_source_that_a_reload_adds_and_that_is_absent_is_no_alarm() {
+fn added_missing_optional_source_keeps_condition_true() {
     let mut d = Driver::published(&["a"]);
     let mut more = settings(&["a", "new"]);
     more.sources.get_mut(&name("new")).expect("new").required = false;
@@ -73,7 +73,7 @@ fn an_optional_source_that_a_reload_adds_and_that_is_absent_is_no_alarm() {
 }
 
 #[test]
-fn a_moved_source_keeps_its_files_until_the_new_place_was_read_once() {
+fn moved_source_keeps_files_until_new_path_is_read() {
     let mut d = Driver::published(&["a", "b"]);
     let mut moved = settings(&["a", "b"]);
     moved.sources.insert(name("b"), source("secret/other"));
@@ -82,13 +82,13 @@ fn a_moved_source_keeps_its_files_until_the_new_place_was_read_once() {
     d.refresh();
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("one")));
-    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::SecretNotFound), "and says that the new place was not read");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::SecretNotFound), "the new path has not been read");
     d.read_ok("b", 1, &[("password", "moved")]);
     assert_eq!((d.file("b/password"), d.fresh().0), (Some("moved"), ConditionStatus::True));
 }
 
 #[test]
-fn an_output_that_a_reload_adds_and_that_cannot_be_made_leaves_the_rest_alone() {
+fn added_output_that_cannot_be_rendered_affects_no_other() {
     let mut d = Driver::published(&["a", "b"]);
     let mut more = settings(&["a", "b"]);
     more.outputs.push(key("b", "absent", "extra"));
@@ -105,14 +105,14 @@ fn an_output_that_a_reload_adds_and_that_cannot_be_made_leaves_the_rest_alone() 
 }
 
 #[test]
-fn a_removed_source_takes_its_files_along() {
+fn reload_removes_files_of_removed_source() {
     let mut d = Driver::published(&["a", "b"]);
     d.config(settings(&["a"]));
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("one"), None));
 }
 
 #[test]
-fn another_layout_is_published_without_a_read() {
+fn changed_outputs_are_published_without_read() {
     let mut d = Driver::published(&["a"]);
     let reads = d.count(Kind::Read);
     let mut other = settings(&["a"]);
@@ -122,7 +122,7 @@ fn another_layout_is_published_without_a_read() {
 }
 
 #[test]
-fn another_timeout_keeps_the_session() {
+fn changed_timeout_keeps_session() {
     let mut d = Driver::published(&["a"]);
     let mut other = settings(&["a"]);
     other.server.timeout = secs(20);
@@ -140,7 +140,7 @@ fn another_timeout_keeps_the_session() {
 }
 
 #[test]
-fn what_is_asked_about_a_token_goes_the_way_of_the_configuration_in_force() {
+fn token_lookup_uses_active_connection_settings() {
     let mut d = Driver::published(&["a"]);
     let mut other = settings(&["a"]);
     other.server.timeout = secs(20);
@@ -149,29 +149,29 @@ fn what_is_asked_about_a_token_goes_the_way_of_the_configuration_in_force() {
     d.read("a", Err(forbidden()));
     let (_, op) = d.take(Kind::LookUp, None);
     let Op::LookUp { settings, .. } = op else { panic!() };
-    assert_eq!(settings.server.timeout, secs(20), "not the way by which it logged in");
+    assert_eq!(settings.server.timeout, secs(20), "the active settings, not those of the login");
 }
 
 #[test]
-fn other_modes_and_limits_of_the_directory_are_applied_at_once() {
+fn changed_file_mode_and_size_limit_apply_immediately() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     let mut other = settings(&["a"]);
     other.directory.file_mode = crate::model::Mode::new(0o400).ok();
     other.directory.max_bytes = Some(1000);
     d.config(other.clone());
-    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("it is published again") };
+    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("the set is published again") };
     assert_eq!(directory, other.directory);
 }
 
 #[test]
-fn another_login_before_the_first_set_is_in_force_at_once() {
+fn changed_login_before_first_set_applies_immediately() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(MINUTE);
     let mut other = settings(&["a"]);
     other.auth.mount = "other".into();
     d.config(other);
-    assert_eq!(d.revoked, ["t1"], "there is nothing to lose");
+    assert_eq!(d.revoked, ["t1"], "no set is visible yet");
     d.login_ok(MINUTE);
     let late = d.take(Kind::Read, Some("a"));
     d.input(Input::Completed(late.0, Outcome::Read(Err(forbidden()))));
@@ -180,7 +180,7 @@ fn another_login_before_the_first_set_is_in_force_at_once() {
 }
 
 #[test]
-fn a_login_in_flight_that_a_reload_makes_useless_is_revoked_when_it_comes() {
+fn session_of_superseded_login_is_revoked_on_arrival() {
     let mut d = Driver::run(&["a"]);
     let (ticket, _) = d.take(Kind::LogIn, None);
     let mut other = settings(&["a"]);
@@ -194,7 +194,7 @@ fn a_login_in_flight_that_a_reload_makes_useless_is_revoked_when_it_comes() {
 }
 
 #[test]
-fn a_first_set_is_not_made_of_two_servers() {
+fn first_set_does_not_mix_two_servers() {
     let mut d = Driver::run(&["a", "b"]);
     d.login_ok(MINUTE);
     d.read_ok("a", 7, &[("password", "of the first")]);
@@ -211,7 +211,7 @@ fn a_first_set_is_not_made_of_two_servers() {
 }
 
 #[test]
-fn a_moved_source_is_read_once_at_a_time_and_a_late_answer_of_the_old_place_is_ignored() {
+fn late_reading_of_old_path_is_ignored_after_source_moves() {
     let mut d = Driver::published(&["a"]);
     d.refresh();
     let (old, _) = d.take(Kind::Read, Some("a"));

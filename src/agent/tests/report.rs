@@ -1,4 +1,4 @@
-//! Conditions and Events: bounded, damped, and true.
+//! Conditions and Events: content, size, and rate.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, failure, reading, secs, settings, unreachable};
@@ -6,7 +6,7 @@ use crate::agent::{LogLevel, Mode, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason};
 
 #[test]
-fn a_condition_names_a_few_sources_and_counts_the_rest() {
+fn condition_names_first_sources_and_counts_rest() {
     let names: Vec<_> = (0..100).map(|n| format!("source-{n:03}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut d = Driver::published_with(settings(&names));
@@ -18,13 +18,13 @@ fn a_condition_names_a_few_sources_and_counts_the_rest() {
     let message = d.message(ConditionType::SecretsFresh);
     assert!(message.contains("source-000") && message.ends_with("and 97 more"), "{message}");
     assert!(message.len() < 1300, "{} bytes", message.len());
-    assert!(d.count(Kind::Report) < 130, "{} reports", d.count(Kind::Report));
+    assert!(d.count(Kind::PatchConditions) < 130, "{} reports", d.count(Kind::PatchConditions));
 }
 
 #[test]
-fn changes_of_words_alone_are_reported_every_few_seconds_at_most() {
+fn message_only_changes_are_reported_at_limited_rate() {
     let mut d = Driver::published(&["a"]);
-    let before = d.count(Kind::Report);
+    let before = d.count(Kind::PatchConditions);
     let mut words = 0;
     d.serve(MINUTE, |op| {
         words += 1;
@@ -32,36 +32,40 @@ fn changes_of_words_alone_are_reported_every_few_seconds_at_most() {
         matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(failure)))
     });
     d.serve(MINUTE, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
-    assert!(d.count(Kind::Report) - before <= 24, "{} reports", d.count(Kind::Report) - before);
+    assert!(d.count(Kind::PatchConditions) - before <= 24, "{} reports", d.count(Kind::PatchConditions) - before);
 }
 
 #[test]
-fn without_an_api_token_the_log_says_so_once() {
+fn missing_api_token_is_logged_once() {
     let mut d = Driver::run(&["a"]);
-    d.hold(Kind::Report);
-    d.hold(Kind::Record);
+    d.hold(Kind::PatchConditions);
+    d.hold(Kind::RecordEvent);
     d.login_ok(HOUR * 24);
     d.read_ok("a", 1, &[("password", "one")]);
     let local = || failure(FailureClass::Local, Reason::CredentialUnreadable);
-    let before = d.count(Kind::Report);
+    let before = d.count(Kind::PatchConditions);
     for _ in 0..60 {
-        while d.is_open(Kind::Report) {
-            d.complete(Kind::Report, None, Outcome::Reported(Err(local())));
+        while d.is_open(Kind::PatchConditions) {
+            d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Err(local())));
         }
-        while d.is_open(Kind::Record) {
-            d.complete(Kind::Record, None, Outcome::Recorded(Err(local())));
+        while d.is_open(Kind::RecordEvent) {
+            d.complete(Kind::RecordEvent, None, Outcome::EventRecorded(Err(local())));
         }
         d.serve(MINUTE, |op| {
             matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")]))))
         });
     }
-    assert!(d.count(Kind::Report) - before <= 8, "{} reports in an hour", d.count(Kind::Report) - before);
+    assert!(
+        d.count(Kind::PatchConditions) - before <= 8,
+        "{} reports in an hour",
+        d.count(Kind::PatchConditions) - before
+    );
     assert!(d.lines(LogLevel::Warn).len() <= 2, "{:?}", d.lines(LogLevel::Warn));
-    assert!(d.agent.is_ready(), "and it stops nothing");
+    assert!(d.agent.is_ready(), "the files are not affected");
 }
 
 #[test]
-fn the_condition_tells_a_failure_before_the_tolerance_is_over() {
+fn condition_names_failure_within_tolerance() {
     let mut d = Driver::published(&["a"]);
     d.advance(MINUTE);
     d.read("a", Err(unreachable()));
@@ -69,12 +73,13 @@ fn the_condition_tells_a_failure_before_the_tolerance_is_over() {
     let message = d.message(ConditionType::SecretsFresh);
     assert_eq!(
         message,
-        "source a: within tolerance until 00:05:00Z; last operation failed: failed with VaultUnreachable"
+        "source a: within its staleness tolerance until 1970-01-01T00:05:00Z; last operation failed: failed with \
+         VaultUnreachable"
     );
 }
 
 #[test]
-fn a_lasting_failure_is_one_line_and_its_end_another() {
+fn repeated_failure_logs_one_line_and_recovery_another() {
     let mut d = Driver::published(&["a"]);
     d.serve(MINUTE * 4, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(unreachable()))));
     assert_eq!(d.lines(LogLevel::Warn), ["failed with VaultUnreachable"]);
@@ -83,17 +88,17 @@ fn a_lasting_failure_is_one_line_and_its_end_another() {
 }
 
 #[test]
-fn an_outage_at_the_start_says_what_keeps_the_first_set_away() {
+fn outage_at_start_is_reason_of_ready_condition() {
     let mut d = Driver::run(&["a"]);
     assert_eq!(d.ready(), (ConditionStatus::False, Reason::Pending));
     d.login(Err(unreachable()));
     assert_eq!(d.ready(), (ConditionStatus::False, Reason::VaultUnreachable));
     assert_eq!(d.fresh(), (ConditionStatus::Unknown, Reason::Pending));
-    assert!(d.warned_of(Reason::VaultUnreachable));
+    assert!(d.has_warning_event(Reason::VaultUnreachable));
 }
 
 #[test]
-fn a_full_volume_keeps_the_old_set_and_is_reported() {
+fn full_volume_keeps_previous_set_and_is_reported() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     d.refresh();
@@ -106,11 +111,11 @@ fn a_full_volume_keeps_the_old_set_and_is_reported() {
 }
 
 #[test]
-fn nothing_is_sent_where_neither_conditions_nor_events_are_wanted() {
+fn nothing_is_sent_if_conditions_and_events_are_off() {
     let mut quiet = settings(&["a"]);
     (quiet.status.conditions, quiet.status.events) = (false, false);
     let mut d = Driver::with(quiet, Mode::Run { restore: false }, None);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
-    assert_eq!((d.count(Kind::Report), d.count(Kind::Record)), (0, 0));
+    assert_eq!((d.count(Kind::PatchConditions), d.count(Kind::RecordEvent)), (0, 0));
 }

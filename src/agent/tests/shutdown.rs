@@ -1,4 +1,4 @@
-//! The end of `run`: what is finished, reported and revoked, and what is left to the application.
+//! Shutdown of `run`: what it finishes, reports, and revokes.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, failure, forbidden, info, leased, not_found, secs, settings, unreachable};
@@ -7,50 +7,54 @@ use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason};
 
 const RUN: Mode = Mode::Run { restore: false };
 
-/// `a` holds a lease.
+/// An agent whose source `a` holds a lease.
 fn holding(mode: Mode) -> Driver {
     let mut d = Driver::with(settings(&["a"]), mode, None);
     d.login_ok(HOUR);
     d.read("a", Ok(leased("l1", HOUR)));
-    d.hold(Kind::Report);
+    d.hold(Kind::PatchConditions);
     d
 }
 
 #[test]
-fn the_end_of_the_agent_alone_leaves_the_leases_to_the_application() {
+fn agent_restart_keeps_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
-    d.complete(Kind::Report, None, Outcome::Reported(Ok(false)));
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(false)));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }
 
 #[test]
-fn the_end_of_the_pod_revokes_the_token_and_its_leases() {
+fn pod_deletion_revokes_token_with_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
-    assert!(d.revoked.is_empty(), "the answer to the last report says whether the pod ends");
-    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    assert!(d.revoked.is_empty(), "the response to the last report states whether the pod is being deleted");
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
     assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
 }
 
 #[test]
-fn without_the_right_to_report_the_leases_are_kept() {
+fn denied_report_keeps_leases() {
     let mut d = holding(RUN);
     d.input(Input::Terminate);
-    d.complete(Kind::Report, None, Outcome::Reported(Err(failure(FailureClass::Denied, Reason::Forbidden))));
+    d.complete(
+        Kind::PatchConditions,
+        None,
+        Outcome::ConditionsPatched(Err(failure(FailureClass::Denied, Reason::Forbidden))),
+    );
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }
 
 #[test]
-fn beside_the_application_the_leases_are_kept_while_it_drains() {
+fn ordinary_container_keeps_leases_while_application_drains() {
     let mut d = holding(Mode::Run { restore: true });
     d.input(Input::Terminate);
-    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
 }
 
 #[test]
-fn a_token_without_leases_is_revoked_whatever_ends() {
+fn token_without_leases_is_always_revoked() {
     for mode in [RUN, Mode::Run { restore: true }] {
         let mut d = Driver::with(settings(&["a"]), mode, None);
         d.login_ok(HOUR);
@@ -61,7 +65,7 @@ fn a_token_without_leases_is_revoked_whatever_ends() {
 }
 
 #[test]
-fn nothing_is_revoked_where_that_is_not_wanted() {
+fn token_is_kept_if_revoke_on_exit_is_off() {
     let mut keep = settings(&["a"]);
     keep.revoke_on_exit = false;
     let mut d = Driver::published_with(keep);
@@ -70,29 +74,32 @@ fn nothing_is_revoked_where_that_is_not_wanted() {
 }
 
 #[test]
-fn the_end_finishes_the_publication_then_reports_then_revokes() {
+fn shutdown_publishes_then_reports_then_revokes() {
     let mut d = Driver::published(&["a"]);
-    for kind in [Kind::Publish, Kind::Report, Kind::Revoke] {
+    for kind in [Kind::Publish, Kind::PatchConditions, Kind::Revoke] {
         d.hold(kind);
     }
     d.refresh();
     d.read_ok("a", 2, &[("password", "two")]);
     d.input(Input::Terminate);
-    assert!(!d.is_open(Kind::Report) && !d.is_open(Kind::Revoke));
+    assert!(!d.is_open(Kind::PatchConditions) && !d.is_open(Kind::Revoke));
     d.complete(Kind::Publish, None, Outcome::Published(Ok(true)));
     assert!(!d.is_open(Kind::Revoke));
-    d.complete(Kind::Report, None, Outcome::Reported(Ok(true)));
+    d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::AgentStopped));
-    assert_eq!(d.message(ConditionType::SecretsFresh), "the agent has stopped; the files stay and are not refreshed");
+    assert_eq!(
+        d.message(ConditionType::SecretsFresh),
+        "the agent has stopped; the published files remain but are no longer refreshed"
+    );
     assert_eq!(d.exit, None);
     d.complete(Kind::Revoke, None, Outcome::Revoked(Ok(())));
     assert_eq!(d.exit, Some(0));
 }
 
 #[test]
-fn nothing_new_is_started_at_the_end() {
+fn shutdown_starts_no_new_work() {
     let mut d = Driver::published(&["a", "b"]);
-    d.hold(Kind::Report);
+    d.hold(Kind::PatchConditions);
     d.advance(MINUTE);
     let started = |d: &Driver| [Kind::LogIn, Kind::Read, Kind::Publish, Kind::Mirror].map(|kind| d.count(kind));
     let before = started(&d);
@@ -105,9 +112,9 @@ fn nothing_new_is_started_at_the_end() {
 }
 
 #[test]
-fn an_end_where_nothing_answers_is_over_in_time() {
+fn shutdown_without_answers_ends_within_drain_time() {
     let mut d = Driver::published(&["a"]);
-    for kind in [Kind::Publish, Kind::Report, Kind::Revoke] {
+    for kind in [Kind::Publish, Kind::PatchConditions, Kind::Revoke] {
         d.hold(kind);
     }
     d.refresh();
@@ -117,20 +124,20 @@ fn an_end_where_nothing_answers_is_over_in_time() {
     assert_eq!(d.exit, None);
     d.advance(secs(1));
     assert_eq!(d.exit, Some(0));
-    assert_eq!(d.count(Kind::Revoke), 1, "a report that hangs leaves time for the revocation");
+    assert_eq!(d.count(Kind::Revoke), 1, "a hanging report leaves time for the revocation");
 }
 
 #[test]
-fn a_revocation_gets_its_time_though_the_report_hangs() {
+fn hanging_report_leaves_time_for_revocation() {
     let mut d = Driver::published(&["a"]);
-    d.hold(Kind::Report);
+    d.hold(Kind::PatchConditions);
     d.input(Input::Terminate);
     d.advance(secs(8));
     assert_eq!((d.exit, d.revoked.as_slice()), (Some(0), ["t1".to_owned()].as_slice()));
 }
 
 #[test]
-fn a_login_in_flight_at_the_end_is_revoked() {
+fn login_in_flight_at_sigterm_is_revoked() {
     let mut d = Driver::run(&["a"]);
     d.input(Input::Terminate);
     assert_eq!(d.exit, None);
@@ -139,7 +146,7 @@ fn a_login_in_flight_at_the_end_is_revoked() {
 }
 
 #[test]
-fn an_agent_that_is_stopped_before_its_first_set_says_why_by_its_exit_code() {
+fn exit_code_before_first_set_matches_blocking_failure() {
     let mut d = Driver::run(&["a"]);
     d.input(Input::Terminate);
     d.advance(secs(8));
@@ -164,7 +171,7 @@ fn an_agent_that_is_stopped_before_its_first_set_says_why_by_its_exit_code() {
 }
 
 #[test]
-fn a_set_that_is_published_is_a_clean_end_whatever_fails_later() {
+fn sigterm_after_first_set_exits_with_zero_despite_failures() {
     let mut d = Driver::published(&["a"]);
     d.advance(MINUTE);
     d.read("a", Err(forbidden()));
@@ -174,7 +181,7 @@ fn a_set_that_is_published_is_a_clean_end_whatever_fails_later() {
 }
 
 #[test]
-fn all_tokens_that_are_still_kept_are_revoked_at_the_end() {
+fn shutdown_revokes_retired_tokens_too() {
     let mut d = Driver::published(&["a"]);
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
@@ -184,9 +191,9 @@ fn all_tokens_that_are_still_kept_are_revoked_at_the_end() {
 }
 
 #[test]
-fn a_login_that_ends_while_the_last_report_is_under_way_is_revoked() {
+fn login_that_completes_during_last_report_is_revoked() {
     let mut d = Driver::run(&["a"]);
-    d.hold(Kind::Report);
+    d.hold(Kind::PatchConditions);
     d.input(Input::Terminate);
     d.advance(secs(5));
     d.login_ok(HOUR);

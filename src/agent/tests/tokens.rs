@@ -1,4 +1,4 @@
-//! What a refusal means for a token, and when a token is renewed, replaced and revoked.
+//! What a denied request means for a token, and when tokens are renewed, replaced, and revoked.
 
 use super::driver::{Driver, Kind, token_of};
 use super::fixtures::{
@@ -9,7 +9,7 @@ use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason, Session
 
 const RUN: Mode = Mode::Run { restore: false };
 
-/// Vault for a role without policy `default`: `a` reads well, `b` is denied, nothing may be looked up.
+/// Vault with a role without the policy `default`: reads of `a` succeed, reads of `b` and lookups are denied.
 fn without_default_policy(op: &Op) -> Option<Outcome> {
     Some(match op {
         Op::LogIn { .. } => Outcome::LoggedIn(Ok(session("again", HOUR))),
@@ -21,7 +21,7 @@ fn without_default_policy(op: &Op) -> Option<Outcome> {
 }
 
 #[test]
-fn a_token_without_policy_default_is_an_ordinary_token() {
+fn token_without_default_policy_works() {
     let mut settings = settings(&["a", "b"]);
     settings.sources.get_mut(&name("b")).expect("b").required = false;
     let mut d = Driver::with(settings, RUN, None);
@@ -29,22 +29,22 @@ fn a_token_without_policy_default_is_an_ordinary_token() {
     assert_eq!((d.count(Kind::LogIn), d.count(Kind::LookUp)), (1, 1));
     assert!(d.count(Kind::Read) < 75, "{} reads", d.count(Kind::Read));
     assert_eq!(d.file("a/password"), Some("one"));
-    let line = d.log.iter().find(|line| line.reason == Some(Reason::Denied)).expect("it says what is missing");
-    for words in ["a policy is missing", "cannot be told apart", "secret/data/b"] {
+    let line = d.log.iter().find(|line| line.reason == Some(Reason::Denied)).expect("the missing policy is logged");
+    for words in ["a policy is missing", "auth/token/lookup-self", "secret/data/b"] {
         assert!(line.message.contains(words), "{}", line.message);
     }
 }
 
 #[test]
-fn a_token_without_policy_default_that_may_read_nothing_is_no_login_loop() {
+fn token_without_any_read_permission_causes_no_login_loop() {
     let mut d = Driver::run(&["b"]);
     d.serve(HOUR / 3, without_default_policy);
-    assert_eq!(d.count(Kind::LogIn), 1, "another token would be denied as well");
+    assert_eq!(d.count(Kind::LogIn), 1, "another token would be denied, too");
     assert_eq!(d.ready(), (ConditionStatus::False, Reason::Denied));
 }
 
 #[test]
-fn a_denied_source_costs_one_lease_of_another_one_and_no_more() {
+fn denied_source_causes_no_second_login() {
     let mut d = Driver::run(&["a", "b"]);
     d.serve(MINUTE * 30, |op| match op {
         Op::Read { source, .. } if source.as_str() == "a" => Some(Outcome::Read(Ok(leased("l", HOUR)))),
@@ -54,7 +54,7 @@ fn a_denied_source_costs_one_lease_of_another_one_and_no_more() {
 }
 
 #[test]
-fn a_revoked_token_that_may_not_look_itself_up_costs_a_login_when_what_it_could_read_is_refused() {
+fn revoked_token_without_lookup_permission_is_replaced_after_repeated_denials() {
     let mut d = Driver::published(&["a"]);
     d.serve(MINUTE * 30, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("again", HOUR)))),
@@ -64,7 +64,7 @@ fn a_revoked_token_that_may_not_look_itself_up_costs_a_login_when_what_it_could_
         _ => None,
     });
     assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
-    // A policy that is taken away costs a login as well, and no second one.
+    // A removed policy causes one login, too, but not a second one.
     d.serve(MINUTE * 30, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("and again", HOUR)))),
         Op::LookUp { .. } => Some(Outcome::LookedUp(Err(forbidden()))),
@@ -76,7 +76,7 @@ fn a_revoked_token_that_may_not_look_itself_up_costs_a_login_when_what_it_could_
 }
 
 #[test]
-fn a_standby_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token() {
+fn standby_that_does_not_know_token_is_retried_with_same_token() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR);
     d.serve(secs(3), |op| match op {
@@ -87,7 +87,7 @@ fn a_standby_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token
     assert!(d.count(Kind::Read) > 2);
     assert!(
         d.lines(crate::agent::LogLevel::Warn).is_empty(),
-        "to be expected for a moment: {:?}",
+        "the failure is expected for a short time: {:?}",
         d.lines(crate::agent::LogLevel::Warn)
     );
     d.serve(secs(5), |op| match op {
@@ -99,7 +99,7 @@ fn a_standby_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token
 }
 
 #[test]
-fn a_young_token_that_stays_unknown_is_given_up_and_revoked() {
+fn new_token_that_stays_unknown_is_replaced_and_revoked() {
     let mut d = Driver::run(&["a"]);
     let mut issued = 0;
     d.serve(MINUTE * 10, |op| match op {
@@ -112,18 +112,18 @@ fn a_young_token_that_stays_unknown_is_given_up_and_revoked() {
     });
     let logins = d.count(Kind::LogIn);
     assert!((2..25).contains(&logins), "{logins} logins in ten minutes");
-    assert!(d.revoked.len() >= logins - 1, "it may live after all");
+    assert!(d.revoked.len() >= logins - 1, "the tokens may be valid");
 }
 
 #[test]
-fn a_token_that_worked_is_given_up_when_the_server_no_longer_knows_it() {
+fn confirmed_token_is_replaced_when_vault_no_longer_knows_it() {
     let mut d = Driver::published(&["a", "b"]);
     d.advance(MINUTE);
     d.read("a", Err(forbidden()));
     d.read("b", Err(forbidden()));
-    assert_eq!(d.count(Kind::LookUp), 1, "one question for both");
+    assert_eq!(d.count(Kind::LookUp), 1, "one lookup for both sources");
     d.look_up(Err(unknown_token()));
-    assert_eq!(d.revoked, ["t1"], "it may live: a node that lags behind does not know it");
+    assert_eq!(d.revoked, ["t1"], "the token may be valid: a lagging node does not know it");
     d.login_ok(HOUR);
     for source in ["a", "b"] {
         let (ticket, op) = d.take(Kind::Read, Some(source));
@@ -134,7 +134,7 @@ fn a_token_that_worked_is_given_up_when_the_server_no_longer_knows_it() {
 }
 
 #[test]
-fn a_valid_token_means_that_a_policy_is_missing_and_nothing_else_suffers() {
+fn denied_read_with_valid_token_names_missing_policy() {
     let mut d = Driver::published(&["a", "b"]);
     d.advance(MINUTE);
     d.read("b", Err(forbidden()));
@@ -143,12 +143,12 @@ fn a_valid_token_means_that_a_policy_is_missing_and_nothing_else_suffers() {
     assert_eq!(d.file("a/password"), Some("two"));
     let message = d.message(ConditionType::SecretsFresh);
     assert!(message.contains("the token is valid, so a policy is missing: path \"secret/data/b\""), "{message}");
-    assert!(message.contains("within tolerance until 00:05:00Z"), "{message}");
+    assert!(message.contains("within its staleness tolerance until 1970-01-01T00:05:00Z"), "{message}");
     assert_eq!(d.count(Kind::LogIn), 1);
 }
 
 #[test]
-fn a_question_about_the_token_that_has_no_answer_blames_nobody() {
+fn failed_lookup_keeps_token_and_retries_read() {
     let mut d = Driver::published(&["a"]);
     d.advance(MINUTE);
     d.read("a", Err(forbidden()));
@@ -159,7 +159,7 @@ fn a_question_about_the_token_that_has_no_answer_blames_nobody() {
 }
 
 #[test]
-fn a_source_is_read_with_the_next_token_though_a_question_about_the_last_one_was_open() {
+fn source_is_read_with_new_token_while_lookup_of_old_one_is_in_flight() {
     let mut d = Driver::published(&["a"]);
     d.advance(secs(3600 - 30));
     while d.is_open(Kind::RenewToken) {
@@ -168,29 +168,29 @@ fn a_source_is_read_with_the_next_token_though_a_question_about_the_last_one_was
     d.read("a", Err(forbidden()));
     assert!(d.is_open(Kind::LookUp));
     d.login_ok(HOUR);
-    assert!(d.is_reading("a"), "what is said of the first token is of no interest for the second one");
+    assert!(d.is_reading("a"), "the lookup of the first token does not affect the second one");
     d.look_up(Err(unknown_token()));
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
 }
 
 #[test]
-fn a_token_is_renewed_in_time_and_replaced_before_its_maximum() {
+fn token_is_renewed_then_replaced_near_maximum_ttl() {
     let mut d = Driver::published(&["a"]);
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Ok(info(Some(HOUR), true)));
     d.advance(HOUR.mul_f64(0.71));
-    // The maximum is near: less time than at first.
+    // Near the maximum TTL, a renewal grants less than the first TTL.
     d.renew_token(Ok(info(Some(secs(1000)), true)));
     d.advance(secs(710));
     d.login_ok(HOUR);
-    assert!(d.revoked.is_empty(), "the old one is kept for a moment");
+    assert!(d.revoked.is_empty(), "the old token is kept for a short time");
     d.advance(MINUTE);
     assert_eq!(d.revoked, ["t1"]);
 }
 
 #[test]
-fn a_renewal_that_cannot_be_asked_for_is_tried_until_the_end_of_the_token() {
+fn unreachable_renewal_is_retried_until_token_expires() {
     let mut d = Driver::published(&["a"]);
     let mut tries = vec![];
     while d.at < HOUR {
@@ -201,11 +201,11 @@ fn a_renewal_that_cannot_be_asked_for_is_tried_until_the_end_of_the_token() {
         d.advance(secs(1));
     }
     assert!(tries.len() > 10 && tries[tries.len() - 1] > HOUR - secs(5), "{tries:?}");
-    assert!(d.is_open(Kind::LogIn), "then a login");
+    assert!(d.is_open(Kind::LogIn), "a login follows");
 }
 
 #[test]
-fn a_token_that_may_not_be_renewed_is_replaced_by_a_login() {
+fn token_with_denied_renewal_is_replaced_by_login() {
     let mut d = Driver::published(&["a"]);
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
@@ -213,7 +213,7 @@ fn a_token_that_may_not_be_renewed_is_replaced_by_a_login() {
 }
 
 #[test]
-fn a_refused_login_backs_off_although_reads_succeed() {
+fn denied_login_backs_off_while_reads_succeed() {
     let mut d = Driver::published(&["a"]);
     d.advance(HOUR.mul_f64(0.71));
     d.renew_token(Err(failure(FailureClass::Denied, Reason::Denied)));
@@ -227,7 +227,7 @@ fn a_refused_login_backs_off_although_reads_succeed() {
 }
 
 #[test]
-fn tokens_that_end_at_once_are_no_login_loop() {
+fn tokens_that_expire_immediately_cause_no_login_loop() {
     let mut d = Driver::run(&["a"]);
     let mut issued = 0;
     d.serve(MINUTE * 10, |op| match op {
@@ -241,7 +241,7 @@ fn tokens_that_end_at_once_are_no_login_loop() {
 }
 
 #[test]
-fn a_token_without_an_end_is_never_renewed() {
+fn token_without_expiry_is_not_renewed() {
     let mut d = Driver::run(&["a"]);
     d.login(Ok(Session { info: info(None, false), ..session("root", HOUR) }));
     d.serve(HOUR * 48, |op| {

@@ -1,4 +1,4 @@
-//! A new configuration proves itself before the old one is let go.
+//! A new configuration is verified before it replaces the active one.
 
 use super::driver::{Driver, Kind, token_of};
 use super::fixtures::{
@@ -8,7 +8,7 @@ use super::fixtures::{
 use crate::agent::{Input, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, EventType, FailureClass, Reason, Settings};
 
-/// Another role at the same server.
+/// Settings with another login at the same server.
 fn other_role(sources: &[&str]) -> Settings {
     let mut settings = settings(sources);
     settings.auth.mount = "other".into();
@@ -22,34 +22,34 @@ fn other_ca(sources: &[&str]) -> Settings {
 }
 
 #[test]
-fn a_new_login_works_beside_the_old_one_and_takes_over_when_the_required_sources_were_read() {
+fn new_login_is_activated_after_required_sources_are_read() {
     let mut d = Driver::published(&["a", "b"]);
     d.config(other_role(&["a", "b"]));
     d.login(Ok(session("new", HOUR)));
     d.read_ok("a", 2, &[("password", "two")]);
-    assert_eq!(d.agent.settings().auth.mount, "kubernetes", "b was not read yet");
+    assert_eq!(d.agent.settings().auth.mount, "kubernetes", "b has not been read");
     assert_eq!(d.file("a/password"), Some("one"));
     d.read_ok("b", 2, &[("password", "two")]);
     assert_eq!(d.agent.settings().auth.mount, "other");
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("two")));
     assert!(d.events.iter().any(|event| event.reason == Reason::ConfigReloaded && event.kind == EventType::Normal));
     d.advance(secs(40));
-    assert_eq!(d.revoked, ["t1"], "after a moment, and at the server that issued it");
+    assert_eq!(d.revoked, ["t1"], "after the overlap");
     d.advance(secs(20));
     let (_, op) = d.take(Kind::Read, Some("a"));
     assert_eq!(token_of(&op), "new");
 }
 
 #[test]
-fn a_role_that_does_not_exist_takes_the_login_from_no_running_pod() {
+fn failed_new_login_keeps_active_session() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login_refused();
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
-    assert!(d.message(ConditionType::SecretsFresh).contains("it cannot log in: failed with LoginRefused"));
-    assert!(d.warned_of(Reason::ConfigRejected));
+    assert!(d.message(ConditionType::SecretsFresh).contains("its login failed: failed with LoginRefused"));
+    assert!(d.has_warning_event(Reason::ConfigRejected));
     assert!(!d.events.iter().any(|event| event.reason == Reason::ConfigReloaded));
-    // The old session goes on.
+    // The active session continues.
     d.serve(MINUTE * 10, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(failure(FailureClass::Denied, Reason::LoginRefused)))),
         Op::Read { .. } => Some(Outcome::Read(Ok(reading(2, &[("password", "two")])))),
@@ -61,7 +61,7 @@ fn a_role_that_does_not_exist_takes_the_login_from_no_running_pod() {
 }
 
 #[test]
-fn a_login_that_fails_at_first_and_works_later_is_taken_over_then() {
+fn new_login_is_activated_when_a_retry_succeeds() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login_refused();
@@ -75,18 +75,18 @@ fn a_login_that_fails_at_first_and_works_later_is_taken_over_then() {
 }
 
 #[test]
-fn a_rejected_login_that_is_taken_back_ends_the_alarm() {
+fn withdrawn_login_clears_config_rejected() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login_refused();
     d.config(settings(&["a"]));
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     d.advance(MINUTE / 2);
-    assert!(!d.is_open(Kind::LogIn), "and it is tried no more");
+    assert!(!d.is_open(Kind::LogIn), "the login is not retried");
 }
 
 #[test]
-fn the_token_of_an_abandoned_trial_is_revoked() {
+fn token_of_abandoned_trial_is_revoked() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login(Ok(session("new", HOUR)));
@@ -97,7 +97,7 @@ fn the_token_of_an_abandoned_trial_is_revoked() {
 }
 
 #[test]
-fn a_login_of_an_abandoned_trial_is_revoked_when_it_comes() {
+fn late_login_of_abandoned_trial_is_revoked() {
     for stop in [false, true] {
         let mut d = Driver::published(&["a"]);
         d.config(other_role(&["a"]));
@@ -112,18 +112,18 @@ fn a_login_of_an_abandoned_trial_is_revoked_when_it_comes() {
 }
 
 #[test]
-fn sources_that_the_new_login_may_not_read_keep_the_old_one() {
+fn failed_read_with_new_login_keeps_active_configuration() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login(Ok(session("new", HOUR)));
     d.read("a", Err(not_found()));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
-    assert!(d.message(ConditionType::SecretsFresh).contains("it does not work: failed with SecretNotFound"));
+    assert!(d.message(ConditionType::SecretsFresh).contains("its verification failed: failed with SecretNotFound"));
     assert_eq!(d.agent.settings().auth.mount, "kubernetes");
 }
 
 #[test]
-fn a_node_that_does_not_know_the_new_token_yet_is_no_alarm() {
+fn unreplicated_token_of_trial_raises_no_alarm() {
     let mut d = Driver::published(&["a"]);
     d.config(other_role(&["a"]));
     d.login(Ok(session("new", HOUR)));
@@ -132,27 +132,27 @@ fn a_node_that_does_not_know_the_new_token_yet_is_no_alarm() {
     d.advance(secs(1));
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.count(Kind::LogIn)), (Some("two"), 2));
-    assert!(!d.warned_of(Reason::ConfigRejected));
+    assert!(!d.has_warning_event(Reason::ConfigRejected));
 }
 
 #[test]
-fn a_trial_whose_token_dies_logs_in_again() {
+fn trial_with_rejected_token_logs_in_again() {
     let mut d = Driver::published(&["a", "b"]);
     d.config(other_role(&["a", "b"]));
     d.login(Ok(session("new", HOUR)));
     d.read("a", Ok(leased("l1", HOUR)));
-    // It has worked, so it is not too young to be dead.
+    // The token is confirmed, so the rejection counts.
     d.read("b", Err(unknown_token()));
     assert_eq!(d.revoked, ["new"]);
     d.advance(secs(2));
     d.login(Ok(session("newer", HOUR)));
     d.read_ok("b", 2, &[("password", "two")]);
     d.read("a", Ok(leased("l2", HOUR)));
-    assert_eq!(d.file("a/password"), Some("l2"), "a lease of a token that is dead is no proof");
+    assert_eq!(d.file("a/password"), Some("l2"), "a lease of the rejected token does not verify the source");
 }
 
 #[test]
-fn a_new_connection_is_proved_by_any_answer() {
+fn changed_connection_is_verified_by_any_response() {
     let mut d = Driver::published(&["a"]);
     d.config(other_ca(&["a"]));
     d.look_up(Err(unreachable()));
@@ -160,11 +160,11 @@ fn a_new_connection_is_proved_by_any_answer() {
     d.advance(MINUTE);
     d.look_up(Err(forbidden()));
     assert!(d.agent.settings().server.tls.ca_file.is_some());
-    assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0), "the session stays");
+    assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0), "the session is kept");
 }
 
 #[test]
-fn a_new_connection_is_the_cure_where_the_old_one_has_no_session_left() {
+fn changed_connection_applies_immediately_without_session() {
     let mut d = Driver::published(&["a"]);
     d.serve(HOUR * 2, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(unreachable()))),
@@ -182,7 +182,7 @@ fn a_new_connection_is_the_cure_where_the_old_one_has_no_session_left() {
 }
 
 #[test]
-fn a_new_login_is_the_cure_where_the_old_one_fails() {
+fn new_login_is_activated_while_active_one_fails() {
     let mut d = Driver::published(&["a"]);
     d.serve(HOUR * 2, |op| match op {
         Op::LogIn { .. } => Some(Outcome::LoggedIn(Err(unreachable()))),
@@ -197,7 +197,7 @@ fn a_new_login_is_the_cure_where_the_old_one_fails() {
 }
 
 #[test]
-fn a_moved_source_of_a_trial_is_read_at_its_new_place() {
+fn trial_reads_moved_source_at_new_path() {
     let mut d = Driver::published(&["a"]);
     let mut moved = other_role(&["a"]);
     moved.sources.get_mut(&name("a")).expect("a").path = "secret/moved".into();
@@ -208,7 +208,7 @@ fn a_moved_source_of_a_trial_is_read_at_its_new_place() {
 }
 
 #[test]
-fn a_node_that_lags_behind_proves_a_login_and_rolls_nothing_back() {
+fn lagging_node_verifies_login_without_rollback() {
     let mut d = Driver::published(&["a"]);
     d.refresh();
     d.read_ok("a", 2, &[("password", "two")]);
@@ -221,7 +221,7 @@ fn a_node_that_lags_behind_proves_a_login_and_rolls_nothing_back() {
 }
 
 #[test]
-fn another_server_counts_its_versions_by_itself() {
+fn versions_of_another_server_are_not_compared() {
     let mut two = settings(&["a", "b"]);
     two.sources.get_mut(&name("b")).expect("b").required = false;
     let mut d = Driver::published_with(two.clone());

@@ -1,11 +1,11 @@
-//! Which reading is newer, and what becomes of an older one.
+//! The order of versions, and when an older one is accepted.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{MINUTE, mirror, name, object, reading, secs, settings, source};
 use crate::agent::{MirrorResult, Op, Outcome};
 use crate::model::{ConditionStatus, Reading, Reason};
 
-/// Version 7 is published; the API server is not answered for.
+/// An agent with a published version 7 and a mirror.
 fn at_version_seven() -> Driver {
     let mut settings = settings(&["a"]);
     settings.mirrors.insert(object("copy"), mirror(&[("password", "a/password")]));
@@ -23,7 +23,7 @@ fn answer(number: u64) -> impl FnMut(&Op) -> Option<Outcome> {
 }
 
 #[test]
-fn a_lagging_standby_changes_nothing_and_is_asked_again() {
+fn older_version_of_lagging_standby_is_ignored_and_retried() {
     let mut d = at_version_seven();
     d.serve(MINUTE * 2, answer(6));
     assert_eq!(d.file("a/password"), Some("seven"));
@@ -34,7 +34,7 @@ fn a_lagging_standby_changes_nothing_and_is_asked_again() {
 }
 
 #[test]
-fn after_a_restore_of_the_server_the_older_version_is_the_truth_once_the_tolerance_is_over() {
+fn older_version_is_accepted_after_tolerance() {
     let mut d = at_version_seven();
     d.serve(MINUTE * 5, answer(6));
     assert_eq!(d.file("a/password"), Some("seven"));
@@ -45,12 +45,12 @@ fn after_a_restore_of_the_server_the_older_version_is_the_truth_once_the_toleran
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     d.hold(Kind::Mirror);
     d.serve(MINUTE, answer(6));
-    let (_, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!("it is compared") };
-    assert!(content.accept_older, "and the Secret follows");
+    let (_, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!("the Secret is compared") };
+    assert!(content.accept_older, "the Secret is rolled back, too");
 }
 
 #[test]
-fn a_refresh_that_a_person_asks_for_takes_what_is_there_now() {
+fn requested_refresh_accepts_older_version() {
     let mut d = at_version_seven();
     d.refresh();
     d.read_ok("a", 6, &[("password", "six")]);
@@ -58,7 +58,7 @@ fn a_refresh_that_a_person_asks_for_takes_what_is_there_now() {
 }
 
 #[test]
-fn a_higher_number_is_newer_whatever_the_clock_of_its_writer_said() {
+fn higher_version_number_is_newer_despite_earlier_timestamp() {
     let mut d = at_version_seven();
     d.advance(MINUTE);
     let behind = Reading {
@@ -70,13 +70,13 @@ fn a_higher_number_is_newer_whatever_the_clock_of_its_writer_said() {
 }
 
 #[test]
-fn a_newer_version_with_equal_content_is_noted_for_the_mirror() {
+fn newer_version_with_equal_content_is_mirrored() {
     let mut d = at_version_seven();
     d.hold(Kind::Mirror);
     d.advance(MINUTE);
     let generation = d.agent.generation();
     d.read_ok("a", 8, &[("password", "seven")]);
-    assert_eq!(d.agent.generation(), generation, "the files are the same");
+    assert_eq!(d.agent.generation(), generation, "the files are unchanged");
     while d.is_open(Kind::Mirror) {
         let (ticket, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!() };
         let number = content.versions[&name("a")].1.number;
@@ -85,21 +85,21 @@ fn a_newer_version_with_equal_content_is_noted_for_the_mirror() {
             return;
         }
     }
-    panic!("the Secret is to carry version 8");
+    panic!("version 8 is mirrored");
 }
 
 #[test]
-fn a_source_that_moves_to_a_secret_written_earlier_is_followed_by_files_and_mirror() {
+fn moved_source_with_older_secret_updates_files_and_mirror() {
     let mut d = at_version_seven();
     let mut moved = (**d.agent.settings()).clone();
     moved.sources.insert(name("a"), source("secret/other"));
     d.config(moved);
-    assert_eq!(d.file("a/password"), Some("seven"), "until the new place was read");
+    assert_eq!(d.file("a/password"), Some("seven"), "the new path has not been read");
     d.hold(Kind::Mirror);
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!(d.file("a/password"), Some("two"));
     d.advance(secs(1));
-    let (_, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!("it is mirrored") };
+    let (_, Op::Mirror { content, .. }) = d.take(Kind::Mirror, None) else { panic!("the set is mirrored") };
     let (request, version) = &content.versions[&name("a")];
     assert_eq!(
         (request.as_str(), version.number),
@@ -109,7 +109,7 @@ fn a_source_that_moves_to_a_secret_written_earlier_is_followed_by_files_and_mirr
 }
 
 #[test]
-fn a_pinned_version_is_a_rollback_on_purpose() {
+fn pinned_older_version_is_published() {
     let mut d = at_version_seven();
     let mut pinned = (**d.agent.settings()).clone();
     pinned.sources.get_mut(&name("a")).expect("a").version = Some(3);
@@ -119,23 +119,23 @@ fn a_pinned_version_is_a_rollback_on_purpose() {
 }
 
 #[test]
-fn a_refresh_that_is_asked_for_during_a_read_is_not_lost() {
+fn refresh_requested_during_read_triggers_another_read() {
     let mut d = at_version_seven();
     d.advance(MINUTE);
     assert!(d.is_reading("a"));
     d.refresh();
     d.read_ok("a", 7, &[("password", "seven")]);
-    assert!(d.is_reading("a"), "the read in flight had started before it was asked for");
+    assert!(d.is_reading("a"), "the read in flight started before the request");
     d.read_ok("a", 8, &[("password", "eight")]);
     assert!(!d.is_reading("a"));
 }
 
 #[test]
-fn a_lagging_standby_is_not_believed_because_the_secret_was_superseded() {
+fn refresh_after_superseded_mirror_rejects_older_version() {
     let mut d = at_version_seven();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, answer(7));
     d.complete(Kind::Mirror, None, Outcome::Mirrored(Ok(MirrorResult::Superseded)));
     d.read_ok("a", 6, &[("password", "six")]);
-    assert_eq!(d.file("a/password"), Some("v7"), "what was asked for is a newer version");
+    assert_eq!(d.file("a/password"), Some("v7"), "the refresh requests a newer version");
 }

@@ -1,10 +1,10 @@
-//! The listener on loopback, with clients that behave and clients that do not.
+//! The listener on loopback, with well-behaved and misbehaving clients.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::health::Standing;
+use super::super::health::HealthStatus;
 use super::*;
 
 async fn get(address: SocketAddr, request: &str) -> String {
@@ -17,16 +17,16 @@ async fn get(address: SocketAddr, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn readiness_says_why_not_and_liveness_is_about_ourselves() {
+async fn readyz_names_cause_and_livez_ignores_it() {
     let health = Health::default();
     let listener = bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(serve(listener, health.clone(), Arc::new(Metrics::new())));
-    health.set(&Standing { reasons: vec!["Denied: no".into()], ..Standing::default() });
+    health.set(&HealthStatus { reasons: vec!["Denied: no".into()], ..HealthStatus::default() });
     let answer = get(address, "GET /readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Denied: no"), "{answer}");
     assert!(get(address, "GET /livez").await.starts_with("HTTP/1.1 200"));
-    health.set(&Standing { ready: true, ..Standing::default() });
+    health.set(&HealthStatus { ready: true, ..HealthStatus::default() });
     assert!(get(address, "GET /readyz").await.starts_with("HTTP/1.1 200"));
     let metrics = get(address, "GET /metrics").await;
     assert!(metrics.contains("openmetrics-text") && metrics.contains("# EOF"), "{metrics}");
@@ -35,8 +35,8 @@ async fn readiness_says_why_not_and_liveness_is_about_ourselves() {
     assert!(!get(address, "HEAD /livez").await.contains("ok\n"));
 }
 
-fn started(listener: TcpListener) -> Serving {
-    Serving::start(listener, Health::default(), Arc::new(Metrics::new()))
+fn started(listener: TcpListener) -> RunningListener {
+    RunningListener::start(listener, Health::default(), Arc::new(Metrics::new()))
 }
 
 fn bound(address: impl Into<SocketAddr>) -> (TcpListener, SocketAddr) {
@@ -46,15 +46,15 @@ fn bound(address: impl Into<SocketAddr>) -> (TcpListener, SocketAddr) {
 }
 
 #[tokio::test]
-async fn clients_that_say_nothing_do_not_keep_a_probe_out() {
+async fn idle_clients_do_not_block_probes() {
     let (listener, address) = bound(([127, 0, 0, 1], 0));
     let _serving = started(listener);
     let mut silent = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..MAX_CONNECTIONS {
         silent.push(TcpStream::connect(address).await.expect("it listens"));
     }
-    // All places are taken. One is free again when the first of them is cut off.
-    let answered = tokio::time::timeout(CONNECTION_LIMIT + Duration::from_secs(5), get(address, "GET /livez")).await;
+    // All permits are taken until the timeout closes the first connection.
+    let answered = tokio::time::timeout(CONNECTION_TIMEOUT + Duration::from_secs(5), get(address, "GET /livez")).await;
     assert!(answered.expect("an answer").starts_with("HTTP/1.1 200"));
     let mut rest = Vec::new();
     let closed = silent[0].read_to_end(&mut rest).await;
@@ -62,25 +62,25 @@ async fn clients_that_say_nothing_do_not_keep_a_probe_out() {
 }
 
 #[tokio::test]
-async fn half_a_head_is_cut_off() {
+async fn incomplete_request_head_is_closed_after_timeout() {
     let (listener, address) = bound(([127, 0, 0, 1], 0));
     let _serving = started(listener);
     let mut slow = TcpStream::connect(address).await.expect("it listens");
     slow.write_all(b"GET /livez HTTP/1.1\r\nhost:").await.expect("it reads");
     let mut answer = Vec::new();
-    let closed = tokio::time::timeout(CONNECTION_LIMIT * 2, slow.read_to_end(&mut answer)).await;
-    assert!(closed.is_ok(), "the connection is still open");
+    let closed = tokio::time::timeout(CONNECTION_TIMEOUT * 2, slow.read_to_end(&mut answer)).await;
+    assert!(closed.is_ok(), "the connection is closed");
 }
 
 #[tokio::test]
-async fn the_port_can_be_bound_again_when_the_old_listener_has_stopped() {
+async fn port_can_be_bound_after_listener_stops() {
     let (listener, address) = bound(([0, 0, 0, 0], 0));
     let serving = started(listener);
     let loopback = SocketAddr::from(([127, 0, 0, 1], address.port()));
     let _open = TcpStream::connect(loopback).await.expect("it listens");
     let failure = bind(loopback).expect_err("the port is in use");
     assert_eq!((failure.reason, failure.class), (Reason::ListenFailed, FailureClass::Local));
-    assert!(failure.message.contains("another process of the Pod has this port"), "{failure}");
+    assert!(failure.message.contains("another process in the pod uses this port"), "{failure}");
     serving.stop().await;
     let (listener, _) = bound(loopback);
     let _serving = started(listener);
@@ -88,10 +88,10 @@ async fn the_port_can_be_bound_again_when_the_old_listener_has_stopped() {
 }
 
 #[tokio::test]
-async fn the_address_for_all_takes_ipv4_too() {
+async fn unspecified_address_accepts_ipv4() {
     let (listener, address) = bound((Ipv6Addr::UNSPECIFIED, 0));
     if address.is_ipv6() {
-        assert!(!rustix::net::sockopt::ipv6_v6only(&listener).expect("an option"), "only IPv6");
+        assert!(!rustix::net::sockopt::ipv6_v6only(&listener).expect("an option"), "the socket accepts only IPv6");
     }
     let _serving = started(listener);
     let loopback = SocketAddr::from(([127, 0, 0, 1], address.port()));
@@ -99,14 +99,14 @@ async fn the_address_for_all_takes_ipv4_too() {
 }
 
 #[test]
-fn a_node_without_ipv6_is_told_by_its_errors() {
+fn missing_ipv6_is_detected_by_errno() {
     for errno in [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL] {
         assert!(has_no_ipv6(&errno.into()), "{errno}");
     }
     assert!(!has_no_ipv6(&Errno::ADDRINUSE.into()));
 }
 
-/// A process without a free descriptor.
+/// A listener in a process without free file descriptors.
 struct Exhausted(Arc<AtomicU32>);
 
 impl Accept for Exhausted {
@@ -117,7 +117,7 @@ impl Accept for Exhausted {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failing_accept_does_not_spin() {
+async fn failing_accept_does_not_spin() {
     let tried = Arc::new(AtomicU32::new(0));
     let serving = serve_from(Exhausted(Arc::clone(&tried)), Health::default(), Arc::new(Metrics::new()));
     assert!(tokio::time::timeout(Duration::from_secs(10), serving).await.is_err());

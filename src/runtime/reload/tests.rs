@@ -1,4 +1,4 @@
-//! Documents that change, break, are taken back, or are no documents.
+//! Documents that change, become invalid, are restored, or cannot be read.
 
 use std::collections::HashMap;
 
@@ -7,19 +7,19 @@ use tokio::time::timeout;
 
 use super::*;
 
-const GOOD: &str = "vault: {address: 'https://v'}\nauth: {role: r}\nsources: {a: {path: secret/a}}\n";
+const VALID: &str = "vault: {address: 'https://v'}\nauth: {role: r}\nsources: {a: {path: secret/a}}\n";
 
-/// A document in a directory, and a reload that has it in force.
-struct Watched {
+/// A configuration file and a reload that has delivered its content.
+struct Fixture {
     directory: tempfile::TempDir,
     reload: Reload,
 }
 
-impl Watched {
+impl Fixture {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("keyferry.yaml");
-        std::fs::write(&path, GOOD).expect("written");
+        std::fs::write(&path, VALID).expect("written");
         let source = ConfigSource::read(path).expect("a document");
         let reload = Reload::new(source, Box::new(HashMap::<String, String>::new()));
         Self { directory, reload }
@@ -29,7 +29,7 @@ impl Watched {
         self.directory.path().join("keyferry.yaml")
     }
 
-    /// As an editor does it: the file is never half there.
+    /// Replaces the file atomically, as editors do.
     fn write(&self, bytes: impl AsRef<[u8]>) {
         let fresh = self.directory.path().join("fresh");
         std::fs::write(&fresh, bytes).expect("written");
@@ -37,83 +37,84 @@ impl Watched {
     }
 
     async fn next(&mut self) -> Result<(), String> {
-        timeout(Duration::from_secs(60), self.reload.changed()).await.expect("a change is seen").map(drop)
+        timeout(Duration::from_secs(60), self.reload.changed()).await.expect("a change is detected").map(drop)
     }
 
-    /// Looked at many times in virtual time, and nothing is said.
+    /// Whether several poll intervals pass without a delivery.
     async fn is_quiet(&mut self) -> bool {
-        timeout(POLL * 5, self.reload.changed()).await.is_err()
+        timeout(POLL_INTERVAL * 5, self.reload.changed()).await.is_err()
     }
 }
 
 #[test]
-fn a_document_beside_something_that_never_rests_is_looked_at() {
+fn constantly_changing_directory_does_not_delay_read() {
     let (mut first, start) = (None, Instant::now());
     let mut now = start;
-    let mut look_at = after_tick(&mut first, now);
-    assert_eq!(look_at, start + QUIET);
-    // A neighbour writes every 100 ms.
-    while now < look_at && now < start + PATIENCE * 10 {
+    let mut read_at = read_time(&mut first, now);
+    assert_eq!(read_at, start + DEBOUNCE);
+    // Another file in the directory changes every 100 ms.
+    while now < read_at && now < start + MAX_DEBOUNCE * 10 {
         now += Duration::from_millis(100);
-        look_at = after_tick(&mut first, now);
+        read_at = read_time(&mut first, now);
     }
-    assert_eq!(look_at, start + PATIENCE);
+    assert_eq!(read_at, start + MAX_DEBOUNCE);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_document_is_given_once() {
-    let mut watched = Watched::new();
-    assert!(watched.is_quiet().await, "it is in force");
-    watched.write(GOOD.replace("role: r", "role: other"));
-    assert!(watched.next().await.is_ok());
-    assert!(watched.is_quiet().await);
+async fn unchanged_document_is_delivered_once() {
+    let mut fixture = Fixture::new();
+    assert!(fixture.is_quiet().await, "the content is already delivered");
+    fixture.write(VALID.replace("role: r", "role: other"));
+    assert!(fixture.next().await.is_ok());
+    assert!(fixture.is_quiet().await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_document_that_is_taken_back_is_given_too() {
-    let mut watched = Watched::new();
-    watched.write("sorces: {}");
-    assert!(watched.next().await.expect_err("bad").contains("sorces"));
-    assert!(watched.is_quiet().await, "it is told once");
-    watched.write(GOOD);
-    assert!(watched.next().await.is_ok());
+async fn withdrawn_document_is_delivered() {
+    let mut fixture = Fixture::new();
+    fixture.write("sorces: {}");
+    assert!(fixture.next().await.expect_err("bad").contains("sorces"));
+    assert!(fixture.is_quiet().await, "the error is returned once");
+    fixture.write(VALID);
+    assert!(fixture.next().await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_document_that_is_not_text_is_rejected_once() {
-    let mut watched = Watched::new();
-    watched.write(b"vault: \xff");
-    let told = watched.next().await.expect_err("not text");
-    assert!(told.contains("is not UTF-8 text (byte 7)") && told.contains("keyferry.yaml"), "{told}");
-    assert!(watched.is_quiet().await);
-    watched.write(GOOD);
-    assert!(watched.next().await.is_ok());
+async fn non_utf8_document_is_rejected_once() {
+    let mut fixture = Fixture::new();
+    fixture.write(b"vault: \xff");
+    let message = fixture.next().await.expect_err("not text");
+    assert!(message.contains("not UTF-8 text (first invalid byte at offset 7)"), "{message}");
+    assert!(message.contains("keyferry.yaml"), "{message}");
+    assert!(fixture.is_quiet().await);
+    fixture.write(VALID);
+    assert!(fixture.next().await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_pipe_never_blocks_and_is_told_once() {
-    let mut watched = Watched::new();
-    std::fs::remove_file(watched.path()).expect("removed");
-    rustix::fs::mknodat(CWD, watched.path(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");
-    let told = watched.next().await.expect_err("a pipe");
-    assert!(told.contains("it is not a regular file"), "{told}");
-    assert!(watched.is_quiet().await);
-    assert!(ConfigSource::read(watched.path()).is_err(), "at the start too");
-    std::fs::remove_file(watched.path()).expect("removed");
-    assert!(watched.is_quiet().await, "an absent file is a moment between two");
-    watched.write(GOOD);
-    assert!(watched.next().await.is_ok(), "the old document is news after a failure");
+async fn named_pipe_is_reported_once_without_blocking() {
+    let mut fixture = Fixture::new();
+    std::fs::remove_file(fixture.path()).expect("removed");
+    rustix::fs::mknodat(CWD, fixture.path(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");
+    let message = fixture.next().await.expect_err("a pipe");
+    assert!(message.contains(": not a regular file"), "{message}");
+    assert!(fixture.is_quiet().await);
+    assert!(ConfigSource::read(fixture.path()).is_err(), "the same applies at start");
+    std::fs::remove_file(fixture.path()).expect("removed");
+    assert!(fixture.is_quiet().await, "a missing file is ignored");
+    fixture.write(VALID);
+    assert!(fixture.next().await.is_ok(), "the previous document is delivered again after an error");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_loses_nothing() {
-    let mut watched = Watched::new();
-    watched.write(GOOD.replace("role: r", "role: other"));
+async fn dropped_call_loses_no_change() {
+    let mut fixture = Fixture::new();
+    fixture.write(VALID.replace("role: r", "role: other"));
     for _ in 0..50 {
-        if let Ok(given) = timeout(Duration::from_millis(20), watched.reload.changed()).await {
-            assert!(given.is_ok());
+        if let Ok(delivered) = timeout(Duration::from_millis(20), fixture.reload.changed()).await {
+            assert!(delivered.is_ok());
             return;
         }
     }
-    assert!(watched.next().await.is_ok());
+    assert!(fixture.next().await.is_ok());
 }

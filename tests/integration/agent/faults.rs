@@ -54,8 +54,8 @@ async fn a_short_lived_token_is_renewed_and_then_replaced_before_its_maximum() -
     Stage::shared("short", async |stage| {
         stage.case.vault_role(json!({"token_ttl": "3s", "token_max_ttl": "8s"})).await?;
         let mut agent = stage.agent(&["run"], QUICK)?;
-        agent.wait_for_log("renewed the vault token", SOON).await?;
-        let logins = || agent_log_count(&agent.log(), "logged in to vault");
+        agent.wait_for_log("renewed the Vault token", SOON).await?;
+        let logins = || agent_log_count(&agent.log(), "logged in to Vault");
         wait_until("a second login", SOON, || {
             let found = (logins() >= 2).then_some(());
             async move { found }

@@ -36,11 +36,11 @@ async fn two_containers_need_one_login_and_the_second_renews_and_revokes() -> Re
         let set = std::fs::read_link(stage.case.directory.join("..data"))?;
 
         let mut agent = stage.agent(&["run"], &[("KEYFERRY_HANDOVER", path.as_str())])?;
-        agent.wait_for_log("took over the vault token", SOON).await?;
+        agent.wait_for_log("restored the Vault token", SOON).await?;
         assert!(!file.exists(), "the token does not lie around");
         stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         assert_eq!(std::fs::read_link(stage.case.directory.join("..data"))?, set, "the published set is the same");
-        agent.wait_for_log("renewed the vault token", SOON).await?;
+        agent.wait_for_log("renewed the Vault token", SOON).await?;
         assert_eq!(logins(stage), 1, "one login for both: {}", agent.report());
         assert_eq!(stage.case.admin.accessors_of(&stage.case.auth_mount).await?, accessors);
         assert_eq!(agent.terminate(SOON).await?.code(), Some(0), "{}", agent.report());
@@ -79,7 +79,7 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
             }
             let by_init = logins(stage) - before;
             let mut agent = stage.agent(&["run"], &with)?;
-            agent.wait_for_log("logged in to vault", SOON).await?;
+            agent.wait_for_log("logged in to Vault", SOON).await?;
             stage.file_is(&mut agent, "password", "Losungwort").await?;
             if let Some(why) = expected {
                 assert!(

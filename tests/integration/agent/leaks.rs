@@ -25,12 +25,12 @@ async fn the_leak_test_sees_every_place() -> Result<()> {
 
         let seen = stage.case.seen().await?;
         for (place, text) in [
-            ("keyferry run: log", "logged in to vault"),
+            ("keyferry run: log", "logged in to Vault"),
             ("keyferry run: environ", "KEYFERRY_SECRETS="),
             ("keyferry run: /metrics", "keyferry_vault_requests_total"),
             ("keyferry run: /readyz", "200 OK"),
             ("keyferry run: /livez", "200 OK"),
-            ("keyferry probe ready: log", "failed to ask the agent"),
+            ("keyferry probe ready: log", "failed to query the agent"),
             ("keyferry --help: stdout", "Usage"),
             ("a condition", "all required outputs are published"),
             ("an Event", "is published"),

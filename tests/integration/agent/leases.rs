@@ -27,7 +27,7 @@ async fn a_lease_is_stale_within_a_second_of_the_end_of_its_token() -> Result<()
             ("KEYFERRY_LISTEN", &listen),
         ];
         let mut agent = stage.agent(&["run"], &changes)?;
-        agent.wait_for_log("logged in to vault", SOON).await?;
+        agent.wait_for_log("logged in to Vault", SOON).await?;
         let ends = Instant::now() + Duration::from_secs(8);
         stage.file_is(&mut agent, "password", "auf-Zeit").await?;
         stage.case.vault_role(json!({"token_ttl": "8s", "bound_service_account_names": ["other"]})).await?;

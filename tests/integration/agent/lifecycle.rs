@@ -34,7 +34,7 @@ async fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
         // A Vault that hangs makes the drain wait for the revocation.
         stage.servers.vault.freeze().await?;
         agent.signal(Signal::TERM)?;
-        agent.wait_for_log("told to stop", SOON).await?;
+        agent.wait_for_log("received SIGTERM", SOON).await?;
         let started = tokio::time::Instant::now();
         let status = agent.terminate(SOON).await?;
         stage.servers.vault.thaw().await?;

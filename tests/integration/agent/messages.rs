@@ -22,7 +22,8 @@ async fn a_denied_read_is_told_within_the_tolerance_and_after_it_since_when() ->
         let text = |words: &'static str| async move {
             stage.message("SecretsFresh").await.filter(|message| message.contains(words))
         };
-        let within = agent.wait_for("the tolerance is told", SOON, || text("within tolerance until")).await?;
+        let within =
+            agent.wait_for("the tolerance is told", SOON, || text("within its staleness tolerance until")).await?;
         assert!(within.contains("source webapp") && within.contains("a policy is missing"), "{within}");
         assert_eq!(stage.condition("SecretsFresh").await.map(|(status, _)| status).as_deref(), Some("True"));
         stage.condition_is(&mut agent, "SecretsFresh", "False", "Denied").await?;

@@ -52,7 +52,7 @@ async fn a_login_that_does_not_work_leaves_the_session_and_one_that_works_takes_
         });
         admin.role(mount, &second, body).await?;
         stage.write_config(&with_role(stage, &second))?;
-        agent.wait_for_log("a new configuration is in force", SOON).await?;
+        agent.wait_for_log("the new configuration is active", SOON).await?;
         let taken_over = Instant::now();
         stage.case.put(&login("Nutzername", "durch-die-neue-Rolle")).await?;
         stage.file_is(&mut agent, "password", "durch-die-neue-Rolle").await?;

@@ -37,7 +37,7 @@ async fn a_denied_source_under_a_token_that_may_not_look_itself_up_causes_no_log
         );
         let mut agent = stage.agent_with(&["run"], &document)?;
         stage.file_is(&mut agent, "password", "auf-Zeit").await?;
-        agent.wait_for_log("cannot be told apart", SOON).await?;
+        agent.wait_for_log("allow the token to read auth/token/lookup-self", SOON).await?;
         // The time is the subject: it goes beyond that after which a token is suspected to be dead.
         tokio::time::sleep(Duration::from_secs(33)).await;
         let (logins, lookups) = (proxy.count("/login"), proxy.count("lookup-self"));

@@ -36,7 +36,7 @@ impl World {
             return self
                 .violate(Property::OneAtATime, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
         }
-        let leaving = matches!(op, Op::Report { .. } | Op::Save { .. } | Op::Revoke { .. });
+        let leaving = matches!(op, Op::PatchConditions { .. } | Op::Save { .. } | Op::Revoke { .. });
         if process.terminated.is_some() && !leaving {
             let what = &flight.what;
             return self.violate(Property::OneAtATime, format!("{what} starts after SIGTERM"));
@@ -52,7 +52,7 @@ impl World {
                     self.watch.publishing_by.insert(directory.path.clone(), (Arc::clone(by), read));
                 }
             }
-            Op::Report { conditions, .. } => {
+            Op::PatchConditions { conditions, .. } => {
                 let statuses: Vec<_> = conditions.iter().map(|condition| (condition.kind, condition.status)).collect();
                 let (changed_at, leaving) = (process.in_force_since, process.terminated.is_some() || process.is_once());
                 let last = self.watch.last_report.replace((now, statuses.clone()));

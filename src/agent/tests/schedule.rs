@@ -1,4 +1,4 @@
-//! How often the server is asked, and when a source counts as stale.
+//! How often sources are read, and when they become stale.
 
 use std::time::Duration;
 
@@ -24,18 +24,18 @@ fn rotates(left: u64) -> crate::model::Reading {
 }
 
 #[test]
-fn a_static_role_whose_rotation_is_overdue_is_read_ever_more_slowly() {
+fn overdue_static_role_is_read_with_growing_interval() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR * 100);
     serve(&mut d, MINUTE, |_| Ok(rotates(0)));
     assert!(d.count(Kind::Read) < 10, "{} reads", d.count(Kind::Read));
     let before = d.count(Kind::Read);
     serve(&mut d, MINUTE * 10, |_| Ok(rotates(0)));
-    assert!((8..16).contains(&(d.count(Kind::Read) - before)), "the pace of the refresh interval");
+    assert!((8..16).contains(&(d.count(Kind::Read) - before)), "the refresh interval");
 }
 
 #[test]
-fn a_static_role_is_read_once_after_its_rotation() {
+fn static_role_is_read_after_rotation() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR * 100);
     d.read("a", Ok(rotates(30)));
@@ -46,7 +46,7 @@ fn a_static_role_is_read_once_after_its_rotation() {
 }
 
 #[test]
-fn a_static_role_is_no_lease() {
+fn static_role_is_not_treated_as_lease() {
     let mut settings = settings(&["a"]);
     settings.mirrors.insert(object("copy"), mirror(&[("password", "a/password")]));
     let mut d = Driver::with(settings, RUN, None);
@@ -54,11 +54,11 @@ fn a_static_role_is_no_lease() {
     d.read("a", Ok(rotates(3000)));
     assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
     d.input(Input::Terminate);
-    assert_eq!(d.revoked, ["t1"], "no token is kept for it");
+    assert_eq!(d.revoked, ["t1"], "no token is kept for a static role");
 }
 
 #[test]
-fn what_states_a_life_of_its_own_is_read_again_by_that_life() {
+fn credential_with_own_ttl_is_reread_before_it_expires() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR * 100);
     d.read("a", Ok(issued(Validity::Expires(HOUR * 24), &[("token", "one")])));
@@ -69,7 +69,7 @@ fn what_states_a_life_of_its_own_is_read_again_by_that_life() {
 }
 
 #[test]
-fn a_life_of_nothing_does_not_set_the_pace() {
+fn zero_ttl_does_not_set_request_rate() {
     let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR * 100);
     serve(&mut d, MINUTE * 10, |_| Ok(issued(Validity::Expires(Duration::ZERO), &[("token", "one")])));
@@ -81,7 +81,7 @@ fn a_life_of_nothing_does_not_set_the_pace() {
 }
 
 #[test]
-fn the_longest_times_are_no_overflow() {
+fn maximum_durations_do_not_overflow() {
     for validity in [Validity::Rotates(Duration::MAX), Validity::Expires(Duration::MAX)] {
         let mut d = Driver::run(&["a"]);
         d.login_ok(Duration::MAX);
@@ -92,20 +92,20 @@ fn the_longest_times_are_no_overflow() {
 }
 
 #[test]
-fn files_are_stale_after_the_tolerance_counted_from_the_last_good_read() {
+fn source_becomes_stale_one_tolerance_after_last_read() {
     let mut d = Driver::published(&["a"]);
     serve(&mut d, MINUTE * 5 - secs(1), |_| Err(unreachable()));
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
     serve(&mut d, secs(1), |_| Err(unreachable()));
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::VaultUnreachable));
-    assert!(d.message(ConditionType::SecretsFresh).contains("source a is stale: not read since 00:00:00Z"));
-    assert_eq!(d.ready().0, ConditionStatus::True, "the files stay");
+    assert!(d.message(ConditionType::SecretsFresh).contains("source a is stale: not read since 1970-01-01T00:00:00Z"));
+    assert_eq!(d.ready().0, ConditionStatus::True, "the files remain");
     serve(&mut d, MINUTE, |_| Ok(reading(1, &[("password", "one")])));
     assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
 }
 
 #[test]
-fn a_failing_source_never_takes_the_last_slot() {
+fn failing_source_does_not_occupy_last_slot() {
     let mut settings = settings(&["a", "b", "c"]);
     settings.concurrency = 1;
     let mut d = Driver::published_with(settings);
@@ -116,7 +116,7 @@ fn a_failing_source_never_takes_the_last_slot() {
         |source| if source == "a" { Ok(reading(1, &[("password", "one")])) } else { Err(unreachable()) },
     );
     let mut read = 0;
-    // `b` and `c` fail; whichever of them is started hangs.
+    // `b` and `c` fail, and their next reads hang.
     for _ in 0..120 {
         d.advance(secs(1));
         if d.is_reading("a") {
@@ -124,12 +124,12 @@ fn a_failing_source_never_takes_the_last_slot() {
             d.read_ok("a", 1, &[("password", "one")]);
         }
     }
-    assert!(read >= 2, "{read} reads of the healthy one");
-    assert!(d.is_reading("b") || d.is_reading("c"), "and the failing ones have their turn");
+    assert!(read >= 2, "{read} reads of the healthy source");
+    assert!(d.is_reading("b") || d.is_reading("c"), "failing sources are retried");
 }
 
 #[test]
-fn slots_of_failing_sources_come_back_when_a_reload_moves_them() {
+fn reload_frees_slots_of_moved_failing_sources() {
     let mut settings = settings(&["a", "b"]);
     settings.concurrency = 2;
     let mut d = Driver::published_with(settings);
@@ -145,11 +145,11 @@ fn slots_of_failing_sources_come_back_when_a_reload_moves_them() {
     d.read("b", Err(unreachable()));
     d.advance(secs(1));
     d.read_ok("b", 2, &[("password", "two")]);
-    assert_eq!(d.file("b/password"), Some("two"), "a failing source still gets its turn");
+    assert_eq!(d.file("b/password"), Some("two"), "the failing source is retried");
 }
 
 #[test]
-fn a_retry_after_of_the_server_is_honoured() {
+fn retry_after_delays_next_attempt() {
     let mut d = Driver::published(&["a"]);
     d.advance(MINUTE);
     let busy = Failure { retry_after: Some(secs(120)), ..failure(FailureClass::Transient, Reason::RateLimited) };
@@ -161,9 +161,9 @@ fn a_retry_after_of_the_server_is_honoured() {
 }
 
 #[test]
-fn an_unchanged_secret_is_neither_published_nor_reported_again() {
+fn unchanged_secret_is_neither_published_nor_reported() {
     let mut d = Driver::published(&["a"]);
-    let before = [Kind::Publish, Kind::Report, Kind::Record].map(|kind| d.count(kind));
+    let before = [Kind::Publish, Kind::PatchConditions, Kind::RecordEvent].map(|kind| d.count(kind));
     serve(&mut d, MINUTE * 10, |_| Ok(reading(1, &[("password", "one")])));
-    assert_eq!([Kind::Publish, Kind::Report, Kind::Record].map(|kind| d.count(kind)), before);
+    assert_eq!([Kind::Publish, Kind::PatchConditions, Kind::RecordEvent].map(|kind| d.count(kind)), before);
 }

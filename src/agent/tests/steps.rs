@@ -1,4 +1,4 @@
-//! What a scenario says of an agent: what Vault answers, and what is expected.
+//! Steps of scenarios: outcomes of Vault, and queries of the agent's state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ impl Driver {
         self.open.iter().any(|(_, op)| kind(op) == Kind::Read && subject(op) == Some(source))
     }
 
-    /// How many operations of this kind were started so far.
+    /// Number of operations of this kind that were started so far.
     pub(super) fn count(&self, what: Kind) -> usize {
         self.started.get(&what).copied().unwrap_or_default()
     }
 
-    /// The one open operation of this kind, and of this source if one is named.
+    /// Takes an open operation of this kind, and of this source if one is given.
     #[track_caller]
     pub(super) fn take(&mut self, what: Kind, source: Option<&str>) -> (Ticket, Op) {
         let wanted = |(_, op): &(Ticket, Op)| kind(op) == what && (source.is_none() || subject(op) == source);
@@ -41,7 +41,7 @@ impl Driver {
         self.input(Input::Completed(ticket, outcome));
     }
 
-    /// Vault issues the tokens `t1`, `t2` ...
+    /// Completes a login. Vault issues the tokens `t1`, `t2` ...
     #[track_caller]
     pub(super) fn login_ok(&mut self, ttl: Duration) {
         self.logins += 1;
@@ -83,18 +83,18 @@ impl Driver {
         self.complete(Kind::RenewLease, Some(source), Outcome::LeaseRenewed(result));
     }
 
-    /// SIGHUP.
+    /// Sends SIGHUP.
     pub(super) fn refresh(&mut self) {
         self.input(Input::Refresh);
     }
 
-    /// A valid configuration was read.
+    /// Delivers a valid configuration.
     pub(super) fn config(&mut self, settings: Settings) {
         self.input(Input::ConfigRead(Arc::new(settings)));
     }
 
     pub(super) fn condition(&self, kind: ConditionType) -> Condition {
-        self.agent.conditions().iter().find(|condition| condition.kind == kind).cloned().expect("each is always there")
+        self.agent.conditions().iter().find(|condition| condition.kind == kind).cloned().expect("always present")
     }
 
     pub(super) fn ready(&self) -> (ConditionStatus, Reason) {
@@ -120,13 +120,13 @@ impl Driver {
         self.files.get(path).map(String::as_str)
     }
 
-    /// Lines of the log with this weight.
+    /// Log lines of this level.
     pub(super) fn lines(&self, level: LogLevel) -> Vec<&str> {
         self.log.iter().filter(|line| line.level == level).map(|line| line.message.as_str()).collect()
     }
 
-    /// Whether a warning Event with this reason was recorded.
-    pub(super) fn warned_of(&self, reason: Reason) -> bool {
+    /// Whether a Warning Event with this reason was recorded.
+    pub(super) fn has_warning_event(&self, reason: Reason) -> bool {
         self.events.iter().any(|event| event.reason == reason && event.kind == EventType::Warning)
     }
 }

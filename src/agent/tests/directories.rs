@@ -1,4 +1,4 @@
-//! Another directory is filled before the old one is emptied, and no directory is used for both at once.
+//! A changed directory: the new one is published before the old one is emptied.
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{failure, secs, settings};
@@ -12,7 +12,7 @@ fn elsewhere(sources: &[&str]) -> Settings {
 }
 
 #[test]
-fn another_directory_is_filled_before_the_old_one_is_retired() {
+fn new_directory_is_published_before_old_one_is_retired() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     d.config(elsewhere(&["a"]));
@@ -21,14 +21,14 @@ fn another_directory_is_filled_before_the_old_one_is_retired() {
     assert_eq!(d.fresh(), (ConditionStatus::False, Reason::ConfigRejected));
     assert!(d.retired.is_empty() && d.agent.is_ready());
     d.advance(secs(2));
-    let (ticket, Op::Publish { directory, set }) = d.take(Kind::Publish, None) else { panic!("it is tried again") };
+    let (ticket, Op::Publish { directory, set }) = d.take(Kind::Publish, None) else { panic!("it is retried") };
     assert_eq!((directory.path.display().to_string(), set.files.files.len()), ("/elsewhere".to_owned(), 1));
     d.input(Input::Completed(ticket, Outcome::Published(Ok(true))));
     assert_eq!((d.retired.as_slice(), d.fresh().0), (["/secrets".to_owned()].as_slice(), ConditionStatus::True));
 }
 
 #[test]
-fn a_directory_is_not_retired_while_a_set_is_being_published_to_it() {
+fn directory_is_retired_after_publication_in_flight_ends() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     d.refresh();
@@ -40,12 +40,12 @@ fn a_directory_is_not_retired_while_a_set_is_being_published_to_it() {
     d.input(Input::Completed(old, Outcome::Published(Ok(true))));
     assert_eq!(d.retired, ["/secrets"]);
     assert!(d.agent.is_ready());
-    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("the latest set goes there") };
+    let (_, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!("the set is published") };
     assert_eq!(directory.path.display().to_string(), "/elsewhere");
 }
 
 #[test]
-fn the_directory_of_an_abandoned_trial_is_retired_after_what_is_under_way_there() {
+fn directory_of_abandoned_trial_is_retired_after_publication_in_flight() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Publish);
     d.config(elsewhere(&["a"]));
@@ -57,7 +57,7 @@ fn the_directory_of_an_abandoned_trial_is_retired_after_what_is_under_way_there(
 }
 
 #[test]
-fn a_directory_that_is_wanted_again_is_used_after_it_was_retired() {
+fn retiring_directory_is_reused_after_it_is_empty() {
     let mut d = Driver::published(&["a"]);
     d.hold(Kind::Retire);
     d.config(elsewhere(&["a"]));
@@ -70,7 +70,7 @@ fn a_directory_that_is_wanted_again_is_used_after_it_was_retired() {
 }
 
 #[test]
-fn a_directory_that_moves_before_the_first_set_is_visible_gets_that_set_first() {
+fn first_set_in_flight_completes_before_directory_changes() {
     let mut d = Driver::run(&["a"]);
     d.hold(Kind::Publish);
     d.login_ok(secs(60));
@@ -78,7 +78,7 @@ fn a_directory_that_moves_before_the_first_set_is_visible_gets_that_set_first() 
     let mut other = settings(&["a"]);
     other.directory.path = "/elsewhere".into();
     d.config(other);
-    assert!(d.retired.is_empty(), "a publication to the old directory is under way");
+    assert!(d.retired.is_empty(), "a publication to the old directory is in flight");
     d.complete(Kind::Publish, None, Outcome::Published(Ok(true)));
     let (ticket, Op::Publish { directory, .. }) = d.take(Kind::Publish, None) else { panic!() };
     assert_eq!(directory.path.display().to_string(), "/elsewhere");

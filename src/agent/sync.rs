@@ -1,30 +1,31 @@
-//! Bringing something outside in line with the latest wanted state: the visible set, a mirrored Secret, the conditions.
+//! Keeps something outside the agent in sync with the desired state: the visible set, a mirrored Secret, the
+//! conditions.
 
 use super::io::Ticket;
 use super::time::{Backoff, Elapsed, Now};
 use crate::model::{Failure, Retry};
 
-/// One thing that follows the agent's state. There is no queue: an operation brings it to the latest state, and what is
-/// requested meanwhile is covered by the next one.
+/// The synchronization state of one target. There is no queue: one operation applies the latest state, and the next
+/// operation covers all requests that arrived in the meantime.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Follower {
-    /// Counts requests.
+pub(super) struct SyncState {
+    /// Number of requests so far.
     desired: u64,
-    /// The last request that a successful operation has covered.
+    /// Number of the last request that a successful operation covered.
     observed: u64,
     in_flight: Option<(Ticket, u64)>,
     pub(super) backoff: Backoff,
     pub(super) failure: Option<Failure>,
 }
 
-impl Follower {
-    /// The wanted state changed; an earlier failure may not apply any more.
+impl SyncState {
+    /// Requests an operation because the desired state changed. Resets the backoff: the change may resolve the failure.
     pub(super) fn request(&mut self) {
         self.desired += 1;
         self.backoff.reset();
     }
 
-    /// The state is to be compared again though it did not change; the pace of retries stays.
+    /// Requests an operation although the desired state is unchanged. Keeps the backoff.
     pub(super) fn resync(&mut self) {
         self.desired += 1;
     }
@@ -37,7 +38,7 @@ impl Follower {
         self.in_flight.is_some()
     }
 
-    /// When an operation is due.
+    /// When an operation is due; `None` if one is in flight or none is needed.
     pub(super) fn due(&self) -> Option<Elapsed> {
         (self.in_flight.is_none() && self.observed != self.desired).then_some(self.backoff.not_before)
     }
@@ -50,7 +51,7 @@ impl Follower {
         self.in_flight = Some((ticket, self.desired));
     }
 
-    /// The operation in flight.
+    /// The ticket of the operation in flight.
     pub(super) fn ticket(&self) -> Option<Ticket> {
         self.in_flight.map(|(ticket, _)| ticket)
     }
@@ -59,7 +60,7 @@ impl Follower {
         self.in_flight.is_some_and(|(started, _)| started == ticket)
     }
 
-    /// Ends the operation of `ticket` well; whether it was the one in flight.
+    /// Ends the operation of `ticket` with success. Returns whether it was in flight.
     pub(super) fn succeeded(&mut self, ticket: Ticket) -> bool {
         let Some((_, covers)) = self.in_flight.take_if(|(started, _)| *started == ticket) else { return false };
         self.observed = covers;
@@ -68,10 +69,10 @@ impl Follower {
         true
     }
 
-    /// Ends the operation of `ticket` with a failure; whether it was the one in flight.
+    /// Ends the operation of `ticket` with a failure. Returns whether it was in flight.
     pub(super) fn failed(&mut self, ticket: Ticket, failure: Failure, retry: &Retry, now: &Now, salt: u64) -> bool {
         let Some((_, covers)) = self.in_flight.take_if(|(started, _)| *started == ticket) else { return false };
-        // A change that came meanwhile may be the cure, so it is tried at once.
+        // A change that arrived in the meantime may resolve the failure, so it is applied without delay.
         if covers == self.desired {
             self.backoff.failed(&failure, retry, now, salt);
         }
@@ -79,15 +80,15 @@ impl Follower {
         true
     }
 
-    /// The wanted state cannot be made: to try it again is of use only after the next request.
+    /// Records that the desired state cannot be built. Only the next request starts another attempt.
     pub(super) fn impossible(&mut self, failure: Failure) {
         self.observed = self.desired;
         self.backoff.conclude();
         self.failure = Some(failure);
     }
 
-    /// Whether a refusal has been repeated often enough to be believed.
-    pub(super) fn is_refused(&self) -> bool {
+    /// Whether a failure that is not retryable has repeated often enough to be final.
+    pub(super) fn has_failed_permanently(&self) -> bool {
         self.backoff.is_conclusive() && self.failure.as_ref().is_some_and(|failure| !failure.class.is_retryable())
     }
 }

@@ -1,11 +1,11 @@
-//! The real adapters: Vault, the API server, the output directories, the checkpoint file.
+//! The adapters in production: Vault, the API server, the output directories, and the checkpoint file.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::adapters::{Adapters, Answer, ApiServer, Checkpoints, Server, Volume};
+use super::adapters::{AdapterFuture, Adapters, ApiServer, Checkpoints, Server, Volume};
 use super::clock::wall;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::checkpoint;
@@ -17,15 +17,15 @@ use crate::model::{
 use crate::vault::{Credentials, LoginCredential, Vault};
 use crate::volume::{self, Published, Publisher};
 
-/// Connections kept: the configuration in force, one on trial, and one whose tokens are being revoked.
-const KEPT_SERVERS: usize = 3;
+/// Maximum number of Vault clients: for the active configuration, one on trial, and one whose tokens are being revoked.
+const MAX_SERVERS: usize = 3;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The real world.
-pub(super) struct Real {
+/// The adapters of one agent process.
+pub(super) struct ProductionAdapters {
     servers: Mutex<Servers>,
     credentials: Credentials,
     api: Arc<Kubernetes>,
@@ -35,13 +35,13 @@ pub(super) struct Real {
 
 #[derive(Default)]
 struct Servers {
-    /// The latest first.
+    /// Most recently used first.
     known: Vec<(VaultServer, Arc<Vault>)>,
-    /// Requests of servers that are no longer known.
+    /// Number of requests of removed clients.
     dropped_requests: u64,
 }
 
-impl Real {
+impl ProductionAdapters {
     pub(super) fn new(checkpoint: Option<PathBuf>) -> Self {
         Self {
             servers: Mutex::default(),
@@ -53,7 +53,7 @@ impl Real {
     }
 }
 
-impl Adapters for Real {
+impl Adapters for ProductionAdapters {
     type Server = Vault;
     type Api = Kubernetes;
     type Volume = Directories;
@@ -69,9 +69,9 @@ impl Adapters for Real {
         }
         let vault = Arc::new(Vault::new(&settings.server, self.credentials.clone())?);
         servers.known.insert(0, (settings.server.clone(), Arc::clone(&vault)));
-        if let Some((_, old)) = servers.known.get(KEPT_SERVERS) {
+        if let Some((_, old)) = servers.known.get(MAX_SERVERS) {
             servers.dropped_requests += old.requests();
-            servers.known.truncate(KEPT_SERVERS);
+            servers.known.truncate(MAX_SERVERS);
         }
         Ok(vault)
     }
@@ -101,7 +101,7 @@ impl Server for Vault {
         Self::read_credential(self, auth)
     }
 
-    fn log_in(&self, auth: &Auth, credential: LoginCredential) -> impl Answer<Session> {
+    fn log_in(&self, auth: &Auth, credential: LoginCredential) -> impl AdapterFuture<Session> {
         Self::log_in(self, auth, credential)
     }
 
@@ -113,32 +113,32 @@ impl Server for Vault {
         Self::read_files(self)
     }
 
-    fn look_up(&self, token: &VaultToken) -> impl Answer<TokenInfo> {
+    fn look_up(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo> {
         self.lookup_self(token)
     }
 
-    fn renew_token(&self, token: &VaultToken) -> impl Answer<TokenInfo> {
+    fn renew_token(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo> {
         Self::renew_token(self, token)
     }
 
-    fn revoke(&self, token: &VaultToken) -> impl Answer<()> {
+    fn revoke(&self, token: &VaultToken) -> impl AdapterFuture<()> {
         self.revoke_self(token)
     }
 
-    fn read(&self, token: &VaultToken, source: &Source) -> impl Answer<Reading> {
+    fn read(&self, token: &VaultToken, source: &Source) -> impl AdapterFuture<Reading> {
         Self::read(self, token, source)
     }
 
-    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl Answer<Lease> {
+    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl AdapterFuture<Lease> {
         Self::renew_lease(self, token, lease, Some(increment))
     }
 }
 
-/// The API client, made at its first use: the first files must not wait for it.
+/// The client of the API server. Created at its first use, so that it does not delay the first set.
 #[derive(Default)]
 pub(super) struct Kubernetes {
     client: tokio::sync::Mutex<Option<(StatusReport, Arc<Cluster>)>>,
-    /// The digest of each mirror's data, which is slow to compute, and the set and the keys that it is of.
+    /// Cached digest of each mirror, which is slow to compute, with its inputs.
     digests: Mutex<BTreeMap<ObjectName, (DigestOf, String)>>,
 }
 
@@ -156,7 +156,8 @@ impl Kubernetes {
     }
 
     async fn digest(&self, cluster: &Cluster, name: &ObjectName, request: &MirrorRequest) -> Result<String, Failure> {
-        // The bytes of a published set are shared and never change, so their addresses name them as long as it is visible.
+        // The bytes of a published set are shared and immutable, so their addresses identify them while the set is
+        // visible.
         let bytes = request.data.iter().map(|(key, bytes)| (key.clone(), Arc::as_ptr(bytes) as usize)).collect();
         let of: DigestOf = (request.generation, bytes, request.mirror.secret_type.as_str());
         if let Some((_, known)) = lock(&self.digests).get(name).filter(|(known, _)| *known == of) {
@@ -166,7 +167,9 @@ impl Kubernetes {
         let (secret_type, data) = (request.mirror.secret_type.clone(), request.data.clone());
         let made = tokio::task::spawn_blocking(move || digest(&namespace, &secret, &secret_type, &data));
         let made = made.await.map_err(|error| {
-            let message = format!("failed to compute the digest for Secret {name}: {error}");
+            let message = format!(
+                "failed to compute the digest of Secret {name}: internal error ({error}); report it with the log"
+            );
             Failure::new(FailureClass::Local, Reason::WriteFailed, message)
         })?;
         lock(&self.digests).insert(name.clone(), (of, made.clone()));
@@ -202,16 +205,16 @@ impl ApiServer for Kubernetes {
         })
     }
 
-    async fn report(&self, settings: &Settings, conditions: &[Condition]) -> Result<bool, Failure> {
+    async fn patch_conditions(&self, settings: &Settings, conditions: &[Condition]) -> Result<bool, Failure> {
         Ok(self.client(settings).await?.report(conditions, wall()).await?.deleting)
     }
 
-    async fn record(&self, settings: &Settings, event: &PodEvent) -> Result<(), Failure> {
+    async fn record_event(&self, settings: &Settings, event: &PodEvent) -> Result<(), Failure> {
         self.client(settings).await?.record(event, wall()).await
     }
 }
 
-/// The output directories in use; more than one only while a reload moves to another.
+/// The output directories in use. There are two only while a reload changes the directory.
 #[derive(Default)]
 pub(super) struct Directories(Mutex<BTreeMap<PathBuf, Publisher>>);
 
@@ -238,7 +241,7 @@ impl Volume for Directories {
     }
 }
 
-/// The file for the next process, or of the one before.
+/// The checkpoint file, which `once` writes and `run` reads.
 pub(super) struct CheckpointFile(Option<PathBuf>);
 
 impl Checkpoints for CheckpointFile {
@@ -246,7 +249,7 @@ impl Checkpoints for CheckpointFile {
         let Some(file) = &self.0 else { return Ok(None) };
         let Some(bytes) = volume::take_private_file(file)? else { return Ok(None) };
         checkpoint::decode(&bytes, settings, wall()).map(|taken| Some(Box::new(taken))).map_err(|why| {
-            let message = format!("failed to take over from {}: {why}", file.display());
+            let message = format!("failed to use handover file {}: {why}", file.display());
             Failure::new(FailureClass::Invalid, Reason::HandoverRefused, message)
         })
     }
@@ -254,7 +257,7 @@ impl Checkpoints for CheckpointFile {
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure> {
         let Some(file) = &self.0 else { return Ok(()) };
         let bytes = checkpoint::encode(checkpoint, settings, wall()).map_err(|why| {
-            let message = format!("failed to leave {} for the next process: {why}", file.display());
+            let message = format!("failed to write handover file {}: {why}", file.display());
             Failure::new(FailureClass::Local, Reason::WriteFailed, message)
         })?;
         volume::leave_private_file(file, &bytes, settings.directory.allow_disk)

@@ -24,17 +24,17 @@ pub(super) enum CredentialError {
 pub(super) enum Problem {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("it is not text")]
+    #[error("expected UTF-8 text, found other bytes; store the bare value, on one line")]
     NotText,
-    #[error("it is empty")]
+    #[error("the value is empty; store the bare value, on one line")]
     Empty,
-    #[error("it begins with a byte order mark; save it as UTF-8 without BOM")]
+    #[error("the value begins with a byte order mark; save it as UTF-8 without a BOM")]
     ByteOrderMark,
-    #[error("it is JSON; put the bare value there, on one line")]
+    #[error("expected the bare value, found JSON; store only the value, on one line")]
     Json,
-    #[error("it has several lines; put the bare value there, on one line")]
+    #[error("expected one line, found several lines; store only the value, on one line")]
     SeveralLines,
-    #[error("it is not a JWT")]
+    #[error("expected a JWT, found another format; check the path")]
     NotJwt,
 }
 
@@ -91,11 +91,11 @@ mod tests {
         assert_eq!(read(b" hvs.x \n").expect("a token"), "hvs.x");
         let long = vec![b'x'; MAX_BYTES + 1];
         for (bad, words) in [
-            (&b""[..], "it is empty"),
-            (b" \n", "it is empty"),
-            (b"\xff", "it is not text"),
+            (&b""[..], "the value is empty"),
+            (b" \n", "the value is empty"),
+            (b"\xff", "expected UTF-8 text"),
             (b"\xef\xbb\xbfhvs.x", "byte order mark"),
-            (b"{\"token\": \"hvs.x\"}", "it is JSON"),
+            (b"{\"token\": \"hvs.x\"}", "found JSON"),
             (b"hvs.x\nhvs.y\n", "several lines"),
             (&long, "larger than 64 KiB"),
         ] {

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::credential::CredentialError;
 use super::http::HttpError;
+use super::words::quoted_list;
 use crate::model::{Failure, FailureClass, Reason};
 
 /// A failed call. `action` is "failed to <verb> <noun> {which}"; `words` are the server's own, already cut and without
@@ -19,9 +20,10 @@ pub(super) enum VaultError {
     #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error(
-        "failed to use the token in {}: its audience is {found:?} and not {wanted:?}; \
+        "failed to use the ServiceAccount token in {}: expected audience {wanted:?}, found {}; \
          set `audience: {wanted}` in the serviceAccountToken of the projected volume",
-        file.display()
+        file.display(),
+        quoted_list(found)
     )]
     WrongAudience { file: PathBuf, found: Vec<String>, wanted: String },
 

@@ -23,7 +23,7 @@ pub(super) fn read(credentials: &Credentials, auth: &Auth) -> Result<LoginCreden
     let namespace = auth.namespace.as_deref();
     Ok(LoginCredential(match &auth.method {
         AuthMethod::AppRole { role_id_file, .. } => {
-            let role_id = Credential::read(role_id_file, "the role id")?;
+            let role_id = Credential::read(role_id_file, "the role ID")?;
             let secret_id = secret_id_file(auth).map(|file| file.find(credentials)).transpose()?;
             Kind::AppRole { role_id, secret_id }
         }

@@ -101,7 +101,7 @@ impl SecretIdFile<'_> {
     }
 
     fn what(&self) -> &'static str {
-        if self.creation_path.is_some() { "the wrapping token of the secret id" } else { "the secret id" }
+        if self.creation_path.is_some() { "the wrapping token of the secret ID" } else { "the secret ID" }
     }
 }
 
@@ -110,10 +110,10 @@ impl SecretId {
     pub(super) fn remove(&self, file: &Path) {
         let Some(used) = &self.digest else { return };
         // A file that cannot be read any more is not known to hold the used one.
-        if Credential::read(file, "the secret id").is_ok_and(|found| digest_of(&found) == *used)
+        if Credential::read(file, "the secret ID").is_ok_and(|found| digest_of(&found) == *used)
             && let Err(error) = std::fs::remove_file(file)
         {
-            tracing::warn!(file = %file.display(), %error, "failed to remove the used secret id");
+            tracing::warn!(file = %file.display(), %error, "failed to remove the file of the used secret ID; delete it by hand");
         }
     }
 }
@@ -147,7 +147,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("secret-id");
         std::fs::write(&file, "used\n").expect("written");
-        let digest = Some(digest_of(&Credential::read(&file, "the secret id").expect("readable")));
+        let digest = Some(digest_of(&Credential::read(&file, "the secret ID").expect("readable")));
         let used = SecretId { value: "used".into(), digest };
         std::fs::write(&file, "new\n").expect("written");
         used.remove(&file);

@@ -23,6 +23,12 @@ pub(super) fn clip(text: &str) -> String {
     line
 }
 
+/// The texts clipped, in double quotes, and separated by commas; `none` if there are none.
+pub(super) fn quoted_list(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| format!("{:?}", clip(text))).collect();
+    if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }
+}
+
 /// Takes credentials out of a text of the server, which may quote what was sent. A JWT may be quoted in parts. Short pieces
 /// are words, not credentials.
 pub(super) fn without(mut text: String, credentials: &[&str]) -> String {

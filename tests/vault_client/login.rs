@@ -247,7 +247,7 @@ async fn a_token_file_that_is_not_a_bare_token_is_explained_and_not_sent() {
     for (content, words) in [
         ("hvs.one\nhvs.two\n", "several lines"),
         ("\u{feff}hvs.one", "byte order mark"),
-        (r#"{"auth": {"client_token": "hvs.one"}}"#, "it is JSON"),
+        (r#"{"auth": {"client_token": "hvs.one"}}"#, "found JSON"),
     ] {
         let file = files.write("token", content);
         let failure = refusal(vault(&stub.address()).login(&auth("", AuthMethod::TokenFile { file })).await);
@@ -264,5 +264,5 @@ async fn a_fifo_in_the_place_of_a_token_file_is_refused_at_once() {
     let stub = Stub::start([]);
     let failure = refusal(vault(&stub.address()).login(&auth("", AuthMethod::TokenFile { file })).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::CredentialUnreadable));
-    assert!(failure.message.contains("it is a FIFO, not a regular file"), "{failure}");
+    assert!(failure.message.contains("expected a regular file, found a FIFO"), "{failure}");
 }

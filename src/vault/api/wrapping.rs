@@ -38,7 +38,7 @@ pub(in crate::vault) async fn creation_path(
     let answer = api.send(call).await?;
     match answer.status {
         StatusCode::OK => Ok(parse::<Body>(LOOKUP, &answer)?.data.creation_path),
-        _ => Err(not_unwrapped("failed to look up the wrapping token of the secret id", &answer, token)),
+        _ => Err(not_unwrapped("failed to look up the wrapping token of the secret ID", &answer, token)),
     }
 }
 
@@ -62,7 +62,7 @@ pub(in crate::vault) async fn secret_id(
     let answer = api.send(Call::new(Method::POST, UNWRAP).namespace(namespace).token(&wrapping)).await?;
     match answer.status {
         StatusCode::OK => Ok(text(parse::<Body<'_>>(UNWRAP, &answer)?.data.secret_id).unwrap_or_default()),
-        _ => Err(not_unwrapped("failed to unwrap the secret id", &answer, token)),
+        _ => Err(not_unwrapped("failed to unwrap the secret ID", &answer, token)),
     }
 }
 

@@ -63,6 +63,6 @@ mod tests {
             assert!(failure.message.contains("audience: vault"), "{failure}");
         }
         let failure = requested("hvs.notajwt").err().expect("refused");
-        assert!(failure.message.contains("it is not a JWT"), "{failure}");
+        assert!(failure.message.contains("expected a JWT"), "{failure}");
     }
 }

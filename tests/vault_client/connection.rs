@@ -131,7 +131,7 @@ async fn https_to_an_http_port_is_explained() {
     let tls = Tls { ca_file: Some(ca), ..Tls::default() };
     let failure = read(&vault_at(&VaultServer { tls, ..server(&address) })).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::VaultUnreachable));
-    assert!(failure.message.contains("the server does not speak TLS; write http://"), "{failure}");
+    assert!(failure.message.contains("the server does not speak TLS on this port; use http://"), "{failure}");
 }
 
 #[tokio::test]

@@ -231,10 +231,10 @@ async fn any_other_failure_of_the_first_request_keeps_its_own_message() {
     let vault = vault(&stub.address());
     let failure = refusal(vault.login(&given()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
-    assert!(failure.message.contains("this is an HTTPS port; write https://"), "{failure}");
+    assert!(failure.message.contains("this is an HTTPS port; use https://"), "{failure}");
     let failure = refusal(vault.login(&given()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
-    assert!(failure.message.contains("redirect to https://other.test:8200 refused"), "{failure}");
+    assert!(failure.message.contains("to https://other.test:8200: the token is sent only to configured servers"), "{failure}");
     assert!(failure.message.contains("add it to vault.redirectTo"), "{failure}");
     let failure = refusal(vault.login(&given()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::Sealed));

@@ -275,7 +275,7 @@ async fn a_plain_request_to_an_https_port_says_so() {
     let script = [get("/v1/secret/data/a").answer(400, page)];
     let failure = refused(script, &source("secret/a")).await;
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
-    assert!(failure.message.contains("this is an HTTPS port; write https://"), "{failure}");
+    assert!(failure.message.contains("this is an HTTPS port; use https://"), "{failure}");
 }
 
 #[tokio::test]
@@ -321,7 +321,7 @@ async fn an_answer_that_is_not_vaults_or_too_large_is_refused() {
     assert_eq!(page.class, FailureClass::Transient);
     assert!(!page.message.contains("planted"), "{page}");
     let large = refused([read().answer(200, "x".repeat(5 << 20))], &source("secret/webapp/config")).await;
-    assert!(large.message.contains("larger than 4 MiB"), "{large}");
+    assert!(large.message.contains("the response is larger than 4 MiB"), "{large}");
 }
 
 #[tokio::test]
@@ -333,5 +333,5 @@ async fn silence_and_a_closed_port_are_unreachable() {
     assert!(failure.message.ends_with("no answer within 200ms"), "{failure}");
     let closed = vault("http://127.0.0.1:1").read(&token(), &source("secret/a")).await.err().expect("a failure");
     assert_eq!(closed.class, FailureClass::Unreachable);
-    assert!(closed.message.contains("refused"), "{closed}");
+    assert!(closed.message.ends_with("connection refused; check the port, and that Vault is running"), "{closed}");
 }

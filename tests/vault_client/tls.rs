@@ -29,8 +29,11 @@ impl Authority {
     }
 
     fn signs(&self, name: &str) -> (Certificate, KeyPair) {
+        self.signs_with(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+    }
+
+    fn signs_with(&self, params: CertificateParams) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
 
@@ -79,7 +82,7 @@ async fn the_authority_in_the_file_is_trusted_and_no_other() {
     let stub = Stub::start_tls([], foreign.server("127.0.0.1", None));
     let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
     assert_eq!(failure.class, FailureClass::Unreachable);
-    assert!(failure.message.contains("not signed by a CA in") && failure.message.contains("ca.pem"), "{failure}");
+    assert!(failure.message.contains("not signed by a CA certificate in") && failure.message.contains("ca.pem"), "{failure}");
     // Nor is the system's store enough.
     let failure = read(&vault(&stub.address())).await.err().expect("a failure");
     assert!(matches!(failure.reason, Reason::VaultUnreachable | Reason::TlsUnusable), "{failure}");
@@ -135,7 +138,8 @@ async fn the_server_name_is_checked_instead_of_the_address() {
         vault_at(&server)
     };
     let failure = read(&named(None)).await.err().expect("a failure");
-    assert!(failure.message.contains("vault.tls.serverName"), "{failure}");
+    let words = "the server's certificate is valid for \"vault.internal\", not for \"127.0.0.1\"; set VAULT_TLS_SERVER_NAME";
+    assert!(failure.message.contains(words), "{failure}");
     assert!(read(&named(Some("other.internal"))).await.is_err());
     assert_eq!(read(&named(Some("10.0.0.1"))).await.err().expect("a failure").class, FailureClass::Invalid);
     read(&named(Some("vault.internal"))).await.unwrap_or_else(|failure| panic!("{failure}"));
@@ -170,7 +174,7 @@ async fn a_client_key_that_does_not_belong_to_its_certificate_is_our_own_fault()
     server.tls.client = Some((file("client.pem"), file("client.key")));
     let failure = read(&vault_at(&server)).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::TlsUnusable), "{failure}");
-    assert!(failure.message.contains("client.key") && failure.message.contains("does it belong"), "{failure}");
+    assert!(failure.message.contains("client.key") && failure.message.contains("check that the key belongs"), "{failure}");
 }
 
 #[tokio::test]
@@ -192,6 +196,31 @@ async fn a_ca_certificate_as_server_certificate_is_explained() {
     assert_eq!(failure.class, FailureClass::Unreachable);
     assert!(failure.message.contains("is a CA certificate (CA:TRUE)"), "{failure}");
     assert!(failure.message.contains("issue a leaf certificate with basicConstraints CA:FALSE"), "{failure}");
+}
+
+#[tokio::test]
+async fn expired_or_future_certificate_reports_its_time() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let ours = Authority::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    ours.write(&ca);
+    for (from, to, words) in [
+        (2000, 2001, "expired at 2001-01-01T00:00:00Z; renew it"),
+        (2200, 2201, "is not valid before 2200-01-01T00:00:00Z; check the clocks"),
+    ] {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let (certificate, key) = ours.signs_with(params);
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let config =
+            ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key);
+        let stub = Stub::start_tls([], config.expect("a matching key"));
+        let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
+        assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::VaultUnreachable));
+        assert!(failure.message.contains(words), "{failure}");
+    }
 }
 
 #[tokio::test]
@@ -225,7 +254,7 @@ async fn a_chain_with_p_521_is_explained() {
 async fn without_cas() {
     let failure = read(&vault("https://127.0.0.1:1")).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::TlsUnusable), "{failure}");
-    let words = "no CA to check Vault's certificate with; set VAULT_CACERT (vault.tls.caFile)";
+    let words = "no CA certificate for verifying Vault's certificate; set VAULT_CACERT (vault.tls.caFile)";
     assert!(failure.message.contains(words), "{failure}");
 }
 

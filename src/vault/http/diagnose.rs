@@ -1,11 +1,15 @@
 //! From an error of the HTTP library to why the connection failed.
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 
 use super::error::ConnectionError;
+use crate::vault::words::quoted_list;
 
 /// Object identifiers as DER has them, and how people name them. The first that occurs counts, so parameters (a curve) stand
 /// before what they belong to.
@@ -40,6 +44,10 @@ pub(super) fn connection_error(error: reqwest::Error, limits: &Limits<'_>) -> Co
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => ConnectionError::NoConnection(limits.connect),
         (true, false) => ConnectionError::NoAnswer(limits.request),
+        (false, true) if io_kind(&error) == Some(ErrorKind::ConnectionRefused) => ConnectionError::Refused,
+        (false, true) if chain.starts_with("dns error: ") => {
+            ConnectionError::Unresolved(chain.trim_start_matches("dns error: ").to_owned())
+        }
         (false, _) => ConnectionError::Other(chain),
     }
 }
@@ -51,11 +59,14 @@ fn of_tls(error: &rustls::Error, cause: String, ca: &str) -> ConnectionError {
         _ => return ConnectionError::Other(cause),
     };
     match certificate {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            ConnectionError::UnknownCa { cause, ca: ca.to_owned() }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => ConnectionError::UnknownCa(ca.to_owned()),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<String> = presented.iter().map(|name| bare_name(name).to_owned()).collect();
+            ConnectionError::WrongName { expected: expected.to_str().into_owned(), found: quoted_list(&names) }
         }
-        CertificateError::NotValidForNameContext { .. } | CertificateError::NotValidForName => {
-            ConnectionError::WrongName(cause)
+        CertificateError::ExpiredContext { not_after, .. } => ConnectionError::Expired(time(" at ", *not_after)),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            ConnectionError::NotValidYet(time(" before ", *not_before))
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
             ConnectionError::Algorithm(algorithm(&[signature_algorithm_id]))
@@ -68,6 +79,17 @@ fn of_tls(error: &rustls::Error, cause: String, ca: &str) -> ConnectionError {
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => ConnectionError::CaAsLeaf,
         _ => ConnectionError::Other(cause),
     }
+}
+
+/// The name in `DnsName("vault")` or `IpAddress(10.0.0.1)`, as webpki writes the names of a certificate.
+fn bare_name(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"')
+}
+
+fn time(before: &str, time: UnixTime) -> String {
+    let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.map(|time| format!("{before}{time}")).unwrap_or_default()
 }
 
 fn algorithm(identifiers: &[&Vec<u8>]) -> String {
@@ -100,6 +122,17 @@ fn chain(error: &reqwest::Error) -> String {
     parts.retain(|part| !part.is_empty() && !GENERAL.iter().any(|general| part.starts_with(general)));
     parts.push(root);
     parts.join(": ")
+}
+
+/// The kind of the innermost I/O error in a chain.
+fn io_kind(error: &reqwest::Error) -> Option<ErrorKind> {
+    let mut kind = None;
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        kind = current.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or(kind);
+        next = current.source();
+    }
+    kind
 }
 
 /// The TLS error in a chain, if that is what it was. `io::Error` hides the error that it wraps from `source()`.

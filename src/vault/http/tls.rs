@@ -42,7 +42,7 @@ pub(super) fn configure(builder: ClientBuilder, tls: &Tls, url: &Url) -> Result<
     if let Some(file) = &tls.ca_file {
         let authorities = Certificate::from_pem_bundle(&pem(file)?).map_err(|error| broken(file, &error))?;
         if authorities.is_empty() {
-            return Err(content(file, "it holds no PEM certificate"));
+            return Err(content(file, "it contains no PEM certificate; store the CA certificate there, in PEM format"));
         }
         builder = builder.tls_certs_only(authorities);
     }
@@ -65,11 +65,9 @@ pub(super) fn unusable(tls: &Tls, url: &Url, error: &reqwest::Error) -> HttpErro
     let cause = root(error);
     match (&tls.client, &tls.ca_file) {
         (_, None) if cause.contains("No CA certificates") => HttpError::NoCa(origin(url)),
-        (Some((_, key)), None) => content(key, &format!("{cause}; does it belong to the client's certificate?")),
-        (Some((_, key)), Some(_)) if cause.contains("key") => {
-            content(key, &format!("{cause}; does it belong to the client's certificate?"))
-        }
-        (_, Some(ca)) => content(ca, &cause),
+        (Some((certificate, key)), None) => wrong_key(certificate, key, &cause),
+        (Some((certificate, key)), Some(_)) if cause.contains("key") => wrong_key(certificate, key, &cause),
+        (_, Some(ca)) => invalid_content(ca, &cause),
         (None, None) => HttpError::Client { address: origin(url), cause },
     }
 }
@@ -112,7 +110,16 @@ fn pem(file: &Path) -> Result<Zeroizing<Vec<u8>>, HttpError> {
 }
 
 fn broken(file: &Path, error: &reqwest::Error) -> HttpError {
-    content(file, &root(error))
+    invalid_content(file, &root(error))
+}
+
+fn invalid_content(file: &Path, cause: &str) -> HttpError {
+    content(file, &format!("a certificate or key in it is invalid ({cause}); replace it"))
+}
+
+fn wrong_key(certificate: &Path, key: &Path, cause: &str) -> HttpError {
+    let certificate = certificate.display();
+    content(key, &format!("{cause}; check that the key belongs to the client certificate in {certificate}"))
 }
 
 fn content(file: &Path, cause: &str) -> HttpError {

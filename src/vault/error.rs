@@ -31,47 +31,54 @@ pub(super) enum VaultError {
     #[error("{action}: {}", answered(*status, words))]
     Status { action: String, status: u16, words: String, retry_after: Option<Duration> },
     /// An error status with a body that Vault does not send.
-    #[error("{action}: the answer is not Vault's ({status} with an HTML page?); is a proxy or ingress in between?")]
+    #[error(
+        "{action}: the response with status {status} is not from Vault: expected JSON, found an HTML page or plain text; \
+         check the address, and any proxy or ingress in front of Vault"
+    )]
     NotVault { action: String, status: u16 },
     /// A good status with a body that Vault does not send. The column is all that is known without quoting a value.
     #[error(
-        "failed to understand the answer to {path} (status {status}, column {column}): it is not what Vault sends; \
-         is the address a Vault server?"
+        "failed to parse the response to {path} (status {status}, column {column}): expected JSON as Vault sends it; check \
+         that the address is a Vault server"
     )]
     Unreadable { path: String, status: u16, column: usize },
 
     /// 403 with words that only an unknown token gets.
-    #[error("{action}: Vault does not know the token (revoked, expired, or of another server or namespace)")]
+    #[error(
+        "{action}: Vault does not recognize the token; it has expired, was revoked, or belongs to another Vault server or \
+         namespace"
+    )]
     TokenUnknown { action: String },
     /// Any other 403 for a request with a token.
     #[error("{action}: permission denied (403){}", further(words))]
     Forbidden { action: String, words: String, rule: String, retry_after: Option<Duration> },
 
-    /// The answer to a login that says no to the credential. `who` is "role x refused ServiceAccount y", or empty.
-    #[error("failed to log in at {path}: {who}{}{}", answered(*status, words), hint(advice))]
-    LoginRefused { path: String, who: String, status: u16, words: String, advice: &'static str },
-    /// The credential will be good in a moment.
+    /// A login that Vault rejects. `identity` is as in [`Login`](super::api::login::Login).
+    #[error("failed to log in at {path}{}: {}; {advice}", in_brackets(identity), answered(*status, words))]
+    LoginRefused { path: String, identity: String, status: u16, words: String, advice: &'static str },
+    /// A login with a credential that becomes valid in a moment.
     #[error(
-        "failed to log in at {path}: {who}{}; the credential is not valid yet, the clocks of issuer and Vault differ",
+        "failed to log in at {path}{}: {}; the credential is not valid yet: synchronize the clocks of its issuer and Vault",
+        in_brackets(identity),
         answered(*status, words)
     )]
-    LoginTooEarly { path: String, who: String, status: u16, words: String, wait: Option<Duration> },
-    #[error("failed to log in at {path}: Vault gave no token; a second factor (MFA) cannot be answered here")]
+    LoginTooEarly { path: String, identity: String, status: u16, words: String, wait: Option<Duration> },
+    #[error("failed to log in at {path}: Vault returned no token; exempt this login from MFA, which keyferry does not support")]
     NoToken { path: String },
     #[error(
-        "failed to use the given Vault token: Vault does not know the given token (revoked, expired, or of another server \
-         or namespace)"
+        "failed to use the given Vault token: Vault does not recognize it; it has expired, was revoked, or belongs to another \
+         Vault server or namespace; provide a valid token"
     )]
     GivenTokenUnknown,
     #[error(
-        "refused to unwrap the secret id: the wrapping token was made by {found} and not by {expected}; \
-         the secret id MAY HAVE BEEN INTERCEPTED and replaced"
+        "failed to unwrap the secret ID: expected a wrapping token created by {expected}, found one created by {found}; the \
+         secret ID MAY HAVE BEEN INTERCEPTED and replaced: check Vault's audit log and revoke the secret ID"
     )]
     WrongCreationPath { found: String, expected: String },
     #[error(
-        "{action}: {}; the wrapping token was already used or has expired. An earlier process of this pod may have used it \
-         (a restart: a wrapped secret id does not survive one); if none did, the secret id MAY HAVE BEEN INTERCEPTED: check \
-         the audit log and revoke it. Deliver a new one in either case",
+        "{action}: {}; the wrapping token has expired or was already used; deliver a new one. An earlier process of this pod \
+         may have used it before a restart. If none did, the secret ID MAY HAVE BEEN INTERCEPTED: check Vault's audit log and \
+         revoke the secret ID",
         answered(*status, words)
     )]
     NotUnwrapped { action: String, status: u16, words: String },
@@ -186,8 +193,8 @@ fn answered(status: u16, words: &str) -> String {
     format!("Vault answered {status} ({})", phrase.unwrap_or("unknown status").to_lowercase())
 }
 
-fn hint(advice: &str) -> String {
-    if advice.is_empty() { String::new() } else { format!("; {advice}") }
+fn in_brackets(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
 }
 
 /// Words of a 403 beyond the usual ones, such as those of a Sentinel policy.

@@ -85,7 +85,7 @@ fn secret_id_file(auth: &Auth) -> Option<SecretIdFile<'_>> {
 async fn log_in(api: &Api, namespace: Option<&str>, login: Login) -> Result<Session, VaultError> {
     let AuthAnswer { token, info, warnings } = send(api, namespace, &login).await?;
     for warning in warnings {
-        tracing::warn!(path = login.path, warning, "Vault warns about the login");
+        tracing::warn!(path = login.path, warning, "Vault returned a warning for the login");
     }
     let token = token.in_namespace(namespace.map(str::to_owned));
     Ok(Session { token, info, self_issued: true, lookup_denied: false })

@@ -148,14 +148,15 @@ async fn a_refused_login_says_who_was_refused_by_which_role() {
     let failure = refusal(vault.login(&login).await);
     assert_eq!(
         failure.message,
-        "failed to log in at auth/kubernetes/login: role \"webapp\" refused ServiceAccount drill/app (audience \"vault\"): \
-         Vault answered 403: service account name not authorized"
+        "failed to log in at auth/kubernetes/login (role \"webapp\", ServiceAccount drill/app, audience \"vault\"): Vault \
+         answered 403: service account name not authorized; check that the role exists and that its \
+         bound_service_account_names, bound_service_account_namespaces and audience accept this token"
     );
     let failure = refusal(vault.login(&login).await);
-    assert!(failure.message.contains("permission denied; is there an auth method at this mount, and"), "{failure}");
-    assert!(failure.message.contains("ServiceAccount deleted or re-created"), "{failure}");
+    assert!(failure.message.contains("permission denied; check the mount and the namespace of the auth method"), "{failure}");
+    assert!(failure.message.contains("if the ServiceAccount was deleted or re-created, re-create the pod"), "{failure}");
     let failure = refusal(vault.login(&login).await);
-    assert!(failure.message.ends_with("is there an auth method at this mount?"), "{failure}");
+    assert!(failure.message.ends_with("check the mount and the namespace of the auth method"), "{failure}");
 }
 
 #[tokio::test]
@@ -178,7 +179,7 @@ async fn a_page_of_an_ingress_is_not_taken_for_a_refusal() {
     let stub = Stub::start([post("/v1/auth/jwt/login").answer(404, "<html>404 page not found</html>")]);
     let failure = refusal(vault(&stub.address()).login(&auth("jwt", method)).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::ServerError));
-    assert!(failure.message.contains("the answer is not Vault's (404"), "{failure}");
+    assert!(failure.message.contains("the response with status 404 is not from Vault"), "{failure}");
 }
 
 #[tokio::test]
@@ -200,7 +201,7 @@ async fn a_given_token_is_checked_and_is_not_ours() {
     }
     let failure = refusal(vault.login(&auth("", AuthMethod::TokenFile { file })).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
-    assert!(failure.message.contains("Vault does not know the given token (revoked, expired"), "{failure}");
+    assert!(failure.message.contains("Vault does not recognize it; it has expired, was revoked"), "{failure}");
 }
 
 #[tokio::test]

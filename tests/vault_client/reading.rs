@@ -254,7 +254,7 @@ async fn a_page_of_an_ingress_is_not_an_absent_secret() {
         let script = [get("/v1/secret/data/webapp/config").answer(404, body)];
         let failure = refused(script, &source("secret/webapp/config")).await;
         assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::ServerError));
-        assert!(failure.message.contains("the answer is not Vault's (404 with an HTML page?)"), "{failure}");
+        assert!(failure.message.contains("the response with status 404 is not from Vault"), "{failure}");
     }
     let script = [get("/v1/secret/data/webapp/config").answer(403, "<html>blocked</html>")];
     let failure = refused(script, &source("secret/webapp/config")).await;

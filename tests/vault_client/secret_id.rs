@@ -95,7 +95,7 @@ async fn a_used_wrapping_token_is_an_alarm_and_an_outage_is_not() {
         let failure = refusal(vault(&stub.address()).login(&auth).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
         assert!(failure.message.contains("INTERCEPTED") && !failure.message.contains("hvs."), "{failure}");
-        assert!(failure.message.contains("An earlier process of this pod may have used it"), "{failure}");
+        assert!(failure.message.contains("An earlier process of this pod may have used it before a restart"), "{failure}");
     }
     let stub = Stub::start([lookup(CREATION_PATH).answer(500, errors("internal error"))]);
     let failure = refusal(vault(&stub.address()).login(&auth).await);
@@ -127,5 +127,5 @@ async fn a_secret_id_that_is_refused_says_what_to_do() {
     let (plain, _) = approle(&files, "planted-secret", false, false);
     let stub = Stub::start([approle_login("planted-secret").answer(400, errors("invalid role or secret ID"))]);
     let failure = refusal(vault(&stub.address()).login(&plain).await);
-    assert!(failure.message.ends_with("if the secret id was used up or has expired, deliver a new one"), "{failure}");
+    assert!(failure.message.ends_with("if the secret ID was used up or has expired, deliver a new one"), "{failure}");
 }

@@ -23,15 +23,23 @@ pub(in crate::vault) struct Login {
     pub(in crate::vault) body: SecretBytes,
     /// Must not be quoted from the server's words.
     pub(in crate::vault) credentials: Vec<SecretBytes>,
-    /// Who is refused, if it is known: `role "x" refused ServiceAccount ns/name: `.
-    pub(in crate::vault) who: String,
-    /// What may help where a bare "permission denied" refuses the login.
-    pub(in crate::vault) denied_advice: &'static str,
-    /// What may help where anything else refuses it.
-    pub(in crate::vault) advice: &'static str,
+    /// Who logs in, for messages, such as `role "x", ServiceAccount ns/name, audience "vault"`; empty if unknown.
+    pub(in crate::vault) identity: String,
+    pub(in crate::vault) advice: Advice,
     /// From when on the credential is good, if it says so.
     pub(in crate::vault) valid_from: Option<Timestamp>,
 }
+
+/// What to do about a rejected login, as an imperative.
+#[derive(Clone, Copy)]
+pub(in crate::vault) struct Advice {
+    /// If Vault says only "permission denied": the mount may be the cause.
+    pub(in crate::vault) denied: &'static str,
+    /// If Vault names another cause.
+    pub(in crate::vault) refused: &'static str,
+}
+
+pub(in crate::vault) const CHECK_MOUNT: &str = "check the mount and the namespace of the auth method";
 
 /// The `auth` of a login or a renewal.
 pub(in crate::vault) struct AuthAnswer {
@@ -87,7 +95,7 @@ pub(super) fn auth(path: &str, answer: &Answer) -> Result<AuthAnswer, VaultError
 
 /// Vault answers a wrong credential with 400 as well as with 403, and an auth mount that does not exist with 403, 404 or 405.
 fn refusal(login: &Login, answer: &Answer) -> VaultError {
-    let (path, who, status) = (login.path.clone(), login.who.clone(), answer.status.as_u16());
+    let (path, identity, status) = (login.path.clone(), login.identity.clone(), answer.status.as_u16());
     let action = format!("failed to log in at {path}");
     let credentials: Vec<&str> = login.credentials.iter().filter_map(SecretBytes::expose_str).collect();
     let words = clip(&without(all_words(answer), &credentials));
@@ -102,17 +110,14 @@ fn refusal(login: &Login, answer: &Answer) -> VaultError {
             // By the clock that refuses it. One more second, since both times are whole ones.
             let wait = login.valid_from.zip(answer.date).map(|(from, now)| from.duration_since(now));
             let wait = wait.and_then(|wait| Duration::try_from(wait).ok()).map(|wait| wait + Duration::from_secs(1));
-            VaultError::LoginTooEarly { path, who, status, words, wait }
+            VaultError::LoginTooEarly { path, identity, status, words, wait }
         }
         // No word about the credential: what answers may not be the method at all.
         403 if words.trim_start_matches("1 error occurred: * ") == "permission denied" || words.is_empty() => {
-            VaultError::LoginRefused { path, who: String::new(), status, words, advice: login.denied_advice }
+            VaultError::LoginRefused { path, identity, status, words, advice: login.advice.denied }
         }
-        404 | 405 => {
-            let advice = "is there an auth method at this mount?";
-            VaultError::LoginRefused { path, who: String::new(), status, words, advice }
-        }
-        400 | 401 | 403 => VaultError::LoginRefused { path, who, status, words, advice: login.advice },
+        404 | 405 => VaultError::LoginRefused { path, identity, status, words, advice: CHECK_MOUNT },
+        400 | 401 | 403 => VaultError::LoginRefused { path, identity, status, words, advice: login.advice.refused },
         _ => refused(&action, answer),
     }
 }
@@ -127,9 +132,8 @@ mod tests {
             path: "auth/jwt/login".into(),
             body: SecretBytes::default(),
             credentials: vec!["planted-credential".into()],
-            who: "role \"a\" refused subject \"b\": ".into(),
-            denied_advice: "is there a mount?",
-            advice: "",
+            identity: "role \"a\", subject \"b\", audience none".into(),
+            advice: Advice { denied: "check the mount", refused: "check the role" },
             valid_from: "2026-01-01T00:00:10Z".parse().ok(),
         };
         let body = format!(r#"{{"errors":["{words}"]}}"#);
@@ -144,7 +148,8 @@ mod tests {
         assert_eq!((refused.class, refused.reason), (FailureClass::Denied, Reason::LoginRefused));
         assert_eq!(
             refused.message,
-            "failed to log in at auth/jwt/login: role \"a\" refused subject \"b\": Vault answered 400: wrong (credential)"
+            "failed to log in at auth/jwt/login (role \"a\", subject \"b\", audience none): Vault answered 400: wrong \
+             (credential); check the role"
         );
         let long = refused_with(400, &format!("{} planted-credential", "x".repeat(290)));
         assert!(!long.message.contains("planted"), "a credential at the cut: {long}");
@@ -155,7 +160,8 @@ mod tests {
         let refused = refused_with(403, "permission denied");
         assert_eq!(
             refused.message,
-            "failed to log in at auth/jwt/login: Vault answered 403: permission denied; is there a mount?"
+            "failed to log in at auth/jwt/login (role \"a\", subject \"b\", audience none): Vault answered 403: permission \
+             denied; check the mount"
         );
     }
 

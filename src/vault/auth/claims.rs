@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Number;
 use zeroize::Zeroizing;
 
-use super::super::words::clip;
+use super::super::words::{clip, quoted_list};
 
 /// `sub`, `aud`, and the later of `nbf` and `iat`.
 #[derive(Default, Debug, PartialEq, Eq)]
@@ -52,23 +52,18 @@ impl Claims {
         Some(Self { subject: payload.sub, audiences, valid_from })
     }
 
-    /// The start of a sentence about a refused login: `role "x" refused ServiceAccount ns/name (audience "vault"): `.
-    pub(super) fn refused_by(&self, role: Option<&str>) -> String {
-        let role = role.map_or("the mount's default role".to_owned(), |role| format!("role {role:?}"));
+    /// Who logs in, for messages: `role "x", ServiceAccount ns/name, audience "vault"`.
+    pub(super) fn identity(&self, role: Option<&str>) -> String {
+        let role = role.map_or("default role".to_owned(), |role| format!("role {role:?}"));
         let subject = match self.subject.as_deref() {
-            None => "the token".to_owned(),
+            None => "subject none".to_owned(),
             Some(subject) => match subject.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':'))
             {
                 Some((namespace, name)) => format!("ServiceAccount {}/{}", clip(namespace), clip(name)),
                 None => format!("subject {:?}", clip(subject)),
             },
         };
-        let audiences: Vec<String> = self.audiences.iter().map(|audience| format!("{:?}", clip(audience))).collect();
-        let audience = match audiences.as_slice() {
-            [] => "no audience".to_owned(),
-            all => format!("audience {}", all.join(", ")),
-        };
-        format!("{role} refused {subject} ({audience}): ")
+        format!("{role}, {subject}, audience {}", quoted_list(&self.audiences))
     }
 }
 
@@ -102,15 +97,15 @@ mod tests {
 
     #[test]
     fn a_refusal_names_role_subject_and_audience() {
-        let told = |json, role| claims(json).expect("claims").refused_by(role);
+        let identity = |json, role| claims(json).expect("claims").identity(role);
         assert_eq!(
-            told(r#"{"sub":"system:serviceaccount:drill:app","aud":["vault"]}"#, Some("webapp")),
-            "role \"webapp\" refused ServiceAccount drill/app (audience \"vault\"): "
+            identity(r#"{"sub":"system:serviceaccount:drill:app","aud":["vault"]}"#, Some("webapp")),
+            "role \"webapp\", ServiceAccount drill/app, audience \"vault\""
         );
         assert_eq!(
-            told(r#"{"sub":"repo:a/b","aud":["x","y"]}"#, None),
-            "the mount's default role refused subject \"repo:a/b\" (audience \"x\", \"y\"): "
+            identity(r#"{"sub":"repo:a/b","aud":["x","y"]}"#, None),
+            "default role, subject \"repo:a/b\", audience \"x\", \"y\""
         );
-        assert_eq!(told("{}", Some("a")), "role \"a\" refused the token (no audience): ");
+        assert_eq!(identity("{}", Some("a")), "role \"a\", subject none, audience none");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::api::login::Login;
+use super::super::api::login::{Advice, Login};
 use super::super::credential::{Credential, CredentialError, Problem};
 use super::super::error::VaultError;
 use super::claims::Claims;
@@ -29,10 +29,14 @@ pub(in crate::vault) fn request(
             return Err(VaultError::WrongAudience { file, found: found.clone(), wanted });
         }
     }
-    // What Vault says of a mount that is not there, and of a token that the cluster's TokenReview refuses.
-    let denied = "is there an auth method at this mount, and does the cluster still accept this pod's token (ServiceAccount \
-                  deleted or re-created)?";
-    Ok(jwt::login(mount, Some(role), token, &claims.unwrap_or_default(), denied))
+    let advice = Advice {
+        // Vault says no more of a mount that does not exist, and of a token that the cluster's TokenReview rejects.
+        denied: "check the mount and the namespace of the auth method; if the ServiceAccount was deleted or re-created, \
+                 re-create the pod",
+        refused: "check that the role exists and that its bound_service_account_names, bound_service_account_namespaces \
+                  and audience accept this token",
+    };
+    Ok(jwt::login(mount, Some(role), token, &claims.unwrap_or_default(), advice))
 }
 
 #[cfg(test)]
@@ -56,7 +60,7 @@ mod tests {
     fn a_token_for_another_audience_is_not_used() {
         let login = requested(&jwt(r#"{"aud":["x","vault"],"sub":"system:serviceaccount:a:b"}"#)).expect("a login");
         assert_eq!(login.path, "auth/kubernetes/login");
-        assert!(login.who.starts_with("role \"webapp\" refused ServiceAccount a/b"), "{}", login.who);
+        assert_eq!(login.identity, "role \"webapp\", ServiceAccount a/b, audience \"x\", \"vault\"");
         for bad in [jwt(r#"{"aud":["https://kubernetes.default.svc"]}"#), jwt(r#"{"sub":"x"}"#)] {
             let failure = requested(&bad).err().expect("refused");
             assert_eq!(failure.reason, Reason::CredentialUnreadable);

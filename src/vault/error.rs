@@ -83,10 +83,10 @@ pub(super) enum VaultError {
     )]
     NotUnwrapped { action: String, status: u16, words: String },
 
-    #[error("{action}: {}", answered(*status, words))]
+    #[error("{action}: {}; the secret has to be read again", answered(*status, words))]
     LeaseLost { action: String, status: u16, words: String },
     #[error(
-        "failed to read {path}: {what} at that path (asked for {request_path}; {engine}); check the path and the namespace"
+        "failed to read {path}: {what} at this path (requested {request_path}; {engine}); check the path and the namespace"
     )]
     SecretNotFound { path: String, what: String, request_path: String, engine: String },
     #[error("failed to read {path}: version {version} {how}")]

@@ -128,8 +128,7 @@ impl Read<'_> {
     async fn attempt(&self, mount: Mount) -> Result<Attempt, VaultError> {
         let pin = self.source.version;
         if pin.is_some() && matches!(mount.engine, Engine::KvV1 | Engine::Other) {
-            let why = format!("a version can be chosen in KV version 2 only, and {} is not that", mount.path);
-            return Err(self.not_readable(why));
+            return Err(self.not_versioned(&mount.path));
         }
         let request_path = mount.request_path(self.path);
         let answer = get(self.api, self.token, &request_path, pin).await?;
@@ -155,7 +154,7 @@ impl Read<'_> {
     fn opened(&self, answer: &Answer, mount: &Mount, request_path: &str) -> Result<Verdict, VaultError> {
         let envelope = Envelope::parse(request_path, answer)?;
         let Some(data) = envelope.data else {
-            return Ok(Verdict::Odd(self.not_readable("the answer holds no data".into())));
+            return Ok(Verdict::Odd(self.not_readable("expected data in the response, found none; check the path".into())));
         };
         let versioned = match mount.engine {
             Engine::KvV2 if mount.sure => KvV2::parse(data),
@@ -168,11 +167,11 @@ impl Read<'_> {
             return self.reading(object, version, Validity::Unlimited, envelope.warnings());
         }
         if mount.engine == Engine::KvV2 {
-            let why = "the answer is not one of KV version 2; is the engine set right?";
+            let why = "expected a response of KV version 2, found another format; check the source's `engine`";
             return Ok(Verdict::Odd(self.not_readable(why.into())));
         }
         if self.source.version.is_some() {
-            return Err(self.not_readable("a version can be chosen in KV version 2 only, and this is not that".into()));
+            return Err(self.not_versioned(&mount.path));
         }
         let known = match mount.engine {
             Engine::KvV1 | Engine::KvV2 => Known::Kv,
@@ -191,7 +190,7 @@ impl Read<'_> {
         warnings: Vec<String>,
     ) -> Result<Verdict, VaultError> {
         let data = json::values(object)
-            .ok_or_else(|| self.not_readable("the answer's data is not an object with keys".into()))?;
+            .ok_or_else(|| self.not_readable("expected an object with keys, found other data; check the path".into()))?;
         Ok(Verdict::Good(Reading { data, version, validity, warnings }))
     }
 
@@ -209,9 +208,9 @@ impl Read<'_> {
     /// Turns the last attempt into the result.
     fn conclude(&self, attempt: Attempt) -> Result<Reading, VaultError> {
         let engine = match attempt.mount.engine {
-            Engine::KvV2 => format!("{} is KV version 2", attempt.mount.path),
-            Engine::KvV1 => format!("{} is KV version 1", attempt.mount.path),
-            Engine::Other | Engine::Unknown => format!("in mount {}", attempt.mount.path),
+            Engine::KvV2 => format!("mount {} is KV version 2", attempt.mount.path),
+            Engine::KvV1 => format!("mount {} is KV version 1", attempt.mount.path),
+            Engine::Other | Engine::Unknown => format!("mount {}", attempt.mount.path),
         };
         self.conclude_as(attempt, engine)
     }
@@ -222,9 +221,11 @@ impl Read<'_> {
         if let Verdict::Forbidden(VaultError::Forbidden { rule, .. }) = &mut attempt.verdict
             && attempt.request_path != self.path
         {
-            *rule = format!("{rule} (if {mount} is a mount of KV version 2; else set the source's mount or engine)");
+            *rule = format!(
+                "{rule}, assuming that {mount} is a KV version 2 mount; if it is not, set the source's `mount` and `engine`"
+            );
         }
-        let engine = format!("the server does not say what {mount} is");
+        let engine = format!("Vault does not report the engine of mount {mount}");
         self.conclude_as(attempt, engine)
     }
 
@@ -240,6 +241,12 @@ impl Read<'_> {
                 Err(VaultError::SecretNotFound { path, what, request_path: attempt.request_path, engine })
             }
         }
+    }
+
+    fn not_versioned(&self, mount: &str) -> VaultError {
+        self.not_readable(format!(
+            "`version` requires KV version 2, but mount {mount} has another engine; remove `version` from the source"
+        ))
     }
 
     fn not_readable(&self, why: String) -> VaultError {

@@ -156,7 +156,7 @@ async fn an_absent_secret_is_told_with_its_mount() {
     ];
     let failure = refused(script, &source("secret/webapp/config")).await;
     assert_eq!((failure.class, failure.reason), (FailureClass::Missing, Reason::SecretNotFound));
-    assert!(failure.message.contains("asked for secret/data/webapp/config; secret is KV version 2"), "{failure}");
+    assert!(failure.message.contains("requested secret/data/webapp/config; mount secret is KV version 2"), "{failure}");
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn a_403_of_a_mount_that_is_only_guessed_says_so() {
     assert_eq!(failure.class, FailureClass::Forbidden);
     let rule = failure.missing_rule.expect("a rule");
     assert!(
-        rule.starts_with(r#"path "team/data/kv/webapp" { capabilities = ["read"] } (if team is a mount"#),
+        rule.starts_with(r#"path "team/data/kv/webapp" { capabilities = ["read"] }, assuming that team is a KV version 2"#),
         "{rule}"
     );
 }

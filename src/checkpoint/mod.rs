@@ -25,6 +25,8 @@ use crate::model::{
 /// Goes up with each change of the form.
 const VERSION: u32 = 2;
 
+const SAME_IMAGE: &str = "run both containers from the same image";
+
 /// A token with less than this left is not worth taking over: it might end on the way.
 const SHORTEST: Duration = Duration::from_secs(3);
 
@@ -162,7 +164,8 @@ pub fn encode(checkpoint: &Checkpoint, settings: &Settings, now: Timestamp) -> R
 pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Result<Checkpoint, String> {
     // Serde's words may quote what it found, which may be secret; the place is enough.
     let unreadable = |error: serde_json::Error| {
-        format!("it is not what this version writes (line {}, column {})", error.line(), error.column())
+        let (line, column) = (error.line(), error.column());
+        format!("the content is not a handover of this version (line {line}, column {column}); {SAME_IMAGE}")
     };
     #[derive(Deserialize)]
     struct Any {
@@ -170,11 +173,11 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
     }
     let Any { version } = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
     if version != VERSION {
-        return Err(format!("it has form {version} and this version reads form {VERSION}; run both from one image"));
+        return Err(format!("expected format version {VERSION}, found {version}; {SAME_IMAGE}"));
     }
     let file: File<'_> = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
     if file.issuer != issuer(settings) {
-        return Err("its token is of another server, namespace, auth mount or role".into());
+        return Err("its token was issued for another Vault server, namespace, auth mount or role".into());
     }
     // A clock that was set back must not make anything live longer than it was given.
     let remaining =
@@ -185,7 +188,7 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
     }
     let mut sources = BTreeMap::new();
     for (name, held) in file.sources {
-        let Ok(name) = SourceName::new(&name) else { return Err("it names a source that cannot exist".into()) };
+        let Ok(name) = SourceName::new(&name) else { return Err("it contains an invalid source name".into()) };
         if settings.sources.get(&name).is_none_or(|source| source.request_id() != held.request) {
             continue;
         }
@@ -206,7 +209,7 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
         sources.insert(name, SavedSource { reading: Arc::new(reading), lease_left });
     }
     let File { renewable, first_ttl, token, .. } = file;
-    let token = std::str::from_utf8(token.expose()).map_err(|_| "its token is not text")?;
+    let token = std::str::from_utf8(token.expose()).map_err(|_| "its token is not UTF-8 text")?;
     let token = VaultToken::new(token).in_namespace(settings.auth.namespace.clone());
     Ok(Checkpoint { token, first_ttl, left, renewable, sources })
 }

@@ -84,12 +84,12 @@ fn what_cannot_be_used_is_refused_in_words_without_secrets() {
     let same = settings("", "");
     assert!(refused(&saved(), &same, minutes(15)).contains("expired"));
     for (changed, into) in [("https://vault:8200", "https://other:8200"), ("role: webapp", "role: other")] {
-        assert!(refused(&saved(), &settings(changed, into), minutes(0)).contains("another server"), "{into}");
+        assert!(refused(&saved(), &settings(changed, into), minutes(0)).contains("another Vault server"), "{into}");
     }
     let text = String::from_utf8(saved().expose().to_vec()).expect("text");
     let planted = STANDARD.encode("hvs.planted");
     let table = [
-        ("\"version\":2", "\"version\":1", "run both from one image"),
+        ("\"version\":2", "\"version\":1", "expected format version 2, found 1; run both containers from the same image"),
         ("\"renewable\":true", "\"renewable\":\"hvs.planted\"", "line 1"),
         ("\"renewable\":true", "\"renewable\":true,\"more\":1", "line 1"),
         (planted.as_str(), "hvs.planted", "line 1"),

@@ -73,7 +73,7 @@ impl MirrorKey {
         let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if key.is_empty() || key.len() > 253 || !key.bytes().all(known) || key == "." || key.starts_with("..") {
             return Err(NameError(
-                "a key of a Secret has at most 253 letters, digits, '-', '_' and '.', and does not start with \"..\""
+                "expected a key of a Secret: at most 253 letters, digits, '-', '_' and '.', without \"..\" at the start"
                     .into(),
             ));
         }

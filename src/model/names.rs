@@ -19,7 +19,7 @@ impl SourceName {
     /// If the name is empty, has control characters or more than 253 characters.
     pub fn new(name: &str) -> Result<Self, NameError> {
         if name.is_empty() || name.len() > 253 || name.chars().any(char::is_control) {
-            return Err(NameError("a name has 1 to 253 characters and no control characters".into()));
+            return Err(NameError("expected 1 to 253 characters without control characters".into()));
         }
         Ok(Self(name.into()))
     }
@@ -54,7 +54,7 @@ impl ObjectName {
         };
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(NameError(
-                "a Kubernetes name has at most 253 lower-case letters, digits, '-' and '.', and starts and ends with a letter or digit".into(),
+                "expected a Kubernetes name: at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at the start and the end".into(),
             ));
         }
         Ok(Self(name.into()))
@@ -83,7 +83,7 @@ impl FilePath {
     /// # Errors
     /// If a component is empty, `.`, starts with `..`, is too long or holds a NUL.
     pub fn new(path: &str) -> Result<Self, NameError> {
-        let refuse = |why: &str| Err(NameError(format!("{why}; a file path is relative, like \"tls/key.pem\"")));
+        let refuse = |why: &str| Err(NameError(format!("{why}; expected a relative path such as \"tls/key.pem\"")));
         if path.is_empty() {
             return refuse("the path is empty");
         }
@@ -96,7 +96,7 @@ impl FilePath {
                 "." => return refuse("a component is '.'"),
                 _ if part.starts_with("..") => return refuse("a component starts with '..', which is reserved"),
                 _ if part.len() > 255 => return refuse("a component is longer than 255 bytes"),
-                _ if part.contains('\0') => return refuse("a component holds a NUL byte"),
+                _ if part.contains('\0') => return refuse("a component contains a NUL byte"),
                 _ => {}
             }
         }
@@ -138,7 +138,7 @@ impl Mode {
     /// If bits beyond 0777 are set, or the owner (the agent) could not read its own file.
     pub fn new(bits: u32) -> Result<Self, NameError> {
         if bits > 0o777 || bits & 0o400 == 0 {
-            return Err(NameError("a mode is octal, at most 0777, and readable by its owner, like \"0440\"".into()));
+            return Err(NameError("expected an octal mode of at most 0777 that its owner can read, such as \"0440\"".into()));
         }
         Ok(Self(bits))
     }

@@ -17,6 +17,8 @@ use crate::model::{
 /// Linux takes paths of less than this many bytes (`limits.h`, which counts the final NUL).
 const PATH_MAX: usize = 4096;
 
+const SEPARATE: &str = "give one output its own `prefix` or `file`";
+
 /// What one output gives.
 #[derive(Clone, Default)]
 pub struct Rendered {
@@ -62,7 +64,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
                 failure(
                     FailureClass::Missing,
                     path,
-                    &format!("{cause}; write it to the secret, or change the output's `key`"),
+                    &format!("{cause}; add the key to the secret, or change the output's `key`"),
                 )
             })?;
             rendered.files.insert(path.clone(), value_entry(output, path, key, value, *base64)?);
@@ -84,21 +86,19 @@ pub fn join<'a>(parts: impl IntoIterator<Item = &'a BTreeMap<FilePath, FileEntry
     let mut files: BTreeMap<FilePath, FileEntry> = BTreeMap::new();
     for (path, entry) in parts.into_iter().flatten() {
         if let Some(other) = files.insert(path.clone(), entry.clone()) {
-            let makers = if other.sources == entry.sources {
-                format!("two outputs of {} make it", named(&other.sources))
+            let producers = if other.sources == entry.sources {
+                format!("two outputs of {} produce it", named(&other.sources))
             } else {
-                format!("{} and {} both make it", named(&other.sources), named(&entry.sources))
+                format!("{} and {} both produce it", named(&other.sources), named(&entry.sources))
             };
-            let cure = "give one output a `prefix` or a `file` of its own";
-            return Err(failure(FailureClass::Invalid, path, &format!("{makers}; {cure}")));
+            return Err(failure(FailureClass::Invalid, path, &format!("{producers}; {SEPARATE}")));
         }
     }
     for (path, entry) in &files {
         if let Some((file, other)) = blocked_by(path, &files) {
             let (own, others) = (named(&entry.sources), named(&other.sources));
-            let cause = format!("{others} makes a file where {own} needs the directory {}", shown(file));
-            let cure = "give one output a `prefix` or a `file` of its own";
-            return Err(failure(FailureClass::Invalid, path, &format!("{cause}; {cure}")));
+            let cause = format!("{others} produces a file where {own} requires the directory {}", shown(file));
+            return Err(failure(FailureClass::Invalid, path, &format!("{cause}; {SEPARATE}")));
         }
     }
     Ok(FileSet { files })
@@ -125,7 +125,7 @@ fn value_entry(
     // Not the library's cause: it quotes a byte of the value.
     decode(value.bytes()).map(|bytes| entry(output, bytes)).ok_or_else(|| {
         let cause = format!("key {} of source {} is not base64 (standard alphabet)", quoted(key), output.source);
-        failure(FailureClass::Invalid, path, &format!("{cause}; encode it, or leave out the output's `base64`"))
+        failure(FailureClass::Invalid, path, &format!("{cause}; encode the value, or remove the output's `base64`"))
     })
 }
 

@@ -54,12 +54,12 @@ pub fn mirror_data(
     }
     for MirrorKey { key, file: path } in &mirror.keys {
         let Some(file) = set.files.get(path) else {
-            return Err(fail(FailureClass::Missing, format!("file {path} of its key {key:?} is not published")));
+            return Err(fail(FailureClass::Missing, format!("file {path} for key {key:?} is not published; check the source of the file, or remove the key")));
         };
         if let Some(source) = lease_of(file) {
             let cause = format!(
-                "file {path} of its key {key:?} is from source {source}, which has a lease and stops working when this pod \
-                 ends; set mirrors.{name}.allowLeased: true to mirror it all the same"
+                "file {path} for key {key:?} is from source {source}, which has a lease and stops working when this pod \
+                 terminates; set mirrors.{name}.allowLeased: true to mirror it anyway"
             );
             return Err(fail(FailureClass::Invalid, cause));
         }
@@ -68,13 +68,13 @@ pub fn mirror_data(
     let MirrorData { data, .. } = &chosen;
     for key in data.keys() {
         MirrorKey::check(key).map_err(|error| {
-            let cause = format!("{key:?} cannot be a key: {error}; choose keys with `mirrors.{name}.keys`");
+            let cause = format!("{key:?} is not a valid key: {error}; choose keys with `mirrors.{name}.keys`");
             fail(FailureClass::Invalid, cause)
         })?;
     }
     if let Some(missing) = mirror.secret_type.missing_key(|key| data.contains_key(key)) {
         let kind = mirror.secret_type.as_str();
-        return Err(fail(FailureClass::Invalid, format!("type {kind} needs {missing}")));
+        return Err(fail(FailureClass::Invalid, format!("type {kind} requires {missing}; add them to `mirrors.{name}.keys`")));
     }
     if data.values().map(|bytes| bytes.len()).sum::<usize>() > MAX_SECRET_SIZE {
         let cause = "a Secret holds at most 1 MiB; choose fewer keys".to_owned();
@@ -167,7 +167,7 @@ mod tests {
         let set = published(&[("a", "1", "s"), ("dir/b", "2", "s"), ("username", "u", "s")]);
         for (mirror, class, part) in [
             (mirror(SecretType::Opaque, &[]), FailureClass::Invalid, "\"dir/b\""),
-            (mirror(SecretType::Opaque, &[("x", "gone")]), FailureClass::Missing, "file gone of its key \"x\""),
+            (mirror(SecretType::Opaque, &[("x", "gone")]), FailureClass::Missing, "file gone for key \"x\""),
             (mirror(SecretType::Tls, &[("tls.crt", "a")]), FailureClass::Invalid, "tls.key"),
             (mirror(SecretType::BasicAuth, &[("a", "a")]), FailureClass::Invalid, "username, password"),
         ] {

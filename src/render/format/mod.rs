@@ -16,16 +16,18 @@ use crate::model::{FileFormat, SecretBytes, SecretValue};
 /// The keys and values of a secret, in the order of the file.
 type Data = BTreeMap<String, SecretValue>;
 
+const OWN_OUTPUT: &str = "write the key with its own output";
+
 /// Why a format cannot hold a secret. Names the key, never the value.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum FormatError {
     #[error(
-        "key {} is not a name of a shell variable (letters, digits and '_', not first a digit); write it with an output of its own", quoted(.0)
+        "key {} is not a valid name of a shell variable (letters, digits and '_', no digit at the start); {}", quoted(.0), OWN_OUTPUT
     )]
     NotAVariable(String),
-    #[error("key {} holds a NUL, which no shell variable can; write it with an output of its own", quoted(.0))]
+    #[error("the value of key {} contains a NUL byte, which a shell variable cannot contain; {}", quoted(.0), OWN_OUTPUT)]
     Nul(String),
-    #[error("key {} is not UTF-8; write it with an output of its own", quoted(.0))]
+    #[error("the value of key {} is not UTF-8; {}", quoted(.0), OWN_OUTPUT)]
     NotUtf8(String),
 }
 

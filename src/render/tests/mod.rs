@@ -178,8 +178,8 @@ fn colliding_files_name_both_sources_and_the_path() {
     let same: &[(&str, &str)] = &[("same", "pl@nted")];
     let below: &[(&str, &str)] = &[("dir/file", "pl@nted")];
     for (two, words) in [
-        (same, "file same: source one and source two both make it"),
-        (below, "file dir/file: source one makes a file where source two needs the directory dir"),
+        (same, "file same: source one and source two both produce it"),
+        (below, "file dir/file: source one produces a file where source two requires the directory dir"),
     ] {
         let parts = parts(&[each_key("one", None), each_key("two", None)], &[("one", one), ("two", two)]);
         for parts in [[&parts[0], &parts[1]], [&parts[1], &parts[0]]] {
@@ -188,12 +188,12 @@ fn colliding_files_name_both_sources_and_the_path() {
             let swapped = words.replace("source one and source two", "source two and source one");
             assert!(failure.message.contains(words) || failure.message.contains(&swapped), "{failure}");
             assert!(
-                failure.message.contains("give one output a `prefix`") && !failure.message.contains('@'),
+                failure.message.contains("give one output its own `prefix`") && !failure.message.contains('@'),
                 "{failure}"
             );
         }
     }
     let parts = parts(&[each_key("one", None), one_key("one", "dir", "same", false)], &[("one", one)]);
     let Err(failure) = join(&parts) else { panic!("must fail") };
-    assert!(failure.message.contains("two outputs of source one make it"), "{failure}");
+    assert!(failure.message.contains("two outputs of source one produce it"), "{failure}");
 }

@@ -27,7 +27,7 @@ pub(super) enum VaultError {
     )]
     WrongAudience { file: PathBuf, found: Vec<String>, wanted: String },
 
-    /// An answer with an error status that no other variant is about.
+    /// A response with an error status that no other variant is about.
     #[error("{action}: {}", answered(*status, words))]
     Status { action: String, status: u16, words: String, retry_after: Option<Duration> },
     /// An error status with a body that Vault does not send.

@@ -1,4 +1,4 @@
-//! JSON without copies of secrets: values are taken straight from the text of the answer.
+//! JSON without copies of secrets: values are taken straight from the text of the response.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,7 +100,7 @@ fn compact(json: &str) -> SecretBytes {
 }
 
 /// A time in seconds as servers state it: between zero and a year, whatever the number is. `None` for what is no number;
-/// never an error, since no time of a server is worth the loss of the rest of its answer.
+/// never an error, since no time of a server is worth the loss of the rest of its response.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Seconds(pub(super) Option<Duration>);
 

@@ -1,7 +1,7 @@
 //! Login: a credential from its file for a token of our own, or a check of a given token.
 
 use super::api::Api;
-use super::api::login::{AuthAnswer, Login, login as send};
+use super::api::login::{AuthResponse, Login, login as send};
 use super::api::token::lookup_self;
 use super::auth;
 use super::credential::Credential;
@@ -83,7 +83,7 @@ fn secret_id_file(auth: &Auth) -> Option<SecretIdFile<'_>> {
 }
 
 async fn log_in(api: &Api, namespace: Option<&str>, login: Login) -> Result<Session, VaultError> {
-    let AuthAnswer { token, info, warnings } = send(api, namespace, &login).await?;
+    let AuthResponse { token, info, warnings } = send(api, namespace, &login).await?;
     for warning in warnings {
         tracing::warn!(path = login.path, warning, "Vault returned a warning for the login");
     }

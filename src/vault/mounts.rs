@@ -13,7 +13,7 @@ pub(super) enum Engine {
     KvV2,
     /// Anything else: a plain path; leases count.
     Other,
-    /// Not known: a plain path; recognised by the answer.
+    /// Not known: a plain path; recognised by the response.
     Unknown,
 }
 
@@ -22,7 +22,7 @@ pub(super) enum Engine {
 pub(super) struct Mount {
     pub(super) path: String,
     pub(super) engine: Engine,
-    /// By configuration or by the server, and not only by the shape of an answer.
+    /// By configuration or by the server, and not only by the shape of a response.
     pub(super) sure: bool,
 }
 
@@ -62,14 +62,14 @@ impl Mount {
     /// What the server says about the mount of `path`. `None` if it speaks of another path.
     ///
     /// The mount's path is relative to its namespace; a user may have written the namespace into the path instead of a header.
-    pub(super) fn described(path: &str, answer: &MountInfo) -> Option<Self> {
-        let mount = answer.path.trim_matches('/');
+    pub(super) fn described(path: &str, info: &MountInfo) -> Option<Self> {
+        let mount = info.path.trim_matches('/');
         let end = if below(path, mount).is_some() {
             mount.len()
         } else {
             path.find(&format!("/{mount}/"))? + 1 + mount.len()
         };
-        let engine = match (answer.kind.as_str(), answer.version()) {
+        let engine = match (info.kind.as_str(), info.version()) {
             ("kv", Some("2")) => Engine::KvV2,
             // "generic" is what KV version 1 was called before Vault 0.8.
             ("kv" | "generic", _) => Engine::KvV1,
@@ -95,8 +95,8 @@ mod tests {
 
     fn described(path: &str, mount: &str, kind: &str, version: Option<&str>) -> Option<Mount> {
         let options = version.map(|version| serde_json::json!({"version": version}));
-        let answer = serde_json::json!({"path": mount, "type": kind, "options": options});
-        Mount::described(path, &serde_json::from_value(answer).expect("a mount"))
+        let info = serde_json::json!({"path": mount, "type": kind, "options": options});
+        Mount::described(path, &serde_json::from_value(info).expect("a mount"))
     }
 
     #[test]

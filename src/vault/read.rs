@@ -1,7 +1,7 @@
-//! Reading a source: the right path for its engine, and what the answer holds.
+//! Reading a source: the right path for its engine, and what the response holds.
 //!
 //! A pod's start should cost one request per source, so nothing asks first what a mount is: the most common engine, KV version
-//! 2, is tried, and the answer is taken only if it has exactly that shape. Only when that fails is the server asked
+//! 2, is tried, and the response is taken only if it has exactly that shape. Only when that fails is the server asked
 //! (`sys/internal/ui/mounts/<path>`), once per mount.
 
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use super::api::kv::KvV2;
 use super::api::secret::{Envelope, Known, failed, get, odd};
 use super::api::{Api, is_vaults, mount::mount_of};
 use super::error::VaultError;
-use super::http::Answer;
+use super::http::Response;
 use super::json;
 use super::lock::lock;
 use super::mounts::{Engine, Mount, MountTable, below};
@@ -50,7 +50,7 @@ struct Read<'a> {
 struct Attempt {
     mount: Mount,
     request_path: String,
-    answer: Answer,
+    response: Response,
     verdict: Verdict,
 }
 
@@ -74,7 +74,7 @@ impl Read<'_> {
         let first = self.attempt(known.unwrap_or_else(|| self.guess())).await?;
         match &first.verdict {
             Verdict::Good(_) | Verdict::Failed(_) => {
-                // A deleted version is an answer of KV version 2 too, but it teaches nothing that the next read does not.
+                // A deleted version is a response of KV version 2 too, but it teaches nothing that the next read does not.
                 if !was_known && matches!(first.verdict, Verdict::Good(_)) {
                     lock(self.mounts).learn(first.mount.clone());
                 }
@@ -92,14 +92,14 @@ impl Read<'_> {
         lock(self.mounts).forget(&first.mount.path);
         lock(self.mounts).learn(mount.clone());
         if mount.request_path(self.path) == first.request_path {
-            return self.conclude(self.judge(mount, first.request_path, first.answer));
+            return self.conclude(self.judge(mount, first.request_path, first.response));
         }
         let second = self.attempt(mount).await?;
         self.conclude(second)
     }
 
     /// The server does not say what the mount is. As the Vault CLI does, the path is read as it is, which is right for old
-    /// servers and for KV version 1; but where even `/data/` was forbidden, that is the answer.
+    /// servers and for KV version 1; but where even `/data/` was forbidden, that is the response.
     async fn without_mount(&self, first: Attempt, was_known: bool) -> Result<Reading, VaultError> {
         let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown, sure: false };
         if matches!(first.verdict, Verdict::Forbidden(_)) || plain.request_path(self.path) == first.request_path {
@@ -113,7 +113,7 @@ impl Read<'_> {
                 self.conclude(second)
             }
             Verdict::Failed(_) => self.conclude(second),
-            // Nothing new: the first answer is nearer to what is most likely meant.
+            // Nothing new: the first response is nearer to what is most likely meant.
             Verdict::Forbidden(_) | Verdict::NotThere | Verdict::Odd(_) => self.conclude_unsure(first),
         }
     }
@@ -131,28 +131,28 @@ impl Read<'_> {
             return Err(self.not_versioned(&mount.path));
         }
         let request_path = mount.request_path(self.path);
-        let answer = get(self.api, self.token, &request_path, pin).await?;
-        Ok(self.judge(mount, request_path, answer))
+        let response = get(self.api, self.token, &request_path, pin).await?;
+        Ok(self.judge(mount, request_path, response))
     }
 
-    fn judge(&self, mount: Mount, request_path: String, answer: Answer) -> Attempt {
-        let verdict = match answer.status {
-            StatusCode::OK => self.opened(&answer, &mount, &request_path).unwrap_or_else(Verdict::Failed),
-            _ if answer.status.is_client_error() && !is_vaults(&answer) => Verdict::Failed(odd(self.path, &answer)),
-            StatusCode::FORBIDDEN => match failed(self.path, &request_path, &answer) {
+    fn judge(&self, mount: Mount, request_path: String, response: Response) -> Attempt {
+        let verdict = match response.status {
+            StatusCode::OK => self.opened(&response, &mount, &request_path).unwrap_or_else(Verdict::Failed),
+            _ if response.status.is_client_error() && !is_vaults(&response) => Verdict::Failed(odd(self.path, &response)),
+            StatusCode::FORBIDDEN => match failed(self.path, &request_path, &response) {
                 error @ VaultError::Forbidden { .. } => Verdict::Forbidden(error),
                 error => Verdict::Failed(error),
             },
-            StatusCode::NOT_FOUND => self.deleted(&answer).map_or(Verdict::NotThere, Verdict::Failed),
-            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => Verdict::Odd(odd(self.path, &answer)),
-            _ => Verdict::Failed(odd(self.path, &answer)),
+            StatusCode::NOT_FOUND => self.deleted(&response).map_or(Verdict::NotThere, Verdict::Failed),
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => Verdict::Odd(odd(self.path, &response)),
+            _ => Verdict::Failed(odd(self.path, &response)),
         };
-        Attempt { mount, request_path, answer, verdict }
+        Attempt { mount, request_path, response, verdict }
     }
 
     /// A 200.
-    fn opened(&self, answer: &Answer, mount: &Mount, request_path: &str) -> Result<Verdict, VaultError> {
-        let envelope = Envelope::parse(request_path, answer)?;
+    fn opened(&self, response: &Response, mount: &Mount, request_path: &str) -> Result<Verdict, VaultError> {
+        let envelope = Envelope::parse(request_path, response)?;
         let Some(data) = envelope.data else {
             return Ok(Verdict::Odd(self.not_readable("expected data in the response, found none; check the path".into())));
         };
@@ -178,7 +178,7 @@ impl Read<'_> {
             Engine::Other => Known::NotKv,
             Engine::Unknown => Known::Nothing,
         };
-        let validity = envelope.validity(request_path, known, answer.date);
+        let validity = envelope.validity(request_path, known, response.date);
         self.reading(data, Version::default(), validity, envelope.warnings())
     }
 
@@ -195,8 +195,8 @@ impl Read<'_> {
     }
 
     /// A 404 of KV version 2 has the metadata of a version that is deleted or destroyed.
-    fn deleted(&self, answer: &Answer) -> Option<VaultError> {
-        let envelope = Envelope::parse(self.path, answer).ok()?;
+    fn deleted(&self, response: &Response) -> Option<VaultError> {
+        let envelope = Envelope::parse(self.path, response).ok()?;
         Some(self.version_is_gone(&KvV2::recognise(envelope.data?)?))
     }
 

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::super::error::VaultError;
-use super::super::http::{Answer, Http, Request, body, sensitive_header};
+use super::super::http::{Response, Http, Request, body, sensitive_header};
 use crate::model::{SecretBytes, VaultServer, VaultToken};
 
 /// One server's API.
@@ -74,7 +74,7 @@ impl Api {
     }
 
     /// Sends `call` once.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, VaultError> {
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Response, VaultError> {
         let mut headers = HeaderMap::new();
         // Vault's agents and proxies may ask for it, against forged requests: https://developer.hashicorp.com/vault/api-docs
         headers.insert("x-vault-request", HeaderValue::from_static("true"));

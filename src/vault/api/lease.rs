@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::VaultError;
 use super::super::json::{Seconds, body};
-use super::answer::{parse, refused_token, rule, words};
+use super::response::{parse, refused_token, rule, words};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, VaultToken};
 
@@ -34,11 +34,11 @@ pub(in crate::vault) async fn renew(
         renewable: Option<bool>,
     }
     let renewal = Renewal { lease_id: &id.0, increment: increment.map(|time| time.as_secs()) };
-    let answer = api.send(Call::new(Method::POST, PATH).token(token).body(body(&renewal))).await?;
+    let response = api.send(Call::new(Method::POST, PATH).token(token).body(body(&renewal))).await?;
     let action = format!("failed to renew lease {}", id.0);
-    match answer.status {
+    match response.status {
         StatusCode::OK => {
-            let renewed: Renewed = parse(PATH, &answer)?;
+            let renewed: Renewed = parse(PATH, &response)?;
             Ok(Lease {
                 id: id.clone(),
                 duration: renewed.lease_duration.0.unwrap_or_default(),
@@ -46,9 +46,9 @@ pub(in crate::vault) async fn renew(
             })
         }
         // "lease not found", "lease is not renewable", "invalid lease ID": all are healed by reading again.
-        StatusCode::BAD_REQUEST if words(&answer).to_lowercase().contains("lease") => {
-            Err(VaultError::LeaseLost { action, status: answer.status.as_u16(), words: words(&answer) })
+        StatusCode::BAD_REQUEST if words(&response).to_lowercase().contains("lease") => {
+            Err(VaultError::LeaseLost { action, status: response.status.as_u16(), words: words(&response) })
         }
-        _ => Err(refused_token(&action, &answer, || rule(PATH, "update"))),
+        _ => Err(refused_token(&action, &response, || rule(PATH, "update"))),
     }
 }

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
-use super::super::http::Answer;
+use super::super::http::Response;
 use super::super::json::{Seconds, text};
 use super::super::words::{clip, without};
-use super::answer::{all_words, is_vaults, parse, refused};
+use super::response::{all_words, is_vaults, parse, refused};
 use super::{Api, Call};
 use crate::model::{SecretBytes, TokenInfo, VaultToken};
 
@@ -42,7 +42,7 @@ pub(in crate::vault) struct Advice {
 pub(in crate::vault) const CHECK_MOUNT: &str = "check the mount and the namespace of the auth method";
 
 /// The `auth` of a login or a renewal.
-pub(in crate::vault) struct AuthAnswer {
+pub(in crate::vault) struct AuthResponse {
     pub(in crate::vault) token: VaultToken,
     pub(in crate::vault) info: TokenInfo,
     pub(in crate::vault) warnings: Vec<String>,
@@ -53,20 +53,20 @@ pub(in crate::vault) async fn login(
     api: &Api,
     namespace: Option<&str>,
     login: &Login,
-) -> Result<AuthAnswer, VaultError> {
+) -> Result<AuthResponse, VaultError> {
     let call = Call::new(Method::POST, &login.path).namespace(namespace).body(login.body.clone());
-    let answer = api.send(call).await?;
-    if answer.status != StatusCode::OK {
-        return Err(refusal(login, &answer));
+    let response = api.send(call).await?;
+    if response.status != StatusCode::OK {
+        return Err(refusal(login, &response));
     }
-    let auth = auth(&login.path, &answer)?;
+    let auth = auth(&login.path, &response)?;
     if auth.token.expose().is_empty() {
         return Err(VaultError::NoToken { path: login.path.clone() });
     }
     Ok(auth)
 }
 
-pub(super) fn auth(path: &str, answer: &Answer) -> Result<AuthAnswer, VaultError> {
+pub(super) fn auth(path: &str, response: &Response) -> Result<AuthResponse, VaultError> {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
@@ -84,9 +84,9 @@ pub(super) fn auth(path: &str, answer: &Answer) -> Result<AuthAnswer, VaultError
         #[serde(default)]
         renewable: Option<bool>,
     }
-    let body: Body<'_> = parse(path, answer)?;
+    let body: Body<'_> = parse(path, response)?;
     let token = text(body.auth.client_token).unwrap_or_default();
-    Ok(AuthAnswer {
+    Ok(AuthResponse {
         token: VaultToken::new(token.expose_str().unwrap_or_default()),
         info: TokenInfo { ttl: body.auth.lease_duration.0, renewable: body.auth.renewable.unwrap_or_default() },
         warnings: body.warnings.unwrap_or_default().iter().map(|warning| clip(warning)).collect(),
@@ -94,21 +94,21 @@ pub(super) fn auth(path: &str, answer: &Answer) -> Result<AuthAnswer, VaultError
 }
 
 /// Vault answers a wrong credential with 400 as well as with 403, and an auth mount that does not exist with 403, 404 or 405.
-fn refusal(login: &Login, answer: &Answer) -> VaultError {
-    let (path, identity, status) = (login.path.clone(), login.identity.clone(), answer.status.as_u16());
+fn refusal(login: &Login, response: &Response) -> VaultError {
+    let (path, identity, status) = (login.path.clone(), login.identity.clone(), response.status.as_u16());
     let action = format!("failed to log in at {path}");
     let credentials: Vec<&str> = login.credentials.iter().filter_map(SecretBytes::expose_str).collect();
-    let words = clip(&without(all_words(answer), &credentials));
+    let words = clip(&without(all_words(response), &credentials));
     let lower = words.to_lowercase();
     let not_yet = ["not yet valid", "not valid yet", "issued in the future", "used before issued"];
     match status {
-        _ if answer.status.is_client_error() && !is_vaults(answer) => VaultError::NotVault { action, status },
+        _ if response.status.is_client_error() && !is_vaults(response) => VaultError::NotVault { action, status },
         400 if lower.contains("readonly storage") => {
-            VaultError::Status { action, status, words, retry_after: answer.retry_after }
+            VaultError::Status { action, status, words, retry_after: response.retry_after }
         }
         400 | 401 | 403 if not_yet.iter().any(|early| lower.contains(early)) => {
             // By the clock that refuses it. One more second, since both times are whole ones.
-            let wait = login.valid_from.zip(answer.date).map(|(from, now)| from.duration_since(now));
+            let wait = login.valid_from.zip(response.date).map(|(from, now)| from.duration_since(now));
             let wait = wait.and_then(|wait| Duration::try_from(wait).ok()).map(|wait| wait + Duration::from_secs(1));
             VaultError::LoginTooEarly { path, identity, status, words, wait }
         }
@@ -118,7 +118,7 @@ fn refusal(login: &Login, answer: &Answer) -> VaultError {
         }
         404 | 405 => VaultError::LoginRefused { path, identity, status, words, advice: CHECK_MOUNT },
         400 | 401 | 403 => VaultError::LoginRefused { path, identity, status, words, advice: login.advice.refused },
-        _ => refused(&action, answer),
+        _ => refused(&action, response),
     }
 }
 
@@ -137,9 +137,9 @@ mod tests {
             valid_from: "2026-01-01T00:00:10Z".parse().ok(),
         };
         let body = format!(r#"{{"errors":["{words}"]}}"#);
-        let mut answer = Answer::for_test(status, &body);
-        answer.date = "2026-01-01T00:00:02Z".parse().ok();
-        refusal(&login, &answer).into()
+        let mut response = Response::for_test(status, &body);
+        response.date = "2026-01-01T00:00:02Z".parse().ok();
+        refusal(&login, &response).into()
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn no_time_left_is_not_the_same_as_no_end() {
-        let ttl = |json: &str| auth("", &Answer::for_test(200, json)).expect(json).info.ttl;
+        let ttl = |json: &str| auth("", &Response::for_test(200, json)).expect(json).info.ttl;
         assert_eq!(ttl(r#"{"auth":{"client_token":"hvb.x","lease_duration":60}}"#), Some(Duration::from_mins(1)));
         assert_eq!(ttl(r#"{"auth":{"client_token":"hvs.x","lease_duration":0}}"#), Some(Duration::ZERO));
         assert_eq!(ttl(r#"{"auth":{"client_token":"hvs.x","lease_duration":-3}}"#), Some(Duration::ZERO));

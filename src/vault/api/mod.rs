@@ -1,4 +1,4 @@
-//! Vault's HTTP API, as far as we need it: one file per endpoint or family, with request and answer side by side.
+//! Vault's HTTP API, as far as we need it: one file per endpoint or family, with request and response side by side.
 
 pub(super) mod kv;
 pub(super) mod lease;
@@ -8,8 +8,8 @@ pub(super) mod secret;
 pub(super) mod token;
 pub(super) mod wrapping;
 
-mod answer;
+mod response;
 mod call;
 
-pub(super) use answer::is_vaults;
+pub(super) use response::is_vaults;
 pub(super) use call::{Api, Call};

@@ -1,5 +1,5 @@
 //! `GET sys/internal/ui/mounts/<path>` (<https://openbao.org/api-docs/system/internal-ui-mounts/>): what the mount of a path is.
-//! Any right below the mount is enough for an answer.
+//! Any right below the mount is enough for a response.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::super::error::VaultError;
-use super::answer::{parse, refused};
+use super::response::{parse, refused};
 use super::{Api, Call};
 use crate::model::VaultToken;
 
@@ -40,12 +40,12 @@ pub(in crate::vault) async fn mount_of(
     struct Body {
         data: MountInfo,
     }
-    let question = format!("sys/internal/ui/mounts/{path}");
-    let answer = api.send(Call::new(Method::GET, &question).token(token)).await?;
-    match answer.status {
-        StatusCode::OK => Ok(Some(parse::<Body>(&question, &answer)?.data)),
-        StatusCode::TOO_MANY_REQUESTS => Err(refused(&format!("failed to read {path}"), &answer)),
+    let request_path = format!("sys/internal/ui/mounts/{path}");
+    let response = api.send(Call::new(Method::GET, &request_path).token(token)).await?;
+    match response.status {
+        StatusCode::OK => Ok(Some(parse::<Body>(&request_path, &response)?.data)),
+        StatusCode::TOO_MANY_REQUESTS => Err(refused(&format!("failed to read {path}"), &response)),
         status if status.is_client_error() => Ok(None),
-        _ => Err(refused(&format!("failed to read {path}"), &answer)),
+        _ => Err(refused(&format!("failed to read {path}"), &response)),
     }
 }

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
-use super::super::http::Answer;
+use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
 use super::super::words::clip;
-use super::answer::{parse, refused, refused_token, rule};
+use super::response::{parse, refused, refused_token, rule};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, Validity, VaultToken};
 
@@ -21,21 +21,21 @@ pub(in crate::vault) async fn get(
     token: &VaultToken,
     path: &str,
     version: Option<u64>,
-) -> Result<Answer, VaultError> {
+) -> Result<Response, VaultError> {
     api.send(Call::new(Method::GET, path).version(version).token(token)).await
 }
 
-/// The error of an answer with a bad status to a read of `path`, which was asked for as `request_path`.
-pub(in crate::vault) fn failed(path: &str, request_path: &str, answer: &Answer) -> VaultError {
-    refused_token(&format!("failed to read {path}"), answer, || rule(request_path, "read"))
+/// The error of a response with a bad status to a read of `path`, which was asked for as `request_path`.
+pub(in crate::vault) fn failed(path: &str, request_path: &str, response: &Response) -> VaultError {
+    refused_token(&format!("failed to read {path}"), response, || rule(request_path, "read"))
 }
 
-/// The same, for an answer that is about the path and not about the token.
-pub(in crate::vault) fn odd(path: &str, answer: &Answer) -> VaultError {
-    refused(&format!("failed to read {path}"), answer)
+/// The same, for a response that is about the path and not about the token.
+pub(in crate::vault) fn odd(path: &str, response: &Response) -> VaultError {
+    refused(&format!("failed to read {path}"), response)
 }
 
-/// The envelope of every answer (<https://developer.hashicorp.com/vault/api-docs>). Unknown fields are ignored.
+/// The envelope of every response (<https://developer.hashicorp.com/vault/api-docs>). Unknown fields are ignored.
 #[derive(Deserialize)]
 pub(in crate::vault) struct Envelope<'a> {
     /// Kept as text, so that numbers keep their digits and nothing is copied before it is known what it is.
@@ -54,7 +54,7 @@ pub(in crate::vault) struct Envelope<'a> {
     mount_type: Option<String>,
 }
 
-/// What is known about the engine of an answer without versions.
+/// What is known about the engine of a response without versions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::vault) enum Known {
     /// KV version 1.
@@ -66,8 +66,8 @@ pub(in crate::vault) enum Known {
 }
 
 impl<'a> Envelope<'a> {
-    pub(in crate::vault) fn parse(path: &str, answer: &'a Answer) -> Result<Self, VaultError> {
-        parse(path, answer)
+    pub(in crate::vault) fn parse(path: &str, response: &'a Response) -> Result<Self, VaultError> {
+        parse(path, response)
     }
 
     /// Vault's warnings, cut.
@@ -75,7 +75,7 @@ impl<'a> Envelope<'a> {
         self.warnings.iter().flatten().map(|warning| clip(warning)).collect()
     }
 
-    /// How long the answer to a read of `path` stays valid. `date` is the server's clock.
+    /// How long the response to a read of `path` stays valid. `date` is the server's clock.
     pub(in crate::vault) fn validity(&self, path: &str, known: Known, date: Option<Timestamp>) -> Validity {
         let lease_duration = self.lease_duration.0.unwrap_or_default();
         if let Some(id) = self.lease_id.clone().filter(|id| !id.is_empty()) {
@@ -162,9 +162,9 @@ mod tests {
     use super::*;
 
     fn validity(path: &str, known: Known, body: &str) -> Validity {
-        let answer = Answer::for_test(200, body);
+        let response = Response::for_test(200, body);
         let date = "2026-01-01T00:00:00Z".parse().ok();
-        Envelope::parse(path, &answer).unwrap_or_else(|error| panic!("{body}: {error}")).validity(path, known, date)
+        Envelope::parse(path, &response).unwrap_or_else(|error| panic!("{body}: {error}")).validity(path, known, date)
     }
 
     fn data(path: &str, known: Known, mount_type: Option<&str>, data: &str) -> Validity {
@@ -228,7 +228,7 @@ mod tests {
             assert_eq!(
                 data(path, known, kind, end),
                 Validity::Expires(Duration::from_hours(1)),
-                "by the answer's Date"
+                "by the response's Date"
             );
         }
         for unlike in [r#"{"token":1,"ttl":60}"#, r#"{"ttl":60}"#, r#"{"token":"x","ttl":"60"}"#, r#"{"token":"x"}"#] {

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
-use super::super::http::Answer;
+use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
-use super::answer::{parse, refused_token, rule};
+use super::response::{parse, refused_token, rule};
 use super::login::auth;
 use super::{Api, Call};
 use crate::model::{TokenInfo, VaultToken};
@@ -22,29 +22,29 @@ const REVOKE: &str = "auth/token/revoke-self";
 
 /// `GET auth/token/lookup-self`
 pub(in crate::vault) async fn lookup_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
-    let answer = api.send(Call::new(Method::GET, LOOKUP).namespace(token.namespace()).token(token)).await?;
-    match answer.status {
-        StatusCode::OK => info(&answer),
-        _ => Err(refused_token("failed to look up the Vault token", &answer, || rule(LOOKUP, "read"))),
+    let response = api.send(Call::new(Method::GET, LOOKUP).namespace(token.namespace()).token(token)).await?;
+    match response.status {
+        StatusCode::OK => info(&response),
+        _ => Err(refused_token("failed to look up the Vault token", &response, || rule(LOOKUP, "read"))),
     }
 }
 
 /// `POST auth/token/renew-self`, by the token's own increment.
 pub(in crate::vault) async fn renew_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
-    let answer = api.send(Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token)).await?;
-    match answer.status {
-        StatusCode::OK => Ok(auth(RENEW, &answer)?.info),
-        _ => Err(refused_token("failed to renew the Vault token", &answer, || rule(RENEW, "update"))),
+    let response = api.send(Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token)).await?;
+    match response.status {
+        StatusCode::OK => Ok(auth(RENEW, &response)?.info),
+        _ => Err(refused_token("failed to renew the Vault token", &response, || rule(RENEW, "update"))),
     }
 }
 
 /// `POST auth/token/revoke-self`. A token that the server does not know is revoked already.
 pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Result<(), VaultError> {
-    let answer = api.send(Call::new(Method::POST, REVOKE).namespace(token.namespace()).token(token)).await?;
-    if answer.status.is_success() {
+    let response = api.send(Call::new(Method::POST, REVOKE).namespace(token.namespace()).token(token)).await?;
+    if response.status.is_success() {
         return Ok(());
     }
-    match refused_token("failed to revoke the Vault token", &answer, || rule(REVOKE, "update")) {
+    match refused_token("failed to revoke the Vault token", &response, || rule(REVOKE, "update")) {
         VaultError::TokenUnknown { .. } => Ok(()),
         error => Err(error),
     }
@@ -56,7 +56,7 @@ const CUT: SignedDuration = SignedDuration::from_secs(2);
 
 /// What `lookup-self` says. A standby that answers reads may show times that are frozen at those of its own start: a negative
 /// `ttl` and an `expire_time` in the past. The server has just answered for the token, so it lives, until nobody knows when.
-fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
+fn info(response: &Response) -> Result<TokenInfo, VaultError> {
     #[derive(Deserialize)]
     struct Body {
         data: Lookup,
@@ -70,10 +70,10 @@ fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
         #[serde(default)]
         ttl: Seconds,
     }
-    let data = parse::<Body>(LOOKUP, answer)?.data;
+    let data = parse::<Body>(LOOKUP, response)?.data;
     let ttl = match data.expire_time {
         End::Never => None,
-        End::At(end) => data.ttl.0.filter(|ttl| !ttl.is_zero()).or_else(|| until(end?, answer.date?)),
+        End::At(end) => data.ttl.0.filter(|ttl| !ttl.is_zero()).or_else(|| until(end?, response.date?)),
         // Without an end, no time left and no end at all look the same.
         End::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
     };
@@ -111,9 +111,9 @@ mod tests {
     #[test]
     fn every_time_to_live_of_a_token_is_understood() {
         let ttl = |data: &str| {
-            let mut answer = Answer::for_test(200, &format!(r#"{{"data":{data}}}"#));
-            answer.date = "2026-01-01T00:00:00Z".parse().ok();
-            info(&answer).expect(data).ttl
+            let mut response = Response::for_test(200, &format!(r#"{{"data":{data}}}"#));
+            response.date = "2026-01-01T00:00:00Z".parse().ok();
+            info(&response).expect(data).ttl
         };
         assert_eq!(ttl(r#"{"ttl":0,"expire_time":null,"renewable":false}"#), None, "root");
         assert_eq!(ttl(r#"{"ttl":60,"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)));

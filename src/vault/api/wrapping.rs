@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
-use super::super::http::Answer;
+use super::super::http::Response;
 use super::super::json::{body, text};
 use super::super::words::{clip, without};
-use super::answer::{all_words, parse, refused};
+use super::response::{all_words, parse, refused};
 use super::{Api, Call};
 use crate::model::{SecretBytes, VaultToken};
 
@@ -35,10 +35,10 @@ pub(in crate::vault) async fn creation_path(
         creation_path: String,
     }
     let call = Call::new(Method::POST, LOOKUP).namespace(namespace).body(body(&Request { token }));
-    let answer = api.send(call).await?;
-    match answer.status {
-        StatusCode::OK => Ok(parse::<Body>(LOOKUP, &answer)?.data.creation_path),
-        _ => Err(not_unwrapped("failed to look up the wrapping token of the secret ID", &answer, token)),
+    let response = api.send(call).await?;
+    match response.status {
+        StatusCode::OK => Ok(parse::<Body>(LOOKUP, &response)?.data.creation_path),
+        _ => Err(not_unwrapped("failed to look up the wrapping token of the secret ID", &response, token)),
     }
 }
 
@@ -59,18 +59,18 @@ pub(in crate::vault) async fn secret_id(
         secret_id: &'a RawValue,
     }
     let wrapping = VaultToken::new(token);
-    let answer = api.send(Call::new(Method::POST, UNWRAP).namespace(namespace).token(&wrapping)).await?;
-    match answer.status {
-        StatusCode::OK => Ok(text(parse::<Body<'_>>(UNWRAP, &answer)?.data.secret_id).unwrap_or_default()),
-        _ => Err(not_unwrapped("failed to unwrap the secret ID", &answer, token)),
+    let response = api.send(Call::new(Method::POST, UNWRAP).namespace(namespace).token(&wrapping)).await?;
+    match response.status {
+        StatusCode::OK => Ok(text(parse::<Body<'_>>(UNWRAP, &response)?.data.secret_id).unwrap_or_default()),
+        _ => Err(not_unwrapped("failed to unwrap the secret ID", &response, token)),
     }
 }
 
 /// A wrapping token that the server refuses was used already, or has expired.
-fn not_unwrapped(action: &str, answer: &Answer, token: &str) -> VaultError {
-    match refused(action, answer) {
+fn not_unwrapped(action: &str, response: &Response, token: &str) -> VaultError {
+    match refused(action, response) {
         VaultError::Status { action, status: status @ (400 | 401 | 403 | 404 | 405), .. } => {
-            let words = clip(&without(all_words(answer), &[token]));
+            let words = clip(&without(all_words(response), &[token]));
             VaultError::NotUnwrapped { action, status, words }
         }
         error => error,

@@ -1,4 +1,4 @@
-//! The body of an answer, in a buffer that is wiped on drop and also wherever it has to grow.
+//! The body of a response, in a buffer that is wiped on drop and also wherever it has to grow.
 
 use reqwest::Response;
 use zeroize::Zeroizing;

@@ -89,7 +89,7 @@ fn builder(timeout: Duration) -> ClientBuilder {
         .timeout(timeout)
         .connect_timeout(connect_timeout(timeout))
         // A request's timeout ends its stream and not its HTTP/2 connection, so a connection that went silent would be used
-        // for ever. A third of the time in silence makes a ping, another third without an answer ends the connection: the
+        // for ever. A third of the time in silence makes a ping, another third without a response ends the connection: the
         // request in flight fails and the next one opens another. A busy server answers pings and keeps its connection, which
         // is why the client is not rebuilt after each timeout. No pings while idle: the first request finds out.
         .http2_keep_alive_interval(timeout / 3)
@@ -122,7 +122,7 @@ mod tests {
         }
     }
 
-    fn answer_once(listener: &std::net::TcpListener) {
+    fn respond_once(listener: &std::net::TcpListener) {
         let (mut stream, _) = listener.accept().expect("a connection");
         let read = stream.read(&mut [0; 4096]).expect("a request");
         assert!(read > 0, "a request");
@@ -145,11 +145,11 @@ mod tests {
         {
             held.push(stream);
         }
-        let server = std::thread::spawn(move || answer_once(&listener));
+        let server = std::thread::spawn(move || respond_once(&listener));
         let addresses = Two([(dead.ip(), 0).into(), (IpAddr::V4(Ipv4Addr::LOCALHOST), 0).into()]);
         let client = builder(Duration::from_secs(4)).tls_certs_only([]).dns_resolver(Arc::new(addresses)).build();
-        let answer = client.expect("a client").get(format!("http://vault.test:{port}/")).send().await;
-        assert_eq!(answer.expect("an answer of the second address").status(), 204);
+        let response = client.expect("a client").get(format!("http://vault.test:{port}/")).send().await;
+        assert_eq!(response.expect("a response of the second address").status(), 204);
         server.join().expect("no panic");
     }
 }

@@ -6,7 +6,7 @@
 //! - **Proxies of the environment are not used.** A forgotten `HTTP_PROXY` would carry tokens and secrets through a third
 //!   party.
 
-mod answer;
+mod response;
 mod body;
 mod clients;
 mod diagnose;
@@ -22,7 +22,7 @@ use http::{HeaderMap, Method, StatusCode};
 use reqwest::Url;
 use zeroize::Zeroizing;
 
-pub(super) use answer::Answer;
+pub(super) use response::Response;
 use clients::{Clients, connect_timeout};
 use diagnose::{Limits, connection_error};
 pub(super) use error::HttpError;
@@ -84,21 +84,21 @@ impl Http {
 
     /// Sends `request` once. A 307 is followed once, and only to a configured origin, with our own path
     /// (<https://developer.hashicorp.com/vault/docs/concepts/ha#client-redirection>).
-    pub(super) async fn send(&self, request: Request) -> Result<Answer, HttpError> {
-        let answer = self.send_to(&self.base, request.clone()).await?;
-        if answer.status != StatusCode::TEMPORARY_REDIRECT {
-            return Ok(answer);
+    pub(super) async fn send(&self, request: Request) -> Result<Response, HttpError> {
+        let response = self.send_to(&self.base, request.clone()).await?;
+        if response.status != StatusCode::TEMPORARY_REDIRECT {
+            return Ok(response);
         }
-        let target = self.redirect_target(&answer)?;
-        let answer = self.send_to(target, request).await?;
-        if answer.status == StatusCode::TEMPORARY_REDIRECT {
+        let target = self.redirect_target(&response)?;
+        let response = self.send_to(target, request).await?;
+        if response.status == StatusCode::TEMPORARY_REDIRECT {
             return Err(HttpError::RedirectLoop(origin(target)));
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    fn redirect_target(&self, answer: &Answer) -> Result<&Url, HttpError> {
-        let location = answer.location.as_deref().unwrap_or_default();
+    fn redirect_target(&self, response: &Response) -> Result<&Url, HttpError> {
+        let location = response.location.as_deref().unwrap_or_default();
         let target = self.base.join(location).ok().filter(Url::has_host);
         let known = target.as_ref().and_then(|url| self.allowed.iter().find(|known| known.origin() == url.origin()));
         known.ok_or_else(|| HttpError::RedirectRefused {
@@ -107,7 +107,7 @@ impl Http {
         })
     }
 
-    async fn send_to(&self, to: &Url, request: Request) -> Result<Answer, HttpError> {
+    async fn send_to(&self, to: &Url, request: Request) -> Result<Response, HttpError> {
         let url = url::join(to, &request.path, request.query.as_deref())?;
         let client = self.clients.get(&self.server, &url)?;
         let url = tls::addressed(url, &self.server.tls)?;
@@ -119,11 +119,11 @@ impl Http {
         let mut response = call.send().await.map_err(|error| self.unreachable(to, error))?;
         let body = body::read(&mut response).await.map_err(|error| self.unreachable(to, error))?;
         let body = body.ok_or(HttpError::TooLarge { path: request.path })?;
-        let answer = Answer::new(response.status(), response.headers(), body);
-        if answer.is_from_tls_port() {
+        let response = Response::new(response.status(), response.headers(), body);
+        if response.is_from_tls_port() {
             return Err(HttpError::TlsPort(origin(to)));
         }
-        Ok(answer)
+        Ok(response)
     }
 
     fn unreachable(&self, to: &Url, error: reqwest::Error) -> HttpError {
@@ -173,8 +173,8 @@ mod tests {
         })
         .expect("a good address");
         let target = |location: &str| {
-            let answer = Answer { location: Some(location.into()), ..Answer::for_test(307, "") };
-            http.redirect_target(&answer).map(origin).map_err(|error| error.to_string())
+            let response = Response { location: Some(location.into()), ..Response::for_test(307, "") };
+            http.redirect_target(&response).map(origin).map_err(|error| error.to_string())
         };
         assert_eq!(target("https://vault-1:8200/v1/secret").as_deref(), Ok("https://vault-1:8200"));
         assert_eq!(target("/v1/secret").as_deref(), Ok("https://vault:8200"));

@@ -1,4 +1,4 @@
-//! A whole answer, whatever its status.
+//! A whole response, whatever its status.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 /// Longest wait that is taken over from a server.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(365 * 24);
 
-/// An answer. The body is zeroed on drop.
-pub(in crate::vault) struct Answer {
+/// A response. The body is zeroed on drop.
+pub(in crate::vault) struct Response {
     pub(in crate::vault) status: StatusCode,
-    /// `Retry-After`, counted from the answer.
+    /// `Retry-After`, counted from the response.
     pub(in crate::vault) retry_after: Option<Duration>,
     /// `Date`: the server's clock.
     pub(in crate::vault) date: Option<Timestamp>,
@@ -22,7 +22,7 @@ pub(in crate::vault) struct Answer {
     pub(super) location: Option<String>,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn new(status: StatusCode, headers: &HeaderMap, body: Zeroizing<Vec<u8>>) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let date = text(DATE).and_then(parse_date);
@@ -54,7 +54,7 @@ fn parse_date(text: &str) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3). A date is compared with the answer's own `Date`, so that
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3). A date is compared with the response's own `Date`, so that
 /// our clock does not matter.
 fn retry_after(text: &str, date: Option<Timestamp>) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {

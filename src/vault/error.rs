@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use super::credential::CredentialError;
 use super::http::HttpError;
-use super::words::quoted_list;
+use super::server_text::quoted_list;
 use crate::model::{Failure, FailureClass, Reason};
 
-/// A failed call. `action` is "failed to <verb> <noun> {which}"; `words` are the server's own, already cut and without
+/// A failed call. `action` is "failed to <verb> <noun> {which}"; `errors` are the server's own, already cut and without
 /// credentials.
 #[derive(Debug, Error)]
 pub(super) enum VaultError {
@@ -28,8 +28,8 @@ pub(super) enum VaultError {
     WrongAudience { file: PathBuf, found: Vec<String>, wanted: String },
 
     /// A response with an error status that no other variant is about.
-    #[error("{action}: {}", answered(*status, words))]
-    Status { action: String, status: u16, words: String, retry_after: Option<Duration> },
+    #[error("{action}: {}", answered(*status, errors))]
+    Status { action: String, status: u16, errors: String, retry_after: Option<Duration> },
     /// An error status with a body that Vault does not send.
     #[error(
         "{action}: the response with status {status} is not from Vault: expected JSON, found an HTML page or plain text; \
@@ -43,26 +43,26 @@ pub(super) enum VaultError {
     )]
     Unreadable { path: String, status: u16, column: usize },
 
-    /// 403 with words that only an unknown token gets.
+    /// 403 with errors that only an unknown token gets.
     #[error(
         "{action}: Vault does not recognize the token; it has expired, was revoked, or belongs to another Vault server or \
          namespace"
     )]
     TokenUnknown { action: String },
     /// Any other 403 for a request with a token.
-    #[error("{action}: permission denied (403){}", further(words))]
-    Forbidden { action: String, words: String, rule: String, retry_after: Option<Duration> },
+    #[error("{action}: permission denied (403){}", further(errors))]
+    Forbidden { action: String, errors: String, rule: String, retry_after: Option<Duration> },
 
     /// A login that Vault rejects. `identity` is as in [`Login`](super::api::login::Login).
-    #[error("failed to log in at {path}{}: {}; {advice}", in_brackets(identity), answered(*status, words))]
-    LoginRefused { path: String, identity: String, status: u16, words: String, advice: &'static str },
+    #[error("failed to log in at {path}{}: {}; {advice}", in_brackets(identity), answered(*status, errors))]
+    LoginRefused { path: String, identity: String, status: u16, errors: String, advice: &'static str },
     /// A login with a credential that becomes valid in a moment.
     #[error(
         "failed to log in at {path}{}: {}; the credential is not valid yet: synchronize the clocks of its issuer and Vault",
         in_brackets(identity),
-        answered(*status, words)
+        answered(*status, errors)
     )]
-    LoginTooEarly { path: String, identity: String, status: u16, words: String, wait: Option<Duration> },
+    LoginTooEarly { path: String, identity: String, status: u16, errors: String, wait: Option<Duration> },
     #[error("failed to log in at {path}: Vault returned no token; exempt this login from MFA, which keyferry does not support")]
     NoToken { path: String },
     #[error(
@@ -79,12 +79,12 @@ pub(super) enum VaultError {
         "{action}: {}; the wrapping token has expired or was already used; deliver a new one. An earlier process of this pod \
          may have used it before a restart. If none did, the secret ID MAY HAVE BEEN INTERCEPTED: check Vault's audit log and \
          revoke the secret ID",
-        answered(*status, words)
+        answered(*status, errors)
     )]
-    NotUnwrapped { action: String, status: u16, words: String },
+    NotUnwrapped { action: String, status: u16, errors: String },
 
-    #[error("{action}: {}; the secret has to be read again", answered(*status, words))]
-    LeaseLost { action: String, status: u16, words: String },
+    #[error("{action}: {}; the secret has to be read again", answered(*status, errors))]
+    LeaseLost { action: String, status: u16, errors: String },
     #[error(
         "failed to read {path}: {what} at this path (requested {request_path}; {engine}); check the path and the namespace"
     )]
@@ -117,7 +117,7 @@ impl VaultError {
             Self::Credential(_) => (Local, Reason::CredentialUnreadable),
             // Not a passing thing: the pod's specification has to change.
             Self::WrongAudience { .. } => (Invalid, Reason::CredentialUnreadable),
-            Self::Status { status, words, .. } => self::status(*status, words),
+            Self::Status { status, errors, .. } => self::status(*status, errors),
             Self::NotVault { .. } | Self::Unreadable { .. } => (Transient, Reason::ServerError),
             Self::TokenUnknown { .. } => (TokenDead, Reason::TokenExpired),
             Self::Forbidden { .. } => (Forbidden, Reason::Denied),
@@ -154,15 +154,15 @@ fn http(error: &HttpError) -> (FailureClass, Reason) {
 
 /// Status codes: <https://developer.hashicorp.com/vault/api-docs#http-status-codes>,
 /// <https://openbao.org/api-docs/#http-status-codes>; beyond these, `sdk/logical/response_util.go`.
-fn status(status: u16, words: &str) -> (FailureClass, Reason) {
+fn status(status: u16, errors: &str) -> (FailureClass, Reason) {
     use FailureClass::{Denied, Invalid, Missing, Transient};
-    let words = words.to_lowercase();
+    let errors = errors.to_lowercase();
     match status {
         // A KV mount that is being made version 2 answers so for some seconds:
         // https://developer.hashicorp.com/vault/docs/secrets/kv/kv-v2/upgrade
-        400 if words.contains("upgrading from non-versioned") => (Transient, Reason::ServerError),
+        400 if errors.contains("upgrading from non-versioned") => (Transient, Reason::ServerError),
         // A node that may not write and did not forward: `logical.ErrReadOnly`.
-        400 if words.contains("readonly storage") => (Transient, Reason::ServerError),
+        400 if errors.contains("readonly storage") => (Transient, Reason::ServerError),
         // Malformed, or a credential that is wrong: the same request cannot work.
         400 => (Invalid, Reason::InvalidRequest),
         403 => (Denied, Reason::Denied),
@@ -175,8 +175,8 @@ fn status(status: u16, words: &str) -> (FailureClass, Reason) {
         429 => (Transient, Reason::RateLimited),
         // https://developer.hashicorp.com/vault/api-docs/system/health: DR secondary, performance standby.
         472 | 473 => (Transient, Reason::ServerError),
-        // A load balancer's 503 without these words is not about a seal.
-        503 if words.contains("seal") || words.contains("maintenance") => (Transient, Reason::Sealed),
+        // A load balancer's 503 without these errors is not about a seal.
+        503 if errors.contains("seal") || errors.contains("maintenance") => (Transient, Reason::Sealed),
         // 500 internal, 501 not initialised, 502 Vault's own upstream failed, 503, 504 of a proxy in between.
         500..=599 => (Transient, Reason::ServerError),
         // 405 and all else: the address or the path cannot be right.
@@ -184,10 +184,10 @@ fn status(status: u16, words: &str) -> (FailureClass, Reason) {
     }
 }
 
-/// The status and the server's own words, or the status's standard phrase.
-fn answered(status: u16, words: &str) -> String {
-    if !words.is_empty() {
-        return format!("Vault answered {status}: {words}");
+/// The status and the server's own errors, or the status's standard phrase.
+fn answered(status: u16, errors: &str) -> String {
+    if !errors.is_empty() {
+        return format!("Vault answered {status}: {errors}");
     }
     let phrase = ::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     format!("Vault answered {status} ({})", phrase.unwrap_or("unknown status").to_lowercase())
@@ -198,8 +198,8 @@ fn in_brackets(text: &str) -> String {
 }
 
 /// Words of a 403 beyond the usual ones, such as those of a Sentinel policy.
-fn further(words: &str) -> String {
-    let rest = words.strip_prefix("1 error occurred:").unwrap_or(words).trim_start_matches([' ', '*']);
+fn further(errors: &str) -> String {
+    let rest = errors.strip_prefix("1 error occurred:").unwrap_or(errors).trim_start_matches([' ', '*']);
     if rest.is_empty() || rest == "permission denied" { String::new() } else { format!(": {rest}") }
 }
 
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn each_status_has_its_class() {
         use FailureClass::{Denied, Invalid, Missing, Transient};
-        for (status, words, class, reason) in [
+        for (status, errors, class, reason) in [
             (400, "", Invalid, Reason::InvalidRequest),
             (400, "Upgrading from non-versioned to versioned data.", Transient, Reason::ServerError),
             (400, "cannot write to readonly storage", Transient, Reason::ServerError),
@@ -228,16 +228,16 @@ mod tests {
             (503, "no healthy upstream", Transient, Reason::ServerError),
             (504, "", Transient, Reason::ServerError),
         ] {
-            assert_eq!(self::status(status, words), (class, reason), "{status}");
+            assert_eq!(self::status(status, errors), (class, reason), "{status}");
         }
     }
 
     #[test]
     fn a_403_has_its_rule_and_further_words_only_where_there_are_some() {
-        let failure = |words: &str| {
+        let failure = |errors: &str| {
             Failure::from(VaultError::Forbidden {
                 action: "failed to read a/b".into(),
-                words: words.into(),
+                errors: errors.into(),
                 rule: "the rule".into(),
                 retry_after: None,
             })

@@ -25,7 +25,7 @@ mod login;
 mod mounts;
 mod read;
 mod secret_id;
-mod words;
+mod server_text;
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use super::api::{Api, wrapping};
 use super::credential::Credential;
 use super::error::VaultError;
 use super::lock::lock;
-use super::words::clip;
+use super::server_text::clip;
 use crate::model::SecretBytes;
 
 /// What logins remember: secret ids that their files give only once, because they were wrapped or the file is removed after

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::VaultError;
 use super::super::json::{Seconds, body};
-use super::response::{parse, refused_token, rule, words};
+use super::response::{parse, refused_token, rule, errors};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, VaultToken};
 
@@ -46,8 +46,8 @@ pub(in crate::vault) async fn renew(
             })
         }
         // "lease not found", "lease is not renewable", "invalid lease ID": all are healed by reading again.
-        StatusCode::BAD_REQUEST if words(&response).to_lowercase().contains("lease") => {
-            Err(VaultError::LeaseLost { action, status: response.status.as_u16(), words: words(&response) })
+        StatusCode::BAD_REQUEST if errors(&response).to_lowercase().contains("lease") => {
+            Err(VaultError::LeaseLost { action, status: response.status.as_u16(), errors: errors(&response) })
         }
         _ => Err(refused_token(&action, &response, || rule(PATH, "update"))),
     }

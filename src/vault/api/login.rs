@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{Seconds, text};
-use super::super::words::{clip, without};
-use super::response::{all_words, is_vaults, parse, refused};
+use super::super::server_text::{clip, redact};
+use super::response::{joined_errors, is_vaults, parse, refused};
 use super::{Api, Call};
 use crate::model::{SecretBytes, TokenInfo, VaultToken};
 
@@ -21,7 +21,7 @@ pub(in crate::vault) struct Login {
     /// `auth/<mount>/login`
     pub(in crate::vault) path: String,
     pub(in crate::vault) body: SecretBytes,
-    /// Must not be quoted from the server's words.
+    /// Must not be quoted from the server's errors.
     pub(in crate::vault) credentials: Vec<SecretBytes>,
     /// Who logs in, for messages, such as `role "x", ServiceAccount ns/name, audience "vault"`; empty if unknown.
     pub(in crate::vault) identity: String,
@@ -98,26 +98,26 @@ fn refusal(login: &Login, response: &Response) -> VaultError {
     let (path, identity, status) = (login.path.clone(), login.identity.clone(), response.status.as_u16());
     let action = format!("failed to log in at {path}");
     let credentials: Vec<&str> = login.credentials.iter().filter_map(SecretBytes::expose_str).collect();
-    let words = clip(&without(all_words(response), &credentials));
-    let lower = words.to_lowercase();
+    let errors = clip(&redact(joined_errors(response), &credentials));
+    let lower = errors.to_lowercase();
     let not_yet = ["not yet valid", "not valid yet", "issued in the future", "used before issued"];
     match status {
         _ if response.status.is_client_error() && !is_vaults(response) => VaultError::NotVault { action, status },
         400 if lower.contains("readonly storage") => {
-            VaultError::Status { action, status, words, retry_after: response.retry_after }
+            VaultError::Status { action, status, errors, retry_after: response.retry_after }
         }
         400 | 401 | 403 if not_yet.iter().any(|early| lower.contains(early)) => {
             // By the clock that refuses it. One more second, since both times are whole ones.
             let wait = login.valid_from.zip(response.date).map(|(from, now)| from.duration_since(now));
             let wait = wait.and_then(|wait| Duration::try_from(wait).ok()).map(|wait| wait + Duration::from_secs(1));
-            VaultError::LoginTooEarly { path, identity, status, words, wait }
+            VaultError::LoginTooEarly { path, identity, status, errors, wait }
         }
         // No word about the credential: what answers may not be the method at all.
-        403 if words.trim_start_matches("1 error occurred: * ") == "permission denied" || words.is_empty() => {
-            VaultError::LoginRefused { path, identity, status, words, advice: login.advice.denied }
+        403 if errors.trim_start_matches("1 error occurred: * ") == "permission denied" || errors.is_empty() => {
+            VaultError::LoginRefused { path, identity, status, errors, advice: login.advice.denied }
         }
-        404 | 405 => VaultError::LoginRefused { path, identity, status, words, advice: CHECK_MOUNT },
-        400 | 401 | 403 => VaultError::LoginRefused { path, identity, status, words, advice: login.advice.refused },
+        404 | 405 => VaultError::LoginRefused { path, identity, status, errors, advice: CHECK_MOUNT },
+        400 | 401 | 403 => VaultError::LoginRefused { path, identity, status, errors, advice: login.advice.refused },
         _ => refused(&action, response),
     }
 }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::model::{Failure, FailureClass, Reason};
 
-    fn refused_with(status: u16, words: &str) -> Failure {
+    fn refused_with(status: u16, errors: &str) -> Failure {
         let login = Login {
             path: "auth/jwt/login".into(),
             body: SecretBytes::default(),
@@ -136,7 +136,7 @@ mod tests {
             advice: Advice { denied: "check the mount", refused: "check the role" },
             valid_from: "2026-01-01T00:00:10Z".parse().ok(),
         };
-        let body = format!(r#"{{"errors":["{words}"]}}"#);
+        let body = format!(r#"{{"errors":["{errors}"]}}"#);
         let mut response = Response::for_test(status, &body);
         response.date = "2026-01-01T00:00:02Z".parse().ok();
         refusal(&login, &response).into()

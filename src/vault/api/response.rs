@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::super::error::VaultError;
 use super::super::http::Response;
-use super::super::words::clip;
+use super::super::server_text::clip;
 
 /// Parses a good response to `path`.
 pub(super) fn parse<'a, T: Deserialize<'a>>(path: &str, response: &'a Response) -> Result<T, VaultError> {
@@ -19,7 +19,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(path: &str, response: &'a Response) 
 
 /// The `errors` of a failed response, joined; empty if there are none. Never holds a secret's value, but that of a login may
 /// quote a credential.
-pub(super) fn all_words(response: &Response) -> String {
+pub(super) fn joined_errors(response: &Response) -> String {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<String>,
@@ -29,8 +29,8 @@ pub(super) fn all_words(response: &Response) -> String {
 }
 
 /// The same, cut to what fits a message.
-pub(super) fn words(response: &Response) -> String {
-    clip(&all_words(response))
+pub(super) fn errors(response: &Response) -> String {
+    clip(&joined_errors(response))
 }
 
 /// Whether a failed response can be Vault's own: it sends JSON. Something in between (an ingress without a route, a firewall)
@@ -46,7 +46,7 @@ pub(super) fn refused(action: &str, response: &Response) -> VaultError {
     if response.status.is_client_error() && !is_vaults(response) {
         return VaultError::NotVault { action, status };
     }
-    VaultError::Status { action, status, words: words(response), retry_after: response.retry_after }
+    VaultError::Status { action, status, errors: errors(response), retry_after: response.retry_after }
 }
 
 /// The same where a token was sent: a 403 is about the token or about the policy that `rule` names.
@@ -57,12 +57,12 @@ pub(super) fn refused_token(action: &str, response: &Response, rule: impl FnOnce
     if response.status != StatusCode::FORBIDDEN || !is_vaults(response) {
         return refused(action, response);
     }
-    let (action, words) = (action.to_owned(), words(response));
-    let lower = words.to_lowercase();
+    let (action, errors) = (action.to_owned(), errors(response));
+    let lower = errors.to_lowercase();
     if lower.contains("invalid token") || lower.contains("bad token") {
         return VaultError::TokenUnknown { action };
     }
-    VaultError::Forbidden { action, words, rule: rule(), retry_after: response.retry_after }
+    VaultError::Forbidden { action, errors, rule: rule(), retry_after: response.retry_after }
 }
 
 /// A policy rule that allows one request.

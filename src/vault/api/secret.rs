@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
-use super::super::words::clip;
+use super::super::server_text::clip;
 use super::response::{parse, refused, refused_token, rule};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, Validity, VaultToken};

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{body, text};
-use super::super::words::{clip, without};
-use super::response::{all_words, parse, refused};
+use super::super::server_text::{clip, redact};
+use super::response::{joined_errors, parse, refused};
 use super::{Api, Call};
 use crate::model::{SecretBytes, VaultToken};
 
@@ -70,8 +70,8 @@ pub(in crate::vault) async fn secret_id(
 fn not_unwrapped(action: &str, response: &Response, token: &str) -> VaultError {
     match refused(action, response) {
         VaultError::Status { action, status: status @ (400 | 401 | 403 | 404 | 405), .. } => {
-            let words = clip(&without(all_words(response), &[token]));
-            VaultError::NotUnwrapped { action, status, words }
+            let errors = clip(&redact(joined_errors(response), &[token]));
+            VaultError::NotUnwrapped { action, status, errors }
         }
         error => error,
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Number;
 use zeroize::Zeroizing;
 
-use super::super::words::{clip, quoted_list};
+use super::super::server_text::{clip, quoted_list};
 
 /// `sub`, `aud`, and the later of `nbf` and `iat`.
 #[derive(Default, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
 use super::error::ConnectionError;
-use crate::vault::words::quoted_list;
+use crate::vault::server_text::quoted_list;
 
 /// Object identifiers as DER has them, and how people name them. The first that occurs counts, so parameters (a curve) stand
 /// before what they belong to.

@@ -31,7 +31,7 @@ pub(super) fn quoted_list(texts: &[String]) -> String {
 
 /// Takes credentials out of a text of the server, which may quote what was sent. A JWT may be quoted in parts. Short pieces
 /// are words, not credentials.
-pub(super) fn without(mut text: String, credentials: &[&str]) -> String {
+pub(super) fn redact(mut text: String, credentials: &[&str]) -> String {
     let parts = credentials.iter().flat_map(|credential| credential.split('.').chain([*credential]));
     let mut parts: Vec<&str> = parts.filter(|part| part.len() >= 8).collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
@@ -56,6 +56,6 @@ mod tests {
     fn a_quoted_credential_is_taken_out_also_in_parts() {
         let credentials = ["eyJhbGciOi.payloadpayload.signature1", "2a4e1914-aaaa"];
         let words = "bad token eyJhbGciOi.payloadpayload.signature1 of 2a4e1914-aaaa, signature1";
-        assert_eq!(without(words.into(), &credentials), "bad token (credential) of (credential), (credential)");
+        assert_eq!(redact(words.into(), &credentials), "bad token (credential) of (credential), (credential)");
     }
 }

@@ -10,8 +10,8 @@ use http::StatusCode;
 use serde_json::value::RawValue;
 
 use super::api::kv::KvV2;
-use super::api::secret::{Envelope, Known, failed, get, odd};
-use super::api::{Api, is_vaults, mount::mount_of};
+use super::api::secret::{Envelope, Known, get, read_error, read_error_with_rule};
+use super::api::{Api, is_from_vault, mount::mount_of};
 use super::error::VaultError;
 use super::http::Response;
 use super::json;
@@ -138,14 +138,14 @@ impl Read<'_> {
     fn judge(&self, mount: Mount, request_path: String, response: Response) -> Attempt {
         let verdict = match response.status {
             StatusCode::OK => self.opened(&response, &mount, &request_path).unwrap_or_else(Verdict::Failed),
-            _ if response.status.is_client_error() && !is_vaults(&response) => Verdict::Failed(odd(self.path, &response)),
-            StatusCode::FORBIDDEN => match failed(self.path, &request_path, &response) {
+            _ if response.status.is_client_error() && !is_from_vault(&response) => Verdict::Failed(read_error(self.path, &response)),
+            StatusCode::FORBIDDEN => match read_error_with_rule(self.path, &request_path, &response) {
                 error @ VaultError::Forbidden { .. } => Verdict::Forbidden(error),
                 error => Verdict::Failed(error),
             },
             StatusCode::NOT_FOUND => self.deleted(&response).map_or(Verdict::NotThere, Verdict::Failed),
-            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => Verdict::Odd(odd(self.path, &response)),
-            _ => Verdict::Failed(odd(self.path, &response)),
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => Verdict::Odd(read_error(self.path, &response)),
+            _ => Verdict::Failed(read_error(self.path, &response)),
         };
         Attempt { mount, request_path, response, verdict }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::VaultError;
 use super::super::json::{Seconds, body};
-use super::response::{parse, refused_token, rule, errors};
+use super::response::{parse, token_error, rule, errors};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, VaultToken};
 
@@ -49,6 +49,6 @@ pub(in crate::vault) async fn renew(
         StatusCode::BAD_REQUEST if errors(&response).to_lowercase().contains("lease") => {
             Err(VaultError::LeaseLost { action, status: response.status.as_u16(), errors: errors(&response) })
         }
-        _ => Err(refused_token(&action, &response, || rule(PATH, "update"))),
+        _ => Err(token_error(&action, &response, || rule(PATH, "update"))),
     }
 }

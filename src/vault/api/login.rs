@@ -12,7 +12,7 @@ use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{Seconds, text};
 use super::super::server_text::{clip, redact};
-use super::response::{joined_errors, is_vaults, parse, refused};
+use super::response::{joined_errors, is_from_vault, parse, status_error};
 use super::{Api, Call};
 use crate::model::{SecretBytes, TokenInfo, VaultToken};
 
@@ -57,7 +57,7 @@ pub(in crate::vault) async fn login(
     let call = Call::new(Method::POST, &login.path).namespace(namespace).body(login.body.clone());
     let response = api.send(call).await?;
     if response.status != StatusCode::OK {
-        return Err(refusal(login, &response));
+        return Err(login_error(login, &response));
     }
     let auth = auth(&login.path, &response)?;
     if auth.token.expose().is_empty() {
@@ -94,7 +94,7 @@ pub(super) fn auth(path: &str, response: &Response) -> Result<AuthResponse, Vaul
 }
 
 /// Vault answers a wrong credential with 400 as well as with 403, and an auth mount that does not exist with 403, 404 or 405.
-fn refusal(login: &Login, response: &Response) -> VaultError {
+fn login_error(login: &Login, response: &Response) -> VaultError {
     let (path, identity, status) = (login.path.clone(), login.identity.clone(), response.status.as_u16());
     let action = format!("failed to log in at {path}");
     let credentials: Vec<&str> = login.credentials.iter().filter_map(SecretBytes::expose_str).collect();
@@ -102,7 +102,7 @@ fn refusal(login: &Login, response: &Response) -> VaultError {
     let lower = errors.to_lowercase();
     let not_yet = ["not yet valid", "not valid yet", "issued in the future", "used before issued"];
     match status {
-        _ if response.status.is_client_error() && !is_vaults(response) => VaultError::NotVault { action, status },
+        _ if response.status.is_client_error() && !is_from_vault(response) => VaultError::NotVault { action, status },
         400 if lower.contains("readonly storage") => {
             VaultError::Status { action, status, errors, retry_after: response.retry_after }
         }
@@ -118,7 +118,7 @@ fn refusal(login: &Login, response: &Response) -> VaultError {
         }
         404 | 405 => VaultError::LoginRefused { path, identity, status, errors, advice: CHECK_MOUNT },
         400 | 401 | 403 => VaultError::LoginRefused { path, identity, status, errors, advice: login.advice.refused },
-        _ => refused(&action, response),
+        _ => status_error(&action, response),
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::model::{Failure, FailureClass, Reason};
 
-    fn refused_with(status: u16, errors: &str) -> Failure {
+    fn failure_of(status: u16, errors: &str) -> Failure {
         let login = Login {
             path: "auth/jwt/login".into(),
             body: SecretBytes::default(),
@@ -139,25 +139,25 @@ mod tests {
         let body = format!(r#"{{"errors":["{errors}"]}}"#);
         let mut response = Response::for_test(status, &body);
         response.date = "2026-01-01T00:00:02Z".parse().ok();
-        refusal(&login, &response).into()
+        login_error(&login, &response).into()
     }
 
     #[test]
     fn a_refusal_says_who_was_refused_and_quotes_no_credential() {
-        let refused = refused_with(400, "wrong planted-credential");
+        let refused = failure_of(400, "wrong planted-credential");
         assert_eq!((refused.class, refused.reason), (FailureClass::Denied, Reason::LoginRefused));
         assert_eq!(
             refused.message,
             "failed to log in at auth/jwt/login (role \"a\", subject \"b\", audience none): Vault answered 400: wrong \
              (credential); check the role"
         );
-        let long = refused_with(400, &format!("{} planted-credential", "x".repeat(290)));
+        let long = failure_of(400, &format!("{} planted-credential", "x".repeat(290)));
         assert!(!long.message.contains("planted"), "a credential at the cut: {long}");
     }
 
     #[test]
     fn a_bare_denial_may_be_about_the_mount() {
-        let refused = refused_with(403, "permission denied");
+        let refused = failure_of(403, "permission denied");
         assert_eq!(
             refused.message,
             "failed to log in at auth/jwt/login (role \"a\", subject \"b\", audience none): Vault answered 403: permission \
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_credential_of_the_near_future_is_waited_for() {
-        let early = refused_with(400, "invalid not before (nbf) claim: token not yet valid");
+        let early = failure_of(400, "invalid not before (nbf) claim: token not yet valid");
         assert_eq!((early.class, early.reason), (FailureClass::Transient, Reason::LoginRefused));
         assert_eq!(early.retry_after, Some(Duration::from_secs(9)), "until it is good");
     }

@@ -11,5 +11,5 @@ pub(super) mod wrapping;
 mod response;
 mod call;
 
-pub(super) use response::is_vaults;
+pub(super) use response::is_from_vault;
 pub(super) use call::{Api, Call};

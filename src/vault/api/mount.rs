@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::super::error::VaultError;
-use super::response::{parse, refused};
+use super::response::{parse, status_error};
 use super::{Api, Call};
 use crate::model::VaultToken;
 
@@ -44,8 +44,8 @@ pub(in crate::vault) async fn mount_of(
     let response = api.send(Call::new(Method::GET, &request_path).token(token)).await?;
     match response.status {
         StatusCode::OK => Ok(Some(parse::<Body>(&request_path, &response)?.data)),
-        StatusCode::TOO_MANY_REQUESTS => Err(refused(&format!("failed to read {path}"), &response)),
+        StatusCode::TOO_MANY_REQUESTS => Err(status_error(&format!("failed to read {path}"), &response)),
         status if status.is_client_error() => Ok(None),
-        _ => Err(refused(&format!("failed to read {path}"), &response)),
+        _ => Err(status_error(&format!("failed to read {path}"), &response)),
     }
 }

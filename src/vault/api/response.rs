@@ -35,15 +35,15 @@ pub(super) fn errors(response: &Response) -> String {
 
 /// Whether a failed response can be Vault's own: it sends JSON. Something in between (an ingress without a route, a firewall)
 /// sends a page.
-pub(in crate::vault) fn is_vaults(response: &Response) -> bool {
+pub(in crate::vault) fn is_from_vault(response: &Response) -> bool {
     let body = response.body.trim_ascii_start();
     if response.status == StatusCode::NOT_FOUND { body.starts_with(b"{") } else { !body.starts_with(b"<") }
 }
 
 /// The error of a response with a bad status, for `action`.
-pub(super) fn refused(action: &str, response: &Response) -> VaultError {
+pub(super) fn status_error(action: &str, response: &Response) -> VaultError {
     let (action, status) = (action.to_owned(), response.status.as_u16());
-    if response.status.is_client_error() && !is_vaults(response) {
+    if response.status.is_client_error() && !is_from_vault(response) {
         return VaultError::NotVault { action, status };
     }
     VaultError::Status { action, status, errors: errors(response), retry_after: response.retry_after }
@@ -53,9 +53,9 @@ pub(super) fn refused(action: &str, response: &Response) -> VaultError {
 ///
 /// Vault adds "invalid token" (`OpenBao` and older versions "bad token") to "permission denied" if it does not know the token;
 /// where it says only the latter, either may be true.
-pub(super) fn refused_token(action: &str, response: &Response, rule: impl FnOnce() -> String) -> VaultError {
-    if response.status != StatusCode::FORBIDDEN || !is_vaults(response) {
-        return refused(action, response);
+pub(super) fn token_error(action: &str, response: &Response, rule: impl FnOnce() -> String) -> VaultError {
+    if response.status != StatusCode::FORBIDDEN || !is_from_vault(response) {
+        return status_error(action, response);
     }
     let (action, errors) = (action.to_owned(), errors(response));
     let lower = errors.to_lowercase();

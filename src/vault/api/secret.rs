@@ -11,7 +11,7 @@ use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
 use super::super::server_text::clip;
-use super::response::{parse, refused, refused_token, rule};
+use super::response::{parse, status_error, token_error, rule};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, Validity, VaultToken};
 
@@ -26,13 +26,13 @@ pub(in crate::vault) async fn get(
 }
 
 /// The error of a response with a bad status to a read of `path`, which was asked for as `request_path`.
-pub(in crate::vault) fn failed(path: &str, request_path: &str, response: &Response) -> VaultError {
-    refused_token(&format!("failed to read {path}"), response, || rule(request_path, "read"))
+pub(in crate::vault) fn read_error_with_rule(path: &str, request_path: &str, response: &Response) -> VaultError {
+    token_error(&format!("failed to read {path}"), response, || rule(request_path, "read"))
 }
 
 /// The same, for a response that is about the path and not about the token.
-pub(in crate::vault) fn odd(path: &str, response: &Response) -> VaultError {
-    refused(&format!("failed to read {path}"), response)
+pub(in crate::vault) fn read_error(path: &str, response: &Response) -> VaultError {
+    status_error(&format!("failed to read {path}"), response)
 }
 
 /// The envelope of every response (<https://developer.hashicorp.com/vault/api-docs>). Unknown fields are ignored.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
-use super::response::{parse, refused_token, rule};
+use super::response::{parse, token_error, rule};
 use super::login::auth;
 use super::{Api, Call};
 use crate::model::{TokenInfo, VaultToken};
@@ -25,7 +25,7 @@ pub(in crate::vault) async fn lookup_self(api: &Api, token: &VaultToken) -> Resu
     let response = api.send(Call::new(Method::GET, LOOKUP).namespace(token.namespace()).token(token)).await?;
     match response.status {
         StatusCode::OK => info(&response),
-        _ => Err(refused_token("failed to look up the Vault token", &response, || rule(LOOKUP, "read"))),
+        _ => Err(token_error("failed to look up the Vault token", &response, || rule(LOOKUP, "read"))),
     }
 }
 
@@ -34,7 +34,7 @@ pub(in crate::vault) async fn renew_self(api: &Api, token: &VaultToken) -> Resul
     let response = api.send(Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token)).await?;
     match response.status {
         StatusCode::OK => Ok(auth(RENEW, &response)?.info),
-        _ => Err(refused_token("failed to renew the Vault token", &response, || rule(RENEW, "update"))),
+        _ => Err(token_error("failed to renew the Vault token", &response, || rule(RENEW, "update"))),
     }
 }
 
@@ -44,7 +44,7 @@ pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Resu
     if response.status.is_success() {
         return Ok(());
     }
-    match refused_token("failed to revoke the Vault token", &response, || rule(REVOKE, "update")) {
+    match token_error("failed to revoke the Vault token", &response, || rule(REVOKE, "update")) {
         VaultError::TokenUnknown { .. } => Ok(()),
         error => Err(error),
     }

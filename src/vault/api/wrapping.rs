@@ -9,7 +9,7 @@ use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{body, text};
 use super::super::server_text::{clip, redact};
-use super::response::{joined_errors, parse, refused};
+use super::response::{joined_errors, parse, status_error};
 use super::{Api, Call};
 use crate::model::{SecretBytes, VaultToken};
 
@@ -38,7 +38,7 @@ pub(in crate::vault) async fn creation_path(
     let response = api.send(call).await?;
     match response.status {
         StatusCode::OK => Ok(parse::<Body>(LOOKUP, &response)?.data.creation_path),
-        _ => Err(not_unwrapped("failed to look up the wrapping token of the secret ID", &response, token)),
+        _ => Err(unwrap_error("failed to look up the wrapping token of the secret ID", &response, token)),
     }
 }
 
@@ -62,13 +62,13 @@ pub(in crate::vault) async fn secret_id(
     let response = api.send(Call::new(Method::POST, UNWRAP).namespace(namespace).token(&wrapping)).await?;
     match response.status {
         StatusCode::OK => Ok(text(parse::<Body<'_>>(UNWRAP, &response)?.data.secret_id).unwrap_or_default()),
-        _ => Err(not_unwrapped("failed to unwrap the secret ID", &response, token)),
+        _ => Err(unwrap_error("failed to unwrap the secret ID", &response, token)),
     }
 }
 
 /// A wrapping token that the server refuses was used already, or has expired.
-fn not_unwrapped(action: &str, response: &Response, token: &str) -> VaultError {
-    match refused(action, response) {
+fn unwrap_error(action: &str, response: &Response, token: &str) -> VaultError {
+    match status_error(action, response) {
         VaultError::Status { action, status: status @ (400 | 401 | 403 | 404 | 405), .. } => {
             let errors = clip(&redact(joined_errors(response), &[token]));
             VaultError::NotUnwrapped { action, status, errors }

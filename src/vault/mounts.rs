@@ -23,7 +23,7 @@ pub(super) struct Mount {
     pub(super) path: String,
     pub(super) engine: Engine,
     /// By configuration or by the server, and not only by the shape of a response.
-    pub(super) sure: bool,
+    pub(super) confirmed: bool,
 }
 
 /// What was learned about mounts.
@@ -34,12 +34,12 @@ impl MountTable {
     /// The mount of `path`. At most one fits: Vault refuses a mount inside another
     /// (<https://developer.hashicorp.com/vault/api-docs/system/mounts#enable-secrets-engine>).
     pub(super) fn find(&self, path: &str) -> Option<Mount> {
-        let (mount, (engine, sure)) = self.0.iter().find(|(mount, _)| below(path, mount).is_some())?;
-        Some(Mount { path: mount.clone(), engine: *engine, sure: *sure })
+        let (mount, (engine, confirmed)) = self.0.iter().find(|(mount, _)| below(path, mount).is_some())?;
+        Some(Mount { path: mount.clone(), engine: *engine, confirmed: *confirmed })
     }
 
     pub(super) fn learn(&mut self, mount: Mount) {
-        self.0.insert(mount.path, (mount.engine, mount.sure));
+        self.0.insert(mount.path, (mount.engine, mount.confirmed));
     }
 
     pub(super) fn forget(&mut self, mount: &str) {
@@ -54,9 +54,9 @@ pub(super) fn below<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
 
 impl Mount {
     /// A mount that the server did not name: what the user named, else the first segment.
-    pub(super) fn assume(path: &str, named: Option<&str>, engine: Engine, sure: bool) -> Self {
+    pub(super) fn assume(path: &str, named: Option<&str>, engine: Engine, confirmed: bool) -> Self {
         let first = path.split('/').next().unwrap_or(path);
-        Self { path: named.map_or(first, |mount| mount.trim_matches('/')).to_owned(), engine, sure }
+        Self { path: named.map_or(first, |mount| mount.trim_matches('/')).to_owned(), engine, confirmed }
     }
 
     /// What the server says about the mount of `path`. `None` if it speaks of another path.
@@ -75,7 +75,7 @@ impl Mount {
             ("kv" | "generic", _) => Engine::KvV1,
             _ => Engine::Other,
         };
-        Some(Self { path: path.get(..end)?.to_owned(), engine, sure: true })
+        Some(Self { path: path.get(..end)?.to_owned(), engine, confirmed: true })
     }
 
     /// The path to request for `path`.
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn data_is_put_after_the_mount_of_version_2_only() {
         let path =
-            |mount: &str, engine, path: &str| Mount { path: mount.into(), engine, sure: false }.request_path(path);
+            |mount: &str, engine, path: &str| Mount { path: mount.into(), engine, confirmed: false }.request_path(path);
         assert_eq!(path("secret", Engine::KvV2, "secret/webapp/config"), "secret/data/webapp/config");
         assert_eq!(path("team/kv", Engine::KvV2, "team/kv/webapp"), "team/kv/data/webapp");
         assert_eq!(path("secret", Engine::KvV2, "secret/data/webapp"), "secret/data/webapp");
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_mount_is_a_whole_number_of_segments() {
         let mut table = MountTable::default();
-        table.learn(Mount { path: "secret".into(), engine: Engine::KvV2, sure: false });
+        table.learn(Mount { path: "secret".into(), engine: Engine::KvV2, confirmed: false });
         assert!(table.find("secrets/a").is_none());
         assert!(table.find("secret/a").is_some());
         table.forget("secret");

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde_json::value::RawValue;
 
 use super::api::kv::KvV2;
-use super::api::secret::{Envelope, Known, get, read_error, read_error_with_rule};
+use super::api::secret::{Envelope, EngineKind, get, read_error, read_error_with_rule};
 use super::api::{Api, is_from_vault, mount::mount_of};
 use super::error::VaultError;
 use super::http::Response;
@@ -101,10 +101,10 @@ impl Read<'_> {
     /// The server does not say what the mount is. As the Vault CLI does, the path is read as it is, which is right for old
     /// servers and for KV version 1; but where even `/data/` was forbidden, that is the response.
     async fn read_with_assumed_mount(&self, first: Attempt, was_known: bool) -> Result<Reading, VaultError> {
-        let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown, sure: false };
+        let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown, confirmed: false };
         if matches!(first.result, AttemptResult::Forbidden(_)) || plain.request_path(self.path) == first.request_path {
-            let sure = was_known && matches!(first.result, AttemptResult::Forbidden(_));
-            return if sure { self.finish(first) } else { self.finish_with_assumed_mount(first) };
+            let confirmed = was_known && matches!(first.result, AttemptResult::Forbidden(_));
+            return if confirmed { self.finish(first) } else { self.finish_with_assumed_mount(first) };
         }
         let second = self.attempt(plain).await?;
         match second.result {
@@ -157,7 +157,7 @@ impl Read<'_> {
             return Ok(AttemptResult::Unexpected(self.not_readable_error("expected data in the response, found none; check the path".into())));
         };
         let versioned = match mount.engine {
-            Engine::KvV2 if mount.sure => KvV2::parse(data),
+            Engine::KvV2 if mount.confirmed => KvV2::parse(data),
             Engine::KvV2 | Engine::Unknown => KvV2::recognise(data),
             Engine::KvV1 | Engine::Other => None,
         };
@@ -174,9 +174,9 @@ impl Read<'_> {
             return Err(self.not_versioned_error(&mount.path));
         }
         let known = match mount.engine {
-            Engine::KvV1 | Engine::KvV2 => Known::Kv,
-            Engine::Other => Known::NotKv,
-            Engine::Unknown => Known::Nothing,
+            Engine::KvV1 | Engine::KvV2 => EngineKind::Kv,
+            Engine::Other => EngineKind::NotKv,
+            Engine::Unknown => EngineKind::Unknown,
         };
         let validity = envelope.validity(request_path, known, response.date);
         self.reading(data, Version::default(), validity, envelope.warnings())
@@ -202,7 +202,7 @@ impl Read<'_> {
 
     fn deleted_error(&self, found: &KvV2<'_>) -> VaultError {
         let (path, version) = (self.path.to_owned(), found.metadata.version);
-        VaultError::SecretDeleted { path, version, how: found.fate() }
+        VaultError::SecretDeleted { path, version, how: found.deletion() }
     }
 
     /// Turns the last attempt into the result.

@@ -50,7 +50,7 @@ impl<'a> KvV2<'a> {
     }
 
     /// What became of a version without data, and what to do.
-    pub(in crate::vault) fn fate(&self) -> String {
+    pub(in crate::vault) fn deletion(&self) -> String {
         match (self.metadata.destroyed, self.metadata.deletion_time.as_deref()) {
             (Some(true), _) => "was permanently destroyed; write a new version".to_owned(),
             (_, None | Some("")) => "holds no data; write a new version".to_owned(),

@@ -52,7 +52,7 @@ pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Resu
 
 /// How far in the past the end of a token may lie that the server has just answered for: times are cut to seconds. Beyond it
 /// the server's times are frozen.
-const CUT: SignedDuration = SignedDuration::from_secs(2);
+const ROUNDING: SignedDuration = SignedDuration::from_secs(2);
 
 /// What `lookup-self` says. A standby that answers reads may show times that are frozen at those of its own start: a negative
 /// `ttl` and an `expire_time` in the past. The server has just answered for the token, so it lives, until nobody knows when.
@@ -64,7 +64,7 @@ fn info(response: &Response) -> Result<TokenInfo, VaultError> {
     #[derive(Deserialize)]
     struct Lookup {
         #[serde(default)]
-        expire_time: End,
+        expire_time: ExpireTime,
         #[serde(default)]
         renewable: Option<bool>,
         #[serde(default)]
@@ -72,10 +72,10 @@ fn info(response: &Response) -> Result<TokenInfo, VaultError> {
     }
     let data = parse::<Body>(LOOKUP, response)?.data;
     let ttl = match data.expire_time {
-        End::Never => None,
-        End::At(end) => data.ttl.0.filter(|ttl| !ttl.is_zero()).or_else(|| until(end?, response.date?)),
+        ExpireTime::Never => None,
+        ExpireTime::At(end) => data.ttl.0.filter(|ttl| !ttl.is_zero()).or_else(|| until(end?, response.date?)),
         // Without an end, no time left and no end at all look the same.
-        End::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
+        ExpireTime::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
     };
     Ok(TokenInfo { ttl, renewable: data.renewable.unwrap_or_default() })
 }
@@ -83,12 +83,12 @@ fn info(response: &Response) -> Result<TokenInfo, VaultError> {
 /// What is left until `end`, by the server's clock; `None` if it is over for longer than it can be.
 fn until(end: Timestamp, now: Timestamp) -> Option<Duration> {
     let left = end.duration_since(now);
-    (left >= -CUT).then(|| Duration::try_from(left).unwrap_or_default().min(MAX_TIME))
+    (left >= -ROUNDING).then(|| Duration::try_from(left).unwrap_or_default().min(MAX_TIME))
 }
 
 /// `expire_time`.
 #[derive(Default)]
-enum End {
+enum ExpireTime {
     #[default]
     Absent,
     /// `null`: a token that never ends; its `ttl` is 0.
@@ -97,7 +97,7 @@ enum End {
     At(Option<Timestamp>),
 }
 
-impl<'de> Deserialize<'de> for End {
+impl<'de> Deserialize<'de> for ExpireTime {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?.get();
         Ok(if raw == "null" { Self::Never } else { Self::At(raw.trim_matches('"').parse().ok()) })

@@ -145,7 +145,7 @@ fn http(error: &HttpError) -> (FailureClass, Reason) {
         HttpError::Header(_) => (Local, Reason::CredentialUnreadable),
         // A file that is not there may come; one that is there and holds something else needs a person.
         HttpError::PemFile { .. } => (Local, Reason::TlsUnusable),
-        HttpError::PemContent { .. } | HttpError::NoCa(_) | HttpError::Client { .. } => (Invalid, Reason::TlsUnusable),
+        HttpError::PemContent { .. } | HttpError::NoCaCertificate(_) | HttpError::Client { .. } => (Invalid, Reason::TlsUnusable),
         // The certificate of a server is replaced without us, so all of these may pass.
         HttpError::Unreachable { .. } => (Unreachable, Reason::VaultUnreachable),
         HttpError::RedirectLoop(_) => (Transient, Reason::ServerError),

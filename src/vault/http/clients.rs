@@ -69,7 +69,7 @@ impl Clients {
             return Ok(client.clone());
         }
         let builder = tls::configure(builder(server.timeout), &server.tls, url)?;
-        let client = builder.build().map_err(|error| tls::unusable(&server.tls, url, &error))?;
+        let client = builder.build().map_err(|error| tls::client_error(&server.tls, url, &error))?;
         state.by_origin.insert(key, client.clone());
         Ok(client)
     }

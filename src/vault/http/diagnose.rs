@@ -25,25 +25,25 @@ const ALGORITHMS: &[(&[u8], &str)] = &[
 ];
 
 /// What is known about the request beside its error.
-pub(super) struct Limits<'a> {
+pub(super) struct RequestContext<'a> {
     pub(super) request: Duration,
     pub(super) connect: Duration,
     /// Where the trusted CAs come from.
     pub(super) ca: &'a str,
 }
 
-pub(super) fn connection_error(error: reqwest::Error, limits: &Limits<'_>) -> ConnectionError {
+pub(super) fn diagnose(error: reqwest::Error, context: &RequestContext<'_>) -> ConnectionError {
     let error = error.without_url();
     if let Some(tls) = tls_error(&error) {
-        return of_tls(tls, chain(&error), limits.ca);
+        return tls_cause(tls, chain(&error), context.ca);
     }
     let chain = chain(&error);
     if chain.contains("keep-alive timed out") {
         return ConnectionError::Silent;
     }
     match (error.is_timeout(), error.is_connect()) {
-        (true, true) => ConnectionError::NoConnection(limits.connect),
-        (true, false) => ConnectionError::NoAnswer(limits.request),
+        (true, true) => ConnectionError::NoConnection(context.connect),
+        (true, false) => ConnectionError::NoAnswer(context.request),
         (false, true) if io_kind(&error) == Some(ErrorKind::ConnectionRefused) => ConnectionError::Refused,
         (false, true) if chain.starts_with("dns error: ") => {
             ConnectionError::Unresolved(chain.trim_start_matches("dns error: ").to_owned())
@@ -52,14 +52,14 @@ pub(super) fn connection_error(error: reqwest::Error, limits: &Limits<'_>) -> Co
     }
 }
 
-fn of_tls(error: &rustls::Error, cause: String, ca: &str) -> ConnectionError {
+fn tls_cause(error: &rustls::Error, cause: String, ca: &str) -> ConnectionError {
     let certificate = match error {
         rustls::Error::InvalidMessage(_) => return ConnectionError::NotTls,
         rustls::Error::InvalidCertificate(certificate) => certificate,
         _ => return ConnectionError::Other(cause),
     };
     match certificate {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => ConnectionError::UnknownCa(ca.to_owned()),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => ConnectionError::UnknownIssuer(ca.to_owned()),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<String> = presented.iter().map(|name| bare_name(name).to_owned()).collect();
             ConnectionError::WrongName { expected: expected.to_str().into_owned(), found: quoted_list(&names) }
@@ -100,9 +100,9 @@ fn algorithm(identifiers: &[&Vec<u8>]) -> String {
     known.map_or("an unknown signature algorithm", |(_, name)| name).to_owned()
 }
 
-/// The causes without the general words around them, outermost first.
+/// The causes without the generic words around them, outermost first.
 fn chain(error: &reqwest::Error) -> String {
-    const GENERAL: &[&str] =
+    const GENERIC: &[&str] =
         &["error sending request", "client error", "connection error", "request or response body error"];
     let mut parts: Vec<String> = Vec::new();
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
@@ -119,7 +119,7 @@ fn chain(error: &reqwest::Error) -> String {
         next = current.source();
     }
     let root = parts.pop().unwrap_or_default();
-    parts.retain(|part| !part.is_empty() && !GENERAL.iter().any(|general| part.starts_with(general)));
+    parts.retain(|part| !part.is_empty() && !GENERIC.iter().any(|generic| part.starts_with(generic)));
     parts.push(root);
     parts.join(": ")
 }

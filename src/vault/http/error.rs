@@ -27,7 +27,7 @@ pub(in crate::vault) enum HttpError {
         "failed to set up TLS for {0}: no CA certificate for verifying Vault's certificate; set VAULT_CACERT \
          (vault.tls.caFile) to a PEM file with the CA certificate"
     )]
-    NoCa(String),
+    NoCaCertificate(String),
     #[error("failed to set up TLS for {address}: {cause}")]
     Client { address: String, cause: String },
     #[error("failed to reach Vault at {address}: {cause}")]
@@ -65,7 +65,7 @@ pub(in crate::vault) enum ConnectionError {
         "the server's certificate is not signed by a CA certificate in {0}; set VAULT_CACERT (vault.tls.caFile) to the \
          CA certificate that signed it"
     )]
-    UnknownCa(String),
+    UnknownIssuer(String),
     #[error(
         "the server's certificate is valid for {found}, not for {expected:?}; set VAULT_TLS_SERVER_NAME \
          (vault.tls.serverName) to a name in the certificate, or issue a certificate for {expected:?}"

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 pub(super) use response::Response;
 use clients::{Clients, connect_timeout};
-use diagnose::{Limits, connection_error};
+use diagnose::{RequestContext, diagnose};
 pub(super) use error::HttpError;
 use url::origin;
 
@@ -110,7 +110,7 @@ impl Http {
     async fn send_to(&self, to: &Url, request: Request) -> Result<Response, HttpError> {
         let url = url::join(to, &request.path, request.query.as_deref())?;
         let client = self.clients.get(&self.server, &url)?;
-        let url = tls::addressed(url, &self.server.tls)?;
+        let url = tls::with_server_name(url, &self.server.tls)?;
         let mut call = client.request(request.method, url).headers(request.headers);
         if let Some(body) = request.body {
             call = call.header(CONTENT_TYPE, "application/json").body(body);
@@ -131,8 +131,8 @@ impl Http {
         let tls = &self.server.tls;
         let ca = tls.ca_file.as_ref().map_or("the system's store".to_owned(), |file| file.display().to_string());
         let timeout = self.server.timeout;
-        let limits = Limits { request: timeout, connect: connect_timeout(timeout), ca: &ca };
-        HttpError::Unreachable { address: origin(to), cause: connection_error(error, &limits) }
+        let context = RequestContext { request: timeout, connect: connect_timeout(timeout), ca: &ca };
+        HttpError::Unreachable { address: origin(to), cause: diagnose(error, &context) }
     }
 }
 

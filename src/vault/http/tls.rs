@@ -40,11 +40,11 @@ pub(super) fn configure(builder: ClientBuilder, tls: &Tls, url: &Url) -> Result<
     }
     let mut builder = builder;
     if let Some(file) = &tls.ca_file {
-        let authorities = Certificate::from_pem_bundle(&pem(file)?).map_err(|error| broken(file, &error))?;
-        if authorities.is_empty() {
-            return Err(content(file, "it contains no PEM certificate; store the CA certificate there, in PEM format"));
+        let ca_certificates = Certificate::from_pem_bundle(&pem(file)?).map_err(|error| invalid_pem(file, &error))?;
+        if ca_certificates.is_empty() {
+            return Err(pem_error(file, "it contains no PEM certificate; store the CA certificate there, in PEM format"));
         }
-        builder = builder.tls_certs_only(authorities);
+        builder = builder.tls_certs_only(ca_certificates);
     }
     if let Some((certificate, key)) = &tls.client {
         let (chain, private) = (pem(certificate)?, pem(key)?);
@@ -52,29 +52,29 @@ pub(super) fn configure(builder: ClientBuilder, tls: &Tls, url: &Url) -> Result<
         both.extend_from_slice(&chain);
         both.push(b'\n');
         both.extend_from_slice(&private);
-        builder = builder.identity(Identity::from_pem(&both).map_err(|error| broken(key, &error))?);
+        builder = builder.identity(Identity::from_pem(&both).map_err(|error| invalid_pem(key, &error))?);
     }
     if tls.server_name.is_some() {
-        builder = builder.dns_resolver(RealHost::of(url));
+        builder = builder.dns_resolver(FixedHost::of(url));
     }
     Ok(builder)
 }
 
 /// Why the library could not build a client from readable PEM files.
-pub(super) fn unusable(tls: &Tls, url: &Url, error: &reqwest::Error) -> HttpError {
-    let cause = root(error);
+pub(super) fn client_error(tls: &Tls, url: &Url, error: &reqwest::Error) -> HttpError {
+    let cause = root_cause(error);
     match (&tls.client, &tls.ca_file) {
-        (_, None) if cause.contains("No CA certificates") => HttpError::NoCa(origin(url)),
+        (_, None) if cause.contains("No CA certificates") => HttpError::NoCaCertificate(origin(url)),
         (Some((certificate, key)), None) => wrong_key(certificate, key, &cause),
         (Some((certificate, key)), Some(_)) if cause.contains("key") => wrong_key(certificate, key, &cause),
-        (_, Some(ca)) => invalid_content(ca, &cause),
+        (_, Some(ca)) => invalid_pem_content(ca, &cause),
         (None, None) => HttpError::Client { address: origin(url), cause },
     }
 }
 
 /// The URL to ask the client for. With a server name of its own, the URL carries that name (so that SNI and verification use it,
-/// with nothing switched off) and `RealHost` leads the connection to the address's host.
-pub(super) fn addressed(mut url: Url, tls: &Tls) -> Result<Url, HttpError> {
+/// with nothing switched off) and `FixedHost` leads the connection to the address's host.
+pub(super) fn with_server_name(mut url: Url, tls: &Tls) -> Result<Url, HttpError> {
     let Some(name) = tls.server_name.as_deref().filter(|_| url.scheme() == "https") else { return Ok(url) };
     // The configuration refuses an IP address. With one in the URL no resolver would be asked where to connect, and we would
     // connect to it.
@@ -85,16 +85,16 @@ pub(super) fn addressed(mut url: Url, tls: &Tls) -> Result<Url, HttpError> {
 }
 
 /// Resolves every name to the addresses of one host.
-struct RealHost(Arc<str>);
+struct FixedHost(Arc<str>);
 
-impl RealHost {
+impl FixedHost {
     fn of(url: &Url) -> Self {
         // IPv6 stands in brackets in a URL.
         Self(url.host_str().unwrap_or_default().trim_matches(['[', ']']).into())
     }
 }
 
-impl Resolve for RealHost {
+impl Resolve for FixedHost {
     fn resolve(&self, _: Name) -> Resolving {
         let host = Arc::clone(&self.0);
         Box::pin(async move {
@@ -109,25 +109,25 @@ fn pem(file: &Path) -> Result<Zeroizing<Vec<u8>>, HttpError> {
     file::read(file, MAX_PEM_BYTES).map_err(|cause| HttpError::PemFile { file: file.to_owned(), cause })
 }
 
-fn broken(file: &Path, error: &reqwest::Error) -> HttpError {
-    invalid_content(file, &root(error))
+fn invalid_pem(file: &Path, error: &reqwest::Error) -> HttpError {
+    invalid_pem_content(file, &root_cause(error))
 }
 
-fn invalid_content(file: &Path, cause: &str) -> HttpError {
-    content(file, &format!("a certificate or key in it is invalid ({cause}); replace it"))
+fn invalid_pem_content(file: &Path, cause: &str) -> HttpError {
+    pem_error(file, &format!("a certificate or key in it is invalid ({cause}); replace it"))
 }
 
 fn wrong_key(certificate: &Path, key: &Path, cause: &str) -> HttpError {
     let certificate = certificate.display();
-    content(key, &format!("{cause}; check that the key belongs to the client certificate in {certificate}"))
+    pem_error(key, &format!("{cause}; check that the key belongs to the client certificate in {certificate}"))
 }
 
-fn content(file: &Path, cause: &str) -> HttpError {
+fn pem_error(file: &Path, cause: &str) -> HttpError {
     HttpError::PemContent { file: file.to_owned(), cause: cause.to_owned() }
 }
 
 /// The innermost cause; what is around it says "builder error" and the like.
-fn root(error: &reqwest::Error) -> String {
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

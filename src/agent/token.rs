@@ -169,7 +169,7 @@ impl Token {
     /// ask the server about the token.
     pub(super) fn refused(&mut self, class: FailureClass, worked: bool, now: &Now, outbox: &mut Outbox) -> Verdict {
         let young = !self.confirmed && now.at < self.since + GRACE;
-        if class == FailureClass::TokenDead {
+        if class == FailureClass::TokenInvalid {
             return if young { Verdict::TooYoung } else { Verdict::Rejected };
         }
         if self.look_up != LookUp::Denied {
@@ -206,11 +206,11 @@ impl Token {
                 Verdict::PolicyMissing
             }
             Err(failure) => match failure.class {
-                FailureClass::TokenDead if young => {
+                FailureClass::TokenInvalid if young => {
                     self.look_up_after = self.since + GRACE;
                     Verdict::TooYoung
                 }
-                FailureClass::TokenDead => Verdict::Rejected,
+                FailureClass::TokenInvalid => Verdict::Rejected,
                 FailureClass::Forbidden | FailureClass::Denied => {
                     self.look_up = LookUp::Denied;
                     if young { Verdict::TooYoung } else { Verdict::Ambiguous }
@@ -234,7 +234,7 @@ pub(super) fn judged(failure: &Failure, verdict: Verdict) -> Failure {
             FailureClass::Transient,
             format!("{message}; the token is new, and the server may not know it yet, so it is tried again"),
         ),
-        Verdict::Rejected => (FailureClass::TokenDead, message.clone()),
+        Verdict::Rejected => (FailureClass::TokenInvalid, message.clone()),
         Verdict::PolicyMissing => {
             (FailureClass::Denied, format!("{message} and the token is valid, so a policy is missing: {rule}"))
         }

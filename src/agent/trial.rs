@@ -224,7 +224,7 @@ impl Trial {
                 self.backoff.failed(&judged(&failure, Verdict::TooYoung), &self.settings.retry, now, 61);
                 None
             }
-            Outcome::Read(Err(failure)) if failure.class == FailureClass::TokenDead => {
+            Outcome::Read(Err(failure)) if failure.class == FailureClass::TokenInvalid => {
                 self.rejected = self.drop_token();
                 Some(failure)
             }
@@ -264,7 +264,7 @@ impl Trial {
 
     /// Whether a refused read may mean that not every node knows the new token yet.
     fn is_too_young(&self, failure: &Failure, now: &Now) -> bool {
-        let refused = matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead);
+        let refused = matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenInvalid);
         let young = |token: &Token| !token.confirmed && now.at < token.since + super::token::GRACE;
         refused && self.token.as_ref().is_some_and(young)
     }

@@ -20,7 +20,7 @@ pub enum FailureClass {
     /// What was asked for is not there (404, a deleted version). Retried slowly.
     Missing,
     /// The server says in words that it does not know the token ("invalid token").
-    TokenDead,
+    TokenInvalid,
     /// The server is up but cannot serve now: 429, 5xx, sealed. Retried by the schedule.
     Transient,
     /// No answer: DNS, connect, TLS, timeout. Retried by the schedule.

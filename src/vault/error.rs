@@ -48,7 +48,7 @@ pub(super) enum VaultError {
         "{action}: Vault does not recognize the token; it has expired, was revoked, or belongs to another Vault server or \
          namespace"
     )]
-    TokenUnknown { action: String },
+    TokenInvalid { action: String },
     /// Any other 403 for a request with a token.
     #[error("{action}: permission denied (403){}", further(errors))]
     Forbidden { action: String, errors: String, rule: String, retry_after: Option<Duration> },
@@ -69,7 +69,7 @@ pub(super) enum VaultError {
         "failed to use the given Vault token: Vault does not recognize it; it has expired, was revoked, or belongs to another \
          Vault server or namespace; provide a valid token"
     )]
-    GivenTokenUnknown,
+    GivenTokenInvalid,
     #[error(
         "failed to unwrap the secret ID: expected a wrapping token created by {expected}, found one created by {found}; the \
          secret ID MAY HAVE BEEN INTERCEPTED and replaced: check Vault's audit log and revoke the secret ID"
@@ -111,7 +111,7 @@ impl From<VaultError> for Failure {
 
 impl VaultError {
     fn kind(&self) -> (FailureClass, Reason) {
-        use FailureClass::{Denied, Forbidden, Invalid, Local, Missing, TokenDead, Transient};
+        use FailureClass::{Denied, Forbidden, Invalid, Local, Missing, TokenInvalid, Transient};
         match self {
             Self::Http(error) => http(error),
             Self::Credential(_) => (Local, Reason::CredentialUnreadable),
@@ -119,12 +119,12 @@ impl VaultError {
             Self::WrongAudience { .. } => (Invalid, Reason::CredentialUnreadable),
             Self::Status { status, errors, .. } => self::status(*status, errors),
             Self::NotVault { .. } | Self::Unreadable { .. } => (Transient, Reason::ServerError),
-            Self::TokenUnknown { .. } => (TokenDead, Reason::TokenExpired),
+            Self::TokenInvalid { .. } => (TokenInvalid, Reason::TokenExpired),
             Self::Forbidden { .. } => (Forbidden, Reason::Denied),
             Self::LoginTooEarly { .. } => (Transient, Reason::LoginRefused),
             Self::LoginRefused { .. }
             | Self::NoToken { .. }
-            | Self::GivenTokenUnknown
+            | Self::GivenTokenInvalid
             | Self::WrongCreationPath { .. }
             | Self::NotUnwrapped { .. } => (Denied, Reason::LoginRefused),
             Self::LeaseLost { .. } => (Missing, Reason::LeaseLost),

@@ -99,7 +99,7 @@ async fn check(api: &Api, token: VaultToken) -> Result<Session, VaultError> {
             let info = TokenInfo { ttl: None, renewable: false };
             Ok(Session { token, info, self_issued: false, lookup_denied: true })
         }
-        Err(VaultError::TokenUnknown { .. }) => Err(VaultError::GivenTokenUnknown),
+        Err(VaultError::TokenInvalid { .. }) => Err(VaultError::GivenTokenInvalid),
         Err(error) => Err(error),
     }
 }

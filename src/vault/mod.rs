@@ -102,7 +102,7 @@ impl Vault {
     /// Asks Vault about the token itself.
     ///
     /// # Errors
-    /// `TokenDead` if Vault says that it does not know the token, `Forbidden` at any other 403: the token may be dead or may
+    /// `TokenInvalid` if Vault says that it does not know the token, `Forbidden` at any other 403: the token may be dead or may
     /// not look itself up. And what any call may meet.
     pub async fn lookup_self(&self, token: &VaultToken) -> Result<TokenInfo, Failure> {
         Ok(api::token::lookup_self(&self.api, token).await?)
@@ -111,7 +111,7 @@ impl Vault {
     /// Extends our own token by its own increment.
     ///
     /// # Errors
-    /// `TokenDead`, `Forbidden`, `Invalid` if it cannot be renewed, and what any call may meet.
+    /// `TokenInvalid`, `Forbidden`, `Invalid` if it cannot be renewed, and what any call may meet.
     pub async fn renew_token(&self, token: &VaultToken) -> Result<TokenInfo, Failure> {
         Ok(api::token::renew_self(&self.api, token).await?)
     }
@@ -119,7 +119,7 @@ impl Vault {
     /// Reads `source`: 1 request where its mount is known or KV version 2, else up to 3.
     ///
     /// # Errors
-    /// `Missing` with `SecretNotFound` or `SecretDeleted`, `TokenDead`, `Forbidden` with the policy rule that would allow the
+    /// `Missing` with `SecretNotFound` or `SecretDeleted`, `TokenInvalid`, `Forbidden` with the policy rule that would allow the
     /// read, `Invalid` if the source's engine or version cannot be, and what any call may meet.
     pub async fn read(&self, token: &VaultToken, source: &Source) -> Result<Reading, Failure> {
         Ok(read::read(&self.api, &self.mounts, token, source).await?)
@@ -128,7 +128,7 @@ impl Vault {
     /// Extends a lease. `increment` counts from now; Vault may give less.
     ///
     /// # Errors
-    /// `Missing` with `LeaseLost` if the lease has ended or cannot be renewed, `TokenDead`, `Forbidden`, and what any call may
+    /// `Missing` with `LeaseLost` if the lease has ended or cannot be renewed, `TokenInvalid`, `Forbidden`, and what any call may
     /// meet.
     pub async fn renew_lease(
         &self,

@@ -208,7 +208,7 @@ async fn a_token_that_the_server_does_not_know_costs_one_request() {
     for words in ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n", "bad token"] {
         let script = [get("/v1/secret/data/webapp/config").answer(403, errors(words))];
         let failure = refused(script, &source("secret/webapp/config")).await;
-        assert_eq!((failure.class, failure.reason), (FailureClass::TokenDead, Reason::TokenExpired));
+        assert_eq!((failure.class, failure.reason), (FailureClass::TokenInvalid, Reason::TokenExpired));
         assert_eq!(failure.missing_rule, None);
     }
 }

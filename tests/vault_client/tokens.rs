@@ -38,7 +38,7 @@ async fn only_the_servers_own_words_make_a_token_dead() {
     let vault = vault(&stub.address());
     for _ in 0..2 {
         let dead = vault.renew_token(&token()).await.expect_err("dead");
-        assert_eq!((dead.class, dead.reason), (FailureClass::TokenDead, Reason::TokenExpired));
+        assert_eq!((dead.class, dead.reason), (FailureClass::TokenInvalid, Reason::TokenExpired));
     }
     let denied = vault.renew_token(&token()).await.expect_err("denied");
     assert_eq!((denied.class, denied.reason), (FailureClass::Forbidden, Reason::Denied));
@@ -46,7 +46,7 @@ async fn only_the_servers_own_words_make_a_token_dead() {
     assert_eq!(denied.missing_rule.as_deref(), Some(rule));
     assert_eq!(denied.message, "failed to renew the Vault token: permission denied (403)");
     assert_eq!(vault.renew_token(&token()).await.expect_err("batch").class, FailureClass::Invalid);
-    assert_eq!(vault.lookup_self(&token()).await.expect_err("dead").class, FailureClass::TokenDead);
+    assert_eq!(vault.lookup_self(&token()).await.expect_err("dead").class, FailureClass::TokenInvalid);
     let denied = vault.lookup_self(&token()).await.expect_err("denied");
     let rule = r#"path "auth/token/lookup-self" { capabilities = ["read"] }"#;
     assert_eq!((denied.class, denied.missing_rule.as_deref()), (FailureClass::Forbidden, Some(rule)));

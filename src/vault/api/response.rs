@@ -60,7 +60,7 @@ pub(super) fn token_error(action: &str, response: &Response, rule: impl FnOnce()
     let (action, errors) = (action.to_owned(), errors(response));
     let lower = errors.to_lowercase();
     if lower.contains("invalid token") || lower.contains("bad token") {
-        return VaultError::TokenUnknown { action };
+        return VaultError::TokenInvalid { action };
     }
     VaultError::Forbidden { action, errors, rule: rule(), retry_after: response.retry_after }
 }

@@ -45,7 +45,7 @@ pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Resu
         return Ok(());
     }
     match token_error("failed to revoke the Vault token", &response, || rule(REVOKE, "update")) {
-        VaultError::TokenUnknown { .. } => Ok(()),
+        VaultError::TokenInvalid { .. } => Ok(()),
         error => Err(error),
     }
 }

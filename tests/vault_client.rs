@@ -25,7 +25,7 @@ mod validity;
 use std::time::Duration;
 
 use keyferry::model::{KvEngine, Reading, Source, Tls, VaultServer, VaultToken};
-use keyferry::vault::{Credentials, Vault};
+use keyferry::vault::{SecretIdCache, Vault};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "hvs.planted-token";
@@ -51,7 +51,7 @@ fn vault(address: &str) -> Vault {
 fn vault_at(server: &VaultServer) -> Vault {
     // As main does at the start; later calls find it installed.
     rustls::crypto::ring::default_provider().install_default().ok();
-    Vault::new(server, Credentials::default()).expect("a good address")
+    Vault::new(server, SecretIdCache::default()).expect("a good address")
 }
 
 fn source(path: &str) -> Source {

@@ -6,7 +6,7 @@ use super::api::token::lookup_self;
 use super::auth;
 use super::credential::Credential;
 use super::error::VaultError;
-use super::secret_id::{Credentials, FoundSecretId, SecretIdFile};
+use super::secret_id::{SecretIdCache, FoundSecretId, SecretIdFile};
 use crate::model::{Auth, AuthMethod, Session, TokenInfo, VaultToken};
 
 /// What a login needs, read from its files.
@@ -19,12 +19,12 @@ enum Kind {
 }
 
 /// Reads what a login needs. Blocks for as long as the file system does.
-pub(super) fn read(credentials: &Credentials, auth: &Auth) -> Result<LoginCredential, VaultError> {
+pub(super) fn read(secret_ids: &SecretIdCache, auth: &Auth) -> Result<LoginCredential, VaultError> {
     let namespace = auth.namespace.as_deref();
     Ok(LoginCredential(match &auth.method {
         AuthMethod::AppRole { role_id_file, .. } => {
             let role_id = Credential::read(role_id_file, "the role ID")?;
-            let secret_id = secret_id_file(auth).map(|file| file.find(credentials)).transpose()?;
+            let secret_id = secret_id_file(auth).map(|file| file.find(secret_ids)).transpose()?;
             Kind::AppRole { role_id, secret_id }
         }
         AuthMethod::Jwt { role, jwt_file } => {
@@ -47,7 +47,7 @@ pub(super) fn read(credentials: &Credentials, auth: &Auth) -> Result<LoginCreden
 /// Logs in with what was read.
 pub(super) async fn login(
     api: &Api,
-    credentials: &Credentials,
+    secret_ids: &SecretIdCache,
     auth: &Auth,
     credential: LoginCredential,
 ) -> Result<Session, VaultError> {
@@ -60,7 +60,7 @@ pub(super) async fn login(
     let Some((file, found)) = secret_id_file(auth).zip(found) else {
         return log_in(api, namespace, auth::approle::request(&auth.mount, role_id, None)).await;
     };
-    let secret_id = file.open(found, api, credentials, namespace).await?;
+    let secret_id = file.open(found, api, secret_ids, namespace).await?;
     let request = auth::approle::request(&auth.mount, role_id, Some(secret_id.value.clone()));
     let session = log_in(api, namespace, request).await?;
     if file.removed_after_use {

@@ -31,7 +31,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 pub use login::LoginCredential;
-pub use secret_id::Credentials;
+pub use secret_id::SecretIdCache;
 
 use crate::model::{Auth, Failure, Lease, LeaseId, Reading, Session, Source, TokenInfo, VaultServer, VaultToken};
 use api::Api;
@@ -41,17 +41,17 @@ use mounts::MountTable;
 pub struct Vault {
     api: Api,
     mounts: Mutex<MountTable>,
-    credentials: Credentials,
+    secret_ids: SecretIdCache,
 }
 
 impl Vault {
-    /// Prepares calls to `server`. Nothing is sent and no file is read yet. `credentials` is what logins remember, for all
+    /// Prepares calls to `server`. Nothing is sent and no file is read yet. `secret_ids` is what logins remember, for all
     /// clients of the same pod.
     ///
     /// # Errors
     /// `Invalid` if an address is not a URL.
-    pub fn new(server: &VaultServer, credentials: Credentials) -> Result<Self, Failure> {
-        Ok(Self { api: Api::new(server)?, mounts: Mutex::default(), credentials })
+    pub fn new(server: &VaultServer, secret_ids: SecretIdCache) -> Result<Self, Failure> {
+        Ok(Self { api: Api::new(server)?, mounts: Mutex::default(), secret_ids })
     }
 
     /// Logs in, or checks a given token. The credential and changed PEM files are read at each call. The token carries the
@@ -70,7 +70,7 @@ impl Vault {
     /// # Errors
     /// `CredentialUnreadable` or `TlsUnusable`.
     pub fn read_credential(&self, auth: &Auth) -> Result<LoginCredential, Failure> {
-        let credential = login::read(&self.credentials, auth)?;
+        let credential = login::read(&self.secret_ids, auth)?;
         self.api.compare_files();
         self.read_files()?;
         Ok(credential)
@@ -81,7 +81,7 @@ impl Vault {
     /// # Errors
     /// As `login`, but for what concerns files.
     pub async fn log_in(&self, auth: &Auth, credential: LoginCredential) -> Result<Session, Failure> {
-        Ok(login::login(&self.api, &self.credentials, auth, credential).await?)
+        Ok(login::login(&self.api, &self.secret_ids, auth, credential).await?)
     }
 
     /// Whether the next request would read PEM files: there are some, and a connection has failed since they were compared.

@@ -17,7 +17,7 @@ use crate::model::SecretBytes;
 /// What logins remember: secret ids that their files give only once, because they were wrapped or the file is removed after
 /// use. Clones share one memory, so that it outlives a connection whose settings change.
 #[derive(Clone, Default)]
-pub struct Credentials(Arc<Mutex<BTreeMap<Files, Remembered>>>);
+pub struct SecretIdCache(Arc<Mutex<BTreeMap<Files, Remembered>>>);
 
 /// Role id file and secret id file.
 type Files = (PathBuf, PathBuf);
@@ -57,8 +57,8 @@ pub(super) enum FoundSecretId {
 
 impl SecretIdFile<'_> {
     /// Reads the file, unless what it gave is remembered.
-    pub(super) fn find(&self, credentials: &Credentials) -> Result<FoundSecretId, VaultError> {
-        let remembered = lock(&credentials.0).get(&self.files()).cloned();
+    pub(super) fn find(&self, secret_ids: &SecretIdCache) -> Result<FoundSecretId, VaultError> {
+        let remembered = lock(&secret_ids.0).get(&self.files()).cloned();
         let absent = std::fs::metadata(self.file).is_err_and(|error| error.kind() == ErrorKind::NotFound);
         if let Some(remembered) = remembered.as_ref().filter(|_| absent) {
             return Ok(FoundSecretId::Known(SecretId { value: remembered.secret_id.clone(), digest: None }));
@@ -76,7 +76,7 @@ impl SecretIdFile<'_> {
         &self,
         found: FoundSecretId,
         api: &Api,
-        credentials: &Credentials,
+        secret_ids: &SecretIdCache,
         namespace: Option<&str>,
     ) -> Result<SecretId, VaultError> {
         let (found, digest) = match found {
@@ -91,7 +91,7 @@ impl SecretIdFile<'_> {
             // Remembered from here on, not from the login's success: a wrapping token works once, and the login may have to
             // be repeated because the server was busy.
             let remembered = Remembered { digest: digest.clone(), secret_id: value.clone() };
-            lock(&credentials.0).insert(self.files(), remembered);
+            lock(&secret_ids.0).insert(self.files(), remembered);
         }
         Ok(SecretId { value, digest: Some(digest) })
     }

@@ -113,10 +113,10 @@ async fn a_new_connection_keeps_a_secret_id_that_is_given_only_once() {
         approle_login("planted-secret").answer(200, made(60)),
         approle_login("planted-secret").answer(200, made(60)),
     ]);
-    let credentials = Credentials::default();
+    let secret_ids = SecretIdCache::default();
     for seconds in [5, 6] {
         let server = VaultServer { timeout: Duration::from_secs(seconds), ..server(&stub.address()) };
-        let vault = Vault::new(&server, credentials.clone()).expect("a good address");
+        let vault = Vault::new(&server, secret_ids.clone()).expect("a good address");
         accepted(vault.login(&wrapped).await);
     }
 }

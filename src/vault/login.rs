@@ -10,9 +10,9 @@ use super::secret_id::{SecretIdCache, FoundSecretId, SecretIdFile};
 use crate::model::{Auth, AuthMethod, Session, TokenInfo, VaultToken};
 
 /// What a login needs, read from its files.
-pub struct LoginCredential(Kind);
+pub struct LoginCredential(CredentialKind);
 
-enum Kind {
+enum CredentialKind {
     Given(VaultToken),
     Request(Login),
     AppRole { role_id: Credential, secret_id: Option<FoundSecretId> },
@@ -25,21 +25,21 @@ pub(super) fn read(secret_ids: &SecretIdCache, auth: &Auth) -> Result<LoginCrede
         AuthMethod::AppRole { role_id_file, .. } => {
             let role_id = Credential::read(role_id_file, "the role ID")?;
             let secret_id = secret_id_file(auth).map(|file| file.find(secret_ids)).transpose()?;
-            Kind::AppRole { role_id, secret_id }
+            CredentialKind::AppRole { role_id, secret_id }
         }
         AuthMethod::Jwt { role, jwt_file } => {
             let jwt = Credential::read(jwt_file, "the JWT")?;
-            Kind::Request(auth::jwt::request(&auth.mount, role.as_deref(), jwt))
+            CredentialKind::Request(auth::jwt::request(&auth.mount, role.as_deref(), jwt))
         }
         AuthMethod::Kubernetes { role, jwt_file, audience } => {
             let token = Credential::read(jwt_file, "the ServiceAccount token")?;
-            Kind::Request(auth::kubernetes::request(&auth.mount, role, audience.as_deref(), jwt_file, token)?)
+            CredentialKind::Request(auth::kubernetes::request(&auth.mount, role, audience.as_deref(), jwt_file, token)?)
         }
         AuthMethod::Token { token } => {
-            Kind::Given(auth::token::token(&Credential::given(token, auth::token::WHAT)?, namespace))
+            CredentialKind::Given(auth::token::token(&Credential::given(token, auth::token::WHAT)?, namespace))
         }
         AuthMethod::TokenFile { file } => {
-            Kind::Given(auth::token::token(&Credential::read(file, auth::token::WHAT)?, namespace))
+            CredentialKind::Given(auth::token::token(&Credential::read(file, auth::token::WHAT)?, namespace))
         }
     }))
 }
@@ -53,14 +53,14 @@ pub(super) async fn login(
 ) -> Result<Session, VaultError> {
     let namespace = auth.namespace.as_deref();
     let (role_id, found) = match credential.0 {
-        Kind::Given(token) => return check(api, token).await,
-        Kind::Request(request) => return log_in(api, namespace, request).await,
-        Kind::AppRole { role_id, secret_id } => (role_id, secret_id),
+        CredentialKind::Given(token) => return check(api, token).await,
+        CredentialKind::Request(request) => return log_in(api, namespace, request).await,
+        CredentialKind::AppRole { role_id, secret_id } => (role_id, secret_id),
     };
     let Some((file, found)) = secret_id_file(auth).zip(found) else {
         return log_in(api, namespace, auth::approle::request(&auth.mount, role_id, None)).await;
     };
-    let secret_id = file.open(found, api, secret_ids, namespace).await?;
+    let secret_id = file.resolve(found, api, secret_ids, namespace).await?;
     let request = auth::approle::request(&auth.mount, role_id, Some(secret_id.value.clone()));
     let session = log_in(api, namespace, request).await?;
     if file.removed_after_use {

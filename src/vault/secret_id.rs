@@ -17,13 +17,13 @@ use crate::model::SecretBytes;
 /// What logins remember: secret ids that their files give only once, because they were wrapped or the file is removed after
 /// use. Clones share one memory, so that it outlives a connection whose settings change.
 #[derive(Clone, Default)]
-pub struct SecretIdCache(Arc<Mutex<BTreeMap<Files, Remembered>>>);
+pub struct SecretIdCache(Arc<Mutex<BTreeMap<SecretIdFiles, CachedSecretId>>>);
 
 /// Role id file and secret id file.
-type Files = (PathBuf, PathBuf);
+type SecretIdFiles = (PathBuf, PathBuf);
 
 #[derive(Clone)]
-struct Remembered {
+struct CachedSecretId {
     /// Of what the file held; another content means another secret id.
     digest: Digest,
     secret_id: SecretBytes,
@@ -50,29 +50,29 @@ pub(super) struct SecretId {
 /// What is known of a secret id before a request is made.
 pub(super) enum FoundSecretId {
     /// The secret id itself.
-    Known(SecretId),
+    Cached(SecretId),
     /// The content of its file: the secret id or a wrapping token of it.
     InFile(Credential, Digest),
 }
 
 impl SecretIdFile<'_> {
-    /// Reads the file, unless what it gave is remembered.
+    /// Reads the file, unless what it gave is cached.
     pub(super) fn find(&self, secret_ids: &SecretIdCache) -> Result<FoundSecretId, VaultError> {
-        let remembered = lock(&secret_ids.0).get(&self.files()).cloned();
+        let cached = lock(&secret_ids.0).get(&self.files()).cloned();
         let absent = std::fs::metadata(self.file).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-        if let Some(remembered) = remembered.as_ref().filter(|_| absent) {
-            return Ok(FoundSecretId::Known(SecretId { value: remembered.secret_id.clone(), digest: None }));
+        if let Some(cached) = cached.as_ref().filter(|_| absent) {
+            return Ok(FoundSecretId::Cached(SecretId { value: cached.secret_id.clone(), digest: None }));
         }
-        let found = Credential::read(self.file, self.what())?;
+        let found = Credential::read(self.file, self.description())?;
         let digest = digest_of(&found);
-        Ok(match remembered.filter(|remembered| remembered.digest == digest) {
-            Some(remembered) => FoundSecretId::Known(SecretId { value: remembered.secret_id, digest: Some(digest) }),
+        Ok(match cached.filter(|cached| cached.digest == digest) {
+            Some(cached) => FoundSecretId::Cached(SecretId { value: cached.secret_id, digest: Some(digest) }),
             None => FoundSecretId::InFile(found, digest),
         })
     }
 
     /// The secret id of what was found; it is unwrapped if it has to be.
-    pub(super) async fn open(
+    pub(super) async fn resolve(
         &self,
         found: FoundSecretId,
         api: &Api,
@@ -80,7 +80,7 @@ impl SecretIdFile<'_> {
         namespace: Option<&str>,
     ) -> Result<SecretId, VaultError> {
         let (found, digest) = match found {
-            FoundSecretId::Known(secret_id) => return Ok(secret_id),
+            FoundSecretId::Cached(secret_id) => return Ok(secret_id),
             FoundSecretId::InFile(found, digest) => (found, digest),
         };
         let value = match self.creation_path {
@@ -88,19 +88,19 @@ impl SecretIdFile<'_> {
             None => found.into_secret(),
         };
         if self.creation_path.is_some() || self.removed_after_use {
-            // Remembered from here on, not from the login's success: a wrapping token works once, and the login may have to
+            // CachedSecretId from here on, not from the login's success: a wrapping token works once, and the login may have to
             // be repeated because the server was busy.
-            let remembered = Remembered { digest: digest.clone(), secret_id: value.clone() };
-            lock(&secret_ids.0).insert(self.files(), remembered);
+            let cached = CachedSecretId { digest: digest.clone(), secret_id: value.clone() };
+            lock(&secret_ids.0).insert(self.files(), cached);
         }
         Ok(SecretId { value, digest: Some(digest) })
     }
 
-    fn files(&self) -> Files {
+    fn files(&self) -> SecretIdFiles {
         (self.role_id_file.to_owned(), self.file.to_owned())
     }
 
-    fn what(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         if self.creation_path.is_some() { "the wrapping token of the secret ID" } else { "the secret ID" }
     }
 }

@@ -11,6 +11,7 @@ mod names;
 mod reading;
 mod secret;
 mod settings;
+mod text;
 mod token;
 
 pub use checkpoint::{Checkpoint, SavedSource};
@@ -25,4 +26,5 @@ pub use settings::{
     Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Settings, Source,
     StatusReport, Tls, VaultServer,
 };
+pub use text::truncated;
 pub use token::{Session, TokenInfo, VaultToken};

@@ -1,17 +1,15 @@
 //! Names of keys in messages: who writes a secret chooses them, so they may be long or hold control characters.
 
+use crate::model::truncated;
+
 /// Most characters of a name in a message.
 const MAX_SHOWN: usize = 100;
 
 /// At most 100 characters of `name`, and `…` if there were more; control characters are escaped.
 pub(super) fn shortened(name: &str) -> String {
     let mut text = String::new();
-    let mut chars = name.chars();
-    for c in chars.by_ref().take(MAX_SHOWN) {
+    for c in truncated(name, MAX_SHOWN).chars() {
         if c.is_control() { text.extend(c.escape_debug()) } else { text.push(c) }
-    }
-    if chars.next().is_some() {
-        text.push('…');
     }
     text
 }

@@ -1,26 +1,15 @@
 //! Text of a server, made fit for a message.
 
+use crate::model::truncated;
+
 /// Most characters of one text.
 const MAX_CHARS: usize = 300;
 
 /// Cuts a text to a length that fits a condition, and to one line with single spaces. Vault indents its lists of causes
 /// ("1 error occurred:\n\t* permission denied\n\n").
 pub(super) fn clip(text: &str) -> String {
-    let mut line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).fold(
-        String::new(),
-        |mut line, word| {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-            line
-        },
-    );
-    if let Some((end, _)) = line.char_indices().nth(MAX_CHARS) {
-        line.truncate(end);
-        line.push('…');
-    }
-    line
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    truncated(&words.collect::<Vec<_>>().join(" "), MAX_CHARS)
 }
 
 /// The texts clipped, in double quotes, and separated by commas; `none` if there are none.

@@ -32,9 +32,8 @@ impl SecretType {
         }
     }
 
-    /// Keys that the API server asks for with this type; for `basic-auth` at least one of them.
-    #[must_use]
-    pub const fn required_keys(&self) -> &'static [&'static str] {
+    /// Keys that the API server requires for this type; for `basic-auth` at least one of them.
+    const fn required_keys(&self) -> &'static [&'static str] {
         match self {
             Self::Opaque => &[],
             Self::Tls => &["tls.crt", "tls.key"],

@@ -1,6 +1,6 @@
-//! The nouns of the house: what a secret, a version, a lease, a file set, a condition *is*.
+//! Domain types: secrets, versions, leases, file sets, conditions, and the parsed configuration.
 //!
-//! Never touches: I/O, async, logging. Every other room may use this one.
+//! Never touches: I/O, async, logging. Every other module can use this one.
 
 mod checkpoint;
 mod condition;

@@ -1,11 +1,11 @@
-//! Names that are safe by construction.
+//! Names that are valid by construction.
 
 use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
 
-/// Why a name was refused. The text says what would be right.
+/// The error of an invalid name. The text states what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct NameError(pub String);
@@ -16,7 +16,7 @@ pub struct SourceName(Arc<str>);
 
 impl SourceName {
     /// # Errors
-    /// If the name is empty, has control characters or more than 253 characters.
+    /// If the name is empty, contains control characters, or is longer than 253 bytes.
     pub fn new(name: &str) -> Result<Self, NameError> {
         if name.is_empty() || name.len() > 253 || name.chars().any(char::is_control) {
             return Err(NameError("expected 1 to 253 characters without control characters".into()));
@@ -24,7 +24,7 @@ impl SourceName {
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -43,7 +43,7 @@ pub struct ObjectName(Arc<str>);
 
 impl ObjectName {
     /// # Errors
-    /// If it is not an RFC 1123 subdomain
+    /// If the name is not an RFC 1123 subdomain
     /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>).
     pub fn new(name: &str) -> Result<Self, NameError> {
         let label = |part: &str| {
@@ -60,7 +60,7 @@ impl ObjectName {
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -73,15 +73,15 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// Path of a file below the output directory: relative, without `..`, and outside what the publisher reserves.
+/// Path of a file below the output directory: relative, and without components that start with `..`, which are reserved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(Arc<str>);
 
 impl FilePath {
-    /// Limits of the kubelet's `AtomicWriter`: 255 bytes a component, 4096 a path.
+    /// Checks the limits of the kubelet's `AtomicWriter`: 255 bytes per component and 4096 bytes per path.
     ///
     /// # Errors
-    /// If a component is empty, `.`, starts with `..`, is too long or holds a NUL.
+    /// If the path is too long, or if a component is empty, `.`, starts with `..`, is too long, or contains a NUL byte.
     pub fn new(path: &str) -> Result<Self, NameError> {
         let refuse = |why: &str| Err(NameError(format!("{why}; expected a relative path such as \"tls/key.pem\"")));
         if path.is_empty() {
@@ -109,13 +109,13 @@ impl FilePath {
         &self.0
     }
 
-    /// The first component: the name that is visible in the output directory.
+    /// The first component, which is the visible name in the output directory.
     #[must_use]
     pub fn top(&self) -> &str {
         self.0.split('/').next().unwrap_or(&self.0)
     }
 
-    /// Whether both cannot exist in one directory: equal, or one is a directory of the other.
+    /// Whether the two paths cannot exist together: they are equal, or one is a parent directory of the other.
     #[must_use]
     pub fn collides_with(&self, other: &Self) -> bool {
         let inside = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -135,7 +135,7 @@ pub struct Mode(u32);
 
 impl Mode {
     /// # Errors
-    /// If bits beyond 0777 are set, or the owner (the agent) could not read its own file.
+    /// If bits beyond 0777 are set, or if the owner, which is the agent, cannot read the file.
     pub fn new(bits: u32) -> Result<Self, NameError> {
         if bits > 0o777 || bits & 0o400 == 0 {
             return Err(NameError("expected an octal mode of at most 0777 that its owner can read, such as \"0440\"".into()));

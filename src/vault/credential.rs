@@ -1,4 +1,4 @@
-//! Credentials: read from their files at the moment of use, and checked before they are sent.
+//! Credentials, read from their files at each use and checked before they are sent.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 use super::file::{self, FileError};
 use crate::model::SecretBytes;
 
-/// A `ServiceAccount` token has 1 to 2 KiB; a larger file is the wrong file.
+/// Limit for a credential file. A `ServiceAccount` token has 1 to 2 KiB.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// Why a credential cannot be used. `what` is like "the role id".
+/// The reason why a credential cannot be used. `what` names the credential, as in "the role ID".
 #[derive(Debug, Error)]
 pub(super) enum CredentialError {
     #[error("failed to read {what} from {}: {problem}", file.display())]
@@ -19,7 +19,7 @@ pub(super) enum CredentialError {
     Given { what: &'static str, problem: Problem },
 }
 
-/// What is wrong with a credential.
+/// The reason, without the name and source of the credential.
 #[derive(Debug, Error)]
 pub(super) enum Problem {
     #[error(transparent)]
@@ -38,18 +38,18 @@ pub(super) enum Problem {
     NotJwt,
 }
 
-/// Text of a credential without the white space around it.
+/// A credential on one line, without the white space around it.
 pub(super) struct Credential(SecretBytes);
 
 impl Credential {
-    /// Reads `file`, which holds `what`.
+    /// Reads the credential from `file`. `what` names it in errors.
     pub(super) fn read(file: &Path, what: &'static str) -> Result<Self, CredentialError> {
         let refuse = |problem| CredentialError::File { what, file: file.to_owned(), problem };
         let bytes = file::read(file, MAX_BYTES).map_err(|error| refuse(error.into()))?;
         Self::checked(&bytes).map_err(refuse)
     }
 
-    /// Checks `secret`, which was given as `what`.
+    /// Checks a credential from the environment. `what` names it in errors.
     pub(super) fn given(secret: &SecretBytes, what: &'static str) -> Result<Self, CredentialError> {
         Self::checked(secret.expose()).map_err(|problem| CredentialError::Given { what, problem })
     }
@@ -68,7 +68,7 @@ impl Credential {
     }
 
     pub(super) fn expose(&self) -> &str {
-        self.0.expose_str().expect("checked to be UTF-8 where it was made, and never changed")
+        self.0.expose_str().expect("checked to be UTF-8 when it was created, and immutable")
     }
 
     pub(super) fn into_secret(self) -> SecretBytes {

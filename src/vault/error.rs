@@ -1,5 +1,5 @@
-//! What can go wrong with Vault, as a type. Class, reason and sentence of a [`Failure`] are all derived from it, here and
-//! nowhere else, so that they cannot contradict each other.
+//! Errors of calls to Vault. Class, reason code and message of a [`Failure`] are derived from one type, so they cannot
+//! contradict each other.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::http::HttpError;
 use super::server_text::quoted_list;
 use crate::model::{Failure, FailureClass, Reason};
 
-/// A failed call. `action` is "failed to <verb> <noun> {which}"; `errors` are the server's own, already cut and without
+/// A failed call. `action` is "failed to <verb> <noun> {which}". `errors` is the text of Vault's `errors`, shortened and without
 /// credentials.
 #[derive(Debug, Error)]
 pub(super) enum VaultError {
@@ -27,23 +27,23 @@ pub(super) enum VaultError {
     )]
     WrongAudience { file: PathBuf, found: Vec<String>, wanted: String },
 
-    /// A response with an error status that no other variant is about.
+    /// An error status without a more specific variant.
     #[error("{action}: {}", answered(*status, errors))]
     Status { action: String, status: u16, errors: String, retry_after: Option<Duration> },
-    /// An error status with a body that Vault does not send.
+    /// An error status with a body that Vault never sends.
     #[error(
         "{action}: the response with status {status} is not from Vault: expected JSON, found an HTML page or plain text; \
          check the address, and any proxy or ingress in front of Vault"
     )]
     NotVault { action: String, status: u16 },
-    /// A good status with a body that Vault does not send. The column is all that is known without quoting a value.
+    /// A success status with a body that Vault never sends. The column is the only detail of the error that quotes no value.
     #[error(
         "failed to parse the response to {path} (status {status}, column {column}): expected JSON as Vault sends it; check \
          that the address is a Vault server"
     )]
     Unreadable { path: String, status: u16, column: usize },
 
-    /// 403 with errors that only an unknown token gets.
+    /// A 403 with the error for an invalid token.
     #[error(
         "{action}: Vault does not recognize the token; it has expired, was revoked, or belongs to another Vault server or \
          namespace"
@@ -115,7 +115,7 @@ impl VaultError {
         match self {
             Self::Http(error) => http(error),
             Self::Credential(_) => (Local, Reason::CredentialUnreadable),
-            // Not a passing thing: the pod's specification has to change.
+            // Retries do not help: the volume in the pod's specification is wrong.
             Self::WrongAudience { .. } => (Invalid, Reason::CredentialUnreadable),
             Self::Status { status, errors, .. } => self::status(*status, errors),
             Self::NotVault { .. } | Self::Unreadable { .. } => (Transient, Reason::ServerError),
@@ -143,10 +143,10 @@ fn http(error: &HttpError) -> (FailureClass, Reason) {
         }
         HttpError::RedirectRefused { .. } | HttpError::TooLarge { .. } => (Invalid, Reason::InvalidRequest),
         HttpError::Header(_) => (Local, Reason::CredentialUnreadable),
-        // A file that is not there may come; one that is there and holds something else needs a person.
+        // A missing file can appear later. Wrong content requires a change by a person.
         HttpError::PemFile { .. } => (Local, Reason::TlsUnusable),
         HttpError::PemContent { .. } | HttpError::NoCaCertificate(_) | HttpError::Client { .. } => (Invalid, Reason::TlsUnusable),
-        // The certificate of a server is replaced without us, so all of these may pass.
+        // Certificate errors count as unreachable too: the server's certificate can be replaced at any time.
         HttpError::Unreachable { .. } => (Unreachable, Reason::VaultUnreachable),
         HttpError::RedirectLoop(_) => (Transient, Reason::ServerError),
     }
@@ -158,33 +158,33 @@ fn status(status: u16, errors: &str) -> (FailureClass, Reason) {
     use FailureClass::{Denied, Invalid, Missing, Transient};
     let errors = errors.to_lowercase();
     match status {
-        // A KV mount that is being made version 2 answers so for some seconds:
+        // A KV mount returns this error for some seconds while it is upgraded to version 2:
         // https://developer.hashicorp.com/vault/docs/secrets/kv/kv-v2/upgrade
         400 if errors.contains("upgrading from non-versioned") => (Transient, Reason::ServerError),
-        // A node that may not write and did not forward: `logical.ErrReadOnly`.
+        // A read-only node that did not forward the request: `logical.ErrReadOnly`.
         400 if errors.contains("readonly storage") => (Transient, Reason::ServerError),
-        // Malformed, or a credential that is wrong: the same request cannot work.
+        // A malformed request or a wrong credential: the same request fails again.
         400 => (Invalid, Reason::InvalidRequest),
         403 => (Denied, Reason::Denied),
         404 => (Missing, Reason::SecretNotFound),
-        // A proxy's timeout for the request.
+        // Timeout of a proxy.
         408 => (Transient, Reason::ServerError),
-        // https://developer.hashicorp.com/vault/docs/enterprise/consistency: this node does not have our state yet.
+        // https://developer.hashicorp.com/vault/docs/enterprise/consistency: this node does not have the state of the request yet.
         412 => (Transient, Reason::ServerError),
         // https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas
         429 => (Transient, Reason::RateLimited),
         // https://developer.hashicorp.com/vault/api-docs/system/health: DR secondary, performance standby.
         472 | 473 => (Transient, Reason::ServerError),
-        // A load balancer's 503 without these errors is not about a seal.
+        // Load balancers respond with 503 too, without these errors.
         503 if errors.contains("seal") || errors.contains("maintenance") => (Transient, Reason::Sealed),
-        // 500 internal, 501 not initialised, 502 Vault's own upstream failed, 503, 504 of a proxy in between.
+        // 500 internal error, 501 not initialized, 502 upstream of Vault failed, 503, and 504 from a proxy.
         500..=599 => (Transient, Reason::ServerError),
-        // 405 and all else: the address or the path cannot be right.
+        // 405 and others: the address or the path is wrong.
         _ => (Invalid, Reason::InvalidRequest),
     }
 }
 
-/// The status and the server's own errors, or the status's standard phrase.
+/// The status with the server's errors, or with the standard phrase if there are none.
 fn answered(status: u16, errors: &str) -> String {
     if !errors.is_empty() {
         return format!("Vault answered {status}: {errors}");
@@ -197,7 +197,7 @@ fn in_brackets(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!(" ({text})") }
 }
 
-/// Words of a 403 beyond the usual ones, such as those of a Sentinel policy.
+/// The errors of a 403 besides "permission denied", such as those of a Sentinel policy.
 fn further(errors: &str) -> String {
     let rest = errors.strip_prefix("1 error occurred:").unwrap_or(errors).trim_start_matches([' ', '*']);
     if rest.is_empty() || rest == "permission denied" { String::new() } else { format!(": {rest}") }

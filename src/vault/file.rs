@@ -8,10 +8,10 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Smallest buffer: some file systems state a size of 0 for a file with content.
+/// Minimum buffer size, because some file systems report a size of 0 for files with content.
 const MIN_BUFFER: usize = 4 * 1024;
 
-/// Why a file cannot be read.
+/// The reason why a file cannot be read.
 #[derive(Debug, Error)]
 pub(super) enum FileError {
     #[error("{}", io_cause(.0))]
@@ -36,7 +36,7 @@ fn io_cause(error: &io::Error) -> String {
 
 /// Reads a regular file of at most `limit` bytes into one buffer, which is zeroed on drop.
 ///
-/// The open does not block: the agent has one thread, and a FIFO would hold it until somebody writes.
+/// Opens the file without blocking: a FIFO would block the thread until another process writes to it.
 pub(super) fn read(file: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let descriptor = open(file, flags, Mode::empty()).map_err(io::Error::from)?;
@@ -52,7 +52,7 @@ pub(super) fn read(file: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, File
     if size > limit {
         return Err(FileError::TooLarge(limit));
     }
-    // One byte more than expected shows whether the file has grown since.
+    // One byte more than expected detects a file that has grown since.
     let mut bytes = Zeroizing::new(vec![0; size.max(MIN_BUFFER).min(limit) + 1]);
     let mut open = File::from(descriptor);
     let mut length = 0;

@@ -1,4 +1,4 @@
-//! Login: a credential from its file for a token of our own, or a check of a given token.
+//! Login: exchanges a credential for a token, or checks a given token.
 
 use super::api::Api;
 use super::api::login::{AuthResponse, Login, login as send};
@@ -9,7 +9,7 @@ use super::error::VaultError;
 use super::secret_id::{SecretIdCache, FoundSecretId, SecretIdFile};
 use crate::model::{Auth, AuthMethod, Session, TokenInfo, VaultToken};
 
-/// What a login needs, read from its files.
+/// Credentials for one login, as read from their files.
 pub struct LoginCredential(CredentialKind);
 
 enum CredentialKind {
@@ -18,7 +18,7 @@ enum CredentialKind {
     AppRole { role_id: Credential, secret_id: Option<FoundSecretId> },
 }
 
-/// Reads what a login needs. Blocks for as long as the file system does.
+/// Reads the credentials for one login. Blocks as long as the file system blocks.
 pub(super) fn read(secret_ids: &SecretIdCache, auth: &Auth) -> Result<LoginCredential, VaultError> {
     let namespace = auth.namespace.as_deref();
     Ok(LoginCredential(match &auth.method {
@@ -44,7 +44,7 @@ pub(super) fn read(secret_ids: &SecretIdCache, auth: &Auth) -> Result<LoginCrede
     }))
 }
 
-/// Logs in with what was read.
+/// Logs in with `credential`.
 pub(super) async fn login(
     api: &Api,
     secret_ids: &SecretIdCache,
@@ -91,7 +91,7 @@ async fn log_in(api: &Api, namespace: Option<&str>, login: Login) -> Result<Sess
     Ok(Session { token, info, self_issued: true, lookup_denied: false })
 }
 
-/// Looks a given token up. A token without the policy `default` may not look itself up and is a good token all the same.
+/// Looks up a given token. A valid token is not allowed to look itself up if it lacks the policy `default`.
 async fn check(api: &Api, token: VaultToken) -> Result<Session, VaultError> {
     match lookup_self(api, &token).await {
         Ok(info) => Ok(Session { token, info, self_issued: false, lookup_denied: false }),

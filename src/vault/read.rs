@@ -1,8 +1,7 @@
-//! Reading a source: the right path for its engine, and what the response holds.
+//! Reading a source: the request path for its engine, and the content of the response.
 //!
-//! A pod's start should cost one request per source, so nothing asks first what a mount is: the most common engine, KV version
-//! 2, is tried, and the response is taken only if it has exactly that shape. Only when that fails is the server asked
-//! (`sys/internal/ui/mounts/<path>`), once per mount.
+//! To start a pod with one request per source, a read first assumes the most common engine, KV version 2, and accepts the
+//! response only if it has exactly that shape. If not, it queries the mount (`sys/internal/ui/mounts/<path>`), once per mount.
 
 use std::sync::Mutex;
 
@@ -46,7 +45,7 @@ struct Read<'a> {
     path: &'a str,
 }
 
-/// One request and what came of it.
+/// One request and its result.
 struct Attempt {
     mount: Mount,
     request_path: String,
@@ -57,13 +56,13 @@ struct Attempt {
 enum AttemptResult {
     /// The secret.
     Found(Reading),
-    /// A final failure that says nothing about the mount.
+    /// A failure that does not depend on the mount.
     Failed(VaultError),
-    /// 403 by a policy, or by a server that does not know the token.
+    /// A 403: a policy is missing, or the token is invalid.
     Forbidden(VaultError),
-    /// 404 without a deleted version.
+    /// A 404 without a deleted version.
     NotFound,
-    /// 400, 405, or another shape than the engine's: perhaps another engine.
+    /// A 400, a 405, or a response of another shape: the engine can be another one.
     Unexpected(VaultError),
 }
 
@@ -74,14 +73,14 @@ impl Read<'_> {
         let first = self.attempt(known.unwrap_or_else(|| self.assumed_mount())).await?;
         match &first.result {
             AttemptResult::Found(_) | AttemptResult::Failed(_) => {
-                // A deleted version is a response of KV version 2 too, but it teaches nothing that the next read does not.
+                // A deleted version shows KV version 2 too, but the next read learns the mount at no extra cost.
                 if !was_known && matches!(first.result, AttemptResult::Found(_)) {
                     lock(self.mounts).learn(first.mount.clone());
                 }
                 return self.finish(first);
             }
-            // A policy may also be for the other version of a mount that was re-created, so the server is asked; where it does
-            // not say, what is known stays.
+            // The mount can have been re-created with another version, for which the policy was written. Query the mount, and
+            // keep the known one if the server does not report it.
             AttemptResult::Forbidden(_) => {}
             AttemptResult::NotFound | AttemptResult::Unexpected(_) => lock(self.mounts).forget(&first.mount.path),
         }
@@ -98,8 +97,8 @@ impl Read<'_> {
         self.finish(second)
     }
 
-    /// The server does not say what the mount is. As the Vault CLI does, the path is read as it is, which is right for old
-    /// servers and for KV version 1; but where even `/data/` was forbidden, that is the response.
+    /// Reads the path unchanged if the server does not report the mount, as the Vault CLI does. This is right for old servers
+    /// and for KV version 1. A 403 for the path with `/data/` is final.
     async fn read_with_assumed_mount(&self, first: Attempt, was_known: bool) -> Result<Reading, VaultError> {
         let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown, confirmed: false };
         if matches!(first.result, AttemptResult::Forbidden(_)) || plain.request_path(self.path) == first.request_path {
@@ -113,12 +112,12 @@ impl Read<'_> {
                 self.finish(second)
             }
             AttemptResult::Failed(_) => self.finish(second),
-            // Nothing new: the first response is nearer to what is most likely meant.
+            // Report the first attempt, because KV version 2 is the more likely engine.
             AttemptResult::Forbidden(_) | AttemptResult::NotFound | AttemptResult::Unexpected(_) => self.finish_with_assumed_mount(first),
         }
     }
 
-    /// KV version 2, or the path as it is where the user wrote `/data/` into it.
+    /// KV version 2, or an unknown engine if the configured path already contains `/data/`.
     fn assumed_mount(&self) -> Mount {
         let assumed = Mount::assume(self.path, self.source.mount.as_deref(), Engine::KvV2, false);
         let written_out = below(self.path, &assumed.path).is_some_and(|rest| rest.starts_with("data/"));
@@ -150,7 +149,7 @@ impl Read<'_> {
         Attempt { mount, request_path, response, result }
     }
 
-    /// A 200.
+    /// Parses a response with status 200.
     fn parse_found(&self, response: &Response, mount: &Mount, request_path: &str) -> Result<AttemptResult, VaultError> {
         let envelope = Envelope::parse(request_path, response)?;
         let Some(data) = envelope.data else {
@@ -194,7 +193,7 @@ impl Read<'_> {
         Ok(AttemptResult::Found(Reading { data, version, validity, warnings }))
     }
 
-    /// A 404 of KV version 2 has the metadata of a version that is deleted or destroyed.
+    /// KV version 2 responds with 404 and the metadata if a version is deleted or destroyed.
     fn deleted_version(&self, response: &Response) -> Option<VaultError> {
         let envelope = Envelope::parse(self.path, response).ok()?;
         Some(self.deleted_error(&KvV2::recognise(envelope.data?)?))
@@ -205,7 +204,7 @@ impl Read<'_> {
         VaultError::SecretDeleted { path, version, how: found.deletion() }
     }
 
-    /// Turns the last attempt into the result.
+    /// Converts the last attempt into the result.
     fn finish(&self, attempt: Attempt) -> Result<Reading, VaultError> {
         let engine = match attempt.mount.engine {
             Engine::KvV2 => format!("mount {} is KV version 2", attempt.mount.path),

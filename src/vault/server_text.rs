@@ -5,7 +5,7 @@ use crate::model::truncated;
 /// Most characters of one text.
 const MAX_CHARS: usize = 300;
 
-/// Cuts a text to a length that fits a condition, and to one line with single spaces. Vault indents its lists of causes
+/// Shortens a text to the length of a condition, on one line with single spaces. Vault indents its lists of errors
 /// ("1 error occurred:\n\t* permission denied\n\n").
 pub(super) fn clip(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
@@ -18,8 +18,8 @@ pub(super) fn quoted_list(texts: &[String]) -> String {
     if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }
 }
 
-/// Takes credentials out of a text of the server, which may quote what was sent. A JWT may be quoted in parts. Short pieces
-/// are words, not credentials.
+/// Removes credentials from a text of the server, which can quote what was sent. A JWT can be quoted in parts. Parts of fewer
+/// than 8 bytes are common words, not credentials.
 pub(super) fn redact(mut text: String, credentials: &[&str]) -> String {
     let parts = credentials.iter().flat_map(|credential| credential.split('.').chain([*credential]));
     let mut parts: Vec<&str> = parts.filter(|part| part.len() >= 8).collect();

@@ -1,14 +1,14 @@
-//! What KV version 2 has inside `data`
+//! The `data` of a KV version 2 response
 //! (<https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#read-secret-version>).
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A version of a secret.
+/// One version of a secret.
 #[derive(Deserialize)]
 pub(in crate::vault) struct KvV2<'a> {
-    /// The keys and values; `None` where the version is deleted or destroyed.
+    /// Keys and values; `None` if the version is deleted or destroyed.
     #[serde(borrow)]
     pub(in crate::vault) data: Option<&'a RawValue>,
     pub(in crate::vault) metadata: Metadata,
@@ -19,7 +19,7 @@ pub(in crate::vault) struct Metadata {
     pub(in crate::vault) version: u64,
     #[serde(default)]
     pub(in crate::vault) created_time: Option<Timestamp>,
-    /// Empty where the version is not deleted.
+    /// Empty if the version is not deleted.
     #[serde(default)]
     deletion_time: Option<String>,
     #[serde(default)]
@@ -27,15 +27,15 @@ pub(in crate::vault) struct Metadata {
 }
 
 impl<'a> KvV2<'a> {
-    /// For an engine that is known to be KV version 2: further fields do not matter.
+    /// Parses the response of an engine that is known to be KV version 2. Ignores unknown fields.
     pub(in crate::vault) fn parse(data: &'a RawValue) -> Option<Self> {
         let found: Self = serde_json::from_str(data.get()).ok()?;
         let object = found.data.is_none_or(|inner| inner.get().starts_with('{'));
         object.then_some(found)
     }
 
-    /// Only if `data` has exactly the shape of KV version 2: nothing but `data`, an object or null, and `metadata` with a
-    /// version. A secret of another engine may have keys of these names.
+    /// Parses the response of an unknown engine. Accepts only the exact shape of KV version 2: `data`, an object or null, and
+    /// `metadata` with a version. A secret of another engine can have keys with these names.
     pub(in crate::vault) fn recognise(data: &'a RawValue) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -49,7 +49,7 @@ impl<'a> KvV2<'a> {
         Self::parse(data)
     }
 
-    /// What became of a version without data, and what to do.
+    /// Why a version has no data, and what to do, for a message.
     pub(in crate::vault) fn deletion(&self) -> String {
         match (self.metadata.destroyed, self.metadata.deletion_time.as_deref()) {
             (Some(true), _) => "was permanently destroyed; write a new version".to_owned(),

@@ -13,7 +13,7 @@ use crate::model::{Lease, LeaseId, VaultToken};
 
 const PATH: &str = "sys/leases/renew";
 
-/// Extends a lease; `increment` counts from now.
+/// Renews a lease. `increment` counts from now.
 pub(in crate::vault) async fn renew(
     api: &Api,
     token: &VaultToken,
@@ -45,7 +45,7 @@ pub(in crate::vault) async fn renew(
                 renewable: renewed.renewable.unwrap_or_default(),
             })
         }
-        // "lease not found", "lease is not renewable", "invalid lease ID": all are healed by reading again.
+        // "lease not found", "lease is not renewable", "invalid lease ID": a new read fixes all of them.
         StatusCode::BAD_REQUEST if errors(&response).to_lowercase().contains("lease") => {
             Err(VaultError::LeaseLost { action, status: response.status.as_u16(), errors: errors(&response) })
         }

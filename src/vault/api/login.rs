@@ -16,17 +16,17 @@ use super::response::{joined_errors, is_from_vault, parse, status_error};
 use super::{Api, Call};
 use crate::model::{SecretBytes, TokenInfo, VaultToken};
 
-/// A login to send.
+/// A login request.
 pub(in crate::vault) struct Login {
     /// `auth/<mount>/login`
     pub(in crate::vault) path: String,
     pub(in crate::vault) body: SecretBytes,
-    /// Must not be quoted from the server's errors.
+    /// Credentials to remove from the server's errors.
     pub(in crate::vault) credentials: Vec<SecretBytes>,
     /// Who logs in, for messages, such as `role "x", ServiceAccount ns/name, audience "vault"`; empty if unknown.
     pub(in crate::vault) identity: String,
     pub(in crate::vault) advice: Advice,
-    /// From when on the credential is good, if it says so.
+    /// Time from which the credential is valid, if it states one.
     pub(in crate::vault) valid_from: Option<Timestamp>,
 }
 
@@ -41,14 +41,14 @@ pub(in crate::vault) struct Advice {
 
 pub(in crate::vault) const CHECK_MOUNT: &str = "check the mount and the namespace of the auth method";
 
-/// The `auth` of a login or a renewal.
+/// The `auth` object in the response to a login or renewal.
 pub(in crate::vault) struct AuthResponse {
     pub(in crate::vault) token: VaultToken,
     pub(in crate::vault) info: TokenInfo,
     pub(in crate::vault) warnings: Vec<String>,
 }
 
-/// Sends a login in `namespace`.
+/// Sends `login` in `namespace`.
 pub(in crate::vault) async fn login(
     api: &Api,
     namespace: Option<&str>,
@@ -78,7 +78,8 @@ pub(super) fn auth(path: &str, response: &Response) -> Result<AuthResponse, Vaul
     struct Auth<'a> {
         #[serde(borrow)]
         client_token: &'a RawValue,
-        /// 0 is "now": Vault cuts to seconds, so a renewal shortly before the maximum gives it.
+        /// 0 is an expiry within the next second: Vault truncates to seconds, so a renewal shortly before the maximum TTL
+        /// returns 0.
         #[serde(default)]
         lease_duration: Seconds,
         #[serde(default)]
@@ -93,7 +94,7 @@ pub(super) fn auth(path: &str, response: &Response) -> Result<AuthResponse, Vaul
     })
 }
 
-/// Vault answers a wrong credential with 400 as well as with 403, and an auth mount that does not exist with 403, 404 or 405.
+/// Vault rejects a wrong credential with 400 or 403, and a missing auth mount with 403, 404 or 405.
 fn login_error(login: &Login, response: &Response) -> VaultError {
     let (path, identity, status) = (login.path.clone(), login.identity.clone(), response.status.as_u16());
     let action = format!("failed to log in at {path}");
@@ -107,12 +108,12 @@ fn login_error(login: &Login, response: &Response) -> VaultError {
             VaultError::Status { action, status, errors, retry_after: response.retry_after }
         }
         400 | 401 | 403 if not_yet.iter().any(|early| lower.contains(early)) => {
-            // By the clock that refuses it. One more second, since both times are whole ones.
+            // Use the clock of the server that rejects the credential. Add one second, because both times are truncated.
             let wait = login.valid_from.zip(response.date).map(|(from, now)| from.duration_since(now));
             let wait = wait.and_then(|wait| Duration::try_from(wait).ok()).map(|wait| wait + Duration::from_secs(1));
             VaultError::LoginTooEarly { path, identity, status, errors, wait }
         }
-        // No word about the credential: what answers may not be the method at all.
+        // Without details: the auth method may not exist at this mount.
         403 if errors.trim_start_matches("1 error occurred: * ") == "permission denied" || errors.is_empty() => {
             VaultError::LoginRefused { path, identity, status, errors, advice: login.advice.denied }
         }

@@ -1,4 +1,4 @@
-//! Vault's HTTP API, as far as we need it: one file per endpoint or family, with request and response side by side.
+//! The parts of Vault's HTTP API that keyferry uses: one file per endpoint or family, with its requests and responses.
 
 pub(super) mod kv;
 pub(super) mod lease;

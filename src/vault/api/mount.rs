@@ -1,5 +1,5 @@
-//! `GET sys/internal/ui/mounts/<path>` (<https://openbao.org/api-docs/system/internal-ui-mounts/>): what the mount of a path is.
-//! Any right below the mount is enough for a response.
+//! `GET sys/internal/ui/mounts/<path>` (<https://openbao.org/api-docs/system/internal-ui-mounts/>): the mount of a path.
+//! A token with any permission below the mount is allowed to query it.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use super::response::{parse, status_error};
 use super::{Api, Call};
 use crate::model::VaultToken;
 
-/// A mount as the server describes it.
+/// A mount as the server reports it.
 #[derive(Deserialize)]
 pub(in crate::vault) struct MountInfo {
-    /// Relative to its namespace, with a slash at the end.
+    /// Path relative to the namespace, with a slash at the end.
     pub(in crate::vault) path: String,
     /// `kv`, `database` ...
     #[serde(rename = "type")]
@@ -30,7 +30,7 @@ impl MountInfo {
     }
 }
 
-/// Asks for the mount of `path`. `None` if the server does not say.
+/// Queries the mount of `path`. `None` if the server does not report it.
 pub(in crate::vault) async fn mount_of(
     api: &Api,
     token: &VaultToken,

@@ -1,4 +1,4 @@
-//! `GET <path>`: a read of any engine, and how long what was read stays valid.
+//! `GET <path>`: a read from any engine, and the validity of the content.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::response::{parse, status_error, token_error, rule};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, Validity, VaultToken};
 
-/// Reads `path`, in `version` of KV version 2.
+/// Reads `path`. `version` selects a version of KV version 2.
 pub(in crate::vault) async fn get(
     api: &Api,
     token: &VaultToken,
@@ -25,12 +25,12 @@ pub(in crate::vault) async fn get(
     api.send(Call::new(Method::GET, path).version(version).token(token)).await
 }
 
-/// The error of a response with a bad status to a read of `path`, which was asked for as `request_path`.
+/// The error for a response with an error status to a read of `path`, which was requested as `request_path`.
 pub(in crate::vault) fn read_error_with_rule(path: &str, request_path: &str, response: &Response) -> VaultError {
     token_error(&format!("failed to read {path}"), response, || rule(request_path, "read"))
 }
 
-/// The same, for a response that is about the path and not about the token.
+/// [`read_error_with_rule`] for a response that does not concern the token.
 pub(in crate::vault) fn read_error(path: &str, response: &Response) -> VaultError {
     status_error(&format!("failed to read {path}"), response)
 }
@@ -38,7 +38,7 @@ pub(in crate::vault) fn read_error(path: &str, response: &Response) -> VaultErro
 /// The envelope of every response (<https://developer.hashicorp.com/vault/api-docs>). Unknown fields are ignored.
 #[derive(Deserialize)]
 pub(in crate::vault) struct Envelope<'a> {
-    /// Kept as text, so that numbers keep their digits and nothing is copied before it is known what it is.
+    /// Unparsed, so that numbers keep their digits and secrets are not copied.
     #[serde(borrow, default)]
     pub(in crate::vault) data: Option<&'a RawValue>,
     #[serde(default)]
@@ -54,14 +54,14 @@ pub(in crate::vault) struct Envelope<'a> {
     mount_type: Option<String>,
 }
 
-/// What is known about the engine of a response without versions.
+/// Known facts about the engine of a response without versions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::vault) enum EngineKind {
     /// KV version 1.
     Kv,
-    /// Another engine, by configuration or by the mount table.
+    /// Another engine, according to the configuration or the mount table.
     NotKv,
-    /// Nothing.
+    /// Any engine.
     Unknown,
 }
 
@@ -70,12 +70,12 @@ impl<'a> Envelope<'a> {
         parse(path, response)
     }
 
-    /// Vault's warnings, cut.
+    /// Vault's warnings, shortened.
     pub(in crate::vault) fn warnings(&self) -> Vec<String> {
         self.warnings.iter().flatten().map(|warning| clip(warning)).collect()
     }
 
-    /// How long the response to a read of `path` stays valid. `date` is the server's clock.
+    /// Validity of the response to a read of `path`. `date` is the time on the server's clock.
     pub(in crate::vault) fn validity(&self, path: &str, known: EngineKind, date: Option<Timestamp>) -> Validity {
         let lease_duration = self.lease_duration.0.unwrap_or_default();
         if let Some(id) = self.lease_id.clone().filter(|id| !id.is_empty()) {
@@ -83,7 +83,7 @@ impl<'a> Envelope<'a> {
             return Validity::Lease(Lease { id: LeaseId(id), duration: lease_duration, renewable });
         }
         let mount_type = self.mount_type.as_deref();
-        // KV version 1 states the mount's default TTL as a hint; the source's own refresh time decides instead.
+        // KV version 1 returns the default TTL of the mount. The refresh interval of the source applies instead.
         // https://developer.hashicorp.com/vault/docs/secrets/kv/kv-v1#ttls
         if known == EngineKind::Kv || matches!(mount_type, Some("kv" | "generic")) {
             return Validity::Unlimited;
@@ -96,12 +96,12 @@ impl<'a> Envelope<'a> {
         if let Some(ttl) = fields.expires(path, known, mount_type, date) {
             return Validity::Expires(ttl);
         }
-        // Where the engine is not known this may be the hint of KV version 1.
+        // For an unknown engine, the duration can be the default TTL of KV version 1.
         if confirmed && !lease_duration.is_zero() { Validity::Expires(lease_duration) } else { Validity::Unlimited }
     }
 }
 
-/// A life that engines without leases state in their data. Fields of other types are not of this shape, and no error.
+/// Expiry fields in the data of engines without leases. Fields of unexpected types are ignored.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct TtlFields {
@@ -116,8 +116,8 @@ struct TtlFields {
 }
 
 impl TtlFields {
-    /// A static role of the database or LDAP engine says when its password changes next; 0 means that a rotation is due, and
-    /// stays 0 for as long as it fails
+    /// Time until the next rotation of a static role of the database or LDAP engine. 0 means that the rotation is due; it stays
+    /// 0 as long as the rotation fails
     /// (<https://developer.hashicorp.com/vault/api-docs/secret/databases#get-static-credentials>).
     fn rotates(&self) -> Option<Duration> {
         self.last_vault_rotation.and(self.ttl.0)
@@ -126,8 +126,8 @@ impl TtlFields {
     /// <https://developer.hashicorp.com/vault/api-docs/secret/identity/tokens#generate-a-signed-id-token> and
     /// <https://developer.hashicorp.com/vault/api-docs/secret/gcp#generate-secret-iam-service-account-creds-oauth2-access-token>
     ///
-    /// A secret of KV version 1 may have keys of these names, so where the configuration or the mount table does not say what
-    /// the engine is, its own word or its path must agree.
+    /// A secret of KV version 1 can have keys with these names. If the engine is unknown, the mount type in the response or the
+    /// path must match.
     fn expires(&self, path: &str, known: EngineKind, mount_type: Option<&str>, date: Option<Timestamp>) -> Option<Duration> {
         if !self.token {
             return None;
@@ -206,7 +206,7 @@ mod tests {
             assert_eq!(data("a", known, kind, &role("0")), Validity::Rotates(Duration::ZERO));
             assert_eq!(data("a", known, kind, &role("18446744073709551615")), Validity::Rotates(MAX_TIME));
         }
-        // The author of a secret is not to decide about our pace.
+        // A value in a KV secret must not control the refresh interval.
         assert_eq!(data("a", EngineKind::NotKv, Some("kv"), &role("1")), Validity::Unlimited);
         assert_eq!(data("a", EngineKind::Kv, None, &role("1")), Validity::Unlimited);
         let untimed = r#"{"last_vault_rotation":"","ttl":1}"#;
@@ -234,7 +234,7 @@ mod tests {
         for unlike in [r#"{"token":1,"ttl":60}"#, r#"{"ttl":60}"#, r#"{"token":"x","ttl":"60"}"#, r#"{"token":"x"}"#] {
             assert_eq!(data("a", EngineKind::NotKv, None, unlike), Validity::Unlimited, "{unlike}");
         }
-        // May be a secret of KV version 1 with such keys.
+        // Can be a secret of KV version 1 with these keys.
         assert_eq!(data("kv/app", EngineKind::Unknown, None, identity), Validity::Unlimited);
     }
 }

@@ -1,5 +1,5 @@
-//! Our own token (<https://developer.hashicorp.com/vault/api-docs/auth/token>). All three calls go to the namespace in which it
-//! lives.
+//! Lookup, renewal and revocation of the agent's token (<https://developer.hashicorp.com/vault/api-docs/auth/token>), in the
+//! namespace of the token.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(in crate::vault) async fn lookup_self(api: &Api, token: &VaultToken) -> Resu
     }
 }
 
-/// `POST auth/token/renew-self`, by the token's own increment.
+/// `POST auth/token/renew-self`, with the default increment.
 pub(in crate::vault) async fn renew_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
     let response = api.send(Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token)).await?;
     match response.status {
@@ -38,7 +38,7 @@ pub(in crate::vault) async fn renew_self(api: &Api, token: &VaultToken) -> Resul
     }
 }
 
-/// `POST auth/token/revoke-self`. A token that the server does not know is revoked already.
+/// `POST auth/token/revoke-self`. Succeeds if the server does not recognize the token.
 pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Result<(), VaultError> {
     let response = api.send(Call::new(Method::POST, REVOKE).namespace(token.namespace()).token(token)).await?;
     if response.status.is_success() {
@@ -50,12 +50,12 @@ pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Resu
     }
 }
 
-/// How far in the past the end of a token may lie that the server has just answered for: times are cut to seconds. Beyond it
-/// the server's times are frozen.
+/// Maximum age of the expiry of a token that the server still accepts, because times are truncated to seconds. An older expiry
+/// comes from a standby with frozen times.
 const ROUNDING: SignedDuration = SignedDuration::from_secs(2);
 
-/// What `lookup-self` says. A standby that answers reads may show times that are frozen at those of its own start: a negative
-/// `ttl` and an `expire_time` in the past. The server has just answered for the token, so it lives, until nobody knows when.
+/// Parses the response to `lookup-self`. A standby can return times that are frozen at its own start: a negative `ttl` and an
+/// `expire_time` in the past. The token is valid in that case, and its expiry is unknown.
 fn info(response: &Response) -> Result<TokenInfo, VaultError> {
     #[derive(Deserialize)]
     struct Body {
@@ -74,13 +74,13 @@ fn info(response: &Response) -> Result<TokenInfo, VaultError> {
     let ttl = match data.expire_time {
         ExpireTime::Never => None,
         ExpireTime::At(end) => data.ttl.0.filter(|ttl| !ttl.is_zero()).or_else(|| until(end?, response.date?)),
-        // Without an end, no time left and no end at all look the same.
+        // Without `expire_time`, a TTL of 0 can mean an expired token or one that never expires.
         ExpireTime::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
     };
     Ok(TokenInfo { ttl, renewable: data.renewable.unwrap_or_default() })
 }
 
-/// What is left until `end`, by the server's clock; `None` if it is over for longer than it can be.
+/// Time from `now` until `end`, both on the server's clock. `None` if `end` is in the past by more than [`ROUNDING`].
 fn until(end: Timestamp, now: Timestamp) -> Option<Duration> {
     let left = end.duration_since(now);
     (left >= -ROUNDING).then(|| Duration::try_from(left).unwrap_or_default().min(MAX_TIME))
@@ -91,9 +91,9 @@ fn until(end: Timestamp, now: Timestamp) -> Option<Duration> {
 enum ExpireTime {
     #[default]
     Absent,
-    /// `null`: a token that never ends; its `ttl` is 0.
+    /// `null`: the token never expires, and its `ttl` is 0.
     Never,
-    /// `None` where it is not understood.
+    /// `None` if the value cannot be parsed.
     At(Option<Timestamp>),
 }
 

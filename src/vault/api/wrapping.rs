@@ -1,5 +1,5 @@
 //! Response wrapping (<https://developer.hashicorp.com/vault/api-docs/system/wrapping-lookup>,
-//! <https://developer.hashicorp.com/vault/api-docs/system/wrapping-unwrap>), for a wrapped secret id.
+//! <https://developer.hashicorp.com/vault/api-docs/system/wrapping-unwrap>), for a wrapped secret ID.
 
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::model::{SecretBytes, VaultToken};
 const LOOKUP: &str = "sys/wrapping/lookup";
 const UNWRAP: &str = "sys/wrapping/unwrap";
 
-/// The path by which a wrapping token was made.
+/// The path that created a wrapping token.
 pub(in crate::vault) async fn creation_path(
     api: &Api,
     namespace: Option<&str>,
@@ -42,7 +42,7 @@ pub(in crate::vault) async fn creation_path(
     }
 }
 
-/// The wrapped secret id. Works once.
+/// The wrapped secret ID. A wrapping token works once.
 pub(in crate::vault) async fn secret_id(
     api: &Api,
     namespace: Option<&str>,
@@ -66,7 +66,7 @@ pub(in crate::vault) async fn secret_id(
     }
 }
 
-/// A wrapping token that the server refuses was used already, or has expired.
+/// The error for a response with an error status. A wrapping token that the server rejects has expired or was already used.
 fn unwrap_error(action: &str, response: &Response, token: &str) -> VaultError {
     match status_error(action, response) {
         VaultError::Status { action, status: status @ (400 | 401 | 403 | 404 | 405), .. } => {

@@ -7,7 +7,7 @@ use super::super::credential::Credential;
 use super::super::json;
 use crate::model::SecretBytes;
 
-/// A login; without a secret id where the role needs none.
+/// The login request. `secret_id` is `None` if the role requires no secret ID.
 pub(in crate::vault) fn request(mount: &str, role_id: Credential, secret_id: Option<SecretBytes>) -> Login {
     #[derive(Serialize)]
     struct Body<'a> {

@@ -1,4 +1,4 @@
-//! The claims of a JWT that are not secret: whom it names, and for whom it is. The signature is Vault's business.
+//! The subject, audiences and validity of a JWT, for messages and checks before the login. Vault verifies the signature.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ use super::super::server_text::{clip, quoted_list};
 pub(super) struct Claims {
     pub(super) subject: Option<String>,
     pub(super) audiences: Vec<String>,
-    /// It is refused before this time.
+    /// Vault rejects the JWT before this time.
     pub(super) valid_from: Option<Timestamp>,
 }
 
@@ -39,7 +39,7 @@ impl Claims {
             #[serde(default)]
             iat: Option<Number>,
         }
-        // Seconds, and not always whole ones.
+        // Seconds, possibly with a fraction.
         let time = |number: Option<Number>| Timestamp::from_second(number?.as_f64()?.ceil() as i64).ok();
         let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?);
         let payload: Payload = serde_json::from_slice(&payload).ok()?;

@@ -7,14 +7,14 @@ use super::super::credential::Credential;
 use super::super::json;
 use super::claims::Claims;
 
-/// A login with `role`, or with the mount's default role.
+/// The login request with `role`, or with the default role of the mount.
 pub(in crate::vault) fn request(mount: &str, role: Option<&str>, jwt: Credential) -> Login {
     let claims = Claims::of(jwt.expose()).unwrap_or_default();
     let advice = "check that the role exists and that its bound_subject, bound_claims and bound_audiences accept this token";
     login(mount, role, jwt, &claims, Advice { denied: CHECK_MOUNT, refused: advice })
 }
 
-/// The request is the same for `kubernetes`.
+/// The request of the methods `jwt` and `kubernetes`.
 pub(super) fn login(
     mount: &str,
     role: Option<&str>,

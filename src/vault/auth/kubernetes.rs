@@ -8,10 +8,9 @@ use super::super::error::VaultError;
 use super::claims::Claims;
 use super::jwt;
 
-/// A login with the `ServiceAccount` token of `file`.
+/// The login request with the `ServiceAccount` token in `file`.
 ///
-/// The audience is checked before the token is sent anywhere, so that a wrong volume is a clear error here and not a vague
-/// one in Vault.
+/// Checks the audience before the token is sent, because Vault's error for a wrong audience does not name the volume to fix.
 pub(in crate::vault) fn request(
     mount: &str,
     role: &str,
@@ -30,7 +29,7 @@ pub(in crate::vault) fn request(
         }
     }
     let advice = Advice {
-        // Vault says no more of a mount that does not exist, and of a token that the cluster's TokenReview rejects.
+        // Vault gives no details for a missing mount, nor for a token that the cluster's TokenReview rejects.
         denied: "check the mount and the namespace of the auth method; if the ServiceAccount was deleted or re-created, \
                  re-create the pod",
         refused: "check that the role exists and that its bound_service_account_names, bound_service_account_namespaces \

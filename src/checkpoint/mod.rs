@@ -1,7 +1,7 @@
-//! What one process leaves for the next, as bytes and back. Pure: no file, no clock.
+//! Encoding of the state that one agent process hands over to the next. Pure: no files, no clock.
 //!
-//! JSON, closed and with a version, since both processes come from one image and anything else is an error. A checkpoint is
-//! never trusted further than a login would be: it must be of the same server, namespace and role, and still alive.
+//! The format is JSON with a version, and unknown fields are errors, because both processes run the same image. A checkpoint is
+//! used only if a login would give an equal token (same server, namespace and role), and if its token has not expired.
 
 #[cfg(test)]
 mod tests;
@@ -22,29 +22,29 @@ use crate::model::{
     Validity, VaultToken, Version,
 };
 
-/// Goes up with each change of the form.
+/// Version of the format. Increment it with each change.
 const VERSION: u32 = 2;
 
 const SAME_IMAGE: &str = "run both containers from the same image";
 
-/// A token with less than this left is not worth taking over: it might end on the way.
+/// Minimum remaining TTL. A token with less could expire before its first use.
 const MIN_TTL: Duration = Duration::from_secs(3);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Handover<'a> {
     version: u32,
-    /// Which login gave the token.
+    /// The login that issued the token.
     issuer: Issuer,
     token: Secret<'a>,
     renewable: bool,
     first_ttl: Option<Duration>,
-    /// By the wall clock: all that two processes have in common.
+    /// Expiry on the wall clock, the only clock that the two processes share.
     ends: Option<Timestamp>,
     sources: BTreeMap<String, SourceEntry<'a>>,
 }
 
-/// What decides which token a login gives.
+/// The settings that determine which token a login issues.
 #[derive(Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 struct Issuer {
@@ -59,7 +59,7 @@ struct Issuer {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SourceEntry<'a> {
-    /// What was asked for; a source that asks for something else is read again.
+    /// [`Source::request_id`](crate::model::Source::request_id). A source with another request is read again.
     request: String,
     number: Option<u64>,
     created: Option<Timestamp>,
@@ -83,8 +83,8 @@ enum Value<'a> {
     Json(Secret<'a>),
 }
 
-/// Secret bytes: lent while they are written, zeroed on drop where they were read. As base64, which JSON never escapes: text with
-/// escapes would leave a copy in the parser's own buffer.
+/// Secret bytes: borrowed for encoding, and zeroed on drop after decoding. Encoded as base64, because the JSON parser would leave
+/// unzeroed copies of strings with escapes.
 enum Secret<'a> {
     Borrowed(&'a [u8]),
     Owned(Zeroizing<Vec<u8>>),
@@ -99,7 +99,7 @@ impl Serialize for Secret<'_> {
 impl<'de> Deserialize<'de> for Secret<'_> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <&str>::deserialize(deserializer)?;
-        // Large enough at once, so that it never grows and leaves a copy behind.
+        // Sufficient capacity, because a reallocation would leave an unzeroed copy.
         let mut bytes = Zeroizing::new(Vec::with_capacity(decoded_len_estimate(text.len())));
         STANDARD.decode_vec(text, &mut bytes).map_err(serde::de::Error::custom)?;
         Ok(Self::Owned(bytes))
@@ -115,10 +115,10 @@ impl Secret<'_> {
     }
 }
 
-/// The bytes of a checkpoint.
+/// Encodes a checkpoint. `now` is the wall clock.
 ///
 /// # Errors
-/// Words for what cannot be saved.
+/// The reason why the checkpoint cannot be encoded, for a message.
 pub fn encode(checkpoint: &Checkpoint, settings: &Settings, now: Timestamp) -> Result<SecretBytes, String> {
     let at = |left: Duration| {
         let ends = SignedDuration::try_from(left).ok().and_then(|left| now.checked_add(left).ok());
@@ -157,12 +157,12 @@ pub fn encode(checkpoint: &Checkpoint, settings: &Settings, now: Timestamp) -> R
     SecretBytes::written(|buffer| serde_json::to_writer(buffer, &handover)).map_err(|error| error.to_string())
 }
 
-/// A checkpoint, if it is still of use.
+/// Decodes a checkpoint that is usable with `settings`. `now` is the wall clock. Omits sources that `settings` does not contain.
 ///
 /// # Errors
-/// Words for why not.
+/// The reason why the checkpoint cannot be used, for a message.
 pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Result<Checkpoint, String> {
-    // Serde's words may quote what it found, which may be secret; the place is enough.
+    // The text of serde's error can quote a secret, so only the position is kept.
     let unreadable = |error: serde_json::Error| {
         let (line, column) = (error.line(), error.column());
         format!("the content is not a handover of this version (line {line}, column {column}); {SAME_IMAGE}")
@@ -179,7 +179,7 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
     if handover.issuer != issuer(settings) {
         return Err("its token was issued for another Vault server, namespace, auth mount or role".into());
     }
-    // A clock that was set back must not make anything live longer than it was given.
+    // A clock that was set back must not extend a TTL beyond the original one.
     let remaining =
         |ends: Timestamp, most: Duration| Duration::try_from(ends.duration_since(now)).unwrap_or_default().min(most);
     let left = handover.ends.map(|ends| remaining(ends, handover.first_ttl.unwrap_or(Duration::MAX)));

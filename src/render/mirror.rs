@@ -1,4 +1,4 @@
-//! The published set to the data of a Secret.
+//! The data of a mirrored Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use crate::model::{
     Failure, FailureClass, FileEntry, FileSet, Mirror, MirrorKey, ObjectName, Reason, SecretBytes, SourceName,
 };
 
-/// Most bytes of all values together (`MaxSecretSize`,
+/// Maximum total size of all values in bytes (`MaxSecretSize`,
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-size>).
 const MAX_SECRET_SIZE: usize = 1 << 20;
 
-/// What goes into a Secret.
+/// Data of a mirrored Secret.
 #[derive(Clone, Default)]
 pub struct MirrorData {
-    /// Value by key; shares the bytes of the published files.
+    /// Values by key. Shares the bytes of the published files.
     pub data: BTreeMap<String, Arc<SecretBytes>>,
-    /// The sources of the chosen files. No other source can hold the mirror up.
+    /// The sources of the chosen files. The mirror depends on no other source.
     pub sources: BTreeSet<SourceName>,
 }
 
-/// Chooses and checks what goes into the Secret `name`, so that the API server has nothing to refuse.
+/// Selects and validates the data of the Secret `name`, by the rules of the API server.
 ///
-/// `leased` are the sources whose readings have a lease. Their files stop working when this pod ends, so they are left out
-/// unless `allowLeased` is set.
+/// `leased` contains the sources whose readings have a lease. Their credentials stop working when this pod terminates, so they
+/// are skipped unless `allowLeased` is set.
 ///
 /// # Errors
-/// `Missing` where a file of an explicit key is not in the set (its source is optional and absent); `Invalid` for an
-/// explicit key of a leased source, for a key or a size that the API server would not take, and for a key missing that the
-/// type needs. Reason `RenderFailed`.
+/// Reason `RenderFailed`. Class `Missing` if the set does not contain the file of a configured key, because its source is
+/// optional and missing. Class `Invalid` if a configured key is from a leased source, if the API server does not accept a key or
+/// the size, or if a key is missing that the type requires.
 pub fn mirror_data(
     mirror: &Mirror,
     name: &ObjectName,

@@ -1,11 +1,11 @@
-//! Names of keys in messages: who writes a secret chooses them, so they may be long or hold control characters.
+//! Names of keys in messages. The writer of a secret chooses them, so they can be long and contain control characters.
 
 use crate::model::truncated;
 
 /// Most characters of a name in a message.
 const MAX_SHOWN: usize = 100;
 
-/// At most 100 characters of `name`, and `…` if there were more; control characters are escaped.
+/// At most 100 characters of `name`, with control characters escaped.
 pub(super) fn shortened(name: &str) -> String {
     let mut text = String::new();
     for c in truncated(name, MAX_SHOWN).chars() {

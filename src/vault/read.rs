@@ -214,7 +214,7 @@ impl Read<'_> {
         self.finish_with(attempt, engine)
     }
 
-    /// The same where the mount is only a assumed.
+    /// [`Self::finish`] for a mount that is only assumed.
     fn finish_with_assumed_mount(&self, mut attempt: Attempt) -> Result<Reading, VaultError> {
         let mount = &attempt.mount.path;
         if let AttemptResult::Forbidden(VaultError::Forbidden { rule, .. }) = &mut attempt.result

@@ -1,4 +1,4 @@
-//! All keys of a secret in one file.
+//! Formats of files with all keys of a secret.
 
 mod dotenv;
 mod json;
@@ -18,7 +18,7 @@ type Data = BTreeMap<String, SecretValue>;
 
 const OWN_OUTPUT: &str = "write the key with its own output";
 
-/// Why a format cannot hold a secret. Names the key, never the value.
+/// The reason why a format cannot represent a secret. Names the key, never the value.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum FormatError {
     #[error(
@@ -31,7 +31,7 @@ pub(super) enum FormatError {
     NotUtf8(String),
 }
 
-/// Writes all of `data` in one format.
+/// Renders all of `data` in one format.
 pub(super) fn whole(format: FileFormat, data: &Data) -> Result<SecretBytes, FormatError> {
     if format == FileFormat::Dotenv {
         dotenv::check(data)?;
@@ -55,14 +55,14 @@ pub(super) fn whole(format: FileFormat, data: &Data) -> Result<SecretBytes, Form
 struct Entry<'a> {
     key: &'a str,
     text: &'a str,
-    /// The text is JSON, not a string.
+    /// Whether the text is JSON instead of a string.
     is_json: bool,
 }
 
-/// What `write` writes, in a buffer of just that size.
+/// The output of `write` in a buffer of its exact size.
 fn exactly(write: impl Fn(&mut dyn Write) -> io::Result<()>) -> SecretBytes {
     let written = SecretBytes::written(|buffer| write(buffer));
-    // The buffer takes what was counted, and no format makes an error of its own.
+    // Writing the counted bytes into the buffer cannot fail, and the formats return no other errors.
     debug_assert!(written.is_ok(), "both passes write the same");
     written.unwrap_or_default()
 }

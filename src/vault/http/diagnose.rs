@@ -1,4 +1,4 @@
-//! From an error of the HTTP library to why the connection failed.
+//! Maps errors of the HTTP library to causes.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -11,8 +11,8 @@ use rustls::pki_types::UnixTime;
 use super::error::ConnectionError;
 use crate::vault::server_text::quoted_list;
 
-/// Object identifiers as DER has them, and how people name them. The first that occurs counts, so parameters (a curve) stand
-/// before what they belong to.
+/// DER object identifiers and their common names. The first match wins, so parameters (curves) come before the algorithms that
+/// they belong to.
 const ALGORITHMS: &[(&[u8], &str)] = &[
     (&[0x2b, 0x81, 0x04, 0x00, 0x23], "a P-521 key"),
     (&[0x2b, 0x81, 0x04, 0x00, 0x0a], "a secp256k1 key"),
@@ -24,11 +24,13 @@ const ALGORITHMS: &[(&[u8], &str)] = &[
     (&[0x2a, 0x86, 0x48, 0xce, 0x38, 0x04], "DSA"),
 ];
 
-/// What is known about the request beside its error.
+/// Facts about the failed request for its message.
 pub(super) struct RequestContext<'a> {
+    /// Timeout of the request.
     pub(super) request: Duration,
+    /// Timeout of connection setup.
     pub(super) connect: Duration,
-    /// Where the trusted CAs come from.
+    /// Source of the trusted CA certificates.
     pub(super) ca: &'a str,
 }
 
@@ -75,7 +77,7 @@ fn tls_cause(error: &rustls::Error, cause: String, ca: &str) -> ConnectionError 
             signature_algorithm_id,
             public_key_algorithm_id,
         } => ConnectionError::Algorithm(algorithm(&[public_key_algorithm_id, signature_algorithm_id])),
-        // An error of webpki, which rustls shows but does not name.
+        // rustls passes this webpki error on without its own variant.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => ConnectionError::CaAsLeaf,
         _ => ConnectionError::Other(cause),
     }
@@ -100,7 +102,7 @@ fn algorithm(identifiers: &[&Vec<u8>]) -> String {
     known.map_or("an unknown signature algorithm", |(_, name)| name).to_owned()
 }
 
-/// The causes without the generic words around them, outermost first.
+/// The causes, outermost first, without generic texts.
 fn chain(error: &reqwest::Error) -> String {
     const GENERIC: &[&str] =
         &["error sending request", "client error", "connection error", "request or response body error"];
@@ -108,7 +110,7 @@ fn chain(error: &reqwest::Error) -> String {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = next {
         let text = current.to_string();
-        // Libraries often repeat their source in their own text.
+        // Some libraries repeat the text of the source.
         if let Some(last) = parts.last_mut()
             && last.ends_with(&text)
         {
@@ -135,7 +137,7 @@ fn io_kind(error: &reqwest::Error) -> Option<ErrorKind> {
     kind
 }
 
-/// The TLS error in a chain, if that is what it was. `io::Error` hides the error that it wraps from `source()`.
+/// The TLS error in the chain, if there is one. `io::Error` does not return its inner error from `source()`.
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = next {

@@ -1,4 +1,4 @@
-//! Why no answer came back, as a type. The sentences are here; `vault::error` derives class and reason from the same variants.
+//! Errors of requests without a response, with their messages. `vault::error` derives class and reason from the variants.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::body::MAX_BYTES;
 use crate::vault::file::FileError;
 
-/// A request that got no answer.
+/// The reason why a request has no usable response.
 #[derive(Debug, Error)]
 pub(in crate::vault) enum HttpError {
     #[error("failed to parse the Vault address {0}: expected a URL such as https://vault:8200; correct vault.address or vault.redirectTo")]
@@ -45,7 +45,7 @@ pub(in crate::vault) enum HttpError {
     TooLarge { path: String },
 }
 
-/// Why a connection failed.
+/// The reason why a connection failed.
 #[derive(Debug, Error)]
 pub(in crate::vault) enum ConnectionError {
     #[error("no answer within {0:?}")]
@@ -60,7 +60,7 @@ pub(in crate::vault) enum ConnectionError {
     Silent,
     #[error("the server does not speak TLS on this port; use http://, or the TLS port")]
     NotTls,
-    /// A bad signature is most often a CA that was re-created under the same name.
+    /// Also a wrong signature, which usually means that the CA was re-created with the same name.
     #[error(
         "the server's certificate is not signed by a CA certificate in {0}; set VAULT_CACERT (vault.tls.caFile) to the \
          CA certificate that signed it"

@@ -1,10 +1,9 @@
-//! HTTP to one server: the client with its TLS and PEM files, the limit on size, the counter, and redirects. Knows nothing of
-//! Vault's API; sentences name Vault, because it is what a user set the address of.
+//! HTTP client for one server: TLS and PEM files, size limit, request counter, and redirects. Independent of Vault's API, but
+//! messages name Vault, because users configure the address of Vault.
 //!
-//! - **Redirects are off** in the HTTP library: it would carry the token's header, which it does not know as a credential, to
-//!   any host.
-//! - **Proxies of the environment are not used.** A forgotten `HTTP_PROXY` would carry tokens and secrets through a third
-//!   party.
+//! - **Redirects of the HTTP library are disabled.** It would send the token header, which it does not recognize as a
+//!   credential, to any host.
+//! - **Proxies from the environment are not used.** A forgotten `HTTP_PROXY` would expose tokens and secrets to a third party.
 
 mod response;
 mod body;
@@ -34,21 +33,21 @@ use crate::model::{SecretBytes, VaultServer};
 pub(super) struct Http {
     server: VaultServer,
     base: Url,
-    /// Origins to which a redirect may lead.
+    /// Origins that a redirect is allowed to point to.
     allowed: Vec<Url>,
     clients: Clients,
     sent: AtomicU64,
 }
 
-/// A request to make.
+/// A request, not yet bound to an origin.
 #[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: Method,
-    /// As a user writes it, without a leading slash; it is percent-encoded here.
+    /// Path without a leading slash. `send` percent-encodes it.
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
-    /// JSON.
+    /// JSON text.
     pub(super) body: Option<Bytes>,
 }
 
@@ -62,27 +61,27 @@ impl Http {
         Ok(Self { server: server.clone(), base, allowed, clients: Clients::default(), sent: AtomicU64::new(0) })
     }
 
-    /// Requests sent so far.
+    /// Number of requests sent so far.
     pub(super) fn requests(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Has the PEM files compared with those in use before the next request.
+    /// Requests a comparison of the PEM files with those in use before the next request.
     pub(super) fn compare_files(&self) {
         self.clients.compare_files();
     }
 
-    /// Whether PEM files are to be read before the next request.
+    /// Whether the next request reads PEM files.
     pub(super) fn needs_files(&self) -> bool {
         self.clients.needs_files(&self.server)
     }
 
-    /// Compares the PEM files with those in use, if that is to be done.
+    /// Compares the PEM files with those in use, if a comparison is due.
     pub(super) fn read_files(&self) -> Result<(), HttpError> {
         self.clients.read_files(&self.server)
     }
 
-    /// Sends `request` once. A 307 is followed once, and only to a configured origin, with our own path
+    /// Sends `request` once. Follows one 307, only to a configured origin, and with the path of `request`
     /// (<https://developer.hashicorp.com/vault/docs/concepts/ha#client-redirection>).
     pub(super) async fn send(&self, request: Request) -> Result<Response, HttpError> {
         let response = self.send_to(&self.base, request.clone()).await?;
@@ -136,7 +135,7 @@ impl Http {
     }
 }
 
-/// A header value that is zeroed when dropped and that debug output shows as "Sensitive". `what` names it in an error.
+/// A header value that is zeroed on drop and shown as "Sensitive" in debug output. `what` names it in errors.
 pub(super) fn sensitive_header(value: &[u8], what: &'static str) -> Result<HeaderValue, HttpError> {
     let shared = Bytes::from_owner(Zeroizing::new(value.to_vec()));
     let mut header = HeaderValue::from_maybe_shared(shared).map_err(|_| HttpError::Header(what))?;
@@ -144,7 +143,7 @@ pub(super) fn sensitive_header(value: &[u8], what: &'static str) -> Result<Heade
     Ok(header)
 }
 
-/// A request body that is zeroed when the last user of it drops it.
+/// A request body that is zeroed when its last clone is dropped.
 pub(super) fn body(secret: SecretBytes) -> Bytes {
     struct Owner(SecretBytes);
     impl AsRef<[u8]> for Owner {

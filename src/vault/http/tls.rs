@@ -1,4 +1,4 @@
-//! PEM files and what is made of them. Verification is never off and never partial: there is no setting for it.
+//! TLS configuration from PEM files. Verification is always complete: no setting disables or weakens it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -14,13 +14,13 @@ use super::url::origin;
 use crate::model::Tls;
 use crate::vault::file;
 
-/// A system's whole bundle of CAs has about 250 KiB.
+/// Limit for a PEM file. The complete CA bundle of a system has about 250 KiB.
 const MAX_PEM_BYTES: usize = 4 * 1024 * 1024;
 
-/// A digest of the PEM files in use; the files themselves are not kept. `None` before the first look.
+/// Digest of the PEM files in use; the files are not kept in memory. `None` before the first read.
 pub(super) type Fingerprint = Option<Vec<u8>>;
 
-/// Reads the PEM files and makes their digest.
+/// Reads the PEM files and returns their digest.
 pub(super) fn fingerprint(tls: &Tls) -> Result<Fingerprint, HttpError> {
     let mut digest = Context::new(&SHA256);
     let client = tls.client.as_ref().map(|(certificate, key)| [certificate, key]);
@@ -35,7 +35,7 @@ pub(super) fn fingerprint(tls: &Tls) -> Result<Fingerprint, HttpError> {
 /// Sets up TLS for the origin of `url`.
 pub(super) fn configure(builder: ClientBuilder, tls: &Tls, url: &Url) -> Result<ClientBuilder, HttpError> {
     if url.scheme() == "http" {
-        // No TLS: do not ask for the system's CAs, which a scratch image does not have.
+        // Without TLS, do not load the system's CA certificates, which a scratch image does not have.
         return Ok(builder.tls_certs_only([]));
     }
     let mut builder = builder;
@@ -60,7 +60,7 @@ pub(super) fn configure(builder: ClientBuilder, tls: &Tls, url: &Url) -> Result<
     Ok(builder)
 }
 
-/// Why the library could not build a client from readable PEM files.
+/// The error if the library cannot build a client from readable PEM files.
 pub(super) fn client_error(tls: &Tls, url: &Url, error: &reqwest::Error) -> HttpError {
     let cause = root_cause(error);
     match (&tls.client, &tls.ca_file) {
@@ -72,24 +72,23 @@ pub(super) fn client_error(tls: &Tls, url: &Url, error: &reqwest::Error) -> Http
     }
 }
 
-/// The URL to ask the client for. With a server name of its own, the URL carries that name (so that SNI and verification use it,
-/// with nothing switched off) and `FixedHost` leads the connection to the address's host.
+/// The URL to request. With `vault.tls.serverName`, the URL has that name as its host, so that SNI and verification use it, and
+/// [`FixedHost`] connects to the host of the address.
 pub(super) fn with_server_name(mut url: Url, tls: &Tls) -> Result<Url, HttpError> {
     let Some(name) = tls.server_name.as_deref().filter(|_| url.scheme() == "https") else { return Ok(url) };
-    // The configuration refuses an IP address. With one in the URL no resolver would be asked where to connect, and we would
-    // connect to it.
+    // `config` rejects IP addresses. With an IP address in the URL, the client would connect to it without the resolver.
     if name.parse::<IpAddr>().is_ok() || url.set_host(Some(name)).is_err() {
         return Err(HttpError::ServerName(name.to_owned()));
     }
     Ok(url)
 }
 
-/// Resolves every name to the addresses of one host.
+/// Resolver that returns the addresses of one host for every name.
 struct FixedHost(Arc<str>);
 
 impl FixedHost {
     fn of(url: &Url) -> Self {
-        // IPv6 stands in brackets in a URL.
+        // A URL has brackets around an IPv6 address.
         Self(url.host_str().unwrap_or_default().trim_matches(['[', ']']).into())
     }
 }
@@ -98,7 +97,7 @@ impl Resolve for FixedHost {
     fn resolve(&self, _: Name) -> Resolving {
         let host = Arc::clone(&self.0);
         Box::pin(async move {
-            // Port 0 is replaced by the URL's.
+            // The client replaces port 0 with the port of the URL.
             let found: Vec<SocketAddr> = tokio::net::lookup_host((&*host, 0)).await?.collect();
             Ok(Box::new(found.into_iter()) as Addrs)
         })
@@ -126,7 +125,7 @@ fn pem_error(file: &Path, cause: &str) -> HttpError {
     HttpError::PemContent { file: file.to_owned(), cause: cause.to_owned() }
 }
 
-/// The innermost cause; what is around it says "builder error" and the like.
+/// The innermost cause. The outer ones are generic, such as "builder error".
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {

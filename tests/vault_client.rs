@@ -108,7 +108,7 @@ fn text(reading: &Reading, key: &str) -> String {
 }
 
 #[test]
-fn the_room_can_be_shared_between_tasks() {
+fn client_can_be_shared_between_tasks() {
     fn shared<T: Send + Sync>(_: &T) {}
     fn sent<T: Send>(_: &T) {}
     let vault = vault("http://127.0.0.1:1");

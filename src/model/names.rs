@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_path_stays_below_its_directory() {
+    fn file_path_rejects_paths_outside_directory() {
         for good in ["username", "tls/key.pem", ".hidden", "a.b-c_d", "ü/ß"] {
             assert_eq!(FilePath::new(good).expect(good).as_str(), good);
         }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_and_a_directory_of_the_same_name_collide() {
+    fn file_and_directory_with_same_name_collide() {
         let path = |p| FilePath::new(p).expect(p);
         assert!(path("a").collides_with(&path("a")));
         assert!(path("a/b").collides_with(&path("a")));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_name_is_a_dns_subdomain() {
+    fn object_name_accepts_dns_subdomains_only() {
         for good in ["top-secret-ks", "a.b-c", "0"] {
             assert!(ObjectName::new(good).is_ok(), "{good}");
         }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_is_readable_by_its_owner() {
+    fn mode_requires_owner_read_permission() {
         assert!(Mode::new(0o440).is_ok());
         assert!(Mode::new(0o1777).is_err());
         assert!(Mode::new(0o044).is_err());

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_number_is_newer_and_a_lower_one_only_if_it_was_written_later() {
+    fn order_prefers_higher_number_unless_lower_was_written_later() {
         let old = version(7, "2026-01-01T00:00:00Z");
         let table = [
             (version(1, "2026-01-02T00:00:00Z"), Order::Newer, "re-created"),

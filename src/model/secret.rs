@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_collected_in_one_allocation_of_its_size() {
+    fn written_allocates_exact_size_once() {
         let secret = SecretBytes::written(|buffer| {
             for part in ["Losung", "", "wort"] {
                 buffer.write_all(part.as_bytes())?;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_pass_that_writes_more_is_an_error_and_no_growth() {
+    fn written_fails_if_second_pass_writes_more() {
         let pass = Cell::new(0);
         let result = SecretBytes::written(|buffer| {
             pass.set(pass.get() + 1);

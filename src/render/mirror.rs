@@ -132,7 +132,7 @@ mod tests {
 
     /// Fault 11: a source that gives nothing to a mirror held it up.
     #[test]
-    fn a_mirror_takes_all_files_or_the_chosen_ones_with_their_sources_only() {
+    fn mirror_selects_all_or_configured_files_with_their_sources() {
         let set = published(&[("a", "1", "one"), ("b.c", "2", "two")]);
         assert_eq!(of(&mirror(SecretType::Opaque, &[]), &set, &[]), Ok(chosen(&["a", "b.c"], &["one", "two"])));
         let twice = mirror(SecretType::Opaque, &[("x", "a"), ("y", "a")]);
@@ -144,7 +144,7 @@ mod tests {
 
     /// Fault 28: an explicit key of such a file was called "not published".
     #[test]
-    fn files_of_a_leased_source_are_left_out_unless_allowed() {
+    fn leased_files_are_skipped_unless_allowed() {
         let mut set = published(&[("db", "1", "db"), ("url", "2", "app"), ("both", "3", "app")]);
         set.files.get_mut(&path("both")).expect("a file").sources.insert(source("db"));
         let mut all = mirror(SecretType::Opaque, &[]);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_refuses_what_the_api_server_would() {
+    fn mirror_rejects_data_that_api_server_rejects() {
         let set = published(&[("a", "1", "s"), ("dir/b", "2", "s"), ("username", "u", "s")]);
         for (mirror, class, part) in [
             (mirror(SecretType::Opaque, &[]), FailureClass::Invalid, "\"dir/b\""),

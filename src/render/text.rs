@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_cut_and_its_control_characters_are_escaped() {
+    fn shortened_truncates_and_escapes_control_characters() {
         assert_eq!(shortened("tls.key"), "tls.key");
         assert_eq!(shortened("a\nb\0\u{1b}[31mü"), "a\\nb\\0\\u{1b}[31mü");
         assert_eq!(shortened(&"ü".repeat(100)), "ü".repeat(100));

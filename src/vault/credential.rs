@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_is_text_without_the_white_space_around_it() {
+    fn credential_is_trimmed_and_checked() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("token");
         let read = |bytes: &[u8]| {

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_status_has_its_class() {
+    fn status_maps_to_class_and_reason() {
         use FailureClass::{Denied, Invalid, Missing, Transient};
         for (status, errors, class, reason) in [
             (400, "", Invalid, Reason::InvalidRequest),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_403_has_its_rule_and_further_words_only_where_there_are_some() {
+    fn forbidden_has_rule_and_appends_only_unusual_errors() {
         let failure = |errors: &str| {
             Failure::from(VaultError::Forbidden {
                 action: "failed to read a/b".into(),

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_regular_files_are_read_and_a_fifo_does_not_block() {
+    fn read_rejects_non_regular_files_without_blocking() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("file"), "content").expect("written");

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_put_after_the_mount_of_version_2_only() {
+    fn request_path_inserts_data_for_kv2_only() {
         let path =
             |mount: &str, engine, path: &str| Mount { path: mount.into(), engine, confirmed: false }.request_path(path);
         assert_eq!(path("secret", Engine::KvV2, "secret/webapp/config"), "secret/data/webapp/config");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_describes_the_mount() {
+    fn described_maps_reported_mount_to_engine() {
         let v2 = described("team/kv/webapp", "team/kv/", "kv", Some("2")).expect("below");
         assert_eq!((v2.path.as_str(), v2.engine), ("team/kv", Engine::KvV2));
         assert_eq!(described("kv/webapp", "kv/", "kv", None).expect("below").engine, Engine::KvV1);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_is_a_whole_number_of_segments() {
+    fn find_matches_whole_segments() {
         let mut table = MountTable::default();
         table.learn(Mount { path: "secret".into(), engine: Engine::KvV2, confirmed: false });
         assert!(table.find("secrets/a").is_none());

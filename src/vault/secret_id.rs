@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_id_that_was_delivered_meanwhile_is_not_removed() {
+    fn remove_keeps_newly_delivered_secret_id() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("secret-id");
         std::fs::write(&file, "used\n").expect("written");

@@ -35,14 +35,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_short_and_on_one_line() {
+    fn clip_returns_one_short_line() {
         assert_eq!(clip("1 error occurred:\n\t* permission denied\n\n"), "1 error occurred: * permission denied");
         let long = clip(&"ü".repeat(1000));
         assert_eq!((long.chars().count(), long.ends_with('…')), (301, true));
     }
 
     #[test]
-    fn a_quoted_credential_is_taken_out_also_in_parts() {
+    fn redact_removes_credentials_and_their_parts() {
         let credentials = ["eyJhbGciOi.payloadpayload.signature1", "2a4e1914-aaaa"];
         let words = "bad token eyJhbGciOi.payloadpayload.signature1 of 2a4e1914-aaaa, signature1";
         assert_eq!(redact(words.into(), &credentials), "bad token (credential) of (credential), (credential)");

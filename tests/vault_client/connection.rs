@@ -85,7 +85,7 @@ fn frame(kind: u8, flags: u8, id: [u8; 4], payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_connection_that_went_silent_is_replaced() {
+async fn silent_connection_is_replaced() {
     let ours = Authority::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
@@ -106,7 +106,7 @@ async fn a_connection_that_went_silent_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_instead_of_an_answer_is_unreachable() {
+async fn closed_connection_is_unreachable() {
     let stub = Stub::start([get("/v1/secret/data/a").close()]);
     let failure = read(&vault(&stub.address())).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::VaultUnreachable));
@@ -114,7 +114,7 @@ async fn a_connection_that_is_closed_instead_of_an_answer_is_unreachable() {
 }
 
 #[tokio::test]
-async fn https_to_an_http_port_is_explained() {
+async fn https_to_http_port_is_explained() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("https://{}", listener.local_addr().expect("bound"));
     thread::spawn(move || {
@@ -135,7 +135,7 @@ async fn https_to_an_http_port_is_explained() {
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_and_never_answers_is_told_with_the_time_that_was_waited() {
+async fn timeout_failure_names_duration() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("http://{}", listener.local_addr().expect("bound"));
     let vault = vault_at(&VaultServer { timeout: Duration::from_millis(300), ..server(&address) });

@@ -49,7 +49,7 @@ fn wait_for(what: &str, mut fact: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_lease_is_handed_over_and_renewed_by_the_second_process() {
+fn handed_over_lease_is_renewed_by_second_process() {
     let volume = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
     let volume = volume.path();
     std::fs::write(volume.join("jwt"), "head.body.signature").expect("written");

@@ -50,7 +50,7 @@ impl Files {
 }
 
 #[tokio::test]
-async fn kubernetes_sends_the_token_as_the_file_has_it_now() {
+async fn kubernetes_login_reads_token_file_each_time() {
     let files = Files::new();
     let (file, first) = files.jwt("vault");
     let kubernetes = auth(
@@ -77,7 +77,7 @@ async fn kubernetes_sends_the_token_as_the_file_has_it_now() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_audience_is_not_sent() {
+async fn token_with_wrong_audience_is_not_sent() {
     let files = Files::new();
     let (file, _) = files.jwt("https://kubernetes.default.svc");
     let method = AuthMethod::Kubernetes { role: "webapp".into(), jwt_file: file, audience: Some("vault".into()) };
@@ -87,7 +87,7 @@ async fn a_token_for_another_audience_is_not_sent() {
 }
 
 #[tokio::test]
-async fn an_unreadable_credential_is_our_own_fault() {
+async fn unreadable_credential_is_local_failure() {
     let stub = Stub::start([]);
     let method = AuthMethod::Jwt { role: None, jwt_file: "/nowhere/jwt".into() };
     let failure = refusal(vault(&stub.address()).login(&auth("jwt", method)).await);
@@ -96,7 +96,7 @@ async fn an_unreadable_credential_is_our_own_fault() {
 }
 
 #[tokio::test]
-async fn a_jwt_login_may_leave_the_role_to_the_mount_and_has_its_own_namespace() {
+async fn jwt_login_uses_default_role_and_auth_namespace() {
     let files = Files::new();
     let (file, jwt) = files.jwt("vault");
     let method = AuthMethod::Jwt { role: None, jwt_file: file };
@@ -117,7 +117,7 @@ async fn a_jwt_login_may_leave_the_role_to_the_mount_and_has_its_own_namespace()
 }
 
 #[tokio::test]
-async fn a_refused_login_does_not_quote_the_credential() {
+async fn rejected_login_does_not_quote_credential() {
     let files = Files::new();
     let (file, jwt) = files.jwt("vault");
     let method = AuthMethod::Jwt { role: Some("webapp".into()), jwt_file: file };
@@ -133,7 +133,7 @@ async fn a_refused_login_does_not_quote_the_credential() {
 }
 
 #[tokio::test]
-async fn a_refused_login_says_who_was_refused_by_which_role() {
+async fn rejected_login_names_role_service_account_and_audience() {
     let files = Files::new();
     let claims = json!({"aud": ["vault"], "sub": "system:serviceaccount:drill:app"}).to_string();
     let file = files.write("jwt", &format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)));
@@ -160,7 +160,7 @@ async fn a_refused_login_says_who_was_refused_by_which_role() {
 }
 
 #[tokio::test]
-async fn a_token_of_the_near_future_is_waited_for() {
+async fn early_token_is_transient() {
     let files = Files::new();
     let (file, _) = files.jwt("vault");
     let method = AuthMethod::Jwt { role: Some("webapp".into()), jwt_file: file };
@@ -172,7 +172,7 @@ async fn a_token_of_the_near_future_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_page_of_an_ingress_is_not_taken_for_a_refusal() {
+async fn ingress_page_is_not_a_rejected_login() {
     let files = Files::new();
     let (file, _) = files.jwt("vault");
     let method = AuthMethod::Jwt { role: Some("webapp".into()), jwt_file: file };
@@ -183,7 +183,7 @@ async fn a_page_of_an_ingress_is_not_taken_for_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_given_token_is_checked_and_is_not_ours() {
+async fn given_token_is_looked_up_and_not_self_issued() {
     let files = Files::new();
     let file = files.write("token", "hvs.planted-token\n");
     let known = json!({"data": {"accessor": "acc", "ttl": 0, "expire_time": null, "renewable": false}});
@@ -205,7 +205,7 @@ async fn a_given_token_is_checked_and_is_not_ours() {
 }
 
 #[tokio::test]
-async fn a_given_token_without_the_default_policy_is_used() {
+async fn given_token_without_default_policy_is_used() {
     let bare = errors("1 error occurred:\n\t* permission denied\n\n");
     let stub = Stub::start([
         get("/v1/auth/token/lookup-self").token(TOKEN).header("x-vault-namespace", "team").answer(403, bare),
@@ -221,7 +221,7 @@ async fn a_given_token_without_the_default_policy_is_used() {
 }
 
 #[tokio::test]
-async fn any_other_failure_of_the_first_request_keeps_its_own_message() {
+async fn given_token_lookup_keeps_message_of_other_failures() {
     let given = || auth("", AuthMethod::Token { token: TOKEN.into() });
     let lookup = || get("/v1/auth/token/lookup-self");
     let stub = Stub::start([
@@ -242,7 +242,7 @@ async fn any_other_failure_of_the_first_request_keeps_its_own_message() {
 }
 
 #[tokio::test]
-async fn a_token_file_that_is_not_a_bare_token_is_explained_and_not_sent() {
+async fn malformed_token_file_is_explained_and_not_sent() {
     let files = Files::new();
     let stub = Stub::start([]);
     for (content, words) in [
@@ -258,7 +258,7 @@ async fn a_token_file_that_is_not_a_bare_token_is_explained_and_not_sent() {
 }
 
 #[tokio::test]
-async fn a_fifo_in_the_place_of_a_token_file_is_refused_at_once() {
+async fn fifo_token_file_is_rejected_without_blocking() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("token");
     rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).expect("a FIFO");

@@ -40,7 +40,7 @@ fn unwrap() -> Exchange {
 }
 
 #[tokio::test]
-async fn approle_removes_the_secret_id_after_success_only_and_can_log_in_again() {
+async fn secret_id_is_removed_after_success_and_reused_from_cache() {
     let files = Files::new();
     let (auth, file) = approle(&files, "planted-secret\n", false, true);
     let stub = Stub::start([
@@ -57,7 +57,7 @@ async fn approle_removes_the_secret_id_after_success_only_and_can_log_in_again()
 }
 
 #[tokio::test]
-async fn a_wrapped_secret_id_is_checked_then_opened_once() {
+async fn wrapped_secret_id_is_checked_then_unwrapped_once() {
     let files = Files::new();
     let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
     let stub = Stub::start([
@@ -73,7 +73,7 @@ async fn a_wrapped_secret_id_is_checked_then_opened_once() {
 }
 
 #[tokio::test]
-async fn a_wrapping_token_of_another_making_is_not_opened() {
+async fn wrapping_token_with_wrong_creation_path_is_not_unwrapped() {
     let files = Files::new();
     let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
     let stub = Stub::start([lookup("sys/wrapping/wrap")]);
@@ -83,7 +83,7 @@ async fn a_wrapping_token_of_another_making_is_not_opened() {
 }
 
 #[tokio::test]
-async fn a_used_wrapping_token_is_an_alarm_and_an_outage_is_not() {
+async fn used_wrapping_token_reports_interception_but_outage_does_not() {
     let files = Files::new();
     let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
     let used = "wrapping token is not valid or does not exist: hvs.wrapping-token";
@@ -104,7 +104,7 @@ async fn a_used_wrapping_token_is_an_alarm_and_an_outage_is_not() {
 }
 
 #[tokio::test]
-async fn a_new_connection_keeps_a_secret_id_that_is_given_only_once() {
+async fn new_client_reuses_cached_secret_id() {
     let files = Files::new();
     let (wrapped, _) = approle(&files, "hvs.wrapping-token", true, true);
     let stub = Stub::start([
@@ -122,7 +122,7 @@ async fn a_new_connection_keeps_a_secret_id_that_is_given_only_once() {
 }
 
 #[tokio::test]
-async fn a_secret_id_that_is_refused_says_what_to_do() {
+async fn rejected_secret_id_failure_names_next_step() {
     let files = Files::new();
     let (plain, _) = approle(&files, "planted-secret", false, false);
     let stub = Stub::start([approle_login("planted-secret").answer(400, errors("invalid role or secret ID"))]);

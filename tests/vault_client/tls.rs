@@ -71,7 +71,7 @@ fn with_ca(stub: &Stub, ca: &Path) -> VaultServer {
 }
 
 #[tokio::test]
-async fn the_authority_in_the_file_is_trusted_and_no_other() {
+async fn only_ca_certificate_in_file_is_trusted() {
     let (ours, foreign) = (Authority::new(), Authority::new());
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
@@ -89,7 +89,7 @@ async fn the_authority_in_the_file_is_trusted_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_changed_authority_is_used_after_a_failure() {
+async fn changed_ca_file_is_loaded_after_failure() {
     let (old, new) = (Authority::new(), Authority::new());
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
@@ -102,7 +102,7 @@ async fn a_changed_authority_is_used_after_a_failure() {
 }
 
 #[tokio::test]
-async fn an_absent_or_empty_authority_file_is_told_and_picked_up_when_it_is_there() {
+async fn missing_or_empty_ca_file_is_reported_then_loaded_once_present() {
     let ours = Authority::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
@@ -126,7 +126,7 @@ async fn an_absent_or_empty_authority_file_is_told_and_picked_up_when_it_is_ther
 }
 
 #[tokio::test]
-async fn the_server_name_is_checked_instead_of_the_address() {
+async fn server_name_is_verified_instead_of_address() {
     let ours = Authority::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
@@ -146,7 +146,7 @@ async fn the_server_name_is_checked_instead_of_the_address() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown() {
+async fn client_certificate_is_presented() {
     let ours = Authority::new();
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name| directory.path().join(name);
@@ -162,7 +162,7 @@ async fn a_client_certificate_is_shown() {
 }
 
 #[tokio::test]
-async fn a_client_key_that_does_not_belong_to_its_certificate_is_our_own_fault() {
+async fn client_key_of_other_certificate_is_tls_unusable() {
     let ours = Authority::new();
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name| directory.path().join(name);
@@ -178,7 +178,7 @@ async fn a_client_key_that_does_not_belong_to_its_certificate_is_our_own_fault()
 }
 
 #[tokio::test]
-async fn a_ca_certificate_as_server_certificate_is_explained() {
+async fn ca_certificate_as_server_certificate_is_explained() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
@@ -224,7 +224,7 @@ async fn expired_or_future_certificate_reports_its_time() {
 }
 
 #[tokio::test]
-async fn a_chain_with_p_521_is_explained() {
+async fn chain_with_p521_is_explained() {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
     rustls::crypto::ring::default_provider().install_default().ok();
@@ -250,8 +250,8 @@ async fn a_chain_with_p_521_is_explained() {
 
 /// Runs in a process of its own, below, because the system's store is found by environment variables.
 #[tokio::test]
-#[ignore = "started by a_system_without_cas_is_explained"]
-async fn without_cas() {
+#[ignore = "started by missing_system_ca_certificates_are_explained"]
+async fn connect_without_system_ca_certificates() {
     let failure = read(&vault("https://127.0.0.1:1")).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::TlsUnusable), "{failure}");
     let words = "no CA certificate for verifying Vault's certificate; set VAULT_CACERT (vault.tls.caFile)";
@@ -259,10 +259,10 @@ async fn without_cas() {
 }
 
 #[test]
-fn a_system_without_cas_is_explained() {
+fn missing_system_ca_certificates_are_explained() {
     let program = std::env::current_exe().expect("this program");
     let output = std::process::Command::new(program)
-        .args(["--exact", "tls::without_cas", "--ignored"])
+        .args(["--exact", "tls::connect_without_system_ca_certificates", "--ignored"])
         .env("SSL_CERT_FILE", "/dev/null")
         .env("SSL_CERT_DIR", "/nonexistent")
         .output()

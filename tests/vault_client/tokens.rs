@@ -13,7 +13,7 @@ fn lease() -> LeaseId {
 }
 
 #[tokio::test]
-async fn a_token_renewal_gives_the_new_time() {
+async fn token_renewal_returns_new_ttl() {
     let auth = json!({"auth": {"client_token": TOKEN, "accessor": "acc", "lease_duration": 120, "renewable": true}});
     let stub = Stub::start([post("/v1/auth/token/renew-self").token(TOKEN).answer(200, auth)]);
     let info = vault(&stub.address()).renew_token(&token()).await.expect("renewed");
@@ -24,7 +24,7 @@ const UNKNOWN: &str = "2 errors occurred:\n\t* permission denied\n\t* invalid to
 const BARE: &str = "1 error occurred:\n\t* permission denied\n\n";
 
 #[tokio::test]
-async fn only_the_servers_own_words_make_a_token_dead() {
+async fn only_vaults_invalid_token_error_marks_token_invalid() {
     let renew = || post("/v1/auth/token/renew-self").token(TOKEN);
     let lookup = || get("/v1/auth/token/lookup-self").token(TOKEN);
     let stub = Stub::start([
@@ -53,7 +53,7 @@ async fn only_the_servers_own_words_make_a_token_dead() {
 }
 
 #[tokio::test]
-async fn a_token_is_looked_up_renewed_and_revoked_in_its_own_namespace() {
+async fn token_calls_use_namespace_of_token() {
     let home = |exchange: Exchange| exchange.token(TOKEN).header("x-vault-namespace", "platform");
     let auth = json!({"auth": {"client_token": TOKEN, "lease_duration": 0, "renewable": true}});
     let stub = Stub::start([
@@ -75,7 +75,7 @@ async fn a_token_is_looked_up_renewed_and_revoked_in_its_own_namespace() {
 }
 
 #[tokio::test]
-async fn a_lease_renewal_sends_the_increment_and_gives_the_new_time() {
+async fn lease_renewal_sends_increment_and_returns_new_ttl() {
     let answer = json!({"lease_id": "database/creds/app/x", "lease_duration": 60, "renewable": true});
     let stub = Stub::start([post("/v1/sys/leases/renew")
         .token(TOKEN)
@@ -87,7 +87,7 @@ async fn a_lease_renewal_sends_the_increment_and_gives_the_new_time() {
 }
 
 #[tokio::test]
-async fn a_lost_lease_is_not_a_bad_request() {
+async fn lost_lease_is_missing_and_not_invalid() {
     let renew = || post("/v1/sys/leases/renew").json(json!({"lease_id": "database/creds/app/x"}));
     let stub = Stub::start([
         renew().answer(400, errors("lease not found")),
@@ -104,7 +104,7 @@ async fn a_lost_lease_is_not_a_bad_request() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_already_gone_counts_as_revoked() {
+async fn revoking_invalid_token_succeeds() {
     let revoke = || post("/v1/auth/token/revoke-self").token(TOKEN);
     let stub = Stub::start([
         revoke().answer(204, ""),

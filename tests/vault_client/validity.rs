@@ -10,7 +10,7 @@ use super::stub::get;
 use super::*;
 
 #[tokio::test]
-async fn a_dynamic_secret_has_its_lease() {
+async fn dynamic_secret_has_lease() {
     let script = [
         get("/v1/database/data/creds/app").answer(405, errors("unsupported operation")),
         get("/v1/sys/internal/ui/mounts/database/creds/app").answer(200, mount("database/", "database", None)),
@@ -23,7 +23,7 @@ async fn a_dynamic_secret_has_its_lease() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_set_to_other_states_its_life_in_several_ways() {
+async fn other_engine_states_validity_in_several_fields() {
     let other = Source { engine: KvEngine::Other, ..source("engine/app") };
     let year = Duration::from_hours(365 * 24);
     let role =
@@ -43,7 +43,7 @@ async fn an_engine_that_is_set_to_other_states_its_life_in_several_ways() {
 }
 
 #[tokio::test]
-async fn an_end_in_the_data_is_compared_with_the_clock_of_the_server() {
+async fn expiry_in_data_uses_server_clock() {
     let other = Source { engine: KvEngine::Other, ..source("gcp/static-account/app/token") };
     let answer = plain(&json!({"token": "ya29", "expires_at_seconds": 784_115_377}), "", 0);
     let read = get("/v1/gcp/static-account/app/token")
@@ -54,7 +54,7 @@ async fn an_end_in_the_data_is_compared_with_the_clock_of_the_server() {
 }
 
 #[tokio::test]
-async fn the_author_of_a_secret_does_not_set_the_pace() {
+async fn kv_values_do_not_set_validity() {
     let other = Source { engine: KvEngine::Other, ..source("kv/app") };
     let mut answer = plain(&json!({"last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": 1, "token": "x"}), "", 1);
     answer["mount_type"] = json!("kv");

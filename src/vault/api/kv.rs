@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_exact_shape_is_recognised() {
+    fn recognise_accepts_only_exact_kv2_shape() {
         for good in [
             r#"{"data":{"a":"b"},"metadata":{"version":3,"created_time":"2026-01-01T00:00:00.123Z","deletion_time":"","destroyed":false,"custom_metadata":null}}"#,
             r#"{"data":null,"metadata":{"version":1,"deletion_time":"2026-01-01T00:00:00Z"}}"#,
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_engine_may_have_further_fields() {
+    fn parse_ignores_unknown_fields() {
         assert!(KvV2::parse(raw(r#"{"data":{},"metadata":{"version":1,"by":"x"},"more":1}"#)).is_some());
         assert!(KvV2::parse(raw(r#"{"data":"text","metadata":{"version":1}}"#)).is_none());
     }

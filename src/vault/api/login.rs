@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_who_was_refused_and_quotes_no_credential() {
+    fn login_error_names_identity_and_quotes_no_credential() {
         let refused = failure_of(400, "wrong planted-credential");
         assert_eq!((refused.class, refused.reason), (FailureClass::Denied, Reason::LoginRefused));
         assert_eq!(
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_denial_may_be_about_the_mount() {
+    fn bare_permission_denied_suggests_the_mount() {
         let refused = failure_of(403, "permission denied");
         assert_eq!(
             refused.message,
@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_of_the_near_future_is_waited_for() {
+    fn early_credential_waits_until_valid() {
         let early = failure_of(400, "invalid not before (nbf) claim: token not yet valid");
         assert_eq!((early.class, early.reason), (FailureClass::Transient, Reason::LoginRefused));
         assert_eq!(early.retry_after, Some(Duration::from_secs(9)), "until it is good");
     }
 
     #[test]
-    fn no_time_left_is_not_the_same_as_no_end() {
+    fn zero_ttl_differs_from_missing_ttl() {
         let ttl = |json: &str| auth("", &Response::for_test(200, json)).expect(json).info.ttl;
         assert_eq!(ttl(r#"{"auth":{"client_token":"hvb.x","lease_duration":60}}"#), Some(Duration::from_mins(1)));
         assert_eq!(ttl(r#"{"auth":{"client_token":"hvs.x","lease_duration":0}}"#), Some(Duration::ZERO));

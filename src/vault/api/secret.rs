@@ -175,7 +175,7 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     #[test]
-    fn a_lease_needs_an_id_and_its_time_is_clamped() {
+    fn lease_requires_id_and_clamps_duration() {
         for (seconds, expected) in
             [("60", Duration::from_mins(1)), ("0", Duration::ZERO), ("-1", Duration::ZERO), ("9e18", MAX_TIME)]
         {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_a_lease_is_a_hint_of_kv_and_a_life_elsewhere() {
+    fn duration_without_lease_expires_except_for_kv() {
         let body =
             |kind: &str| format!(r#"{{"lease_id":"","lease_duration":60,"mount_type":{kind},"data":{{"a":"b"}}}}"#);
         let minute = Validity::Expires(Duration::from_mins(1));
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_static_role_rotates_also_where_its_rotation_is_due() {
+    fn static_role_rotates_even_when_rotation_is_due() {
         let role =
             |ttl: &str| format!(r#"{{"last_vault_rotation":"2026-01-01T00:00:00.5Z","ttl":{ttl},"password":"p"}}"#);
         for (known, kind) in [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("database")), (EngineKind::Unknown, None)] {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_is_stated_only_in_the_data_is_understood() {
+    fn expiry_in_data_is_recognised_for_known_engines() {
         let identity = r#"{"client_id":"c","token":"eyJ","ttl":86400}"#;
         let path = "identity/oidc/token/app";
         for (known, kind) in [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("identity")), (EngineKind::Unknown, None)] {

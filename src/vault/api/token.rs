@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_time_to_live_of_a_token_is_understood() {
+    fn lookup_parses_every_form_of_token_ttl() {
         let ttl = |data: &str| {
             let mut response = Response::for_test(200, &format!(r#"{{"data":{data}}}"#));
             response.date = "2026-01-01T00:00:00Z".parse().ok();

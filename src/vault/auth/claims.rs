@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_audience_is_read_in_both_forms() {
+    fn audience_parses_as_string_or_list() {
         let audiences = |json| claims(json).map(|claims| claims.audiences);
         assert_eq!(audiences(r#"{"aud":"vault"}"#), Some(vec!["vault".to_owned()]));
         assert_eq!(audiences(r#"{"aud":["x","vault"]}"#), Some(vec!["x".to_owned(), "vault".to_owned()]));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_valid_from_the_later_of_two_times() {
+    fn valid_from_is_later_of_nbf_and_iat() {
         let from = |json| claims(json).expect("claims").valid_from.map(Timestamp::as_second);
         assert_eq!(from(r#"{"nbf":100,"iat":90}"#), Some(100));
         assert_eq!(from(r#"{"nbf":100.25,"iat":110}"#), Some(110));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_role_subject_and_audience() {
+    fn identity_names_role_subject_and_audience() {
         let identity = |json, role| claims(json).expect("claims").identity(role);
         assert_eq!(
             identity(r#"{"sub":"system:serviceaccount:drill:app","aud":["vault"]}"#, Some("webapp")),

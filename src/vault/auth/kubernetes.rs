@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_for_another_audience_is_not_used() {
+    fn token_with_wrong_audience_is_rejected() {
         let login = requested(&jwt(r#"{"aud":["x","vault"],"sub":"system:serviceaccount:a:b"}"#)).expect("a login");
         assert_eq!(login.path, "auth/kubernetes/login");
         assert_eq!(login.identity, "role \"webapp\", ServiceAccount a/b, audience \"x\", \"vault\"");

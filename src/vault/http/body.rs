@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_growing_body_keeps_its_bytes() {
+    fn append_keeps_bytes_across_reallocation() {
         let mut body = Zeroizing::new(Vec::with_capacity(2));
         for chunk in [&b"ab"[..], b"cdefg", b"", b"h"] {
             append(&mut body, chunk);

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_second_address_has_its_turn_where_the_first_one_swallows_packets() {
+    async fn second_address_is_tried_when_first_drops_packets() {
         rustls::crypto::ring::default_provider().install_default().ok();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unsupported_algorithm_has_a_name() {
+    fn unsupported_algorithm_is_named() {
         // AlgorithmIdentifier of ecPublicKey with secp521r1, and of ecdsa-with-SHA256.
         let p521 = vec![0x06, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 0x06, 5, 0x2b, 0x81, 0x04, 0x00, 0x23];
         let sha256 = vec![0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];

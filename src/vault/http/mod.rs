@@ -162,7 +162,7 @@ mod tests {
     use crate::model::Tls;
 
     #[test]
-    fn a_redirect_leads_to_configured_origins_only() {
+    fn redirect_to_unconfigured_origin_is_rejected() {
         let http = Http::new(&VaultServer {
             address: "https://vault:8200".into(),
             redirect_to: vec!["https://vault-1:8200".into()],

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_is_at_most_a_year() {
+    fn retry_after_parses_seconds_and_dates_up_to_a_year() {
         let date = parse_date("Sun, 06 Nov 1994 08:49:37 GMT");
         let wait = |text| retry_after(text, date);
         assert_eq!(wait("7"), Some(Duration::from_secs(7)));

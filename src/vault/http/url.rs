@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_encoded_segment_by_segment_and_cannot_climb() {
+    fn join_encodes_segments_and_rejects_dot_segments() {
         let base = parse("https://vault:8200").expect("an address");
         let url = |path, query| join(&base, path, query).map(|url| url.to_string());
         assert_eq!(

@@ -157,7 +157,7 @@ impl Read<'_> {
         };
         let versioned = match mount.engine {
             Engine::KvV2 if mount.confirmed => KvV2::parse(data),
-            Engine::KvV2 | Engine::Unknown => KvV2::recognise(data),
+            Engine::KvV2 | Engine::Unknown => KvV2::recognize(data),
             Engine::KvV1 | Engine::Other => None,
         };
         if let Some(found) = versioned {
@@ -196,7 +196,7 @@ impl Read<'_> {
     /// KV version 2 responds with 404 and the metadata if a version is deleted or destroyed.
     fn deleted_version(&self, response: &Response) -> Option<VaultError> {
         let envelope = Envelope::parse(self.path, response).ok()?;
-        Some(self.deleted_error(&KvV2::recognise(envelope.data?)?))
+        Some(self.deleted_error(&KvV2::recognize(envelope.data?)?))
     }
 
     fn deleted_error(&self, found: &KvV2<'_>) -> VaultError {

@@ -1,4 +1,4 @@
-//! Reads: the path for each engine, the number of requests, and what is made of the answers.
+//! Reads: the request path for each engine, the number of requests, and the result of each response.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::*;
 const PREFLIGHT: &str = "/v1/sys/internal/ui/mounts/secret/webapp/config";
 
 /// The failure of one read against `script`.
-pub(crate) async fn refused(script: impl IntoIterator<Item = Exchange>, source: &Source) -> Failure {
+pub(crate) async fn failure_of(script: impl IntoIterator<Item = Exchange>, source: &Source) -> Failure {
     let stub = Stub::start(script);
     vault(&stub.address()).read(&token(), source).await.err().expect("a failure")
 }
 
 /// The reading of one read against `script`.
-pub(crate) async fn given(script: impl IntoIterator<Item = Exchange>, source: &Source) -> Reading {
+pub(crate) async fn reading_of(script: impl IntoIterator<Item = Exchange>, source: &Source) -> Reading {
     let stub = Stub::start(script);
     vault(&stub.address()).read(&token(), source).await.unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-/// What this client reads now.
-async fn reading_by(vault: &Vault) -> Reading {
+/// A successful read by this client.
+async fn read_with(vault: &Vault) -> Reading {
     vault.read(&token(), &source("secret/webapp/config")).await.unwrap_or_else(|failure| panic!("{failure}"))
 }
 
@@ -39,7 +39,7 @@ async fn kv2_read_sends_one_request_over_one_connection() {
     let stub = Stub::start([read(), read()]);
     let vault = vault(&stub.address());
     for _ in 0..2 {
-        let reading = reading_by(&vault).await;
+        let reading = read_with(&vault).await;
         assert_eq!((text(&reading, "username"), text(&reading, "port")), ("Nutzername".into(), "5432".into()));
         assert_eq!(reading.version.number, Some(7));
         assert_eq!(reading.version.created, "2026-01-02T03:04:05.678901234Z".parse().ok());
@@ -60,7 +60,7 @@ async fn kv1_read_sends_three_requests_first_then_one() {
     ]);
     let vault = vault(&stub.address());
     for _ in 0..2 {
-        let reading = reading_by(&vault).await;
+        let reading = read_with(&vault).await;
         assert_eq!(text(&reading, "password"), "Losungwort");
         assert_eq!(reading.validity, Validity::Unlimited, "the default TTL of KV version 1 is no lease");
     }
@@ -85,23 +85,23 @@ async fn nested_mount_is_detected_once() {
 #[tokio::test]
 async fn configured_mount_is_not_queried() {
     let named = Source { mount: Some("team/kv".into()), ..source("team/kv/webapp") };
-    given([get("/v1/team/kv/data/webapp").answer(200, kv2(&json!({}), 1))], &named).await;
+    reading_of([get("/v1/team/kv/data/webapp").answer(200, kv2(&json!({}), 1))], &named).await;
 }
 
 #[tokio::test]
 async fn configured_engine_is_not_detected() {
     let with = |engine| Source { engine, ..source("kv/app") };
-    given([get("/v1/kv/data/app").answer(200, kv2(&json!({}), 1))], &with(KvEngine::V2)).await;
-    given([get("/v1/kv/app").answer(200, plain(&json!({}), "", 5))], &with(KvEngine::V1)).await;
-    given([get("/v1/kv/app").answer(200, plain(&json!({}), "", 5))], &with(KvEngine::Other)).await;
-    let odd =
-        refused([get("/v1/kv/data/app").answer(200, plain(&json!({"a": "b"}), "", 0))], &with(KvEngine::V2)).await;
-    assert_eq!(odd.class, FailureClass::Invalid);
+    reading_of([get("/v1/kv/data/app").answer(200, kv2(&json!({}), 1))], &with(KvEngine::V2)).await;
+    reading_of([get("/v1/kv/app").answer(200, plain(&json!({}), "", 5))], &with(KvEngine::V1)).await;
+    reading_of([get("/v1/kv/app").answer(200, plain(&json!({}), "", 5))], &with(KvEngine::Other)).await;
+    let failure =
+        failure_of([get("/v1/kv/data/app").answer(200, plain(&json!({"a": "b"}), "", 0))], &with(KvEngine::V2)).await;
+    assert_eq!(failure.class, FailureClass::Invalid);
 }
 
 #[tokio::test]
 async fn path_with_data_segment_is_read_unchanged() {
-    let reading = given(
+    let reading = reading_of(
         [get("/v1/secret/data/webapp/config").answer(200, kv2(&json!({"a": "b"}), 2))],
         &source("secret/data/webapp/config"),
     )
@@ -112,7 +112,7 @@ async fn path_with_data_segment_is_read_unchanged() {
 #[tokio::test]
 async fn kv1_secret_with_key_data_is_not_parsed_as_kv2() {
     let trap = json!({"data": {"a": "b"}, "metadata": {"version": "one"}});
-    let reading = given(
+    let reading = reading_of(
         [
             get("/v1/secret/data/webapp/config").answer(200, plain(&trap, "", 0)),
             get(PREFLIGHT).answer(200, mount("secret/", "kv", Some("1"))),
@@ -128,9 +128,9 @@ async fn kv1_secret_with_key_data_is_not_parsed_as_kv2() {
 async fn version_is_sent_and_rejected_for_kv1() {
     let pinned = Source { version: Some(3), ..source("secret/webapp/config") };
     let read = get("/v1/secret/data/webapp/config?version=3");
-    given([read.clone().answer(200, kv2(&json!({}), 3))], &pinned).await;
+    reading_of([read.clone().answer(200, kv2(&json!({}), 3))], &pinned).await;
     let preflight = get(PREFLIGHT).answer(200, mount("secret/", "kv", None));
-    let failure = refused([read.answer(404, no_secret()), preflight], &pinned).await;
+    let failure = failure_of([read.answer(404, no_secret()), preflight], &pinned).await;
     assert_eq!(failure.class, FailureClass::Invalid, "{failure}");
 }
 
@@ -138,11 +138,11 @@ async fn version_is_sent_and_rejected_for_kv1() {
 async fn deleted_version_failure_names_deletion_time() {
     let read = || get("/v1/secret/data/webapp/config");
     for (answer, status, words) in [
-        (gone("2026-02-03T04:05:06Z", false), 404, "version 3 was deleted at 2026-02-03T04:05:06Z"),
-        (gone("", true), 404, "version 3 was permanently destroyed"),
-        (gone("", false), 200, "version 3 holds no data"),
+        (deleted("2026-02-03T04:05:06Z", false), 404, "version 3 was deleted at 2026-02-03T04:05:06Z"),
+        (deleted("", true), 404, "version 3 was permanently destroyed"),
+        (deleted("", false), 200, "version 3 holds no data"),
     ] {
-        let failure = refused([read().answer(status, answer)], &source("secret/webapp/config")).await;
+        let failure = failure_of([read().answer(status, answer)], &source("secret/webapp/config")).await;
         assert_eq!((failure.class, failure.reason), (FailureClass::Missing, Reason::SecretDeleted));
         assert!(failure.message.contains(words), "{failure}");
     }
@@ -154,7 +154,7 @@ async fn missing_secret_failure_names_request_path_and_mount() {
         get("/v1/secret/data/webapp/config").answer(404, no_secret()),
         get(PREFLIGHT).answer(200, mount("secret/", "kv", Some("2"))),
     ];
-    let failure = refused(script, &source("secret/webapp/config")).await;
+    let failure = failure_of(script, &source("secret/webapp/config")).await;
     assert_eq!((failure.class, failure.reason), (FailureClass::Missing, Reason::SecretNotFound));
     assert!(failure.message.contains("requested secret/data/webapp/config; mount secret is KV version 2"), "{failure}");
 }
@@ -170,7 +170,7 @@ async fn path_is_read_unchanged_if_mount_query_is_denied() {
     ]);
     let vault = vault(&stub.address());
     for _ in 0..2 {
-        let reading = reading_by(&vault).await;
+        let reading = read_with(&vault).await;
         assert_eq!(reading.validity, Validity::Unlimited);
     }
 }
@@ -181,7 +181,7 @@ async fn bare_403_returns_missing_rule_without_lookup() {
         get("/v1/secret/data/webapp/config").answer(403, errors("1 error occurred:\n\t* permission denied\n\n")),
         get(PREFLIGHT).answer(200, mount("secret/", "kv", Some("2"))),
     ];
-    let failure = refused(script, &source("secret/webapp/config")).await;
+    let failure = failure_of(script, &source("secret/webapp/config")).await;
     assert_eq!((failure.class, failure.reason), (FailureClass::Forbidden, Reason::Denied));
     assert_eq!(failure.message, "failed to read secret/webapp/config: permission denied (403)");
     let rule = r#"path "secret/data/webapp/config" { capabilities = ["read"] }"#;
@@ -194,7 +194,7 @@ async fn missing_rule_states_that_mount_is_assumed() {
         get("/v1/team/data/kv/webapp").answer(403, errors("permission denied")),
         get("/v1/sys/internal/ui/mounts/team/kv/webapp").answer(403, errors("preflight capability check returned 403")),
     ];
-    let failure = refused(script, &source("team/kv/webapp")).await;
+    let failure = failure_of(script, &source("team/kv/webapp")).await;
     assert_eq!(failure.class, FailureClass::Forbidden);
     let rule = failure.missing_rule.expect("a rule");
     assert!(
@@ -207,7 +207,7 @@ async fn missing_rule_states_that_mount_is_assumed() {
 async fn invalid_token_fails_after_one_request() {
     for words in ["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n", "bad token"] {
         let script = [get("/v1/secret/data/webapp/config").answer(403, errors(words))];
-        let failure = refused(script, &source("secret/webapp/config")).await;
+        let failure = failure_of(script, &source("secret/webapp/config")).await;
         assert_eq!((failure.class, failure.reason), (FailureClass::TokenInvalid, Reason::TokenExpired));
         assert_eq!(failure.missing_rule, None);
     }
@@ -240,11 +240,11 @@ async fn unknown_kv2_fields_are_ignored_for_known_engine() {
     more["data"]["shared_with"] = json!([]);
     let read = || get("/v1/secret/data/webapp/config").answer(200, more.clone());
     let set = Source { engine: KvEngine::V2, ..source("secret/webapp/config") };
-    assert_eq!(given([read()], &set).await.version.number, Some(4));
+    assert_eq!(reading_of([read()], &set).await.version.number, Some(4));
     let learned = Stub::start([read(), get(PREFLIGHT).answer(200, mount("secret/", "kv", Some("2"))), read()]);
     let vault = vault(&learned.address());
     for _ in 0..2 {
-        assert_eq!(text(&reading_by(&vault).await, "a"), "b");
+        assert_eq!(text(&read_with(&vault).await, "a"), "b");
     }
 }
 
@@ -252,12 +252,12 @@ async fn unknown_kv2_fields_are_ignored_for_known_engine() {
 async fn ingress_page_is_not_a_missing_secret() {
     for body in ["<html>404 page not found</html>", "404 page not found\n", ""] {
         let script = [get("/v1/secret/data/webapp/config").answer(404, body)];
-        let failure = refused(script, &source("secret/webapp/config")).await;
+        let failure = failure_of(script, &source("secret/webapp/config")).await;
         assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::ServerError));
         assert!(failure.message.contains("the response with status 404 is not from Vault"), "{failure}");
     }
     let script = [get("/v1/secret/data/webapp/config").answer(403, "<html>blocked</html>")];
-    let failure = refused(script, &source("secret/webapp/config")).await;
+    let failure = failure_of(script, &source("secret/webapp/config")).await;
     assert_eq!((failure.class, failure.missing_rule), (FailureClass::Transient, None));
 }
 
@@ -265,7 +265,7 @@ async fn ingress_page_is_not_a_missing_secret() {
 async fn long_vault_warning_is_shortened() {
     let mut answer = kv2(&json!({}), 1);
     answer["warnings"] = json!(["x".repeat(5000)]);
-    let reading = given([get("/v1/secret/data/a").answer(200, answer)], &source("secret/a")).await;
+    let reading = reading_of([get("/v1/secret/data/a").answer(200, answer)], &source("secret/a")).await;
     assert_eq!(reading.warnings.iter().map(|warning| warning.chars().count()).collect::<Vec<_>>(), [301]);
 }
 
@@ -273,7 +273,7 @@ async fn long_vault_warning_is_shortened() {
 async fn http_to_https_port_is_explained() {
     let page = "Client sent an HTTP request to an HTTPS server.\n";
     let script = [get("/v1/secret/data/a").answer(400, page)];
-    let failure = refused(script, &source("secret/a")).await;
+    let failure = failure_of(script, &source("secret/a")).await;
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
     assert!(failure.message.contains("this is an HTTPS port; use https://"), "{failure}");
 }
@@ -301,7 +301,7 @@ async fn outage_during_mount_query_is_transient() {
         get("/v1/secret/data/webapp/config").answer(404, no_secret()),
         get(PREFLIGHT).answer(503, errors("Vault is sealed")),
     ];
-    let failure = refused(script, &source("secret/webapp/config")).await;
+    let failure = failure_of(script, &source("secret/webapp/config")).await;
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::Sealed));
 }
 
@@ -309,7 +309,7 @@ async fn outage_during_mount_query_is_transient() {
 async fn rate_limit_returns_retry_after() {
     let read =
         get("/v1/secret/data/webapp/config").answer(429, errors("rate limited")).answer_header("retry-after", "9");
-    let failure = refused([read], &source("secret/webapp/config")).await;
+    let failure = failure_of([read], &source("secret/webapp/config")).await;
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::RateLimited));
     assert_eq!(failure.retry_after, Some(Duration::from_secs(9)));
 }
@@ -317,10 +317,10 @@ async fn rate_limit_returns_retry_after() {
 #[tokio::test]
 async fn response_not_from_vault_or_too_large_is_rejected() {
     let read = || get("/v1/secret/data/webapp/config");
-    let page = refused([read().answer(200, "<html>planted</html>")], &source("secret/webapp/config")).await;
+    let page = failure_of([read().answer(200, "<html>planted</html>")], &source("secret/webapp/config")).await;
     assert_eq!(page.class, FailureClass::Transient);
     assert!(!page.message.contains("planted"), "{page}");
-    let large = refused([read().answer(200, "x".repeat(5 << 20))], &source("secret/webapp/config")).await;
+    let large = failure_of([read().answer(200, "x".repeat(5 << 20))], &source("secret/webapp/config")).await;
     assert!(large.message.contains("the response is larger than 4 MiB"), "{large}");
 }
 

@@ -1,4 +1,4 @@
-//! The redirect of a standby.
+//! Redirects of a standby.
 
 use keyferry::model::FailureClass;
 use serde_json::json;
@@ -19,15 +19,15 @@ async fn redirect_to_configured_server_repeats_request() {
 
 #[tokio::test]
 async fn redirect_to_unconfigured_server_sends_no_token() {
-    // An empty script: any request to it fails the test.
-    let foreign = Stub::start([]);
-    let location = format!("{}{READ}", foreign.address());
+    // An empty script, so any request fails the test.
+    let other = Stub::start([]);
+    let location = format!("{}{READ}", other.address());
     let standby = Stub::start([get(READ).answer(307, "").answer_header("location", &location)]);
     let failure =
         vault(&standby.address()).read(&token(), &source("secret/webapp/config")).await.err().expect("a failure");
     assert_eq!(failure.class, FailureClass::Invalid);
-    assert!(failure.message.contains(&foreign.address()) && failure.message.contains("vault.redirectTo"), "{failure}");
-    assert_eq!(foreign.connections(), 0);
+    assert!(failure.message.contains(&other.address()) && failure.message.contains("vault.redirectTo"), "{failure}");
+    assert_eq!(other.connections(), 0);
 }
 
 #[tokio::test]

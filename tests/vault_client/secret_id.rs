@@ -1,11 +1,11 @@
-//! The secret id of an `AppRole`: plain, removed after use, wrapped, remembered.
+//! The secret ID of an `AppRole`: plain, removed after use, wrapped, cached.
 
 use std::path::PathBuf;
 
 use keyferry::model::{Auth, AuthMethod, FailureClass, Reason};
 use serde_json::json;
 
-use super::login::{Files, accepted, auth, made, refusal};
+use super::login::{Files, accepted, auth, issued, failure_of};
 use super::stub::{Exchange, Stub, post};
 use super::*;
 
@@ -45,11 +45,11 @@ async fn secret_id_is_removed_after_success_and_reused_from_cache() {
     let (auth, file) = approle(&files, "planted-secret\n", false, true);
     let stub = Stub::start([
         approle_login("planted-secret").answer(500, errors("busy")),
-        approle_login("planted-secret").answer(200, made(60)),
-        approle_login("planted-secret").answer(200, made(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
     ]);
     let vault = vault(&stub.address());
-    refusal(vault.login(&auth).await);
+    failure_of(vault.login(&auth).await);
     assert!(file.exists());
     accepted(vault.login(&auth).await);
     assert!(!file.exists());
@@ -63,12 +63,12 @@ async fn wrapped_secret_id_is_checked_then_unwrapped_once() {
     let stub = Stub::start([
         lookup(CREATION_PATH),
         unwrap(),
-        // The login is repeated, the unwrapping is not: the token in the file works once.
+        // Only the login is repeated, because the wrapping token in the file works once.
         approle_login("planted-secret").answer(500, errors("busy")),
-        approle_login("planted-secret").answer(200, made(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
     ]);
     let vault = vault(&stub.address());
-    refusal(vault.login(&auth).await);
+    failure_of(vault.login(&auth).await);
     accepted(vault.login(&auth).await);
 }
 
@@ -77,7 +77,7 @@ async fn wrapping_token_with_wrong_creation_path_is_not_unwrapped() {
     let files = Files::new();
     let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
     let stub = Stub::start([lookup("sys/wrapping/wrap")]);
-    let failure = refusal(vault(&stub.address()).login(&auth).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
     assert!(failure.message.contains("INTERCEPTED"), "{failure}");
 }
@@ -92,13 +92,13 @@ async fn used_wrapping_token_reports_interception_but_outage_does_not() {
         vec![lookup(CREATION_PATH), unwrap().answer(400, errors(used))],
     ] {
         let stub = Stub::start(script);
-        let failure = refusal(vault(&stub.address()).login(&auth).await);
+        let failure = failure_of(vault(&stub.address()).login(&auth).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
         assert!(failure.message.contains("INTERCEPTED") && !failure.message.contains("hvs."), "{failure}");
         assert!(failure.message.contains("An earlier process of this pod may have used it before a restart"), "{failure}");
     }
     let stub = Stub::start([lookup(CREATION_PATH).answer(500, errors("internal error"))]);
-    let failure = refusal(vault(&stub.address()).login(&auth).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth).await);
     assert_eq!(failure.class, FailureClass::Transient);
     assert!(!failure.message.contains("INTERCEPTED"), "{failure}");
 }
@@ -110,8 +110,8 @@ async fn new_client_reuses_cached_secret_id() {
     let stub = Stub::start([
         lookup(CREATION_PATH),
         unwrap(),
-        approle_login("planted-secret").answer(200, made(60)),
-        approle_login("planted-secret").answer(200, made(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
     ]);
     let secret_ids = SecretIdCache::default();
     for seconds in [5, 6] {
@@ -126,6 +126,6 @@ async fn rejected_secret_id_failure_names_next_step() {
     let files = Files::new();
     let (plain, _) = approle(&files, "planted-secret", false, false);
     let stub = Stub::start([approle_login("planted-secret").answer(400, errors("invalid role or secret ID"))]);
-    let failure = refusal(vault(&stub.address()).login(&plain).await);
+    let failure = failure_of(vault(&stub.address()).login(&plain).await);
     assert!(failure.message.ends_with("if the secret ID was used up or has expired, deliver a new one"), "{failure}");
 }

@@ -1,4 +1,4 @@
-//! TLS: what is trusted, which name is checked, and files that change.
+//! TLS: trusted certificates, verified names, and files that change.
 
 use std::fs;
 use std::path::Path;
@@ -14,12 +14,12 @@ use serde_json::json;
 use super::stub::{Exchange, Stub, get};
 use super::*;
 
-pub(crate) struct Authority {
+pub(crate) struct TestCa {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Authority {
+impl TestCa {
     pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
@@ -28,18 +28,18 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    fn signs(&self, name: &str) -> (Certificate, KeyPair) {
-        self.signs_with(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+    fn sign(&self, name: &str) -> (Certificate, KeyPair) {
+        self.sign_with(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
     }
 
-    fn signs_with(&self, params: CertificateParams) -> (Certificate, KeyPair) {
+    fn sign_with(&self, params: CertificateParams) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
 
     pub(crate) fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
         rustls::crypto::ring::default_provider().install_default().ok();
-        let (certificate, key) = self.signs(name);
+        let (certificate, key) = self.sign(name);
         let builder = match clients {
             None => ServerConfig::builder().with_no_client_auth(),
             Some(clients) => {
@@ -72,25 +72,25 @@ fn with_ca(stub: &Stub, ca: &Path) -> VaultServer {
 
 #[tokio::test]
 async fn only_ca_certificate_in_file_is_trusted() {
-    let (ours, foreign) = (Authority::new(), Authority::new());
+    let (trusted, untrusted) = (TestCa::new(), TestCa::new());
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    ours.write(&ca);
-    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", None));
+    trusted.write(&ca);
+    let stub = Stub::start_tls([exchange()], trusted.server("127.0.0.1", None));
     assert!(read(&vault_at(&with_ca(&stub, &ca))).await.is_ok());
-    // An empty script: nothing may be sent to a server that is not known.
-    let stub = Stub::start_tls([], foreign.server("127.0.0.1", None));
+    // An empty script, so a request to the untrusted server fails the test.
+    let stub = Stub::start_tls([], untrusted.server("127.0.0.1", None));
     let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
     assert_eq!(failure.class, FailureClass::Unreachable);
     assert!(failure.message.contains("not signed by a CA certificate in") && failure.message.contains("ca.pem"), "{failure}");
-    // Nor is the system's store enough.
+    // The system store does not contain the CA certificate either.
     let failure = read(&vault(&stub.address())).await.err().expect("a failure");
     assert!(matches!(failure.reason, Reason::VaultUnreachable | Reason::TlsUnusable), "{failure}");
 }
 
 #[tokio::test]
 async fn changed_ca_file_is_loaded_after_failure() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (TestCa::new(), TestCa::new());
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
     old.write(&ca);
@@ -103,10 +103,10 @@ async fn changed_ca_file_is_loaded_after_failure() {
 
 #[tokio::test]
 async fn missing_or_empty_ca_file_is_reported_then_loaded_once_present() {
-    let ours = Authority::new();
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", None));
+    let stub = Stub::start_tls([exchange()], trusted.server("127.0.0.1", None));
     let vault = vault_at(&with_ca(&stub, &ca));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (content, class) in [
@@ -121,17 +121,17 @@ async fn missing_or_empty_ca_file_is_reported_then_loaded_once_present() {
         assert_eq!((failure.class, failure.reason), (class, Reason::TlsUnusable), "{failure}");
         assert!(failure.message.contains("ca.pem"), "{failure}");
     }
-    ours.write(&ca);
+    trusted.write(&ca);
     read(&vault).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[tokio::test]
 async fn server_name_is_verified_instead_of_address() {
-    let ours = Authority::new();
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    ours.write(&ca);
-    let stub = Stub::start_tls([exchange()], ours.server("vault.internal", None));
+    trusted.write(&ca);
+    let stub = Stub::start_tls([exchange()], trusted.server("vault.internal", None));
     let named = |name: Option<&str>| {
         let mut server = with_ca(&stub, &ca);
         server.tls.server_name = name.map(str::to_owned);
@@ -147,14 +147,14 @@ async fn server_name_is_verified_instead_of_address() {
 
 #[tokio::test]
 async fn client_certificate_is_presented() {
-    let ours = Authority::new();
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name| directory.path().join(name);
-    ours.write(&file("ca.pem"));
-    let (certificate, key) = ours.signs("webapp");
+    trusted.write(&file("ca.pem"));
+    let (certificate, key) = trusted.sign("webapp");
     fs::write(file("client.pem"), certificate.pem()).expect("written");
     fs::write(file("client.key"), key.serialize_pem()).expect("written");
-    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", Some(&ours)));
+    let stub = Stub::start_tls([exchange()], trusted.server("127.0.0.1", Some(&trusted)));
     let mut server = with_ca(&stub, &file("ca.pem"));
     assert!(read(&vault_at(&server)).await.is_err(), "without a certificate");
     server.tls.client = Some((file("client.pem"), file("client.key")));
@@ -163,12 +163,12 @@ async fn client_certificate_is_presented() {
 
 #[tokio::test]
 async fn client_key_of_other_certificate_is_tls_unusable() {
-    let ours = Authority::new();
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name| directory.path().join(name);
-    ours.write(&file("ca.pem"));
-    fs::write(file("client.pem"), ours.signs("webapp").0.pem()).expect("written");
-    fs::write(file("client.key"), ours.signs("other").1.serialize_pem()).expect("written");
+    trusted.write(&file("ca.pem"));
+    fs::write(file("client.pem"), trusted.sign("webapp").0.pem()).expect("written");
+    fs::write(file("client.key"), trusted.sign("other").1.serialize_pem()).expect("written");
     let mut server = server("https://127.0.0.1:1");
     server.tls.ca_file = Some(file("ca.pem"));
     server.tls.client = Some((file("client.pem"), file("client.key")));
@@ -182,7 +182,7 @@ async fn ca_certificate_as_server_certificate_is_explained() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    // What `openssl req -x509` makes.
+    // As `openssl req -x509` does.
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let certificate = params.self_signed(&key).expect("a certificate");
     let directory = tempfile::tempdir().expect("a directory");
@@ -201,10 +201,10 @@ async fn ca_certificate_as_server_certificate_is_explained() {
 #[tokio::test]
 async fn expired_or_future_certificate_reports_its_time() {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let ours = Authority::new();
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    ours.write(&ca);
+    trusted.write(&ca);
     for (from, to, words) in [
         (2000, 2001, "expired at 2001-01-01T00:00:00Z; renew it"),
         (2200, 2201, "is not valid before 2200-01-01T00:00:00Z; check the clocks"),
@@ -212,7 +212,7 @@ async fn expired_or_future_certificate_reports_its_time() {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(to, 1, 1);
-        let (certificate, key) = ours.signs_with(params);
+        let (certificate, key) = trusted.sign_with(params);
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let config =
             ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key);
@@ -248,7 +248,7 @@ async fn chain_with_p521_is_explained() {
     }
 }
 
-/// Runs in a process of its own, below, because the system's store is found by environment variables.
+/// Runs in a child process of the next test, because environment variables select the system store.
 #[tokio::test]
 #[ignore = "started by missing_system_ca_certificates_are_explained"]
 async fn connect_without_system_ca_certificates() {

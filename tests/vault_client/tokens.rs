@@ -1,4 +1,4 @@
-//! Renewals and the end of a token.
+//! Renewal, lookup and revocation of tokens and leases.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ async fn only_vaults_invalid_token_error_marks_token_invalid() {
     ]);
     let vault = vault(&stub.address());
     for _ in 0..2 {
-        let dead = vault.renew_token(&token()).await.expect_err("dead");
-        assert_eq!((dead.class, dead.reason), (FailureClass::TokenInvalid, Reason::TokenExpired));
+        let invalid = vault.renew_token(&token()).await.expect_err("invalid");
+        assert_eq!((invalid.class, invalid.reason), (FailureClass::TokenInvalid, Reason::TokenExpired));
     }
     let denied = vault.renew_token(&token()).await.expect_err("denied");
     assert_eq!((denied.class, denied.reason), (FailureClass::Forbidden, Reason::Denied));
@@ -46,7 +46,7 @@ async fn only_vaults_invalid_token_error_marks_token_invalid() {
     assert_eq!(denied.missing_rule.as_deref(), Some(rule));
     assert_eq!(denied.message, "failed to renew the Vault token: permission denied (403)");
     assert_eq!(vault.renew_token(&token()).await.expect_err("batch").class, FailureClass::Invalid);
-    assert_eq!(vault.lookup_self(&token()).await.expect_err("dead").class, FailureClass::TokenInvalid);
+    assert_eq!(vault.lookup_self(&token()).await.expect_err("invalid").class, FailureClass::TokenInvalid);
     let denied = vault.lookup_self(&token()).await.expect_err("denied");
     let rule = r#"path "auth/token/lookup-self" { capabilities = ["read"] }"#;
     assert_eq!((denied.class, denied.missing_rule.as_deref()), (FailureClass::Forbidden, Some(rule)));
@@ -54,19 +54,19 @@ async fn only_vaults_invalid_token_error_marks_token_invalid() {
 
 #[tokio::test]
 async fn token_calls_use_namespace_of_token() {
-    let home = |exchange: Exchange| exchange.token(TOKEN).header("x-vault-namespace", "platform");
+    let in_namespace = |exchange: Exchange| exchange.token(TOKEN).header("x-vault-namespace", "platform");
     let auth = json!({"auth": {"client_token": TOKEN, "lease_duration": 0, "renewable": true}});
     let stub = Stub::start([
-        home(get("/v1/auth/token/lookup-self")).answer(200, json!({"data": {"ttl": -3, "expire_time": "x"}})),
-        home(post("/v1/auth/token/renew-self")).answer(200, auth),
-        home(post("/v1/auth/token/revoke-self")).answer(204, ""),
+        in_namespace(get("/v1/auth/token/lookup-self")).answer(200, json!({"data": {"ttl": -3, "expire_time": "x"}})),
+        in_namespace(post("/v1/auth/token/renew-self")).answer(200, auth),
+        in_namespace(post("/v1/auth/token/revoke-self")).answer(204, ""),
         get("/v1/secret/data/a").header("x-vault-namespace", "team").answer(200, kv2(&json!({}), 1)),
         post("/v1/auth/token/revoke-self").without("x-vault-namespace").answer(204, ""),
     ]);
     let vault = vault_at(&VaultServer { namespace: Some("team".into()), ..server(&stub.address()) });
     let platform = token().in_namespace(Some("platform".into()));
     let looked_up = vault.lookup_self(&platform).await.expect("known");
-    assert_eq!(looked_up.ttl, None, "a standby's frozen times: it lives, and its end is not known");
+    assert_eq!(looked_up.ttl, None, "frozen times of a standby: the expiry is unknown");
     assert_eq!(vault.renew_token(&platform).await.expect("renewed").ttl, Some(Duration::ZERO));
     assert_eq!(vault.revoke_self(&platform).await, Ok(()));
     assert!(vault.read(&platform, &source("secret/a")).await.is_ok());

@@ -36,7 +36,7 @@ impl<'a> KvV2<'a> {
 
     /// Parses the response of an unknown engine. Accepts only the exact shape of KV version 2: `data`, an object or null, and
     /// `metadata` with a version. A secret of another engine can have keys with these names.
-    pub(in crate::vault) fn recognise(data: &'a RawValue) -> Option<Self> {
+    pub(in crate::vault) fn recognize(data: &'a RawValue) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Exact<'a> {
@@ -68,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn recognise_accepts_only_exact_kv2_shape() {
+    fn recognize_accepts_only_exact_kv2_shape() {
         for good in [
             r#"{"data":{"a":"b"},"metadata":{"version":3,"created_time":"2026-01-01T00:00:00.123Z","deletion_time":"","destroyed":false,"custom_metadata":null}}"#,
             r#"{"data":null,"metadata":{"version":1,"deletion_time":"2026-01-01T00:00:00Z"}}"#,
         ] {
-            assert!(KvV2::recognise(raw(good)).is_some(), "{good}");
+            assert!(KvV2::recognize(raw(good)).is_some(), "{good}");
         }
         for bad in [
             r#"{"data":"text","metadata":{"version":1}}"#,
@@ -84,7 +84,7 @@ mod tests {
             r#"{"username":"x"}"#,
             "null",
         ] {
-            assert!(KvV2::recognise(raw(bad)).is_none(), "{bad}");
+            assert!(KvV2::recognize(raw(bad)).is_none(), "{bad}");
         }
     }
 

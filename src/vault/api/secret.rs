@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn expiry_in_data_is_recognised_for_known_engines() {
+    fn expiry_in_data_is_recognized_for_known_engines() {
         let identity = r#"{"client_id":"c","token":"eyJ","ttl":86400}"#;
         let path = "identity/oidc/token/app";
         for (known, kind) in [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("identity")), (EngineKind::Unknown, None)] {

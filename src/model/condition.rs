@@ -35,7 +35,7 @@ pub enum ConditionStatus {
     True,
     /// The condition is not met.
     False,
-    /// The agent cannot tell yet.
+    /// The state is not known yet.
     Unknown,
 }
 
@@ -69,7 +69,7 @@ pub struct Condition {
 pub enum EventType {
     /// An expected change.
     Normal,
-    /// A change that may require action.
+    /// A change that can require action.
     Warning,
 }
 

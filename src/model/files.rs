@@ -70,7 +70,7 @@ pub struct ManifestSource {
     pub request: String,
     /// Version of the reading.
     pub version: Version,
-    /// Whether the reading has a lease, which may have expired since.
+    /// Whether the reading has a lease, which can have expired since.
     pub leased: bool,
 }
 

@@ -33,7 +33,7 @@ pub(in crate::vault) struct Login {
 /// What to do about a rejected login, as an imperative.
 #[derive(Clone, Copy)]
 pub(in crate::vault) struct Advice {
-    /// If Vault says only "permission denied": the mount may be the cause.
+    /// If Vault says only "permission denied": the mount can be the cause.
     pub(in crate::vault) denied: &'static str,
     /// If Vault names another cause.
     pub(in crate::vault) refused: &'static str,
@@ -113,7 +113,7 @@ fn login_error(login: &Login, response: &Response) -> VaultError {
             let wait = wait.and_then(|wait| Duration::try_from(wait).ok()).map(|wait| wait + Duration::from_secs(1));
             VaultError::LoginTooEarly { path, identity, status, errors, wait }
         }
-        // Without details: the auth method may not exist at this mount.
+        // Without details: possibly no auth method exists at this mount.
         403 if errors.trim_start_matches("1 error occurred: * ") == "permission denied" || errors.is_empty() => {
             VaultError::LoginRefused { path, identity, status, errors, advice: login.advice.denied }
         }

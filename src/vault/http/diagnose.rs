@@ -11,7 +11,7 @@ use rustls::pki_types::UnixTime;
 use super::error::ConnectionError;
 use crate::vault::server_text::quoted_list;
 
-/// DER object identifiers and their common names. The first match wins, so parameters (curves) come before the algorithms that
+/// DER object identifiers and their common names. The first match applies, so parameters (curves) come before the algorithms that
 /// they belong to.
 const ALGORITHMS: &[(&[u8], &str)] = &[
     (&[0x2b, 0x81, 0x04, 0x00, 0x23], "a P-521 key"),

@@ -83,20 +83,20 @@ impl FilePath {
     /// # Errors
     /// If the path is too long, or if a component is empty, `.`, starts with `..`, is too long, or contains a NUL byte.
     pub fn new(path: &str) -> Result<Self, NameError> {
-        let refuse = |why: &str| Err(NameError(format!("{why}; expected a relative path such as \"tls/key.pem\"")));
+        let invalid = |why: &str| Err(NameError(format!("{why}; expected a relative path such as \"tls/key.pem\"")));
         if path.is_empty() {
-            return refuse("the path is empty");
+            return invalid("the path is empty");
         }
         if path.len() > 4096 {
-            return refuse("the path is longer than 4096 bytes");
+            return invalid("the path is longer than 4096 bytes");
         }
         for part in path.split('/') {
             match part {
-                "" => return refuse("a component is empty (a leading, trailing or double '/')"),
-                "." => return refuse("a component is '.'"),
-                _ if part.starts_with("..") => return refuse("a component starts with '..', which is reserved"),
-                _ if part.len() > 255 => return refuse("a component is longer than 255 bytes"),
-                _ if part.contains('\0') => return refuse("a component contains a NUL byte"),
+                "" => return invalid("a component is empty (a leading, trailing or double '/')"),
+                "." => return invalid("a component is '.'"),
+                _ if part.starts_with("..") => return invalid("a component starts with '..', which is reserved"),
+                _ if part.len() > 255 => return invalid("a component is longer than 255 bytes"),
+                _ if part.contains('\0') => return invalid("a component contains a NUL byte"),
                 _ => {}
             }
         }

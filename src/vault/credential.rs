@@ -44,9 +44,9 @@ pub(super) struct Credential(SecretBytes);
 impl Credential {
     /// Reads the credential from `file`. `what` names it in errors.
     pub(super) fn read(file: &Path, what: &'static str) -> Result<Self, CredentialError> {
-        let refuse = |problem| CredentialError::File { what, file: file.to_owned(), problem };
-        let bytes = file::read(file, MAX_BYTES).map_err(|error| refuse(error.into()))?;
-        Self::checked(&bytes).map_err(refuse)
+        let file_error = |problem| CredentialError::File { what, file: file.to_owned(), problem };
+        let bytes = file::read(file, MAX_BYTES).map_err(|error| file_error(error.into()))?;
+        Self::checked(&bytes).map_err(file_error)
     }
 
     /// Checks a credential from the environment. `what` names it in errors.

@@ -20,15 +20,15 @@ pub(super) enum VaultError {
     #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error(
-        "failed to use the ServiceAccount token in {}: expected audience {wanted:?}, found {}; \
-         set `audience: {wanted}` in the serviceAccountToken of the projected volume",
+        "failed to use the ServiceAccount token in {}: expected audience {expected:?}, found {}; \
+         set `audience: {expected}` in the serviceAccountToken of the projected volume",
         file.display(),
         quoted_list(found)
     )]
-    WrongAudience { file: PathBuf, found: Vec<String>, wanted: String },
+    WrongAudience { file: PathBuf, found: Vec<String>, expected: String },
 
     /// An error status without a more specific variant.
-    #[error("{action}: {}", answered(*status, errors))]
+    #[error("{action}: {}", status_and_errors(*status, errors))]
     Status { action: String, status: u16, errors: String, retry_after: Option<Duration> },
     /// An error status with a body that Vault never sends.
     #[error(
@@ -50,17 +50,17 @@ pub(super) enum VaultError {
     )]
     TokenInvalid { action: String },
     /// Any other 403 for a request with a token.
-    #[error("{action}: permission denied (403){}", further(errors))]
+    #[error("{action}: permission denied (403){}", unusual_errors(errors))]
     Forbidden { action: String, errors: String, rule: String, retry_after: Option<Duration> },
 
     /// A login that Vault rejects. `identity` is as in [`Login`](super::api::login::Login).
-    #[error("failed to log in at {path}{}: {}; {advice}", in_brackets(identity), answered(*status, errors))]
+    #[error("failed to log in at {path}{}: {}; {advice}", in_brackets(identity), status_and_errors(*status, errors))]
     LoginRefused { path: String, identity: String, status: u16, errors: String, advice: &'static str },
     /// A login with a credential that becomes valid in a moment.
     #[error(
         "failed to log in at {path}{}: {}; the credential is not valid yet: synchronize the clocks of its issuer and Vault",
         in_brackets(identity),
-        answered(*status, errors)
+        status_and_errors(*status, errors)
     )]
     LoginTooEarly { path: String, identity: String, status: u16, errors: String, wait: Option<Duration> },
     #[error("failed to log in at {path}: Vault returned no token; exempt this login from MFA, which keyferry does not support")]
@@ -79,20 +79,20 @@ pub(super) enum VaultError {
         "{action}: {}; the wrapping token has expired or was already used; deliver a new one. An earlier process of this pod \
          may have used it before a restart. If none did, the secret ID MAY HAVE BEEN INTERCEPTED: check Vault's audit log and \
          revoke the secret ID",
-        answered(*status, errors)
+        status_and_errors(*status, errors)
     )]
     NotUnwrapped { action: String, status: u16, errors: String },
 
-    #[error("{action}: {}; the secret has to be read again", answered(*status, errors))]
+    #[error("{action}: {}; the secret has to be read again", status_and_errors(*status, errors))]
     LeaseLost { action: String, status: u16, errors: String },
     #[error(
-        "failed to read {path}: {what} at this path (requested {request_path}; {engine}); check the path and the namespace"
+        "failed to read {path}: {missing} at this path (requested {request_path}; {engine}); check the path and the namespace"
     )]
-    SecretNotFound { path: String, what: String, request_path: String, engine: String },
-    #[error("failed to read {path}: version {version} {how}")]
-    SecretDeleted { path: String, version: u64, how: String },
-    #[error("failed to read {path}: {why}")]
-    NotReadable { path: String, why: String },
+    SecretNotFound { path: String, missing: String, request_path: String, engine: String },
+    #[error("failed to read {path}: version {version} {state}")]
+    SecretDeleted { path: String, version: u64, state: String },
+    #[error("failed to read {path}: {cause}")]
+    NotReadable { path: String, cause: String },
 }
 
 impl From<VaultError> for Failure {
@@ -185,7 +185,7 @@ fn status(status: u16, errors: &str) -> (FailureClass, Reason) {
 }
 
 /// The status with the server's errors, or with the standard phrase if there are none.
-fn answered(status: u16, errors: &str) -> String {
+fn status_and_errors(status: u16, errors: &str) -> String {
     if !errors.is_empty() {
         return format!("Vault answered {status}: {errors}");
     }
@@ -198,7 +198,7 @@ fn in_brackets(text: &str) -> String {
 }
 
 /// The errors of a 403 besides "permission denied", such as those of a Sentinel policy.
-fn further(errors: &str) -> String {
+fn unusual_errors(errors: &str) -> String {
     let rest = errors.strip_prefix("1 error occurred:").unwrap_or(errors).trim_start_matches([' ', '*']);
     if rest.is_empty() || rest == "permission denied" { String::new() } else { format!(": {rest}") }
 }

@@ -166,8 +166,8 @@ impl Read<'_> {
             return self.reading(object, version, Validity::Unlimited, envelope.warnings());
         }
         if mount.engine == Engine::KvV2 {
-            let why = "expected a response of KV version 2, found another format; check the source's `engine`";
-            return Ok(AttemptResult::Unexpected(self.not_readable_error(why.into())));
+            let cause = "expected a response of KV version 2, found another format; check the source's `engine`";
+            return Ok(AttemptResult::Unexpected(self.not_readable_error(cause.into())));
         }
         if self.source.version.is_some() {
             return Err(self.not_versioned_error(&mount.path));
@@ -201,7 +201,7 @@ impl Read<'_> {
 
     fn deleted_error(&self, found: &KvV2<'_>) -> VaultError {
         let (path, version) = (self.path.to_owned(), found.metadata.version);
-        VaultError::SecretDeleted { path, version, how: found.deletion() }
+        VaultError::SecretDeleted { path, version, state: found.deletion() }
     }
 
     /// Converts the last attempt into the result.
@@ -234,10 +234,10 @@ impl Read<'_> {
             AttemptResult::Failed(error) | AttemptResult::Forbidden(error) | AttemptResult::Unexpected(error) => Err(error),
             AttemptResult::NotFound => {
                 let version = self.source.version;
-                let what =
+                let missing =
                     version.map_or("no secret".to_owned(), |version| format!("no secret with version {version}"));
                 let path = self.path.to_owned();
-                Err(VaultError::SecretNotFound { path, what, request_path: attempt.request_path, engine })
+                Err(VaultError::SecretNotFound { path, missing, request_path: attempt.request_path, engine })
             }
         }
     }
@@ -248,7 +248,7 @@ impl Read<'_> {
         ))
     }
 
-    fn not_readable_error(&self, why: String) -> VaultError {
-        VaultError::NotReadable { path: self.path.to_owned(), why }
+    fn not_readable_error(&self, cause: String) -> VaultError {
+        VaultError::NotReadable { path: self.path.to_owned(), cause }
     }
 }

@@ -19,13 +19,13 @@ pub(in crate::vault) fn request(
     token: Credential,
 ) -> Result<Login, VaultError> {
     let claims = Claims::of(token.expose());
-    if let Some(wanted) = audience {
+    if let Some(expected) = audience {
         let what = "the ServiceAccount token";
         let not_jwt = || CredentialError::File { what, file: file.to_owned(), problem: Problem::NotJwt };
         let found = &claims.as_ref().ok_or_else(not_jwt)?.audiences;
-        if !found.iter().any(|audience| audience == wanted) {
-            let (file, wanted) = (file.to_owned(), wanted.to_owned());
-            return Err(VaultError::WrongAudience { file, found: found.clone(), wanted });
+        if !found.iter().any(|audience| audience == expected) {
+            let (file, expected) = (file.to_owned(), expected.to_owned());
+            return Err(VaultError::WrongAudience { file, found: found.clone(), expected });
         }
     }
     let advice = Advice {

@@ -95,10 +95,10 @@ fn time(before: &str, time: UnixTime) -> String {
 }
 
 fn algorithm(identifiers: &[&Vec<u8>]) -> String {
-    let has = |wanted: &[u8]| {
-        identifiers.iter().any(|identifier| identifier.windows(wanted.len()).any(|window| window == wanted))
+    let has = |expected: &[u8]| {
+        identifiers.iter().any(|identifier| identifier.windows(expected.len()).any(|window| window == expected))
     };
-    let known = ALGORITHMS.iter().find(|(wanted, _)| has(wanted));
+    let known = ALGORITHMS.iter().find(|(expected, _)| has(expected));
     known.map_or("an unknown signature algorithm", |(_, name)| name).to_owned()
 }
 

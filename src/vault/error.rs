@@ -45,8 +45,7 @@ pub(super) enum VaultError {
 
     /// A 403 with the error for an invalid token.
     #[error(
-        "{action}: Vault does not recognize the token; it has expired, was revoked, or belongs to another Vault server or \
-         namespace"
+        "{action}: Vault does not recognize the token (expired, revoked, or from another Vault server or namespace)"
     )]
     TokenInvalid { action: String },
     /// Any other 403 for a request with a token.
@@ -58,16 +57,18 @@ pub(super) enum VaultError {
     LoginRefused { path: String, identity: String, status: u16, errors: String, advice: &'static str },
     /// A login with a credential that becomes valid in a moment.
     #[error(
-        "failed to log in at {path}{}: {}; the credential is not valid yet: synchronize the clocks of its issuer and Vault",
+        "failed to log in at {path}{}: {}; synchronize the clocks of Vault and of the issuer of the credential",
         in_brackets(identity),
         status_and_errors(*status, errors)
     )]
     LoginTooEarly { path: String, identity: String, status: u16, errors: String, wait: Option<Duration> },
-    #[error("failed to log in at {path}: Vault returned no token; exempt this login from MFA, which keyferry does not support")]
+    #[error(
+        "failed to log in at {path}: Vault returned no token; exempt this login from MFA, which keyferry does not support"
+    )]
     NoToken { path: String },
     #[error(
-        "failed to use the given Vault token: Vault does not recognize it; it has expired, was revoked, or belongs to another \
-         Vault server or namespace; provide a valid token"
+        "failed to use the given Vault token: Vault does not recognize the token (expired, revoked, or from another Vault \
+         server or namespace); provide a valid token"
     )]
     GivenTokenInvalid,
     #[error(
@@ -83,7 +84,7 @@ pub(super) enum VaultError {
     )]
     NotUnwrapped { action: String, status: u16, errors: String },
 
-    #[error("{action}: {}; the secret has to be read again", status_and_errors(*status, errors))]
+    #[error("{action}: {}; keyferry reads the secret again", status_and_errors(*status, errors))]
     LeaseLost { action: String, status: u16, errors: String },
     #[error(
         "failed to read {path}: {missing} at this path (requested {request_path}; {engine}); check the path and the namespace"

@@ -206,7 +206,7 @@ async fn expired_or_future_certificate_reports_its_time() {
     let ca = directory.path().join("ca.pem");
     trusted.write(&ca);
     for (from, to, words) in [
-        (2000, 2001, "expired at 2001-01-01T00:00:00Z; renew it"),
+        (2000, 2001, "expired at 2001-01-01T00:00:00Z; renew the certificate"),
         (2200, 2201, "is not valid before 2200-01-01T00:00:00Z; check the clocks"),
     ] {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");

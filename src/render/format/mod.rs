@@ -22,7 +22,9 @@ const OWN_OUTPUT: &str = "write the key with its own output";
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum FormatError {
     #[error(
-        "key {} is not a valid name of a shell variable (letters, digits and '_', no digit at the start); {}", quoted(.0), OWN_OUTPUT
+        "key {} is not a valid name of a shell variable (letters, digits and '_', no digit at the start); {}",
+        quoted(.0),
+        OWN_OUTPUT
     )]
     NotAVariable(String),
     #[error("the value of key {} contains a NUL byte, which a shell variable cannot contain; {}", quoted(.0), OWN_OUTPUT)]

@@ -11,13 +11,19 @@ use crate::vault::file::FileError;
 /// The reason why a request has no usable response.
 #[derive(Debug, Error)]
 pub(in crate::vault) enum HttpError {
-    #[error("failed to parse the Vault address {0}: expected a URL such as https://vault:8200; correct vault.address or vault.redirectTo")]
+    #[error(
+        "failed to parse the Vault address {0}: expected a URL such as https://vault:8200; correct vault.address or \
+         vault.redirectTo"
+    )]
     Address(String),
     #[error("failed to build the URL for path {0}: the segments '.' and '..' are not supported; correct the path")]
     Path(String),
     #[error("failed to send {0} in an HTTP header: it contains control characters; remove them")]
     Header(&'static str),
-    #[error("failed to verify the name {0}: expected a DNS name; set vault.tls.serverName to a DNS name in Vault's certificate")]
+    #[error(
+        "failed to use vault.tls.serverName {0}: expected a DNS name; set vault.tls.serverName to a DNS name in Vault's \
+         certificate"
+    )]
     ServerName(String),
     #[error("failed to read the PEM file {}: {cause}", file.display())]
     PemFile { file: PathBuf, cause: FileError },
@@ -39,7 +45,9 @@ pub(in crate::vault) enum HttpError {
          this server, add it to vault.redirectTo"
     )]
     RedirectRefused { from: String, to: String },
-    #[error("failed to find the active Vault server: the redirect target {0} redirects again; check whether Vault has a leader")]
+    #[error(
+        "failed to find the active Vault server: the redirect target {0} redirects again; check whether Vault has a leader"
+    )]
     RedirectLoop(String),
     #[error("failed to read {path}: the response is larger than {} MiB; split the secret", MAX_BYTES / 1024 / 1024)]
     TooLarge { path: String },
@@ -71,7 +79,7 @@ pub(in crate::vault) enum ConnectionError {
          (vault.tls.serverName) to a name in the certificate, or issue a certificate for {expected:?}"
     )]
     WrongName { expected: String, found: String },
-    #[error("the certificate of the server, or a CA certificate above it, expired{0}; renew it")]
+    #[error("the certificate of the server, or a CA certificate above it, expired{0}; renew the certificate")]
     Expired(String),
     #[error("the certificate of the server, or a CA certificate above it, is not valid{0}; check the clocks")]
     NotValidYet(String),

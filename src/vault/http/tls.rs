@@ -42,7 +42,7 @@ pub(super) fn configure(builder: ClientBuilder, tls: &Tls, url: &Url) -> Result<
     if let Some(file) = &tls.ca_file {
         let ca_certificates = Certificate::from_pem_bundle(&pem(file)?).map_err(|error| invalid_pem(file, &error))?;
         if ca_certificates.is_empty() {
-            return Err(pem_error(file, "it contains no PEM certificate; store the CA certificate there, in PEM format"));
+            return Err(pem_error(file, "no PEM certificate in the file; store the CA certificate there in PEM format"));
         }
         builder = builder.tls_certs_only(ca_certificates);
     }
@@ -113,7 +113,7 @@ fn invalid_pem(file: &Path, error: &reqwest::Error) -> HttpError {
 }
 
 fn invalid_pem_content(file: &Path, cause: &str) -> HttpError {
-    pem_error(file, &format!("a certificate or key in it is invalid ({cause}); replace it"))
+    pem_error(file, &format!("invalid certificate or key ({cause}); replace the file"))
 }
 
 fn wrong_key(certificate: &Path, key: &Path, cause: &str) -> HttpError {

@@ -54,7 +54,8 @@ impl ObjectName {
         };
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(NameError(
-                "expected a Kubernetes name: at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at the start and the end".into(),
+                "expected a Kubernetes name: at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at \
+                 the start and the end".into(),
             ));
         }
         Ok(Self(name.into()))

@@ -54,7 +54,9 @@ pub fn mirror_data(
     }
     for MirrorKey { key, file: path } in &mirror.keys {
         let Some(file) = set.files.get(path) else {
-            return Err(fail(FailureClass::Missing, format!("file {path} for key {key:?} is not published; check the source of the file, or remove the key")));
+            let cause =
+                format!("file {path} for key {key:?} is not published; check the source of the file, or remove the key");
+            return Err(fail(FailureClass::Missing, cause));
         };
         if let Some(source) = lease_of(file) {
             let cause = format!(

@@ -1,4 +1,4 @@
-//! The vault room against a scripted server on loopback: what is sent, how often, and what each answer means.
+//! The Vault client against a scripted server on loopback: requests, their number, and the meaning of each response.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
 #[path = "vault_client/connection.rs"]
@@ -25,7 +25,7 @@ mod validity;
 use std::time::Duration;
 
 use keyferry::model::{KvEngine, Reading, Source, Tls, VaultServer, VaultToken};
-use keyferry::vault::{Credentials, Vault};
+use keyferry::vault::{SecretIdCache, Vault};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "hvs.planted-token";
@@ -49,9 +49,9 @@ fn vault(address: &str) -> Vault {
 }
 
 fn vault_at(server: &VaultServer) -> Vault {
-    // As main does at the start; later calls find it installed.
+    // As main does at startup. Later calls find the provider installed.
     rustls::crypto::ring::default_provider().install_default().ok();
-    Vault::new(server, Credentials::default()).expect("a good address")
+    Vault::new(server, SecretIdCache::default()).expect("a good address")
 }
 
 fn source(path: &str) -> Source {
@@ -66,7 +66,7 @@ fn source(path: &str) -> Source {
     }
 }
 
-/// An answer of KV version 2.
+/// A response of KV version 2.
 fn kv2(data: &Value, version: u64) -> Value {
     let metadata = json!({
         "version": version, "created_time": "2026-01-02T03:04:05.678901234Z", "deletion_time": "", "destroyed": false,
@@ -75,20 +75,20 @@ fn kv2(data: &Value, version: u64) -> Value {
     json!({"lease_id": "", "lease_duration": 0, "renewable": false, "data": {"data": data, "metadata": metadata}})
 }
 
-/// A 404 of KV version 2 for a version that is gone.
-fn gone(deletion_time: &str, destroyed: bool) -> Value {
+/// A 404 of KV version 2 for a deleted or destroyed version.
+fn deleted(deletion_time: &str, destroyed: bool) -> Value {
     json!({"data": {"data": null, "metadata": {
         "version": 3, "created_time": "2026-01-02T03:04:05Z", "deletion_time": deletion_time, "destroyed": destroyed,
         "custom_metadata": null,
     }}})
 }
 
-/// An answer of an engine without versions.
+/// A response of an engine without versions.
 fn plain(data: &Value, lease_id: &str, lease_duration: u64) -> Value {
     json!({"lease_id": lease_id, "lease_duration": lease_duration, "renewable": !lease_id.is_empty(), "data": data})
 }
 
-/// What the server says about a mount.
+/// A response about a mount.
 fn mount(path: &str, kind: &str, version: Option<&str>) -> Value {
     let options = version.map(|version| json!({"version": version}));
     json!({"data": {"path": path, "type": kind, "options": options}})
@@ -108,7 +108,7 @@ fn text(reading: &Reading, key: &str) -> String {
 }
 
 #[test]
-fn the_room_can_be_shared_between_tasks() {
+fn client_can_be_shared_between_tasks() {
     fn shared<T: Send + Sync>(_: &T) {}
     fn sent<T: Send>(_: &T) {}
     let vault = vault("http://127.0.0.1:1");

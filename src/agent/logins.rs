@@ -88,7 +88,7 @@ impl Agent {
             }
             Some(Err(failure)) => {
                 self.journal.failed(&Subject::Token, &failure);
-                if failure.class == FailureClass::TokenDead {
+                if failure.class == FailureClass::TokenInvalid {
                     self.reject_token(number, now);
                 }
             }

@@ -45,7 +45,7 @@ impl Agent {
                 self.update(name, |source| source.read_with = flight.token);
                 self.received(name, flight, reading, now);
             }
-            Err(failure) if matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead) => {
+            Err(failure) if matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenInvalid) => {
                 self.request_denied(name, flight, &failure, now);
             }
             Err(failure) => self.source_failed(name, &failure, false, now),
@@ -191,7 +191,7 @@ impl Agent {
                 self.journal.info(&Subject::Lease(name.clone()), message);
                 self.update(name, |source| source.renewed(&lease, now));
             }
-            Err(failure) if failure.class == FailureClass::TokenDead => {
+            Err(failure) if failure.class == FailureClass::TokenInvalid => {
                 self.request_denied(name, flight, &failure, now);
             }
             Err(failure) => {

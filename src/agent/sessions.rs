@@ -340,7 +340,7 @@ impl Sessions {
     pub(super) fn rejected(&mut self, number: u64, retry: &Retry, now: &Now) -> bool {
         let Some(token) = self.current.take_if(|token| token.number == number) else { return false };
         let failure = Failure::new(
-            FailureClass::TokenDead,
+            FailureClass::TokenInvalid,
             Reason::TokenExpired,
             "failed to use the Vault token: it was revoked or has expired; logging in again",
         );

@@ -300,7 +300,7 @@ pub fn exit_code(failure: &Failure) -> u8 {
         (Reason::DirectoryUnusable, _) => exit::IO,
         (Reason::TlsUnusable | Reason::ListenFailed, _) => exit::CONFIG,
         (Reason::VaultUnreachable, _) => exit::UNAVAILABLE,
-        (_, FailureClass::Denied | FailureClass::Forbidden | FailureClass::TokenDead) => exit::NO_PERMISSION,
+        (_, FailureClass::Denied | FailureClass::Forbidden | FailureClass::TokenInvalid) => exit::NO_PERMISSION,
         (_, FailureClass::Missing) => exit::NO_INPUT,
         (_, FailureClass::Invalid) => exit::CONFIG,
         (_, FailureClass::Local) => exit::IO,

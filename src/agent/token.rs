@@ -180,7 +180,7 @@ impl Token {
     /// before. May start a lookup.
     pub(super) fn refused(&mut self, class: FailureClass, worked: bool, now: &Now, outbox: &mut Outbox) -> Verdict {
         let too_new = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
-        if class == FailureClass::TokenDead {
+        if class == FailureClass::TokenInvalid {
             return if too_new { Verdict::TooNew } else { Verdict::Rejected };
         }
         if self.look_up != LookUp::Denied {
@@ -218,11 +218,11 @@ impl Token {
                 Verdict::PolicyMissing
             }
             Err(failure) => match failure.class {
-                FailureClass::TokenDead if too_new => {
+                FailureClass::TokenInvalid if too_new => {
                     self.look_up_after = self.since + REPLICATION_GRACE;
                     Verdict::TooNew
                 }
-                FailureClass::TokenDead => Verdict::Rejected,
+                FailureClass::TokenInvalid => Verdict::Rejected,
                 FailureClass::Forbidden | FailureClass::Denied => {
                     self.look_up = LookUp::Denied;
                     if too_new { Verdict::TooNew } else { Verdict::Ambiguous }
@@ -246,7 +246,7 @@ pub(super) fn with_verdict(failure: &Failure, verdict: Verdict) -> Failure {
             FailureClass::Transient,
             format!("{message}; the token is new and may not have reached this Vault node yet; retrying"),
         ),
-        Verdict::Rejected => (FailureClass::TokenDead, message.clone()),
+        Verdict::Rejected => (FailureClass::TokenInvalid, message.clone()),
         Verdict::PolicyMissing => {
             (FailureClass::Denied, format!("{message} and the token is valid, so a policy is missing: {rule}"))
         }

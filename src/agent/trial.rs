@@ -224,7 +224,7 @@ impl Trial {
                 self.backoff.failed(&with_verdict(&failure, Verdict::TooNew), &self.settings.retry, now, 61);
                 None
             }
-            Outcome::Read(Err(failure)) if failure.class == FailureClass::TokenDead => {
+            Outcome::Read(Err(failure)) if failure.class == FailureClass::TokenInvalid => {
                 self.rejected = self.drop_token();
                 Some(failure)
             }
@@ -264,7 +264,7 @@ impl Trial {
 
     /// Whether a denied read may mean that the token is not replicated to every node yet.
     fn is_too_new(&self, failure: &Failure, now: &Now) -> bool {
-        let refused = matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenDead);
+        let refused = matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenInvalid);
         let too_new = |token: &Token| !token.confirmed && now.at < token.since + super::token::REPLICATION_GRACE;
         refused && self.token.as_ref().is_some_and(too_new)
     }

@@ -1,7 +1,7 @@
-//! What one process leaves for the next, as bytes and back. Pure: no file, no clock.
+//! Encoding of the state that one agent process hands over to the next. Pure: no files, no clock.
 //!
-//! JSON, closed and with a version, since both processes come from one image and anything else is an error. A checkpoint is
-//! never trusted further than a login would be: it must be of the same server, namespace and role, and still alive.
+//! The format is JSON with a version, and unknown fields are errors, because both processes run the same image. A checkpoint is
+//! used only if a login would give an equal token (same server, namespace and role), and if its token has not expired.
 
 #[cfg(test)]
 mod tests;
@@ -22,27 +22,29 @@ use crate::model::{
     Validity, VaultToken, Version,
 };
 
-/// Goes up with each change of the form.
+/// Version of the format. Increment it with each change.
 const VERSION: u32 = 2;
 
-/// A token with less than this left is not worth taking over: it might end on the way.
-const SHORTEST: Duration = Duration::from_secs(3);
+const SAME_IMAGE: &str = "run both containers from the same image";
+
+/// Minimum remaining TTL. A token with less could expire before its first use.
+const MIN_TTL: Duration = Duration::from_secs(3);
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File<'a> {
+struct Handover<'a> {
     version: u32,
-    /// Which login gave the token.
+    /// The login that issued the token.
     issuer: Issuer,
     token: Secret<'a>,
     renewable: bool,
     first_ttl: Option<Duration>,
-    /// By the wall clock: all that two processes have in common.
+    /// Expiry on the wall clock, the only clock that the two processes share.
     ends: Option<Timestamp>,
-    sources: BTreeMap<String, Held<'a>>,
+    sources: BTreeMap<String, SourceEntry<'a>>,
 }
 
-/// What decides which token a login gives.
+/// The settings that determine which token a login issues.
 #[derive(Serialize, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 struct Issuer {
@@ -56,18 +58,18 @@ struct Issuer {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Held<'a> {
-    /// What was asked for; a source that asks for something else is read again.
+struct SourceEntry<'a> {
+    /// [`Source::request_id`](crate::model::Source::request_id). A source with another request is read again.
     request: String,
     number: Option<u64>,
     created: Option<Timestamp>,
-    lease: Option<HeldLease>,
+    lease: Option<LeaseEntry>,
     values: BTreeMap<String, Value<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HeldLease {
+struct LeaseEntry {
     id: String,
     first_duration: Duration,
     renewable: bool,
@@ -81,11 +83,11 @@ enum Value<'a> {
     Json(Secret<'a>),
 }
 
-/// Secret bytes: lent while they are written, zeroed on drop where they were read. As base64, which JSON never escapes: text with
-/// escapes would leave a copy in the parser's own buffer.
+/// Secret bytes: borrowed for encoding, and zeroed on drop after decoding. Encoded as base64, because the JSON parser would leave
+/// unzeroed copies of strings with escapes.
 enum Secret<'a> {
-    Lent(&'a [u8]),
-    Own(Zeroizing<Vec<u8>>),
+    Borrowed(&'a [u8]),
+    Owned(Zeroizing<Vec<u8>>),
 }
 
 impl Serialize for Secret<'_> {
@@ -97,100 +99,101 @@ impl Serialize for Secret<'_> {
 impl<'de> Deserialize<'de> for Secret<'_> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <&str>::deserialize(deserializer)?;
-        // Large enough at once, so that it never grows and leaves a copy behind.
+        // Sufficient capacity, because a reallocation would leave an unzeroed copy.
         let mut bytes = Zeroizing::new(Vec::with_capacity(decoded_len_estimate(text.len())));
         STANDARD.decode_vec(text, &mut bytes).map_err(serde::de::Error::custom)?;
-        Ok(Self::Own(bytes))
+        Ok(Self::Owned(bytes))
     }
 }
 
 impl Secret<'_> {
     fn expose(&self) -> &[u8] {
         match self {
-            Self::Lent(bytes) => bytes,
-            Self::Own(bytes) => bytes,
+            Self::Borrowed(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }
 
-/// The bytes of a checkpoint.
+/// Encodes a checkpoint. `now` is the wall clock.
 ///
 /// # Errors
-/// Words for what cannot be saved.
+/// The reason why the checkpoint cannot be encoded, for a message.
 pub fn encode(checkpoint: &Checkpoint, settings: &Settings, now: Timestamp) -> Result<SecretBytes, String> {
     let at = |left: Duration| {
         let ends = SignedDuration::try_from(left).ok().and_then(|left| now.checked_add(left).ok());
         ends.unwrap_or(Timestamp::MAX)
     };
     let Checkpoint { token, first_ttl, left, renewable, sources } = checkpoint;
-    let mut held = BTreeMap::new();
+    let mut entries = BTreeMap::new();
     for (name, SavedSource { reading, lease_left }) in sources {
         let Some(spec) = settings.sources.get(name) else { continue };
         let mut values = BTreeMap::new();
         for (key, value) in &reading.data {
             let value = match value {
-                SecretValue::Text(bytes) => Value::Text(Secret::Lent(bytes.expose())),
-                SecretValue::Json(bytes) => Value::Json(Secret::Lent(bytes.expose())),
+                SecretValue::Text(bytes) => Value::Text(Secret::Borrowed(bytes.expose())),
+                SecretValue::Json(bytes) => Value::Json(Secret::Borrowed(bytes.expose())),
             };
             values.insert(key.clone(), value);
         }
-        let lease = reading.validity.lease().zip(*lease_left).map(|(lease, left)| HeldLease {
+        let lease = reading.validity.lease().zip(*lease_left).map(|(lease, left)| LeaseEntry {
             id: lease.id.0.clone(),
             first_duration: lease.duration,
             renewable: lease.renewable,
             ends: at(left),
         });
         let Version { number, created } = reading.version;
-        held.insert(name.to_string(), Held { request: spec.request_id(), number, created, lease, values });
+        entries.insert(name.to_string(), SourceEntry { request: spec.request_id(), number, created, lease, values });
     }
-    let file = File {
+    let handover = Handover {
         version: VERSION,
         issuer: issuer(settings),
-        token: Secret::Lent(token.expose()),
+        token: Secret::Borrowed(token.expose()),
         renewable: *renewable,
         first_ttl: *first_ttl,
         ends: left.map(at),
-        sources: held,
+        sources: entries,
     };
-    SecretBytes::written(|buffer| serde_json::to_writer(buffer, &file)).map_err(|error| error.to_string())
+    SecretBytes::written(|buffer| serde_json::to_writer(buffer, &handover)).map_err(|error| error.to_string())
 }
 
-/// A checkpoint, if it is still of use.
+/// Decodes a checkpoint that is usable with `settings`. `now` is the wall clock. Omits sources that `settings` does not contain.
 ///
 /// # Errors
-/// Words for why not.
+/// The reason why the checkpoint cannot be used, for a message.
 pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Result<Checkpoint, String> {
-    // Serde's words may quote what it found, which may be secret; the place is enough.
+    // The text of serde's error can quote a secret, so only the position is kept.
     let unreadable = |error: serde_json::Error| {
-        format!("it is not what this version writes (line {}, column {})", error.line(), error.column())
+        let (line, column) = (error.line(), error.column());
+        format!("the content is not a handover of this version (line {line}, column {column}); {SAME_IMAGE}")
     };
     #[derive(Deserialize)]
-    struct Any {
+    struct VersionOnly {
         version: u32,
     }
-    let Any { version } = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
+    let VersionOnly { version } = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
     if version != VERSION {
-        return Err(format!("it has form {version} and this version reads form {VERSION}; run both from one image"));
+        return Err(format!("expected format version {VERSION}, found {version}; {SAME_IMAGE}"));
     }
-    let file: File<'_> = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
-    if file.issuer != issuer(settings) {
-        return Err("its token is of another server, namespace, auth mount or role".into());
+    let handover: Handover<'_> = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
+    if handover.issuer != issuer(settings) {
+        return Err("its token was issued for another Vault server, namespace, auth mount or role".into());
     }
-    // A clock that was set back must not make anything live longer than it was given.
+    // A clock that was set back must not extend a TTL beyond the original one.
     let remaining =
         |ends: Timestamp, most: Duration| Duration::try_from(ends.duration_since(now)).unwrap_or_default().min(most);
-    let left = file.ends.map(|ends| remaining(ends, file.first_ttl.unwrap_or(Duration::MAX)));
-    if left.is_some_and(|left| left < SHORTEST) {
+    let left = handover.ends.map(|ends| remaining(ends, handover.first_ttl.unwrap_or(Duration::MAX)));
+    if left.is_some_and(|left| left < MIN_TTL) {
         return Err("its token has expired".into());
     }
     let mut sources = BTreeMap::new();
-    for (name, held) in file.sources {
-        let Ok(name) = SourceName::new(&name) else { return Err("it names a source that cannot exist".into()) };
-        if settings.sources.get(&name).is_none_or(|source| source.request_id() != held.request) {
+    for (name, entry) in handover.sources {
+        let Ok(name) = SourceName::new(&name) else { return Err("it contains an invalid source name".into()) };
+        if settings.sources.get(&name).is_none_or(|source| source.request_id() != entry.request) {
             continue;
         }
-        let lease_left = held.lease.as_ref().map(|lease| remaining(lease.ends, lease.first_duration));
-        let validity = held.lease.map_or(Validity::Unlimited, |lease| {
+        let lease_left = entry.lease.as_ref().map(|lease| remaining(lease.ends, lease.first_duration));
+        let validity = entry.lease.map_or(Validity::Unlimited, |lease| {
             Validity::Lease(Lease { id: LeaseId(lease.id), duration: lease.first_duration, renewable: lease.renewable })
         });
         let value = |value: &Value<'_>| match value {
@@ -198,15 +201,15 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
             Value::Json(bytes) => SecretValue::Json(SecretBytes::new(bytes.expose().to_vec())),
         };
         let reading = Reading {
-            data: held.values.iter().map(|(key, held)| (key.clone(), value(held))).collect(),
-            version: Version { number: held.number, created: held.created },
+            data: entry.values.iter().map(|(key, found)| (key.clone(), value(found))).collect(),
+            version: Version { number: entry.number, created: entry.created },
             validity,
             warnings: Vec::new(),
         };
         sources.insert(name, SavedSource { reading: Arc::new(reading), lease_left });
     }
-    let File { renewable, first_ttl, token, .. } = file;
-    let token = std::str::from_utf8(token.expose()).map_err(|_| "its token is not text")?;
+    let Handover { renewable, first_ttl, token, .. } = handover;
+    let token = std::str::from_utf8(token.expose()).map_err(|_| "its token is not UTF-8 text")?;
     let token = VaultToken::new(token).in_namespace(settings.auth.namespace.clone());
     Ok(Checkpoint { token, first_ttl, left, renewable, sources })
 }

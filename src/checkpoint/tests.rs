@@ -57,7 +57,7 @@ fn refused(bytes: &SecretBytes, settings: &Settings, later: Duration) -> String 
 }
 
 #[test]
-fn a_checkpoint_comes_back_with_less_time() {
+fn decode_restores_checkpoint_with_remaining_ttls() {
     let restored = restored(now() + SignedDuration::from_mins(5));
     let before = checkpoint();
     assert!(restored.token.expose() == b"hvs.planted");
@@ -72,7 +72,7 @@ fn a_checkpoint_comes_back_with_less_time() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_prolongs_nothing() {
+fn clock_set_back_extends_no_ttl() {
     let restored = restored(now() - SignedDuration::from_hours(24));
     assert_eq!(restored.left, Some(minutes(20)));
     let leases: Vec<_> = restored.sources.values().filter_map(|source| source.lease_left).collect();
@@ -80,16 +80,20 @@ fn a_clock_that_was_set_back_prolongs_nothing() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_in_words_without_secrets() {
+fn decode_rejects_unusable_checkpoint_without_quoting_secrets() {
     let same = settings("", "");
     assert!(refused(&saved(), &same, minutes(15)).contains("expired"));
     for (changed, into) in [("https://vault:8200", "https://other:8200"), ("role: webapp", "role: other")] {
-        assert!(refused(&saved(), &settings(changed, into), minutes(0)).contains("another server"), "{into}");
+        assert!(refused(&saved(), &settings(changed, into), minutes(0)).contains("another Vault server"), "{into}");
     }
     let text = String::from_utf8(saved().expose().to_vec()).expect("text");
     let planted = STANDARD.encode("hvs.planted");
     let table = [
-        ("\"version\":2", "\"version\":1", "run both from one image"),
+        (
+            "\"version\":2",
+            "\"version\":1",
+            "expected format version 2, found 1; run both containers from the same image",
+        ),
         ("\"renewable\":true", "\"renewable\":\"hvs.planted\"", "line 1"),
         ("\"renewable\":true", "\"renewable\":true,\"more\":1", "line 1"),
         (planted.as_str(), "hvs.planted", "line 1"),
@@ -103,7 +107,7 @@ fn what_cannot_be_used_is_refused_in_words_without_secrets() {
 }
 
 #[test]
-fn a_source_that_moved_is_left_out() {
+fn decode_omits_source_with_changed_path() {
     let restored = decode(&saved(), &settings("secret/webapp", "secret/moved"), now());
     let restored = restored.unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(restored.sources.keys().map(SourceName::as_str).collect::<Vec<_>>(), ["db"]);

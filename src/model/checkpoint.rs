@@ -1,4 +1,4 @@
-//! What one agent process leaves for the next one of the same pod.
+//! State that one agent process hands over to the next one in the same pod.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,27 +6,27 @@ use std::time::Duration;
 
 use super::{Reading, SourceName, VaultToken};
 
-/// A token, its leases and what was read. Times are what is left when the checkpoint is made, because another process counts
-/// from another start.
+/// A token, its leases and the readings. Durations count from the moment at which the checkpoint is made, because each
+/// process has its own clock origin.
 #[derive(Clone)]
 pub struct Checkpoint {
-    /// The token. A login issued it to us, so that the process that takes it revokes it at its end.
+    /// A token that a login issued, so the process that takes it over revokes it on exit.
     pub token: VaultToken,
-    /// The token's first time to live, the measure of whether a renewal still gives it; `None` for one that never ends.
+    /// TTL of the token when it was issued, for comparison with the TTL that a renewal returns; `None` if it never expires.
     pub first_ttl: Option<Duration>,
-    /// What is left of the token; `None` for one that never ends.
+    /// Remaining TTL of the token; `None` if it never expires.
     pub left: Option<Duration>,
     /// Whether the token can still be renewed.
     pub renewable: bool,
-    /// What each source held.
+    /// The last good reading of each source.
     pub sources: BTreeMap<SourceName, SavedSource>,
 }
 
 /// The last good reading of a source.
 #[derive(Clone)]
 pub struct SavedSource {
-    /// The reading, with the first time to live of its lease.
+    /// The reading. The duration of its lease is the TTL when the lease was issued.
     pub reading: Arc<Reading>,
-    /// What is left of its lease, if it has one.
+    /// Remaining TTL of the lease, if there is one.
     pub lease_left: Option<Duration>,
 }

@@ -1,20 +1,20 @@
-//! Pod conditions and Events, as values.
+//! Pod conditions and Events.
 
 use super::Reason;
 
 /// Conditions that the agent owns on its Pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
-    /// The mirror Secrets hold the published set.
+    /// All mirrored Secrets contain the published set.
     Mirrored,
-    /// Nothing is stale beyond its tolerance.
+    /// Every source is within its staleness tolerance.
     SecretsFresh,
-    /// All required outputs are published. The readiness gate.
+    /// All required outputs are published. Meant for the Pod's readiness gate.
     SecretsReady,
 }
 
 impl ConditionType {
-    /// All of them, in the order in which they are reported.
+    /// All condition types, in the order in which they are reported.
     pub const ALL: [Self; 3] = [Self::SecretsReady, Self::SecretsFresh, Self::Mirrored];
 
     /// The name in `status.conditions[].type`.
@@ -28,19 +28,19 @@ impl ConditionType {
     }
 }
 
-/// `status.conditions[].status`; the API server does not check it, so the type does.
+/// `status.conditions[].status`. The API server does not validate this field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionStatus {
-    /// It holds.
+    /// The condition is met.
     True,
-    /// It does not hold.
+    /// The condition is not met.
     False,
-    /// Not known yet.
+    /// The state is not known yet.
     Unknown,
 }
 
 impl ConditionStatus {
-    /// The API's word.
+    /// The value in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,35 +51,35 @@ impl ConditionStatus {
     }
 }
 
-/// One wanted condition. It has no timestamp: the cluster room keeps the time of the last change of status.
+/// A condition to report. Has no timestamp: `kubernetes` sets the time of the last change of status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// Which one.
+    /// `type` in the API.
     pub kind: ConditionType,
-    /// Whether it holds.
+    /// `status` in the API.
     pub status: ConditionStatus,
-    /// Why, in one stable word.
+    /// `reason` in the API.
     pub reason: Reason,
-    /// Why, for a person. Holds no secret, no length and no hash of one.
+    /// `message` in the API. Contains no secret, and no length or hash of a secret.
     pub message: String,
 }
 
-/// Weight of an Event.
+/// `type` of an Event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventType {
-    /// Good news.
+    /// An expected change.
     Normal,
-    /// A person should look.
+    /// A change that can require action.
     Warning,
 }
 
-/// An Event to record on the Pod, made on a transition only.
+/// An Event to record on the Pod. Recorded on transitions only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodEvent {
-    /// `Normal` or `Warning`.
+    /// `type` in the API.
     pub kind: EventType,
-    /// The same word as in conditions, logs and metrics.
+    /// `reason` in the API; the same codes as in conditions, logs and metrics.
     pub reason: Reason,
-    /// For a person. Holds no secret.
+    /// `message` in the API. Contains no secret.
     pub message: String,
 }

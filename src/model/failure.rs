@@ -1,34 +1,35 @@
-//! What went wrong, classified once where it happened.
+//! Failures of operations, with their class and reason code.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What a failure means for what to do next. The adapter that failed chooses it; only the agent acts on it.
+/// How the agent responds to a failure. The adapter chooses the class; only the agent schedules retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureClass {
-    /// The state changed under us (409): look again soon.
+    /// The object changed concurrently (409). Retried soon.
     Conflict,
-    /// The server knows us and says no: a policy, a role, RBAC. Retried slowly.
+    /// The server recognizes the client and denies the request: policy, role, RBAC. Retried slowly.
     Denied,
-    /// Our own or the machine's fault: a full volume, an unreadable file. Retried by the schedule.
+    /// A local cause: a full volume, an unreadable file. Retried by the schedule.
     Local,
-    /// A bare 403 of Vault: either the token is not (or not yet, or no longer) known, or a policy is missing. Only the core,
-    /// which knows the token's history, can tell; no adapter may treat it as final.
+    /// A 403 from Vault without a cause: the token is invalid (or not valid yet), or a policy is missing. Only the agent knows
+    /// the history of the token and can distinguish the two.
     Forbidden,
-    /// What the user wrote cannot work (400, an object that is not ours, a wrong directory). Retried slowly.
+    /// The request or the configuration cannot succeed as it is: a 400, an object that keyferry does not manage, an unsuitable
+    /// directory. Retried slowly.
     Invalid,
-    /// What was asked for is not there (404, a deleted version). Retried slowly.
+    /// The requested object does not exist (404, a deleted version). Retried slowly.
     Missing,
-    /// The server says in words that it does not know the token ("invalid token").
-    TokenDead,
-    /// The server is up but cannot serve now: 429, 5xx, sealed. Retried by the schedule.
+    /// The server reports that the token is invalid ("invalid token").
+    TokenInvalid,
+    /// The server responds but cannot serve the request now: 429, 5xx, sealed. Retried by the schedule.
     Transient,
-    /// No answer: DNS, connect, TLS, timeout. Retried by the schedule.
+    /// No response: DNS, connection, TLS, timeout. Retried by the schedule.
     Unreachable,
 }
 
 impl FailureClass {
-    /// Whether waiting a little may help, so that the quick schedule applies.
+    /// Whether a short wait can help, so that the fast retry schedule applies.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         matches!(self, Self::Conflict | Self::Local | Self::Transient | Self::Unreachable)
@@ -37,15 +38,15 @@ impl FailureClass {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Stable names, the same in log, condition, Event, metric label and test. In alphabetical order.
+        /// Stable reason codes, the same in logs, conditions, Events and metric labels.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Reason { $($(#[$doc])* $name,)* }
 
         impl Reason {
-            /// All of them; the README's table is tested against this.
+            /// All reason codes. A test compares the table in the documentation with this list.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The name as written everywhere.
+            /// The reason code as text.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
@@ -55,85 +56,85 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The set of files that an earlier process published is in place; nothing has been read since.
+    /// The set of files that an earlier process published is in place. Nothing has been read since.
     Adopted,
-    /// The agent is leaving; the files stay until the pod ends.
+    /// The agent is stopping. Published files remain until the pod terminates.
     AgentStopped,
-    /// The API server did not answer or could not serve.
+    /// The API server did not respond or could not serve the request.
     ApiUnavailable,
-    /// The new configuration is bad; the old one stays in force.
+    /// The new configuration is invalid. The previous one stays active.
     ConfigRejected,
-    /// A new configuration is in force.
+    /// A new configuration is active.
     ConfigReloaded,
-    /// The object in the API server changed while it was looked at.
+    /// The object in the API server changed concurrently.
     Conflict,
     /// The credential file for the login cannot be read or used.
     CredentialUnreadable,
     /// A policy does not allow the read.
     Denied,
-    /// The output directory is not what it must be (owner, sticky bit, not in memory).
+    /// The output directory is unsuitable: wrong owner, sticky bit set, or not in memory.
     DirectoryUnusable,
     /// RBAC or an admission policy does not allow the call to the API server.
     Forbidden,
-    /// The Secret exists and was not made by us; it is left alone.
+    /// The Secret exists but was not created by keyferry. It is left unchanged.
     Foreign,
-    /// A mirrored Secret was edited by somebody else.
+    /// A mirrored Secret was changed by another field manager.
     Drifted,
-    /// Everything is as it should be.
+    /// Every source is within its staleness tolerance.
     Fresh,
-    /// What an earlier agent process left could not be taken over; the agent logs in itself.
+    /// The handover file of an earlier agent process could not be used. The agent logs in instead.
     HandoverRefused,
-    /// A key of a secret cannot be a file name and is left out.
+    /// A key of a secret is not a valid file name. It is not published.
     InvalidKey,
-    /// Vault or the API server could not accept the request as it is.
+    /// Vault or the API server rejected the request as invalid.
     InvalidRequest,
-    /// A lease cannot be renewed any more.
+    /// A lease has expired, was revoked, or cannot be renewed.
     LeaseLost,
-    /// The address for probes and metrics cannot be used.
+    /// The address for probes and metrics is not available.
     ListenFailed,
-    /// Vault refused the login.
+    /// Vault rejected the login.
     LoginRefused,
     /// Another configuration writes the same Secret with other keys or from other sources.
     MirrorConflict,
-    /// The mirror's Secret holds the published set.
+    /// The mirrored Secret contains the published set.
     Mirrored,
-    /// A mirror was not asked for.
+    /// No mirror is configured.
     NotConfigured,
-    /// The Pod or the namespace is not there (any more).
+    /// The Pod or the namespace does not exist.
     ObjectNotFound,
-    /// The volume is too small for two copies of the set.
+    /// The volume does not have enough free space for a second copy of the set.
     NoSpace,
-    /// A standby answered with an older version than the one in use.
+    /// A standby node returned an older version than the one in use.
     OlderVersion,
-    /// The first set is not there yet.
+    /// The first set of files is not available yet.
     Pending,
     /// All required outputs are published.
     Published,
-    /// Too many requests; Vault asked us to wait.
+    /// Vault's rate limit is exceeded.
     RateLimited,
-    /// An output cannot be made from what the source holds (a key is missing, not base64 ...).
+    /// An output cannot be rendered from the source (for example, a key is missing or a value is not base64).
     RenderFailed,
     /// Vault is sealed or in maintenance.
     Sealed,
-    /// The secret's version is deleted or destroyed.
+    /// The version of the secret is deleted or destroyed.
     SecretDeleted,
-    /// No secret at that path.
+    /// No secret exists at the path.
     SecretNotFound,
-    /// Vault answered with an error of its own.
+    /// Vault, or a proxy in front of it, responded with a server error.
     ServerError,
-    /// The last good set is older than its tolerance.
+    /// The last good reading of a source is older than its staleness tolerance.
     Stale,
-    /// A newer version is already in the Secret, written by another replica.
+    /// The Secret already contains a newer version, written by another replica.
     Superseded,
-    /// TLS cannot be set up: a certificate or key file cannot be read or used.
+    /// TLS to Vault cannot be set up: a certificate or key file cannot be read or used.
     TlsUnusable,
     /// The token was revoked or has expired.
     TokenExpired,
-    /// The token ends soon and cannot be renewed or replaced.
+    /// The token expires soon and cannot be renewed or replaced.
     TokenExpiring,
-    /// No answer from Vault.
+    /// Vault did not respond.
     VaultUnreachable,
-    /// Files could not be written.
+    /// A file could not be written.
     WriteFailed,
 }
 
@@ -143,16 +144,16 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A failure as it travels from an adapter to the agent: classified, named, in words, and free of secrets.
+/// A failure returned by an adapter: class, reason code, and message. Contains no secret data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What to do about it.
+    /// How the agent responds.
     pub class: FailureClass,
-    /// Its name.
+    /// The reason code to report.
     pub reason: Reason,
-    /// "failed to <verb> <noun> {which}: cause", the chain already joined; lower case; what to do next where it is known.
+    /// `failed to <verb> <noun> {which}: <cause>; <action>`, in lower case.
     pub message: String,
-    /// The server's `Retry-After`, if it sent one.
+    /// The server's `Retry-After`, counted from the response.
     pub retry_after: Option<Duration>,
     /// With [`FailureClass::Forbidden`]: the policy rule that would allow the request, such as
     /// `path "secret/data/app" { capabilities = ["read"] }`.
@@ -160,13 +161,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure without a `Retry-After` and without a missing rule.
+    /// A failure without `Retry-After` and missing rule.
     #[must_use]
     pub fn new(class: FailureClass, reason: Reason, message: impl Into<String>) -> Self {
         Self { class, reason, message: message.into(), retry_after: None, missing_rule: None }
     }
 
-    /// Joins an error and its sources with ": ". The one place where a chain is told.
+    /// Joins an error and its sources with ": ".
     #[must_use]
     pub fn chain(error: &dyn std::error::Error) -> String {
         let mut text = error.to_string();

@@ -1,4 +1,4 @@
-//! A set of files that becomes visible as a whole.
+//! Sets of files, which become visible as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,16 +9,16 @@ use super::{FilePath, Mode, SecretBytes, SourceName, Version};
 /// One file to publish.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileEntry {
-    /// The exact content. Shared, because the mirror takes the same bytes.
+    /// The exact content. Shared with the mirrored Secrets.
     pub bytes: Arc<SecretBytes>,
-    /// Permission bits asked for; `None` takes the directory's default.
+    /// Permission bits; `None` is the default of the directory.
     pub mode: Option<Mode>,
-    /// The sources whose readings the content was made from; never empty.
+    /// The sources that the content is rendered from. At least one.
     pub sources: BTreeSet<SourceName>,
 }
 
-/// All files of one publication. The constructor of the layout (config) has made sure that no two paths collide, but for
-/// files named after the keys of a secret, which render checks.
+/// All files of one publication. No two paths collide: `config` checks configured paths, and `render` checks paths that come
+/// from the keys of a secret.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct FileSet {
     /// Content by path.
@@ -26,19 +26,19 @@ pub struct FileSet {
 }
 
 impl FileSet {
-    /// Sum of all contents in bytes; what one copy needs in the volume, without rounding to pages.
+    /// Total size of all contents in bytes, without rounding to pages.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.files.values().map(|file| file.bytes.len() as u64).sum()
     }
 }
 
-/// Number of a published set, counted from 1 in the life of the agent process.
+/// Number of a published set. Each agent process counts from 1; 0 before its first publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Generation(pub u64);
 
 impl Generation {
-    /// The one after this.
+    /// The next number.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -51,36 +51,36 @@ impl fmt::Display for Generation {
     }
 }
 
-/// What is remembered of a published set beside its files, in the set itself, so that the next process can adopt it. Holds
-/// no value and nothing to guess one by: names, versions and the layout as the user wrote it.
+/// Description of a published set, stored in the set, so that the next process can adopt it. Contains names, versions and
+/// the configured layout, and no value, length or hash of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Manifest {
-    /// Fingerprint of the outputs that the set was made by.
+    /// Fingerprint of the configured outputs.
     pub layout: String,
-    /// The sources that the set was made from.
+    /// The sources that the set is rendered from.
     pub sources: BTreeMap<SourceName, ManifestSource>,
-    /// For each file the sources that it was made from.
+    /// The sources of each file.
     pub files: BTreeMap<FilePath, BTreeSet<SourceName>>,
 }
 
 /// One source of a published set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ManifestSource {
-    /// [`Source::request_id`](super::Source::request_id) of what was read.
+    /// [`Source::request_id`](super::Source::request_id) of the reading.
     pub request: String,
-    /// What was read.
+    /// Version of the reading.
     pub version: Version,
-    /// Whether it came with a lease, which a set of an earlier process may have outlived.
+    /// Whether the reading has a lease, which can have expired since.
     pub leased: bool,
 }
 
-/// The set that an earlier process left visible.
+/// The visible set of an earlier process.
 #[derive(Clone, Default)]
 pub struct AdoptedSet {
-    /// Its files.
+    /// The files of the set.
     pub files: FileSet,
-    /// What was remembered of it.
+    /// The description stored in the set.
     pub manifest: Manifest,
-    /// When it was published.
+    /// Time of the publication.
     pub published: jiff::Timestamp,
 }

@@ -1,10 +1,10 @@
-//! What the user asked for of mirrored Secrets, and Kubernetes' rules for them.
+//! Configuration of mirrored Secrets, and the rules of Kubernetes for Secrets.
 
 use std::collections::BTreeMap;
 
 use super::{FilePath, NameError, ObjectName};
 
-/// `type` of a mirrored Secret. Types that grant an identity cannot be written here.
+/// `type` of a mirrored Secret. Types that grant an identity are not supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretType {
     /// `Opaque`
@@ -20,7 +20,7 @@ pub enum SecretType {
 }
 
 impl SecretType {
-    /// The API's name.
+    /// The value in the API.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -32,9 +32,8 @@ impl SecretType {
         }
     }
 
-    /// Keys that the API server asks for with this type; for `basic-auth` at least one of them.
-    #[must_use]
-    pub const fn required_keys(&self) -> &'static [&'static str] {
+    /// Keys that the API server requires for this type; for `basic-auth` at least one of them.
+    const fn required_keys(&self) -> &'static [&'static str] {
         match self {
             Self::Opaque => &[],
             Self::Tls => &["tls.crt", "tls.key"],
@@ -44,7 +43,8 @@ impl SecretType {
         }
     }
 
-    /// What the API server would miss in a Secret of this type, in words for a message; `None` if nothing.
+    /// The missing keys that the API server requires, as text for a message; `None` if none is missing. `has` returns
+    /// whether a key is present.
     #[must_use]
     pub fn missing_key(&self, has: impl Fn(&str) -> bool) -> Option<String> {
         let keys = self.required_keys();
@@ -56,24 +56,26 @@ impl SecretType {
     }
 }
 
-/// A key of the mirrored Secret and the published file it is a copy of.
+/// A key of the mirrored Secret and the published file that it copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorKey {
-    /// Key in the Secret.
+    /// The key in the Secret.
     pub key: String,
-    /// Published file.
+    /// The published file.
     pub file: FilePath,
 }
 
 impl MirrorKey {
-    /// # Errors
-    /// If the API server would not take `key` as a key of a Secret
+    /// Checks that the API server accepts `key` as a key of a Secret
     /// (<https://kubernetes.io/docs/concepts/configuration/secret/#restriction-names-data>).
+    ///
+    /// # Errors
+    /// If it does not.
     pub fn check(key: &str) -> Result<(), NameError> {
         let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         if key.is_empty() || key.len() > 253 || !key.bytes().all(known) || key == "." || key.starts_with("..") {
             return Err(NameError(
-                "a key of a Secret has at most 253 letters, digits, '-', '_' and '.', and does not start with \"..\""
+                "expected a key of a Secret: at most 253 letters, digits, '-', '_' and '.', without \"..\" at the start"
                     .into(),
             ));
         }
@@ -84,9 +86,9 @@ impl MirrorKey {
 /// Owner of the mirrored Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MirrorOwner {
-    /// The `ServiceAccount` of our own Pod; its name and UID are in the API server's token.
+    /// The `ServiceAccount` of the agent's Pod. Its name and UID are in the token for the API server.
     ServiceAccount,
-    /// Any object of the same namespace.
+    /// Any object in the same namespace.
     Object {
         /// `apiVersion` of the owner.
         api_version: String,
@@ -102,30 +104,30 @@ pub enum MirrorOwner {
 /// One Secret to keep as a copy of the published set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
-    /// Type of the Secret.
+    /// `type` of the Secret.
     pub secret_type: SecretType,
-    /// Which files; empty = every published file, under its path, which must then be a valid Secret key.
+    /// The files to copy. If empty, every published file is copied, and its path is the key.
     pub keys: Vec<MirrorKey>,
     /// Labels to set.
     pub labels: BTreeMap<String, String>,
     /// Annotations to set.
     pub annotations: BTreeMap<String, String>,
-    /// Who owns the Secret, so that it is garbage-collected with its owner.
+    /// The owner in `metadata.ownerReferences`, with which the Secret is garbage-collected.
     pub owner: Option<MirrorOwner>,
-    /// Mirror files of sources with leases too.
+    /// Also copy files from leased sources. Their credentials stop working when the Pod terminates.
     pub allow_leased: bool,
-    /// What to do where somebody else edited our Secret.
+    /// The response to changes by other field managers.
     pub on_drift: OnDrift,
-    /// Take over a Secret of this name that we did not make (restored from a backup, or another tool's).
+    /// Take over an existing Secret that keyferry did not create (restored from a backup, or created by another tool).
     pub adopt: bool,
 }
 
-/// What to do where somebody else edited a Secret that we made.
+/// The response to a change of a mirrored Secret by another field manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDrift {
-    /// Put it right.
+    /// Restore the mirrored data.
     #[default]
     Repair,
-    /// Leave it and report it.
+    /// Leave the Secret unchanged and report the drift.
     Report,
 }

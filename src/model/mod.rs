@@ -1,6 +1,6 @@
-//! The nouns of the house: what a secret, a version, a lease, a file set, a condition *is*.
+//! Domain types: secrets, versions, leases, file sets, conditions, and the parsed configuration.
 //!
-//! Never touches: I/O, async, logging. Every other room may use this one.
+//! Never touches: I/O, async, logging. Every other module can use this one.
 
 mod checkpoint;
 mod condition;
@@ -11,6 +11,7 @@ mod names;
 mod reading;
 mod secret;
 mod settings;
+mod text;
 mod token;
 
 pub use checkpoint::{Checkpoint, SavedSource};
@@ -25,4 +26,5 @@ pub use settings::{
     Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Settings, Source,
     StatusReport, Tls, VaultServer,
 };
+pub use text::truncated;
 pub use token::{Session, TokenInfo, VaultToken};

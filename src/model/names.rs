@@ -1,11 +1,11 @@
-//! Names that are safe by construction.
+//! Names that are valid by construction.
 
 use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
 
-/// Why a name was refused. The text says what would be right.
+/// The error of an invalid name. The text states what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0}")]
 pub struct NameError(pub String);
@@ -16,15 +16,15 @@ pub struct SourceName(Arc<str>);
 
 impl SourceName {
     /// # Errors
-    /// If the name is empty, has control characters or more than 253 characters.
+    /// If the name is empty, contains control characters, or is longer than 253 bytes.
     pub fn new(name: &str) -> Result<Self, NameError> {
         if name.is_empty() || name.len() > 253 || name.chars().any(char::is_control) {
-            return Err(NameError("a name has 1 to 253 characters and no control characters".into()));
+            return Err(NameError("expected 1 to 253 characters without control characters".into()));
         }
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -43,7 +43,7 @@ pub struct ObjectName(Arc<str>);
 
 impl ObjectName {
     /// # Errors
-    /// If it is not an RFC 1123 subdomain
+    /// If the name is not an RFC 1123 subdomain
     /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>).
     pub fn new(name: &str) -> Result<Self, NameError> {
         let label = |part: &str| {
@@ -54,13 +54,14 @@ impl ObjectName {
         };
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(NameError(
-                "a Kubernetes name has at most 253 lower-case letters, digits, '-' and '.', and starts and ends with a letter or digit".into(),
+                "expected a Kubernetes name: at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at \
+                 the start and the end".into(),
             ));
         }
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -73,30 +74,30 @@ impl fmt::Display for ObjectName {
     }
 }
 
-/// Path of a file below the output directory: relative, without `..`, and outside what the publisher reserves.
+/// Path of a file below the output directory: relative, and without components that start with `..`, which are reserved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(Arc<str>);
 
 impl FilePath {
-    /// Limits of the kubelet's `AtomicWriter`: 255 bytes a component, 4096 a path.
+    /// Checks the limits of the kubelet's `AtomicWriter`: 255 bytes per component and 4096 bytes per path.
     ///
     /// # Errors
-    /// If a component is empty, `.`, starts with `..`, is too long or holds a NUL.
+    /// If the path is too long, or if a component is empty, `.`, starts with `..`, is too long, or contains a NUL byte.
     pub fn new(path: &str) -> Result<Self, NameError> {
-        let refuse = |why: &str| Err(NameError(format!("{why}; a file path is relative, like \"tls/key.pem\"")));
+        let invalid = |why: &str| Err(NameError(format!("{why}; expected a relative path such as \"tls/key.pem\"")));
         if path.is_empty() {
-            return refuse("the path is empty");
+            return invalid("the path is empty");
         }
         if path.len() > 4096 {
-            return refuse("the path is longer than 4096 bytes");
+            return invalid("the path is longer than 4096 bytes");
         }
         for part in path.split('/') {
             match part {
-                "" => return refuse("a component is empty (a leading, trailing or double '/')"),
-                "." => return refuse("a component is '.'"),
-                _ if part.starts_with("..") => return refuse("a component starts with '..', which is reserved"),
-                _ if part.len() > 255 => return refuse("a component is longer than 255 bytes"),
-                _ if part.contains('\0') => return refuse("a component holds a NUL byte"),
+                "" => return invalid("a component is empty (a leading, trailing or double '/')"),
+                "." => return invalid("a component is '.'"),
+                _ if part.starts_with("..") => return invalid("a component starts with '..', which is reserved"),
+                _ if part.len() > 255 => return invalid("a component is longer than 255 bytes"),
+                _ if part.contains('\0') => return invalid("a component contains a NUL byte"),
                 _ => {}
             }
         }
@@ -109,13 +110,13 @@ impl FilePath {
         &self.0
     }
 
-    /// The first component: the name that is visible in the output directory.
+    /// The first component, which is the visible name in the output directory.
     #[must_use]
     pub fn top(&self) -> &str {
         self.0.split('/').next().unwrap_or(&self.0)
     }
 
-    /// Whether both cannot exist in one directory: equal, or one is a directory of the other.
+    /// Whether the two paths cannot exist together: they are equal, or one is a parent directory of the other.
     #[must_use]
     pub fn collides_with(&self, other: &Self) -> bool {
         let inside = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -135,10 +136,12 @@ pub struct Mode(u32);
 
 impl Mode {
     /// # Errors
-    /// If bits beyond 0777 are set, or the owner (the agent) could not read its own file.
+    /// If bits beyond 0777 are set, or if the owner, which is the agent, cannot read the file.
     pub fn new(bits: u32) -> Result<Self, NameError> {
         if bits > 0o777 || bits & 0o400 == 0 {
-            return Err(NameError("a mode is octal, at most 0777, and readable by its owner, like \"0440\"".into()));
+            return Err(NameError(
+                "expected an octal mode, at most 0777 and readable by its owner, such as \"0440\"".into(),
+            ));
         }
         Ok(Self(bits))
     }
@@ -161,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_path_stays_below_its_directory() {
+    fn file_path_rejects_paths_outside_directory() {
         for good in ["username", "tls/key.pem", ".hidden", "a.b-c_d", "ü/ß"] {
             assert_eq!(FilePath::new(good).expect(good).as_str(), good);
         }
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_and_a_directory_of_the_same_name_collide() {
+    fn file_and_directory_with_same_name_collide() {
         let path = |p| FilePath::new(p).expect(p);
         assert!(path("a").collides_with(&path("a")));
         assert!(path("a/b").collides_with(&path("a")));
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_name_is_a_dns_subdomain() {
+    fn object_name_accepts_dns_subdomains_only() {
         for good in ["top-secret-ks", "a.b-c", "0"] {
             assert!(ObjectName::new(good).is_ok(), "{good}");
         }
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_is_readable_by_its_owner() {
+    fn mode_requires_owner_read_permission() {
         assert!(Mode::new(0o440).is_ok());
         assert!(Mode::new(0o1777).is_err());
         assert!(Mode::new(0o044).is_err());

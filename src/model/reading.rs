@@ -1,4 +1,4 @@
-//! What one read of a source gives.
+//! Result of one read of a source.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use super::SecretBytes;
 pub enum SecretValue {
     /// A JSON string, unescaped.
     Text(SecretBytes),
-    /// Anything else, as compact JSON text (numbers keep their digits).
+    /// Any other JSON value, as compact JSON text. Numbers keep their digits.
     Json(SecretBytes),
 }
 
 impl SecretValue {
-    /// The bytes that a file of this value has.
+    /// The content of a file with this value.
     #[must_use]
     pub fn bytes(&self) -> &SecretBytes {
         match self {
@@ -27,42 +27,43 @@ impl SecretValue {
     }
 }
 
-/// The content of a source at one moment.
+/// The content of a source at one time.
 #[derive(Clone)]
 pub struct Reading {
-    /// Key to value.
+    /// Values by key.
     pub data: BTreeMap<String, SecretValue>,
-    /// What orders this reading among others of the same source.
+    /// Version, for comparison with other readings of the same source.
     pub version: Version,
-    /// How long what was read stays valid.
+    /// How long the content stays valid.
     pub validity: Validity,
-    /// Warnings that Vault added to the answer; they hold no secret.
+    /// Warnings in Vault's response. They contain no secret.
     pub warnings: Vec<String>,
 }
 
-/// What orders readings of one source. Both are absent for engines without versions.
+/// Version of a reading. Engines without versions set neither field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Version {
-    /// KV v2 version number, from 1.
+    /// Version number of KV version 2, counted from 1.
     pub number: Option<u64>,
-    /// When that version was written; tells a re-created secret (numbers start again) from a lagging standby.
+    /// Time at which the version was written. Distinguishes a re-created secret, whose numbers start again at 1, from an old
+    /// version on a lagging standby.
     pub created: Option<Timestamp>,
 }
 
-/// How one reading of a secret stands to another reading of the same secret.
+/// Order of two versions of one secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Certainly newer.
+    /// Newer than the other version.
     Newer,
-    /// The same version, or nothing is known that orders the two.
+    /// The same version, or not comparable.
     Level,
-    /// Lower number and not written later: a standby that lags behind, or a server that was restored from a backup.
+    /// A lower number, and not written later: from a lagging standby, or from a server that was restored from a backup.
     Older,
 }
 
 impl Version {
-    /// How this reading stands to `other`. A higher number is newer whatever the clocks of the servers said; a lower one is
-    /// newer only if it was written later, as in a secret that was deleted and created again.
+    /// Compares this version with `other`. A higher number is newer, whatever the clocks of the servers were. A lower number is
+    /// newer only if it was written later, as in a secret that was deleted and re-created.
     #[must_use]
     pub fn order(&self, other: &Self) -> Order {
         let written = self.created.zip(other.created).map(|(ours, theirs)| ours.cmp(&theirs));
@@ -76,34 +77,33 @@ impl Version {
     }
 }
 
-/// Identifier of a lease, as Vault gave it.
+/// `lease_id` in Vault's response.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeaseId(pub String);
 
-/// A lease, which Vault revokes at its end and with the token that asked for it.
+/// A lease. Vault revokes it when it expires, and together with the token that read the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Names it for renewal.
+    /// Identifies the lease for renewal.
     pub id: LeaseId,
-    /// Time to live, counted from the answer.
+    /// TTL, counted from Vault's response.
     pub duration: Duration,
-    /// Whether `sys/leases/renew` can extend it.
+    /// Whether `sys/leases/renew` can extend the lease.
     pub renewable: bool,
 }
 
-/// How long what was read stays valid. Durations count from the answer.
+/// How long a reading stays valid. Durations count from Vault's response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Validity {
-    /// Until it changes; read at the source's own interval.
+    /// Until the secret changes. Read again at the configured interval.
     #[default]
     Unlimited,
-    /// Until a lease ends.
+    /// Until the lease expires.
     Lease(Lease),
-    /// Issued for this read with a life of its own and no lease (an OIDC token, a cloud access token, a certificate): each
-    /// read issues another one, so it is read again shortly before its end and not before.
+    /// For this time. Each read issues another credential (an OIDC token, a cloud access token, a certificate), so the source
+    /// is read again only shortly before the expiry.
     Expires(Duration),
-    /// The server replaces it after this time and keeps it until then (a static role's password): reading again is free, and
-    /// there is nothing new before.
+    /// Until Vault rotates the credential after this time (the password of a static role). Reading again issues nothing.
     Rotates(Duration),
 }
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_number_is_newer_and_a_lower_one_only_if_it_was_written_later() {
+    fn order_prefers_higher_number_unless_lower_was_written_later() {
         let old = version(7, "2026-01-01T00:00:00Z");
         let table = [
             (version(1, "2026-01-02T00:00:00Z"), Order::Newer, "re-created"),

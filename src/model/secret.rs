@@ -1,4 +1,4 @@
-//! The one type that holds secret bytes.
+//! The type for secret bytes.
 
 use std::io;
 
@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 /// Bytes that must never be printed, logged or stored outside their destination.
 ///
-/// It has no `Debug`, `Display` or `Serialize`, so that a log line or an error that tries to show it does not compile,
-/// and it is zeroed when dropped.
+/// The type has no `Debug`, `Display` or `Serialize`, so code that logs or serializes it does not compile. The bytes are zeroed
+/// on drop.
 ///
 /// ```compile_fail
 /// let secret = keyferry::model::SecretBytes::from("Losungwort");
@@ -17,17 +17,17 @@ use zeroize::Zeroizing;
 pub struct SecretBytes(Zeroizing<Vec<u8>>);
 
 impl SecretBytes {
-    /// Takes ownership of `bytes`; they are zeroed on drop.
+    /// Takes ownership of `bytes`, which are zeroed on drop.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Collects what `write` writes into one allocation of exactly its size. A buffer that grows frees its old allocation
-    /// with the secret still in it, so `write` is called twice: to count, then to fill.
+    /// Collects the output of `write` in one allocation of its exact size. A buffer that grows would free its previous
+    /// allocation without zeroing it, so `write` runs twice: to count, then to fill.
     ///
     /// # Errors
-    /// Those of `write`, which sees an [`io::Error`] if it writes more the second time.
+    /// Errors of `write`. The buffer returns an [`io::Error`] if the second run writes more than the first.
     pub fn written<E>(write: impl Fn(&mut ExactBuffer) -> Result<(), E>) -> Result<Self, E> {
         let mut counter = ExactBuffer(Pass::Count(0));
         write(&mut counter)?;
@@ -39,19 +39,19 @@ impl SecretBytes {
         })
     }
 
-    /// Looks inside. The loud name is the point: each call is a place where a secret could escape.
+    /// The bytes. The name marks each call as a place where a secret could leak.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Looks inside as text, `None` if the bytes are not UTF-8.
+    /// The bytes as text; `None` if they are not UTF-8.
     #[must_use]
     pub fn expose_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// Number of bytes. Not for any message: a length is a hint.
+    /// Number of bytes. Must not appear in messages, because the length reveals something about the secret.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -82,13 +82,13 @@ impl From<&str> for SecretBytes {
     }
 }
 
-/// A writer that never grows; see [`SecretBytes::written`].
+/// A writer that never reallocates; see [`SecretBytes::written`].
 pub struct ExactBuffer(Pass);
 
 enum Pass {
-    /// Only the length counts.
+    /// Counts the bytes.
     Count(usize),
-    /// The capacity is what was counted, and is the limit.
+    /// Collects the bytes, up to the counted capacity.
     Fill(Zeroizing<Vec<u8>>),
 }
 
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_collected_in_one_allocation_of_its_size() {
+    fn written_allocates_exact_size_once() {
         let secret = SecretBytes::written(|buffer| {
             for part in ["Losung", "", "wort"] {
                 buffer.write_all(part.as_bytes())?;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_pass_that_writes_more_is_an_error_and_no_growth() {
+    fn written_fails_if_second_pass_writes_more() {
         let pass = Cell::new(0);
         let result = SecretBytes::written(|buffer| {
             pass.set(pass.get() + 1);

@@ -1,6 +1,6 @@
-//! What the user asked for, parsed: every value here is already known to be good.
+//! The parsed and validated configuration.
 //!
-//! Made by the `config` room, which owns the names users write and the defaults. Nothing downstream sees raw text.
+//! `config` builds these types; it owns the names of keys and variables, and the defaults.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,150 +8,150 @@ use std::time::Duration;
 
 use super::{FilePath, Mirror, Mode, ObjectName, SecretBytes, SourceName};
 
-/// The whole configuration in force.
+/// The active configuration.
 #[derive(Clone, PartialEq)]
 pub struct Settings {
-    /// How to reach Vault.
+    /// Connection to Vault.
     pub server: VaultServer,
-    /// How to log in.
+    /// Login method.
     pub auth: Auth,
-    /// What to read, by name.
+    /// Secrets to read.
     pub sources: BTreeMap<SourceName, Source>,
-    /// What to write. Order is the user's.
+    /// Files to write, in the configured order.
     pub outputs: Vec<Output>,
-    /// Where files go.
+    /// Directory for the files.
     pub directory: Directory,
-    /// Secrets to keep as copies, by name of the Secret.
+    /// Mirrored Secrets, by name of the Secret.
     pub mirrors: BTreeMap<ObjectName, Mirror>,
-    /// What to report on the Pod.
+    /// Conditions and Events to report on the Pod.
     pub status: StatusReport,
-    /// Probes and metrics; `None` = off.
+    /// Address for probes and metrics; `None` disables both.
     pub listener: Option<Listener>,
-    /// How failures are retried.
+    /// Retry schedule for failures.
     pub retry: Retry,
-    /// Sources read at the same time at most.
+    /// Maximum number of sources to read concurrently.
     pub concurrency: usize,
-    /// Whether the token is revoked at the end. By default only one that the agent got itself by a login.
+    /// Whether to revoke the token on exit. By default, only a token that a login of the agent issued.
     pub revoke_on_exit: bool,
-    /// How long the work at the end may take, all in all.
+    /// Time limit for all work after a stop signal.
     pub drain: Duration,
 }
 
-/// How to reach Vault.
+/// Connection to Vault.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VaultServer {
     /// `http://host:port` or `https://host:port`, without a trailing slash.
     pub address: String,
-    /// Further addresses to which a standby's 307 may point (same form).
+    /// Addresses that a 307 redirect of a standby is allowed to point to, besides `address`; same form.
     pub redirect_to: Vec<String>,
-    /// `X-Vault-Namespace`.
+    /// `X-Vault-Namespace` header.
     pub namespace: Option<String>,
-    /// TLS.
+    /// Certificates and their verification.
     pub tls: Tls,
-    /// For one request, connect included.
+    /// Timeout for one request, including connection setup.
     pub timeout: Duration,
 }
 
-/// TLS towards Vault.
+/// Certificates for the connection to Vault.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Tls {
-    /// PEM file with the only trusted authorities; read again when it changes. `None` = the system's.
+    /// PEM file with the trusted CA certificates; no others are trusted. Reloaded on change. `None` trusts the system store.
     pub ca_file: Option<PathBuf>,
-    /// Name to check in the certificate instead of the address's host.
+    /// Name to verify in Vault's certificate instead of the host of the address.
     pub server_name: Option<String>,
-    /// PEM files of the client's certificate and key.
+    /// PEM files of the client certificate and its key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// How to log in.
+/// Login method and its mount.
 #[derive(Clone, PartialEq)]
 pub struct Auth {
-    /// Mount of the auth method, without `auth/` (e.g. `kubernetes`). Unused for a token.
+    /// Mount path of the auth method, without `auth/`, such as `kubernetes`. Unused for a token.
     pub mount: String,
-    /// Namespace of the auth mount where it differs from the secrets' one.
+    /// Namespace of the auth method. `None` is the namespace of the server.
     pub namespace: Option<String>,
-    /// The method and its credential.
+    /// Method and credential.
     pub method: AuthMethod,
 }
 
-/// The login method. Credentials are read from their files at each login.
+/// Login method. Credential files are read at each login.
 #[derive(Clone, PartialEq)]
 pub enum AuthMethod {
     /// <https://developer.hashicorp.com/vault/api-docs/auth/approle>
     AppRole {
-        /// File with the role id.
+        /// File with the role ID.
         role_id_file: PathBuf,
-        /// File with the secret id, or with a wrapping token for it. `None` where the role needs none.
+        /// File with the secret ID, or with a wrapping token for it. `None` if the role requires no secret ID.
         secret_id_file: Option<PathBuf>,
-        /// The file holds a response-wrapping token, accepted only if its creation path is this one.
+        /// If set, the file contains a wrapping token, which is used only if this is its creation path.
         wrapped_creation_path: Option<String>,
-        /// Remove the secret id's file once it was used.
+        /// Remove the secret ID file after a successful login.
         remove_secret_id: bool,
     },
     /// <https://developer.hashicorp.com/vault/api-docs/auth/jwt>
     Jwt {
-        /// Role; `None` takes the mount's default role.
+        /// Vault role; `None` is the default role of the mount.
         role: Option<String>,
         /// File with the JWT.
         jwt_file: PathBuf,
     },
     /// <https://developer.hashicorp.com/vault/api-docs/auth/kubernetes>
     Kubernetes {
-        /// Role.
+        /// Vault role.
         role: String,
         /// File with the projected ServiceAccount token.
         jwt_file: PathBuf,
-        /// Audience that the projected token must have; checked before it is sent, so that a wrong volume is a clear error.
+        /// Audience that the token must have. Checked before the token is sent, so that a wrong volume is a clear error.
         audience: Option<String>,
     },
-    /// A token that somebody gave us, from the environment.
+    /// A token from the environment, without a login.
     Token {
-        /// The token.
+        /// Value of `VAULT_TOKEN`.
         token: SecretBytes,
     },
-    /// A token that somebody gave us, from a file.
+    /// A token from a file, without a login.
     TokenFile {
-        /// File with the token; read at each "login".
+        /// File with the token. Read again whenever a new token is required.
         file: PathBuf,
     },
 }
 
-/// Which KV engine a source's mount is.
+/// Secrets engine of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvEngine {
-    /// Find out, insert `/data/` for version 2.
+    /// Detect the engine at the first read.
     #[default]
     Detect,
-    /// KV version 1: read the path as it is.
+    /// KV version 1: read the path unchanged.
     V1,
-    /// KV version 2: insert `/data/`.
+    /// KV version 2: insert `/data/` after the mount path.
     V2,
-    /// Not KV: a plain read of the path.
+    /// Any other engine: read the path unchanged.
     Other,
 }
 
-/// One place to read.
+/// A secret to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Path as a user writes it: `secret/webapp/config`, without a leading slash.
+    /// Path without a leading slash and without the `/data/` of KV version 2: `secret/webapp/config`.
     pub path: String,
-    /// Where the mount ends, if the user said so (for mounts with slashes).
+    /// Mount path of the secrets engine, a prefix of `path`. `None` detects the mount.
     pub mount: Option<String>,
-    /// Engine.
+    /// Secrets engine at the mount path.
     pub engine: KvEngine,
-    /// KV v2 version pin.
+    /// Version of KV version 2 to read; `None` reads the latest one.
     pub version: Option<u64>,
-    /// Time between reads where no lease says otherwise.
+    /// Interval between reads, unless the validity of the reading sets another one.
     pub refresh: Duration,
-    /// How long the last good reading may be used without a successful read before it counts as stale.
+    /// Staleness tolerance: the time after the last successful read at which the source becomes stale.
     pub max_stale: Duration,
-    /// Whether readiness waits for it.
+    /// Whether readiness requires this source.
     pub required: bool,
 }
 
 impl Source {
-    /// What is asked for, as text: equal for two sources exactly if a reading of one is a reading of the other. Holds no
-    /// secret; it is written into manifests and annotations.
+    /// Identifies the request: equal for two sources if and only if both read the same secret. Contains no secret, and is
+    /// stored in manifests and annotations.
     #[must_use]
     pub fn request_id(&self) -> String {
         let engine = match self.engine {
@@ -173,41 +173,41 @@ impl Source {
     }
 }
 
-/// One output.
+/// One file, or one file per key, to render from a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Where it comes from.
+    /// Source of the content.
     pub source: SourceName,
-    /// What to make.
+    /// Files and their format.
     pub kind: OutputKind,
-    /// Permission bits; `None` takes the directory's default.
+    /// Permission bits; `None` is the default of the directory.
     pub mode: Option<Mode>,
 }
 
-/// What an output makes of a reading.
+/// Files that an output renders from a reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputKind {
-    /// One file per key of the secret, below `prefix`.
+    /// One file per key of the secret.
     EachKey {
-        /// Directory for the files; `None` = the top.
+        /// Subdirectory for the files; `None` is the output directory.
         prefix: Option<FilePath>,
         /// Decode every value from base64.
         base64: bool,
     },
-    /// One key to one file.
+    /// One file with the value of one key.
     Key {
         /// Key of the secret.
         key: String,
-        /// File.
+        /// Path of the file.
         path: FilePath,
         /// Decode the value from base64.
         base64: bool,
     },
-    /// All keys in one file.
+    /// One file with all keys.
     Whole {
-        /// File.
+        /// Path of the file.
         path: FilePath,
-        /// Format.
+        /// Format of the file.
         format: FileFormat,
     },
 }
@@ -215,61 +215,60 @@ pub enum OutputKind {
 /// Format of a file with all keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
-    /// `KEY='value'` lines that a POSIX shell sources to exactly the bytes.
+    /// `KEY='value'` lines. A POSIX shell that sources the file gets exactly the bytes.
     Dotenv,
-    /// A JSON object.
+    /// JSON object.
     Json,
     /// Java properties.
     Properties,
-    /// A YAML mapping.
+    /// YAML mapping.
     Yaml,
 }
 
-/// Where files go.
+/// Directory for the published files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
-    /// The directory that the agent makes and owns.
+    /// Path of the directory. The agent creates and owns it.
     pub path: PathBuf,
-    /// Publish also where the directory is not in memory.
+    /// Allow a directory that is not in memory.
     pub allow_disk: bool,
-    /// Mode of files without a mode of their own; `None` = 0440 where the directory's parent has the setgid bit of an
-    /// `fsGroup`, else 0444.
+    /// Default mode of files. `None` is 0440 if the parent directory has the setgid bit of an `fsGroup`, else 0444.
     pub file_mode: Option<Mode>,
-    /// Most bytes that one set may have; `None` = what the volume holds.
+    /// Maximum size of one set in bytes. `None` is the limit by the capacity of the volume.
     pub max_bytes: Option<u64>,
 }
 
-/// What to report on the Pod.
+/// Conditions and Events to report on the Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusReport {
-    /// Write pod conditions.
+    /// Report conditions.
     pub conditions: bool,
     /// Record Events.
     pub events: bool,
-    /// Our Pod's name, from the downward API.
+    /// Name of the agent's Pod, from the downward API.
     pub pod_name: Option<String>,
-    /// Our Pod's UID, from the downward API.
+    /// UID of the agent's Pod, from the downward API.
     pub pod_uid: Option<String>,
-    /// Our Pod's namespace, from the downward API or the ServiceAccount's directory.
+    /// Namespace of the agent's Pod, from the downward API or the ServiceAccount directory.
     pub pod_namespace: Option<String>,
-    /// Kubeconfig file for use outside a cluster; `None` = in-cluster.
+    /// Kubeconfig file for use outside a cluster. `None` uses the in-cluster configuration.
     pub kubeconfig: Option<PathBuf>,
 }
 
-/// Probes and metrics.
+/// Listener for probes and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listener {
-    /// Address and port; port 0 lets the system choose.
+    /// Address and port. Port 0 selects a free port.
     pub address: std::net::SocketAddr,
 }
 
-/// The one retry schedule: full jitter between `base` and a ceiling that doubles up to `max`.
+/// Retry schedule: exponential backoff with full jitter. The upper limit of the delay doubles from `base` to `max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// First ceiling.
+    /// Upper limit of the first delay.
     pub base: Duration,
-    /// Highest ceiling.
+    /// Maximum delay.
     pub max: Duration,
-    /// Ceiling for failures that waiting does not heal (denied, missing, invalid).
+    /// Maximum delay after failures that waiting does not fix (denied, missing, invalid).
     pub slow: Duration,
 }

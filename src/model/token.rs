@@ -1,10 +1,10 @@
-//! What we know of our own Vault token.
+//! The agent's Vault token.
 
 use std::time::Duration;
 
 use super::SecretBytes;
 
-/// A Vault token and the namespace in which it lives. Kept by the core and lent to the Vault adapter.
+/// A Vault token and the namespace that it belongs to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VaultToken {
     bytes: SecretBytes,
@@ -12,14 +12,14 @@ pub struct VaultToken {
 }
 
 impl VaultToken {
-    /// Wraps a token as Vault or a file gave it; surrounding white space is not part of a token.
+    /// Wraps a token, without the white space around it.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self { bytes: text.trim().into(), namespace: None }
     }
 
-    /// The same token, living in `namespace`: where it may look itself up, renew and revoke itself. `None` is the server's
-    /// own namespace.
+    /// The same token in `namespace`, in which lookup, renewal and revocation of the token are allowed. `None` is the
+    /// namespace of the [`VaultServer`](super::VaultServer).
     #[must_use]
     pub fn in_namespace(self, namespace: Option<String>) -> Self {
         Self { namespace, ..self }
@@ -38,25 +38,25 @@ impl VaultToken {
     }
 }
 
-/// What Vault says about a token, without the token.
+/// Properties of a token, as Vault reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenInfo {
-    /// Time to live counted from the answer, zero if the server says so (a standby may lag behind); `None` for a token that
-    /// never ends, or whose end the server does not tell us.
+    /// TTL, counted from Vault's response. Zero if Vault reports zero, which a lagging standby can do. `None` if the token never
+    /// expires, or if its expiry is unknown.
     pub ttl: Option<Duration>,
-    /// Whether `auth/token/renew-self` can extend it. Batch tokens cannot be renewed.
+    /// Whether `auth/token/renew-self` can extend the token. Batch tokens cannot be renewed.
     pub renewable: bool,
 }
 
-/// What a login gives.
+/// Result of a login.
 #[derive(Clone)]
 pub struct Session {
-    /// The token.
+    /// The token to use.
     pub token: VaultToken,
-    /// What Vault says about it.
+    /// Properties of the token.
     pub info: TokenInfo,
-    /// Whether a login issued it to us; a token that was given to us is not ours to revoke.
+    /// Whether a login of the agent issued the token. The agent does not revoke a token that it was given.
     pub self_issued: bool,
-    /// Whether the token was seen to be forbidden to look itself up; then its time to live is not known either.
+    /// Whether Vault denied the lookup of the token by itself. Its TTL is then unknown.
     pub lookup_denied: bool,
 }

@@ -1,4 +1,4 @@
-//! Outputs to files.
+//! Rendering of outputs to files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,29 +14,31 @@ use crate::model::{
     SourceName,
 };
 
-/// Linux takes paths of less than this many bytes (`limits.h`, which counts the final NUL).
+/// Limit of Linux for the bytes of a path, including the final NUL (`limits.h`).
 const PATH_MAX: usize = 4096;
 
-/// What one output gives.
+const SEPARATE: &str = "give one output its own `prefix` or `file`";
+
+/// Result of rendering one output.
 #[derive(Clone, Default)]
 pub struct Rendered {
-    /// Its files.
+    /// Rendered files.
     pub files: BTreeMap<FilePath, FileEntry>,
-    /// Names of the keys that cannot be file names, for a message: at most 100 characters each, control characters escaped.
+    /// Keys that are not valid file names, for a message: at most 100 characters each, with control characters escaped.
     pub left_out: Vec<String>,
 }
 
-/// The sources that an output is made from.
+/// The sources that an output is rendered from.
 #[must_use]
 pub fn sources_of(output: &Output) -> BTreeSet<SourceName> {
     BTreeSet::from([output.source.clone()])
 }
 
-/// Makes the files of one output. An output none of whose sources has a reading gives no files. With a file for each key,
-/// a key that cannot be a file name is left out, and the other keys become files all the same.
+/// Renders the files of one output. An output without a reading has no files. An output with one file per key skips keys that
+/// are not valid file names.
 ///
 /// # Errors
-/// Reason `RenderFailed`: `Missing` where a key is not in its secret, else `Invalid`.
+/// Reason `RenderFailed`. Class `Missing` if the secret has no such key, otherwise `Invalid`.
 pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Reading>>) -> Result<Rendered, Failure> {
     let Some(reading) = readings.get(&output.source) else { return Ok(Rendered::default()) };
     let mut rendered = Rendered::default();
@@ -44,7 +46,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
         OutputKind::EachKey { prefix, base64 } => {
             for (key, value) in &reading.data {
                 let path = prefix.as_ref().map_or_else(|| key.clone(), |prefix| format!("{prefix}/{key}"));
-                // Keys come in order, so that a file is there before the files of a directory of the same name.
+                // Keys are sorted, so a file is inserted before the files of a directory with the same name.
                 let usable =
                     |path: &FilePath| path.as_str().len() < PATH_MAX && blocked_by(path, &rendered.files).is_none();
                 match FilePath::new(&path).ok().filter(usable) {
@@ -62,7 +64,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
                 failure(
                     FailureClass::Missing,
                     path,
-                    &format!("{cause}; write it to the secret, or change the output's `key`"),
+                    &format!("{cause}; add the key to the secret, or change the output's `key`"),
                 )
             })?;
             rendered.files.insert(path.clone(), value_entry(output, path, key, value, *base64)?);
@@ -79,32 +81,31 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
 /// Joins the files of several outputs into one set.
 ///
 /// # Errors
-/// `Invalid`/`RenderFailed` for the first two files that cannot stand beside each other, with the sources of both.
+/// Class `Invalid` and reason `RenderFailed` for the first two files that collide, with the sources of both.
 pub fn join<'a>(parts: impl IntoIterator<Item = &'a BTreeMap<FilePath, FileEntry>>) -> Result<FileSet, Failure> {
     let mut files: BTreeMap<FilePath, FileEntry> = BTreeMap::new();
     for (path, entry) in parts.into_iter().flatten() {
         if let Some(other) = files.insert(path.clone(), entry.clone()) {
-            let makers = if other.sources == entry.sources {
-                format!("two outputs of {} make it", named(&other.sources))
+            let producers = if other.sources == entry.sources {
+                format!("two outputs of {} produce it", named(&other.sources))
             } else {
-                format!("{} and {} both make it", named(&other.sources), named(&entry.sources))
+                format!("{} and {} both produce it", named(&other.sources), named(&entry.sources))
             };
-            let cure = "give one output a `prefix` or a `file` of its own";
-            return Err(failure(FailureClass::Invalid, path, &format!("{makers}; {cure}")));
+            return Err(failure(FailureClass::Invalid, path, &format!("{producers}; {SEPARATE}")));
         }
     }
     for (path, entry) in &files {
         if let Some((file, other)) = blocked_by(path, &files) {
-            let (own, others) = (named(&entry.sources), named(&other.sources));
-            let cause = format!("{others} makes a file where {own} needs the directory {}", shown(file));
-            let cure = "give one output a `prefix` or a `file` of its own";
-            return Err(failure(FailureClass::Invalid, path, &format!("{cause}; {cure}")));
+            let (this_source, other_source) = (named(&entry.sources), named(&other.sources));
+            let cause =
+                format!("{other_source} produces a file where {this_source} requires the directory {}", shown(file));
+            return Err(failure(FailureClass::Invalid, path, &format!("{cause}; {SEPARATE}")));
         }
     }
     Ok(FileSet { files })
 }
 
-/// The file that has the name of a directory above `path`.
+/// The file whose path is a parent directory of `path`.
 fn blocked_by<'a>(path: &FilePath, files: &'a BTreeMap<FilePath, FileEntry>) -> Option<(&'a FilePath, &'a FileEntry)> {
     path.as_str().match_indices('/').find_map(|(end, _)| {
         let above = FilePath::new(&path.as_str()[..end]).ok()?;
@@ -122,10 +123,10 @@ fn value_entry(
     if !base64 {
         return Ok(entry(output, value.bytes().clone()));
     }
-    // Not the library's cause: it quotes a byte of the value.
+    // The error of the library quotes a byte of the value, so it is dropped.
     decode(value.bytes()).map(|bytes| entry(output, bytes)).ok_or_else(|| {
         let cause = format!("key {} of source {} is not base64 (standard alphabet)", quoted(key), output.source);
-        failure(FailureClass::Invalid, path, &format!("{cause}; encode it, or leave out the output's `base64`"))
+        failure(FailureClass::Invalid, path, &format!("{cause}; encode the value, or remove the output's `base64`"))
     })
 }
 
@@ -138,7 +139,7 @@ fn failure(class: FailureClass, path: &FilePath, cause: &str) -> Failure {
     Failure::new(class, Reason::RenderFailed, message)
 }
 
-/// A path for a message: it may be the name of a key.
+/// A path for a message. Shortened, because it can contain the name of a key.
 fn shown(path: &FilePath) -> String {
     shortened(path.as_str())
 }
@@ -148,11 +149,11 @@ fn named(sources: &BTreeSet<SourceName>) -> String {
     format!("source {}", names.join(", "))
 }
 
-/// Standard base64, padded or not; white space (as `base64` and `kubectl` wrap lines) is no part of it.
+/// Decodes standard base64 with or without padding. Ignores white space, because `base64` wraps lines.
 fn decode(bytes: &SecretBytes) -> Option<SecretBytes> {
     let mut packed = Zeroizing::new(Vec::with_capacity(bytes.len()));
     packed.extend(bytes.expose().iter().filter(|byte| !byte.is_ascii_whitespace()));
-    // As large as all of it, so that it does not grow and leave a copy in freed memory.
+    // Sufficient capacity, because a reallocation would leave an unzeroed copy.
     let mut decoded = Zeroizing::new(Vec::with_capacity(base64::decoded_len_estimate(packed.len())));
     STANDARD_PAD_INDIFFERENT.decode_vec(&packed, &mut decoded).ok()?;
     Some(SecretBytes::new(std::mem::take(&mut *decoded)))

@@ -1,4 +1,4 @@
-//! The published set to the data of a Secret.
+//! The data of a mirrored Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use crate::model::{
     Failure, FailureClass, FileEntry, FileSet, Mirror, MirrorKey, ObjectName, Reason, SecretBytes, SourceName,
 };
 
-/// Most bytes of all values together (`MaxSecretSize`,
+/// Maximum total size of all values in bytes (`MaxSecretSize`,
 /// <https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-size>).
 const MAX_SECRET_SIZE: usize = 1 << 20;
 
-/// What goes into a Secret.
+/// Data of a mirrored Secret.
 #[derive(Clone, Default)]
 pub struct MirrorData {
-    /// Value by key; shares the bytes of the published files.
+    /// Values by key. Shares the bytes of the published files.
     pub data: BTreeMap<String, Arc<SecretBytes>>,
-    /// The sources of the chosen files. No other source can hold the mirror up.
+    /// The sources of the chosen files. The mirror depends on no other source.
     pub sources: BTreeSet<SourceName>,
 }
 
-/// Chooses and checks what goes into the Secret `name`, so that the API server has nothing to refuse.
+/// Selects and validates the data of the Secret `name`, by the rules of the API server.
 ///
-/// `leased` are the sources whose readings have a lease. Their files stop working when this pod ends, so they are left out
-/// unless `allowLeased` is set.
+/// `leased` contains the sources whose readings have a lease. Their credentials stop working when this pod terminates, so they
+/// are skipped unless `allowLeased` is set.
 ///
 /// # Errors
-/// `Missing` where a file of an explicit key is not in the set (its source is optional and absent); `Invalid` for an
-/// explicit key of a leased source, for a key or a size that the API server would not take, and for a key missing that the
-/// type needs. Reason `RenderFailed`.
+/// Reason `RenderFailed`. Class `Missing` if the set does not contain the file of a configured key, because its source is
+/// optional and missing. Class `Invalid` if a configured key is from a leased source, if the API server does not accept a key or
+/// the size, or if a key is missing that the type requires.
 pub fn mirror_data(
     mirror: &Mirror,
     name: &ObjectName,
@@ -54,12 +54,15 @@ pub fn mirror_data(
     }
     for MirrorKey { key, file: path } in &mirror.keys {
         let Some(file) = set.files.get(path) else {
-            return Err(fail(FailureClass::Missing, format!("file {path} of its key {key:?} is not published")));
+            let cause = format!(
+                "file {path} for key {key:?} is not published; check the source of the file, or remove the key"
+            );
+            return Err(fail(FailureClass::Missing, cause));
         };
         if let Some(source) = lease_of(file) {
             let cause = format!(
-                "file {path} of its key {key:?} is from source {source}, which has a lease and stops working when this pod \
-                 ends; set mirrors.{name}.allowLeased: true to mirror it all the same"
+                "file {path} for key {key:?} is from source {source}, which has a lease and stops working when this pod \
+                 terminates; set mirrors.{name}.allowLeased: true to mirror it anyway"
             );
             return Err(fail(FailureClass::Invalid, cause));
         }
@@ -68,13 +71,16 @@ pub fn mirror_data(
     let MirrorData { data, .. } = &chosen;
     for key in data.keys() {
         MirrorKey::check(key).map_err(|error| {
-            let cause = format!("{key:?} cannot be a key: {error}; choose keys with `mirrors.{name}.keys`");
+            let cause = format!("{key:?} is not a valid key: {error}; choose keys with `mirrors.{name}.keys`");
             fail(FailureClass::Invalid, cause)
         })?;
     }
     if let Some(missing) = mirror.secret_type.missing_key(|key| data.contains_key(key)) {
         let kind = mirror.secret_type.as_str();
-        return Err(fail(FailureClass::Invalid, format!("type {kind} needs {missing}")));
+        return Err(fail(
+            FailureClass::Invalid,
+            format!("type {kind} requires {missing}; add them to `mirrors.{name}.keys`"),
+        ));
     }
     if data.values().map(|bytes| bytes.len()).sum::<usize>() > MAX_SECRET_SIZE {
         let cause = "a Secret holds at most 1 MiB; choose fewer keys".to_owned();
@@ -132,7 +138,7 @@ mod tests {
 
     /// Fault 11: a source that gives nothing to a mirror held it up.
     #[test]
-    fn a_mirror_takes_all_files_or_the_chosen_ones_with_their_sources_only() {
+    fn mirror_selects_all_or_configured_files_with_their_sources() {
         let set = published(&[("a", "1", "one"), ("b.c", "2", "two")]);
         assert_eq!(of(&mirror(SecretType::Opaque, &[]), &set, &[]), Ok(chosen(&["a", "b.c"], &["one", "two"])));
         let twice = mirror(SecretType::Opaque, &[("x", "a"), ("y", "a")]);
@@ -144,7 +150,7 @@ mod tests {
 
     /// Fault 28: an explicit key of such a file was called "not published".
     #[test]
-    fn files_of_a_leased_source_are_left_out_unless_allowed() {
+    fn leased_files_are_skipped_unless_allowed() {
         let mut set = published(&[("db", "1", "db"), ("url", "2", "app"), ("both", "3", "app")]);
         set.files.get_mut(&path("both")).expect("a file").sources.insert(source("db"));
         let mut all = mirror(SecretType::Opaque, &[]);
@@ -154,20 +160,20 @@ mod tests {
 
         let mut explicit = mirror(SecretType::Opaque, &[("k", "db")]);
         let failure = of(&explicit, &set, &["db"]).expect_err("leased");
-        let expected = "failed to mirror to Secret top-secret-ks: file db of its key \"k\" is from source db, which has a \
-                        lease and stops working when this pod ends; set mirrors.top-secret-ks.allowLeased: true to mirror it \
-                        all the same";
+        let expected = "failed to mirror to Secret top-secret-ks: file db for key \"k\" is from source db, which has a \
+                        lease and stops working when this pod terminates; set mirrors.top-secret-ks.allowLeased: true to \
+                        mirror it anyway";
         assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Invalid, expected));
         explicit.allow_leased = true;
         assert_eq!(of(&explicit, &set, &["db"]), Ok(chosen(&["k"], &["db"])));
     }
 
     #[test]
-    fn a_mirror_refuses_what_the_api_server_would() {
+    fn mirror_rejects_data_that_api_server_rejects() {
         let set = published(&[("a", "1", "s"), ("dir/b", "2", "s"), ("username", "u", "s")]);
         for (mirror, class, part) in [
             (mirror(SecretType::Opaque, &[]), FailureClass::Invalid, "\"dir/b\""),
-            (mirror(SecretType::Opaque, &[("x", "gone")]), FailureClass::Missing, "file gone of its key \"x\""),
+            (mirror(SecretType::Opaque, &[("x", "gone")]), FailureClass::Missing, "file gone for key \"x\""),
             (mirror(SecretType::Tls, &[("tls.crt", "a")]), FailureClass::Invalid, "tls.key"),
             (mirror(SecretType::BasicAuth, &[("a", "a")]), FailureClass::Invalid, "username, password"),
         ] {

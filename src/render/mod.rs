@@ -1,8 +1,8 @@
-//! Readings and layout to files, output by output, and the published set to the data of a Secret.
+//! Rendering of files from readings, and of the data of mirrored Secrets from the published files.
 //!
-//! Owns: formats, decoding, the file that each key becomes, which sources a file is made from. Never touches: I/O, Vault's
-//! wire types, the configuration's text. Pure: the same input gives the same bytes. Messages name keys, paths and sources,
-//! never a value or a part of one.
+//! Owns: formats, decoding, the mapping from keys to files, the sources of each file. Never touches: I/O, Vault's wire types,
+//! the text of the configuration. Pure: equal input gives equal bytes. Messages name keys, paths and sources, never a value or
+//! a part of one.
 
 mod files;
 mod format;

@@ -1,17 +1,15 @@
-//! Names of keys in messages: who writes a secret chooses them, so they may be long or hold control characters.
+//! Names of keys in messages. The writer of a secret chooses them, so they can be long and contain control characters.
+
+use crate::model::truncated;
 
 /// Most characters of a name in a message.
 const MAX_SHOWN: usize = 100;
 
-/// At most 100 characters of `name`, and `…` if there were more; control characters are escaped.
+/// At most 100 characters of `name`, with control characters escaped.
 pub(super) fn shortened(name: &str) -> String {
     let mut text = String::new();
-    let mut chars = name.chars();
-    for c in chars.by_ref().take(MAX_SHOWN) {
+    for c in truncated(name, MAX_SHOWN).chars() {
         if c.is_control() { text.extend(c.escape_debug()) } else { text.push(c) }
-    }
-    if chars.next().is_some() {
-        text.push('…');
     }
     text
 }
@@ -26,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_cut_and_its_control_characters_are_escaped() {
+    fn shortened_truncates_and_escapes_control_characters() {
         assert_eq!(shortened("tls.key"), "tls.key");
         assert_eq!(shortened("a\nb\0\u{1b}[31mü"), "a\\nb\\0\\u{1b}[31mü");
         assert_eq!(shortened(&"ü".repeat(100)), "ü".repeat(100));

@@ -14,7 +14,7 @@ use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, ObjectName,
     PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
 };
-use crate::vault::{Credentials, LoginCredential, Vault};
+use crate::vault::{LoginCredential, SecretIdCache, Vault};
 use crate::volume::{self, Published, Publisher};
 
 /// Maximum number of Vault clients: for the active configuration, one on trial, and one whose tokens are being revoked.
@@ -27,7 +27,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The adapters of one agent process.
 pub(super) struct ProductionAdapters {
     servers: Mutex<Servers>,
-    credentials: Credentials,
+    secret_ids: SecretIdCache,
     api: Arc<Kubernetes>,
     volume: Arc<Directories>,
     checkpoints: Arc<CheckpointFile>,
@@ -45,7 +45,7 @@ impl ProductionAdapters {
     pub(super) fn new(checkpoint: Option<PathBuf>) -> Self {
         Self {
             servers: Mutex::default(),
-            credentials: Credentials::default(),
+            secret_ids: SecretIdCache::default(),
             api: Arc::default(),
             volume: Arc::default(),
             checkpoints: Arc::new(CheckpointFile(checkpoint)),
@@ -67,7 +67,7 @@ impl Adapters for ProductionAdapters {
             servers.known.insert(0, found);
             return Ok(vault);
         }
-        let vault = Arc::new(Vault::new(&settings.server, self.credentials.clone())?);
+        let vault = Arc::new(Vault::new(&settings.server, self.secret_ids.clone())?);
         servers.known.insert(0, (settings.server.clone(), Arc::clone(&vault)));
         if let Some((_, old)) = servers.known.get(MAX_SERVERS) {
             servers.dropped_requests += old.requests();

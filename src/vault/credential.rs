@@ -1,4 +1,4 @@
-//! Credentials: read from their files at the moment of use, and checked before they are sent.
+//! Credentials, read from their files at each use and checked before they are sent.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use thiserror::Error;
 use super::file::{self, FileError};
 use crate::model::SecretBytes;
 
-/// A `ServiceAccount` token has 1 to 2 KiB; a larger file is the wrong file.
+/// Limit for a credential file. A `ServiceAccount` token has 1 to 2 KiB.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// Why a credential cannot be used. `what` is like "the role id".
+/// The reason why a credential cannot be used. `what` names the credential, as in "the role ID".
 #[derive(Debug, Error)]
 pub(super) enum CredentialError {
     #[error("failed to read {what} from {}: {problem}", file.display())]
@@ -19,37 +19,37 @@ pub(super) enum CredentialError {
     Given { what: &'static str, problem: Problem },
 }
 
-/// What is wrong with a credential.
+/// The reason, without the name and source of the credential.
 #[derive(Debug, Error)]
 pub(super) enum Problem {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("it is not text")]
+    #[error("expected UTF-8 text, found other bytes; store the bare value, on one line")]
     NotText,
-    #[error("it is empty")]
+    #[error("the value is empty; store the bare value, on one line")]
     Empty,
-    #[error("it begins with a byte order mark; save it as UTF-8 without BOM")]
+    #[error("the value begins with a byte order mark; save it as UTF-8 without a BOM")]
     ByteOrderMark,
-    #[error("it is JSON; put the bare value there, on one line")]
+    #[error("expected the bare value, found JSON; store only the value, on one line")]
     Json,
-    #[error("it has several lines; put the bare value there, on one line")]
+    #[error("expected one line, found several lines; store only the value, on one line")]
     SeveralLines,
-    #[error("it is not a JWT")]
+    #[error("expected a JWT, found another format; check the path")]
     NotJwt,
 }
 
-/// Text of a credential without the white space around it.
+/// A credential on one line, without the white space around it.
 pub(super) struct Credential(SecretBytes);
 
 impl Credential {
-    /// Reads `file`, which holds `what`.
+    /// Reads the credential from `file`. `what` names it in errors.
     pub(super) fn read(file: &Path, what: &'static str) -> Result<Self, CredentialError> {
-        let refuse = |problem| CredentialError::File { what, file: file.to_owned(), problem };
-        let bytes = file::read(file, MAX_BYTES).map_err(|error| refuse(error.into()))?;
-        Self::checked(&bytes).map_err(refuse)
+        let file_error = |problem| CredentialError::File { what, file: file.to_owned(), problem };
+        let bytes = file::read(file, MAX_BYTES).map_err(|error| file_error(error.into()))?;
+        Self::checked(&bytes).map_err(file_error)
     }
 
-    /// Checks `secret`, which was given as `what`.
+    /// Checks a credential from the environment. `what` names it in errors.
     pub(super) fn given(secret: &SecretBytes, what: &'static str) -> Result<Self, CredentialError> {
         Self::checked(secret.expose()).map_err(|problem| CredentialError::Given { what, problem })
     }
@@ -68,7 +68,7 @@ impl Credential {
     }
 
     pub(super) fn expose(&self) -> &str {
-        self.0.expose_str().expect("checked to be UTF-8 where it was made, and never changed")
+        self.0.expose_str().expect("checked to be UTF-8 when it was created, and immutable")
     }
 
     pub(super) fn into_secret(self) -> SecretBytes {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_is_text_without_the_white_space_around_it() {
+    fn credential_is_trimmed_and_checked() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("token");
         let read = |bytes: &[u8]| {
@@ -91,11 +91,11 @@ mod tests {
         assert_eq!(read(b" hvs.x \n").expect("a token"), "hvs.x");
         let long = vec![b'x'; MAX_BYTES + 1];
         for (bad, words) in [
-            (&b""[..], "it is empty"),
-            (b" \n", "it is empty"),
-            (b"\xff", "it is not text"),
+            (&b""[..], "the value is empty"),
+            (b" \n", "the value is empty"),
+            (b"\xff", "expected UTF-8 text"),
             (b"\xef\xbb\xbfhvs.x", "byte order mark"),
-            (b"{\"token\": \"hvs.x\"}", "it is JSON"),
+            (b"{\"token\": \"hvs.x\"}", "found JSON"),
             (b"hvs.x\nhvs.y\n", "several lines"),
             (&long, "larger than 64 KiB"),
         ] {

@@ -1,5 +1,5 @@
-//! What can go wrong with Vault, as a type. Class, reason and sentence of a [`Failure`] are all derived from it, here and
-//! nowhere else, so that they cannot contradict each other.
+//! Errors of calls to Vault. Class, reason code and message of a [`Failure`] are derived from one type, so they cannot
+//! contradict each other.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use thiserror::Error;
 
 use super::credential::CredentialError;
 use super::http::HttpError;
+use super::server_text::quoted_list;
 use crate::model::{Failure, FailureClass, Reason};
 
-/// A failed call. `action` is "failed to <verb> <noun> {which}"; `words` are the server's own, already cut and without
+/// A failed call. `action` is "failed to <verb> <noun> {which}". `errors` is the text of Vault's `errors`, shortened and without
 /// credentials.
 #[derive(Debug, Error)]
 pub(super) enum VaultError {
@@ -19,71 +20,80 @@ pub(super) enum VaultError {
     #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error(
-        "failed to use the token in {}: its audience is {found:?} and not {wanted:?}; \
-         set `audience: {wanted}` in the serviceAccountToken of the projected volume",
-        file.display()
+        "failed to use the ServiceAccount token in {}: expected audience {expected:?}, found {}; \
+         set `audience: {expected}` in the serviceAccountToken of the projected volume",
+        file.display(),
+        quoted_list(found)
     )]
-    WrongAudience { file: PathBuf, found: Vec<String>, wanted: String },
+    WrongAudience { file: PathBuf, found: Vec<String>, expected: String },
 
-    /// An answer with an error status that no other variant is about.
-    #[error("{action}: {}", answered(*status, words))]
-    Status { action: String, status: u16, words: String, retry_after: Option<Duration> },
-    /// An error status with a body that Vault does not send.
-    #[error("{action}: the answer is not Vault's ({status} with an HTML page?); is a proxy or ingress in between?")]
-    NotVault { action: String, status: u16 },
-    /// A good status with a body that Vault does not send. The column is all that is known without quoting a value.
+    /// An error status without a more specific variant.
+    #[error("{action}: {}", status_and_errors(*status, errors))]
+    Status { action: String, status: u16, errors: String, retry_after: Option<Duration> },
+    /// An error status with a body that Vault never sends.
     #[error(
-        "failed to understand the answer to {path} (status {status}, column {column}): it is not what Vault sends; \
-         is the address a Vault server?"
+        "{action}: the response with status {status} is not from Vault: expected JSON, found an HTML page or plain text; \
+         check the address, and any proxy or ingress in front of Vault"
+    )]
+    NotVault { action: String, status: u16 },
+    /// A success status with a body that Vault never sends. The column is the only detail of the error that quotes no value.
+    #[error(
+        "failed to parse the response to {path} (status {status}, column {column}): expected JSON as Vault sends it; check \
+         that the address is a Vault server"
     )]
     Unreadable { path: String, status: u16, column: usize },
 
-    /// 403 with words that only an unknown token gets.
-    #[error("{action}: Vault does not know the token (revoked, expired, or of another server or namespace)")]
-    TokenUnknown { action: String },
-    /// Any other 403 for a request with a token.
-    #[error("{action}: permission denied (403){}", further(words))]
-    Forbidden { action: String, words: String, rule: String, retry_after: Option<Duration> },
-
-    /// The answer to a login that says no to the credential. `who` is "role x refused ServiceAccount y", or empty.
-    #[error("failed to log in at {path}: {who}{}{}", answered(*status, words), hint(advice))]
-    LoginRefused { path: String, who: String, status: u16, words: String, advice: &'static str },
-    /// The credential will be good in a moment.
+    /// A 403 with the error for an invalid token.
     #[error(
-        "failed to log in at {path}: {who}{}; the credential is not valid yet, the clocks of issuer and Vault differ",
-        answered(*status, words)
+        "{action}: Vault does not recognize the token (expired, revoked, or from another Vault server or namespace)"
     )]
-    LoginTooEarly { path: String, who: String, status: u16, words: String, wait: Option<Duration> },
-    #[error("failed to log in at {path}: Vault gave no token; a second factor (MFA) cannot be answered here")]
+    TokenInvalid { action: String },
+    /// Any other 403 for a request with a token.
+    #[error("{action}: permission denied (403){}", unusual_errors(errors))]
+    Forbidden { action: String, errors: String, rule: String, retry_after: Option<Duration> },
+
+    /// A login that Vault rejects. `identity` is as in [`Login`](super::api::login::Login).
+    #[error("failed to log in at {path}{}: {}; {advice}", in_brackets(identity), status_and_errors(*status, errors))]
+    LoginRefused { path: String, identity: String, status: u16, errors: String, advice: &'static str },
+    /// A login with a credential that becomes valid in a moment.
+    #[error(
+        "failed to log in at {path}{}: {}; synchronize the clocks of Vault and of the issuer of the credential",
+        in_brackets(identity),
+        status_and_errors(*status, errors)
+    )]
+    LoginTooEarly { path: String, identity: String, status: u16, errors: String, wait: Option<Duration> },
+    #[error(
+        "failed to log in at {path}: Vault returned no token; exempt this login from MFA, which keyferry does not support"
+    )]
     NoToken { path: String },
     #[error(
-        "failed to use the given Vault token: Vault does not know the given token (revoked, expired, or of another server \
-         or namespace)"
+        "failed to use the given Vault token: Vault does not recognize the token (expired, revoked, or from another Vault \
+         server or namespace); provide a valid token"
     )]
-    GivenTokenUnknown,
+    GivenTokenInvalid,
     #[error(
-        "refused to unwrap the secret id: the wrapping token was made by {found} and not by {expected}; \
-         the secret id MAY HAVE BEEN INTERCEPTED and replaced"
+        "failed to unwrap the secret ID: expected a wrapping token created by {expected}, found one created by {found}; the \
+         secret ID MAY HAVE BEEN INTERCEPTED and replaced: check Vault's audit log and revoke the secret ID"
     )]
     WrongCreationPath { found: String, expected: String },
     #[error(
-        "{action}: {}; the wrapping token was already used or has expired. An earlier process of this pod may have used it \
-         (a restart: a wrapped secret id does not survive one); if none did, the secret id MAY HAVE BEEN INTERCEPTED: check \
-         the audit log and revoke it. Deliver a new one in either case",
-        answered(*status, words)
+        "{action}: {}; the wrapping token has expired or was already used; deliver a new one. An earlier process of this pod \
+         may have used it before a restart. If none did, the secret ID MAY HAVE BEEN INTERCEPTED: check Vault's audit log and \
+         revoke the secret ID",
+        status_and_errors(*status, errors)
     )]
-    NotUnwrapped { action: String, status: u16, words: String },
+    NotUnwrapped { action: String, status: u16, errors: String },
 
-    #[error("{action}: {}", answered(*status, words))]
-    LeaseLost { action: String, status: u16, words: String },
+    #[error("{action}: {}; keyferry reads the secret again", status_and_errors(*status, errors))]
+    LeaseLost { action: String, status: u16, errors: String },
     #[error(
-        "failed to read {path}: {what} at that path (asked for {request_path}; {engine}); check the path and the namespace"
+        "failed to read {path}: {missing} at this path (requested {request_path}; {engine}); check the path and the namespace"
     )]
-    SecretNotFound { path: String, what: String, request_path: String, engine: String },
-    #[error("failed to read {path}: version {version} {how}")]
-    SecretDeleted { path: String, version: u64, how: String },
-    #[error("failed to read {path}: {why}")]
-    NotReadable { path: String, why: String },
+    SecretNotFound { path: String, missing: String, request_path: String, engine: String },
+    #[error("failed to read {path}: version {version} {state}")]
+    SecretDeleted { path: String, version: u64, state: String },
+    #[error("failed to read {path}: {cause}")]
+    NotReadable { path: String, cause: String },
 }
 
 impl From<VaultError> for Failure {
@@ -102,20 +112,20 @@ impl From<VaultError> for Failure {
 
 impl VaultError {
     fn kind(&self) -> (FailureClass, Reason) {
-        use FailureClass::{Denied, Forbidden, Invalid, Local, Missing, TokenDead, Transient};
+        use FailureClass::{Denied, Forbidden, Invalid, Local, Missing, TokenInvalid, Transient};
         match self {
             Self::Http(error) => http(error),
             Self::Credential(_) => (Local, Reason::CredentialUnreadable),
-            // Not a passing thing: the pod's specification has to change.
+            // Retries do not help: the volume in the pod's specification is wrong.
             Self::WrongAudience { .. } => (Invalid, Reason::CredentialUnreadable),
-            Self::Status { status, words, .. } => self::status(*status, words),
+            Self::Status { status, errors, .. } => self::status(*status, errors),
             Self::NotVault { .. } | Self::Unreadable { .. } => (Transient, Reason::ServerError),
-            Self::TokenUnknown { .. } => (TokenDead, Reason::TokenExpired),
+            Self::TokenInvalid { .. } => (TokenInvalid, Reason::TokenExpired),
             Self::Forbidden { .. } => (Forbidden, Reason::Denied),
             Self::LoginTooEarly { .. } => (Transient, Reason::LoginRefused),
             Self::LoginRefused { .. }
             | Self::NoToken { .. }
-            | Self::GivenTokenUnknown
+            | Self::GivenTokenInvalid
             | Self::WrongCreationPath { .. }
             | Self::NotUnwrapped { .. } => (Denied, Reason::LoginRefused),
             Self::LeaseLost { .. } => (Missing, Reason::LeaseLost),
@@ -134,10 +144,12 @@ fn http(error: &HttpError) -> (FailureClass, Reason) {
         }
         HttpError::RedirectRefused { .. } | HttpError::TooLarge { .. } => (Invalid, Reason::InvalidRequest),
         HttpError::Header(_) => (Local, Reason::CredentialUnreadable),
-        // A file that is not there may come; one that is there and holds something else needs a person.
+        // A missing file can appear later. Wrong content requires a change by a person.
         HttpError::PemFile { .. } => (Local, Reason::TlsUnusable),
-        HttpError::PemContent { .. } | HttpError::NoCa(_) | HttpError::Client { .. } => (Invalid, Reason::TlsUnusable),
-        // The certificate of a server is replaced without us, so all of these may pass.
+        HttpError::PemContent { .. } | HttpError::NoCaCertificate(_) | HttpError::Client { .. } => {
+            (Invalid, Reason::TlsUnusable)
+        }
+        // Certificate errors count as unreachable too: the server's certificate can be replaced at any time.
         HttpError::Unreachable { .. } => (Unreachable, Reason::VaultUnreachable),
         HttpError::RedirectLoop(_) => (Transient, Reason::ServerError),
     }
@@ -145,52 +157,52 @@ fn http(error: &HttpError) -> (FailureClass, Reason) {
 
 /// Status codes: <https://developer.hashicorp.com/vault/api-docs#http-status-codes>,
 /// <https://openbao.org/api-docs/#http-status-codes>; beyond these, `sdk/logical/response_util.go`.
-fn status(status: u16, words: &str) -> (FailureClass, Reason) {
+fn status(status: u16, errors: &str) -> (FailureClass, Reason) {
     use FailureClass::{Denied, Invalid, Missing, Transient};
-    let words = words.to_lowercase();
+    let errors = errors.to_lowercase();
     match status {
-        // A KV mount that is being made version 2 answers so for some seconds:
+        // A KV mount returns this error for some seconds while it is upgraded to version 2:
         // https://developer.hashicorp.com/vault/docs/secrets/kv/kv-v2/upgrade
-        400 if words.contains("upgrading from non-versioned") => (Transient, Reason::ServerError),
-        // A node that may not write and did not forward: `logical.ErrReadOnly`.
-        400 if words.contains("readonly storage") => (Transient, Reason::ServerError),
-        // Malformed, or a credential that is wrong: the same request cannot work.
+        400 if errors.contains("upgrading from non-versioned") => (Transient, Reason::ServerError),
+        // A read-only node that did not forward the request: `logical.ErrReadOnly`.
+        400 if errors.contains("readonly storage") => (Transient, Reason::ServerError),
+        // A malformed request or a wrong credential: the same request fails again.
         400 => (Invalid, Reason::InvalidRequest),
         403 => (Denied, Reason::Denied),
         404 => (Missing, Reason::SecretNotFound),
-        // A proxy's timeout for the request.
+        // Timeout of a proxy.
         408 => (Transient, Reason::ServerError),
-        // https://developer.hashicorp.com/vault/docs/enterprise/consistency: this node does not have our state yet.
+        // https://developer.hashicorp.com/vault/docs/enterprise/consistency: this node does not have the state of the request yet.
         412 => (Transient, Reason::ServerError),
         // https://developer.hashicorp.com/vault/api-docs/system/rate-limit-quotas
         429 => (Transient, Reason::RateLimited),
         // https://developer.hashicorp.com/vault/api-docs/system/health: DR secondary, performance standby.
         472 | 473 => (Transient, Reason::ServerError),
-        // A load balancer's 503 without these words is not about a seal.
-        503 if words.contains("seal") || words.contains("maintenance") => (Transient, Reason::Sealed),
-        // 500 internal, 501 not initialised, 502 Vault's own upstream failed, 503, 504 of a proxy in between.
+        // Load balancers respond with 503 too, without these errors.
+        503 if errors.contains("seal") || errors.contains("maintenance") => (Transient, Reason::Sealed),
+        // 500 internal error, 501 not initialized, 502 upstream of Vault failed, 503, and 504 from a proxy.
         500..=599 => (Transient, Reason::ServerError),
-        // 405 and all else: the address or the path cannot be right.
+        // 405 and others: the address or the path is wrong.
         _ => (Invalid, Reason::InvalidRequest),
     }
 }
 
-/// The status and the server's own words, or the status's standard phrase.
-fn answered(status: u16, words: &str) -> String {
-    if !words.is_empty() {
-        return format!("Vault answered {status}: {words}");
+/// The status with the server's errors, or with the standard phrase if there are none.
+fn status_and_errors(status: u16, errors: &str) -> String {
+    if !errors.is_empty() {
+        return format!("Vault answered {status}: {errors}");
     }
     let phrase = ::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     format!("Vault answered {status} ({})", phrase.unwrap_or("unknown status").to_lowercase())
 }
 
-fn hint(advice: &str) -> String {
-    if advice.is_empty() { String::new() } else { format!("; {advice}") }
+fn in_brackets(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
 }
 
-/// Words of a 403 beyond the usual ones, such as those of a Sentinel policy.
-fn further(words: &str) -> String {
-    let rest = words.strip_prefix("1 error occurred:").unwrap_or(words).trim_start_matches([' ', '*']);
+/// The errors of a 403 besides "permission denied", such as those of a Sentinel policy.
+fn unusual_errors(errors: &str) -> String {
+    let rest = errors.strip_prefix("1 error occurred:").unwrap_or(errors).trim_start_matches([' ', '*']);
     if rest.is_empty() || rest == "permission denied" { String::new() } else { format!(": {rest}") }
 }
 
@@ -199,9 +211,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_status_has_its_class() {
+    fn status_maps_to_class_and_reason() {
         use FailureClass::{Denied, Invalid, Missing, Transient};
-        for (status, words, class, reason) in [
+        for (status, errors, class, reason) in [
             (400, "", Invalid, Reason::InvalidRequest),
             (400, "Upgrading from non-versioned to versioned data.", Transient, Reason::ServerError),
             (400, "cannot write to readonly storage", Transient, Reason::ServerError),
@@ -219,16 +231,16 @@ mod tests {
             (503, "no healthy upstream", Transient, Reason::ServerError),
             (504, "", Transient, Reason::ServerError),
         ] {
-            assert_eq!(self::status(status, words), (class, reason), "{status}");
+            assert_eq!(self::status(status, errors), (class, reason), "{status}");
         }
     }
 
     #[test]
-    fn a_403_has_its_rule_and_further_words_only_where_there_are_some() {
-        let failure = |words: &str| {
+    fn forbidden_has_rule_and_appends_only_unusual_errors() {
+        let failure = |errors: &str| {
             Failure::from(VaultError::Forbidden {
                 action: "failed to read a/b".into(),
-                words: words.into(),
+                errors: errors.into(),
                 rule: "the rule".into(),
                 retry_after: None,
             })

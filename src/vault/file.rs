@@ -8,25 +8,35 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Smallest buffer: some file systems state a size of 0 for a file with content.
+/// Minimum buffer size, because some file systems report a size of 0 for files with content.
 const MIN_BUFFER: usize = 4 * 1024;
 
-/// Why a file cannot be read.
+/// The reason why a file cannot be read.
 #[derive(Debug, Error)]
 pub(super) enum FileError {
-    #[error("{0}")]
+    #[error("{}", io_cause(.0))]
     Io(#[from] io::Error),
-    #[error("it is {0}, not a regular file")]
+    #[error("expected a regular file, found {0}; check the path")]
     NotRegular(&'static str),
-    #[error("it is larger than {} KiB", .0 / 1024)]
+    #[error("the file is larger than {} KiB; check the path", .0 / 1024)]
     TooLarge(usize),
-    #[error("it changed while it was read")]
+    #[error("the file changed while it was read")]
     Changed,
+}
+
+fn io_cause(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "the file does not exist; check the path and the volume mounts".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; make the file readable for the UID or fsGroup of keyferry".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Reads a regular file of at most `limit` bytes into one buffer, which is zeroed on drop.
 ///
-/// The open does not block: the agent has one thread, and a FIFO would hold it until somebody writes.
+/// Opens the file without blocking: a FIFO would block the thread until another process writes to it.
 pub(super) fn read(file: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let descriptor = open(file, flags, Mode::empty()).map_err(io::Error::from)?;
@@ -42,7 +52,7 @@ pub(super) fn read(file: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, File
     if size > limit {
         return Err(FileError::TooLarge(limit));
     }
-    // One byte more than expected shows whether the file has grown since.
+    // One byte more than expected detects a file that has grown since.
     let mut bytes = Zeroizing::new(vec![0; size.max(MIN_BUFFER).min(limit) + 1]);
     let mut open = File::from(descriptor);
     let mut length = 0;
@@ -69,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_regular_files_are_read_and_a_fifo_does_not_block() {
+    fn read_rejects_non_regular_files_without_blocking() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("file"), "content").expect("written");
@@ -78,10 +88,10 @@ mod tests {
             assert_eq!(read(&path(name), 7).expect(name).as_slice(), b"content");
         }
         let refused = |name: &str, limit| read(&path(name), limit).expect_err(name).to_string();
-        assert_eq!(refused("file", 6), "it is larger than 0 KiB");
+        assert_eq!(refused("file", 6), "the file is larger than 0 KiB; check the path");
         mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RUSR, 0).expect("a FIFO");
-        assert_eq!(refused("fifo", 9), "it is a FIFO, not a regular file");
-        assert_eq!(refused(".", 9), "it is a directory, not a regular file");
-        assert!(refused("absent", 9).starts_with("No such file or directory"));
+        assert_eq!(refused("fifo", 9), "expected a regular file, found a FIFO; check the path");
+        assert_eq!(refused(".", 9), "expected a regular file, found a directory; check the path");
+        assert_eq!(refused("absent", 9), "the file does not exist; check the path and the volume mounts");
     }
 }

@@ -1,4 +1,4 @@
-//! JSON without copies of secrets: values are taken straight from the text of the answer.
+//! JSON parsing and serialization that leave no unzeroed copies of secrets in memory.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +11,16 @@ use zeroize::Zeroizing;
 
 use crate::model::{SecretBytes, SecretValue};
 
-/// Longest time that is taken over from a server: far above what Vault gives, and no sum of two overflows.
+/// Limit for durations from a server. Far above the TTLs that Vault issues, and small enough that sums do not overflow.
 pub(super) const MAX_TIME: Duration = Duration::from_hours(365 * 24);
 
-/// Serializes a request body into one buffer of its exact size.
+/// Serializes a request body in one allocation of its exact size.
 pub(super) fn body(body: &impl Serialize) -> SecretBytes {
     SecretBytes::written(|buffer| serde_json::to_writer(buffer, body))
         .expect("a struct of strings and numbers always serializes into memory")
 }
 
-/// Keys and values of a secret. `None` if `object` is not a JSON object of well-formed text.
+/// Keys and values of a secret. `None` if `object` is not a JSON object, or if a string in it is malformed.
 pub(super) fn values(object: &RawValue) -> Option<BTreeMap<String, SecretValue>> {
     let raw: BTreeMap<String, &RawValue> = serde_json::from_str(object.get()).ok()?;
     raw.into_iter().map(|(key, value)| Some((key, value_of(value)?))).collect()
@@ -33,8 +33,8 @@ fn value_of(raw: &RawValue) -> Option<SecretValue> {
     Some(SecretValue::Json(compact(raw.get())))
 }
 
-/// The content of a JSON string. Not by `serde_json`, which collects a text with an escape (each PEM key) in a growing buffer
-/// and frees that unwiped. An escape is never shorter than what it stands for, so the raw length is enough.
+/// Unescapes a JSON string. `serde_json` collects strings with escapes (such as PEM keys) in a growing buffer, which it frees
+/// without zeroing. An escape is never shorter than its character, so the raw length is a sufficient capacity.
 pub(super) fn text(raw: &RawValue) -> Option<SecretBytes> {
     let mut rest = raw.get().strip_prefix('"')?.strip_suffix('"')?.as_bytes();
     let mut out = Zeroizing::new(Vec::with_capacity(rest.len()));
@@ -49,7 +49,7 @@ pub(super) fn text(raw: &RawValue) -> Option<SecretBytes> {
     Some(SecretBytes::new(std::mem::take(&mut *out)))
 }
 
-/// One escape without its backslash, and what follows it (RFC 8259, section 7).
+/// Decodes one escape without its backslash. Returns the character and the rest of the text (RFC 8259, section 7).
 fn unescape(escape: &[u8]) -> Option<(char, &[u8])> {
     let (kind, rest) = escape.split_first()?;
     let character = match kind {
@@ -81,7 +81,7 @@ fn hex(text: &[u8]) -> Option<(u32, &[u8])> {
     Some((number, rest))
 }
 
-/// Drops white space between JSON tokens. Not by parsing and printing, which could change a number's digits.
+/// Removes white space between JSON tokens. Parsing and serializing could change the digits of numbers.
 fn compact(json: &str) -> SecretBytes {
     let mut out = Zeroizing::new(Vec::with_capacity(json.len()));
     let (mut inside, mut escaped) = (false, false);
@@ -99,8 +99,8 @@ fn compact(json: &str) -> SecretBytes {
     SecretBytes::new(std::mem::take(&mut *out))
 }
 
-/// A time in seconds as servers state it: between zero and a year, whatever the number is. `None` for what is no number;
-/// never an error, since no time of a server is worth the loss of the rest of its answer.
+/// A duration in seconds, clamped to the range from 0 to [`MAX_TIME`]. `None` if the JSON value is not a number. Never an error,
+/// so an unexpected value does not prevent parsing of the rest of the response.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Seconds(pub(super) Option<Duration>);
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_keep_their_digits_and_strings_their_bytes() {
+    fn values_keep_digits_of_numbers_and_bytes_of_strings() {
         let found = values(raw(
             r#"{"n": 12345678901234567890.10, "e":1E400, "s":"a\n\u00fc\"", "o": { "k" : [ 1, "x \" y\\", null ] }, "b":true, "z":null}"#,
         ))
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_s_time_is_between_zero_and_a_year_and_never_an_error() {
+    fn seconds_are_clamped_and_never_an_error() {
         for (json, expected) in [
             ("60", Some(Duration::from_mins(1))),
             ("0", Some(Duration::ZERO)),
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// A JSON string with every kind of escape, some of them broken.
+    /// A JSON string with every kind of escape, including invalid ones.
     fn quoted() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             any::<char>()
@@ -223,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_text_is_unescaped_as_serde_json_does_it_within_its_raw_length(json in quoted()) {
+        fn text_unescapes_like_serde_json_within_raw_length(json in quoted()) {
             let Ok(raw) = serde_json::from_str::<&RawValue>(&json) else { return Ok(()) };
             let expected: Option<String> = serde_json::from_str(&json).ok();
             let found = text(raw);
@@ -232,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_survives_serde_json_and_back(expected: String) {
+        fn text_round_trips_through_serde_json(expected: String) {
             let json = serde_json::to_string(&expected).expect("JSON");
             let found = text(raw(&json)).expect("a string");
             prop_assert_eq!(found.expose_str(), Some(expected.as_str()));

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks state that is never held over an await and never left half-changed, so a panic elsewhere does not matter.
+/// Locks `mutex`, also after a panic in another holder. Use it for state that is consistent between any two statements, and do
+/// not hold the guard across an await.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

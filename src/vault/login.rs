@@ -1,66 +1,66 @@
-//! Login: a credential from its file for a token of our own, or a check of a given token.
+//! Login: exchanges a credential for a token, or checks a given token.
 
 use super::api::Api;
-use super::api::login::{AuthAnswer, Login, login as send};
+use super::api::login::{AuthResponse, Login, login as send};
 use super::api::token::lookup_self;
 use super::auth;
 use super::credential::Credential;
 use super::error::VaultError;
-use super::secret_id::{Credentials, FoundSecretId, SecretIdFile};
+use super::secret_id::{FoundSecretId, SecretIdCache, SecretIdFile};
 use crate::model::{Auth, AuthMethod, Session, TokenInfo, VaultToken};
 
-/// What a login needs, read from its files.
-pub struct LoginCredential(Kind);
+/// Credentials for one login, as read from their files.
+pub struct LoginCredential(CredentialKind);
 
-enum Kind {
+enum CredentialKind {
     Given(VaultToken),
     Request(Login),
     AppRole { role_id: Credential, secret_id: Option<FoundSecretId> },
 }
 
-/// Reads what a login needs. Blocks for as long as the file system does.
-pub(super) fn read(credentials: &Credentials, auth: &Auth) -> Result<LoginCredential, VaultError> {
+/// Reads the credentials for one login. Blocks as long as the file system blocks.
+pub(super) fn read(secret_ids: &SecretIdCache, auth: &Auth) -> Result<LoginCredential, VaultError> {
     let namespace = auth.namespace.as_deref();
     Ok(LoginCredential(match &auth.method {
         AuthMethod::AppRole { role_id_file, .. } => {
-            let role_id = Credential::read(role_id_file, "the role id")?;
-            let secret_id = secret_id_file(auth).map(|file| file.find(credentials)).transpose()?;
-            Kind::AppRole { role_id, secret_id }
+            let role_id = Credential::read(role_id_file, "the role ID")?;
+            let secret_id = secret_id_file(auth).map(|file| file.find(secret_ids)).transpose()?;
+            CredentialKind::AppRole { role_id, secret_id }
         }
         AuthMethod::Jwt { role, jwt_file } => {
             let jwt = Credential::read(jwt_file, "the JWT")?;
-            Kind::Request(auth::jwt::request(&auth.mount, role.as_deref(), jwt))
+            CredentialKind::Request(auth::jwt::request(&auth.mount, role.as_deref(), jwt))
         }
         AuthMethod::Kubernetes { role, jwt_file, audience } => {
             let token = Credential::read(jwt_file, "the ServiceAccount token")?;
-            Kind::Request(auth::kubernetes::request(&auth.mount, role, audience.as_deref(), jwt_file, token)?)
+            CredentialKind::Request(auth::kubernetes::request(&auth.mount, role, audience.as_deref(), jwt_file, token)?)
         }
         AuthMethod::Token { token } => {
-            Kind::Given(auth::token::token(&Credential::given(token, auth::token::WHAT)?, namespace))
+            CredentialKind::Given(auth::token::token(&Credential::given(token, auth::token::WHAT)?, namespace))
         }
         AuthMethod::TokenFile { file } => {
-            Kind::Given(auth::token::token(&Credential::read(file, auth::token::WHAT)?, namespace))
+            CredentialKind::Given(auth::token::token(&Credential::read(file, auth::token::WHAT)?, namespace))
         }
     }))
 }
 
-/// Logs in with what was read.
+/// Logs in with `credential`.
 pub(super) async fn login(
     api: &Api,
-    credentials: &Credentials,
+    secret_ids: &SecretIdCache,
     auth: &Auth,
     credential: LoginCredential,
 ) -> Result<Session, VaultError> {
     let namespace = auth.namespace.as_deref();
     let (role_id, found) = match credential.0 {
-        Kind::Given(token) => return check(api, token).await,
-        Kind::Request(request) => return log_in(api, namespace, request).await,
-        Kind::AppRole { role_id, secret_id } => (role_id, secret_id),
+        CredentialKind::Given(token) => return check(api, token).await,
+        CredentialKind::Request(request) => return log_in(api, namespace, request).await,
+        CredentialKind::AppRole { role_id, secret_id } => (role_id, secret_id),
     };
     let Some((file, found)) = secret_id_file(auth).zip(found) else {
         return log_in(api, namespace, auth::approle::request(&auth.mount, role_id, None)).await;
     };
-    let secret_id = file.open(found, api, credentials, namespace).await?;
+    let secret_id = file.resolve(found, api, secret_ids, namespace).await?;
     let request = auth::approle::request(&auth.mount, role_id, Some(secret_id.value.clone()));
     let session = log_in(api, namespace, request).await?;
     if file.removed_after_use {
@@ -83,15 +83,15 @@ fn secret_id_file(auth: &Auth) -> Option<SecretIdFile<'_>> {
 }
 
 async fn log_in(api: &Api, namespace: Option<&str>, login: Login) -> Result<Session, VaultError> {
-    let AuthAnswer { token, info, warnings } = send(api, namespace, &login).await?;
+    let AuthResponse { token, info, warnings } = send(api, namespace, &login).await?;
     for warning in warnings {
-        tracing::warn!(path = login.path, warning, "Vault warns about the login");
+        tracing::warn!(path = login.path, warning, "Vault returned a warning for the login");
     }
     let token = token.in_namespace(namespace.map(str::to_owned));
     Ok(Session { token, info, self_issued: true, lookup_denied: false })
 }
 
-/// Looks a given token up. A token without the policy `default` may not look itself up and is a good token all the same.
+/// Looks up a given token. A valid token is not allowed to look itself up if it lacks the policy `default`.
 async fn check(api: &Api, token: VaultToken) -> Result<Session, VaultError> {
     match lookup_self(api, &token).await {
         Ok(info) => Ok(Session { token, info, self_issued: false, lookup_denied: false }),
@@ -99,7 +99,7 @@ async fn check(api: &Api, token: VaultToken) -> Result<Session, VaultError> {
             let info = TokenInfo { ttl: None, renewable: false };
             Ok(Session { token, info, self_issued: false, lookup_denied: true })
         }
-        Err(VaultError::TokenUnknown { .. }) => Err(VaultError::GivenTokenUnknown),
+        Err(VaultError::TokenInvalid { .. }) => Err(VaultError::GivenTokenInvalid),
         Err(error) => Err(error),
     }
 }

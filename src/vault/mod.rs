@@ -1,17 +1,16 @@
 //! HTTP to Vault and `OpenBao`: login, read, renew, revoke.
 //!
-//! Every call tries **once** and classifies its failure (`error`); waiting and trying again is the core's business.
-//! What one call may send: a login 1 request (3 with a wrapped secret id), a read 1 (up to 3 where the mount's engine has to be
-//! found out first, 2 where a known mount refuses it), all else 1.
+//! Every call makes **one** attempt and classifies its failure (`error`); only the agent schedules retries. A login sends 1
+//! request, or 3 with a wrapped secret ID. A read sends 1 request, 2 if a known mount denies the read, and up to 3 while the
+//! engine of the mount is unknown. Every other call sends 1 request.
 //!
-//! `http` (the client) is below `api` (one file per endpoint), which is below `auth` (one file per login method), `login` and
-//! `read`; this file is the facade.
+//! Layers, from the bottom: `http` (client), `api` (one file per endpoint), `auth` (one file per login method), `login` and
+//! `read`, and the facade in this file.
 //!
-//! Never touches: sleeping, retry, Kubernetes, the clock, any file but the credential that it reads at each login and the
-//! PEM files of the connection.
+//! Never touches: sleeps, retries, Kubernetes, the clock, and any file except the credential files, which are read at each
+//! login, and the PEM files of the connection.
 //!
-//! Answers, bodies and headers are zeroed when they are dropped, as far as they are ours: buffers inside the TLS and HTTP
-//! libraries are not.
+//! keyferry's own buffers of requests and responses are zeroed on drop. The buffers of the TLS and HTTP libraries are not.
 
 mod api;
 mod auth;
@@ -25,72 +24,73 @@ mod login;
 mod mounts;
 mod read;
 mod secret_id;
-mod words;
+mod server_text;
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 pub use login::LoginCredential;
-pub use secret_id::Credentials;
+pub use secret_id::SecretIdCache;
 
 use crate::model::{Auth, Failure, Lease, LeaseId, Reading, Session, Source, TokenInfo, VaultServer, VaultToken};
 use api::Api;
 use mounts::MountTable;
 
-/// One Vault server: a connection, and what was learned about its mounts.
+/// Client for one Vault server, with a cache of the server's mounts.
 pub struct Vault {
     api: Api,
     mounts: Mutex<MountTable>,
-    credentials: Credentials,
+    secret_ids: SecretIdCache,
 }
 
 impl Vault {
-    /// Prepares calls to `server`. Nothing is sent and no file is read yet. `credentials` is what logins remember, for all
-    /// clients of the same pod.
+    /// Creates a client for `server`, without I/O. `secret_ids` is the cache that all clients of the process share.
     ///
     /// # Errors
     /// `Invalid` if an address is not a URL.
-    pub fn new(server: &VaultServer, credentials: Credentials) -> Result<Self, Failure> {
-        Ok(Self { api: Api::new(server)?, mounts: Mutex::default(), credentials })
+    pub fn new(server: &VaultServer, secret_ids: SecretIdCache) -> Result<Self, Failure> {
+        Ok(Self { api: Api::new(server)?, mounts: Mutex::default(), secret_ids })
     }
 
-    /// Logs in, or checks a given token. The credential and changed PEM files are read at each call. The token carries the
-    /// namespace of `auth`.
+    /// Logs in, or checks a given token. Reads the credential files and changed PEM files. The token belongs to the namespace
+    /// of `auth`.
     ///
     /// # Errors
-    /// `CredentialUnreadable` if a credential file is not what it must be, `TlsUnusable` if a PEM file is not, `LoginRefused`
-    /// if Vault says no (`Transient` if it says "not yet"), and what any call may meet: `Unreachable`, `Transient`, `Invalid`.
+    /// `CredentialUnreadable` if a credential file is unusable, `TlsUnusable` if a PEM file is, `LoginRefused` if Vault rejects
+    /// the login (`Transient` if the credential is not valid yet), and the failures of any call: `Unreachable`, `Transient`,
+    /// `Invalid`.
     pub async fn login(&self, auth: &Auth) -> Result<Session, Failure> {
         self.log_in(auth, self.read_credential(auth)?).await
     }
 
-    /// The first half of [`Vault::login`]: reads the credential, and the PEM files if they are to be compared. Blocks for as
-    /// long as the file system does, so it is for a thread that may wait.
+    /// First half of [`Vault::login`]: reads the credential files and changed PEM files. Blocks as long as the file system
+    /// blocks, so run it on a thread for blocking work.
     ///
     /// # Errors
     /// `CredentialUnreadable` or `TlsUnusable`.
     pub fn read_credential(&self, auth: &Auth) -> Result<LoginCredential, Failure> {
-        let credential = login::read(&self.credentials, auth)?;
+        let credential = login::read(&self.secret_ids, auth)?;
         self.api.compare_files();
         self.read_files()?;
         Ok(credential)
     }
 
-    /// The second half of [`Vault::login`].
+    /// Second half of [`Vault::login`]: sends the requests.
     ///
     /// # Errors
-    /// As `login`, but for what concerns files.
+    /// The errors of [`Vault::login`], except those about files.
     pub async fn log_in(&self, auth: &Auth, credential: LoginCredential) -> Result<Session, Failure> {
-        Ok(login::login(&self.api, &self.credentials, auth, credential).await?)
+        Ok(login::login(&self.api, &self.secret_ids, auth, credential).await?)
     }
 
-    /// Whether the next request would read PEM files: there are some, and a connection has failed since they were compared.
+    /// Whether the next request would read PEM files: some are configured, and a connection has failed since the last
+    /// comparison.
     #[must_use]
     pub fn needs_files(&self) -> bool {
         self.api.needs_files()
     }
 
-    /// Compares the PEM files with those in use, so that the next request does not have to. Blocks like
+    /// Compares the PEM files with those in use, so that the next request does not read them. Blocks like
     /// [`Vault::read_credential`].
     ///
     /// # Errors
@@ -99,37 +99,37 @@ impl Vault {
         Ok(self.api.read_files()?)
     }
 
-    /// Asks Vault about the token itself.
+    /// Looks up the properties of `token`.
     ///
     /// # Errors
-    /// `TokenDead` if Vault says that it does not know the token, `Forbidden` at any other 403: the token may be dead or may
-    /// not look itself up. And what any call may meet.
+    /// `TokenInvalid` if Vault does not recognize the token. `Forbidden` on any other 403: the token is invalid, or its policy
+    /// does not allow the lookup. Otherwise the failures of any call.
     pub async fn lookup_self(&self, token: &VaultToken) -> Result<TokenInfo, Failure> {
         Ok(api::token::lookup_self(&self.api, token).await?)
     }
 
-    /// Extends our own token by its own increment.
+    /// Renews `token` by its default increment.
     ///
     /// # Errors
-    /// `TokenDead`, `Forbidden`, `Invalid` if it cannot be renewed, and what any call may meet.
+    /// `TokenInvalid`, `Forbidden`, `Invalid` if the token is not renewable, and the failures of any call.
     pub async fn renew_token(&self, token: &VaultToken) -> Result<TokenInfo, Failure> {
         Ok(api::token::renew_self(&self.api, token).await?)
     }
 
-    /// Reads `source`: 1 request where its mount is known or KV version 2, else up to 3.
+    /// Reads `source`.
     ///
     /// # Errors
-    /// `Missing` with `SecretNotFound` or `SecretDeleted`, `TokenDead`, `Forbidden` with the policy rule that would allow the
-    /// read, `Invalid` if the source's engine or version cannot be, and what any call may meet.
+    /// `Missing` with `SecretNotFound` or `SecretDeleted`, `TokenInvalid`, `Forbidden` with the policy rule that allows the
+    /// read, `Invalid` if the engine or version of the source does not match the mount, and the failures of any call.
     pub async fn read(&self, token: &VaultToken, source: &Source) -> Result<Reading, Failure> {
         Ok(read::read(&self.api, &self.mounts, token, source).await?)
     }
 
-    /// Extends a lease. `increment` counts from now; Vault may give less.
+    /// Renews a lease. `increment` counts from now; Vault can grant less.
     ///
     /// # Errors
-    /// `Missing` with `LeaseLost` if the lease has ended or cannot be renewed, `TokenDead`, `Forbidden`, and what any call may
-    /// meet.
+    /// `Missing` with `LeaseLost` if the lease has expired or is not renewable, `TokenInvalid`, `Forbidden`, and the failures of
+    /// any call.
     pub async fn renew_lease(
         &self,
         token: &VaultToken,
@@ -139,16 +139,16 @@ impl Vault {
         Ok(api::lease::renew(&self.api, token, id, increment).await?)
     }
 
-    /// Ends our own token, and with it all its leases. A token that the server says it does not know is a success.
+    /// Revokes `token` and all its leases. Succeeds if Vault does not recognize the token.
     ///
     /// # Errors
-    /// `Forbidden` if the token may not revoke itself (or if the server does not say that it is dead), and what any call may
-    /// meet.
+    /// `Forbidden` if the policy of the token does not allow the revocation, or if the token is invalid and Vault does not say
+    /// so. Otherwise the failures of any call.
     pub async fn revoke_self(&self, token: &VaultToken) -> Result<(), Failure> {
         Ok(api::token::revoke_self(&self.api, token).await?)
     }
 
-    /// HTTP requests sent so far, for metrics.
+    /// Number of HTTP requests sent so far, for metrics.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.api.requests()

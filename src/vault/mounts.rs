@@ -1,45 +1,45 @@
-//! Which path a read needs. Pure: what is known about mounts, and how a user's path becomes a request's path.
+//! Known mounts, and the mapping from configured paths to request paths. Pure.
 
 use std::collections::BTreeMap;
 
 use super::api::mount::MountInfo;
 
-/// What a mount is, as far as reading goes.
+/// Secrets engine of a mount, as far as it matters for reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Engine {
-    /// KV version 1: a plain path; a lease duration is only the mount's default refresh hint.
+    /// KV version 1: the path is unchanged, and a lease duration is only the mount's default refresh interval.
     KvV1,
-    /// KV version 2: `/data/` after the mount.
+    /// KV version 2: `/data/` follows the mount path.
     KvV2,
-    /// Anything else: a plain path; leases count.
+    /// Any other engine: the path is unchanged, and lease durations apply.
     Other,
-    /// Not known: a plain path; recognised by the answer.
+    /// Unknown engine: the path is unchanged, and the response shows whether it is KV version 2.
     Unknown,
 }
 
-/// A mount: the start of a path, without a slash at the end.
+/// A mount. `path` is a prefix of the configured path, without a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
     pub(super) path: String,
     pub(super) engine: Engine,
-    /// By configuration or by the server, and not only by the shape of an answer.
-    pub(super) sure: bool,
+    /// Whether the configuration or the server states the engine; otherwise it is concluded from a response.
+    pub(super) confirmed: bool,
 }
 
-/// What was learned about mounts.
+/// Known mounts: engine, and [`Mount::confirmed`], by path.
 #[derive(Default)]
 pub(super) struct MountTable(BTreeMap<String, (Engine, bool)>);
 
 impl MountTable {
-    /// The mount of `path`. At most one fits: Vault refuses a mount inside another
+    /// The mount of `path`. At most one matches, because Vault does not allow nested mounts
     /// (<https://developer.hashicorp.com/vault/api-docs/system/mounts#enable-secrets-engine>).
     pub(super) fn find(&self, path: &str) -> Option<Mount> {
-        let (mount, (engine, sure)) = self.0.iter().find(|(mount, _)| below(path, mount).is_some())?;
-        Some(Mount { path: mount.clone(), engine: *engine, sure: *sure })
+        let (mount, (engine, confirmed)) = self.0.iter().find(|(mount, _)| below(path, mount).is_some())?;
+        Some(Mount { path: mount.clone(), engine: *engine, confirmed: *confirmed })
     }
 
     pub(super) fn learn(&mut self, mount: Mount) {
-        self.0.insert(mount.path, (mount.engine, mount.sure));
+        self.0.insert(mount.path, (mount.engine, mount.confirmed));
     }
 
     pub(super) fn forget(&mut self, mount: &str) {
@@ -53,32 +53,32 @@ pub(super) fn below<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
 }
 
 impl Mount {
-    /// A mount that the server did not name: what the user named, else the first segment.
-    pub(super) fn assume(path: &str, named: Option<&str>, engine: Engine, sure: bool) -> Self {
+    /// A mount that the server did not report: the configured one, or the first segment of `path`.
+    pub(super) fn assume(path: &str, named: Option<&str>, engine: Engine, confirmed: bool) -> Self {
         let first = path.split('/').next().unwrap_or(path);
-        Self { path: named.map_or(first, |mount| mount.trim_matches('/')).to_owned(), engine, sure }
+        Self { path: named.map_or(first, |mount| mount.trim_matches('/')).to_owned(), engine, confirmed }
     }
 
-    /// What the server says about the mount of `path`. `None` if it speaks of another path.
+    /// The mount of `path` as the server reports it. `None` if the reported mount does not contain `path`.
     ///
-    /// The mount's path is relative to its namespace; a user may have written the namespace into the path instead of a header.
-    pub(super) fn described(path: &str, answer: &MountInfo) -> Option<Self> {
-        let mount = answer.path.trim_matches('/');
+    /// The reported path is relative to the namespace, which can be part of the configured path instead of a header.
+    pub(super) fn described(path: &str, info: &MountInfo) -> Option<Self> {
+        let mount = info.path.trim_matches('/');
         let end = if below(path, mount).is_some() {
             mount.len()
         } else {
             path.find(&format!("/{mount}/"))? + 1 + mount.len()
         };
-        let engine = match (answer.kind.as_str(), answer.version()) {
+        let engine = match (info.kind.as_str(), info.version()) {
             ("kv", Some("2")) => Engine::KvV2,
-            // "generic" is what KV version 1 was called before Vault 0.8.
+            // "generic" is the name of KV version 1 before Vault 0.8.
             ("kv" | "generic", _) => Engine::KvV1,
             _ => Engine::Other,
         };
-        Some(Self { path: path.get(..end)?.to_owned(), engine, sure: true })
+        Some(Self { path: path.get(..end)?.to_owned(), engine, confirmed: true })
     }
 
-    /// The path to request for `path`.
+    /// The request path for the configured `path`.
     pub(super) fn request_path(&self, path: &str) -> String {
         match below(path, &self.path) {
             Some(rest) if self.engine == Engine::KvV2 && !rest.starts_with("data/") => {
@@ -95,14 +95,14 @@ mod tests {
 
     fn described(path: &str, mount: &str, kind: &str, version: Option<&str>) -> Option<Mount> {
         let options = version.map(|version| serde_json::json!({"version": version}));
-        let answer = serde_json::json!({"path": mount, "type": kind, "options": options});
-        Mount::described(path, &serde_json::from_value(answer).expect("a mount"))
+        let info = serde_json::json!({"path": mount, "type": kind, "options": options});
+        Mount::described(path, &serde_json::from_value(info).expect("a mount"))
     }
 
     #[test]
-    fn data_is_put_after_the_mount_of_version_2_only() {
+    fn request_path_inserts_data_for_kv2_only() {
         let path =
-            |mount: &str, engine, path: &str| Mount { path: mount.into(), engine, sure: false }.request_path(path);
+            |mount: &str, engine, path: &str| Mount { path: mount.into(), engine, confirmed: false }.request_path(path);
         assert_eq!(path("secret", Engine::KvV2, "secret/webapp/config"), "secret/data/webapp/config");
         assert_eq!(path("team/kv", Engine::KvV2, "team/kv/webapp"), "team/kv/data/webapp");
         assert_eq!(path("secret", Engine::KvV2, "secret/data/webapp"), "secret/data/webapp");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_describes_the_mount() {
+    fn described_maps_reported_mount_to_engine() {
         let v2 = described("team/kv/webapp", "team/kv/", "kv", Some("2")).expect("below");
         assert_eq!((v2.path.as_str(), v2.engine), ("team/kv", Engine::KvV2));
         assert_eq!(described("kv/webapp", "kv/", "kv", None).expect("below").engine, Engine::KvV1);
@@ -124,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_is_a_whole_number_of_segments() {
+    fn find_matches_whole_segments() {
         let mut table = MountTable::default();
-        table.learn(Mount { path: "secret".into(), engine: Engine::KvV2, sure: false });
+        table.learn(Mount { path: "secret".into(), engine: Engine::KvV2, confirmed: false });
         assert!(table.find("secrets/a").is_none());
         assert!(table.find("secret/a").is_some());
         table.forget("secret");

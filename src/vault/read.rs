@@ -1,8 +1,7 @@
-//! Reading a source: the right path for its engine, and what the answer holds.
+//! Reading a source: the request path for its engine, and the content of the response.
 //!
-//! A pod's start should cost one request per source, so nothing asks first what a mount is: the most common engine, KV version
-//! 2, is tried, and the answer is taken only if it has exactly that shape. Only when that fails is the server asked
-//! (`sys/internal/ui/mounts/<path>`), once per mount.
+//! To start a pod with one request per source, a read first assumes the most common engine, KV version 2, and accepts the
+//! response only if it has exactly that shape. If not, it queries the mount (`sys/internal/ui/mounts/<path>`), once per mount.
 
 use std::sync::Mutex;
 
@@ -10,10 +9,10 @@ use http::StatusCode;
 use serde_json::value::RawValue;
 
 use super::api::kv::KvV2;
-use super::api::secret::{Envelope, Known, failed, get, odd};
-use super::api::{Api, is_vaults, mount::mount_of};
+use super::api::secret::{EngineKind, Envelope, get, read_error, read_error_with_rule};
+use super::api::{Api, is_from_vault, mount::mount_of};
 use super::error::VaultError;
-use super::http::Answer;
+use super::http::Response;
 use super::json;
 use super::lock::lock;
 use super::mounts::{Engine, Mount, MountTable, below};
@@ -28,13 +27,13 @@ pub(super) async fn read(
 ) -> Result<Reading, VaultError> {
     let read = Read { api, mounts, token, source, path: source.path.trim_matches('/') };
     let engine = match source.engine {
-        KvEngine::Detect => return read.detect().await,
+        KvEngine::Detect => return read.detect_and_read().await,
         KvEngine::Other => Engine::Other,
         KvEngine::V1 => Engine::KvV1,
         KvEngine::V2 => Engine::KvV2,
     };
     let attempt = read.attempt(Mount::assume(read.path, source.mount.as_deref(), engine, true)).await?;
-    read.conclude(attempt)
+    read.finish(attempt)
 }
 
 /// One read in progress.
@@ -46,140 +45,149 @@ struct Read<'a> {
     path: &'a str,
 }
 
-/// One request and what came of it.
+/// One request and its result.
 struct Attempt {
     mount: Mount,
     request_path: String,
-    answer: Answer,
-    verdict: Verdict,
+    response: Response,
+    result: AttemptResult,
 }
 
-enum Verdict {
+enum AttemptResult {
     /// The secret.
-    Good(Reading),
-    /// A final failure that says nothing about the mount.
+    Found(Reading),
+    /// A failure that does not depend on the mount.
     Failed(VaultError),
-    /// 403 by a policy, or by a server that does not know the token.
+    /// A 403: a policy is missing, or the token is invalid.
     Forbidden(VaultError),
-    /// 404 without a deleted version.
-    NotThere,
-    /// 400, 405, or another shape than the engine's: perhaps another engine.
-    Odd(VaultError),
+    /// A 404 without a deleted version.
+    NotFound,
+    /// A 400, a 405, or a response of another shape: the engine can be another one.
+    Unexpected(VaultError),
 }
 
 impl Read<'_> {
-    async fn detect(&self) -> Result<Reading, VaultError> {
+    async fn detect_and_read(&self) -> Result<Reading, VaultError> {
         let known = lock(self.mounts).find(self.path);
         let was_known = known.is_some();
-        let first = self.attempt(known.unwrap_or_else(|| self.guess())).await?;
-        match &first.verdict {
-            Verdict::Good(_) | Verdict::Failed(_) => {
-                // A deleted version is an answer of KV version 2 too, but it teaches nothing that the next read does not.
-                if !was_known && matches!(first.verdict, Verdict::Good(_)) {
+        let first = self.attempt(known.unwrap_or_else(|| self.assumed_mount())).await?;
+        match &first.result {
+            AttemptResult::Found(_) | AttemptResult::Failed(_) => {
+                // A deleted version shows KV version 2 too, but the next read learns the mount at no extra cost.
+                if !was_known && matches!(first.result, AttemptResult::Found(_)) {
                     lock(self.mounts).learn(first.mount.clone());
                 }
-                return self.conclude(first);
+                return self.finish(first);
             }
-            // A policy may also be for the other version of a mount that was re-created, so the server is asked; where it does
-            // not say, what is known stays.
-            Verdict::Forbidden(_) => {}
-            Verdict::NotThere | Verdict::Odd(_) => lock(self.mounts).forget(&first.mount.path),
+            // The mount can have been re-created with another version, for which the policy was written. Query the mount, and
+            // keep the known one if the server does not report it.
+            AttemptResult::Forbidden(_) => {}
+            AttemptResult::NotFound | AttemptResult::Unexpected(_) => lock(self.mounts).forget(&first.mount.path),
         }
         let described = mount_of(self.api, self.token, self.path).await?;
         let Some(mount) = described.and_then(|info| Mount::described(self.path, &info)) else {
-            return self.without_mount(first, was_known).await;
+            return self.read_with_assumed_mount(first, was_known).await;
         };
         lock(self.mounts).forget(&first.mount.path);
         lock(self.mounts).learn(mount.clone());
         if mount.request_path(self.path) == first.request_path {
-            return self.conclude(self.judge(mount, first.request_path, first.answer));
+            return self.finish(self.classify(mount, first.request_path, first.response));
         }
         let second = self.attempt(mount).await?;
-        self.conclude(second)
+        self.finish(second)
     }
 
-    /// The server does not say what the mount is. As the Vault CLI does, the path is read as it is, which is right for old
-    /// servers and for KV version 1; but where even `/data/` was forbidden, that is the answer.
-    async fn without_mount(&self, first: Attempt, was_known: bool) -> Result<Reading, VaultError> {
-        let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown, sure: false };
-        if matches!(first.verdict, Verdict::Forbidden(_)) || plain.request_path(self.path) == first.request_path {
-            let sure = was_known && matches!(first.verdict, Verdict::Forbidden(_));
-            return if sure { self.conclude(first) } else { self.conclude_unsure(first) };
+    /// Reads the path unchanged if the server does not report the mount, as the Vault CLI does. This is right for old servers
+    /// and for KV version 1. A 403 for the path with `/data/` is final.
+    async fn read_with_assumed_mount(&self, first: Attempt, was_known: bool) -> Result<Reading, VaultError> {
+        let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown, confirmed: false };
+        if matches!(first.result, AttemptResult::Forbidden(_)) || plain.request_path(self.path) == first.request_path {
+            let confirmed = was_known && matches!(first.result, AttemptResult::Forbidden(_));
+            return if confirmed { self.finish(first) } else { self.finish_with_assumed_mount(first) };
         }
         let second = self.attempt(plain).await?;
-        match second.verdict {
-            Verdict::Good(_) => {
+        match second.result {
+            AttemptResult::Found(_) => {
                 lock(self.mounts).learn(second.mount.clone());
-                self.conclude(second)
+                self.finish(second)
             }
-            Verdict::Failed(_) => self.conclude(second),
-            // Nothing new: the first answer is nearer to what is most likely meant.
-            Verdict::Forbidden(_) | Verdict::NotThere | Verdict::Odd(_) => self.conclude_unsure(first),
+            AttemptResult::Failed(_) => self.finish(second),
+            // Report the first attempt, because KV version 2 is the more likely engine.
+            AttemptResult::Forbidden(_) | AttemptResult::NotFound | AttemptResult::Unexpected(_) => {
+                self.finish_with_assumed_mount(first)
+            }
         }
     }
 
-    /// KV version 2, or the path as it is where the user wrote `/data/` into it.
-    fn guess(&self) -> Mount {
-        let guess = Mount::assume(self.path, self.source.mount.as_deref(), Engine::KvV2, false);
-        let written_out = below(self.path, &guess.path).is_some_and(|rest| rest.starts_with("data/"));
-        if written_out { Mount { engine: Engine::Unknown, ..guess } } else { guess }
+    /// KV version 2, or an unknown engine if the configured path already contains `/data/`.
+    fn assumed_mount(&self) -> Mount {
+        let assumed = Mount::assume(self.path, self.source.mount.as_deref(), Engine::KvV2, false);
+        let written_out = below(self.path, &assumed.path).is_some_and(|rest| rest.starts_with("data/"));
+        if written_out { Mount { engine: Engine::Unknown, ..assumed } } else { assumed }
     }
 
     async fn attempt(&self, mount: Mount) -> Result<Attempt, VaultError> {
-        let pin = self.source.version;
-        if pin.is_some() && matches!(mount.engine, Engine::KvV1 | Engine::Other) {
-            let why = format!("a version can be chosen in KV version 2 only, and {} is not that", mount.path);
-            return Err(self.not_readable(why));
+        let version = self.source.version;
+        if version.is_some() && matches!(mount.engine, Engine::KvV1 | Engine::Other) {
+            return Err(self.not_versioned_error(&mount.path));
         }
         let request_path = mount.request_path(self.path);
-        let answer = get(self.api, self.token, &request_path, pin).await?;
-        Ok(self.judge(mount, request_path, answer))
+        let response = get(self.api, self.token, &request_path, version).await?;
+        Ok(self.classify(mount, request_path, response))
     }
 
-    fn judge(&self, mount: Mount, request_path: String, answer: Answer) -> Attempt {
-        let verdict = match answer.status {
-            StatusCode::OK => self.opened(&answer, &mount, &request_path).unwrap_or_else(Verdict::Failed),
-            _ if answer.status.is_client_error() && !is_vaults(&answer) => Verdict::Failed(odd(self.path, &answer)),
-            StatusCode::FORBIDDEN => match failed(self.path, &request_path, &answer) {
-                error @ VaultError::Forbidden { .. } => Verdict::Forbidden(error),
-                error => Verdict::Failed(error),
+    fn classify(&self, mount: Mount, request_path: String, response: Response) -> Attempt {
+        let result = match response.status {
+            StatusCode::OK => self.parse_found(&response, &mount, &request_path).unwrap_or_else(AttemptResult::Failed),
+            _ if response.status.is_client_error() && !is_from_vault(&response) => {
+                AttemptResult::Failed(read_error(self.path, &response))
+            }
+            StatusCode::FORBIDDEN => match read_error_with_rule(self.path, &request_path, &response) {
+                error @ VaultError::Forbidden { .. } => AttemptResult::Forbidden(error),
+                error => AttemptResult::Failed(error),
             },
-            StatusCode::NOT_FOUND => self.deleted(&answer).map_or(Verdict::NotThere, Verdict::Failed),
-            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => Verdict::Odd(odd(self.path, &answer)),
-            _ => Verdict::Failed(odd(self.path, &answer)),
+            StatusCode::NOT_FOUND => {
+                self.deleted_version(&response).map_or(AttemptResult::NotFound, AttemptResult::Failed)
+            }
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => {
+                AttemptResult::Unexpected(read_error(self.path, &response))
+            }
+            _ => AttemptResult::Failed(read_error(self.path, &response)),
         };
-        Attempt { mount, request_path, answer, verdict }
+        Attempt { mount, request_path, response, result }
     }
 
-    /// A 200.
-    fn opened(&self, answer: &Answer, mount: &Mount, request_path: &str) -> Result<Verdict, VaultError> {
-        let envelope = Envelope::parse(request_path, answer)?;
+    /// Parses a response with status 200.
+    fn parse_found(&self, response: &Response, mount: &Mount, request_path: &str) -> Result<AttemptResult, VaultError> {
+        let envelope = Envelope::parse(request_path, response)?;
         let Some(data) = envelope.data else {
-            return Ok(Verdict::Odd(self.not_readable("the answer holds no data".into())));
+            return Ok(AttemptResult::Unexpected(
+                self.not_readable_error("expected data in the response, found none; check the path".into()),
+            ));
         };
         let versioned = match mount.engine {
-            Engine::KvV2 if mount.sure => KvV2::parse(data),
-            Engine::KvV2 | Engine::Unknown => KvV2::recognise(data),
+            Engine::KvV2 if mount.confirmed => KvV2::parse(data),
+            Engine::KvV2 | Engine::Unknown => KvV2::recognize(data),
             Engine::KvV1 | Engine::Other => None,
         };
         if let Some(found) = versioned {
-            let Some(object) = found.data else { return Err(self.version_is_gone(&found)) };
+            let Some(object) = found.data else { return Err(self.deleted_error(&found)) };
             let version = Version { number: Some(found.metadata.version), created: found.metadata.created_time };
             return self.reading(object, version, Validity::Unlimited, envelope.warnings());
         }
         if mount.engine == Engine::KvV2 {
-            let why = "the answer is not one of KV version 2; is the engine set right?";
-            return Ok(Verdict::Odd(self.not_readable(why.into())));
+            let cause = "expected a response of KV version 2, found another format; check the source's `engine`";
+            return Ok(AttemptResult::Unexpected(self.not_readable_error(cause.into())));
         }
         if self.source.version.is_some() {
-            return Err(self.not_readable("a version can be chosen in KV version 2 only, and this is not that".into()));
+            return Err(self.not_versioned_error(&mount.path));
         }
         let known = match mount.engine {
-            Engine::KvV1 | Engine::KvV2 => Known::Kv,
-            Engine::Other => Known::NotKv,
-            Engine::Unknown => Known::Nothing,
+            Engine::KvV1 | Engine::KvV2 => EngineKind::Kv,
+            Engine::Other => EngineKind::NotKv,
+            Engine::Unknown => EngineKind::Unknown,
         };
-        let validity = envelope.validity(request_path, known, answer.date);
+        let validity = envelope.validity(request_path, known, response.date);
         self.reading(data, Version::default(), validity, envelope.warnings())
     }
 
@@ -189,60 +197,71 @@ impl Read<'_> {
         version: Version,
         validity: Validity,
         warnings: Vec<String>,
-    ) -> Result<Verdict, VaultError> {
-        let data = json::values(object)
-            .ok_or_else(|| self.not_readable("the answer's data is not an object with keys".into()))?;
-        Ok(Verdict::Good(Reading { data, version, validity, warnings }))
+    ) -> Result<AttemptResult, VaultError> {
+        let data = json::values(object).ok_or_else(|| {
+            self.not_readable_error("expected an object with keys, found other data; check the path".into())
+        })?;
+        Ok(AttemptResult::Found(Reading { data, version, validity, warnings }))
     }
 
-    /// A 404 of KV version 2 has the metadata of a version that is deleted or destroyed.
-    fn deleted(&self, answer: &Answer) -> Option<VaultError> {
-        let envelope = Envelope::parse(self.path, answer).ok()?;
-        Some(self.version_is_gone(&KvV2::recognise(envelope.data?)?))
+    /// KV version 2 responds with 404 and the metadata if a version is deleted or destroyed.
+    fn deleted_version(&self, response: &Response) -> Option<VaultError> {
+        let envelope = Envelope::parse(self.path, response).ok()?;
+        Some(self.deleted_error(&KvV2::recognize(envelope.data?)?))
     }
 
-    fn version_is_gone(&self, found: &KvV2<'_>) -> VaultError {
+    fn deleted_error(&self, found: &KvV2<'_>) -> VaultError {
         let (path, version) = (self.path.to_owned(), found.metadata.version);
-        VaultError::SecretDeleted { path, version, how: found.fate() }
+        VaultError::SecretDeleted { path, version, state: found.deletion() }
     }
 
-    /// Turns the last attempt into the result.
-    fn conclude(&self, attempt: Attempt) -> Result<Reading, VaultError> {
+    /// Converts the last attempt into the result.
+    fn finish(&self, attempt: Attempt) -> Result<Reading, VaultError> {
         let engine = match attempt.mount.engine {
-            Engine::KvV2 => format!("{} is KV version 2", attempt.mount.path),
-            Engine::KvV1 => format!("{} is KV version 1", attempt.mount.path),
-            Engine::Other | Engine::Unknown => format!("in mount {}", attempt.mount.path),
+            Engine::KvV2 => format!("mount {} is KV version 2", attempt.mount.path),
+            Engine::KvV1 => format!("mount {} is KV version 1", attempt.mount.path),
+            Engine::Other | Engine::Unknown => format!("mount {}", attempt.mount.path),
         };
-        self.conclude_as(attempt, engine)
+        self.finish_with(attempt, engine)
     }
 
-    /// The same where the mount is only a guess.
-    fn conclude_unsure(&self, mut attempt: Attempt) -> Result<Reading, VaultError> {
+    /// [`Self::finish`] for a mount that is only assumed.
+    fn finish_with_assumed_mount(&self, mut attempt: Attempt) -> Result<Reading, VaultError> {
         let mount = &attempt.mount.path;
-        if let Verdict::Forbidden(VaultError::Forbidden { rule, .. }) = &mut attempt.verdict
+        if let AttemptResult::Forbidden(VaultError::Forbidden { rule, .. }) = &mut attempt.result
             && attempt.request_path != self.path
         {
-            *rule = format!("{rule} (if {mount} is a mount of KV version 2; else set the source's mount or engine)");
+            *rule = format!(
+                "{rule}, assuming that {mount} is a KV version 2 mount; if it is not, set the source's `mount` and `engine`"
+            );
         }
-        let engine = format!("the server does not say what {mount} is");
-        self.conclude_as(attempt, engine)
+        let engine = format!("Vault does not report the engine of mount {mount}");
+        self.finish_with(attempt, engine)
     }
 
-    fn conclude_as(&self, attempt: Attempt, engine: String) -> Result<Reading, VaultError> {
-        match attempt.verdict {
-            Verdict::Good(reading) => Ok(reading),
-            Verdict::Failed(error) | Verdict::Forbidden(error) | Verdict::Odd(error) => Err(error),
-            Verdict::NotThere => {
+    fn finish_with(&self, attempt: Attempt, engine: String) -> Result<Reading, VaultError> {
+        match attempt.result {
+            AttemptResult::Found(reading) => Ok(reading),
+            AttemptResult::Failed(error) | AttemptResult::Forbidden(error) | AttemptResult::Unexpected(error) => {
+                Err(error)
+            }
+            AttemptResult::NotFound => {
                 let version = self.source.version;
-                let what =
+                let missing =
                     version.map_or("no secret".to_owned(), |version| format!("no secret with version {version}"));
                 let path = self.path.to_owned();
-                Err(VaultError::SecretNotFound { path, what, request_path: attempt.request_path, engine })
+                Err(VaultError::SecretNotFound { path, missing, request_path: attempt.request_path, engine })
             }
         }
     }
 
-    fn not_readable(&self, why: String) -> VaultError {
-        VaultError::NotReadable { path: self.path.to_owned(), why }
+    fn not_versioned_error(&self, mount: &str) -> VaultError {
+        self.not_readable_error(format!(
+            "`version` requires KV version 2, but mount {mount} has another engine; remove `version` from the source"
+        ))
+    }
+
+    fn not_readable_error(&self, cause: String) -> VaultError {
+        VaultError::NotReadable { path: self.path.to_owned(), cause }
     }
 }

@@ -1,4 +1,4 @@
-//! The secret id of an `AppRole`, plain or wrapped.
+//! The secret ID of an `AppRole`, plain or wrapped.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -11,76 +11,76 @@ use super::api::{Api, wrapping};
 use super::credential::Credential;
 use super::error::VaultError;
 use super::lock::lock;
-use super::words::clip;
+use super::server_text::clip;
 use crate::model::SecretBytes;
 
-/// What logins remember: secret ids that their files give only once, because they were wrapped or the file is removed after
-/// use. Clones share one memory, so that it outlives a connection whose settings change.
+/// Secret IDs that can be read from their files only once, because they were wrapped or their file is removed after use.
+/// Clones share one cache, which therefore outlives a client whose settings change.
 #[derive(Clone, Default)]
-pub struct Credentials(Arc<Mutex<BTreeMap<Files, Remembered>>>);
+pub struct SecretIdCache(Arc<Mutex<BTreeMap<SecretIdFiles, CachedSecretId>>>);
 
-/// Role id file and secret id file.
-type Files = (PathBuf, PathBuf);
+/// Role ID file and secret ID file.
+type SecretIdFiles = (PathBuf, PathBuf);
 
 #[derive(Clone)]
-struct Remembered {
-    /// Of what the file held; another content means another secret id.
+struct CachedSecretId {
+    /// Digest of the file's content. Different content means another secret ID.
     digest: Digest,
     secret_id: SecretBytes,
 }
 
 type Digest = Vec<u8>;
 
-/// Where a secret id comes from.
+/// The configured source of a secret ID.
 pub(super) struct SecretIdFile<'a> {
     pub(super) role_id_file: &'a Path,
     pub(super) file: &'a Path,
-    /// The file holds a wrapping token that was made by this path.
+    /// If set, the file contains a wrapping token, which must have been created by this path.
     pub(super) creation_path: Option<&'a str>,
     pub(super) removed_after_use: bool,
 }
 
-/// A secret id to log in with.
+/// A secret ID for a login.
 pub(super) struct SecretId {
     pub(super) value: SecretBytes,
-    /// Of the file's content that it came from; `None` if the file is gone already.
+    /// Digest of the file's content; `None` if the file does not exist anymore.
     digest: Option<Digest>,
 }
 
-/// What is known of a secret id before a request is made.
+/// A secret ID as found without a request.
 pub(super) enum FoundSecretId {
-    /// The secret id itself.
-    Known(SecretId),
-    /// The content of its file: the secret id or a wrapping token of it.
+    /// The secret ID from the cache.
+    Cached(SecretId),
+    /// The content of the file: the secret ID, or a wrapping token for it.
     InFile(Credential, Digest),
 }
 
 impl SecretIdFile<'_> {
-    /// Reads the file, unless what it gave is remembered.
-    pub(super) fn find(&self, credentials: &Credentials) -> Result<FoundSecretId, VaultError> {
-        let remembered = lock(&credentials.0).get(&self.files()).cloned();
+    /// Reads the file, unless its secret ID is cached.
+    pub(super) fn find(&self, secret_ids: &SecretIdCache) -> Result<FoundSecretId, VaultError> {
+        let cached = lock(&secret_ids.0).get(&self.files()).cloned();
         let absent = std::fs::metadata(self.file).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-        if let Some(remembered) = remembered.as_ref().filter(|_| absent) {
-            return Ok(FoundSecretId::Known(SecretId { value: remembered.secret_id.clone(), digest: None }));
+        if let Some(cached) = cached.as_ref().filter(|_| absent) {
+            return Ok(FoundSecretId::Cached(SecretId { value: cached.secret_id.clone(), digest: None }));
         }
-        let found = Credential::read(self.file, self.what())?;
+        let found = Credential::read(self.file, self.description())?;
         let digest = digest_of(&found);
-        Ok(match remembered.filter(|remembered| remembered.digest == digest) {
-            Some(remembered) => FoundSecretId::Known(SecretId { value: remembered.secret_id, digest: Some(digest) }),
+        Ok(match cached.filter(|cached| cached.digest == digest) {
+            Some(cached) => FoundSecretId::Cached(SecretId { value: cached.secret_id, digest: Some(digest) }),
             None => FoundSecretId::InFile(found, digest),
         })
     }
 
-    /// The secret id of what was found; it is unwrapped if it has to be.
-    pub(super) async fn open(
+    /// Returns the secret ID, unwrapped if necessary.
+    pub(super) async fn resolve(
         &self,
         found: FoundSecretId,
         api: &Api,
-        credentials: &Credentials,
+        secret_ids: &SecretIdCache,
         namespace: Option<&str>,
     ) -> Result<SecretId, VaultError> {
         let (found, digest) = match found {
-            FoundSecretId::Known(secret_id) => return Ok(secret_id),
+            FoundSecretId::Cached(secret_id) => return Ok(secret_id),
             FoundSecretId::InFile(found, digest) => (found, digest),
         };
         let value = match self.creation_path {
@@ -88,39 +88,37 @@ impl SecretIdFile<'_> {
             None => found.into_secret(),
         };
         if self.creation_path.is_some() || self.removed_after_use {
-            // Remembered from here on, not from the login's success: a wrapping token works once, and the login may have to
-            // be repeated because the server was busy.
-            let remembered = Remembered { digest: digest.clone(), secret_id: value.clone() };
-            lock(&credentials.0).insert(self.files(), remembered);
+            // Cache before the login succeeds: a wrapping token works once, but a login that fails temporarily is repeated.
+            let cached = CachedSecretId { digest: digest.clone(), secret_id: value.clone() };
+            lock(&secret_ids.0).insert(self.files(), cached);
         }
         Ok(SecretId { value, digest: Some(digest) })
     }
 
-    fn files(&self) -> Files {
+    fn files(&self) -> SecretIdFiles {
         (self.role_id_file.to_owned(), self.file.to_owned())
     }
 
-    fn what(&self) -> &'static str {
-        if self.creation_path.is_some() { "the wrapping token of the secret id" } else { "the secret id" }
+    fn description(&self) -> &'static str {
+        if self.creation_path.is_some() { "the wrapping token of the secret ID" } else { "the secret ID" }
     }
 }
 
 impl SecretId {
-    /// Removes the used secret id's file, unless a new one was delivered into it meanwhile.
+    /// Removes the file of the used secret ID, unless the file contains a new one.
     pub(super) fn remove(&self, file: &Path) {
         let Some(used) = &self.digest else { return };
-        // A file that cannot be read any more is not known to hold the used one.
-        if Credential::read(file, "the secret id").is_ok_and(|found| digest_of(&found) == *used)
+        // Keep an unreadable file: its content is unknown.
+        if Credential::read(file, "the secret ID").is_ok_and(|found| digest_of(&found) == *used)
             && let Err(error) = std::fs::remove_file(file)
         {
-            tracing::warn!(file = %file.display(), %error, "failed to remove the used secret id");
+            tracing::warn!(file = %file.display(), %error, "failed to remove the file of the used secret ID; delete it by hand");
         }
     }
 }
 
-/// Where a wrapped secret id was made is checked **before** it is unwrapped: an attacker who took the real one could have put
-/// another token in its place, of his own making
-/// (<https://developer.hashicorp.com/vault/docs/concepts/response-wrapping#response-wrapping-token-validation>).
+/// Checks the creation path **before** unwrapping: an attacker who stole the wrapping token could have replaced it with another
+/// one (<https://developer.hashicorp.com/vault/docs/concepts/response-wrapping#response-wrapping-token-validation>).
 async fn unwrap(
     api: &Api,
     namespace: Option<&str>,
@@ -143,11 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_id_that_was_delivered_meanwhile_is_not_removed() {
+    fn remove_keeps_newly_delivered_secret_id() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("secret-id");
         std::fs::write(&file, "used\n").expect("written");
-        let digest = Some(digest_of(&Credential::read(&file, "the secret id").expect("readable")));
+        let digest = Some(digest_of(&Credential::read(&file, "the secret ID").expect("readable")));
         let used = SecretId { value: "used".into(), digest };
         std::fs::write(&file, "new\n").expect("written");
         used.remove(&file);

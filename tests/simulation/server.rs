@@ -119,7 +119,7 @@ impl Server {
 
     fn unknown(&self, rule: &str) -> Failure {
         if self.words {
-            return fail(FailureClass::TokenDead, Reason::TokenExpired, "permission denied: invalid token");
+            return fail(FailureClass::TokenInvalid, Reason::TokenExpired, "permission denied: invalid token");
         }
         Self::forbidden(rule)
     }

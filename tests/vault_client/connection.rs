@@ -1,4 +1,4 @@
-//! Connections that are lost or lead elsewhere.
+//! Lost connections, silent connections, and wrong ports.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,11 +11,11 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 
 use super::stub::{Stub, get};
-use super::tls::{Authority, read};
+use super::tls::{TestCa, read};
 use super::*;
 
-/// An HTTP/2 server over TLS, as small as it can be, whose open connections can be made silent: they stay open and take bytes,
-/// as behind a balancer or NAT gateway in front of a dead node.
+/// A minimal HTTP/2 server over TLS. Its open connections can become silent: they stay open and accept bytes, as with a load
+/// balancer or NAT gateway in front of a dead node.
 struct Http2 {
     address: String,
     /// Connections that were opened at a lower age are silent.
@@ -85,12 +85,12 @@ fn frame(kind: u8, flags: u8, id: [u8; 4], payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_connection_that_went_silent_is_replaced() {
-    let ours = Authority::new();
+async fn silent_connection_is_replaced() {
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    ours.write(&ca);
-    let server = Http2::start(ours.server("127.0.0.1", None), &kv2(&json!({}), 1).to_string());
+    trusted.write(&ca);
+    let server = Http2::start(trusted.server("127.0.0.1", None), &kv2(&json!({}), 1).to_string());
     let tls = Tls { ca_file: Some(ca), ..Tls::default() };
     let vault = vault_at(&VaultServer { tls, timeout: Duration::from_secs(2), ..super::server(&server.address) });
     for _ in 0..2 {
@@ -106,7 +106,7 @@ async fn a_connection_that_went_silent_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_instead_of_an_answer_is_unreachable() {
+async fn closed_connection_is_unreachable() {
     let stub = Stub::start([get("/v1/secret/data/a").close()]);
     let failure = read(&vault(&stub.address())).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::VaultUnreachable));
@@ -114,28 +114,28 @@ async fn a_connection_that_is_closed_instead_of_an_answer_is_unreachable() {
 }
 
 #[tokio::test]
-async fn https_to_an_http_port_is_explained() {
+async fn https_to_http_port_is_explained() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("https://{}", listener.local_addr().expect("bound"));
     thread::spawn(move || {
         for mut socket in listener.incoming().flatten() {
-            // As Go's server answers a TLS handshake.
+            // Go's server responds like this to a TLS handshake.
             socket.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request").ok();
             std::io::copy(&mut socket, &mut std::io::sink()).ok();
         }
     });
-    let ours = Authority::new();
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    ours.write(&ca);
+    trusted.write(&ca);
     let tls = Tls { ca_file: Some(ca), ..Tls::default() };
     let failure = read(&vault_at(&VaultServer { tls, ..server(&address) })).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::VaultUnreachable));
-    assert!(failure.message.contains("the server does not speak TLS; write http://"), "{failure}");
+    assert!(failure.message.contains("the server does not speak TLS on this port; use http://"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_and_never_answers_is_told_with_the_time_that_was_waited() {
+async fn timeout_failure_names_duration() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("http://{}", listener.local_addr().expect("bound"));
     let vault = vault_at(&VaultServer { timeout: Duration::from_millis(300), ..server(&address) });

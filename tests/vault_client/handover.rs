@@ -1,4 +1,4 @@
-//! The classic mode against a scripted Vault, for what no engine of a small real one gives: a lease that can be renewed.
+//! Handover between an init container and an ordinary container, with a scripted Vault that issues a renewable lease.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use super::stub::{Stub, get, post};
 
 const LEASE: &str = "database/creds/webapp/planted";
 
-/// Killed where a test fails before its end.
+/// An agent process, killed on drop.
 struct Agent(Child);
 
 impl Drop for Agent {
@@ -49,7 +49,7 @@ fn wait_for(what: &str, mut fact: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_lease_is_handed_over_and_renewed_by_the_second_process() {
+fn handed_over_lease_is_renewed_by_second_process() {
     let volume = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
     let volume = volume.path();
     std::fs::write(volume.join("jwt"), "head.body.signature").expect("written");
@@ -73,10 +73,10 @@ fn a_lease_is_handed_over_and_renewed_by_the_second_process() {
         .json(json!({"lease_id": LEASE, "increment": 6}))
         .answer(200, lease(6))]);
     let mut agent = start(&["run"], &stub.address(), volume);
-    wait_for("the lease is renewed", || stub.is_over());
+    wait_for("the lease is renewed", || stub.is_complete());
     assert_eq!(password().as_deref(), Some("Losungwort"));
     assert!(!volume.join("handover").exists());
-    // The application beside it gets SIGTERM at the same time and may still use the lease: nothing is revoked.
+    // The application gets SIGTERM at the same time and can still use the lease, so nothing is revoked.
     let pid = rustix::process::Pid::from_child(&agent.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     assert_eq!(agent.0.wait().expect("it ends").code(), Some(0));

@@ -1,4 +1,4 @@
-//! Logins: each method's request, its credential files, and refusals.
+//! Logins: the request of each method, credential files, and rejections.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,11 +16,11 @@ pub(crate) fn auth(mount: &str, method: AuthMethod) -> Auth {
     Auth { mount: mount.into(), namespace: None, method }
 }
 
-pub(crate) fn made(ttl: u64) -> Value {
+pub(crate) fn issued(ttl: u64) -> Value {
     json!({"auth": {"client_token": TOKEN, "accessor": "acc", "lease_duration": ttl, "renewable": true}})
 }
 
-pub(crate) fn refusal(result: Result<Session, Failure>) -> Failure {
+pub(crate) fn failure_of(result: Result<Session, Failure>) -> Failure {
     result.err().expect("a refusal")
 }
 
@@ -50,7 +50,7 @@ impl Files {
 }
 
 #[tokio::test]
-async fn kubernetes_sends_the_token_as_the_file_has_it_now() {
+async fn kubernetes_login_reads_token_file_each_time() {
     let files = Files::new();
     let (file, first) = files.jwt("vault");
     let kubernetes = auth(
@@ -62,7 +62,7 @@ async fn kubernetes_sends_the_token_as_the_file_has_it_now() {
             .without("x-vault-token")
             .header("content-type", "application/json")
             .json(json!({"role": "webapp", "jwt": jwt}))
-            .answer(200, made(3600))
+            .answer(200, issued(3600))
     };
     let stub = Stub::start([login(&first)]);
     let vault = vault(&stub.address());
@@ -77,26 +77,26 @@ async fn kubernetes_sends_the_token_as_the_file_has_it_now() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_audience_is_not_sent() {
+async fn token_with_wrong_audience_is_not_sent() {
     let files = Files::new();
     let (file, _) = files.jwt("https://kubernetes.default.svc");
     let method = AuthMethod::Kubernetes { role: "webapp".into(), jwt_file: file, audience: Some("vault".into()) };
     let stub = Stub::start([]);
-    let failure = refusal(vault(&stub.address()).login(&auth("kubernetes", method)).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth("kubernetes", method)).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::CredentialUnreadable));
 }
 
 #[tokio::test]
-async fn an_unreadable_credential_is_our_own_fault() {
+async fn unreadable_credential_is_local_failure() {
     let stub = Stub::start([]);
     let method = AuthMethod::Jwt { role: None, jwt_file: "/nowhere/jwt".into() };
-    let failure = refusal(vault(&stub.address()).login(&auth("jwt", method)).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth("jwt", method)).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::CredentialUnreadable));
     assert!(failure.message.contains("/nowhere/jwt"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_jwt_login_may_leave_the_role_to_the_mount_and_has_its_own_namespace() {
+async fn jwt_login_uses_default_role_and_auth_namespace() {
     let files = Files::new();
     let (file, jwt) = files.jwt("vault");
     let method = AuthMethod::Jwt { role: None, jwt_file: file };
@@ -105,9 +105,9 @@ async fn a_jwt_login_may_leave_the_role_to_the_mount_and_has_its_own_namespace()
         post("/v1/auth/jwt/prod/login")
             .header("x-vault-namespace", "platform")
             .json(json!({"jwt": jwt}))
-            .answer(200, made(60)),
+            .answer(200, issued(60)),
         get("/v1/secret/data/a").header("x-vault-namespace", "team").answer(200, kv2(&json!({}), 1)),
-        // The token lives in the namespace of the login.
+        // The token belongs to the namespace of the login.
         post("/v1/auth/token/revoke-self").header("x-vault-namespace", "platform").answer(204, ""),
     ]);
     let vault = vault_at(&VaultServer { namespace: Some("team".into()), ..server(&stub.address()) });
@@ -117,23 +117,23 @@ async fn a_jwt_login_may_leave_the_role_to_the_mount_and_has_its_own_namespace()
 }
 
 #[tokio::test]
-async fn a_refused_login_does_not_quote_the_credential() {
+async fn rejected_login_does_not_quote_credential() {
     let files = Files::new();
     let (file, jwt) = files.jwt("vault");
     let method = AuthMethod::Jwt { role: Some("webapp".into()), jwt_file: file };
     for status in [400, 403] {
         let stub = Stub::start([post("/v1/auth/jwt/login").answer(status, errors(&format!("cannot verify {jwt}")))]);
-        let failure = refusal(vault(&stub.address()).login(&auth("jwt", method.clone())).await);
+        let failure = failure_of(vault(&stub.address()).login(&auth("jwt", method.clone())).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused), "{status}");
         assert!(failure.message.contains("cannot verify (credential)"), "{failure}");
     }
     let stub = Stub::start([post("/v1/auth/jwt/login").answer(503, errors("Vault is sealed"))]);
-    let failure = refusal(vault(&stub.address()).login(&auth("jwt", method)).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth("jwt", method)).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::Sealed));
 }
 
 #[tokio::test]
-async fn a_refused_login_says_who_was_refused_by_which_role() {
+async fn rejected_login_names_role_service_account_and_audience() {
     let files = Files::new();
     let claims = json!({"aud": ["vault"], "sub": "system:serviceaccount:drill:app"}).to_string();
     let file = files.write("jwt", &format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)));
@@ -145,44 +145,51 @@ async fn a_refused_login_says_who_was_refused_by_which_role() {
     ]);
     let vault = vault(&stub.address());
     let login = auth("kubernetes", method);
-    let failure = refusal(vault.login(&login).await);
+    let failure = failure_of(vault.login(&login).await);
     assert_eq!(
         failure.message,
-        "failed to log in at auth/kubernetes/login: role \"webapp\" refused ServiceAccount drill/app (audience \"vault\"): \
-         Vault answered 403: service account name not authorized"
+        "failed to log in at auth/kubernetes/login (role \"webapp\", ServiceAccount drill/app, audience \"vault\"): Vault \
+         answered 403: service account name not authorized; check that the role exists and that its \
+         bound_service_account_names, bound_service_account_namespaces and audience accept this token"
     );
-    let failure = refusal(vault.login(&login).await);
-    assert!(failure.message.contains("permission denied; is there an auth method at this mount, and"), "{failure}");
-    assert!(failure.message.contains("ServiceAccount deleted or re-created"), "{failure}");
-    let failure = refusal(vault.login(&login).await);
-    assert!(failure.message.ends_with("is there an auth method at this mount?"), "{failure}");
+    let failure = failure_of(vault.login(&login).await);
+    assert!(
+        failure.message.contains("permission denied; check the mount and the namespace of the auth method"),
+        "{failure}"
+    );
+    assert!(
+        failure.message.contains("if the ServiceAccount was deleted or re-created, re-create the pod"),
+        "{failure}"
+    );
+    let failure = failure_of(vault.login(&login).await);
+    assert!(failure.message.ends_with("check the mount and the namespace of the auth method"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_token_of_the_near_future_is_waited_for() {
+async fn early_token_is_transient() {
     let files = Files::new();
     let (file, _) = files.jwt("vault");
     let method = AuthMethod::Jwt { role: Some("webapp".into()), jwt_file: file };
     let early = "error validating token: invalid not before (nbf) claim: token not yet valid";
     let stub = Stub::start([post("/v1/auth/jwt/login").answer(400, errors(early))]);
-    let failure = refusal(vault(&stub.address()).login(&auth("jwt", method)).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth("jwt", method)).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::LoginRefused));
     assert!(failure.message.contains("clocks"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_page_of_an_ingress_is_not_taken_for_a_refusal() {
+async fn ingress_page_is_not_a_rejected_login() {
     let files = Files::new();
     let (file, _) = files.jwt("vault");
     let method = AuthMethod::Jwt { role: Some("webapp".into()), jwt_file: file };
     let stub = Stub::start([post("/v1/auth/jwt/login").answer(404, "<html>404 page not found</html>")]);
-    let failure = refusal(vault(&stub.address()).login(&auth("jwt", method)).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth("jwt", method)).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::ServerError));
-    assert!(failure.message.contains("the answer is not Vault's (404"), "{failure}");
+    assert!(failure.message.contains("the response with status 404 is not from Vault"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_given_token_is_checked_and_is_not_ours() {
+async fn given_token_is_looked_up_and_not_self_issued() {
     let files = Files::new();
     let file = files.write("token", "hvs.planted-token\n");
     let known = json!({"data": {"accessor": "acc", "ttl": 0, "expire_time": null, "renewable": false}});
@@ -198,13 +205,13 @@ async fn a_given_token_is_checked_and_is_not_ours() {
         let session = accepted(vault.login(&auth("", method)).await);
         assert_eq!((session.self_issued, session.lookup_denied, session.info.ttl), (false, false, None));
     }
-    let failure = refusal(vault.login(&auth("", AuthMethod::TokenFile { file })).await);
+    let failure = failure_of(vault.login(&auth("", AuthMethod::TokenFile { file })).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
-    assert!(failure.message.contains("Vault does not know the given token (revoked, expired"), "{failure}");
+    assert!(failure.message.contains("Vault does not recognize the token (expired, revoked"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_given_token_without_the_default_policy_is_used() {
+async fn given_token_without_default_policy_is_used() {
     let bare = errors("1 error occurred:\n\t* permission denied\n\n");
     let stub = Stub::start([
         get("/v1/auth/token/lookup-self").token(TOKEN).header("x-vault-namespace", "team").answer(403, bare),
@@ -220,7 +227,7 @@ async fn a_given_token_without_the_default_policy_is_used() {
 }
 
 #[tokio::test]
-async fn any_other_failure_of_the_first_request_keeps_its_own_message() {
+async fn given_token_lookup_keeps_message_of_other_failures() {
     let given = || auth("", AuthMethod::Token { token: TOKEN.into() });
     let lookup = || get("/v1/auth/token/lookup-self");
     let stub = Stub::start([
@@ -229,40 +236,43 @@ async fn any_other_failure_of_the_first_request_keeps_its_own_message() {
         lookup().answer(503, errors("Vault is sealed")),
     ]);
     let vault = vault(&stub.address());
-    let failure = refusal(vault.login(&given()).await);
+    let failure = failure_of(vault.login(&given()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
-    assert!(failure.message.contains("this is an HTTPS port; write https://"), "{failure}");
-    let failure = refusal(vault.login(&given()).await);
+    assert!(failure.message.contains("this is an HTTPS port; use https://"), "{failure}");
+    let failure = failure_of(vault.login(&given()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
-    assert!(failure.message.contains("redirect to https://other.test:8200 refused"), "{failure}");
+    assert!(
+        failure.message.contains("to https://other.test:8200: the token is sent only to configured servers"),
+        "{failure}"
+    );
     assert!(failure.message.contains("add it to vault.redirectTo"), "{failure}");
-    let failure = refusal(vault.login(&given()).await);
+    let failure = failure_of(vault.login(&given()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::Sealed));
 }
 
 #[tokio::test]
-async fn a_token_file_that_is_not_a_bare_token_is_explained_and_not_sent() {
+async fn malformed_token_file_is_explained_and_not_sent() {
     let files = Files::new();
     let stub = Stub::start([]);
     for (content, words) in [
         ("hvs.one\nhvs.two\n", "several lines"),
         ("\u{feff}hvs.one", "byte order mark"),
-        (r#"{"auth": {"client_token": "hvs.one"}}"#, "it is JSON"),
+        (r#"{"auth": {"client_token": "hvs.one"}}"#, "found JSON"),
     ] {
         let file = files.write("token", content);
-        let failure = refusal(vault(&stub.address()).login(&auth("", AuthMethod::TokenFile { file })).await);
+        let failure = failure_of(vault(&stub.address()).login(&auth("", AuthMethod::TokenFile { file })).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::CredentialUnreadable));
         assert!(failure.message.contains(words) && !failure.message.contains("hvs."), "{failure}");
     }
 }
 
 #[tokio::test]
-async fn a_fifo_in_the_place_of_a_token_file_is_refused_at_once() {
+async fn fifo_token_file_is_rejected_without_blocking() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("token");
     rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).expect("a FIFO");
     let stub = Stub::start([]);
-    let failure = refusal(vault(&stub.address()).login(&auth("", AuthMethod::TokenFile { file })).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth("", AuthMethod::TokenFile { file })).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::CredentialUnreadable));
-    assert!(failure.message.contains("it is a FIFO, not a regular file"), "{failure}");
+    assert!(failure.message.contains("expected a regular file, found a FIFO"), "{failure}");
 }

@@ -1,4 +1,4 @@
-//! The redirect of a standby.
+//! Redirects of a standby.
 
 use keyferry::model::FailureClass;
 use serde_json::json;
@@ -9,7 +9,7 @@ use super::*;
 const READ: &str = "/v1/secret/data/webapp/config";
 
 #[tokio::test]
-async fn a_standby_leads_to_a_configured_server_with_the_same_request() {
+async fn redirect_to_configured_server_repeats_request() {
     let active = Stub::start([get(READ).token(TOKEN).answer(200, kv2(&json!({"a": "b"}), 1))]);
     let location = format!("{}/elsewhere", active.address());
     let standby = Stub::start([get(READ).token(TOKEN).answer(307, "").answer_header("location", &location)]);
@@ -18,20 +18,20 @@ async fn a_standby_leads_to_a_configured_server_with_the_same_request() {
 }
 
 #[tokio::test]
-async fn a_foreign_server_never_sees_the_token() {
-    // An empty script: any request to it fails the test.
-    let foreign = Stub::start([]);
-    let location = format!("{}{READ}", foreign.address());
+async fn redirect_to_unconfigured_server_sends_no_token() {
+    // An empty script, so any request fails the test.
+    let other = Stub::start([]);
+    let location = format!("{}{READ}", other.address());
     let standby = Stub::start([get(READ).answer(307, "").answer_header("location", &location)]);
     let failure =
         vault(&standby.address()).read(&token(), &source("secret/webapp/config")).await.err().expect("a failure");
     assert_eq!(failure.class, FailureClass::Invalid);
-    assert!(failure.message.contains(&foreign.address()) && failure.message.contains("vault.redirectTo"), "{failure}");
-    assert_eq!(foreign.connections(), 0);
+    assert!(failure.message.contains(&other.address()) && failure.message.contains("vault.redirectTo"), "{failure}");
+    assert_eq!(other.connections(), 0);
 }
 
 #[tokio::test]
-async fn servers_that_redirect_to_each_other_are_not_followed_for_ever() {
+async fn redirect_loop_is_transient() {
     let (one, two) = (Stub::start([]), Stub::start([]));
     one.expect([get(READ).answer(307, "").answer_header("location", &format!("{}{READ}", two.address()))]);
     two.expect([get(READ).answer(307, "").answer_header("location", &format!("{}{READ}", one.address()))]);
@@ -41,7 +41,7 @@ async fn servers_that_redirect_to_each_other_are_not_followed_for_ever() {
 }
 
 #[tokio::test]
-async fn other_redirects_are_not_followed() {
+async fn redirect_other_than_307_is_not_followed() {
     let standby = Stub::start([get(READ).answer(302, "").answer_header("location", READ)]);
     let failure =
         vault(&standby.address()).read(&token(), &source("secret/webapp/config")).await.err().expect("a failure");

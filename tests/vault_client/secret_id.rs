@@ -1,11 +1,11 @@
-//! The secret id of an `AppRole`: plain, removed after use, wrapped, remembered.
+//! The secret ID of an `AppRole`: plain, removed after use, wrapped, cached.
 
 use std::path::PathBuf;
 
 use keyferry::model::{Auth, AuthMethod, FailureClass, Reason};
 use serde_json::json;
 
-use super::login::{Files, accepted, auth, made, refusal};
+use super::login::{Files, accepted, auth, failure_of, issued};
 use super::stub::{Exchange, Stub, post};
 use super::*;
 
@@ -40,16 +40,16 @@ fn unwrap() -> Exchange {
 }
 
 #[tokio::test]
-async fn approle_removes_the_secret_id_after_success_only_and_can_log_in_again() {
+async fn secret_id_is_removed_after_success_and_reused_from_cache() {
     let files = Files::new();
     let (auth, file) = approle(&files, "planted-secret\n", false, true);
     let stub = Stub::start([
         approle_login("planted-secret").answer(500, errors("busy")),
-        approle_login("planted-secret").answer(200, made(60)),
-        approle_login("planted-secret").answer(200, made(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
     ]);
     let vault = vault(&stub.address());
-    refusal(vault.login(&auth).await);
+    failure_of(vault.login(&auth).await);
     assert!(file.exists());
     accepted(vault.login(&auth).await);
     assert!(!file.exists());
@@ -57,33 +57,33 @@ async fn approle_removes_the_secret_id_after_success_only_and_can_log_in_again()
 }
 
 #[tokio::test]
-async fn a_wrapped_secret_id_is_checked_then_opened_once() {
+async fn wrapped_secret_id_is_checked_then_unwrapped_once() {
     let files = Files::new();
     let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
     let stub = Stub::start([
         lookup(CREATION_PATH),
         unwrap(),
-        // The login is repeated, the unwrapping is not: the token in the file works once.
+        // Only the login is repeated, because the wrapping token in the file works once.
         approle_login("planted-secret").answer(500, errors("busy")),
-        approle_login("planted-secret").answer(200, made(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
     ]);
     let vault = vault(&stub.address());
-    refusal(vault.login(&auth).await);
+    failure_of(vault.login(&auth).await);
     accepted(vault.login(&auth).await);
 }
 
 #[tokio::test]
-async fn a_wrapping_token_of_another_making_is_not_opened() {
+async fn wrapping_token_with_wrong_creation_path_is_not_unwrapped() {
     let files = Files::new();
     let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
     let stub = Stub::start([lookup("sys/wrapping/wrap")]);
-    let failure = refusal(vault(&stub.address()).login(&auth).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
     assert!(failure.message.contains("INTERCEPTED"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_used_wrapping_token_is_an_alarm_and_an_outage_is_not() {
+async fn used_wrapping_token_reports_interception_but_outage_does_not() {
     let files = Files::new();
     let (auth, _) = approle(&files, "hvs.wrapping-token", true, false);
     let used = "wrapping token is not valid or does not exist: hvs.wrapping-token";
@@ -92,40 +92,43 @@ async fn a_used_wrapping_token_is_an_alarm_and_an_outage_is_not() {
         vec![lookup(CREATION_PATH), unwrap().answer(400, errors(used))],
     ] {
         let stub = Stub::start(script);
-        let failure = refusal(vault(&stub.address()).login(&auth).await);
+        let failure = failure_of(vault(&stub.address()).login(&auth).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
         assert!(failure.message.contains("INTERCEPTED") && !failure.message.contains("hvs."), "{failure}");
-        assert!(failure.message.contains("An earlier process of this pod may have used it"), "{failure}");
+        assert!(
+            failure.message.contains("An earlier process of this pod may have used it before a restart"),
+            "{failure}"
+        );
     }
     let stub = Stub::start([lookup(CREATION_PATH).answer(500, errors("internal error"))]);
-    let failure = refusal(vault(&stub.address()).login(&auth).await);
+    let failure = failure_of(vault(&stub.address()).login(&auth).await);
     assert_eq!(failure.class, FailureClass::Transient);
     assert!(!failure.message.contains("INTERCEPTED"), "{failure}");
 }
 
 #[tokio::test]
-async fn a_new_connection_keeps_a_secret_id_that_is_given_only_once() {
+async fn new_client_reuses_cached_secret_id() {
     let files = Files::new();
     let (wrapped, _) = approle(&files, "hvs.wrapping-token", true, true);
     let stub = Stub::start([
         lookup(CREATION_PATH),
         unwrap(),
-        approle_login("planted-secret").answer(200, made(60)),
-        approle_login("planted-secret").answer(200, made(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
     ]);
-    let credentials = Credentials::default();
+    let secret_ids = SecretIdCache::default();
     for seconds in [5, 6] {
         let server = VaultServer { timeout: Duration::from_secs(seconds), ..server(&stub.address()) };
-        let vault = Vault::new(&server, credentials.clone()).expect("a good address");
+        let vault = Vault::new(&server, secret_ids.clone()).expect("a good address");
         accepted(vault.login(&wrapped).await);
     }
 }
 
 #[tokio::test]
-async fn a_secret_id_that_is_refused_says_what_to_do() {
+async fn rejected_secret_id_failure_names_next_step() {
     let files = Files::new();
     let (plain, _) = approle(&files, "planted-secret", false, false);
     let stub = Stub::start([approle_login("planted-secret").answer(400, errors("invalid role or secret ID"))]);
-    let failure = refusal(vault(&stub.address()).login(&plain).await);
-    assert!(failure.message.ends_with("if the secret id was used up or has expired, deliver a new one"), "{failure}");
+    let failure = failure_of(vault(&stub.address()).login(&plain).await);
+    assert!(failure.message.ends_with("if the secret ID was used up or has expired, deliver a new one"), "{failure}");
 }

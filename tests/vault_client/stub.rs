@@ -1,8 +1,7 @@
-//! A server on loopback that plays a script: it checks order, method, path, headers and body of every request, and fails the
-//! test on missing and on extra calls. HTTP/1.1 with keep-alive, by hand, on its own threads, so that it needs nothing of the
-//! code under test.
+//! A scripted server on loopback. It checks order, method, path, headers and body of every request, and fails the test on missing
+//! and extra requests. It implements HTTP/1.1 with keep-alive on its own threads, independent of the code under test.
 //!
-//! The check is made when the stub is dropped, so it cannot be forgotten.
+//! The check runs when the stub is dropped.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -12,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// What the stub does with a request.
+/// The stub's reply to a request.
 #[derive(Clone)]
 enum Reply {
     Answer {
@@ -22,7 +21,7 @@ enum Reply {
     },
     /// Reads the request and never answers.
     Hang,
-    /// Closes the connection instead of an answer.
+    /// Closes the connection without a response.
     Close,
 }
 
@@ -36,7 +35,7 @@ pub(crate) struct Exchange {
     reply: Reply,
 }
 
-/// Expects a `GET` of `path` (with the query); answers 200 `{}` unless told otherwise.
+/// Expects a `GET` of `path` (with the query); responds with 200 `{}` unless the test sets another reply.
 pub(crate) fn get(path: &str) -> Exchange {
     Exchange::new("GET", path)
 }
@@ -75,14 +74,14 @@ impl Exchange {
         self
     }
 
-    /// Answers so.
+    /// Responds with this status and body.
     #[allow(clippy::needless_pass_by_value, reason = "reads better in a script")]
     pub(crate) fn answer(mut self, status: u16, body: impl ToString) -> Self {
         self.reply = Reply::Answer { status, headers: Vec::new(), body: body.to_string() };
         self
     }
 
-    /// Adds a header to the answer; after `answer`.
+    /// Adds a header to the response. Call it after `answer`.
     pub(crate) fn answer_header(mut self, name: &str, value: &str) -> Self {
         if let Reply::Answer { headers, .. } = &mut self.reply {
             headers.push((name.into(), value.into()));
@@ -90,13 +89,13 @@ impl Exchange {
         self
     }
 
-    /// Never answers.
+    /// Never responds.
     pub(crate) fn hang(mut self) -> Self {
         self.reply = Reply::Hang;
         self
     }
 
-    /// Closes the connection instead of an answer.
+    /// Closes the connection without a response.
     pub(crate) fn close(mut self) -> Self {
         self.reply = Reply::Close;
         self
@@ -104,9 +103,9 @@ impl Exchange {
 }
 
 #[derive(Default)]
-struct Play {
+struct State {
     script: VecDeque<Exchange>,
-    complaints: Vec<String>,
+    errors: Vec<String>,
     seen: Vec<String>,
 }
 
@@ -114,17 +113,17 @@ struct Play {
 pub(crate) struct Stub {
     address: SocketAddr,
     scheme: &'static str,
-    play: Arc<Mutex<Play>>,
+    state: Arc<Mutex<State>>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Stub {
-    /// Plays `script` on a free port, without TLS.
+    /// Starts a server for `script` on a free port, without TLS.
     pub(crate) fn start(script: impl IntoIterator<Item = Exchange>) -> Self {
         Self::serve(script, None)
     }
 
-    /// Plays `script` on a free port, with TLS.
+    /// Starts a server for `script` on a free port, with TLS.
     pub(crate) fn start_tls(script: impl IntoIterator<Item = Exchange>, tls: rustls::ServerConfig) -> Self {
         Self::serve(script, Some(Arc::new(tls)))
     }
@@ -132,24 +131,24 @@ impl Stub {
     fn serve(script: impl IntoIterator<Item = Exchange>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        let play = Arc::new(Mutex::new(Play { script: script.into_iter().collect(), ..Play::default() }));
+        let state = Arc::new(Mutex::new(State { script: script.into_iter().collect(), ..State::default() }));
         let connections = Arc::new(AtomicUsize::new(0));
         let stub = Self {
             address,
             scheme: if tls.is_some() { "https" } else { "http" },
-            play: Arc::clone(&play),
+            state: Arc::clone(&state),
             connections: Arc::clone(&connections),
         };
-        // The threads end with the test process: they hold a port and nothing else.
+        // The threads hold only a port and end with the test process.
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (play, tls) = (Arc::clone(&play), tls.clone());
+                let (state, tls) = (Arc::clone(&state), tls.clone());
                 thread::spawn(move || match tls {
-                    None => converse(socket, &play),
+                    None => serve_connection(socket, &state),
                     Some(config) => {
                         let session = rustls::ServerConnection::new(config).expect("a good server configuration");
-                        converse(rustls::StreamOwned::new(session, socket), &play);
+                        serve_connection(rustls::StreamOwned::new(session, socket), &state);
                     }
                 });
             }
@@ -164,16 +163,16 @@ impl Stub {
 
     /// Adds exchanges to the end of the script.
     pub(crate) fn expect(&self, more: impl IntoIterator<Item = Exchange>) {
-        self.play.lock().expect("not poisoned").script.extend(more);
+        self.state.lock().expect("not poisoned").script.extend(more);
     }
 
-    /// Whether every exchange of the script has been played, for processes that nobody waits for.
+    /// Whether every exchange of the script is done, for tests of background processes.
     #[allow(dead_code, reason = "for handover.rs")]
-    pub(crate) fn is_over(&self) -> bool {
-        self.play.lock().expect("not poisoned").script.is_empty()
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state.lock().expect("not poisoned").script.is_empty()
     }
 
-    /// TCP connections taken so far.
+    /// Number of TCP connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -182,16 +181,16 @@ impl Stub {
 impl Drop for Stub {
     fn drop(&mut self) {
         if thread::panicking() {
-            let seen = self.play.lock().map(|play| play.seen.clone()).unwrap_or_default();
+            let seen = self.state.lock().map(|state| state.seen.clone()).unwrap_or_default();
             eprintln!("requests that {} saw: {seen:#?}", self.address());
             return;
         }
-        let play = self.play.lock().expect("not poisoned");
-        let mut report = play.complaints.join("\n");
-        for missing in &play.script {
+        let state = self.state.lock().expect("not poisoned");
+        let mut report = state.errors.join("\n");
+        for missing in &state.script {
             let _ = write!(report, "\nmissing: {} {}", missing.method, missing.path);
         }
-        assert!(report.is_empty(), "{report}\nseen: {:#?}", play.seen);
+        assert!(report.is_empty(), "{report}\nseen: {:#?}", state.seen);
     }
 }
 
@@ -202,10 +201,10 @@ struct Request {
     body: Vec<u8>,
 }
 
-fn converse(stream: impl Read + Write, play: &Mutex<Play>) {
+fn serve_connection(stream: impl Read + Write, state: &Mutex<State>) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream) {
-        let reply = judge(&request, &mut play.lock().expect("not poisoned"));
+        let reply = check(&request, &mut state.lock().expect("not poisoned"));
         match reply {
             Reply::Answer { status, headers, body } => {
                 let mut text = format!("HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\n");
@@ -224,7 +223,7 @@ fn converse(stream: impl Read + Write, play: &Mutex<Play>) {
                 }
             }
             Reply::Hang => {
-                // Ends when the client gives up and closes.
+                // Returns when the client closes the connection.
                 let _ = stream.read(&mut [0]);
                 return;
             }
@@ -233,7 +232,7 @@ fn converse(stream: impl Read + Write, play: &Mutex<Play>) {
     }
 }
 
-/// `None` at the end of the connection, or where TLS failed.
+/// `None` at the end of the connection, or if TLS failed.
 fn read_request(stream: &mut impl BufRead) -> Option<Request> {
     let mut line = || {
         let mut text = String::new();
@@ -257,13 +256,13 @@ fn read_request(stream: &mut impl BufRead) -> Option<Request> {
     Some(Request { method, path, headers, body })
 }
 
-fn judge(request: &Request, play: &mut Play) -> Reply {
-    let told = format!("{} {}", request.method, request.path);
-    play.seen.push(told.clone());
+fn check(request: &Request, state: &mut State) -> Reply {
+    let summary = format!("{} {}", request.method, request.path);
+    state.seen.push(summary.clone());
     let unexpected =
         Reply::Answer { status: 500, headers: Vec::new(), body: r#"{"errors":["not in the script"]}"#.into() };
-    let Some(expected) = play.script.pop_front() else {
-        play.complaints.push(format!("extra: {told}"));
+    let Some(expected) = state.script.pop_front() else {
+        state.errors.push(format!("extra: {summary}"));
         return unexpected;
     };
     let mut wrong = Vec::new();
@@ -285,6 +284,6 @@ fn judge(request: &Request, play: &mut Play) -> Reply {
     if wrong.is_empty() {
         return expected.reply;
     }
-    play.complaints.push(format!("{told}: {}", wrong.join("; ")));
+    state.errors.push(format!("{summary}: {}", wrong.join("; ")));
     unexpected
 }

@@ -1,4 +1,4 @@
-//! TLS: what is trusted, which name is checked, and files that change.
+//! TLS: trusted certificates, verified names, and files that change.
 
 use std::fs;
 use std::path::Path;
@@ -14,12 +14,12 @@ use serde_json::json;
 use super::stub::{Exchange, Stub, get};
 use super::*;
 
-pub(crate) struct Authority {
+pub(crate) struct TestCa {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Authority {
+impl TestCa {
     pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
@@ -28,15 +28,18 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    fn signs(&self, name: &str) -> (Certificate, KeyPair) {
+    fn sign(&self, name: &str) -> (Certificate, KeyPair) {
+        self.sign_with(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+    }
+
+    fn sign_with(&self, params: CertificateParams) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
 
     pub(crate) fn server(&self, name: &str, clients: Option<&Self>) -> ServerConfig {
         rustls::crypto::ring::default_provider().install_default().ok();
-        let (certificate, key) = self.signs(name);
+        let (certificate, key) = self.sign(name);
         let builder = match clients {
             None => ServerConfig::builder().with_no_client_auth(),
             Some(clients) => {
@@ -68,26 +71,29 @@ fn with_ca(stub: &Stub, ca: &Path) -> VaultServer {
 }
 
 #[tokio::test]
-async fn the_authority_in_the_file_is_trusted_and_no_other() {
-    let (ours, foreign) = (Authority::new(), Authority::new());
+async fn only_ca_certificate_in_file_is_trusted() {
+    let (trusted, untrusted) = (TestCa::new(), TestCa::new());
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    ours.write(&ca);
-    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", None));
+    trusted.write(&ca);
+    let stub = Stub::start_tls([exchange()], trusted.server("127.0.0.1", None));
     assert!(read(&vault_at(&with_ca(&stub, &ca))).await.is_ok());
-    // An empty script: nothing may be sent to a server that is not known.
-    let stub = Stub::start_tls([], foreign.server("127.0.0.1", None));
+    // An empty script, so a request to the untrusted server fails the test.
+    let stub = Stub::start_tls([], untrusted.server("127.0.0.1", None));
     let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
     assert_eq!(failure.class, FailureClass::Unreachable);
-    assert!(failure.message.contains("not signed by a CA in") && failure.message.contains("ca.pem"), "{failure}");
-    // Nor is the system's store enough.
+    assert!(
+        failure.message.contains("not signed by a CA certificate in") && failure.message.contains("ca.pem"),
+        "{failure}"
+    );
+    // The system store does not contain the CA certificate either.
     let failure = read(&vault(&stub.address())).await.err().expect("a failure");
     assert!(matches!(failure.reason, Reason::VaultUnreachable | Reason::TlsUnusable), "{failure}");
 }
 
 #[tokio::test]
-async fn a_changed_authority_is_used_after_a_failure() {
-    let (old, new) = (Authority::new(), Authority::new());
+async fn changed_ca_file_is_loaded_after_failure() {
+    let (old, new) = (TestCa::new(), TestCa::new());
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
     old.write(&ca);
@@ -99,11 +105,11 @@ async fn a_changed_authority_is_used_after_a_failure() {
 }
 
 #[tokio::test]
-async fn an_absent_or_empty_authority_file_is_told_and_picked_up_when_it_is_there() {
-    let ours = Authority::new();
+async fn missing_or_empty_ca_file_is_reported_then_loaded_once_present() {
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", None));
+    let stub = Stub::start_tls([exchange()], trusted.server("127.0.0.1", None));
     let vault = vault_at(&with_ca(&stub, &ca));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (content, class) in [
@@ -118,39 +124,41 @@ async fn an_absent_or_empty_authority_file_is_told_and_picked_up_when_it_is_ther
         assert_eq!((failure.class, failure.reason), (class, Reason::TlsUnusable), "{failure}");
         assert!(failure.message.contains("ca.pem"), "{failure}");
     }
-    ours.write(&ca);
+    trusted.write(&ca);
     read(&vault).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[tokio::test]
-async fn the_server_name_is_checked_instead_of_the_address() {
-    let ours = Authority::new();
+async fn server_name_is_verified_instead_of_address() {
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let ca = directory.path().join("ca.pem");
-    ours.write(&ca);
-    let stub = Stub::start_tls([exchange()], ours.server("vault.internal", None));
+    trusted.write(&ca);
+    let stub = Stub::start_tls([exchange()], trusted.server("vault.internal", None));
     let named = |name: Option<&str>| {
         let mut server = with_ca(&stub, &ca);
         server.tls.server_name = name.map(str::to_owned);
         vault_at(&server)
     };
     let failure = read(&named(None)).await.err().expect("a failure");
-    assert!(failure.message.contains("vault.tls.serverName"), "{failure}");
+    let words =
+        "the server's certificate is valid for \"vault.internal\", not for \"127.0.0.1\"; set VAULT_TLS_SERVER_NAME";
+    assert!(failure.message.contains(words), "{failure}");
     assert!(read(&named(Some("other.internal"))).await.is_err());
     assert_eq!(read(&named(Some("10.0.0.1"))).await.err().expect("a failure").class, FailureClass::Invalid);
     read(&named(Some("vault.internal"))).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown() {
-    let ours = Authority::new();
+async fn client_certificate_is_presented() {
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name| directory.path().join(name);
-    ours.write(&file("ca.pem"));
-    let (certificate, key) = ours.signs("webapp");
+    trusted.write(&file("ca.pem"));
+    let (certificate, key) = trusted.sign("webapp");
     fs::write(file("client.pem"), certificate.pem()).expect("written");
     fs::write(file("client.key"), key.serialize_pem()).expect("written");
-    let stub = Stub::start_tls([exchange()], ours.server("127.0.0.1", Some(&ours)));
+    let stub = Stub::start_tls([exchange()], trusted.server("127.0.0.1", Some(&trusted)));
     let mut server = with_ca(&stub, &file("ca.pem"));
     assert!(read(&vault_at(&server)).await.is_err(), "without a certificate");
     server.tls.client = Some((file("client.pem"), file("client.key")));
@@ -158,27 +166,30 @@ async fn a_client_certificate_is_shown() {
 }
 
 #[tokio::test]
-async fn a_client_key_that_does_not_belong_to_its_certificate_is_our_own_fault() {
-    let ours = Authority::new();
+async fn client_key_of_other_certificate_is_tls_unusable() {
+    let trusted = TestCa::new();
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name| directory.path().join(name);
-    ours.write(&file("ca.pem"));
-    fs::write(file("client.pem"), ours.signs("webapp").0.pem()).expect("written");
-    fs::write(file("client.key"), ours.signs("other").1.serialize_pem()).expect("written");
+    trusted.write(&file("ca.pem"));
+    fs::write(file("client.pem"), trusted.sign("webapp").0.pem()).expect("written");
+    fs::write(file("client.key"), trusted.sign("other").1.serialize_pem()).expect("written");
     let mut server = server("https://127.0.0.1:1");
     server.tls.ca_file = Some(file("ca.pem"));
     server.tls.client = Some((file("client.pem"), file("client.key")));
     let failure = read(&vault_at(&server)).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::TlsUnusable), "{failure}");
-    assert!(failure.message.contains("client.key") && failure.message.contains("does it belong"), "{failure}");
+    assert!(
+        failure.message.contains("client.key") && failure.message.contains("check that the key belongs"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
-async fn a_ca_certificate_as_server_certificate_is_explained() {
+async fn ca_certificate_as_server_certificate_is_explained() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
-    // What `openssl req -x509` makes.
+    // As `openssl req -x509` does.
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let certificate = params.self_signed(&key).expect("a certificate");
     let directory = tempfile::tempdir().expect("a directory");
@@ -195,7 +206,32 @@ async fn a_ca_certificate_as_server_certificate_is_explained() {
 }
 
 #[tokio::test]
-async fn a_chain_with_p_521_is_explained() {
+async fn expired_or_future_certificate_reports_its_time() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let trusted = TestCa::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca = directory.path().join("ca.pem");
+    trusted.write(&ca);
+    for (from, to, words) in [
+        (2000, 2001, "expired at 2001-01-01T00:00:00Z; renew the certificate"),
+        (2200, 2201, "is not valid before 2200-01-01T00:00:00Z; check the clocks"),
+    ] {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let (certificate, key) = trusted.sign_with(params);
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let config =
+            ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key);
+        let stub = Stub::start_tls([], config.expect("a matching key"));
+        let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
+        assert_eq!((failure.class, failure.reason), (FailureClass::Unreachable, Reason::VaultUnreachable));
+        assert!(failure.message.contains(words), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn chain_with_p521_is_explained() {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
     rustls::crypto::ring::default_provider().install_default().ok();
@@ -219,21 +255,21 @@ async fn a_chain_with_p_521_is_explained() {
     }
 }
 
-/// Runs in a process of its own, below, because the system's store is found by environment variables.
+/// Runs in a child process of the next test, because environment variables select the system store.
 #[tokio::test]
-#[ignore = "started by a_system_without_cas_is_explained"]
-async fn without_cas() {
+#[ignore = "started by missing_system_ca_certificates_are_explained"]
+async fn connect_without_system_ca_certificates() {
     let failure = read(&vault("https://127.0.0.1:1")).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::TlsUnusable), "{failure}");
-    let words = "no CA to check Vault's certificate with; set VAULT_CACERT (vault.tls.caFile)";
+    let words = "no CA certificate for verifying Vault's certificate; set VAULT_CACERT (vault.tls.caFile)";
     assert!(failure.message.contains(words), "{failure}");
 }
 
 #[test]
-fn a_system_without_cas_is_explained() {
+fn missing_system_ca_certificates_are_explained() {
     let program = std::env::current_exe().expect("this program");
     let output = std::process::Command::new(program)
-        .args(["--exact", "tls::without_cas", "--ignored"])
+        .args(["--exact", "tls::connect_without_system_ca_certificates", "--ignored"])
         .env("SSL_CERT_FILE", "/dev/null")
         .env("SSL_CERT_DIR", "/nonexistent")
         .output()

@@ -1,4 +1,4 @@
-//! Renewals and the end of a token.
+//! Renewal, lookup and revocation of tokens and leases.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn lease() -> LeaseId {
 }
 
 #[tokio::test]
-async fn a_token_renewal_gives_the_new_time() {
+async fn token_renewal_returns_new_ttl() {
     let auth = json!({"auth": {"client_token": TOKEN, "accessor": "acc", "lease_duration": 120, "renewable": true}});
     let stub = Stub::start([post("/v1/auth/token/renew-self").token(TOKEN).answer(200, auth)]);
     let info = vault(&stub.address()).renew_token(&token()).await.expect("renewed");
@@ -24,7 +24,7 @@ const UNKNOWN: &str = "2 errors occurred:\n\t* permission denied\n\t* invalid to
 const BARE: &str = "1 error occurred:\n\t* permission denied\n\n";
 
 #[tokio::test]
-async fn only_the_servers_own_words_make_a_token_dead() {
+async fn only_vaults_invalid_token_error_marks_token_invalid() {
     let renew = || post("/v1/auth/token/renew-self").token(TOKEN);
     let lookup = || get("/v1/auth/token/lookup-self").token(TOKEN);
     let stub = Stub::start([
@@ -37,8 +37,8 @@ async fn only_the_servers_own_words_make_a_token_dead() {
     ]);
     let vault = vault(&stub.address());
     for _ in 0..2 {
-        let dead = vault.renew_token(&token()).await.expect_err("dead");
-        assert_eq!((dead.class, dead.reason), (FailureClass::TokenDead, Reason::TokenExpired));
+        let invalid = vault.renew_token(&token()).await.expect_err("invalid");
+        assert_eq!((invalid.class, invalid.reason), (FailureClass::TokenInvalid, Reason::TokenExpired));
     }
     let denied = vault.renew_token(&token()).await.expect_err("denied");
     assert_eq!((denied.class, denied.reason), (FailureClass::Forbidden, Reason::Denied));
@@ -46,27 +46,27 @@ async fn only_the_servers_own_words_make_a_token_dead() {
     assert_eq!(denied.missing_rule.as_deref(), Some(rule));
     assert_eq!(denied.message, "failed to renew the Vault token: permission denied (403)");
     assert_eq!(vault.renew_token(&token()).await.expect_err("batch").class, FailureClass::Invalid);
-    assert_eq!(vault.lookup_self(&token()).await.expect_err("dead").class, FailureClass::TokenDead);
+    assert_eq!(vault.lookup_self(&token()).await.expect_err("invalid").class, FailureClass::TokenInvalid);
     let denied = vault.lookup_self(&token()).await.expect_err("denied");
     let rule = r#"path "auth/token/lookup-self" { capabilities = ["read"] }"#;
     assert_eq!((denied.class, denied.missing_rule.as_deref()), (FailureClass::Forbidden, Some(rule)));
 }
 
 #[tokio::test]
-async fn a_token_is_looked_up_renewed_and_revoked_in_its_own_namespace() {
-    let home = |exchange: Exchange| exchange.token(TOKEN).header("x-vault-namespace", "platform");
+async fn token_calls_use_namespace_of_token() {
+    let in_namespace = |exchange: Exchange| exchange.token(TOKEN).header("x-vault-namespace", "platform");
     let auth = json!({"auth": {"client_token": TOKEN, "lease_duration": 0, "renewable": true}});
     let stub = Stub::start([
-        home(get("/v1/auth/token/lookup-self")).answer(200, json!({"data": {"ttl": -3, "expire_time": "x"}})),
-        home(post("/v1/auth/token/renew-self")).answer(200, auth),
-        home(post("/v1/auth/token/revoke-self")).answer(204, ""),
+        in_namespace(get("/v1/auth/token/lookup-self")).answer(200, json!({"data": {"ttl": -3, "expire_time": "x"}})),
+        in_namespace(post("/v1/auth/token/renew-self")).answer(200, auth),
+        in_namespace(post("/v1/auth/token/revoke-self")).answer(204, ""),
         get("/v1/secret/data/a").header("x-vault-namespace", "team").answer(200, kv2(&json!({}), 1)),
         post("/v1/auth/token/revoke-self").without("x-vault-namespace").answer(204, ""),
     ]);
     let vault = vault_at(&VaultServer { namespace: Some("team".into()), ..server(&stub.address()) });
     let platform = token().in_namespace(Some("platform".into()));
     let looked_up = vault.lookup_self(&platform).await.expect("known");
-    assert_eq!(looked_up.ttl, None, "a standby's frozen times: it lives, and its end is not known");
+    assert_eq!(looked_up.ttl, None, "frozen times of a standby: the expiry is unknown");
     assert_eq!(vault.renew_token(&platform).await.expect("renewed").ttl, Some(Duration::ZERO));
     assert_eq!(vault.revoke_self(&platform).await, Ok(()));
     assert!(vault.read(&platform, &source("secret/a")).await.is_ok());
@@ -75,7 +75,7 @@ async fn a_token_is_looked_up_renewed_and_revoked_in_its_own_namespace() {
 }
 
 #[tokio::test]
-async fn a_lease_renewal_sends_the_increment_and_gives_the_new_time() {
+async fn lease_renewal_sends_increment_and_returns_new_ttl() {
     let answer = json!({"lease_id": "database/creds/app/x", "lease_duration": 60, "renewable": true});
     let stub = Stub::start([post("/v1/sys/leases/renew")
         .token(TOKEN)
@@ -87,7 +87,7 @@ async fn a_lease_renewal_sends_the_increment_and_gives_the_new_time() {
 }
 
 #[tokio::test]
-async fn a_lost_lease_is_not_a_bad_request() {
+async fn lost_lease_is_missing_and_not_invalid() {
     let renew = || post("/v1/sys/leases/renew").json(json!({"lease_id": "database/creds/app/x"}));
     let stub = Stub::start([
         renew().answer(400, errors("lease not found")),
@@ -104,7 +104,7 @@ async fn a_lost_lease_is_not_a_bad_request() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_already_gone_counts_as_revoked() {
+async fn revoking_invalid_token_succeeds() {
     let revoke = || post("/v1/auth/token/revoke-self").token(TOKEN);
     let stub = Stub::start([
         revoke().answer(204, ""),

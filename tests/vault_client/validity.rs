@@ -1,29 +1,29 @@
-//! How long what was read stays valid.
+//! Validity of readings.
 
 use std::time::Duration;
 
 use keyferry::model::{KvEngine, Lease, LeaseId, Source, Validity};
 use serde_json::json;
 
-use super::reading::given;
+use super::reading::reading_of;
 use super::stub::get;
 use super::*;
 
 #[tokio::test]
-async fn a_dynamic_secret_has_its_lease() {
+async fn dynamic_secret_has_lease() {
     let script = [
         get("/v1/database/data/creds/app").answer(405, errors("unsupported operation")),
         get("/v1/sys/internal/ui/mounts/database/creds/app").answer(200, mount("database/", "database", None)),
         get("/v1/database/creds/app").answer(200, plain(&json!({"username": "u"}), "database/creds/app/x", 3600)),
     ];
-    let reading = given(script, &source("database/creds/app")).await;
+    let reading = reading_of(script, &source("database/creds/app")).await;
     let lease =
         Lease { id: LeaseId("database/creds/app/x".into()), duration: Duration::from_hours(1), renewable: true };
     assert_eq!(reading.validity, Validity::Lease(lease));
 }
 
 #[tokio::test]
-async fn an_engine_that_is_set_to_other_states_its_life_in_several_ways() {
+async fn other_engine_states_validity_in_several_fields() {
     let other = Source { engine: KvEngine::Other, ..source("engine/app") };
     let year = Duration::from_hours(365 * 24);
     let role =
@@ -38,25 +38,25 @@ async fn an_engine_that_is_set_to_other_states_its_life_in_several_ways() {
         (plain(&json!({"token": "eyJ", "ttl": 86400}), "", 0), Validity::Expires(Duration::from_hours(24))),
         (plain(&json!({"token": "ya29", "token_ttl": 3599}), "", 0), Validity::Expires(Duration::from_secs(3599))),
     ] {
-        assert_eq!(given([get("/v1/engine/app").answer(200, answer)], &other).await.validity, expected);
+        assert_eq!(reading_of([get("/v1/engine/app").answer(200, answer)], &other).await.validity, expected);
     }
 }
 
 #[tokio::test]
-async fn an_end_in_the_data_is_compared_with_the_clock_of_the_server() {
+async fn expiry_in_data_uses_server_clock() {
     let other = Source { engine: KvEngine::Other, ..source("gcp/static-account/app/token") };
     let answer = plain(&json!({"token": "ya29", "expires_at_seconds": 784_115_377}), "", 0);
     let read = get("/v1/gcp/static-account/app/token")
         .answer(200, answer)
         .answer_header("date", "Sun, 06 Nov 1994 08:49:37 GMT");
-    // 784111777 is that moment.
-    assert_eq!(given([read], &other).await.validity, Validity::Expires(Duration::from_hours(1)));
+    // 784111777 is the time in the Date header.
+    assert_eq!(reading_of([read], &other).await.validity, Validity::Expires(Duration::from_hours(1)));
 }
 
 #[tokio::test]
-async fn the_author_of_a_secret_does_not_set_the_pace() {
+async fn kv_values_do_not_set_validity() {
     let other = Source { engine: KvEngine::Other, ..source("kv/app") };
     let mut answer = plain(&json!({"last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": 1, "token": "x"}), "", 1);
     answer["mount_type"] = json!("kv");
-    assert_eq!(given([get("/v1/kv/app").answer(200, answer)], &other).await.validity, Validity::Unlimited);
+    assert_eq!(reading_of([get("/v1/kv/app").answer(200, answer)], &other).await.validity, Validity::Unlimited);
 }

@@ -122,7 +122,7 @@ pub(super) fn forbidden() -> Failure {
 
 /// A response that states that the token is unknown.
 pub(super) fn unknown_token() -> Failure {
-    Failure::new(FailureClass::TokenDead, Reason::TokenExpired, "failed to read: invalid token")
+    Failure::new(FailureClass::TokenInvalid, Reason::TokenExpired, "failed to read: invalid token")
 }
 
 pub(super) fn not_found() -> Failure {

@@ -1,12 +1,12 @@
-//! `KEY='value'` lines. Within single quotes a POSIX shell changes nothing
-//! (<https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02_02>), so only the single quote
-//! itself needs care: it is written as `'\''`.
+//! `KEY='value'` lines. A POSIX shell changes nothing within single quotes
+//! (<https://pubs.opengroup.org/onlinepubs/9799919799/utilities/V3_chap02.html#tag_19_02_02>), so only the single quote is
+//! escaped, as `'\''`.
 
 use std::io::{self, Write};
 
 use super::{Data, Entry, FormatError};
 
-/// Whether all keys can be names, and all values the content, of shell variables.
+/// Checks that shell variables can have the keys as names and the values as content.
 pub(super) fn check(data: &Data) -> Result<(), FormatError> {
     for (key, value) in data {
         let name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';

@@ -1,4 +1,4 @@
-//! A JSON object with sorted keys: strings as strings, everything else as Vault gave it.
+//! A JSON object with sorted keys. Values other than strings are copied unchanged from Vault.
 
 use std::io::{self, Write};
 

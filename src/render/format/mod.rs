@@ -1,4 +1,4 @@
-//! All keys of a secret in one file.
+//! Formats of files with all keys of a secret.
 
 mod dotenv;
 mod json;
@@ -16,20 +16,24 @@ use crate::model::{FileFormat, SecretBytes, SecretValue};
 /// The keys and values of a secret, in the order of the file.
 type Data = BTreeMap<String, SecretValue>;
 
-/// Why a format cannot hold a secret. Names the key, never the value.
+const OWN_OUTPUT: &str = "write the key with its own output";
+
+/// The reason why a format cannot represent a secret. Names the key, never the value.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum FormatError {
     #[error(
-        "key {} is not a name of a shell variable (letters, digits and '_', not first a digit); write it with an output of its own", quoted(.0)
+        "key {} is not a valid name of a shell variable (letters, digits and '_', no digit at the start); {}",
+        quoted(.0),
+        OWN_OUTPUT
     )]
     NotAVariable(String),
-    #[error("key {} holds a NUL, which no shell variable can; write it with an output of its own", quoted(.0))]
+    #[error("the value of key {} contains a NUL byte, which a shell variable cannot contain; {}", quoted(.0), OWN_OUTPUT)]
     Nul(String),
-    #[error("key {} is not UTF-8; write it with an output of its own", quoted(.0))]
+    #[error("the value of key {} is not UTF-8; {}", quoted(.0), OWN_OUTPUT)]
     NotUtf8(String),
 }
 
-/// Writes all of `data` in one format.
+/// Renders all of `data` in one format.
 pub(super) fn whole(format: FileFormat, data: &Data) -> Result<SecretBytes, FormatError> {
     if format == FileFormat::Dotenv {
         dotenv::check(data)?;
@@ -53,14 +57,14 @@ pub(super) fn whole(format: FileFormat, data: &Data) -> Result<SecretBytes, Form
 struct Entry<'a> {
     key: &'a str,
     text: &'a str,
-    /// The text is JSON, not a string.
+    /// Whether the text is JSON instead of a string.
     is_json: bool,
 }
 
-/// What `write` writes, in a buffer of just that size.
+/// The output of `write` in a buffer of its exact size.
 fn exactly(write: impl Fn(&mut dyn Write) -> io::Result<()>) -> SecretBytes {
     let written = SecretBytes::written(|buffer| write(buffer));
-    // The buffer takes what was counted, and no format makes an error of its own.
+    // Writing the counted bytes into the buffer cannot fail, and the formats return no other errors.
     debug_assert!(written.is_ok(), "both passes write the same");
     written.unwrap_or_default()
 }

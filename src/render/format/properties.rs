@@ -1,8 +1,8 @@
 //! Java properties
 //! (<https://docs.oracle.com/en/java/javase/21/docs/api/java.base/java/util/Properties.html#load(java.io.Reader)>).
 //!
-//! Pure ASCII, as `Properties.store` writes it, so that it reads the same as ISO 8859-1 (`load(InputStream)`) and as
-//! UTF-8 (Spring and others).
+//! Only ASCII, as `Properties.store` writes it, so that readers of ISO 8859-1 (`load(InputStream)`) and of UTF-8 (Spring and
+//! others) get the same text.
 
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ fn escape(text: &str, is_key: bool, out: &mut dyn Write) -> io::Result<()> {
     let mut leading = true;
     for c in text.chars() {
         match c {
-            // In a key any space ends it; in a value only leading ones are dropped.
+            // Any space ends a key; only leading spaces of a value are dropped.
             ' ' if is_key || leading => out.write_all(br"\ ")?,
             '\t' => out.write_all(br"\t")?,
             '\n' => out.write_all(br"\n")?,

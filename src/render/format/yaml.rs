@@ -1,12 +1,12 @@
-//! A YAML mapping that YAML 1.1 and 1.2 parsers read alike: every string double-quoted, so that none looks like a
-//! number, a boolean or null; every character that some parser folds, refuses or drops is escaped.
+//! A YAML mapping that parsers of YAML 1.1 and 1.2 read alike. Every string is double-quoted, so that none looks like a number,
+//! a boolean or null. Characters that some parsers fold, reject or drop are escaped.
 
 use std::io::{self, Write};
 
 use super::Entry;
 
-/// A simple key must not be longer than 1024 characters (<https://yaml.org/spec/1.2.2/#rule-ns-s-implicit-yaml-key>);
-/// an escaped character takes ten at most.
+/// Limit for a key without `? `. YAML limits it to 1024 characters
+/// (<https://yaml.org/spec/1.2.2/#rule-ns-s-implicit-yaml-key>), and an escape has at most ten.
 const MAX_SIMPLE_KEY: usize = 100;
 
 pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()> {
@@ -46,7 +46,7 @@ fn character(c: char, out: &mut dyn Write) -> io::Result<()> {
         '\n' => out.write_all(br"\n"),
         '\r' => out.write_all(br"\r"),
         '\t' => out.write_all(br"\t"),
-        // Printable in both versions, without the line breaks of YAML 1.1 (U+0085, U+2028, U+2029) and the byte order mark.
+        // Printable in both versions, except the line breaks of YAML 1.1 (U+0085, U+2028, U+2029) and the byte order mark.
         ' '..='~'
         | '\u{a0}'..='\u{2027}'
         | '\u{202a}'..='\u{d7ff}'
@@ -59,8 +59,8 @@ fn character(c: char, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// JSON as a YAML flow value. Almost the same; what differs is in strings: YAML 1.1 has no `\/`, YAML has no surrogate
-/// pairs, and not every character of JSON may stand for itself. After a `:` a space, for YAML 1.1.
+/// Writes JSON as a YAML flow value. Only strings differ: YAML 1.1 has no `\/`, YAML has no surrogate pairs, and some characters
+/// of JSON strings must be escaped in YAML. YAML 1.1 also requires a space after `:`.
 fn flow(json: &str, out: &mut dyn Write) -> io::Result<()> {
     let mut rest = json.chars();
     let mut in_string = false;
@@ -79,7 +79,7 @@ fn flow(json: &str, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// What follows a backslash in a JSON string.
+/// Converts one escape of a JSON string, after its backslash.
 fn escape(rest: &mut std::str::Chars<'_>, out: &mut dyn Write) -> io::Result<()> {
     let unit = |rest: &mut std::str::Chars<'_>| {
         let digits = rest.as_str().get(..4)?;
@@ -98,7 +98,7 @@ fn escape(rest: &mut std::str::Chars<'_>, out: &mut dyn Write) -> io::Result<()>
                 .try_for_each(|c| character(c.unwrap_or(char::REPLACEMENT_CHARACTER), out))
         }
         Some('/') => out.write_all(b"/"),
-        // b, f, n, r, t, the quote and the backslash mean the same.
+        // b, f, n, r, t, the quote and the backslash have the same meaning in YAML.
         Some(c) => write!(out, "\\{c}"),
         None => Ok(()),
     }

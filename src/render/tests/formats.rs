@@ -17,7 +17,7 @@ fn whole(format: FileFormat, data: &BTreeMap<String, SecretValue>) -> String {
 }
 
 #[test]
-fn dotenv_refuses_what_a_shell_cannot_hold() {
+fn dotenv_rejects_invalid_names_and_nul() {
     for key in ["", "1a", "a-b", "a.b", "ü", "a b", "a=b"] {
         assert!(format::whole(FileFormat::Dotenv, &data(&[(key, "x")])).is_err(), "{key:?}");
     }
@@ -27,7 +27,7 @@ fn dotenv_refuses_what_a_shell_cannot_hold() {
 }
 
 #[test]
-fn formats_keep_what_is_not_a_string() {
+fn formats_keep_non_string_values() {
     let mut data = data(&[("b", "x")]);
     data.insert("a".into(), SecretValue::Json(r#"{"n":1.50,"l":[true,null,"a:b\/\ud83d\ude00"]}"#.into()));
     assert_eq!(
@@ -87,7 +87,7 @@ fn yaml_strings_stay_strings() {
 }
 
 #[test]
-fn properties_are_escaped_as_java_does_it() {
+fn properties_escape_like_java() {
     let data = data(&[("a b:c", "  x y "), ("k", "ü=😀\\\n")]);
     assert_eq!(whole(FileFormat::Properties, &data), "a\\ b\\:c=\\ \\ x y \nk=\\u00FC\\=\\uD83D\\uDE00\\\\\\n\n");
 }
@@ -116,13 +116,13 @@ fn as_data(secret: &BTreeMap<String, String>) -> BTreeMap<String, SecretValue> {
 
 proptest! {
     #[test]
-    fn json_comes_back(secret in secrets()) {
+    fn json_round_trips(secret in secrets()) {
         let text = whole(FileFormat::Json, &as_data(&secret));
         prop_assert_eq!(serde_json::from_str::<BTreeMap<String, String>>(&text).expect("JSON"), secret);
     }
 
     #[test]
-    fn yaml_comes_back(secret in secrets()) {
+    fn yaml_round_trips(secret in secrets()) {
         let text = whole(FileFormat::Yaml, &as_data(&secret));
         let options = serde_saphyr::options! { merge_keys: serde_saphyr::MergeKeyPolicy::AsOrdinary };
         let read: BTreeMap<String, String> = serde_saphyr::from_str_with_options(&text, options).expect("YAML");
@@ -130,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn properties_come_back(secret in secrets()) {
+    fn properties_round_trip(secret in secrets()) {
         let text = whole(FileFormat::Properties, &as_data(&secret));
         prop_assert!(text.is_ascii());
         prop_assert_eq!(load_properties(&text), secret);
@@ -185,7 +185,7 @@ fn unescape(text: &str) -> String {
 }
 
 #[test]
-fn a_real_shell_sources_dotenv_to_exactly_the_bytes() {
+fn shell_sources_dotenv_to_exact_bytes() {
     // One shell for many texts: it prints each variable, with a NUL after it.
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let secret: BTreeMap<String, String> = (0..400)

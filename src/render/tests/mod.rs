@@ -66,7 +66,7 @@ fn whole(name: &str, file: &str, format: FileFormat) -> Output {
 }
 
 #[test]
-fn every_key_becomes_a_file_that_knows_its_source() {
+fn each_file_records_its_source() {
     let tls = rendered(&each_key("tls", Some("tls")), &[("key.pem", "k"), ("cert.pem", "c")]);
     assert_eq!(contents(&tls.files), [("tls/cert.pem", "c"), ("tls/key.pem", "k")]);
     assert!(tls.left_out.is_empty());
@@ -79,7 +79,7 @@ fn every_key_becomes_a_file_that_knows_its_source() {
 }
 
 #[test]
-fn an_output_has_its_own_mode() {
+fn output_mode_applies_to_its_file() {
     let owner_only = Mode::new(0o400).expect("mode");
     let output = Output { mode: Some(owner_only), ..one_key("db", "password", "secret/pw", false) };
     let made = rendered(&output, &[("password", "p")]);
@@ -87,7 +87,7 @@ fn an_output_has_its_own_mode() {
 }
 
 #[test]
-fn an_output_whose_source_has_no_reading_gives_no_files() {
+fn output_without_reading_has_no_files() {
     for output in [each_key("optional", None), one_key("optional", "a", "b", true)] {
         let made = render_output(&output, &readings(&[("db", &[("a", "1")])])).unwrap_or_else(|f| panic!("{f}"));
         assert!(made.files.is_empty() && made.left_out.is_empty());
@@ -95,7 +95,7 @@ fn an_output_whose_source_has_no_reading_gives_no_files() {
 }
 
 #[test]
-fn a_key_that_cannot_be_a_file_name_is_left_out_and_the_others_flow() {
+fn invalid_file_name_key_is_skipped_and_others_render() {
     let (long, deep) = ("k".repeat(256), "d/".repeat(2047) + "dd");
     let bad = ["", ".", "..x", "/etc/passwd", "a//b", "a/../b", "nul\0", "trailing/", long.as_str(), deep.as_str()];
     let mut secret: Vec<(&str, &str)> = bad.iter().map(|key| (*key, "pl@nted")).collect();
@@ -114,7 +114,7 @@ fn a_key_that_cannot_be_a_file_name_is_left_out_and_the_others_flow() {
 }
 
 #[test]
-fn a_key_that_needs_a_directory_where_another_key_is_a_file_is_left_out() {
+fn key_below_another_file_is_skipped() {
     // `-` sorts before `/`, so that the two are not neighbours.
     let made = rendered(&each_key("db", None), &[("tls", "1"), ("tls-old", "2"), ("tls/key", "3"), ("tls/a/b", "4")]);
     assert_eq!(contents(&made.files), [("tls", "1"), ("tls-old", "2")]);
@@ -122,7 +122,7 @@ fn a_key_that_needs_a_directory_where_another_key_is_a_file_is_left_out() {
 }
 
 #[test]
-fn base64_is_decoded_with_or_without_padding_and_line_breaks() {
+fn base64_decodes_with_and_without_padding_and_line_breaks() {
     for text in ["aGVsbG8=", "aGVsbG8", "aGVs\n bG8=\r\n"] {
         let made = rendered(&one_key("db", "k", "k", true), &[("k", text)]);
         assert_eq!(contents(&made.files), [("k", "hello")], "{text:?}");
@@ -132,7 +132,7 @@ fn base64_is_decoded_with_or_without_padding_and_line_breaks() {
 }
 
 #[test]
-fn an_output_that_cannot_be_made_is_a_failure_that_names_it_without_a_value() {
+fn render_failure_names_output_and_hides_value() {
     let base64 =
         Output { kind: OutputKind::EachKey { prefix: Some(path("sub")), base64: true }, ..each_key("db", None) };
     let secret = [("text", "pl@nted!"), ("b-ad", "pl@nted!")];
@@ -160,7 +160,7 @@ fn parts(outputs: &[Output], sources: &[(&str, &[(&str, &str)])]) -> Vec<BTreeMa
 }
 
 #[test]
-fn the_files_of_several_outputs_become_one_set() {
+fn join_combines_files_of_all_outputs() {
     let parts = parts(
         &[each_key("db", None), each_key("tls", Some("tls")), one_key("db", "password", "copy", false)],
         &[("db", &[("username", "u"), ("password", "p")]), ("tls", &[("key", "k")])],
@@ -173,13 +173,13 @@ fn the_files_of_several_outputs_become_one_set() {
 }
 
 #[test]
-fn colliding_files_name_both_sources_and_the_path() {
+fn join_failure_names_both_sources_and_path() {
     let one: &[(&str, &str)] = &[("same", "pl@nted"), ("dir", "pl@nted")];
     let same: &[(&str, &str)] = &[("same", "pl@nted")];
     let below: &[(&str, &str)] = &[("dir/file", "pl@nted")];
     for (two, words) in [
-        (same, "file same: source one and source two both make it"),
-        (below, "file dir/file: source one makes a file where source two needs the directory dir"),
+        (same, "file same: source one and source two both produce it"),
+        (below, "file dir/file: source one produces a file where source two requires the directory dir"),
     ] {
         let parts = parts(&[each_key("one", None), each_key("two", None)], &[("one", one), ("two", two)]);
         for parts in [[&parts[0], &parts[1]], [&parts[1], &parts[0]]] {
@@ -188,12 +188,12 @@ fn colliding_files_name_both_sources_and_the_path() {
             let swapped = words.replace("source one and source two", "source two and source one");
             assert!(failure.message.contains(words) || failure.message.contains(&swapped), "{failure}");
             assert!(
-                failure.message.contains("give one output a `prefix`") && !failure.message.contains('@'),
+                failure.message.contains("give one output its own `prefix`") && !failure.message.contains('@'),
                 "{failure}"
             );
         }
     }
     let parts = parts(&[each_key("one", None), one_key("one", "dir", "same", false)], &[("one", one)]);
     let Err(failure) = join(&parts) else { panic!("must fail") };
-    assert!(failure.message.contains("two outputs of source one make it"), "{failure}");
+    assert!(failure.message.contains("two outputs of source one produce it"), "{failure}");
 }

@@ -1,19 +1,19 @@
-//! What every request to Vault has: the prefix of its path, and its headers.
+//! Common parts of requests to Vault: path prefix and headers.
 
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::super::error::VaultError;
-use super::super::http::{Answer, Http, Request, body, sensitive_header};
+use super::super::http::{Http, Request, Response, body, sensitive_header};
 use crate::model::{SecretBytes, VaultServer, VaultToken};
 
-/// One server's API.
+/// The API of one server.
 pub(in crate::vault) struct Api {
     http: Http,
-    /// For calls without a namespace of their own.
+    /// Namespace of calls that do not set one.
     namespace: Option<String>,
 }
 
-/// A request to make.
+/// A request to the API.
 pub(in crate::vault) struct Call<'a> {
     method: Method,
     path: &'a str,
@@ -24,17 +24,17 @@ pub(in crate::vault) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// `path` without `/v1/`, as a user writes it.
+    /// `path` has no `/v1/` and is not percent-encoded.
     pub(super) fn new(method: Method, path: &'a str) -> Self {
         Self { method, path, version: None, namespace: None, token: None, body: None }
     }
 
-    /// A version of KV version 2.
+    /// Version of a KV version 2 secret to read.
     pub(super) fn version(self, version: Option<u64>) -> Self {
         Self { version, ..self }
     }
 
-    /// `None` takes the server's; an empty one sends no header, which is OpenBao's way to name the root namespace.
+    /// `None` is the namespace of the server. An empty namespace sends no header, which is the root namespace of `OpenBao`.
     pub(super) fn namespace(self, namespace: Option<&'a str>) -> Self {
         Self { namespace, ..self }
     }
@@ -74,9 +74,9 @@ impl Api {
     }
 
     /// Sends `call` once.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, VaultError> {
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Response, VaultError> {
         let mut headers = HeaderMap::new();
-        // Vault's agents and proxies may ask for it, against forged requests: https://developer.hashicorp.com/vault/api-docs
+        // Vault Agent and Vault Proxy can require it against SSRF: https://developer.hashicorp.com/vault/api-docs
         headers.insert("x-vault-request", HeaderValue::from_static("true"));
         let namespace = call.namespace.or(self.namespace.as_deref()).map(|text| text.trim_matches('/'));
         if let Some(namespace) = namespace.filter(|text| !text.is_empty()) {

@@ -1,14 +1,14 @@
-//! What KV version 2 has inside `data`
+//! The `data` of a KV version 2 response
 //! (<https://developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2#read-secret-version>).
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// A version of a secret.
+/// One version of a secret.
 #[derive(Deserialize)]
 pub(in crate::vault) struct KvV2<'a> {
-    /// The keys and values; `None` where the version is deleted or destroyed.
+    /// Keys and values; `None` if the version is deleted or destroyed.
     #[serde(borrow)]
     pub(in crate::vault) data: Option<&'a RawValue>,
     pub(in crate::vault) metadata: Metadata,
@@ -19,7 +19,7 @@ pub(in crate::vault) struct Metadata {
     pub(in crate::vault) version: u64,
     #[serde(default)]
     pub(in crate::vault) created_time: Option<Timestamp>,
-    /// Empty where the version is not deleted.
+    /// Empty if the version is not deleted.
     #[serde(default)]
     deletion_time: Option<String>,
     #[serde(default)]
@@ -27,16 +27,16 @@ pub(in crate::vault) struct Metadata {
 }
 
 impl<'a> KvV2<'a> {
-    /// For an engine that is known to be KV version 2: further fields do not matter.
+    /// Parses the response of an engine that is known to be KV version 2. Ignores unknown fields.
     pub(in crate::vault) fn parse(data: &'a RawValue) -> Option<Self> {
         let found: Self = serde_json::from_str(data.get()).ok()?;
         let object = found.data.is_none_or(|inner| inner.get().starts_with('{'));
         object.then_some(found)
     }
 
-    /// Only if `data` has exactly the shape of KV version 2: nothing but `data`, an object or null, and `metadata` with a
-    /// version. A secret of another engine may have keys of these names.
-    pub(in crate::vault) fn recognise(data: &'a RawValue) -> Option<Self> {
+    /// Parses the response of an unknown engine. Accepts only the exact shape of KV version 2: `data`, an object or null, and
+    /// `metadata` with a version. A secret of another engine can have keys with these names.
+    pub(in crate::vault) fn recognize(data: &'a RawValue) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Exact<'a> {
@@ -49,8 +49,8 @@ impl<'a> KvV2<'a> {
         Self::parse(data)
     }
 
-    /// What became of a version without data, and what to do.
-    pub(in crate::vault) fn fate(&self) -> String {
+    /// Why a version has no data, and what to do, for a message.
+    pub(in crate::vault) fn deletion(&self) -> String {
         match (self.metadata.destroyed, self.metadata.deletion_time.as_deref()) {
             (Some(true), _) => "was permanently destroyed; write a new version".to_owned(),
             (_, None | Some("")) => "holds no data; write a new version".to_owned(),
@@ -68,12 +68,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_exact_shape_is_recognised() {
+    fn recognize_accepts_only_exact_kv2_shape() {
         for good in [
             r#"{"data":{"a":"b"},"metadata":{"version":3,"created_time":"2026-01-01T00:00:00.123Z","deletion_time":"","destroyed":false,"custom_metadata":null}}"#,
             r#"{"data":null,"metadata":{"version":1,"deletion_time":"2026-01-01T00:00:00Z"}}"#,
         ] {
-            assert!(KvV2::recognise(raw(good)).is_some(), "{good}");
+            assert!(KvV2::recognize(raw(good)).is_some(), "{good}");
         }
         for bad in [
             r#"{"data":"text","metadata":{"version":1}}"#,
@@ -84,12 +84,12 @@ mod tests {
             r#"{"username":"x"}"#,
             "null",
         ] {
-            assert!(KvV2::recognise(raw(bad)).is_none(), "{bad}");
+            assert!(KvV2::recognize(raw(bad)).is_none(), "{bad}");
         }
     }
 
     #[test]
-    fn a_known_engine_may_have_further_fields() {
+    fn parse_ignores_unknown_fields() {
         assert!(KvV2::parse(raw(r#"{"data":{},"metadata":{"version":1,"by":"x"},"more":1}"#)).is_some());
         assert!(KvV2::parse(raw(r#"{"data":"text","metadata":{"version":1}}"#)).is_none());
     }

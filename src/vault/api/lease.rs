@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::VaultError;
 use super::super::json::{Seconds, body};
-use super::answer::{parse, refused_token, rule, words};
+use super::response::{errors, parse, rule, token_error};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, VaultToken};
 
 const PATH: &str = "sys/leases/renew";
 
-/// Extends a lease; `increment` counts from now.
+/// Renews a lease. `increment` counts from now.
 pub(in crate::vault) async fn renew(
     api: &Api,
     token: &VaultToken,
@@ -34,21 +34,21 @@ pub(in crate::vault) async fn renew(
         renewable: Option<bool>,
     }
     let renewal = Renewal { lease_id: &id.0, increment: increment.map(|time| time.as_secs()) };
-    let answer = api.send(Call::new(Method::POST, PATH).token(token).body(body(&renewal))).await?;
+    let response = api.send(Call::new(Method::POST, PATH).token(token).body(body(&renewal))).await?;
     let action = format!("failed to renew lease {}", id.0);
-    match answer.status {
+    match response.status {
         StatusCode::OK => {
-            let renewed: Renewed = parse(PATH, &answer)?;
+            let renewed: Renewed = parse(PATH, &response)?;
             Ok(Lease {
                 id: id.clone(),
                 duration: renewed.lease_duration.0.unwrap_or_default(),
                 renewable: renewed.renewable.unwrap_or_default(),
             })
         }
-        // "lease not found", "lease is not renewable", "invalid lease ID": all are healed by reading again.
-        StatusCode::BAD_REQUEST if words(&answer).to_lowercase().contains("lease") => {
-            Err(VaultError::LeaseLost { action, status: answer.status.as_u16(), words: words(&answer) })
+        // "lease not found", "lease is not renewable", "invalid lease ID": a new read fixes all of them.
+        StatusCode::BAD_REQUEST if errors(&response).to_lowercase().contains("lease") => {
+            Err(VaultError::LeaseLost { action, status: response.status.as_u16(), errors: errors(&response) })
         }
-        _ => Err(refused_token(&action, &answer, || rule(PATH, "update"))),
+        _ => Err(token_error(&action, &response, || rule(PATH, "update"))),
     }
 }

@@ -9,56 +9,64 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
-use super::super::http::Answer;
+use super::super::http::Response;
 use super::super::json::{Seconds, text};
-use super::super::words::{clip, without};
-use super::answer::{all_words, is_vaults, parse, refused};
+use super::super::server_text::{clip, redact};
+use super::response::{is_from_vault, joined_errors, parse, status_error};
 use super::{Api, Call};
 use crate::model::{SecretBytes, TokenInfo, VaultToken};
 
-/// A login to send.
+/// A login request.
 pub(in crate::vault) struct Login {
     /// `auth/<mount>/login`
     pub(in crate::vault) path: String,
     pub(in crate::vault) body: SecretBytes,
-    /// Must not be quoted from the server's words.
+    /// Credentials to remove from the server's errors.
     pub(in crate::vault) credentials: Vec<SecretBytes>,
-    /// Who is refused, if it is known: `role "x" refused ServiceAccount ns/name: `.
-    pub(in crate::vault) who: String,
-    /// What may help where a bare "permission denied" refuses the login.
-    pub(in crate::vault) denied_advice: &'static str,
-    /// What may help where anything else refuses it.
-    pub(in crate::vault) advice: &'static str,
-    /// From when on the credential is good, if it says so.
+    /// Who logs in, for messages, such as `role "x", ServiceAccount ns/name, audience "vault"`; empty if unknown.
+    pub(in crate::vault) identity: String,
+    pub(in crate::vault) advice: Advice,
+    /// Time from which the credential is valid, if it states one.
     pub(in crate::vault) valid_from: Option<Timestamp>,
 }
 
-/// The `auth` of a login or a renewal.
-pub(in crate::vault) struct AuthAnswer {
+/// What to do about a rejected login, as an imperative.
+#[derive(Clone, Copy)]
+pub(in crate::vault) struct Advice {
+    /// If Vault says only "permission denied": the mount can be the cause.
+    pub(in crate::vault) denied: &'static str,
+    /// If Vault names another cause.
+    pub(in crate::vault) refused: &'static str,
+}
+
+pub(in crate::vault) const CHECK_MOUNT: &str = "check the mount and the namespace of the auth method";
+
+/// The `auth` object in the response to a login or renewal.
+pub(in crate::vault) struct AuthResponse {
     pub(in crate::vault) token: VaultToken,
     pub(in crate::vault) info: TokenInfo,
     pub(in crate::vault) warnings: Vec<String>,
 }
 
-/// Sends a login in `namespace`.
+/// Sends `login` in `namespace`.
 pub(in crate::vault) async fn login(
     api: &Api,
     namespace: Option<&str>,
     login: &Login,
-) -> Result<AuthAnswer, VaultError> {
+) -> Result<AuthResponse, VaultError> {
     let call = Call::new(Method::POST, &login.path).namespace(namespace).body(login.body.clone());
-    let answer = api.send(call).await?;
-    if answer.status != StatusCode::OK {
-        return Err(refusal(login, &answer));
+    let response = api.send(call).await?;
+    if response.status != StatusCode::OK {
+        return Err(login_error(login, &response));
     }
-    let auth = auth(&login.path, &answer)?;
+    let auth = auth(&login.path, &response)?;
     if auth.token.expose().is_empty() {
         return Err(VaultError::NoToken { path: login.path.clone() });
     }
     Ok(auth)
 }
 
-pub(super) fn auth(path: &str, answer: &Answer) -> Result<AuthAnswer, VaultError> {
+pub(super) fn auth(path: &str, response: &Response) -> Result<AuthResponse, VaultError> {
     #[derive(Deserialize)]
     struct Body<'a> {
         #[serde(borrow)]
@@ -70,50 +78,48 @@ pub(super) fn auth(path: &str, answer: &Answer) -> Result<AuthAnswer, VaultError
     struct Auth<'a> {
         #[serde(borrow)]
         client_token: &'a RawValue,
-        /// 0 is "now": Vault cuts to seconds, so a renewal shortly before the maximum gives it.
+        /// 0 is an expiry within the next second: Vault truncates to seconds, so a renewal shortly before the maximum TTL
+        /// returns 0.
         #[serde(default)]
         lease_duration: Seconds,
         #[serde(default)]
         renewable: Option<bool>,
     }
-    let body: Body<'_> = parse(path, answer)?;
+    let body: Body<'_> = parse(path, response)?;
     let token = text(body.auth.client_token).unwrap_or_default();
-    Ok(AuthAnswer {
+    Ok(AuthResponse {
         token: VaultToken::new(token.expose_str().unwrap_or_default()),
         info: TokenInfo { ttl: body.auth.lease_duration.0, renewable: body.auth.renewable.unwrap_or_default() },
         warnings: body.warnings.unwrap_or_default().iter().map(|warning| clip(warning)).collect(),
     })
 }
 
-/// Vault answers a wrong credential with 400 as well as with 403, and an auth mount that does not exist with 403, 404 or 405.
-fn refusal(login: &Login, answer: &Answer) -> VaultError {
-    let (path, who, status) = (login.path.clone(), login.who.clone(), answer.status.as_u16());
+/// Vault rejects a wrong credential with 400 or 403, and a missing auth mount with 403, 404 or 405.
+fn login_error(login: &Login, response: &Response) -> VaultError {
+    let (path, identity, status) = (login.path.clone(), login.identity.clone(), response.status.as_u16());
     let action = format!("failed to log in at {path}");
     let credentials: Vec<&str> = login.credentials.iter().filter_map(SecretBytes::expose_str).collect();
-    let words = clip(&without(all_words(answer), &credentials));
-    let lower = words.to_lowercase();
+    let errors = clip(&redact(joined_errors(response), &credentials));
+    let lower = errors.to_lowercase();
     let not_yet = ["not yet valid", "not valid yet", "issued in the future", "used before issued"];
     match status {
-        _ if answer.status.is_client_error() && !is_vaults(answer) => VaultError::NotVault { action, status },
+        _ if response.status.is_client_error() && !is_from_vault(response) => VaultError::NotVault { action, status },
         400 if lower.contains("readonly storage") => {
-            VaultError::Status { action, status, words, retry_after: answer.retry_after }
+            VaultError::Status { action, status, errors, retry_after: response.retry_after }
         }
         400 | 401 | 403 if not_yet.iter().any(|early| lower.contains(early)) => {
-            // By the clock that refuses it. One more second, since both times are whole ones.
-            let wait = login.valid_from.zip(answer.date).map(|(from, now)| from.duration_since(now));
+            // Use the clock of the server that rejects the credential. Add one second, because both times are truncated.
+            let wait = login.valid_from.zip(response.date).map(|(from, now)| from.duration_since(now));
             let wait = wait.and_then(|wait| Duration::try_from(wait).ok()).map(|wait| wait + Duration::from_secs(1));
-            VaultError::LoginTooEarly { path, who, status, words, wait }
+            VaultError::LoginTooEarly { path, identity, status, errors, wait }
         }
-        // No word about the credential: what answers may not be the method at all.
-        403 if words.trim_start_matches("1 error occurred: * ") == "permission denied" || words.is_empty() => {
-            VaultError::LoginRefused { path, who: String::new(), status, words, advice: login.denied_advice }
+        // Without details: possibly no auth method exists at this mount.
+        403 if errors.trim_start_matches("1 error occurred: * ") == "permission denied" || errors.is_empty() => {
+            VaultError::LoginRefused { path, identity, status, errors, advice: login.advice.denied }
         }
-        404 | 405 => {
-            let advice = "is there an auth method at this mount?";
-            VaultError::LoginRefused { path, who: String::new(), status, words, advice }
-        }
-        400 | 401 | 403 => VaultError::LoginRefused { path, who, status, words, advice: login.advice },
-        _ => refused(&action, answer),
+        404 | 405 => VaultError::LoginRefused { path, identity, status, errors, advice: CHECK_MOUNT },
+        400 | 401 | 403 => VaultError::LoginRefused { path, identity, status, errors, advice: login.advice.refused },
+        _ => status_error(&action, response),
     }
 }
 
@@ -122,53 +128,54 @@ mod tests {
     use super::*;
     use crate::model::{Failure, FailureClass, Reason};
 
-    fn refused_with(status: u16, words: &str) -> Failure {
+    fn failure_of(status: u16, errors: &str) -> Failure {
         let login = Login {
             path: "auth/jwt/login".into(),
             body: SecretBytes::default(),
             credentials: vec!["planted-credential".into()],
-            who: "role \"a\" refused subject \"b\": ".into(),
-            denied_advice: "is there a mount?",
-            advice: "",
+            identity: "role \"a\", subject \"b\", audience none".into(),
+            advice: Advice { denied: "check the mount", refused: "check the role" },
             valid_from: "2026-01-01T00:00:10Z".parse().ok(),
         };
-        let body = format!(r#"{{"errors":["{words}"]}}"#);
-        let mut answer = Answer::for_test(status, &body);
-        answer.date = "2026-01-01T00:00:02Z".parse().ok();
-        refusal(&login, &answer).into()
+        let body = format!(r#"{{"errors":["{errors}"]}}"#);
+        let mut response = Response::for_test(status, &body);
+        response.date = "2026-01-01T00:00:02Z".parse().ok();
+        login_error(&login, &response).into()
     }
 
     #[test]
-    fn a_refusal_says_who_was_refused_and_quotes_no_credential() {
-        let refused = refused_with(400, "wrong planted-credential");
+    fn login_error_names_identity_and_quotes_no_credential() {
+        let refused = failure_of(400, "wrong planted-credential");
         assert_eq!((refused.class, refused.reason), (FailureClass::Denied, Reason::LoginRefused));
         assert_eq!(
             refused.message,
-            "failed to log in at auth/jwt/login: role \"a\" refused subject \"b\": Vault answered 400: wrong (credential)"
+            "failed to log in at auth/jwt/login (role \"a\", subject \"b\", audience none): Vault answered 400: wrong \
+             (credential); check the role"
         );
-        let long = refused_with(400, &format!("{} planted-credential", "x".repeat(290)));
+        let long = failure_of(400, &format!("{} planted-credential", "x".repeat(290)));
         assert!(!long.message.contains("planted"), "a credential at the cut: {long}");
     }
 
     #[test]
-    fn a_bare_denial_may_be_about_the_mount() {
-        let refused = refused_with(403, "permission denied");
+    fn bare_permission_denied_suggests_the_mount() {
+        let refused = failure_of(403, "permission denied");
         assert_eq!(
             refused.message,
-            "failed to log in at auth/jwt/login: Vault answered 403: permission denied; is there a mount?"
+            "failed to log in at auth/jwt/login (role \"a\", subject \"b\", audience none): Vault answered 403: permission \
+             denied; check the mount"
         );
     }
 
     #[test]
-    fn a_credential_of_the_near_future_is_waited_for() {
-        let early = refused_with(400, "invalid not before (nbf) claim: token not yet valid");
+    fn early_credential_waits_until_valid() {
+        let early = failure_of(400, "invalid not before (nbf) claim: token not yet valid");
         assert_eq!((early.class, early.reason), (FailureClass::Transient, Reason::LoginRefused));
         assert_eq!(early.retry_after, Some(Duration::from_secs(9)), "until it is good");
     }
 
     #[test]
-    fn no_time_left_is_not_the_same_as_no_end() {
-        let ttl = |json: &str| auth("", &Answer::for_test(200, json)).expect(json).info.ttl;
+    fn zero_ttl_differs_from_missing_ttl() {
+        let ttl = |json: &str| auth("", &Response::for_test(200, json)).expect(json).info.ttl;
         assert_eq!(ttl(r#"{"auth":{"client_token":"hvb.x","lease_duration":60}}"#), Some(Duration::from_mins(1)));
         assert_eq!(ttl(r#"{"auth":{"client_token":"hvs.x","lease_duration":0}}"#), Some(Duration::ZERO));
         assert_eq!(ttl(r#"{"auth":{"client_token":"hvs.x","lease_duration":-3}}"#), Some(Duration::ZERO));

@@ -1,4 +1,4 @@
-//! Vault's HTTP API, as far as we need it: one file per endpoint or family, with request and answer side by side.
+//! The parts of Vault's HTTP API that keyferry uses: one file per endpoint or family, with its requests and responses.
 
 pub(super) mod kv;
 pub(super) mod lease;
@@ -8,8 +8,8 @@ pub(super) mod secret;
 pub(super) mod token;
 pub(super) mod wrapping;
 
-mod answer;
 mod call;
+mod response;
 
-pub(super) use answer::is_vaults;
 pub(super) use call::{Api, Call};
+pub(super) use response::is_from_vault;

@@ -1,5 +1,5 @@
-//! `GET sys/internal/ui/mounts/<path>` (<https://openbao.org/api-docs/system/internal-ui-mounts/>): what the mount of a path is.
-//! Any right below the mount is enough for an answer.
+//! `GET sys/internal/ui/mounts/<path>` (<https://openbao.org/api-docs/system/internal-ui-mounts/>): the mount of a path.
+//! A token with any permission below the mount is allowed to query it.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::super::error::VaultError;
-use super::answer::{parse, refused};
+use super::response::{parse, status_error};
 use super::{Api, Call};
 use crate::model::VaultToken;
 
-/// A mount as the server describes it.
+/// A mount as the server reports it.
 #[derive(Deserialize)]
 pub(in crate::vault) struct MountInfo {
-    /// Relative to its namespace, with a slash at the end.
+    /// Path relative to the namespace, with a slash at the end.
     pub(in crate::vault) path: String,
     /// `kv`, `database` ...
     #[serde(rename = "type")]
@@ -30,7 +30,7 @@ impl MountInfo {
     }
 }
 
-/// Asks for the mount of `path`. `None` if the server does not say.
+/// Queries the mount of `path`. `None` if the server does not report it.
 pub(in crate::vault) async fn mount_of(
     api: &Api,
     token: &VaultToken,
@@ -40,12 +40,12 @@ pub(in crate::vault) async fn mount_of(
     struct Body {
         data: MountInfo,
     }
-    let question = format!("sys/internal/ui/mounts/{path}");
-    let answer = api.send(Call::new(Method::GET, &question).token(token)).await?;
-    match answer.status {
-        StatusCode::OK => Ok(Some(parse::<Body>(&question, &answer)?.data)),
-        StatusCode::TOO_MANY_REQUESTS => Err(refused(&format!("failed to read {path}"), &answer)),
+    let request_path = format!("sys/internal/ui/mounts/{path}");
+    let response = api.send(Call::new(Method::GET, &request_path).token(token)).await?;
+    match response.status {
+        StatusCode::OK => Ok(Some(parse::<Body>(&request_path, &response)?.data)),
+        StatusCode::TOO_MANY_REQUESTS => Err(status_error(&format!("failed to read {path}"), &response)),
         status if status.is_client_error() => Ok(None),
-        _ => Err(refused(&format!("failed to read {path}"), &answer)),
+        _ => Err(status_error(&format!("failed to read {path}"), &response)),
     }
 }

@@ -1,4 +1,4 @@
-//! `GET <path>`: a read of any engine, and how long what was read stays valid.
+//! `GET <path>`: a read from any engine, and the validity of the content.
 
 use std::time::Duration;
 
@@ -8,37 +8,37 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
-use super::super::http::Answer;
+use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
-use super::super::words::clip;
-use super::answer::{parse, refused, refused_token, rule};
+use super::super::server_text::clip;
+use super::response::{parse, rule, status_error, token_error};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, Validity, VaultToken};
 
-/// Reads `path`, in `version` of KV version 2.
+/// Reads `path`. `version` selects a version of KV version 2.
 pub(in crate::vault) async fn get(
     api: &Api,
     token: &VaultToken,
     path: &str,
     version: Option<u64>,
-) -> Result<Answer, VaultError> {
+) -> Result<Response, VaultError> {
     api.send(Call::new(Method::GET, path).version(version).token(token)).await
 }
 
-/// The error of an answer with a bad status to a read of `path`, which was asked for as `request_path`.
-pub(in crate::vault) fn failed(path: &str, request_path: &str, answer: &Answer) -> VaultError {
-    refused_token(&format!("failed to read {path}"), answer, || rule(request_path, "read"))
+/// The error for a response with an error status to a read of `path`, which was requested as `request_path`.
+pub(in crate::vault) fn read_error_with_rule(path: &str, request_path: &str, response: &Response) -> VaultError {
+    token_error(&format!("failed to read {path}"), response, || rule(request_path, "read"))
 }
 
-/// The same, for an answer that is about the path and not about the token.
-pub(in crate::vault) fn odd(path: &str, answer: &Answer) -> VaultError {
-    refused(&format!("failed to read {path}"), answer)
+/// [`read_error_with_rule`] for a response that does not concern the token.
+pub(in crate::vault) fn read_error(path: &str, response: &Response) -> VaultError {
+    status_error(&format!("failed to read {path}"), response)
 }
 
-/// The envelope of every answer (<https://developer.hashicorp.com/vault/api-docs>). Unknown fields are ignored.
+/// The envelope of every response (<https://developer.hashicorp.com/vault/api-docs>). Unknown fields are ignored.
 #[derive(Deserialize)]
 pub(in crate::vault) struct Envelope<'a> {
-    /// Kept as text, so that numbers keep their digits and nothing is copied before it is known what it is.
+    /// Unparsed, so that numbers keep their digits and secrets are not copied.
     #[serde(borrow, default)]
     pub(in crate::vault) data: Option<&'a RawValue>,
     #[serde(default)]
@@ -54,57 +54,57 @@ pub(in crate::vault) struct Envelope<'a> {
     mount_type: Option<String>,
 }
 
-/// What is known about the engine of an answer without versions.
+/// Known facts about the engine of a response without versions.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::vault) enum Known {
+pub(in crate::vault) enum EngineKind {
     /// KV version 1.
     Kv,
-    /// Another engine, by configuration or by the mount table.
+    /// Another engine, according to the configuration or the mount table.
     NotKv,
-    /// Nothing.
-    Nothing,
+    /// Any engine.
+    Unknown,
 }
 
 impl<'a> Envelope<'a> {
-    pub(in crate::vault) fn parse(path: &str, answer: &'a Answer) -> Result<Self, VaultError> {
-        parse(path, answer)
+    pub(in crate::vault) fn parse(path: &str, response: &'a Response) -> Result<Self, VaultError> {
+        parse(path, response)
     }
 
-    /// Vault's warnings, cut.
+    /// Vault's warnings, shortened.
     pub(in crate::vault) fn warnings(&self) -> Vec<String> {
         self.warnings.iter().flatten().map(|warning| clip(warning)).collect()
     }
 
-    /// How long the answer to a read of `path` stays valid. `date` is the server's clock.
-    pub(in crate::vault) fn validity(&self, path: &str, known: Known, date: Option<Timestamp>) -> Validity {
+    /// Validity of the response to a read of `path`. `date` is the time on the server's clock.
+    pub(in crate::vault) fn validity(&self, path: &str, known: EngineKind, date: Option<Timestamp>) -> Validity {
         let lease_duration = self.lease_duration.0.unwrap_or_default();
         if let Some(id) = self.lease_id.clone().filter(|id| !id.is_empty()) {
             let renewable = self.renewable.unwrap_or_default();
             return Validity::Lease(Lease { id: LeaseId(id), duration: lease_duration, renewable });
         }
         let mount_type = self.mount_type.as_deref();
-        // KV version 1 states the mount's default TTL as a hint; the source's own refresh time decides instead.
+        // KV version 1 returns the default TTL of the mount. The refresh interval of the source applies instead.
         // https://developer.hashicorp.com/vault/docs/secrets/kv/kv-v1#ttls
-        if known == Known::Kv || matches!(mount_type, Some("kv" | "generic")) {
+        if known == EngineKind::Kv || matches!(mount_type, Some("kv" | "generic")) {
             return Validity::Unlimited;
         }
-        let sure = known == Known::NotKv || mount_type.is_some();
-        let life = self.data.and_then(|data| serde_json::from_str::<Life>(data.get()).ok()).unwrap_or_default();
-        if let Some(ttl) = life.rotates() {
+        let confirmed = known == EngineKind::NotKv || mount_type.is_some();
+        let fields = self.data.and_then(|data| serde_json::from_str::<TtlFields>(data.get()).ok()).unwrap_or_default();
+        if let Some(ttl) = fields.rotates() {
             return Validity::Rotates(ttl);
         }
-        if let Some(ttl) = life.expires(path, known, mount_type, date) {
+        if let Some(ttl) = fields.expires(path, known, mount_type, date) {
             return Validity::Expires(ttl);
         }
-        // Where the engine is not known this may be the hint of KV version 1.
-        if sure && !lease_duration.is_zero() { Validity::Expires(lease_duration) } else { Validity::Unlimited }
+        // For an unknown engine, the duration can be the default TTL of KV version 1.
+        if confirmed && !lease_duration.is_zero() { Validity::Expires(lease_duration) } else { Validity::Unlimited }
     }
 }
 
-/// A life that engines without leases state in their data. Fields of other types are not of this shape, and no error.
+/// Expiry fields in the data of engines without leases. Fields of unexpected types are ignored.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Life {
+struct TtlFields {
     ttl: Seconds,
     token_ttl: Seconds,
     #[serde(deserialize_with = "seconds_since_epoch")]
@@ -115,9 +115,9 @@ struct Life {
     last_vault_rotation: Option<Timestamp>,
 }
 
-impl Life {
-    /// A static role of the database or LDAP engine says when its password changes next; 0 means that a rotation is due, and
-    /// stays 0 for as long as it fails
+impl TtlFields {
+    /// Time until the next rotation of a static role of the database or LDAP engine. 0 means that the rotation is due; it stays
+    /// 0 as long as the rotation fails
     /// (<https://developer.hashicorp.com/vault/api-docs/secret/databases#get-static-credentials>).
     fn rotates(&self) -> Option<Duration> {
         self.last_vault_rotation.and(self.ttl.0)
@@ -126,15 +126,21 @@ impl Life {
     /// <https://developer.hashicorp.com/vault/api-docs/secret/identity/tokens#generate-a-signed-id-token> and
     /// <https://developer.hashicorp.com/vault/api-docs/secret/gcp#generate-secret-iam-service-account-creds-oauth2-access-token>
     ///
-    /// A secret of KV version 1 may have keys of these names, so where the configuration or the mount table does not say what
-    /// the engine is, its own word or its path must agree.
-    fn expires(&self, path: &str, known: Known, mount_type: Option<&str>, date: Option<Timestamp>) -> Option<Duration> {
+    /// A secret of KV version 1 can have keys with these names. If the engine is unknown, the mount type in the response or the
+    /// path must match.
+    fn expires(
+        &self,
+        path: &str,
+        known: EngineKind,
+        mount_type: Option<&str>,
+        date: Option<Timestamp>,
+    ) -> Option<Duration> {
         if !self.token {
             return None;
         }
         let is = |engine: &str, on_path: &str| match mount_type {
-            Some(found) => found == engine || known == Known::NotKv,
-            None => known == Known::NotKv || path.contains(on_path),
+            Some(found) => found == engine || known == EngineKind::NotKv,
+            None => known == EngineKind::NotKv || path.contains(on_path),
         };
         let left =
             |end: Timestamp| Some(Duration::try_from(end.duration_since(date?)).unwrap_or_default().min(MAX_TIME));
@@ -161,13 +167,13 @@ fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option
 mod tests {
     use super::*;
 
-    fn validity(path: &str, known: Known, body: &str) -> Validity {
-        let answer = Answer::for_test(200, body);
+    fn validity(path: &str, known: EngineKind, body: &str) -> Validity {
+        let response = Response::for_test(200, body);
         let date = "2026-01-01T00:00:00Z".parse().ok();
-        Envelope::parse(path, &answer).unwrap_or_else(|error| panic!("{body}: {error}")).validity(path, known, date)
+        Envelope::parse(path, &response).unwrap_or_else(|error| panic!("{body}: {error}")).validity(path, known, date)
     }
 
-    fn data(path: &str, known: Known, mount_type: Option<&str>, data: &str) -> Validity {
+    fn data(path: &str, known: EngineKind, mount_type: Option<&str>, data: &str) -> Validity {
         let mount_type = mount_type.map_or("null".to_owned(), |kind| format!("\"{kind}\""));
         validity(path, known, &format!(r#"{{"lease_duration":0,"mount_type":{mount_type},"data":{data}}}"#))
     }
@@ -175,66 +181,72 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     #[test]
-    fn a_lease_needs_an_id_and_its_time_is_clamped() {
+    fn lease_requires_id_and_clamps_duration() {
         for (seconds, expected) in
             [("60", Duration::from_mins(1)), ("0", Duration::ZERO), ("-1", Duration::ZERO), ("9e18", MAX_TIME)]
         {
             let body = format!(r#"{{"lease_id":"a/b","lease_duration":{seconds},"renewable":true,"data":{{}}}}"#);
-            let lease = validity("a", Known::Nothing, &body).lease().cloned().expect("a lease");
+            let lease = validity("a", EngineKind::Unknown, &body).lease().cloned().expect("a lease");
             assert_eq!((lease.id, lease.duration, lease.renewable), (LeaseId("a/b".into()), expected, true));
         }
     }
 
     #[test]
-    fn a_time_without_a_lease_is_a_hint_of_kv_and_a_life_elsewhere() {
+    fn duration_without_lease_expires_except_for_kv() {
         let body =
             |kind: &str| format!(r#"{{"lease_id":"","lease_duration":60,"mount_type":{kind},"data":{{"a":"b"}}}}"#);
         let minute = Validity::Expires(Duration::from_mins(1));
-        assert_eq!(validity("a/b", Known::NotKv, &body("null")), minute);
-        assert_eq!(validity("pki/issue/a", Known::Nothing, &body("\"pki\"")), minute);
-        assert_eq!(validity("a/b", Known::Nothing, &body("null")), Validity::Unlimited);
-        assert_eq!(validity("a/b", Known::Kv, &body("null")), Validity::Unlimited);
-        assert_eq!(validity("a/b", Known::NotKv, &body("\"kv\"")), Validity::Unlimited);
+        assert_eq!(validity("a/b", EngineKind::NotKv, &body("null")), minute);
+        assert_eq!(validity("pki/issue/a", EngineKind::Unknown, &body("\"pki\"")), minute);
+        assert_eq!(validity("a/b", EngineKind::Unknown, &body("null")), Validity::Unlimited);
+        assert_eq!(validity("a/b", EngineKind::Kv, &body("null")), Validity::Unlimited);
+        assert_eq!(validity("a/b", EngineKind::NotKv, &body("\"kv\"")), Validity::Unlimited);
     }
 
     #[test]
-    fn a_static_role_rotates_also_where_its_rotation_is_due() {
+    fn static_role_rotates_even_when_rotation_is_due() {
         let role =
             |ttl: &str| format!(r#"{{"last_vault_rotation":"2026-01-01T00:00:00.5Z","ttl":{ttl},"password":"p"}}"#);
-        for (known, kind) in [(Known::NotKv, None), (Known::Nothing, Some("database")), (Known::Nothing, None)] {
+        for (known, kind) in
+            [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("database")), (EngineKind::Unknown, None)]
+        {
             assert_eq!(data("a", known, kind, &role("1800")), Validity::Rotates(Duration::from_mins(30)));
             assert_eq!(data("a", known, kind, &role("0")), Validity::Rotates(Duration::ZERO));
             assert_eq!(data("a", known, kind, &role("18446744073709551615")), Validity::Rotates(MAX_TIME));
         }
-        // The author of a secret is not to decide about our pace.
-        assert_eq!(data("a", Known::NotKv, Some("kv"), &role("1")), Validity::Unlimited);
-        assert_eq!(data("a", Known::Kv, None, &role("1")), Validity::Unlimited);
+        // A value in a KV secret must not control the refresh interval.
+        assert_eq!(data("a", EngineKind::NotKv, Some("kv"), &role("1")), Validity::Unlimited);
+        assert_eq!(data("a", EngineKind::Kv, None, &role("1")), Validity::Unlimited);
         let untimed = r#"{"last_vault_rotation":"","ttl":1}"#;
-        assert_eq!(data("a", Known::NotKv, None, untimed), Validity::Unlimited);
+        assert_eq!(data("a", EngineKind::NotKv, None, untimed), Validity::Unlimited);
     }
 
     #[test]
-    fn a_life_that_is_stated_only_in_the_data_is_understood() {
+    fn expiry_in_data_is_recognized_for_known_engines() {
         let identity = r#"{"client_id":"c","token":"eyJ","ttl":86400}"#;
         let path = "identity/oidc/token/app";
-        for (known, kind) in [(Known::NotKv, None), (Known::Nothing, Some("identity")), (Known::Nothing, None)] {
+        for (known, kind) in
+            [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("identity")), (EngineKind::Unknown, None)]
+        {
             assert_eq!(data(path, known, kind, identity), Validity::Expires(DAY));
         }
         let path = "gcp/roleset/app/token";
-        for (known, kind) in [(Known::NotKv, Some("gcp")), (Known::Nothing, Some("gcp")), (Known::Nothing, None)] {
+        for (known, kind) in
+            [(EngineKind::NotKv, Some("gcp")), (EngineKind::Unknown, Some("gcp")), (EngineKind::Unknown, None)]
+        {
             let both = r#"{"token":"ya29","token_ttl":3599,"expires_at_seconds":1767229200}"#;
             assert_eq!(data(path, known, kind, both), Validity::Expires(Duration::from_secs(3599)));
             let end = r#"{"token":"ya29","expires_at_seconds":1767229200}"#;
             assert_eq!(
                 data(path, known, kind, end),
                 Validity::Expires(Duration::from_hours(1)),
-                "by the answer's Date"
+                "by the response's Date"
             );
         }
         for unlike in [r#"{"token":1,"ttl":60}"#, r#"{"ttl":60}"#, r#"{"token":"x","ttl":"60"}"#, r#"{"token":"x"}"#] {
-            assert_eq!(data("a", Known::NotKv, None, unlike), Validity::Unlimited, "{unlike}");
+            assert_eq!(data("a", EngineKind::NotKv, None, unlike), Validity::Unlimited, "{unlike}");
         }
-        // May be a secret of KV version 1 with such keys.
-        assert_eq!(data("kv/app", Known::Nothing, None, identity), Validity::Unlimited);
+        // Can be a secret of KV version 1 with these keys.
+        assert_eq!(data("kv/app", EngineKind::Unknown, None, identity), Validity::Unlimited);
     }
 }

@@ -1,5 +1,5 @@
-//! Our own token (<https://developer.hashicorp.com/vault/api-docs/auth/token>). All three calls go to the namespace in which it
-//! lives.
+//! Lookup, renewal and revocation of the agent's token (<https://developer.hashicorp.com/vault/api-docs/auth/token>), in the
+//! namespace of the token.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
-use super::super::http::Answer;
+use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
-use super::answer::{parse, refused_token, rule};
 use super::login::auth;
+use super::response::{parse, rule, token_error};
 use super::{Api, Call};
 use crate::model::{TokenInfo, VaultToken};
 
@@ -22,41 +22,41 @@ const REVOKE: &str = "auth/token/revoke-self";
 
 /// `GET auth/token/lookup-self`
 pub(in crate::vault) async fn lookup_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
-    let answer = api.send(Call::new(Method::GET, LOOKUP).namespace(token.namespace()).token(token)).await?;
-    match answer.status {
-        StatusCode::OK => info(&answer),
-        _ => Err(refused_token("failed to look up the Vault token", &answer, || rule(LOOKUP, "read"))),
+    let response = api.send(Call::new(Method::GET, LOOKUP).namespace(token.namespace()).token(token)).await?;
+    match response.status {
+        StatusCode::OK => info(&response),
+        _ => Err(token_error("failed to look up the Vault token", &response, || rule(LOOKUP, "read"))),
     }
 }
 
-/// `POST auth/token/renew-self`, by the token's own increment.
+/// `POST auth/token/renew-self`, with the default increment.
 pub(in crate::vault) async fn renew_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
-    let answer = api.send(Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token)).await?;
-    match answer.status {
-        StatusCode::OK => Ok(auth(RENEW, &answer)?.info),
-        _ => Err(refused_token("failed to renew the Vault token", &answer, || rule(RENEW, "update"))),
+    let response = api.send(Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token)).await?;
+    match response.status {
+        StatusCode::OK => Ok(auth(RENEW, &response)?.info),
+        _ => Err(token_error("failed to renew the Vault token", &response, || rule(RENEW, "update"))),
     }
 }
 
-/// `POST auth/token/revoke-self`. A token that the server does not know is revoked already.
+/// `POST auth/token/revoke-self`. Succeeds if the server does not recognize the token.
 pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Result<(), VaultError> {
-    let answer = api.send(Call::new(Method::POST, REVOKE).namespace(token.namespace()).token(token)).await?;
-    if answer.status.is_success() {
+    let response = api.send(Call::new(Method::POST, REVOKE).namespace(token.namespace()).token(token)).await?;
+    if response.status.is_success() {
         return Ok(());
     }
-    match refused_token("failed to revoke the Vault token", &answer, || rule(REVOKE, "update")) {
-        VaultError::TokenUnknown { .. } => Ok(()),
+    match token_error("failed to revoke the Vault token", &response, || rule(REVOKE, "update")) {
+        VaultError::TokenInvalid { .. } => Ok(()),
         error => Err(error),
     }
 }
 
-/// How far in the past the end of a token may lie that the server has just answered for: times are cut to seconds. Beyond it
-/// the server's times are frozen.
-const CUT: SignedDuration = SignedDuration::from_secs(2);
+/// Maximum age of the expiry of a token that the server still accepts, because times are truncated to seconds. An older expiry
+/// comes from a standby with frozen times.
+const ROUNDING: SignedDuration = SignedDuration::from_secs(2);
 
-/// What `lookup-self` says. A standby that answers reads may show times that are frozen at those of its own start: a negative
-/// `ttl` and an `expire_time` in the past. The server has just answered for the token, so it lives, until nobody knows when.
-fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
+/// Parses the response to `lookup-self`. A standby can return times that are frozen at its own start: a negative `ttl` and an
+/// `expire_time` in the past. The token is valid in that case, and its expiry is unknown.
+fn info(response: &Response) -> Result<TokenInfo, VaultError> {
     #[derive(Deserialize)]
     struct Body {
         data: Lookup,
@@ -64,40 +64,40 @@ fn info(answer: &Answer) -> Result<TokenInfo, VaultError> {
     #[derive(Deserialize)]
     struct Lookup {
         #[serde(default)]
-        expire_time: End,
+        expire_time: ExpireTime,
         #[serde(default)]
         renewable: Option<bool>,
         #[serde(default)]
         ttl: Seconds,
     }
-    let data = parse::<Body>(LOOKUP, answer)?.data;
+    let data = parse::<Body>(LOOKUP, response)?.data;
     let ttl = match data.expire_time {
-        End::Never => None,
-        End::At(end) => data.ttl.0.filter(|ttl| !ttl.is_zero()).or_else(|| until(end?, answer.date?)),
-        // Without an end, no time left and no end at all look the same.
-        End::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
+        ExpireTime::Never => None,
+        ExpireTime::At(end) => data.ttl.0.filter(|ttl| !ttl.is_zero()).or_else(|| until(end?, response.date?)),
+        // Without `expire_time`, a TTL of 0 can mean an expired token or one that never expires.
+        ExpireTime::Absent => data.ttl.0.filter(|ttl| !ttl.is_zero()),
     };
     Ok(TokenInfo { ttl, renewable: data.renewable.unwrap_or_default() })
 }
 
-/// What is left until `end`, by the server's clock; `None` if it is over for longer than it can be.
+/// Time from `now` until `end`, both on the server's clock. `None` if `end` is in the past by more than [`ROUNDING`].
 fn until(end: Timestamp, now: Timestamp) -> Option<Duration> {
     let left = end.duration_since(now);
-    (left >= -CUT).then(|| Duration::try_from(left).unwrap_or_default().min(MAX_TIME))
+    (left >= -ROUNDING).then(|| Duration::try_from(left).unwrap_or_default().min(MAX_TIME))
 }
 
 /// `expire_time`.
 #[derive(Default)]
-enum End {
+enum ExpireTime {
     #[default]
     Absent,
-    /// `null`: a token that never ends; its `ttl` is 0.
+    /// `null`: the token never expires, and its `ttl` is 0.
     Never,
-    /// `None` where it is not understood.
+    /// `None` if the value cannot be parsed.
     At(Option<Timestamp>),
 }
 
-impl<'de> Deserialize<'de> for End {
+impl<'de> Deserialize<'de> for ExpireTime {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?.get();
         Ok(if raw == "null" { Self::Never } else { Self::At(raw.trim_matches('"').parse().ok()) })
@@ -109,11 +109,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_time_to_live_of_a_token_is_understood() {
+    fn lookup_parses_every_form_of_token_ttl() {
         let ttl = |data: &str| {
-            let mut answer = Answer::for_test(200, &format!(r#"{{"data":{data}}}"#));
-            answer.date = "2026-01-01T00:00:00Z".parse().ok();
-            info(&answer).expect(data).ttl
+            let mut response = Response::for_test(200, &format!(r#"{{"data":{data}}}"#));
+            response.date = "2026-01-01T00:00:00Z".parse().ok();
+            info(&response).expect(data).ttl
         };
         assert_eq!(ttl(r#"{"ttl":0,"expire_time":null,"renewable":false}"#), None, "root");
         assert_eq!(ttl(r#"{"ttl":60,"expire_time":"2026-01-01T00:01:00Z"}"#), Some(Duration::from_mins(1)));

@@ -1,22 +1,22 @@
 //! Response wrapping (<https://developer.hashicorp.com/vault/api-docs/system/wrapping-lookup>,
-//! <https://developer.hashicorp.com/vault/api-docs/system/wrapping-unwrap>), for a wrapped secret id.
+//! <https://developer.hashicorp.com/vault/api-docs/system/wrapping-unwrap>), for a wrapped secret ID.
 
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
-use super::super::http::Answer;
+use super::super::http::Response;
 use super::super::json::{body, text};
-use super::super::words::{clip, without};
-use super::answer::{all_words, parse, refused};
+use super::super::server_text::{clip, redact};
+use super::response::{joined_errors, parse, status_error};
 use super::{Api, Call};
 use crate::model::{SecretBytes, VaultToken};
 
 const LOOKUP: &str = "sys/wrapping/lookup";
 const UNWRAP: &str = "sys/wrapping/unwrap";
 
-/// The path by which a wrapping token was made.
+/// The path that created a wrapping token.
 pub(in crate::vault) async fn creation_path(
     api: &Api,
     namespace: Option<&str>,
@@ -35,14 +35,14 @@ pub(in crate::vault) async fn creation_path(
         creation_path: String,
     }
     let call = Call::new(Method::POST, LOOKUP).namespace(namespace).body(body(&Request { token }));
-    let answer = api.send(call).await?;
-    match answer.status {
-        StatusCode::OK => Ok(parse::<Body>(LOOKUP, &answer)?.data.creation_path),
-        _ => Err(not_unwrapped("failed to look up the wrapping token of the secret id", &answer, token)),
+    let response = api.send(call).await?;
+    match response.status {
+        StatusCode::OK => Ok(parse::<Body>(LOOKUP, &response)?.data.creation_path),
+        _ => Err(unwrap_error("failed to look up the wrapping token of the secret ID", &response, token)),
     }
 }
 
-/// The wrapped secret id. Works once.
+/// The wrapped secret ID. A wrapping token works once.
 pub(in crate::vault) async fn secret_id(
     api: &Api,
     namespace: Option<&str>,
@@ -59,19 +59,19 @@ pub(in crate::vault) async fn secret_id(
         secret_id: &'a RawValue,
     }
     let wrapping = VaultToken::new(token);
-    let answer = api.send(Call::new(Method::POST, UNWRAP).namespace(namespace).token(&wrapping)).await?;
-    match answer.status {
-        StatusCode::OK => Ok(text(parse::<Body<'_>>(UNWRAP, &answer)?.data.secret_id).unwrap_or_default()),
-        _ => Err(not_unwrapped("failed to unwrap the secret id", &answer, token)),
+    let response = api.send(Call::new(Method::POST, UNWRAP).namespace(namespace).token(&wrapping)).await?;
+    match response.status {
+        StatusCode::OK => Ok(text(parse::<Body<'_>>(UNWRAP, &response)?.data.secret_id).unwrap_or_default()),
+        _ => Err(unwrap_error("failed to unwrap the secret ID", &response, token)),
     }
 }
 
-/// A wrapping token that the server refuses was used already, or has expired.
-fn not_unwrapped(action: &str, answer: &Answer, token: &str) -> VaultError {
-    match refused(action, answer) {
+/// The error for a response with an error status. A wrapping token that the server rejects has expired or was already used.
+fn unwrap_error(action: &str, response: &Response, token: &str) -> VaultError {
+    match status_error(action, response) {
         VaultError::Status { action, status: status @ (400 | 401 | 403 | 404 | 405), .. } => {
-            let words = clip(&without(all_words(answer), &[token]));
-            VaultError::NotUnwrapped { action, status, words }
+            let errors = clip(&redact(joined_errors(response), &[token]));
+            VaultError::NotUnwrapped { action, status, errors }
         }
         error => error,
     }

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::super::api::login::Login;
+use super::super::api::login::{Advice, CHECK_MOUNT, Login};
 use super::super::credential::Credential;
 use super::super::json;
 use crate::model::SecretBytes;
 
-/// A login; without a secret id where the role needs none.
+/// The login request. `secret_id` is `None` if the role requires no secret ID.
 pub(in crate::vault) fn request(mount: &str, role_id: Credential, secret_id: Option<SecretBytes>) -> Login {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -19,10 +19,12 @@ pub(in crate::vault) fn request(mount: &str, role_id: Credential, secret_id: Opt
     Login {
         path: format!("auth/{}/login", mount.trim_matches('/')),
         body: json::body(&body),
-        who: String::new(),
+        identity: String::new(),
         valid_from: None,
         credentials: std::iter::once(role_id.into_secret()).chain(secret_id).collect(),
-        denied_advice: "is there an auth method at this mount?",
-        advice: "if the secret id was used up or has expired, deliver a new one",
+        advice: Advice {
+            denied: CHECK_MOUNT,
+            refused: "check the role ID; if the secret ID was used up or has expired, deliver a new one",
+        },
     }
 }

@@ -1,4 +1,4 @@
-//! The claims of a JWT that are not secret: whom it names, and for whom it is. The signature is Vault's business.
+//! The subject, audiences and validity of a JWT, for messages and checks before the login. Vault verifies the signature.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,14 +7,14 @@ use serde::Deserialize;
 use serde_json::Number;
 use zeroize::Zeroizing;
 
-use super::super::words::clip;
+use super::super::server_text::{clip, quoted_list};
 
 /// `sub`, `aud`, and the later of `nbf` and `iat`.
 #[derive(Default, Debug, PartialEq, Eq)]
 pub(super) struct Claims {
     pub(super) subject: Option<String>,
     pub(super) audiences: Vec<String>,
-    /// It is refused before this time.
+    /// Vault rejects the JWT before this time.
     pub(super) valid_from: Option<Timestamp>,
 }
 
@@ -39,7 +39,7 @@ impl Claims {
             #[serde(default)]
             iat: Option<Number>,
         }
-        // Seconds, and not always whole ones.
+        // Seconds, possibly with a fraction.
         let time = |number: Option<Number>| Timestamp::from_second(number?.as_f64()?.ceil() as i64).ok();
         let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(jwt.split('.').nth(1)?).ok()?);
         let payload: Payload = serde_json::from_slice(&payload).ok()?;
@@ -52,23 +52,18 @@ impl Claims {
         Some(Self { subject: payload.sub, audiences, valid_from })
     }
 
-    /// The start of a sentence about a refused login: `role "x" refused ServiceAccount ns/name (audience "vault"): `.
-    pub(super) fn refused_by(&self, role: Option<&str>) -> String {
-        let role = role.map_or("the mount's default role".to_owned(), |role| format!("role {role:?}"));
+    /// Who logs in, for messages: `role "x", ServiceAccount ns/name, audience "vault"`.
+    pub(super) fn identity(&self, role: Option<&str>) -> String {
+        let role = role.map_or("default role".to_owned(), |role| format!("role {role:?}"));
         let subject = match self.subject.as_deref() {
-            None => "the token".to_owned(),
+            None => "subject none".to_owned(),
             Some(subject) => match subject.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':'))
             {
                 Some((namespace, name)) => format!("ServiceAccount {}/{}", clip(namespace), clip(name)),
                 None => format!("subject {:?}", clip(subject)),
             },
         };
-        let audiences: Vec<String> = self.audiences.iter().map(|audience| format!("{:?}", clip(audience))).collect();
-        let audience = match audiences.as_slice() {
-            [] => "no audience".to_owned(),
-            all => format!("audience {}", all.join(", ")),
-        };
-        format!("{role} refused {subject} ({audience}): ")
+        format!("{role}, {subject}, audience {}", quoted_list(&self.audiences))
     }
 }
 
@@ -81,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_audience_is_read_in_both_forms() {
+    fn audience_parses_as_string_or_list() {
         let audiences = |json| claims(json).map(|claims| claims.audiences);
         assert_eq!(audiences(r#"{"aud":"vault"}"#), Some(vec!["vault".to_owned()]));
         assert_eq!(audiences(r#"{"aud":["x","vault"]}"#), Some(vec!["x".to_owned(), "vault".to_owned()]));
@@ -91,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_valid_from_the_later_of_two_times() {
+    fn valid_from_is_later_of_nbf_and_iat() {
         let from = |json| claims(json).expect("claims").valid_from.map(Timestamp::as_second);
         assert_eq!(from(r#"{"nbf":100,"iat":90}"#), Some(100));
         assert_eq!(from(r#"{"nbf":100.25,"iat":110}"#), Some(110));
@@ -101,16 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_role_subject_and_audience() {
-        let told = |json, role| claims(json).expect("claims").refused_by(role);
+    fn identity_names_role_subject_and_audience() {
+        let identity = |json, role| claims(json).expect("claims").identity(role);
         assert_eq!(
-            told(r#"{"sub":"system:serviceaccount:drill:app","aud":["vault"]}"#, Some("webapp")),
-            "role \"webapp\" refused ServiceAccount drill/app (audience \"vault\"): "
+            identity(r#"{"sub":"system:serviceaccount:drill:app","aud":["vault"]}"#, Some("webapp")),
+            "role \"webapp\", ServiceAccount drill/app, audience \"vault\""
         );
         assert_eq!(
-            told(r#"{"sub":"repo:a/b","aud":["x","y"]}"#, None),
-            "the mount's default role refused subject \"repo:a/b\" (audience \"x\", \"y\"): "
+            identity(r#"{"sub":"repo:a/b","aud":["x","y"]}"#, None),
+            "default role, subject \"repo:a/b\", audience \"x\", \"y\""
         );
-        assert_eq!(told("{}", Some("a")), "role \"a\" refused the token (no audience): ");
+        assert_eq!(identity("{}", Some("a")), "role \"a\", subject none, audience none");
     }
 }

@@ -2,25 +2,21 @@
 
 use serde::Serialize;
 
-use super::super::api::login::Login;
+use super::super::api::login::{Advice, CHECK_MOUNT, Login};
 use super::super::credential::Credential;
 use super::super::json;
 use super::claims::Claims;
 
-/// A login with `role`, or with the mount's default role.
+/// The login request with `role`, or with the default role of the mount.
 pub(in crate::vault) fn request(mount: &str, role: Option<&str>, jwt: Credential) -> Login {
     let claims = Claims::of(jwt.expose()).unwrap_or_default();
-    login(mount, role, jwt, &claims, "is there an auth method at this mount?")
+    let advice =
+        "check that the role exists and that its bound_subject, bound_claims and bound_audiences accept this token";
+    login(mount, role, jwt, &claims, Advice { denied: CHECK_MOUNT, refused: advice })
 }
 
-/// The request is the same for `kubernetes`.
-pub(super) fn login(
-    mount: &str,
-    role: Option<&str>,
-    jwt: Credential,
-    claims: &Claims,
-    denied_advice: &'static str,
-) -> Login {
+/// The request of the methods `jwt` and `kubernetes`.
+pub(super) fn login(mount: &str, role: Option<&str>, jwt: Credential, claims: &Claims, advice: Advice) -> Login {
     #[derive(Serialize)]
     struct Body<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,10 +26,9 @@ pub(super) fn login(
     Login {
         path: format!("auth/{}/login", mount.trim_matches('/')),
         body: json::body(&Body { role, jwt: jwt.expose() }),
-        who: claims.refused_by(role),
+        identity: claims.identity(role),
         credentials: vec![jwt.into_secret()],
-        denied_advice,
-        advice: "",
+        advice,
         valid_from: claims.valid_from,
     }
 }

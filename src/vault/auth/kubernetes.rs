@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use super::super::api::login::Login;
+use super::super::api::login::{Advice, Login};
 use super::super::credential::{Credential, CredentialError, Problem};
 use super::super::error::VaultError;
 use super::claims::Claims;
 use super::jwt;
 
-/// A login with the `ServiceAccount` token of `file`.
+/// The login request with the `ServiceAccount` token in `file`.
 ///
-/// The audience is checked before the token is sent anywhere, so that a wrong volume is a clear error here and not a vague
-/// one in Vault.
+/// Checks the audience before the token is sent, because Vault's error for a wrong audience does not name the volume to fix.
 pub(in crate::vault) fn request(
     mount: &str,
     role: &str,
@@ -20,19 +19,23 @@ pub(in crate::vault) fn request(
     token: Credential,
 ) -> Result<Login, VaultError> {
     let claims = Claims::of(token.expose());
-    if let Some(wanted) = audience {
+    if let Some(expected) = audience {
         let what = "the ServiceAccount token";
         let not_jwt = || CredentialError::File { what, file: file.to_owned(), problem: Problem::NotJwt };
         let found = &claims.as_ref().ok_or_else(not_jwt)?.audiences;
-        if !found.iter().any(|audience| audience == wanted) {
-            let (file, wanted) = (file.to_owned(), wanted.to_owned());
-            return Err(VaultError::WrongAudience { file, found: found.clone(), wanted });
+        if !found.iter().any(|audience| audience == expected) {
+            let (file, expected) = (file.to_owned(), expected.to_owned());
+            return Err(VaultError::WrongAudience { file, found: found.clone(), expected });
         }
     }
-    // What Vault says of a mount that is not there, and of a token that the cluster's TokenReview refuses.
-    let denied = "is there an auth method at this mount, and does the cluster still accept this pod's token (ServiceAccount \
-                  deleted or re-created)?";
-    Ok(jwt::login(mount, Some(role), token, &claims.unwrap_or_default(), denied))
+    let advice = Advice {
+        // Vault gives no details for a missing mount, nor for a token that the cluster's TokenReview rejects.
+        denied: "check the mount and the namespace of the auth method; if the ServiceAccount was deleted or re-created, \
+                 re-create the pod",
+        refused: "check that the role exists and that its bound_service_account_names, bound_service_account_namespaces \
+                  and audience accept this token",
+    };
+    Ok(jwt::login(mount, Some(role), token, &claims.unwrap_or_default(), advice))
 }
 
 #[cfg(test)]
@@ -53,16 +56,16 @@ mod tests {
     }
 
     #[test]
-    fn a_token_for_another_audience_is_not_used() {
+    fn token_with_wrong_audience_is_rejected() {
         let login = requested(&jwt(r#"{"aud":["x","vault"],"sub":"system:serviceaccount:a:b"}"#)).expect("a login");
         assert_eq!(login.path, "auth/kubernetes/login");
-        assert!(login.who.starts_with("role \"webapp\" refused ServiceAccount a/b"), "{}", login.who);
+        assert_eq!(login.identity, "role \"webapp\", ServiceAccount a/b, audience \"x\", \"vault\"");
         for bad in [jwt(r#"{"aud":["https://kubernetes.default.svc"]}"#), jwt(r#"{"sub":"x"}"#)] {
             let failure = requested(&bad).err().expect("refused");
             assert_eq!(failure.reason, Reason::CredentialUnreadable);
             assert!(failure.message.contains("audience: vault"), "{failure}");
         }
         let failure = requested("hvs.notajwt").err().expect("refused");
-        assert!(failure.message.contains("it is not a JWT"), "{failure}");
+        assert!(failure.message.contains("expected a JWT"), "{failure}");
     }
 }

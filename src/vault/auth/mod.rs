@@ -1,4 +1,4 @@
-//! Login methods, one file each: a pure function from settings and credential to a request.
+//! Login methods. Each file has a pure function from settings and credential to a request.
 
 pub(super) mod approle;
 pub(super) mod jwt;

@@ -1,13 +1,13 @@
-//! A token that was given to us: there is nothing to log in with
+//! A given token, which is used without a login
 //! (<https://developer.hashicorp.com/vault/docs/auth/token>).
 
 use super::super::credential::Credential;
 use crate::model::VaultToken;
 
-/// What names the credential in messages.
+/// Name of the credential in messages.
 pub(in crate::vault) const WHAT: &str = "the Vault token";
 
-/// The token, living in `namespace`.
+/// The token in `namespace`.
 pub(in crate::vault) fn token(given: &Credential, namespace: Option<&str>) -> VaultToken {
     VaultToken::new(given.expose()).in_namespace(namespace.map(str::to_owned))
 }

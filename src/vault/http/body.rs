@@ -1,13 +1,13 @@
-//! The body of an answer, in a buffer that is wiped on drop and also wherever it has to grow.
+//! Reading of a response body into a buffer that is zeroed on drop and on reallocation.
 
 use reqwest::Response;
 use zeroize::Zeroizing;
 
-/// Largest body. Vault itself stores at most 1 MiB in an entry (`max_entry_size` of Raft storage, 512 KiB with Consul) and a
-/// Kubernetes Secret holds 1 MiB; four times that leaves room for JSON's escapes, and keeps the agent small.
+/// Maximum size of a body. Vault stores at most 1 MiB in an entry (`max_entry_size` of Raft storage; 512 KiB with Consul), and
+/// a Kubernetes Secret is limited to 1 MiB. Four times that leaves room for JSON escapes and bounds the memory of the agent.
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// First size of the buffer for a body without a stated length.
+/// Initial buffer size for a body without `Content-Length`.
 const FIRST_BUFFER: usize = 16 * 1024;
 
 /// Reads the whole body; `None` if it is larger than [`MAX_BYTES`].
@@ -23,7 +23,7 @@ pub(super) async fn read(response: &mut Response) -> Result<Option<Zeroizing<Vec
     Ok(Some(body))
 }
 
-/// Appends without `Vec`'s own growing, which frees the old buffer as it is.
+/// Appends without `Vec`'s own reallocation, which frees the previous buffer without zeroing it.
 fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     if body.capacity() - body.len() < chunk.len() {
         let room = (body.len() + chunk.len()).max(body.capacity() * 2);
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_growing_body_keeps_its_bytes() {
+    fn append_keeps_bytes_across_reallocation() {
         let mut body = Zeroizing::new(Vec::with_capacity(2));
         for chunk in [&b"ab"[..], b"cdefg", b"", b"h"] {
             append(&mut body, chunk);

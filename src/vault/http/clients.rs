@@ -1,4 +1,4 @@
-//! The HTTP clients by origin, rebuilt where their PEM files have changed.
+//! HTTP clients by origin, rebuilt when their PEM files change.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,14 +13,14 @@ use crate::model::VaultServer;
 use crate::vault::lock::lock;
 
 /// Vault's own limit for idle connections is 5 minutes (`http_idle_timeout`,
-/// <https://developer.hashicorp.com/vault/docs/configuration/listener/tcp>); we close a little earlier, so that no request
-/// meets a connection that is just being closed.
+/// <https://developer.hashicorp.com/vault/docs/configuration/listener/tcp>). Close a little earlier, so that no request uses a
+/// connection while Vault closes it.
 const IDLE: Duration = Duration::from_secs(4 * 60 + 30);
 
-/// Keeps the one connection alive through NAT tables and notices a peer that is gone.
+/// Keeps the connection in NAT tables and detects a dead peer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Clients with the PEM files that they were built from. More than one client only after a redirect.
+/// Clients, and the fingerprint of the PEM files that they were built from. Only redirects lead to more than one client.
 #[derive(Default)]
 pub(super) struct Clients(Mutex<State>);
 
@@ -28,24 +28,24 @@ pub(super) struct Clients(Mutex<State>);
 struct State {
     by_origin: BTreeMap<String, Client>,
     files: tls::Fingerprint,
-    /// The files are to be compared before the next request.
+    /// Whether a comparison of the files is due before the next request.
     compare: bool,
 }
 
 impl Clients {
-    /// Has the PEM files compared with those in use before the next request.
+    /// Requests a comparison of the PEM files with those in use before the next request.
     pub(super) fn compare_files(&self) {
         lock(&self.0).compare = true;
     }
 
-    /// Whether PEM files are to be read before the next request.
+    /// Whether the next request reads PEM files.
     pub(super) fn needs_files(&self, server: &VaultServer) -> bool {
         let tls = &server.tls;
         let state = lock(&self.0);
         (tls.ca_file.is_some() || tls.client.is_some()) && (state.compare || state.files.is_none())
     }
 
-    /// Compares the PEM files with those in use, if that is to be done.
+    /// Compares the PEM files with those in use, if a comparison is due.
     pub(super) fn read_files(&self, server: &VaultServer) -> Result<(), HttpError> {
         let mut state = lock(&self.0);
         if state.compare || state.files.is_none() {
@@ -59,8 +59,8 @@ impl Clients {
         Ok(())
     }
 
-    /// The client for the origin of `url`. Rebuilt where the PEM files have changed since a connection failed or a login
-    /// asked to compare them; an unchanged file costs a read and keeps the open connection.
+    /// The client for the origin of `url`. Compares the PEM files if a connection has failed or a login has requested it, and
+    /// rebuilds the client only if they have changed, so that unchanged files keep the open connection.
     pub(super) fn get(&self, server: &VaultServer, url: &Url) -> Result<Client, HttpError> {
         self.read_files(server)?;
         let mut state = lock(&self.0);
@@ -69,29 +69,30 @@ impl Clients {
             return Ok(client.clone());
         }
         let builder = tls::configure(builder(server.timeout), &server.tls, url)?;
-        let client = builder.build().map_err(|error| tls::unusable(&server.tls, url, &error))?;
+        let client = builder.build().map_err(|error| tls::client_error(&server.tls, url, &error))?;
         state.by_origin.insert(key, client.clone());
         Ok(client)
     }
 }
 
-/// Half of the time for a request. The library divides it by the number of addresses that a name has, so each address has
-/// its turn and the request still has its other half; without it the first address would keep the whole of it.
+/// Half of the request timeout. The library divides it among the addresses of a host name, so every address is tried, and
+/// half of the timeout remains for the request. Without it, the first address could use up the whole timeout.
 pub(super) fn connect_timeout(request: Duration) -> Duration {
     request / 2
 }
 
-/// All that does not depend on TLS.
+/// Settings that do not depend on TLS.
 fn builder(timeout: Duration) -> ClientBuilder {
     Client::builder()
         .redirect(redirect::Policy::none())
         .no_proxy()
         .timeout(timeout)
         .connect_timeout(connect_timeout(timeout))
-        // A request's timeout ends its stream and not its HTTP/2 connection, so a connection that went silent would be used
-        // for ever. A third of the time in silence makes a ping, another third without an answer ends the connection: the
-        // request in flight fails and the next one opens another. A busy server answers pings and keeps its connection, which
-        // is why the client is not rebuilt after each timeout. No pings while idle: the first request finds out.
+        // A request timeout closes the stream but not the HTTP/2 connection, so a silent connection would be reused forever.
+        // Ping after a third of the timeout, and close the connection after another third without a response: the current
+        // request fails, and the next one opens a new connection. A busy server responds to pings and keeps its connection,
+        // so the client is not rebuilt after each timeout. Without pings on idle connections, the next request detects a
+        // dead one.
         .http2_keep_alive_interval(timeout / 3)
         .http2_keep_alive_timeout(timeout / 3)
         .http2_keep_alive_while_idle(false)
@@ -122,7 +123,7 @@ mod tests {
         }
     }
 
-    fn answer_once(listener: &std::net::TcpListener) {
+    fn respond_once(listener: &std::net::TcpListener) {
         let (mut stream, _) = listener.accept().expect("a connection");
         let read = stream.read(&mut [0; 4096]).expect("a request");
         assert!(read > 0, "a request");
@@ -130,11 +131,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_second_address_has_its_turn_where_the_first_one_swallows_packets() {
+    async fn second_address_is_tried_when_first_drops_packets() {
         rustls::crypto::ring::default_provider().install_default().ok();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        // A full backlog: Linux drops every further SYN.
+        // Fill the backlog, so that Linux drops every further SYN.
         let dead = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), port));
         let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
         socket.bind(dead).expect("free on this address too");
@@ -145,11 +146,11 @@ mod tests {
         {
             held.push(stream);
         }
-        let server = std::thread::spawn(move || answer_once(&listener));
+        let server = std::thread::spawn(move || respond_once(&listener));
         let addresses = Two([(dead.ip(), 0).into(), (IpAddr::V4(Ipv4Addr::LOCALHOST), 0).into()]);
         let client = builder(Duration::from_secs(4)).tls_certs_only([]).dns_resolver(Arc::new(addresses)).build();
-        let answer = client.expect("a client").get(format!("http://vault.test:{port}/")).send().await;
-        assert_eq!(answer.expect("an answer of the second address").status(), 204);
+        let response = client.expect("a client").get(format!("http://vault.test:{port}/")).send().await;
+        assert_eq!(response.expect("a response of the second address").status(), 204);
         server.join().expect("no panic");
     }
 }

@@ -1,4 +1,4 @@
-//! Why no answer came back, as a type. The sentences are here; `vault::error` derives class and reason from the same variants.
+//! Errors of requests without a response, with their messages. `vault::error` derives class and reason from the variants.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,60 +8,83 @@ use thiserror::Error;
 use super::body::MAX_BYTES;
 use crate::vault::file::FileError;
 
-/// A request that got no answer.
+/// The reason why a request has no usable response.
 #[derive(Debug, Error)]
 pub(in crate::vault) enum HttpError {
-    #[error("failed to use the Vault address {0}: it must be like https://vault:8200")]
+    #[error(
+        "failed to parse the Vault address {0}: expected a URL such as https://vault:8200; correct vault.address or \
+         vault.redirectTo"
+    )]
     Address(String),
-    #[error("failed to use path {0}: a path has no '.' or '..' segments")]
+    #[error("failed to build the URL for path {0}: the segments '.' and '..' are not supported; correct the path")]
     Path(String),
-    #[error("failed to use {0}: it has characters that no HTTP header can carry")]
+    #[error("failed to send {0} in an HTTP header: found control characters; remove them")]
     Header(&'static str),
-    #[error("failed to use vault.tls.serverName {0}: it must be a DNS name")]
+    #[error(
+        "failed to use vault.tls.serverName {0}: expected a DNS name; set vault.tls.serverName to a DNS name in Vault's \
+         certificate"
+    )]
     ServerName(String),
     #[error("failed to read the PEM file {}: {cause}", file.display())]
     PemFile { file: PathBuf, cause: FileError },
     #[error("failed to use the PEM file {}: {cause}", file.display())]
     PemContent { file: PathBuf, cause: String },
     #[error(
-        "failed to prepare TLS for {0}: no CA to check Vault's certificate with; set VAULT_CACERT (vault.tls.caFile)"
+        "failed to set up TLS for {0}: no CA certificate for verifying Vault's certificate; set VAULT_CACERT \
+         (vault.tls.caFile) to a PEM file with the CA certificate"
     )]
-    NoCa(String),
-    #[error("failed to prepare TLS for {address}: {cause}")]
+    NoCaCertificate(String),
+    #[error("failed to set up TLS for {address}: {cause}")]
     Client { address: String, cause: String },
     #[error("failed to reach Vault at {address}: {cause}")]
     Unreachable { address: String, cause: ConnectionError },
-    #[error("failed to use the Vault address {0}: this is an HTTPS port; write https://")]
+    #[error("failed to use the Vault address {0}: this is an HTTPS port; use https:// in VAULT_ADDR (vault.address)")]
     TlsPort(String),
     #[error(
-        "failed to follow the redirect of {from}: redirect to {to} refused, because the token goes to configured servers only; \
-         if this server is yours, add it to vault.redirectTo"
+        "failed to follow the redirect from {from} to {to}: the token is sent only to configured servers; if you trust \
+         this server, add it to vault.redirectTo"
     )]
     RedirectRefused { from: String, to: String },
-    #[error("failed to find the active Vault server: {0} redirects too; is a new leader being elected?")]
+    #[error(
+        "failed to find the active Vault server: the redirect target {0} redirects again; check whether Vault has a leader"
+    )]
     RedirectLoop(String),
-    #[error("failed to read {path}: the answer is larger than {} MiB", MAX_BYTES / 1024 / 1024)]
+    #[error("failed to read {path}: the response is larger than {} MiB; split the secret", MAX_BYTES / 1024 / 1024)]
     TooLarge { path: String },
 }
 
-/// Why a connection failed.
+/// The reason why a connection failed.
 #[derive(Debug, Error)]
 pub(in crate::vault) enum ConnectionError {
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
-    #[error("no answer within {0:?} (while connecting)")]
+    #[error("no connection within {0:?}; check the address and the network policies")]
     NoConnection(Duration),
-    #[error("the connection went silent; the next request opens another one")]
+    #[error("connection refused; check the port, and that Vault is running")]
+    Refused,
+    #[error("failed to resolve the host name ({0}); check the address and DNS")]
+    Unresolved(String),
+    #[error("the connection went silent; the next request opens a new one")]
     Silent,
-    #[error("the server does not speak TLS; write http://, or use the port that does")]
+    #[error("the server does not speak TLS on this port; use http://, or the TLS port")]
     NotTls,
-    /// A bad signature is most often a CA that was re-created under the same name.
-    #[error("{cause} (the server's certificate is not signed by a CA in {ca})")]
-    UnknownCa { cause: String, ca: String },
-    #[error("{0} (vault.tls.serverName sets the name to check)")]
-    WrongName(String),
+    /// Also a wrong signature, which usually means that the CA was re-created with the same name.
     #[error(
-        "the server's certificate is a CA certificate (CA:TRUE), which is refused as a server certificate; \
+        "the server's certificate is not signed by a CA certificate in {0}; set VAULT_CACERT (vault.tls.caFile) to the \
+         CA certificate that signed it"
+    )]
+    UnknownIssuer(String),
+    #[error(
+        "the server's certificate is valid for {found}, not for {expected:?}; set VAULT_TLS_SERVER_NAME \
+         (vault.tls.serverName) to a name in the certificate, or issue a certificate for {expected:?}"
+    )]
+    WrongName { expected: String, found: String },
+    #[error("the certificate of the server, or a CA certificate above it, expired{0}; renew the certificate")]
+    Expired(String),
+    #[error("the certificate of the server, or a CA certificate above it, is not valid{0}; check the clocks")]
+    NotValidYet(String),
+    #[error(
+        "the server's certificate is a CA certificate (CA:TRUE), which is not accepted as a server certificate; \
          issue a leaf certificate with basicConstraints CA:FALSE"
     )]
     CaAsLeaf,

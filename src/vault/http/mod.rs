@@ -1,16 +1,15 @@
-//! HTTP to one server: the client with its TLS and PEM files, the limit on size, the counter, and redirects. Knows nothing of
-//! Vault's API; sentences name Vault, because it is what a user set the address of.
+//! HTTP client for one server: TLS and PEM files, size limit, request counter, and redirects. Independent of Vault's API, but
+//! messages name Vault, because users configure the address of Vault.
 //!
-//! - **Redirects are off** in the HTTP library: it would carry the token's header, which it does not know as a credential, to
-//!   any host.
-//! - **Proxies of the environment are not used.** A forgotten `HTTP_PROXY` would carry tokens and secrets through a third
-//!   party.
+//! - **Redirects of the HTTP library are disabled.** It would send the token header, which it does not recognize as a
+//!   credential, to any host.
+//! - **Proxies from the environment are not used.** A forgotten `HTTP_PROXY` would expose tokens and secrets to a third party.
 
-mod answer;
 mod body;
 mod clients;
 mod diagnose;
 mod error;
+mod response;
 mod tls;
 mod url;
 
@@ -22,10 +21,10 @@ use http::{HeaderMap, Method, StatusCode};
 use reqwest::Url;
 use zeroize::Zeroizing;
 
-pub(super) use answer::Answer;
 use clients::{Clients, connect_timeout};
-use diagnose::{Limits, connection_error};
+use diagnose::{RequestContext, diagnose};
 pub(super) use error::HttpError;
+pub(super) use response::Response;
 use url::origin;
 
 use crate::model::{SecretBytes, VaultServer};
@@ -34,21 +33,21 @@ use crate::model::{SecretBytes, VaultServer};
 pub(super) struct Http {
     server: VaultServer,
     base: Url,
-    /// Origins to which a redirect may lead.
+    /// Origins that a redirect is allowed to point to.
     allowed: Vec<Url>,
     clients: Clients,
     sent: AtomicU64,
 }
 
-/// A request to make.
+/// A request, not yet bound to an origin.
 #[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: Method,
-    /// As a user writes it, without a leading slash; it is percent-encoded here.
+    /// Path without a leading slash. `send` percent-encodes it.
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
-    /// JSON.
+    /// JSON text.
     pub(super) body: Option<Bytes>,
 }
 
@@ -62,43 +61,43 @@ impl Http {
         Ok(Self { server: server.clone(), base, allowed, clients: Clients::default(), sent: AtomicU64::new(0) })
     }
 
-    /// Requests sent so far.
+    /// Number of requests sent so far.
     pub(super) fn requests(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Has the PEM files compared with those in use before the next request.
+    /// Requests a comparison of the PEM files with those in use before the next request.
     pub(super) fn compare_files(&self) {
         self.clients.compare_files();
     }
 
-    /// Whether PEM files are to be read before the next request.
+    /// Whether the next request reads PEM files.
     pub(super) fn needs_files(&self) -> bool {
         self.clients.needs_files(&self.server)
     }
 
-    /// Compares the PEM files with those in use, if that is to be done.
+    /// Compares the PEM files with those in use, if a comparison is due.
     pub(super) fn read_files(&self) -> Result<(), HttpError> {
         self.clients.read_files(&self.server)
     }
 
-    /// Sends `request` once. A 307 is followed once, and only to a configured origin, with our own path
+    /// Sends `request` once. Follows one 307, only to a configured origin, and with the path of `request`
     /// (<https://developer.hashicorp.com/vault/docs/concepts/ha#client-redirection>).
-    pub(super) async fn send(&self, request: Request) -> Result<Answer, HttpError> {
-        let answer = self.send_to(&self.base, request.clone()).await?;
-        if answer.status != StatusCode::TEMPORARY_REDIRECT {
-            return Ok(answer);
+    pub(super) async fn send(&self, request: Request) -> Result<Response, HttpError> {
+        let response = self.send_to(&self.base, request.clone()).await?;
+        if response.status != StatusCode::TEMPORARY_REDIRECT {
+            return Ok(response);
         }
-        let target = self.redirect_target(&answer)?;
-        let answer = self.send_to(target, request).await?;
-        if answer.status == StatusCode::TEMPORARY_REDIRECT {
+        let target = self.redirect_target(&response)?;
+        let response = self.send_to(target, request).await?;
+        if response.status == StatusCode::TEMPORARY_REDIRECT {
             return Err(HttpError::RedirectLoop(origin(target)));
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    fn redirect_target(&self, answer: &Answer) -> Result<&Url, HttpError> {
-        let location = answer.location.as_deref().unwrap_or_default();
+    fn redirect_target(&self, response: &Response) -> Result<&Url, HttpError> {
+        let location = response.location.as_deref().unwrap_or_default();
         let target = self.base.join(location).ok().filter(Url::has_host);
         let known = target.as_ref().and_then(|url| self.allowed.iter().find(|known| known.origin() == url.origin()));
         known.ok_or_else(|| HttpError::RedirectRefused {
@@ -107,10 +106,10 @@ impl Http {
         })
     }
 
-    async fn send_to(&self, to: &Url, request: Request) -> Result<Answer, HttpError> {
+    async fn send_to(&self, to: &Url, request: Request) -> Result<Response, HttpError> {
         let url = url::join(to, &request.path, request.query.as_deref())?;
         let client = self.clients.get(&self.server, &url)?;
-        let url = tls::addressed(url, &self.server.tls)?;
+        let url = tls::with_server_name(url, &self.server.tls)?;
         let mut call = client.request(request.method, url).headers(request.headers);
         if let Some(body) = request.body {
             call = call.header(CONTENT_TYPE, "application/json").body(body);
@@ -119,11 +118,11 @@ impl Http {
         let mut response = call.send().await.map_err(|error| self.unreachable(to, error))?;
         let body = body::read(&mut response).await.map_err(|error| self.unreachable(to, error))?;
         let body = body.ok_or(HttpError::TooLarge { path: request.path })?;
-        let answer = Answer::new(response.status(), response.headers(), body);
-        if answer.is_from_tls_port() {
+        let response = Response::new(response.status(), response.headers(), body);
+        if response.is_from_tls_port() {
             return Err(HttpError::TlsPort(origin(to)));
         }
-        Ok(answer)
+        Ok(response)
     }
 
     fn unreachable(&self, to: &Url, error: reqwest::Error) -> HttpError {
@@ -131,12 +130,12 @@ impl Http {
         let tls = &self.server.tls;
         let ca = tls.ca_file.as_ref().map_or("the system's store".to_owned(), |file| file.display().to_string());
         let timeout = self.server.timeout;
-        let limits = Limits { request: timeout, connect: connect_timeout(timeout), ca: &ca };
-        HttpError::Unreachable { address: origin(to), cause: connection_error(error, &limits) }
+        let context = RequestContext { request: timeout, connect: connect_timeout(timeout), ca: &ca };
+        HttpError::Unreachable { address: origin(to), cause: diagnose(error, &context) }
     }
 }
 
-/// A header value that is zeroed when dropped and that debug output shows as "Sensitive". `what` names it in an error.
+/// A header value that is zeroed on drop and shown as "Sensitive" in debug output. `what` names it in errors.
 pub(super) fn sensitive_header(value: &[u8], what: &'static str) -> Result<HeaderValue, HttpError> {
     let shared = Bytes::from_owner(Zeroizing::new(value.to_vec()));
     let mut header = HeaderValue::from_maybe_shared(shared).map_err(|_| HttpError::Header(what))?;
@@ -144,7 +143,7 @@ pub(super) fn sensitive_header(value: &[u8], what: &'static str) -> Result<Heade
     Ok(header)
 }
 
-/// A request body that is zeroed when the last user of it drops it.
+/// A request body that is zeroed when its last clone is dropped.
 pub(super) fn body(secret: SecretBytes) -> Bytes {
     struct Owner(SecretBytes);
     impl AsRef<[u8]> for Owner {
@@ -163,7 +162,7 @@ mod tests {
     use crate::model::Tls;
 
     #[test]
-    fn a_redirect_leads_to_configured_origins_only() {
+    fn redirect_to_unconfigured_origin_is_rejected() {
         let http = Http::new(&VaultServer {
             address: "https://vault:8200".into(),
             redirect_to: vec!["https://vault-1:8200".into()],
@@ -173,8 +172,8 @@ mod tests {
         })
         .expect("a good address");
         let target = |location: &str| {
-            let answer = Answer { location: Some(location.into()), ..Answer::for_test(307, "") };
-            http.redirect_target(&answer).map(origin).map_err(|error| error.to_string())
+            let response = Response { location: Some(location.into()), ..Response::for_test(307, "") };
+            http.redirect_target(&response).map(origin).map_err(|error| error.to_string())
         };
         assert_eq!(target("https://vault-1:8200/v1/secret").as_deref(), Ok("https://vault-1:8200"));
         assert_eq!(target("/v1/secret").as_deref(), Ok("https://vault:8200"));

@@ -4,7 +4,7 @@ use reqwest::Url;
 
 use super::error::HttpError;
 
-/// An origin like `https://vault:8200`.
+/// Parses an origin such as `https://vault:8200`.
 pub(super) fn parse(address: &str) -> Result<Url, HttpError> {
     Url::parse(address)
         .ok()
@@ -19,7 +19,7 @@ pub(super) fn origin(url: &Url) -> String {
 
 /// `origin` + `path`, each segment percent-encoded.
 pub(super) fn join(origin: &Url, path: &str, query: Option<&str>) -> Result<Url, HttpError> {
-    // A URL library would resolve these, and the request would go to another path than the user wrote.
+    // The URL library would resolve these segments, and the request would use another path than the configured one.
     if path.split('/').any(|segment| segment == "." || segment == "..") {
         return Err(HttpError::Path(path.to_owned()));
     }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_encoded_segment_by_segment_and_cannot_climb() {
+    fn join_encodes_segments_and_rejects_dot_segments() {
         let base = parse("https://vault:8200").expect("an address");
         let url = |path, query| join(&base, path, query).map(|url| url.to_string());
         assert_eq!(

@@ -48,7 +48,7 @@ async fn a_silent_http2_connection_is_replaced() -> Result<()> {
         let code = once.wait(SOON).await?.code();
         let said = once.report();
         println!("http:// to the port of https: exit code {code:?}: {:?}", once.log().last());
-        assert!(said.contains("https://") && !said.contains("does not know"), "{said}");
+        assert!(said.contains("https://") && !said.contains("does not recognize"), "{said}");
         assert_eq!(code, Some(64), "{said}");
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! A whole answer, whatever its status.
+//! A complete response with any status.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use zeroize::Zeroizing;
 
-/// Longest wait that is taken over from a server.
+/// Limit for `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(365 * 24);
 
-/// An answer. The body is zeroed on drop.
-pub(in crate::vault) struct Answer {
+/// A complete response. The body is zeroed on drop.
+pub(in crate::vault) struct Response {
     pub(in crate::vault) status: StatusCode,
-    /// `Retry-After`, counted from the answer.
+    /// `Retry-After`, counted from the response.
     pub(in crate::vault) retry_after: Option<Duration>,
-    /// `Date`: the server's clock.
+    /// `Date`: the time on the server's clock.
     pub(in crate::vault) date: Option<Timestamp>,
     pub(in crate::vault) body: Zeroizing<Vec<u8>>,
     pub(super) location: Option<String>,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn new(status: StatusCode, headers: &HeaderMap, body: Zeroizing<Vec<u8>>) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let date = text(DATE).and_then(parse_date);
@@ -35,7 +35,7 @@ impl Answer {
         }
     }
 
-    /// Whether a plain-text request met a TLS port; the words are those of Go's and of nginx's server.
+    /// Whether a TLS port received this plain-text request. The texts are those of Go's server and of nginx.
     pub(super) fn is_from_tls_port(&self) -> bool {
         let says = |words: &str| self.body.windows(words.len()).any(|window| window == words.as_bytes());
         self.status == StatusCode::BAD_REQUEST
@@ -54,13 +54,13 @@ fn parse_date(text: &str) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3). A date is compared with the answer's own `Date`, so that
-/// our clock does not matter.
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3). A date is compared with the `Date` of the response, so the
+/// local clock does not matter.
 fn retry_after(text: &str, date: Option<Timestamp>) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
-    // A moment in the past is "now".
+    // A date in the past means no delay.
     let wait = Duration::try_from(parse_date(text)?.duration_since(date?)).unwrap_or_default();
     Some(wait.min(MAX_RETRY_AFTER))
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_is_at_most_a_year() {
+    fn retry_after_parses_seconds_and_dates_up_to_a_year() {
         let date = parse_date("Sun, 06 Nov 1994 08:49:37 GMT");
         let wait = |text| retry_after(text, date);
         assert_eq!(wait("7"), Some(Duration::from_secs(7)));

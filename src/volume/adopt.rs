@@ -50,9 +50,9 @@ impl Publisher {
 
     fn read_current(&self) -> Result<Option<AdoptedSet>, Problem> {
         let Some(set) = self.directory.open_current()? else { return Ok(None) };
-        let stat = context("look at", "the published set", rustix::fs::fstat(&set))?;
+        let stat = context("inspect", "the published set", rustix::fs::fstat(&set))?;
         if !is_ours(&stat, FileType::Directory) {
-            return Err(Problem::Damaged("it is not ours".into()));
+            return Err(Problem::Damaged("it is owned by another UID".into()));
         }
         let SetManifest { manifest, published, modes } = SetManifest::read(&set).map_err(|error| match error {
             Unreadable::Damaged(why) => Problem::Damaged(why.into()),
@@ -63,10 +63,10 @@ impl Publisher {
         found.remove(MANIFEST_FILE);
         found.retain(|_, (kind, _)| !kind.is_dir());
         if !found.keys().map(String::as_str).eq(manifest.files.keys().map(FilePath::as_str)) {
-            return Err(Problem::Damaged("it has other files than its manifest".into()));
+            return Err(Problem::Damaged("its files are not those in its manifest".into()));
         }
         if found.values().map(|(_, stat)| file::size(stat)).sum::<u64>() > MAX_BYTES {
-            return Err(Problem::Damaged("it is too large".into()));
+            return Err(Problem::Damaged("it is larger than 64 MiB".into()));
         }
         let read = |(path, sources): (&FilePath, &BTreeSet<SourceName>)| {
             Ok((
@@ -97,7 +97,7 @@ impl From<StepError> for Problem {
 fn problem(path: &str, errno: Errno) -> Problem {
     match errno {
         Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::LOOP | Errno::ACCESS => {
-            Problem::Damaged(format!("its file {path} cannot be read ({errno})"))
+            Problem::Damaged(format!("failed to read its file {path}: {errno}"))
         }
         _ => Problem::Io(StepError::new("read", path, errno)),
     }
@@ -107,7 +107,7 @@ fn read_file(set: &OwnedFd, path: &FilePath) -> Result<Arc<SecretBytes>, Problem
     let failed = |errno| problem(path.as_str(), errno);
     let (opened, stat) = file::open_regular(set, path.as_str()).map_err(failed)?;
     if !is_ours(&stat, FileType::RegularFile) {
-        return Err(Problem::Damaged(format!("its file {path} is not ours")));
+        return Err(Problem::Damaged(format!("its file {path} is owned by another UID")));
     }
     file::read_exact_size(opened, file::size(&stat)).map(Arc::new).map_err(failed)
 }

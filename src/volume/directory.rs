@@ -49,13 +49,16 @@ impl OwnedDirectory {
         let path = &settings.path;
         let shown = path.display();
         let (Some(parent_path), Some(name)) = (parent(path), path.file_name()) else {
-            return Err(refuse(format!("failed to use output directory {shown}: name a directory below a volume")));
+            return Err(refuse(format!(
+                "failed to use output directory {shown}: expected a directory below a volume mount, such as /var/secrets/data"
+            )));
         };
         // O_PATH, because the parent need not be readable for us.
         let parent_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = rustix::fs::open(parent_path, parent_flags, Mode::empty()).map_err(|errno| {
             refuse(format!(
-                "failed to open {}, the parent of the output directory: {errno}; mount a memory emptyDir there",
+                "failed to open {}, the parent of output directory {shown}: {errno}; mount an emptyDir with `medium: Memory` \
+                 there",
                 parent_path.display()
             ))
         })?;
@@ -80,7 +83,7 @@ impl OwnedDirectory {
             Errno::NOTDIR | Errno::LOOP => not_a_directory(path),
             _ => refuse(format!("failed to open output directory {shown}: {errno}")),
         })?;
-        let look = |errno: Errno| refuse(format!("failed to look at output directory {shown}: {errno}"));
+        let look = |errno: Errno| refuse(format!("failed to inspect output directory {shown}: {errno}"));
         let stat = rustix::fs::fstat(&fd).map_err(look)?;
         let parent_stat = rustix::fs::fstat(parent).map_err(look)?;
         if let Some(why) = unusable(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw()) {
@@ -88,9 +91,9 @@ impl OwnedDirectory {
         }
         check_medium(settings, &fd)?;
         lock::lock(&fd, &stat).map_err(|taken| {
-            let who = taken.pid.map_or_else(|| "another agent".into(), |pid| format!("another agent (pid {pid})"));
+            let who = taken.pid.map_or_else(|| "another agent".into(), |pid| format!("another agent (PID {pid})"));
             refuse(format!(
-                "failed to use output directory {shown}: {who} publishes there; give each agent a directory of its own"
+                "failed to lock output directory {shown}: {who} publishes to it; give each agent its own directory"
             ))
         })?;
         // `fsGroup` shows as the setgid bit on the volume's root.
@@ -112,9 +115,10 @@ impl OwnedDirectory {
             // The user said who may read, so nothing depends on the group.
             Some(_) => Ok(None),
             None => Err(refuse(format!(
-                "failed to give output directory {} the volume's group {}: {errno}; run the agent with that group, or set directory.fileMode",
+                "failed to set the group of output directory {} to {group}, the group of the volume: {errno}; add group {group} \
+                 to the agent's container, or set directory.fileMode",
                 self.path.display(),
-                group.as_raw()
+                group = group.as_raw()
             ))),
         })?;
         let default = if group.is_some() { 0o440 } else { 0o444 };
@@ -151,7 +155,7 @@ impl OwnedDirectory {
             && rustix::fs::stat(parent).is_err_and(|errno| errno == Errno::NOENT)
         {
             return Err(refuse(format!(
-                "failed to make output directory {} again: its parent {} is gone; restart the pod",
+                "failed to re-create output directory {}: its parent {} no longer exists; re-create the pod",
                 settings.path.display(),
                 parent.display()
             )));
@@ -164,7 +168,7 @@ impl OwnedDirectory {
     /// # Errors
     /// Where `..data` cannot be read: then there may well be a set.
     pub(super) fn current(&self) -> Result<Option<String>, StepError> {
-        let target = context("read link", super::DATA_LINK, at::link_target(&self.fd, super::DATA_LINK))?;
+        let target = context("read symlink", super::DATA_LINK, at::link_target(&self.fd, super::DATA_LINK))?;
         Ok(target.filter(|name| names::is_set_directory(name)))
     }
 
@@ -191,7 +195,8 @@ fn check_medium(settings: &Directory, fd: &OwnedFd) -> Result<(), Failure> {
         return Ok(());
     }
     Err(refuse(format!(
-        "failed to use output directory {}: it is not in memory; use an emptyDir with `medium: Memory`, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)",
+        "failed to use output directory {}: it is not in memory; use an emptyDir with `medium: Memory`, or set \
+         directory.allowDisk: true (KEYFERRY_ALLOW_DISK)",
         settings.path.display()
     )))
 }

@@ -24,7 +24,7 @@ pub(super) fn lock(directory: impl AsFd, stat: &Stat) -> Result<(), Taken> {
         Err(errno) => {
             tracing::warn!(
                 target: "keyferry",
-                "failed to lock the output directory: {errno}; make sure that no other agent publishes there"
+                "failed to lock the output directory: {errno}; make sure that no other agent publishes to it"
             );
             Ok(())
         }

@@ -118,12 +118,12 @@ impl SetManifest {
             Ok(opened) => opened,
             Err(Errno::NOENT) => return Err(Unreadable::Damaged("it has no manifest")),
             Err(Errno::INVAL | Errno::LOOP | Errno::ACCESS) => {
-                return Err(Unreadable::Damaged("its manifest is not a file that we may read"));
+                return Err(Unreadable::Damaged("its manifest is not a regular file, or the agent has no permission to read it"));
             }
             Err(errno) => return Err(Unreadable::Io(errno)),
         };
         if !is_ours(&stat, FileType::RegularFile) || file::size(&stat) > MAX_BYTES {
-            return Err(Unreadable::Damaged("its manifest is not ours"));
+            return Err(Unreadable::Damaged("its manifest is owned by another UID or larger than 16 MiB"));
         }
         let bytes = file::read_exact_size(file, file::size(&stat)).map_err(Unreadable::Io)?;
         Self::from_bytes(bytes.expose())

@@ -29,7 +29,7 @@ pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
     let shown = path.display();
     let failed = |error: &StepError| {
         let reason = if error.errno == Errno::NOSPC { Reason::NoSpace } else { Reason::WriteFailed };
-        let message = format!("failed to leave {shown} for the next process: {}", Failure::chain(error));
+        let message = format!("failed to write handover file {shown}: {}", Failure::chain(error));
         Failure::new(FailureClass::Local, reason, message)
     };
     let (directory, name) = open_parent(path).map_err(|error| failed(&error))?;
@@ -38,7 +38,8 @@ pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
             FailureClass::Invalid,
             Reason::DirectoryUnusable,
             format!(
-                "failed to leave {shown} for the next process: it would not be in memory; use the memory emptyDir of the files, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"
+                "failed to write handover file {shown}: its directory is not in memory; use the emptyDir with `medium: Memory` \
+                 that holds the output directory, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"
             ),
         ));
     }
@@ -54,7 +55,7 @@ pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
 /// be removed.
 pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
     let refused = |why: String| {
-        let message = format!("failed to take over from {}: {why}", path.display());
+        let message = format!("failed to use handover file {}: {why}", path.display());
         Failure::new(FailureClass::Local, Reason::HandoverRefused, message)
     };
     let opened = open_parent(path).and_then(|(directory, name)| {
@@ -74,7 +75,7 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
         Err(error) if error.errno == Errno::NOENT => return Ok(None),
         Err(error) => return Err(refused(Failure::chain(&error))),
     };
-    let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("failed to look at it: {errno}")))?;
+    let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("failed to inspect it: {errno}")))?;
     let size = file::size(&stat);
     if let Some(why) = foreign(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
         return Err(refused(why));
@@ -90,18 +91,18 @@ fn foreign(owner: u32, mode: u32, size: u64, us: u32) -> Option<String> {
         return Some("it is not a regular file".into());
     }
     if owner != us {
-        return Some(format!("it belongs to UID {owner} and we are UID {us}; run both containers with the same UID"));
+        return Some(format!("it is owned by UID {owner}, but the agent runs as UID {us}; run both containers with the same UID"));
     }
     if mode & 0o7777 != MODE {
-        return Some(format!("its mode is {:04o} and not {MODE:04o}", mode & 0o7777));
+        return Some(format!("its mode is {:04o}, expected {MODE:04o}", mode & 0o7777));
     }
-    (size > MAX_BYTES).then(|| "it is too large".into())
+    (size > MAX_BYTES).then(|| "it is larger than 64 MiB".into())
 }
 
 fn open_parent(path: &Path) -> Result<(OwnedFd, String), StepError> {
     let shown = path.display().to_string();
     let parts = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
-    let (parent, name) = context("use the name", &shown, parts.ok_or(Errno::INVAL))?;
+    let (parent, name) = context("parse the path", &shown, parts.ok_or(Errno::INVAL))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = context("open", &parent.display().to_string(), rustix::fs::open(parent, flags, Mode::empty()))?;
     Ok((directory, name.to_owned()))

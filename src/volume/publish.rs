@@ -153,7 +153,7 @@ impl Publisher {
 
         // 9. and 10. The new set is visible, so that a failure here is no failure of the publication.
         if let Err(error) = self.sweep(after) {
-            tracing::warn!(target: "keyferry", reason = %Reason::WriteFailed, "{}; the next publication tries again", Failure::chain(&error));
+            tracing::warn!(target: "keyferry", reason = %Reason::WriteFailed, "{}; the next publication retries", Failure::chain(&error));
         }
         Ok(Published::Swapped)
     }
@@ -163,7 +163,7 @@ impl Publisher {
         let path = self.directory.path.display();
         if settings.path != self.directory.path {
             let other = settings.path.display();
-            return Err(refuse(format!("failed to publish files to {other}: the open output directory is {path}")));
+            return Err(refuse(format!("failed to publish files to {other}: the agent has output directory {path} open")));
         }
         if self.directory.is_in_place() {
             return Ok(());
@@ -171,8 +171,8 @@ impl Publisher {
         let directory = OwnedDirectory::reopen(settings)?;
         tracing::warn!(
             target: "keyferry", reason = %Reason::DirectoryUnusable,
-            "output directory {path} was removed while it was in use and was made again; a container that mounts it by \
-             subPath sees an empty directory until the pod is restarted"
+            "output directory {path} was removed while in use and has been re-created; containers that mount it by subPath \
+             see an empty directory until you re-create the pod"
         );
         self.directory = directory;
         self.sweep(&mut |_| ()).map_err(|error| self.write_failed(&error))
@@ -206,7 +206,7 @@ impl Publisher {
     /// What a copy of the set needs, and what the volume has.
     fn space(&self, set: &FileSet, manifest: usize, published: bool) -> Result<(Need, Usage), StepError> {
         let root = &self.directory.fd;
-        let volume = context("look at the volume of", "the output directory", rustix::fs::fstatvfs(root))?;
+        let volume = context("inspect the volume of", "the output directory", rustix::fs::fstatvfs(root))?;
         let mut found = std::collections::BTreeMap::new();
         // Only a message needs it, so that what can be counted is enough.
         compare::walk(root, "", &mut found).ok();

@@ -19,9 +19,9 @@ pub(super) fn not_made(path: &Path, errno: Errno) -> Failure {
         Errno::NOSPC | Errno::DQUOT => Failure::new(
             FailureClass::Local,
             Reason::NoSpace,
-            format!("failed to make output directory {shown}: the volume is full; remove files or raise its sizeLimit"),
+            format!("failed to create output directory {shown}: the volume is full; remove files or raise its sizeLimit"),
         ),
-        _ => refuse(format!("failed to make output directory {shown}: {errno}{}", next_step(errno))),
+        _ => refuse(format!("failed to create output directory {shown}: {errno}{}", next_step(errno))),
     }
 }
 
@@ -29,10 +29,10 @@ pub(super) fn not_made(path: &Path, errno: Errno) -> Failure {
 pub(super) fn next_step(errno: Errno) -> String {
     match errno {
         Errno::ROFS => {
-            "; the volume is read-only here: remove `readOnly: true` from the agent's own volumeMount".into()
+            "; the volume is mounted read-only: remove `readOnly: true` from the agent's volumeMount".into()
         }
         Errno::ACCESS | Errno::PERM => format!(
-            "; the agent runs as UID {} and needs write permission in its own mount of the volume",
+            "; make the volume writable for UID {}, as which the agent runs",
             rustix::process::geteuid().as_raw()
         ),
         _ => String::new(),
@@ -43,11 +43,13 @@ pub(super) fn not_a_directory(path: &Path) -> Failure {
     let shown = path.display();
     match std::fs::read_link(path) {
         Ok(target) => refuse(format!(
-            "failed to use output directory {shown}: it is a link to {}; set directory.path (KEYFERRY_DIRECTORY) to the directory itself",
+            "failed to use output directory {shown}: it is a symlink to {}; set directory.path (KEYFERRY_DIRECTORY) to the \
+             directory itself",
             target.display()
         )),
         Err(_) => refuse(format!(
-            "failed to use output directory {shown}: a file has that name; remove it, or set directory.path (KEYFERRY_DIRECTORY) to another name"
+            "failed to use output directory {shown}: it is a file; remove it, or set directory.path (KEYFERRY_DIRECTORY) to \
+             another name"
         )),
     }
 }
@@ -56,13 +58,13 @@ pub(super) fn not_a_directory(path: &Path) -> Failure {
 /// sticky, world-writable directory. A memory emptyDir's root is such a directory, and so is a `subPath` that the
 /// kubelet had to make because the application's mount came first.
 pub(super) fn unusable(owner: u32, mode: u32, us: u32) -> Option<String> {
-    const CURE: &str = "no application with another UID could follow the links in it. Probably the kubelet made it, because the \
-        application's mount came first (or it is the root of the volume): the agent must be the first container of the pod, \
-        mount the parent volume, and make this subdirectory itself; then re-create the pod";
+    const REMEDY: &str = "containers with another UID cannot follow symlinks in it; the kubelet probably created it because \
+        the application's mount was set up first, or it is the root of the volume; make the agent the first container of \
+        the pod, mount the parent volume in it, let it create this subdirectory, then re-create the pod";
     if owner != us {
-        return Some(format!("it belongs to UID {owner} and we are UID {us}; {CURE}"));
+        return Some(format!("it is owned by UID {owner}, but the agent runs as UID {us}; {REMEDY}"));
     }
-    (mode & STICKY != 0).then(|| format!("it has the sticky bit (mode {:04o}); {CURE}", mode & 0o7777))
+    (mode & STICKY != 0).then(|| format!("it has the sticky bit (mode {:04o}); {REMEDY}", mode & 0o7777))
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub fn read_small_file(directory: &Path, name: &str) -> io::Result<Option<Vec<u8
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too large"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 64 KiB"));
     }
     Ok(Some(bytes))
 }

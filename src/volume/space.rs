@@ -79,11 +79,11 @@ impl Need {
         let needed = (self.bytes * copies).next_multiple_of(STEP * copies);
         let cause = match (usage.total, usage.total_inodes) {
             (Some(total), _) if self.bytes * 2 > total => format!(
-                "the volume is too small for two copies of the set; give it a sizeLimit of at least {}Ki for this directory alone",
+                "the volume cannot hold two copies of the set; set its sizeLimit to at least {}Ki for this directory alone",
                 (self.bytes * 2).next_multiple_of(STEP * 2) / KIB
             ),
             (_, Some(total)) if self.inodes * copies > usage.free_inodes => format!(
-                "no inodes left in the volume: {} needed, {} of {total} free; remove files that are not keyferry's",
+                "not enough inodes in the volume: {} needed, {} of {total} free; remove files that keyferry did not create",
                 self.inodes * copies,
                 usage.free_inodes
             ),
@@ -93,20 +93,20 @@ impl Need {
                 let others = used.saturating_sub(usage.ours) / (16 * KIB) * 16;
                 let (free, size) = (usage.free / KIB, total / KIB);
                 let size_limit = (used + needed).next_multiple_of(STEP * 2) / KIB;
-                let (taken, cure) = if others == 0 {
-                    (String::new(), "raise sizeLimit")
+                let (taken, remedy) = if others == 0 {
+                    (String::new(), "raise its sizeLimit")
                 } else {
                     (
-                        format!(", at least {others} KiB used by files that are not keyferry's"),
-                        "remove them or raise sizeLimit",
+                        format!(", at least {others} KiB used by files that keyferry did not create"),
+                        "remove them or raise its sizeLimit",
                     )
                 };
                 format!(
-                    "no room in the volume: {} KiB needed, {free} of {size} KiB free{taken}; {cure} (to {size_limit}Ki)",
+                    "not enough space in the volume: {} KiB needed, {free} of {size} KiB free{taken}; {remedy} to {size_limit}Ki",
                     needed / KIB
                 )
             }
-            (None, _) => "no room in the volume; remove files that are not keyferry's".into(),
+            (None, _) => "not enough space in the volume; remove files that keyferry did not create".into(),
         };
         Failure::new(
             FailureClass::Local,
@@ -123,7 +123,7 @@ pub(super) fn within_limit(set: &FileSet, max_bytes: Option<u64>, published: boo
             FailureClass::Local,
             Reason::NoSpace,
             format!(
-                "failed to publish files: the set is larger than the configured limit of {max} bytes; raise directory.maxBytes{}",
+                "failed to publish files: the set is larger than directory.maxBytes ({max} bytes); raise it{}",
                 stays(published)
             ),
         )),
@@ -132,7 +132,7 @@ pub(super) fn within_limit(set: &FileSet, max_bytes: Option<u64>, published: boo
 }
 
 fn stays(published: bool) -> &'static str {
-    if published { "; the last published set stays" } else { "" }
+    if published { "; the last published set is unchanged" } else { "" }
 }
 
 #[cfg(test)]
@@ -178,11 +178,11 @@ mod tests {
     fn the_limit_is_reported_but_never_the_size_of_the_set() {
         let message = within_limit(&set(&[("a", 1237)]), Some(1000), true).expect_err("too large").message;
         assert!(message.contains("1000") && !message.contains("1237"), "{message}");
-        assert!(message.ends_with("directory.maxBytes; the last published set stays"), "{message}");
+        assert!(message.ends_with("raise it; the last published set is unchanged"), "{message}");
         assert!(within_limit(&set(&[("a", 1000)]), Some(1000), true).is_ok());
         assert!(within_limit(&set(&[("a", 1000)]), None, true).is_ok());
         let message = within_limit(&set(&[("a", 1237)]), Some(1000), false).expect_err("too large").message;
-        assert!(message.ends_with("directory.maxBytes"), "{message}");
+        assert!(message.ends_with("raise it"), "{message}");
     }
 
     #[test]
@@ -191,14 +191,15 @@ mod tests {
         let failure = need.check(&usage(256, 0, 12, true)).expect_err("full");
         assert_eq!(
             failure.message,
-            "failed to publish files: no room in the volume: 32 KiB needed, 0 of 256 KiB free, at least 240 KiB used by files \
-             that are not keyferry's; remove them or raise sizeLimit (to 320Ki); the last published set stays"
+            "failed to publish files: not enough space in the volume: 32 KiB needed, 0 of 256 KiB free, at least 240 KiB used \
+             by files that keyferry did not create; remove them or raise its sizeLimit to 320Ki; the last published set is \
+             unchanged"
         );
         let message = need.check(&usage(256, 8, 0, false)).expect_err("full").message;
         assert!(message.contains("64 KiB needed, 8 of 256 KiB free, at least 240 KiB used by"), "{message}");
-        assert!(message.ends_with("raise sizeLimit (to 320Ki)"), "nothing is published yet: {message}");
+        assert!(message.ends_with("raise its sizeLimit to 320Ki"), "nothing is published yet: {message}");
         let message = need.check(&usage(256, 0, 256, true)).expect_err("full").message;
-        assert!(message.contains("0 of 256 KiB free; raise sizeLimit (to"), "{message}");
+        assert!(message.contains("0 of 256 KiB free; raise its sizeLimit to"), "{message}");
     }
 
     #[test]
@@ -207,8 +208,8 @@ mod tests {
         let message = need.check(&usage(1024, 1024, 0, false)).expect_err("too small").message;
         assert_eq!(
             message,
-            "failed to publish files: the volume is too small for two copies of the set; give it a sizeLimit of at least \
-             1984Ki for this directory alone"
+            "failed to publish files: the volume cannot hold two copies of the set; set its sizeLimit to at least 1984Ki for \
+             this directory alone"
         );
         assert!(need.check(&usage(1984, 1984, 0, false)).is_ok());
     }
@@ -220,7 +221,7 @@ mod tests {
         usage.total_inodes = Some(30);
         usage.free_inodes = 3;
         let message = need.check(&usage).expect_err("no inodes").message;
-        assert!(message.contains("no inodes left in the volume: 5 needed, 3 of 30 free"), "{message}");
+        assert!(message.contains("not enough inodes in the volume: 5 needed, 3 of 30 free"), "{message}");
         (usage.total, usage.total_inodes) = (None, None);
         assert!(need.check(&usage).is_ok(), "a volume without limits");
     }

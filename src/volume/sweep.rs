@@ -23,11 +23,11 @@ impl Publisher {
         // 9. Visible links that lead nowhere.
         for entry in &entries {
             let alive = match &set {
-                Some(set) => context("look at", &entry.name, at::exists(set, &entry.name))?,
+                Some(set) => context("inspect", &entry.name, at::exists(set, &entry.name))?,
                 None => false,
             };
             if !alive && is_visible_link(root, entry)? {
-                context("remove link", &entry.name, at::remove_tree(root, &entry.name))?;
+                context("remove symlink", &entry.name, at::remove_tree(root, &entry.name))?;
             }
         }
         after(9);
@@ -56,7 +56,8 @@ impl Publisher {
                 FailureClass::Local,
                 Reason::WriteFailed,
                 format!(
-                    "failed to remove the files of output directory {shown}, which is no longer used: {}; remove them by hand, they are secrets",
+                    "failed to remove the files of output directory {shown}, which is no longer used: {}; they hold secrets, so \
+                     remove them yourself",
                     Failure::chain(&error)
                 ),
             )
@@ -88,6 +89,6 @@ fn is_visible_link(root: &OwnedFd, entry: &Entry) -> Result<bool, StepError> {
     if !entry.kind.is_symlink() {
         return Ok(false);
     }
-    let target = context("read link", &entry.name, at::link_target(root, &entry.name))?;
+    let target = context("read symlink", &entry.name, at::link_target(root, &entry.name))?;
     Ok(target.is_some_and(|target| target == visible_target(&entry.name)))
 }

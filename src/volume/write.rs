@@ -23,7 +23,7 @@ impl Publisher {
             return Err(Failure::new(
                 FailureClass::Invalid,
                 Reason::RenderFailed,
-                format!("failed to publish file {path}: another file needs a directory of the same name"),
+                format!("failed to publish file {path}: another file needs a directory of that name; rename one of the two"),
             ));
         }
         let (root, shown) = (&self.directory.fd, self.directory.path.display());
@@ -31,12 +31,13 @@ impl Publisher {
         let look = |name: &str| -> Result<(Option<String>, bool), Failure> {
             let target = at::link_target(root, name);
             let found = target.and_then(|target| Ok((at::exists(root, name)? && target.is_none(), target)));
-            let (taken, target) = context("look at", name, found).map_err(|error| self.write_failed(&error))?;
+            let (taken, target) = context("inspect", name, found).map_err(|error| self.write_failed(&error))?;
             Ok((target, taken))
         };
         if look(DATA_LINK)?.1 {
             return Err(refuse(format!(
-                "failed to publish files to {shown}: {DATA_LINK} there is not a link; remove it (rm -r {shown}/{DATA_LINK}), or set directory.path to another directory"
+                "failed to publish files to {shown}: {shown}/{DATA_LINK} is not a symlink; remove it (rm -r \
+                 {shown}/{DATA_LINK}), or set directory.path (KEYFERRY_DIRECTORY) to another directory"
             )));
         }
         for path in set.files.keys() {
@@ -44,7 +45,8 @@ impl Publisher {
             let (target, taken) = look(top)?;
             if taken || target.is_some_and(|target| target != visible_target(top)) {
                 return Err(refuse(format!(
-                    "failed to publish file {path}: {shown} has something else of the name {top}, which is not ours to replace; remove it or choose another directory"
+                    "failed to publish file {path}: {shown} already contains {top}, which keyferry did not create; remove it, \
+                     or set directory.path (KEYFERRY_DIRECTORY) to another directory"
                 )));
             }
         }
@@ -65,7 +67,7 @@ impl Publisher {
 
         // 4. Fresh directory.
         let name = names::fresh_directory(now);
-        context("make directory", &name, rustix::fs::mkdirat(root, name.as_str(), Mode::RWXU))?;
+        context("create directory", &name, rustix::fs::mkdirat(root, name.as_str(), Mode::RWXU))?;
         rollback.directory = Some(name.clone());
         let fresh = context("open directory", &name, at::open_directory(root, &name))?;
         after(4);
@@ -73,7 +75,7 @@ impl Publisher {
         // 5. Files, then their directories from the deepest up, then the root of the set, which opens it to others.
         let directories = compare::parents(set);
         for path in &directories {
-            context("make directory", path, rustix::fs::mkdirat(&fresh, *path, Mode::RWXU))?;
+            context("create directory", path, rustix::fs::mkdirat(&fresh, *path, Mode::RWXU))?;
         }
         for (path, entry) in &set.files {
             let mode = entry.mode.map_or(access.file_mode, |mode| Mode::from_raw_mode(mode.bits()));
@@ -94,19 +96,19 @@ impl Publisher {
                 Ok(()) => rollback.links.push(top.into()),
                 // It was ours already: step 1 has looked.
                 Err(Errno::EXIST) => {}
-                Err(errno) => return context("make link", top, Err(errno)),
+                Err(errno) => return context("create symlink", top, Err(errno)),
             }
             after(6);
         }
 
         // 7. Temporary link.
         let link = names::temporary_link();
-        context("make link", &link, rustix::fs::symlinkat(&name, root, link.as_str()))?;
+        context("create symlink", &link, rustix::fs::symlinkat(&name, root, link.as_str()))?;
         rollback.links.push(link.clone());
         after(7);
 
         // 8. The swap.
-        context("rename link", &link, rustix::fs::renameat(root, link.as_str(), root, DATA_LINK))?;
+        context("rename symlink", &link, rustix::fs::renameat(root, link.as_str(), root, DATA_LINK))?;
         // Nothing to undo from here on; a sync that fails matters only if the machine dies, and the agent starts over then.
         if let Err(errno) = rustix::fs::fsync(root) {
             tracing::debug!(target: "keyferry", "failed to sync {}: {errno}", self.directory.path.display());

@@ -87,13 +87,13 @@ fn a_full_volume_keeps_the_old_set() {
         }
         let failure = publisher.try_publish(&set(NEW)).expect_err("full");
         assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::NoSpace), "{failure}");
-        assert!(failure.message.ends_with("; the last published set stays"), "{failure}");
+        assert!(failure.message.ends_with("; the last published set is unchanged"), "{failure}");
         if options == "size=96k" {
-            let expected_text = "no room in the volume: 64 KiB needed, 0 of 96 KiB free, at least 64 KiB used by files that are not \
-                        keyferry's; remove them or raise sizeLimit";
+            let expected_text = "not enough space in the volume: 64 KiB needed, 0 of 96 KiB free, at least 64 KiB used by files \
+                                 that keyferry did not create; remove them or raise its sizeLimit";
             assert!(failure.message.contains(expected_text), "{failure}");
         } else {
-            assert!(failure.message.contains("no inodes left in the volume"), "{failure}");
+            assert!(failure.message.contains("not enough inodes in the volume"), "{failure}");
         }
         assert_clean(&root, OLD);
         for filler in 0..=fillers {

@@ -48,7 +48,7 @@ fn a_second_agent_on_the_same_directory_is_refused_until_the_first_one_is_dead()
     let failure = Publisher::open(&directory(root.clone())).err().expect("refused");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
     let expected_text = format!(
-        "failed to use output directory {}: another agent (pid {}) publishes there; give each agent a directory of its own",
+        "failed to lock output directory {}: another agent (PID {}) publishes to it; give each agent its own directory",
         root.display(),
         child.id()
     );
@@ -92,7 +92,7 @@ fn a_volume_that_is_gone_asks_for_a_new_pod() {
     let failure = publisher.try_publish(&set(OLD)).expect_err("no parent");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
     assert!(
-        failure.message.ends_with(&format!("its parent {} is gone; restart the pod", parent.display())),
+        failure.message.ends_with(&format!("its parent {} no longer exists; re-create the pod", parent.display())),
         "{failure}"
     );
 }

@@ -14,7 +14,7 @@ fn an_unusable_directory_is_refused_with_what_to_do() {
 
     let failure = open(&directory(volume.path().join("absent/data")));
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
-    assert!(failure.message.contains("mount a memory emptyDir"), "{failure}");
+    assert!(failure.message.contains("mount an emptyDir with `medium: Memory`"), "{failure}");
 
     let sticky = volume.path().join("sticky");
     fs::create_dir(&sticky).expect("mkdir");
@@ -25,10 +25,10 @@ fn an_unusable_directory_is_refused_with_what_to_do() {
 
     symlink("/elsewhere/data", volume.path().join("link")).expect("symlink");
     let failure = open(&directory(volume.path().join("link")));
-    assert!(failure.message.contains("it is a link to /elsewhere/data; set directory.path"), "{failure}");
+    assert!(failure.message.contains("it is a symlink to /elsewhere/data; set directory.path"), "{failure}");
     fs::write(volume.path().join("file"), "x").expect("write");
     let failure = open(&directory(volume.path().join("file")));
-    assert!(failure.message.contains("a file has that name; remove it"), "{failure}");
+    assert!(failure.message.contains("it is a file; remove it"), "{failure}");
 
     let on_disk = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("tempdir");
     let mut settings = directory(on_disk.path().join("data"));
@@ -51,7 +51,7 @@ fn an_unusable_directory_is_refused_with_what_to_do() {
         let foreign = volume.path().join("foreign");
         fs::create_dir(&foreign).expect("mkdir");
         std::os::unix::fs::chown(&foreign, Some(65532), None).expect("chown");
-        assert!(open(&directory(foreign)).message.contains("belongs to UID 65532"));
+        assert!(open(&directory(foreign)).message.contains("owned by UID 65532"));
     }
 }
 
@@ -96,7 +96,7 @@ fn a_read_only_volume_is_reported_with_what_to_do() {
     publisher.publish(OLD);
     tmpfs.remount("ro");
     let failure = publisher.try_publish(&set(NEW)).expect_err("read-only");
-    assert!(failure.message.contains("remove `readOnly: true` from the agent's own volumeMount"), "{failure}");
+    assert!(failure.message.contains("remove `readOnly: true` from the agent's volumeMount"), "{failure}");
     assert_clean(&root, OLD);
     let failure = Publisher::open(&directory(tmpfs.path().join("new"))).err().expect("refused");
     assert!(failure.message.contains("remove `readOnly: true`"), "{failure}");

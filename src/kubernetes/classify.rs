@@ -93,31 +93,39 @@ pub(super) fn failure(asked: &Asked, said: &Said) -> Failure {
         401 => (
             Transient,
             Reason::CredentialUnreadable,
-            "this pod's token is no longer accepted (ServiceAccount deleted or re-created?); a new pod gets a new one"
+            "the ServiceAccount token is invalid: it has expired, or the ServiceAccount was deleted or re-created; keyferry \
+             reads the token file again within a minute; if the error persists, re-create the pod"
                 .to_owned(),
         ),
         403 if said.is_rbac() => (Denied, Reason::Forbidden, format!("the Role needs the rule {}", asked.rule)),
-        403 => (Denied, Reason::Forbidden, "an admission policy or the state of the namespace forbids it".to_owned()),
-        404 => (Missing, Reason::ObjectNotFound, String::new()),
+        403 => (
+            Denied,
+            Reason::Forbidden,
+            "RBAC is not the cause; check the admission policies, the quota, and the state of the namespace".to_owned(),
+        ),
+        404 => (Missing, Reason::ObjectNotFound, "check that the namespace exists".to_owned()),
         409 => match said.rivals() {
             Some(rivals) => (
                 Invalid,
                 Reason::Drifted,
-                format!("others write to it ({rivals}); stop them, or delete it and keyferry creates it again"),
+                format!(
+                    "another field manager writes to it ({rivals}); stop that writer, or delete the object and keyferry \
+                     re-creates it"
+                ),
             ),
-            None => (Conflict, Reason::Conflict, "it changed meanwhile".to_owned()),
+            None => (Conflict, Reason::Conflict, "it changed after keyferry read it; keyferry retries".to_owned()),
         },
         // The object was deleted and created again: the server says "immutable", not "conflict".
-        422 if said.blames("metadata.uid") => (Conflict, Reason::Conflict, "it was replaced meanwhile".to_owned()),
+        422 if said.blames("metadata.uid") => (Conflict, Reason::Conflict, "it was re-created; keyferry retries".to_owned()),
         422 if said.blames("type") => (
             Invalid,
             Reason::InvalidRequest,
-            "the type of a Secret cannot change; delete it and keyferry creates it again".to_owned(),
+            "the type of a Secret cannot change; delete it and keyferry re-creates it".to_owned(),
         ),
         422 if said.words.contains("immutable when") => (
             Invalid,
             Reason::InvalidRequest,
-            "it was made immutable; delete it and keyferry creates it again".to_owned(),
+            "it is immutable; delete it and keyferry re-creates it".to_owned(),
         ),
         // 400, 405, 413, 415, 422 ...: the same request would be refused again.
         400..=499 if !matches!(said.code, 408 | 429) => (Invalid, Reason::InvalidRequest, String::new()),
@@ -126,9 +134,11 @@ pub(super) fn failure(asked: &Asked, said: &Said) -> Failure {
     };
     let by = if said.is_rbac() { " (RBAC)" } else { "" };
     let mut message = format!("failed to {}: the API server answered {}{by}", asked.what, said.code);
-    for part in [said.shown.as_str(), advice.as_str()].into_iter().filter(|part| !part.is_empty()) {
-        message.push_str(": ");
-        message.push_str(part);
+    for (separator, part) in [(": ", said.shown.as_str()), ("; ", advice.as_str())] {
+        if !part.is_empty() {
+            message.push_str(separator);
+            message.push_str(part);
+        }
     }
     Failure { class, reason, message, retry_after: said.retry_after, missing_rule: None }
 }

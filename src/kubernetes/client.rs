@@ -58,9 +58,10 @@ pub(super) struct Answer {
 impl Answer {
     /// The body of a success.
     pub(super) fn parse<T: DeserializeOwned>(&self, what: &str) -> Result<T, Failure> {
-        // The error says a line and a column, and a type; the body has metadata only.
-        serde_json::from_slice(&self.body).map_err(|error| {
-            let message = format!("failed to {what}: failed to parse the API server's answer: {error}");
+        serde_json::from_slice(&self.body).map_err(|_| {
+            let message = format!(
+                "failed to {what}: the API server's response has no object metadata; check that no proxy changes responses"
+            );
             Failure::new(FailureClass::Transient, Reason::ApiUnavailable, message)
         })
     }
@@ -70,21 +71,22 @@ impl Answer {
 pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), Failure> {
     let mut config = match kubeconfig {
         None => Config::incluster().map_err(|error| {
-            unusable("the ServiceAccount's files in /var/run/secrets/kubernetes.io/serviceaccount", &error)
+            unusable("API credentials in /var/run/secrets/kubernetes.io/serviceaccount", &error, MOUNT_TOKEN)
         })?,
         Some(path) => {
             let noun = format!("kubeconfig {}", path.display());
-            let file = Kubeconfig::read_from(path).map_err(|error| unusable(&noun, &error))?;
+            let file = Kubeconfig::read_from(path).map_err(|error| unusable(&noun, &error, CHECK_FILE))?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
-                .map_err(|error| unusable(&noun, &error))?
+                .map_err(|error| unusable(&noun, &error, CHECK_FILE))?
         }
     };
     tune(&mut config);
     let namespace = config.default_namespace.clone();
-    let account =
-        account::of(&config.auth_info).map_err(|(file, error)| unusable(&format!("API token file {file}"), &error))?;
-    let client = Client::try_from(config).map_err(|error| unusable("the API server's credentials", &error))?;
+    let account = account::of(&config.auth_info)
+        .map_err(|(file, error)| unusable(&format!("API token file {file}"), &error, MOUNT_TOKEN))?;
+    let client = Client::try_from(config)
+        .map_err(|error| unusable("API credentials", &error, "check the CA certificate and the token"))?;
     Ok((Api { client, account, turn: tokio::sync::Mutex::new(()) }, namespace))
 }
 
@@ -99,8 +101,11 @@ fn tune(config: &mut Config) {
     config.reset_reader_on_write = true;
 }
 
-fn unusable(noun: &str, error: &dyn std::error::Error) -> Failure {
-    let message = format!("failed to use {noun}: {}", Failure::chain(error));
+const MOUNT_TOKEN: &str = "mount a ServiceAccount token, the CA certificate, and the namespace there";
+const CHECK_FILE: &str = "check that the file exists and is a valid kubeconfig";
+
+fn unusable(noun: &str, error: &dyn std::error::Error, remedy: &str) -> Failure {
+    let message = format!("failed to load {noun}: {}; {remedy}", Failure::chain(error));
     Failure::new(FailureClass::Local, Reason::CredentialUnreadable, message)
 }
 
@@ -116,7 +121,10 @@ impl Api {
     /// `Unreachable` if there was no whole answer. An answer that is an error is still an answer.
     pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<Answer, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
-            let message = format!("failed to {what}: failed to reach the API server: {}", Failure::chain(error));
+            let message = format!(
+                "failed to {what}: failed to reach the API server: {}; check that network policies allow it",
+                Failure::chain(error)
+            );
             Failure::new(FailureClass::Unreachable, Reason::ApiUnavailable, message)
         };
         let _turn = self.turn.lock().await;

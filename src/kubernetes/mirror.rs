@@ -61,7 +61,7 @@ impl Writer<'_> {
         let target = Target { namespace: self.namespace, name };
         if content.data.is_empty() {
             // An apply without data removes every key that we own.
-            let cause = "no value to mirror, and an empty set would wipe the Secret";
+            let cause = "there is no value to write, and an empty write would remove every key; check the mirror's files";
             return Err(target.failure(FailureClass::Invalid, Reason::RenderFailed, cause));
         }
         let owner = owner::wanted(mirror, &target, self.api.account(), self.owners);
@@ -119,7 +119,7 @@ impl Writer<'_> {
         match answer.code {
             StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => {
-                Err(target.failure(FailureClass::Conflict, Reason::Conflict, "it was deleted meanwhile"))
+                Err(target.failure(FailureClass::Conflict, Reason::Conflict, "it was deleted during the write; keyferry retries"))
             }
             _ => Err(self.refused(target, &answer, content)),
         }

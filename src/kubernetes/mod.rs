@@ -132,8 +132,8 @@ impl Cluster {
     /// `Local` if the credentials cannot be read, `Invalid` if the namespace is not known or not a name.
     pub async fn connect(status: &StatusReport) -> Result<Self, Failure> {
         let (api, default_namespace) = client::connect(status.kubeconfig.as_deref()).await?;
-        let namespace = name("namespace", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
-        let pod_name = status.pod_name.as_deref().map(|pod| name("pod", pod)).transpose()?;
+        let namespace = name("namespace", "POD_NAMESPACE", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
+        let pod_name = status.pod_name.as_deref().map(|pod| name("pod name", "POD_NAME", pod)).transpose()?;
         let pod = pod_name.clone().zip(status.pod_uid.clone()).map(|(name, uid)| Pod { name, uid });
         Ok(Self { api, namespace, pod, pod_name, memory: Mutex::default(), owners: Mutex::default() })
     }
@@ -184,7 +184,7 @@ impl Cluster {
 
     fn pod(&self) -> Result<&Pod, Failure> {
         self.pod.as_ref().ok_or_else(|| {
-            let message = "failed to report on our pod: its name and uid are not known; \
+            let message = "failed to report on this pod: its name and UID are unknown; \
                            set POD_NAME and POD_UID from the downward API";
             Failure::new(FailureClass::Invalid, Reason::ObjectNotFound, message)
         })
@@ -192,9 +192,9 @@ impl Cluster {
 }
 
 /// Names become parts of a URL path, so they must be names.
-fn name(noun: &str, text: &str) -> Result<ObjectName, Failure> {
+fn name(noun: &str, variable: &str, text: &str) -> Result<ObjectName, Failure> {
     ObjectName::new(text.trim()).map_err(|error| {
-        let message = format!("failed to use {noun} {text:?}: {error}");
+        let message = format!("failed to use {noun} {text:?}: {error}; set {variable} from the downward API");
         Failure::new(FailureClass::Invalid, Reason::InvalidRequest, message)
     })
 }

@@ -125,7 +125,7 @@ async fn send(
     let said = Said::of(&answer);
     // Another uid is said as 422 "field is immutable".
     if said.code == 404 || said.code == 422 && said.blames("metadata.uid") {
-        let message = format!("failed to {}: the pod is gone or replaced by another of its name", asked.what);
+        let message = format!("failed to {}: no Pod has this name and UID; it was deleted or re-created, or POD_NAME or POD_UID is wrong", asked.what);
         return Err(Failure::new(FailureClass::Missing, Reason::ObjectNotFound, message));
     }
     Err(classify::failure(&asked, &said))

@@ -29,12 +29,12 @@ fn each_answer_has_its_class_reason_and_advice() {
     let forbidden =
         r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group "" in the namespace "ns""#;
     let table = [
-        (401, "Unauthorized", none, Transient, Reason::CredentialUnreadable, "a new pod gets a new one"),
+        (401, "Unauthorized", none, Transient, Reason::CredentialUnreadable, "re-create the pod"),
         (403, forbidden, none, Denied, Reason::Forbidden, "the Role needs the rule {verbs: [create, patch]}"),
-        (403, "denied request: no", none, Denied, Reason::Forbidden, "an admission policy"),
+        (403, "denied request: no", none, Denied, Reason::Forbidden, "check the admission policies"),
         (404, "namespaces \"ns\" not found", none, Missing, Reason::ObjectNotFound, "\"ns\" not found"),
-        (409, "the object has been modified", none, Conflict, Reason::Conflict, "changed meanwhile"),
-        (409, "uid mismatch: the provided object", none, Conflict, Reason::Conflict, "changed meanwhile"),
+        (409, "the object has been modified", none, Conflict, Reason::Conflict, "keyferry retries"),
+        (409, "uid mismatch: the provided object", none, Conflict, Reason::Conflict, "keyferry retries"),
         (
             409,
             "Apply failed with 1 conflict",
@@ -43,7 +43,7 @@ fn each_answer_has_its_class_reason_and_advice() {
             Reason::Drifted,
             "conflict with \"kubectl-patch\" using v1 on .data.k",
         ),
-        (422, "is invalid", ("FieldValueInvalid", "immutable", "metadata.uid"), Conflict, Reason::Conflict, "replaced"),
+        (422, "is invalid", ("FieldValueInvalid", "immutable", "metadata.uid"), Conflict, Reason::Conflict, "re-created"),
         (422, "is invalid", ("FieldValueInvalid", "immutable", "type"), Invalid, Reason::InvalidRequest, "type of a"),
         (
             422,
@@ -51,7 +51,7 @@ fn each_answer_has_its_class_reason_and_advice() {
             ("FieldValueForbidden", "x", "data"),
             Invalid,
             Reason::InvalidRequest,
-            "made immutable",
+            "it is immutable",
         ),
         (422, "data[tls.crt]: Required", none, Invalid, Reason::InvalidRequest, "data[tls.crt]: Required"),
         (400, "bad", none, Invalid, Reason::InvalidRequest, "answered 400: bad"),
@@ -78,7 +78,7 @@ fn words_that_are_not_shown_are_still_judged() {
     let asked = Asked { what: "write Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
     let mut said = Said::of(&answer);
     said.show(String::new());
-    let expected = "failed to write Secret ns/x: the API server answered 403 (RBAC): \
+    let expected = "failed to write Secret ns/x: the API server answered 403 (RBAC); \
                     the Role needs the rule {verbs: [create, patch]}";
     assert_eq!(failure(&asked, &said).message, expected);
 }

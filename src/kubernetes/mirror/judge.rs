@@ -41,20 +41,20 @@ pub(super) fn judge(
         || matches!(seen.resource_version.as_deref(), None | Some("" | "0"))
     {
         // Empty values would be no guard at all.
-        let cause = "the API server's answer has no uid or no resourceVersion";
+        let cause = "the API server's response has no uid or no resourceVersion; check that no proxy changes responses";
         return Err(target.failure(FailureClass::Transient, Reason::ApiUnavailable, cause));
     }
     let foreign = ownership::check(seen).err();
     if let Some(why) = foreign.as_ref().filter(|_| !mirror.adopt) {
         let cause = format!(
-            "it exists and keyferry did not make it ({why}), so it is left alone; delete it if it is not needed, choose \
-             another name, or set mirrors.{}.adopt: true to take it over",
+            "it exists and is not managed by keyferry ({why}); keyferry leaves it unchanged; delete it if it is unused, \
+             choose another name, or set mirrors.{}.adopt: true to take it over",
             target.name
         );
         return Err(target.failure(FailureClass::Invalid, Reason::Foreign, &cause));
     }
     if seen.deletion_timestamp.is_some() {
-        let cause = "it is being deleted and waits for its finalizers";
+        let cause = "it is being deleted and waits for its finalizers; keyferry creates a new one afterwards";
         return Err(target.failure(FailureClass::Conflict, Reason::Conflict, cause));
     }
     if foreign.is_some() {
@@ -69,12 +69,12 @@ pub(super) fn judge(
     }
     let drift = Drift::find(seen, wanted);
     if let Some(drift) = drift.as_ref().filter(|_| mirror.on_drift == OnDrift::Report) {
-        let message = format!(
-            "{target} was {drift}; keyferry leaves it because onDrift is report; delete it and keyferry creates it again, or \
+        let cause = format!(
+            "it was {drift}; keyferry leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or \
              set mirrors.{}.onDrift: repair",
             target.name
         );
-        return Err(Failure::new(FailureClass::Invalid, Reason::Drifted, message));
+        return Err(target.failure(FailureClass::Invalid, Reason::Drifted, &cause));
     }
     let force = mirror.on_drift == OnDrift::Repair;
     Ok(match standing {
@@ -103,8 +103,8 @@ fn conflict(seen: &ObjectMeta, wanted: &Wanted<'_>) -> String {
         format!("keys {}", listed(ours))
     };
     format!(
-        "another configuration writes it ({pod}keys {}); this one wants {wants}; give one of the two another Secret name, or \
-         delete the Secret",
+        "another configuration writes it ({pod}keys {}); this configuration has {wants}; choose another Secret name for one \
+         of them, or delete the Secret",
         listed(theirs)
     )
 }

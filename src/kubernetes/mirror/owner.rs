@@ -40,8 +40,8 @@ pub(super) fn wanted(
             if ours.is_none() && lock(memory).unknown.insert(target.name.clone()) {
                 tracing::warn!(
                     secret = %target.name,
-                    "the mirrored Secret gets no owner, because the API token names no ServiceAccount of namespace {}; \
-                     it stays when the application is deleted",
+                    "the mirrored Secret has no owner: the API token names no ServiceAccount in namespace {}; delete the Secret \
+                     yourself after the application is deleted",
                     target.namespace,
                 );
             }
@@ -76,8 +76,8 @@ pub(super) fn refused(wanted: Option<&OwnerReference>, target: &Target<'_>, memo
     if lock(memory).refused.insert(entry(target, wanted)) {
         tracing::warn!(
             secret = %target.name,
-            "the cluster does not let us change the owner of the mirrored Secret (OwnerReferencesPermissionEnforcement asks \
-             for the right to delete it); it keeps the owners that it has. Delete the Secret, and it is created with its owner"
+            "failed to change the owner of the mirrored Secret: OwnerReferencesPermissionEnforcement requires permission to \
+             delete it; the owners stay as they are; delete the Secret and keyferry re-creates it with its owner"
         );
     }
 }

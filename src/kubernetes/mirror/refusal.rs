@@ -27,7 +27,7 @@ pub(super) fn refused(
 ) -> Failure {
     let about_values: Vec<_> = said.causes.iter().filter(|cause| cause.field.starts_with("data[")).collect();
     if said.is_rbac() {
-        let who = account.map(|account| format!("ServiceAccount {}/{} may not", account.namespace, account.name));
+        let who = account.map(|account| format!("ServiceAccount {}/{} is not allowed to", account.namespace, account.name));
         said.show(who.unwrap_or_default());
     } else if !about_values.is_empty() {
         let described: Vec<_> = about_values.iter().map(|cause| format!("{}: {}", cause.field, cause.reason)).collect();
@@ -42,7 +42,7 @@ pub(super) fn refused(
             words = words.replace(name, "\0");
         }
         if content.data.values().any(|value| quotes(&words, value)) {
-            said.show("(its words quote a value and are left out)".to_owned());
+            said.show("(message omitted: it could contain a secret value)".to_owned());
         }
     }
     classify::failure(&target.asked(), &said)

@@ -56,8 +56,8 @@ async fn an_edited_secret_is_left_and_named_where_drift_is_reported() {
     for version in [1, 2] {
         let failure = refused(agent.mirror(&name(SECRET), &report, &stage.login(version, "Losungwort")).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Drifted));
-        let part =
-            "was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it because onDrift is report";
+        let part = "it was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it unchanged because onDrift \
+                    is report";
         assert!(failure.message.contains(part), "{}", failure.message);
     }
     assert_eq!(stage.secret().await, before);

@@ -37,8 +37,8 @@ async fn a_missing_right_is_named_though_a_value_is_the_namespace() {
     let content = stage.content(1, &keyferry::model::SecretType::Opaque, &values);
     let failure = refused(agent.mirror(&name(SECRET), &opaque(), &content).await);
     let expected = format!(
-        "failed to write Secret {0}/{SECRET}: the API server answered 403 (RBAC): ServiceAccount {0}/nobody may not: the Role \
-         needs the rule {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{SECRET}], verbs: [create, patch]}}",
+        "failed to write Secret {0}/{SECRET}: the API server answered 403 (RBAC): ServiceAccount {0}/nobody is not \
+         allowed to; the Role needs the rule {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{SECRET}], verbs: [create, patch]}}",
         stage.namespace
     );
     assert_eq!(failure.message, expected);
@@ -52,7 +52,7 @@ async fn a_dead_token_and_a_dead_server_may_pass() {
     let agent = stage.agent_with(&path, "u").await;
     let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::CredentialUnreadable));
-    assert!(failure.message.contains("a new pod gets a new one"), "{}", failure.message);
+    assert!(failure.message.contains("re-create the pod"), "{}", failure.message);
 
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

@@ -41,8 +41,8 @@ fn a_source_that_moved_is_written_by_whoever_may_claim() {
     let failure = verdict(|_| {}, &mirror(), &moved).expect_err("another configuration");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::MirrorConflict));
     let expected = "failed to mirror to Secret ns/x: another configuration writes it (pod webapp-abc, keys password, \
-                    username); this one wants the same keys from other sources or with another type; give one of the two \
-                    another Secret name, or delete the Secret";
+                    username); this configuration has the same keys from other sources or with another type; choose another \
+                    Secret name for one of them, or delete the Secret";
     assert_eq!(failure.message, expected);
     moved.claim = true;
     assert_eq!(verdict(|_| {}, &mirror(), &moved), Ok(write(MirrorOutcome::Updated)));
@@ -57,7 +57,7 @@ fn another_configuration_is_a_conflict_and_not_a_flapping() {
     one.data.remove("username");
     let failure = verdict(|_| {}, &other, &one).expect_err("another configuration");
     assert_eq!(failure.reason, Reason::MirrorConflict);
-    assert!(failure.message.contains("this one wants keys password; give one"), "{failure}");
+    assert!(failure.message.contains("this configuration has keys password; choose"), "{failure}");
     one.claim = true;
     assert_eq!(verdict(|_| {}, &other, &one), Ok(write(MirrorOutcome::Updated)));
 }
@@ -123,8 +123,8 @@ fn a_foreign_secret_is_refused_with_what_to_do() {
     let foreign = |seen: &mut Value| seen["labels"] = json!({});
     let failure = verdict(foreign, &mirror(), &content(3)).expect_err("foreign");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
-    let expected = "failed to mirror to Secret ns/x: it exists and keyferry did not make it (it has no label \
-                    app.kubernetes.io/managed-by: keyferry), so it is left alone; delete it if it is not needed, choose \
+    let expected = "failed to mirror to Secret ns/x: it exists and is not managed by keyferry (it has no label \
+                    app.kubernetes.io/managed-by: keyferry); keyferry leaves it unchanged; delete it if it is unused, choose \
                     another name, or set mirrors.x.adopt: true to take it over";
     assert_eq!(failure.message, expected);
 }

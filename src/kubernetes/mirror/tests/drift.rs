@@ -17,8 +17,9 @@ fn patched(seen: &mut Value) {
 #[test]
 fn an_edited_secret_is_put_right_or_reported() {
     assert_eq!(verdict(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
-    let expected = "Secret ns/x was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it because onDrift \
-                    is report; delete it and keyferry creates it again, or set mirrors.x.onDrift: repair";
+    let expected = "failed to mirror to Secret ns/x: it was edited by \"kubectl-patch\" (keys: extra, password); keyferry \
+                    leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or set \
+                    mirrors.x.onDrift: repair";
     assert_eq!(reported(patched), expected);
 }
 

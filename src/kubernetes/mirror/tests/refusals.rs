@@ -21,7 +21,7 @@ fn forbidden(words: &str) -> Failure {
 fn a_missing_right_is_named_though_a_value_is_a_word_like_the_namespace() {
     let words = r#"secrets "drill-copy" is forbidden: User "system:serviceaccount:drill:drill-sa" cannot patch resource "secrets" in API group "" in the namespace "drill""#;
     let expected = "failed to write Secret drill/drill-copy: the API server answered 403 (RBAC): ServiceAccount \
-                    drill/drill-sa may not: the Role needs the rule {apiGroups: [\"\"], resources: [secrets], \
+                    drill/drill-sa is not allowed to; the Role needs the rule {apiGroups: [\"\"], resources: [secrets], \
                     resourceNames: [drill-copy], verbs: [create, patch]}";
     let failure = forbidden(words);
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::Forbidden));
@@ -35,7 +35,7 @@ fn a_policy_keeps_its_words_where_only_names_in_them_are_values() {
     let words = "denied request: ServiceAccount \"drill-sa\" may not write Secret \"drill-copy\"; the namespace annotation \
                  keyferry.dev/secret-writers names who may write which";
     let failure = forbidden(words);
-    assert!(failure.message.contains(words) && failure.message.contains("an admission policy"), "{failure}");
+    assert!(failure.message.contains(words) && failure.message.contains("check the admission policies"), "{failure}");
 }
 
 #[test]
@@ -54,14 +54,15 @@ fn an_answer_that_quotes_a_value_loses_its_words() {
     for words in ["denied: password=Losungwort", "denied: {\"password\":\"TG9zdW5nd29ydA==\"}"] {
         let message = forbidden(words).message;
         assert!(!message.contains("Losungwort") && !message.contains("TG9zdW5nd29ydA"), "{message}");
-        assert!(message.contains("left out"), "{message}");
+        assert!(message.contains("message omitted"), "{message}");
     }
 }
 
 #[test]
 fn a_token_that_is_no_longer_accepted_is_explained() {
     let message = refusal_of(StatusCode::UNAUTHORIZED, &json!({"message": "Unauthorized"}), &content(1)).message;
-    let expected = "failed to write Secret drill/drill-copy: the API server answered 401: Unauthorized: this pod's token is no \
-                    longer accepted (ServiceAccount deleted or re-created?); a new pod gets a new one";
+    let expected = "failed to write Secret drill/drill-copy: the API server answered 401: Unauthorized; the ServiceAccount \
+                    token is invalid: it has expired, or the ServiceAccount was deleted or re-created; keyferry reads the \
+                    token file again within a minute; if the error persists, re-create the pod";
     assert_eq!(message, expected);
 }

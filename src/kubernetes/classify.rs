@@ -16,7 +16,7 @@ use crate::model::{Failure, FailureClass, Reason};
 const MAX_WORDS: usize = 400;
 
 /// What we asked for.
-pub(super) struct Asked {
+pub(super) struct RequestContext {
     /// "<verb> <noun> {which}".
     pub(super) what: String,
     /// The RBAC rule that allows it.
@@ -24,72 +24,72 @@ pub(super) struct Asked {
 }
 
 /// An error answer, parsed.
-pub(super) struct Said {
+pub(super) struct ApiError {
     pub(super) code: u16,
     /// `status.message`, by which the answer is classified; empty where the body is not a Status (a proxy answered).
-    words: String,
+    message: String,
     /// What a person may see of it. Differs from `words` where those could quote a secret.
-    shown: String,
+    shown_message: String,
     pub(super) causes: Vec<StatusCause>,
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Said {
-    pub(super) fn of(answer: &Answer) -> Self {
+impl ApiError {
+    pub(super) fn from_answer(answer: &Answer) -> Self {
         let status: Status = serde_json::from_slice(&answer.body).unwrap_or_default();
         let details = status.details;
         let hint = details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
-        let words = clip(&status.message);
+        let message = clip(&status.message);
         Self {
             code: answer.code.as_u16(),
-            shown: words.clone(),
-            words,
+            shown_message: message.clone(),
+            message,
             causes: details.map(|details| details.causes).unwrap_or_default(),
             retry_after: answer.retry_after.or_else(|| Some(Duration::from_secs(hint?.into()))),
         }
     }
 
     /// The server's words.
-    pub(super) fn words(&self) -> &str {
-        &self.words
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     /// Puts `text` in the place of the server's words in the message. What the answer means stays.
-    pub(super) fn show(&mut self, text: String) {
-        self.shown = text;
+    pub(super) fn replace_shown_message(&mut self, text: String) {
+        self.shown_message = text;
     }
 
     /// Whether RBAC refused it, and not an admission plugin. RBAC's words are
     /// `User "..." cannot patch resource "secrets" in API group ""`.
     pub(super) fn is_rbac(&self) -> bool {
         let parts = ["\" cannot ", " resource \"", "\" in API group \""];
-        self.code == 403 && parts.into_iter().all(|part| self.words.contains(part))
+        self.code == 403 && parts.into_iter().all(|part| self.message.contains(part))
     }
 
     /// Whether `OwnerReferencesPermissionEnforcement` refused it, which asks for the right to `delete` the object before its
     /// owners may change (`plugin/pkg/admission/gc/gc_admission.go` of 1.37).
-    pub(super) fn is_about_owners(&self) -> bool {
+    pub(super) fn is_owner_denial(&self) -> bool {
         let texts = ["cannot set an ownerRef on a resource", "cannot set blockOwnerDeletion"];
-        self.code == 403 && texts.into_iter().any(|text| self.words.contains(text))
+        self.code == 403 && texts.into_iter().any(|text| self.message.contains(text))
     }
 
     /// Whether the server names `field` as what is wrong.
-    pub(super) fn blames(&self, field: &str) -> bool {
+    pub(super) fn names_field(&self, field: &str) -> bool {
         self.causes.iter().any(|cause| cause.field == field)
     }
 
     /// The field managers that an apply ran into.
-    fn rivals(&self) -> Option<String> {
-        let rivals: Vec<_> = self.causes.iter().filter(|cause| cause.reason == "FieldManagerConflict").collect();
-        let tell = |cause: &&StatusCause| format!("{} on {}", cause.message, cause.field);
-        (!rivals.is_empty()).then(|| clip(&rivals.iter().map(tell).collect::<Vec<_>>().join(", ")))
+    fn conflicts(&self) -> Option<String> {
+        let conflicts: Vec<_> = self.causes.iter().filter(|cause| cause.reason == "FieldManagerConflict").collect();
+        let describe = |cause: &&StatusCause| format!("{} on {}", cause.message, cause.field);
+        (!conflicts.is_empty()).then(|| clip(&conflicts.iter().map(describe).collect::<Vec<_>>().join(", ")))
     }
 }
 
 /// The failure that an error answer is.
-pub(super) fn failure(asked: &Asked, said: &Said) -> Failure {
+pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
     use FailureClass::{Conflict, Denied, Invalid, Missing, Transient};
-    let (class, reason, advice) = match said.code {
+    let (class, reason, advice) = match error.code {
         401 => (
             Transient,
             Reason::CredentialUnreadable,
@@ -97,50 +97,50 @@ pub(super) fn failure(asked: &Asked, said: &Said) -> Failure {
              reads the token file again within a minute; if the error persists, re-create the pod"
                 .to_owned(),
         ),
-        403 if said.is_rbac() => (Denied, Reason::Forbidden, format!("the Role needs the rule {}", asked.rule)),
+        403 if error.is_rbac() => (Denied, Reason::Forbidden, format!("the Role needs the rule {}", context.rule)),
         403 => (
             Denied,
             Reason::Forbidden,
             "RBAC is not the cause; check the admission policies, the quota, and the state of the namespace".to_owned(),
         ),
         404 => (Missing, Reason::ObjectNotFound, "check that the namespace exists".to_owned()),
-        409 => match said.rivals() {
-            Some(rivals) => (
+        409 => match error.conflicts() {
+            Some(conflicts) => (
                 Invalid,
                 Reason::Drifted,
                 format!(
-                    "another field manager writes to it ({rivals}); stop that writer, or delete the object and keyferry \
+                    "another field manager writes to it ({conflicts}); stop that writer, or delete the object and keyferry \
                      re-creates it"
                 ),
             ),
             None => (Conflict, Reason::Conflict, "it changed after keyferry read it; keyferry retries".to_owned()),
         },
         // The object was deleted and created again: the server says "immutable", not "conflict".
-        422 if said.blames("metadata.uid") => (Conflict, Reason::Conflict, "it was re-created; keyferry retries".to_owned()),
-        422 if said.blames("type") => (
+        422 if error.names_field("metadata.uid") => (Conflict, Reason::Conflict, "it was re-created; keyferry retries".to_owned()),
+        422 if error.names_field("type") => (
             Invalid,
             Reason::InvalidRequest,
             "the type of a Secret cannot change; delete it and keyferry re-creates it".to_owned(),
         ),
-        422 if said.words.contains("immutable when") => (
+        422 if error.message.contains("immutable when") => (
             Invalid,
             Reason::InvalidRequest,
             "it is immutable; delete it and keyferry re-creates it".to_owned(),
         ),
         // 400, 405, 413, 415, 422 ...: the same request would be refused again.
-        400..=499 if !matches!(said.code, 408 | 429) => (Invalid, Reason::InvalidRequest, String::new()),
+        400..=499 if !matches!(error.code, 408 | 429) => (Invalid, Reason::InvalidRequest, String::new()),
         // 408, 429 and 5xx; a redirect or another surprise is some proxy's and may pass too.
         _ => (Transient, Reason::ApiUnavailable, String::new()),
     };
-    let by = if said.is_rbac() { " (RBAC)" } else { "" };
-    let mut message = format!("failed to {}: the API server answered {}{by}", asked.what, said.code);
-    for (separator, part) in [(": ", said.shown.as_str()), ("; ", advice.as_str())] {
+    let by = if error.is_rbac() { " (RBAC)" } else { "" };
+    let mut message = format!("failed to {}: the API server answered {}{by}", context.what, error.code);
+    for (separator, part) in [(": ", error.shown_message.as_str()), ("; ", advice.as_str())] {
         if !part.is_empty() {
             message.push_str(separator);
             message.push_str(part);
         }
     }
-    Failure { class, reason, message, retry_after: said.retry_after, missing_rule: None }
+    Failure { class, reason, message, retry_after: error.retry_after, missing_rule: None }
 }
 
 /// One line, not endless.

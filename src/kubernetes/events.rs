@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::classify::{self, Asked, Said};
+use super::classify::{self, RequestContext, ApiError};
 use super::client::{self, Api};
 use super::{FIELD_MANAGER, Pod};
 use crate::model::{EventType, Failure, ObjectName, PodEvent};
@@ -24,12 +24,12 @@ pub(super) async fn record(
     event: &PodEvent,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let asked = Asked {
+    let context = RequestContext {
         what: format!("record an Event on Pod {namespace}/{}", pod.name),
         rule: r#"{apiGroups: [""], resources: [events], verbs: [create]}"#.to_owned(),
     };
-    let answer = api.exchange(&asked.what, post(namespace, pod, event, now)).await?;
-    if answer.code.is_success() { Ok(()) } else { Err(classify::failure(&asked, &Said::of(&answer))) }
+    let answer = api.exchange(&context.what, post(namespace, pod, event, now)).await?;
+    if answer.code.is_success() { Ok(()) } else { Err(classify::failure(&context, &ApiError::from_answer(&answer))) }
 }
 
 fn post(namespace: &ObjectName, pod: &Pod, event: &PodEvent, now: Timestamp) -> Request<Bytes> {

@@ -30,7 +30,7 @@ use self::body::{Guard, Wanted};
 use self::judge::{Plan, Verdict, judge};
 pub(super) use self::owner::OwnerMemory;
 use self::target::Target;
-use super::classify::Said;
+use super::classify::ApiError;
 use super::client::{Answer, Api};
 use super::ownership::data_of_others;
 use super::{MirrorContent, MirrorOutcome};
@@ -126,19 +126,19 @@ impl Writer<'_> {
     }
 
     async fn send(&self, target: &Target<'_>, request: Request<Bytes>) -> Result<Answer, Failure> {
-        self.api.exchange(&target.asked().what, request).await
+        self.api.exchange(&target.context().what, request).await
     }
 
     fn refused(&self, target: &Target<'_>, answer: &Answer, content: &MirrorContent) -> Failure {
-        refusal::refused(target, self.api.account(), Said::of(answer), content)
+        refusal::refused(target, self.api.account(), ApiError::from_answer(answer), content)
     }
 }
 
 fn refuses_owners(answer: &Answer) -> bool {
-    answer.code == StatusCode::FORBIDDEN && Said::of(answer).is_about_owners()
+    answer.code == StatusCode::FORBIDDEN && ApiError::from_answer(answer).is_owner_denial()
 }
 
 fn metadata(target: &Target<'_>, answer: &Answer) -> Result<ObjectMeta, Failure> {
-    let Metadata { metadata } = answer.parse(&target.asked().what)?;
+    let Metadata { metadata } = answer.parse(&target.context().what)?;
     Ok(metadata)
 }

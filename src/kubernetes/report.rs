@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::classify::{self, Asked, Said};
+use super::classify::{self, RequestContext, ApiError};
 use super::client::{self, Api};
 use super::{FIELD_MANAGER, Pod, PodState};
 use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason};
@@ -112,23 +112,23 @@ async fn send(
     struct Metadata {
         metadata: ObjectMeta,
     }
-    let asked = Asked {
+    let context = RequestContext {
         what: format!("patch conditions of Pod {namespace}/{}", pod.name),
         rule: r#"{apiGroups: [""], resources: [pods/status], verbs: [patch]}"#.to_owned(),
     };
-    let answer = api.exchange(&asked.what, request).await?;
+    let answer = api.exchange(&context.what, request).await?;
     if answer.code.is_success() {
-        let Metadata { metadata } = answer.parse(&asked.what)?;
+        let Metadata { metadata } = answer.parse(&context.what)?;
         let state = PodState { deleting: metadata.deletion_timestamp.is_some() };
         return Ok((metadata.generation.filter(|generation| *generation > 0), state));
     }
-    let said = Said::of(&answer);
+    let error = ApiError::from_answer(&answer);
     // Another uid is said as 422 "field is immutable".
-    if said.code == 404 || said.code == 422 && said.blames("metadata.uid") {
-        let message = format!("failed to {}: no Pod has this name and UID; it was deleted or re-created, or POD_NAME or POD_UID is wrong", asked.what);
+    if error.code == 404 || error.code == 422 && error.names_field("metadata.uid") {
+        let message = format!("failed to {}: no Pod has this name and UID; it was deleted or re-created, or POD_NAME or POD_UID is wrong", context.what);
         return Err(Failure::new(FailureClass::Missing, Reason::ObjectNotFound, message));
     }
-    Err(classify::failure(&asked, &said))
+    Err(classify::failure(&context, &error))
 }
 
 #[cfg(test)]

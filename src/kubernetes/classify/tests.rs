@@ -11,8 +11,8 @@ fn classified(code: u16, body: &Value, retry_after: Option<u64>) -> Failure {
         retry_after: retry_after.map(Duration::from_secs),
         body: Bytes::from(body.to_string()),
     };
-    let asked = Asked { what: "apply Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
-    failure(&asked, &Said::of(&answer))
+    let context = RequestContext { what: "apply Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
+    failure(&context, &ApiError::from_answer(&answer))
 }
 
 fn status(message: &str, cause: (&str, &str, &str)) -> Value {
@@ -75,25 +75,25 @@ fn words_that_are_not_shown_are_still_judged() {
     let rbac = r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group """#;
     let body = status(rbac, ("", "", "")).to_string();
     let answer = Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) };
-    let asked = Asked { what: "write Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
-    let mut said = Said::of(&answer);
-    said.show(String::new());
+    let context = RequestContext { what: "write Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
+    let mut error = ApiError::from_answer(&answer);
+    error.replace_shown_message(String::new());
     let expected = "failed to write Secret ns/x: the API server answered 403 (RBAC); \
                     the Role needs the rule {verbs: [create, patch]}";
-    assert_eq!(failure(&asked, &said).message, expected);
+    assert_eq!(failure(&context, &error).message, expected);
 }
 
 #[test]
 fn a_refused_change_of_owners_is_known_by_the_server_s_words() {
-    let said = |message: &str| {
+    let error = |message: &str| {
         let body = status(message, ("", "", "")).to_string();
-        Said::of(&Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
+        ApiError::from_answer(&Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
     };
     let refused = r#"secrets "x" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>"#;
-    assert!(said(refused).is_about_owners() && !said(refused).is_rbac());
+    assert!(error(refused).is_owner_denial() && !error(refused).is_rbac());
     let blocked = r#"secrets "x" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>"#;
-    assert!(said(blocked).is_about_owners());
-    assert!(!said("denied request: no").is_about_owners());
+    assert!(error(blocked).is_owner_denial());
+    assert!(!error("denied request: no").is_owner_denial());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::super::MirrorContent;
 use super::super::account::Account;
-use super::super::classify::{self, Said};
+use super::super::classify::{self, ApiError};
 use super::target::Target;
 use crate::model::{Failure, SecretBytes};
 
@@ -22,19 +22,19 @@ const SHORTEST_SEARCHED: usize = 4;
 pub(super) fn refused(
     target: &Target<'_>,
     account: Option<&Account>,
-    mut said: Said,
+    mut error: ApiError,
     content: &MirrorContent,
 ) -> Failure {
-    let about_values: Vec<_> = said.causes.iter().filter(|cause| cause.field.starts_with("data[")).collect();
-    if said.is_rbac() {
+    let about_values: Vec<_> = error.causes.iter().filter(|cause| cause.field.starts_with("data[")).collect();
+    if error.is_rbac() {
         let who = account.map(|account| format!("ServiceAccount {}/{} is not allowed to", account.namespace, account.name));
-        said.show(who.unwrap_or_default());
+        error.replace_shown_message(who.unwrap_or_default());
     } else if !about_values.is_empty() {
         let described: Vec<_> = about_values.iter().map(|cause| format!("{}: {}", cause.field, cause.reason)).collect();
-        said.show(described.join(", "));
+        error.replace_shown_message(described.join(", "));
     } else {
         // Names that the message has anyway give nothing away, and applications like to be called as their users.
-        let mut words = said.words().to_owned();
+        let mut words = error.message().to_owned();
         let account = account.map(|account| account.name.as_str());
         let mut public: Vec<_> = [target.name.as_str(), target.namespace.as_str()].into_iter().chain(account).collect();
         public.sort_by_key(|name| std::cmp::Reverse(name.len()));
@@ -42,10 +42,10 @@ pub(super) fn refused(
             words = words.replace(name, "\0");
         }
         if content.data.values().any(|value| quotes(&words, value)) {
-            said.show("(message omitted: it could contain a secret value)".to_owned());
+            error.replace_shown_message("(message omitted: it could contain a secret value)".to_owned());
         }
     }
-    classify::failure(&target.asked(), &said)
+    classify::failure(&target.context(), &error)
 }
 
 fn quotes(words: &str, value: &SecretBytes) -> bool {

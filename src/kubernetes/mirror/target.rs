@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use super::super::FIELD_MANAGER;
-use super::super::classify::Asked;
+use super::super::classify::RequestContext;
 use super::super::client;
 use super::body::{Guard, SecretBody, Wanted};
 use crate::model::{Failure, FailureClass, ObjectName, Reason};
@@ -36,12 +36,12 @@ impl fmt::Display for Target<'_> {
 
 impl Target<'_> {
     /// Every request is called a write: a look is a dry run of one and is refused in the same words.
-    pub(super) fn asked(&self) -> Asked {
+    pub(super) fn context(&self) -> RequestContext {
         let rule = format!(
             r#"{{apiGroups: [""], resources: [secrets], resourceNames: [{}], verbs: [create, patch]}}"#,
             self.name
         );
-        Asked { what: format!("write {self}"), rule }
+        RequestContext { what: format!("write {self}"), rule }
     }
 
     /// A failure that we decide on, without an error of the API server.

@@ -7,7 +7,7 @@ fn refusal_of(code: StatusCode, body: &Value, content: &MirrorContent) -> Failur
     let answer = Answer { code, retry_after: None, body: Bytes::from(body.to_string()) };
     let account = Account { namespace: "drill".into(), name: "drill-sa".into(), uid: "u".into() };
     let target = Target { namespace: &name("drill"), name: &name("drill-copy") };
-    refusal::refused(&target, Some(&account), Said::of(&answer), content)
+    refusal::refused(&target, Some(&account), ApiError::from_answer(&answer), content)
 }
 
 fn forbidden(words: &str) -> Failure {

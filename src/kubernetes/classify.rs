@@ -9,7 +9,7 @@ use std::time::Duration;
 use kube::core::Status;
 use kube::core::response::StatusCause;
 
-use super::client::Answer;
+use super::client::Response;
 use crate::model::{Failure, FailureClass, Reason};
 
 /// Most characters of the server's words in a message. A condition is read in a table.
@@ -35,17 +35,17 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    pub(super) fn from_answer(answer: &Answer) -> Self {
-        let status: Status = serde_json::from_slice(&answer.body).unwrap_or_default();
+    pub(super) fn from_response(response: &Response) -> Self {
+        let status: Status = serde_json::from_slice(&response.body).unwrap_or_default();
         let details = status.details;
         let hint = details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
         let message = clip(&status.message);
         Self {
-            code: answer.code.as_u16(),
+            code: response.code.as_u16(),
             shown_message: message.clone(),
             message,
             causes: details.map(|details| details.causes).unwrap_or_default(),
-            retry_after: answer.retry_after.or_else(|| Some(Duration::from_secs(hint?.into()))),
+            retry_after: response.retry_after.or_else(|| Some(Duration::from_secs(hint?.into()))),
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json
 pub(super) const JSON: &str = "application/json";
 
 /// Most bytes of an answer. etcd holds at most 1.5 MiB per object and an answer has its metadata only.
-const MAX_ANSWER: usize = 2 << 20;
+const MAX_RESPONSE: usize = 2 << 20;
 
 /// The API server.
 pub(super) struct Api {
@@ -48,14 +48,14 @@ pub(super) struct Api {
 }
 
 /// What the API server answered.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) code: StatusCode,
     /// `Retry-After` in seconds, the only form that the API server sends.
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Bytes,
 }
 
-impl Answer {
+impl Response {
     /// The body of a success.
     pub(super) fn parse<T: DeserializeOwned>(&self, what: &str) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|_| {
@@ -119,7 +119,7 @@ impl Api {
     ///
     /// # Errors
     /// `Unreachable` if there was no whole answer. An answer that is an error is still an answer.
-    pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<Answer, Failure> {
+    pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<Response, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
             let message = format!(
                 "failed to {what}: failed to reach the API server: {}; check that network policies allow it",
@@ -128,11 +128,11 @@ impl Api {
             Failure::new(FailureClass::Unreachable, Reason::ApiUnavailable, message)
         };
         let _turn = self.turn.lock().await;
-        let answer = self.client.send(request.map(Body::from)).await.map_err(|error| unreachable(&error))?;
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| unreachable(&*error))?.to_bytes();
+        let response = self.client.send(request.map(Body::from)).await.map_err(|error| unreachable(&error))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_RESPONSE).collect().await.map_err(|error| unreachable(&*error))?.to_bytes();
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(Answer { code: head.status, retry_after: retry_after.map(Duration::from_secs), body })
+        Ok(Response { code: head.status, retry_after: retry_after.map(Duration::from_secs), body })
     }
 }
 

@@ -28,8 +28,8 @@ pub(super) async fn record(
         what: format!("record an Event on Pod {namespace}/{}", pod.name),
         rule: r#"{apiGroups: [""], resources: [events], verbs: [create]}"#.to_owned(),
     };
-    let answer = api.exchange(&context.what, post(namespace, pod, event, now)).await?;
-    if answer.code.is_success() { Ok(()) } else { Err(classify::failure(&context, &ApiError::from_answer(&answer))) }
+    let response = api.exchange(&context.what, post(namespace, pod, event, now)).await?;
+    if response.code.is_success() { Ok(()) } else { Err(classify::failure(&context, &ApiError::from_response(&response))) }
 }
 
 fn post(namespace: &ObjectName, pod: &Pod, event: &PodEvent, now: Timestamp) -> Request<Bytes> {

@@ -31,7 +31,7 @@ use self::judge::{Plan, Verdict, judge};
 pub(super) use self::owner::OwnerMemory;
 use self::target::Target;
 use super::classify::ApiError;
-use super::client::{Answer, Api};
+use super::client::{Response, Api};
 use super::ownership::data_of_others;
 use super::{MirrorContent, MirrorOutcome};
 use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason};
@@ -67,8 +67,8 @@ impl Writer<'_> {
         let owner = owner::wanted(mirror, &target, self.api.account(), self.owners);
         let mut wanted = Wanted::new(mirror, content, self.pod);
         // 1.
-        let answer = self.send(&target, target.look()).await?;
-        let (seen, plan) = match answer.code {
+        let response = self.send(&target, target.look()).await?;
+        let (seen, plan) = match response.code {
             // 2.
             StatusCode::CREATED => {
                 wanted.owners = owner.iter().cloned().collect();
@@ -76,29 +76,29 @@ impl Writer<'_> {
             }
             // 3.
             StatusCode::OK => {
-                let seen = metadata(&target, &answer)?;
+                let seen = metadata(&target, &response)?;
                 wanted.owners = owner::of_present(&seen, owner.as_ref(), &target, self.owners);
                 match judge(&target, &seen, mirror, content, &wanted)? {
                     Verdict::Leave(outcome) => return Ok(outcome),
                     Verdict::Write(plan) => (Some(seen), plan),
                 }
             }
-            _ => return Err(self.refused(&target, &answer, content)),
+            _ => return Err(self.refused(&target, &response, content)),
         };
         // 4.
         let guard = seen.as_ref().map_or_else(Guard::create_only, Guard::seen);
-        let mut answer = self.send(&target, target.apply(&guard, &wanted, plan.force)).await?;
-        if let Some(seen) = seen.as_ref().filter(|_| refuses_owners(&answer)) {
+        let mut response = self.send(&target, target.apply(&guard, &wanted, plan.force)).await?;
+        if let Some(seen) = seen.as_ref().filter(|_| refuses_owners(&response)) {
             owner::refused(owner.as_ref(), &target, self.owners);
             wanted.owners = owner::kept(seen);
-            answer = self.send(&target, target.apply(&guard, &wanted, plan.force)).await?;
+            response = self.send(&target, target.apply(&guard, &wanted, plan.force)).await?;
         }
-        if !matches!(answer.code, StatusCode::CREATED | StatusCode::OK) {
-            return Err(self.refused(&target, &answer, content));
+        if !matches!(response.code, StatusCode::CREATED | StatusCode::OK) {
+            return Err(self.refused(&target, &response, content));
         }
         // 5.
         if plan.remove_others {
-            self.remove_others(&target, &metadata(&target, &answer)?, content).await?;
+            self.remove_others(&target, &metadata(&target, &response)?, content).await?;
         }
         Ok(plan.outcome)
     }
@@ -115,30 +115,30 @@ impl Writer<'_> {
         if keys.is_empty() {
             return Ok(());
         }
-        let answer = self.send(target, target.remove(written, &keys)).await?;
-        match answer.code {
+        let response = self.send(target, target.remove(written, &keys)).await?;
+        match response.code {
             StatusCode::OK => Ok(()),
             StatusCode::NOT_FOUND => {
                 Err(target.failure(FailureClass::Conflict, Reason::Conflict, "it was deleted during the write; keyferry retries"))
             }
-            _ => Err(self.refused(target, &answer, content)),
+            _ => Err(self.refused(target, &response, content)),
         }
     }
 
-    async fn send(&self, target: &Target<'_>, request: Request<Bytes>) -> Result<Answer, Failure> {
+    async fn send(&self, target: &Target<'_>, request: Request<Bytes>) -> Result<Response, Failure> {
         self.api.exchange(&target.context().what, request).await
     }
 
-    fn refused(&self, target: &Target<'_>, answer: &Answer, content: &MirrorContent) -> Failure {
-        refusal::refused(target, self.api.account(), ApiError::from_answer(answer), content)
+    fn refused(&self, target: &Target<'_>, response: &Response, content: &MirrorContent) -> Failure {
+        refusal::refused(target, self.api.account(), ApiError::from_response(response), content)
     }
 }
 
-fn refuses_owners(answer: &Answer) -> bool {
-    answer.code == StatusCode::FORBIDDEN && ApiError::from_answer(answer).is_owner_denial()
+fn refuses_owners(response: &Response) -> bool {
+    response.code == StatusCode::FORBIDDEN && ApiError::from_response(response).is_owner_denial()
 }
 
-fn metadata(target: &Target<'_>, answer: &Answer) -> Result<ObjectMeta, Failure> {
-    let Metadata { metadata } = answer.parse(&target.context().what)?;
+fn metadata(target: &Target<'_>, response: &Response) -> Result<ObjectMeta, Failure> {
+    let Metadata { metadata } = response.parse(&target.context().what)?;
     Ok(metadata)
 }

@@ -116,13 +116,13 @@ async fn send(
         what: format!("patch conditions of Pod {namespace}/{}", pod.name),
         rule: r#"{apiGroups: [""], resources: [pods/status], verbs: [patch]}"#.to_owned(),
     };
-    let answer = api.exchange(&context.what, request).await?;
-    if answer.code.is_success() {
-        let Metadata { metadata } = answer.parse(&context.what)?;
+    let response = api.exchange(&context.what, request).await?;
+    if response.code.is_success() {
+        let Metadata { metadata } = response.parse(&context.what)?;
         let state = PodState { deleting: metadata.deletion_timestamp.is_some() };
         return Ok((metadata.generation.filter(|generation| *generation > 0), state));
     }
-    let error = ApiError::from_answer(&answer);
+    let error = ApiError::from_response(&response);
     // Another uid is said as 422 "field is immutable".
     if error.code == 404 || error.code == 422 && error.names_field("metadata.uid") {
         let message = format!("failed to {}: no Pod has this name and UID; it was deleted or re-created, or POD_NAME or POD_UID is wrong", context.what);

@@ -6,13 +6,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 fn classified(code: u16, body: &Value, retry_after: Option<u64>) -> Failure {
-    let answer = Answer {
+    let response = Response {
         code: StatusCode::from_u16(code).expect("a code"),
         retry_after: retry_after.map(Duration::from_secs),
         body: Bytes::from(body.to_string()),
     };
     let context = RequestContext { what: "apply Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
-    failure(&context, &ApiError::from_answer(&answer))
+    failure(&context, &ApiError::from_response(&response))
 }
 
 fn status(message: &str, cause: (&str, &str, &str)) -> Value {
@@ -74,9 +74,9 @@ fn each_answer_has_its_class_reason_and_advice() {
 fn words_that_are_not_shown_are_still_judged() {
     let rbac = r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group """#;
     let body = status(rbac, ("", "", "")).to_string();
-    let answer = Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) };
+    let response = Response { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) };
     let context = RequestContext { what: "write Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
-    let mut error = ApiError::from_answer(&answer);
+    let mut error = ApiError::from_response(&response);
     error.replace_shown_message(String::new());
     let expected = "failed to write Secret ns/x: the API server answered 403 (RBAC); \
                     the Role needs the rule {verbs: [create, patch]}";
@@ -87,7 +87,7 @@ fn words_that_are_not_shown_are_still_judged() {
 fn a_refused_change_of_owners_is_known_by_the_server_s_words() {
     let error = |message: &str| {
         let body = status(message, ("", "", "")).to_string();
-        ApiError::from_answer(&Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
+        ApiError::from_response(&Response { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
     };
     let refused = r#"secrets "x" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>"#;
     assert!(error(refused).is_owner_denial() && !error(refused).is_rbac());

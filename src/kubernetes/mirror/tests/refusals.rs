@@ -4,10 +4,10 @@ use super::super::super::account::Account;
 use super::*;
 
 fn refusal_of(code: StatusCode, body: &Value, content: &MirrorContent) -> Failure {
-    let answer = Answer { code, retry_after: None, body: Bytes::from(body.to_string()) };
+    let response = Response { code, retry_after: None, body: Bytes::from(body.to_string()) };
     let account = Account { namespace: "drill".into(), name: "drill-sa".into(), uid: "u".into() };
     let target = Target { namespace: &name("drill"), name: &name("drill-copy") };
-    refusal::refused(&target, Some(&account), ApiError::from_answer(&answer), content)
+    refusal::refused(&target, Some(&account), ApiError::from_response(&response), content)
 }
 
 fn forbidden(words: &str) -> Failure {

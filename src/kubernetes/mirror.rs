@@ -3,7 +3,7 @@
 //! 1. Look: a dry-run apply of nothing ([`target`]).
 //! 2. Absent: create, and only create.
 //! 3. Present: stop if it is not ours, if another configuration writes it, if its readings are newer, or if it holds our set
-//!    already ([`judge`]).
+//!    already ([`decide`]).
 //! 4. Write with the uid and the resourceVersion that were seen, so that whatever happened since makes it fail. What somebody
 //!    else changed in our fields is taken back with `force`.
 //! 5. Where keys of others are left, remove them by a merge patch, with the uid and the resourceVersion of the write. A
@@ -12,7 +12,7 @@
 mod body;
 mod configuration;
 mod drift;
-mod judge;
+mod decide;
 mod owner;
 mod refusal;
 mod target;
@@ -27,7 +27,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 use self::body::{Guard, Wanted};
-use self::judge::{Plan, Verdict, judge};
+use self::decide::{Plan, Decision, decide};
 pub(super) use self::owner::OwnerMemory;
 use self::target::Target;
 use super::classify::ApiError;
@@ -78,9 +78,9 @@ impl Writer<'_> {
             StatusCode::OK => {
                 let seen = metadata(&target, &response)?;
                 wanted.owners = owner::of_present(&seen, owner.as_ref(), &target, self.owners);
-                match judge(&target, &seen, mirror, content, &wanted)? {
-                    Verdict::Leave(outcome) => return Ok(outcome),
-                    Verdict::Write(plan) => (Some(seen), plan),
+                match decide(&target, &seen, mirror, content, &wanted)? {
+                    Decision::Leave(outcome) => return Ok(outcome),
+                    Decision::Write(plan) => (Some(seen), plan),
                 }
             }
             _ => return Err(self.refused(&target, &response, content)),

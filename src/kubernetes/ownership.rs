@@ -156,7 +156,7 @@ mod tests {
             match (check(&meta), expected) {
                 (Ok(()), None) => {}
                 (Err(why), Some(part)) => assert!(why.contains(part), "{case}: {why}"),
-                (verdict, _) => panic!("{case}: {verdict:?}"),
+                (result, _) => panic!("{case}: {result:?}"),
             }
         }
     }

@@ -102,7 +102,7 @@ fn edited(seen: &mut Value, manager: &str, fields: &Value) {
     seen["managedFields"].as_array_mut().expect("a list").push(entry);
 }
 
-fn verdict(change: impl FnOnce(&mut Value), mirror: &Mirror, content: &MirrorContent) -> Result<Verdict, Failure> {
+fn decision(change: impl FnOnce(&mut Value), mirror: &Mirror, content: &MirrorContent) -> Result<Decision, Failure> {
     let mut seen = seen();
     change(&mut seen);
     let seen: ObjectMeta = serde_json::from_value(seen).expect("metadata");
@@ -112,15 +112,15 @@ fn verdict(change: impl FnOnce(&mut Value), mirror: &Mirror, content: &MirrorCon
     let memory = Mutex::default();
     let owner = owner::wanted(mirror, &target, None, &memory);
     wanted.owners = owner::of_present(&seen, owner.as_ref(), &target, &memory);
-    judge(&target, &seen, mirror, content, &wanted)
+    decide(&target, &seen, mirror, content, &wanted)
 }
 
-fn write(outcome: MirrorOutcome) -> Verdict {
-    Verdict::Write(Plan { outcome, force: true, remove_others: outcome == MirrorOutcome::Repaired })
+fn write(outcome: MirrorOutcome) -> Decision {
+    Decision::Write(Plan { outcome, force: true, remove_others: outcome == MirrorOutcome::Repaired })
 }
 
-fn left(outcome: MirrorOutcome) -> Verdict {
-    Verdict::Leave(outcome)
+fn leave(outcome: MirrorOutcome) -> Decision {
+    Decision::Leave(outcome)
 }
 
 #[test]

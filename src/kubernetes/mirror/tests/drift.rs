@@ -4,7 +4,7 @@ use super::*;
 
 fn reported(change: impl FnOnce(&mut Value)) -> String {
     let report = Mirror { on_drift: OnDrift::Report, ..mirror() };
-    let failure = verdict(change, &report, &content(3)).expect_err("drift");
+    let failure = decision(change, &report, &content(3)).expect_err("drift");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Drifted), "{failure}");
     failure.message
 }
@@ -16,7 +16,7 @@ fn patched(seen: &mut Value) {
 /// Drill (e): it was called foreign, and the edited value stayed for ever.
 #[test]
 fn an_edited_secret_is_put_right_or_reported() {
-    assert_eq!(verdict(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
+    assert_eq!(decision(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
     let expected = "failed to mirror to Secret ns/x: it was edited by \"kubectl-patch\" (keys: extra, password); keyferry \
                     leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or set \
                     mirrors.x.onDrift: repair";
@@ -56,7 +56,7 @@ fn every_kind_of_edit_is_noticed() {
     for (number, (change, part)) in cases.into_iter().enumerate() {
         let message = reported(change);
         assert!(message.contains(part), "{message}");
-        assert_eq!(verdict(change, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)), "case {number}");
+        assert_eq!(decision(change, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)), "case {number}");
     }
 }
 
@@ -67,19 +67,19 @@ fn a_key_that_both_own_is_no_drift() {
         let entry = json!({"manager": "eve", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}}}});
         seen["managedFields"].as_array_mut().expect("a list").push(entry);
     };
-    assert_eq!(verdict(owned_by_both, &mirror(), &content(3)), Ok(left(MirrorOutcome::Unchanged)));
+    assert_eq!(decision(owned_by_both, &mirror(), &content(3)), Ok(leave(MirrorOutcome::Unchanged)));
 }
 
 #[test]
 fn a_replica_with_an_older_reading_leaves_the_repair_to_those_with_the_newer_one() {
-    assert_eq!(verdict(patched, &mirror(), &content(2)), Ok(left(MirrorOutcome::Superseded)));
+    assert_eq!(decision(patched, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)));
 }
 
 #[test]
 fn nothing_is_forced_where_drift_is_reported() {
     let report = Mirror { on_drift: OnDrift::Report, ..mirror() };
     let plan = Plan { outcome: MirrorOutcome::Updated, force: false, remove_others: false };
-    assert_eq!(verdict(|_| {}, &report, &content(4)), Ok(Verdict::Write(plan)));
+    assert_eq!(decision(|_| {}, &report, &content(4)), Ok(Decision::Write(plan)));
 }
 
 #[test]

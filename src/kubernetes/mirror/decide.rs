@@ -14,7 +14,7 @@ use super::{configuration, owner};
 use crate::model::{Failure, FailureClass, Mirror, OnDrift, Reason};
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     Leave(MirrorOutcome),
     Write(Plan),
 }
@@ -30,13 +30,13 @@ pub(super) struct Plan {
 }
 
 /// Decides in this order: whose it is, which configuration writes it, whether it was edited, which readings are newer.
-pub(super) fn judge(
+pub(super) fn decide(
     target: &Target<'_>,
     seen: &ObjectMeta,
     mirror: &Mirror,
     content: &MirrorContent,
     wanted: &Wanted<'_>,
-) -> Result<Verdict, Failure> {
+) -> Result<Decision, Failure> {
     if seen.uid.as_deref().unwrap_or_default().is_empty()
         || matches!(seen.resource_version.as_deref(), None | Some("" | "0"))
     {
@@ -59,7 +59,7 @@ pub(super) fn judge(
     }
     if foreign.is_some() {
         // What its annotations say is not ours to believe.
-        return Ok(Verdict::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_others: true }));
+        return Ok(Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_others: true }));
     }
     let theirs = annotation_of_ours(seen, SOURCE_VERSIONS).map(decode).unwrap_or_default();
     let standing = standing(&content.versions, &theirs);
@@ -78,11 +78,11 @@ pub(super) fn judge(
     }
     let force = mirror.on_drift == OnDrift::Repair;
     Ok(match standing {
-        Standing::Older if !content.accept_older => Verdict::Leave(MirrorOutcome::Superseded),
-        _ if drift.is_some() => Verdict::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_others: true }),
-        Standing::Level if holds(seen, wanted) => Verdict::Leave(MirrorOutcome::Unchanged),
+        Standing::Older if !content.accept_older => Decision::Leave(MirrorOutcome::Superseded),
+        _ if drift.is_some() => Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_others: true }),
+        Standing::Level if holds(seen, wanted) => Decision::Leave(MirrorOutcome::Unchanged),
         // Newer readings with the same values are written too: their versions keep a reading between the two away.
-        _ => Verdict::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_others: false }),
+        _ => Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_others: false }),
     })
 }
 

@@ -49,29 +49,29 @@ pub(super) fn decode(text: &str) -> Versions {
 
 /// How our readings stand to those in the Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Recency {
     /// At least one of ours is older, whatever the others are: a write would take a newer value away.
     Older,
     /// None of ours is older and at least one is newer, or the Secret does not know it.
     Newer,
     /// Neither.
-    Level,
+    Same,
 }
 
 /// Sources that are only in the Secret do not count: they do not give to it any more.
-pub(super) fn standing(ours: &Versions, theirs: &Versions) -> Standing {
-    let mut standing = Standing::Level;
+pub(super) fn recency(ours: &Versions, theirs: &Versions) -> Recency {
+    let mut recency = Recency::Same;
     for (name, our) in ours {
         match theirs.get(name) {
             // A source that moved or was pinned: two readings of different things have no order.
-            Some(their) if !comparable(our, their) => standing = Standing::Newer,
-            Some(their) if our.version.order(&their.version) == Order::Older => return Standing::Older,
-            Some(their) if our.version.order(&their.version) == Order::Newer => standing = Standing::Newer,
-            None if our.version != Version::default() => standing = Standing::Newer,
+            Some(their) if !comparable(our, their) => recency = Recency::Newer,
+            Some(their) if our.version.order(&their.version) == Order::Older => return Recency::Older,
+            Some(their) if our.version.order(&their.version) == Order::Newer => recency = Recency::Newer,
+            None if our.version != Version::default() => recency = Recency::Newer,
             _ => {}
         }
     }
-    standing
+    recency
 }
 
 /// Whether every source has a version on both sides, so that equal versions mean equal contents.
@@ -106,33 +106,33 @@ mod tests {
     #[test]
     fn an_older_reading_never_replaces_a_newer_one() {
         let table: [(&[_], &[_], _); 8] = [
-            (&[("a", "p", 1)], &[("a", "p", 1)], Standing::Level),
-            (&[("a", "p", 2)], &[("a", "p", 1)], Standing::Newer),
-            (&[("a", "p", 1)], &[("a", "p", 2)], Standing::Older),
-            (&[("a", "p", 9), ("b", "q", 1)], &[("a", "p", 1), ("b", "q", 2)], Standing::Older),
-            (&[("a", "p", 1), ("b", "q", 1)], &[("a", "p", 1)], Standing::Newer),
-            (&[("a", "p", 1)], &[("a", "p", 1), ("b", "q", 1)], Standing::Level),
-            (&[("a", "p", 0)], &[("a", "p", 3)], Standing::Level),
-            (&[("a", "p", 0)], &[], Standing::Level),
+            (&[("a", "p", 1)], &[("a", "p", 1)], Recency::Same),
+            (&[("a", "p", 2)], &[("a", "p", 1)], Recency::Newer),
+            (&[("a", "p", 1)], &[("a", "p", 2)], Recency::Older),
+            (&[("a", "p", 9), ("b", "q", 1)], &[("a", "p", 1), ("b", "q", 2)], Recency::Older),
+            (&[("a", "p", 1), ("b", "q", 1)], &[("a", "p", 1)], Recency::Newer),
+            (&[("a", "p", 1)], &[("a", "p", 1), ("b", "q", 1)], Recency::Same),
+            (&[("a", "p", 0)], &[("a", "p", 3)], Recency::Same),
+            (&[("a", "p", 0)], &[], Recency::Same),
         ];
         for (ours, theirs, expected) in table {
-            assert_eq!(standing(&versions(ours), &versions(theirs)), expected, "{ours:?} against {theirs:?}");
+            assert_eq!(recency(&versions(ours), &versions(theirs)), expected, "{ours:?} against {theirs:?}");
         }
     }
 
     #[test]
     fn a_source_that_moved_is_never_older() {
         let moved = (versions(&[("a", "detect:secret/b", 1)]), versions(&[("a", "detect:secret/a", 7)]));
-        assert_eq!(standing(&moved.0, &moved.1), Standing::Newer);
+        assert_eq!(recency(&moved.0, &moved.1), Recency::Newer);
         let pinned = (versions(&[("a", "detect:s#version=1", 1)]), versions(&[("a", "detect:s", 2)]));
-        assert_eq!(standing(&pinned.0, &pinned.1), Standing::Newer);
+        assert_eq!(recency(&pinned.0, &pinned.1), Recency::Newer);
     }
 
     #[test]
     fn an_annotation_without_requests_is_still_compared() {
         let old = decode(r#"{"a":{"v":3,"t":"1970-01-01T00:00:03Z"}}"#);
-        assert_eq!(standing(&versions(&[("a", "p", 2)]), &old), Standing::Older);
-        assert_eq!(standing(&versions(&[("a", "p", 3)]), &old), Standing::Level);
+        assert_eq!(recency(&versions(&[("a", "p", 2)]), &old), Recency::Older);
+        assert_eq!(recency(&versions(&[("a", "p", 3)]), &old), Recency::Same);
     }
 
     #[test]

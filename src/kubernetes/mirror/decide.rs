@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::super::annotations::{Standing, all_versioned, decode, standing};
+use super::super::annotations::{Recency, all_versioned, decode, recency};
 use super::super::ownership::{self, ANNOTATIONS, DATA, LABELS, annotation_of_ours, keys_of_ours};
 use super::super::{CONFIGURATION, MirrorContent, MirrorOutcome, SOURCE_VERSIONS, WRITTEN_BY};
 use super::body::Wanted;
@@ -62,8 +62,8 @@ pub(super) fn decide(
         return Ok(Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_others: true }));
     }
     let theirs = annotation_of_ours(seen, SOURCE_VERSIONS).map(decode).unwrap_or_default();
-    let standing = standing(&content.versions, &theirs);
-    let same_content = standing == Standing::Level && all_versioned(&content.versions, &theirs);
+    let recency = recency(&content.versions, &theirs);
+    let same_content = recency == Recency::Same && all_versioned(&content.versions, &theirs);
     if !content.claim && is_of_another(seen, wanted, same_content) {
         return Err(target.failure(FailureClass::Invalid, Reason::MirrorConflict, &conflict(seen, wanted)));
     }
@@ -77,10 +77,10 @@ pub(super) fn decide(
         return Err(target.failure(FailureClass::Invalid, Reason::Drifted, &cause));
     }
     let force = mirror.on_drift == OnDrift::Repair;
-    Ok(match standing {
-        Standing::Older if !content.accept_older => Decision::Leave(MirrorOutcome::Superseded),
+    Ok(match recency {
+        Recency::Older if !content.accept_older => Decision::Leave(MirrorOutcome::Superseded),
         _ if drift.is_some() => Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_others: true }),
-        Standing::Level if holds(seen, wanted) => Decision::Leave(MirrorOutcome::Unchanged),
+        Recency::Same if holds(seen, wanted) => Decision::Leave(MirrorOutcome::Unchanged),
         // Newer readings with the same values are written too: their versions keep a reading between the two away.
         _ => Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_others: false }),
     })

@@ -26,7 +26,7 @@ use http::{Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
-use self::body::{Guard, Wanted};
+use self::body::{Guard, DesiredSecret};
 use self::decide::{Plan, Decision, decide};
 pub(super) use self::owner::OwnerMemory;
 use self::target::Target;
@@ -64,34 +64,34 @@ impl Writer<'_> {
             let cause = "there is no value to write, and an empty write would remove every key; check the mirror's files";
             return Err(target.failure(FailureClass::Invalid, Reason::RenderFailed, cause));
         }
-        let owner = owner::wanted(mirror, &target, self.api.account(), self.owners);
-        let mut wanted = Wanted::new(mirror, content, self.pod);
+        let owner = owner::desired(mirror, &target, self.api.account(), self.owners);
+        let mut desired = DesiredSecret::new(mirror, content, self.pod);
         // 1.
         let response = self.send(&target, target.look()).await?;
-        let (seen, plan) = match response.code {
+        let (current, plan) = match response.code {
             // 2.
             StatusCode::CREATED => {
-                wanted.owners = owner.iter().cloned().collect();
+                desired.owners = owner.iter().cloned().collect();
                 (None, Plan { outcome: MirrorOutcome::Created, force: false, remove_others: false })
             }
             // 3.
             StatusCode::OK => {
-                let seen = metadata(&target, &response)?;
-                wanted.owners = owner::of_present(&seen, owner.as_ref(), &target, self.owners);
-                match decide(&target, &seen, mirror, content, &wanted)? {
+                let current = metadata(&target, &response)?;
+                desired.owners = owner::of_present(&current, owner.as_ref(), &target, self.owners);
+                match decide(&target, &current, mirror, content, &desired)? {
                     Decision::Leave(outcome) => return Ok(outcome),
-                    Decision::Write(plan) => (Some(seen), plan),
+                    Decision::Write(plan) => (Some(current), plan),
                 }
             }
             _ => return Err(self.refused(&target, &response, content)),
         };
         // 4.
-        let guard = seen.as_ref().map_or_else(Guard::create_only, Guard::seen);
-        let mut response = self.send(&target, target.apply(&guard, &wanted, plan.force)).await?;
-        if let Some(seen) = seen.as_ref().filter(|_| refuses_owners(&response)) {
+        let guard = current.as_ref().map_or_else(Guard::create_only, Guard::of);
+        let mut response = self.send(&target, target.apply(&guard, &desired, plan.force)).await?;
+        if let Some(current) = current.as_ref().filter(|_| refuses_owners(&response)) {
             owner::refused(owner.as_ref(), &target, self.owners);
-            wanted.owners = owner::kept(seen);
-            response = self.send(&target, target.apply(&guard, &wanted, plan.force)).await?;
+            desired.owners = owner::kept(current);
+            response = self.send(&target, target.apply(&guard, &desired, plan.force)).await?;
         }
         if !matches!(response.code, StatusCode::CREATED | StatusCode::OK) {
             return Err(self.refused(&target, &response, content));

@@ -34,13 +34,13 @@ impl Guard {
         Self { uid: None, resource_version: Some(CREATE_ONLY.to_owned()) }
     }
 
-    pub(super) fn seen(meta: &ObjectMeta) -> Self {
+    pub(super) fn of(meta: &ObjectMeta) -> Self {
         Self { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() }
     }
 }
 
 /// The Secret as it should be.
-pub(super) struct Wanted<'a> {
+pub(super) struct DesiredSecret<'a> {
     pub(super) secret_type: &'static str,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
@@ -48,7 +48,7 @@ pub(super) struct Wanted<'a> {
     pub(super) data: &'a BTreeMap<String, Arc<SecretBytes>>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> DesiredSecret<'a> {
     /// The user's labels and annotations and ours; ours win, since ownership depends on them.
     pub(super) fn new(mirror: &Mirror, content: &'a MirrorContent, pod: Option<&ObjectName>) -> Self {
         let mut labels = mirror.labels.clone();
@@ -78,15 +78,15 @@ pub(super) struct SecretBody<'a> {
 }
 
 impl<'a> SecretBody<'a> {
-    pub(super) fn new(name: &'a ObjectName, guard: &'a Guard, wanted: &'a Wanted<'_>) -> Self {
+    pub(super) fn new(name: &'a ObjectName, guard: &'a Guard, desired: &'a DesiredSecret<'_>) -> Self {
         let metadata = MetadataBody {
             name: name.as_str(),
             guard,
-            labels: &wanted.labels,
-            annotations: &wanted.annotations,
-            owner_references: &wanted.owners,
+            labels: &desired.labels,
+            annotations: &desired.annotations,
+            owner_references: &desired.owners,
         };
-        Self { api_version: "v1", kind: "Secret", metadata, secret_type: wanted.secret_type, data: Data(wanted.data) }
+        Self { api_version: "v1", kind: "Secret", metadata, secret_type: desired.secret_type, data: Data(desired.data) }
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::ownership::{
     ANNOTATIONS, DATA, FieldPath, LABELS, annotation_of_ours, data_of_others, keys_of_others, keys_of_ours,
 };
 use super::super::{CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY};
-use super::body::Wanted;
+use super::body::DesiredSecret;
 use super::target::listed;
 
 /// Our annotations: whoever wrote one did it to ours, whatever the value is.
@@ -28,30 +28,30 @@ pub(super) struct Drift {
 
 impl Drift {
     /// Compares the server's record of who owns what with what we write. What others add to the metadata is theirs.
-    pub(super) fn find(seen: &ObjectMeta, wanted: &Wanted<'_>) -> Option<Self> {
+    pub(super) fn find(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> Option<Self> {
         let mut drift = Self::default();
-        for (key, manager) in data_of_others(seen) {
+        for (key, manager) in data_of_others(current) {
             drift.keys.insert(key.to_owned());
             drift.editors.insert(manager.to_owned());
         }
         // A removed key is missing from our own record. Only with the same digest is it known that we wrote it.
-        let digest = wanted.annotations.get(DIGEST).map(String::as_str);
-        if digest.is_some() && annotation_of_ours(seen, DIGEST) == digest {
-            let ours = keys_of_ours(seen, DATA);
-            drift.keys.extend(wanted.data.keys().filter(|key| !ours.contains(key.as_str())).cloned());
+        let digest = desired.annotations.get(DIGEST).map(String::as_str);
+        if digest.is_some() && annotation_of_ours(current, DIGEST) == digest {
+            let ours = keys_of_ours(current, DATA);
+            drift.keys.extend(desired.data.keys().filter(|key| !ours.contains(key.as_str())).cloned());
         }
         let mut metadata =
             |path: FieldPath, changed: &dyn Fn(&str) -> bool, into: fn(&mut Self) -> &mut BTreeSet<String>| {
-                for (key, manager) in keys_of_others(seen, path).into_iter().filter(|(key, _)| changed(key)) {
+                for (key, manager) in keys_of_others(current, path).into_iter().filter(|(key, _)| changed(key)) {
                     into(&mut drift).insert(key.to_owned());
                     drift.editors.insert(manager.to_owned());
                 }
             };
         let label =
-            |key: &str| wanted.labels.get(key).is_some_and(|ours| value(seen.labels.as_ref(), key) != Some(ours));
+            |key: &str| desired.labels.get(key).is_some_and(|ours| value(current.labels.as_ref(), key) != Some(ours));
         let annotation = |key: &str| {
-            let changed = |ours| BOOKKEEPING.contains(&key) || value(seen.annotations.as_ref(), key) != Some(ours);
-            wanted.annotations.get(key).is_some_and(changed)
+            let changed = |ours| BOOKKEEPING.contains(&key) || value(current.annotations.as_ref(), key) != Some(ours);
+            desired.annotations.get(key).is_some_and(changed)
         };
         metadata(LABELS, &label, |drift| &mut drift.labels);
         metadata(ANNOTATIONS, &annotation, |drift| &mut drift.annotations);

@@ -25,7 +25,7 @@ pub(in super::super) struct OwnerMemory {
 ///
 /// A `ServiceAccount` of another namespace cannot own the Secret: the garbage collector looks for the owner in the Secret's
 /// namespace, does not find it and deletes the Secret.
-pub(super) fn wanted(
+pub(super) fn desired(
     mirror: &Mirror,
     target: &Target<'_>,
     account: Option<&Account>,
@@ -51,29 +51,29 @@ pub(super) fn wanted(
     }
 }
 
-/// The owners to write into a Secret that is there: `wanted`, or those that it has where the cluster refused a change.
+/// The owners to write into a Secret that is there: `desired`, or those that it has where the cluster refused a change.
 pub(super) fn of_present(
-    seen: &ObjectMeta,
-    wanted: Option<&OwnerReference>,
+    current: &ObjectMeta,
+    desired: Option<&OwnerReference>,
     target: &Target<'_>,
     memory: &Mutex<OwnerMemory>,
 ) -> Vec<OwnerReference> {
-    let refused = lock(memory).refused.contains(&entry(target, wanted));
-    if refused { kept(seen) } else { wanted.cloned().into_iter().collect() }
+    let refused = lock(memory).refused.contains(&entry(target, desired));
+    if refused { kept(current) } else { desired.cloned().into_iter().collect() }
 }
 
 /// The owners that we gave to the Secret earlier: to leave them out is a change, too.
-pub(super) fn kept(seen: &ObjectMeta) -> Vec<OwnerReference> {
-    let ours = owners_of_ours(seen);
-    let there = seen.owner_references.iter().flatten().filter(|there| ours.contains(&there.uid));
+pub(super) fn kept(current: &ObjectMeta) -> Vec<OwnerReference> {
+    let ours = owners_of_ours(current);
+    let there = current.owner_references.iter().flatten().filter(|there| ours.contains(&there.uid));
     there
         .map(|there| reference(there.api_version.clone(), there.kind.clone(), there.name.clone(), there.uid.clone()))
         .collect()
 }
 
-/// Remembers that the cluster refused `wanted`; the log says it the first time.
-pub(super) fn refused(wanted: Option<&OwnerReference>, target: &Target<'_>, memory: &Mutex<OwnerMemory>) {
-    if lock(memory).refused.insert(entry(target, wanted)) {
+/// Remembers that the cluster refused `desired`; the log says it the first time.
+pub(super) fn refused(desired: Option<&OwnerReference>, target: &Target<'_>, memory: &Mutex<OwnerMemory>) {
+    if lock(memory).refused.insert(entry(target, desired)) {
         tracing::warn!(
             secret = %target.name,
             "failed to change the owner of the mirrored Secret: OwnerReferencesPermissionEnforcement requires permission to \
@@ -83,23 +83,23 @@ pub(super) fn refused(wanted: Option<&OwnerReference>, target: &Target<'_>, memo
 }
 
 /// Whether the Secret has exactly these owners from us.
-pub(super) fn are(seen: &ObjectMeta, owners: &[OwnerReference]) -> bool {
+pub(super) fn are(current: &ObjectMeta, owners: &[OwnerReference]) -> bool {
     let uids: BTreeSet<_> = owners.iter().map(|owner| owner.uid.clone()).collect();
     let there = |owner: &OwnerReference| {
-        seen.owner_references.iter().flatten().any(|there| {
+        current.owner_references.iter().flatten().any(|there| {
             (&there.uid, &there.api_version, &there.kind, &there.name)
                 == (&owner.uid, &owner.api_version, &owner.kind, &owner.name)
         })
     };
-    owners_of_ours(seen) == uids && owners.iter().all(there)
+    owners_of_ours(current) == uids && owners.iter().all(there)
 }
 
 fn reference(api_version: String, kind: String, name: String, uid: String) -> OwnerReference {
     OwnerReference { api_version, kind, name, uid, block_owner_deletion: None, controller: None }
 }
 
-fn entry(target: &Target<'_>, wanted: Option<&OwnerReference>) -> (ObjectName, String) {
-    (target.name.clone(), wanted.map(|owner| owner.uid.clone()).unwrap_or_default())
+fn entry(target: &Target<'_>, desired: Option<&OwnerReference>) -> (ObjectName, String) {
+    (target.name.clone(), desired.map(|owner| owner.uid.clone()).unwrap_or_default())
 }
 
 fn lock(memory: &Mutex<OwnerMemory>) -> std::sync::MutexGuard<'_, OwnerMemory> {

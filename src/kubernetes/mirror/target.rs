@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::super::FIELD_MANAGER;
 use super::super::classify::RequestContext;
 use super::super::client;
-use super::body::{Guard, SecretBody, Wanted};
+use super::body::{Guard, SecretBody, DesiredSecret};
 use crate::model::{Failure, FailureClass, ObjectName, Reason};
 
 /// Field manager of the look. It never owns anything.
@@ -60,18 +60,18 @@ impl Target<'_> {
         client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
     }
 
-    /// Makes the fields of `wanted` ours. Without `force`, a field that another manager changed is a conflict.
-    pub(super) fn apply(&self, guard: &Guard, wanted: &Wanted<'_>, force: bool) -> Request<Bytes> {
+    /// Makes the fields of `desired` ours. Without `force`, a field that another manager changed is a conflict.
+    pub(super) fn apply(&self, guard: &Guard, desired: &DesiredSecret<'_>, force: bool) -> Request<Bytes> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}&force={force}", self.path());
-        let body = SecretBody::new(self.name, guard, wanted);
+        let body = SecretBody::new(self.name, guard, desired);
         client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
     }
 
     /// Removes `keys` from the data, which an apply cannot do with keys of others. Owns nothing afterwards.
-    pub(super) fn remove(&self, seen: &ObjectMeta, keys: &[&str]) -> Request<Bytes> {
+    pub(super) fn remove(&self, current: &ObjectMeta, keys: &[&str]) -> Request<Bytes> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", self.path());
         let data: Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
-        let body = json!({"metadata": Guard::seen(seen), "data": data});
+        let body = json!({"metadata": Guard::of(current), "data": data});
         client::request(Method::PATCH, path, client::MERGE, client::to_body(&body))
     }
 }

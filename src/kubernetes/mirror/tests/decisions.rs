@@ -7,14 +7,14 @@ fn what_is_there_already_is_not_written_again() {
     let unchanged = Ok(leave(MirrorOutcome::Unchanged));
     assert_eq!(decision(|_| {}, &mirror(), &content(3)), unchanged, "written by another pod");
     // What others add to the metadata is theirs.
-    let labelled = |seen: &mut Value| {
-        seen["labels"]["theirs"] = json!("x");
-        edited(seen, "argocd", &json!({"f:metadata": {"f:labels": {"f:theirs": {}}}}));
+    let labelled = |current: &mut Value| {
+        current["labels"]["theirs"] = json!("x");
+        edited(current, "argocd", &json!({"f:metadata": {"f:labels": {"f:theirs": {}}}}));
     };
     assert_eq!(decision(labelled, &mirror(), &content(3)), unchanged);
-    let nameless = |seen: &mut Value| {
-        seen["annotations"].as_object_mut().expect("an object").remove("keyferry.dev/written-by");
-        let fields = &mut seen["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
+    let nameless = |current: &mut Value| {
+        current["annotations"].as_object_mut().expect("an object").remove("keyferry.dev/written-by");
+        let fields = &mut current["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
         fields.as_object_mut().expect("an object").remove("f:keyferry.dev/written-by");
     };
     assert_eq!(decision(nameless, &mirror(), &content(3)), unchanged, "written by an agent that knows no pod");
@@ -64,11 +64,11 @@ fn another_configuration_is_a_conflict_and_not_a_flapping() {
 
 #[test]
 fn a_secret_of_an_older_release_is_taken() {
-    let old = |seen: &mut Value| {
-        seen["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":3}}"#);
+    let old = |current: &mut Value| {
+        current["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":3}}"#);
         for name in ["keyferry.dev/configuration", "keyferry.dev/written-by"] {
-            seen["annotations"].as_object_mut().expect("an object").remove(name);
-            let fields = &mut seen["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
+            current["annotations"].as_object_mut().expect("an object").remove(name);
+            let fields = &mut current["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
             fields.as_object_mut().expect("an object").remove(&format!("f:{name}"));
         }
     };
@@ -81,7 +81,7 @@ fn a_secret_of_an_older_release_is_taken() {
 fn a_key_that_the_secret_gained_is_no_other_configuration() {
     let all = Mirror { keys: Vec::new(), ..mirror() };
     let decided = |there: &MirrorContent, ours: &MirrorContent| {
-        decision(|seen| *seen = seen_after(&all, there), &all, ours).map_err(|failure| failure.reason)
+        decision(|current| *current = current_after(&all, there), &all, ours).map_err(|failure| failure.reason)
     };
     let gained = |mut content: MirrorContent| {
         content.data.insert("more".into(), Arc::new(SecretBytes::from("m")));
@@ -120,7 +120,7 @@ fn every_difference_is_written() {
 
 #[test]
 fn a_foreign_secret_is_refused_with_what_to_do() {
-    let foreign = |seen: &mut Value| seen["labels"] = json!({});
+    let foreign = |current: &mut Value| current["labels"] = json!({});
     let failure = decision(foreign, &mirror(), &content(3)).expect_err("foreign");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
     let expected = "failed to mirror to Secret ns/x: it exists and is not managed by keyferry (it has no label \
@@ -132,9 +132,9 @@ fn a_foreign_secret_is_refused_with_what_to_do() {
 /// Bug log 3.21: a Secret that came back from a backup has our labels and versions, and no record of who wrote them.
 #[test]
 fn a_restored_secret_is_taken_over_on_purpose() {
-    let restored = |seen: &mut Value| {
-        seen["managedFields"][0]["manager"] = json!("velero");
-        seen["managedFields"][0]["operation"] = json!("Update");
+    let restored = |current: &mut Value| {
+        current["managedFields"][0]["manager"] = json!("velero");
+        current["managedFields"][0]["operation"] = json!("Update");
     };
     assert_eq!(decision(restored, &mirror(), &content(3)).expect_err("foreign").reason, Reason::Foreign);
     let adopting = Mirror { adopt: true, ..mirror() };
@@ -145,12 +145,12 @@ fn a_restored_secret_is_taken_over_on_purpose() {
 
 #[test]
 fn a_secret_that_is_being_deleted_or_has_no_guards_is_not_written() {
-    let deleted = |seen: &mut Value| seen["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let deleted = |current: &mut Value| current["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     assert_eq!(decision(deleted, &mirror(), &content(4)).expect_err("deleted").class, FailureClass::Conflict);
     for change in [
-        |seen: &mut Value| seen["uid"] = json!(""),
-        |seen: &mut Value| seen["resourceVersion"] = json!("0"),
-        |seen: &mut Value| seen["resourceVersion"] = Value::Null,
+        |current: &mut Value| current["uid"] = json!(""),
+        |current: &mut Value| current["resourceVersion"] = json!("0"),
+        |current: &mut Value| current["resourceVersion"] = Value::Null,
     ] {
         assert_eq!(decision(change, &mirror(), &content(4)).expect_err("no guard").class, FailureClass::Transient);
     }

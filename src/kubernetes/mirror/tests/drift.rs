@@ -9,8 +9,8 @@ fn reported(change: impl FnOnce(&mut Value)) -> String {
     failure.message
 }
 
-fn patched(seen: &mut Value) {
-    edited(seen, "kubectl-patch", &json!({"f:data": {"f:password": {}, "f:extra": {}}}));
+fn patched(current: &mut Value) {
+    edited(current, "kubectl-patch", &json!({"f:data": {"f:password": {}, "f:extra": {}}}));
 }
 
 /// Drill (e): it was called foreign, and the edited value stayed for ever.
@@ -27,27 +27,27 @@ fn an_edited_secret_is_put_right_or_reported() {
 fn every_kind_of_edit_is_noticed() {
     type Edit = fn(&mut Value);
     let cases: [(Edit, &str); 5] = [
-        (|seen| edited(seen, "eve", &json!({"f:data": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
-        (|seen| edited(seen, "eve", &json!({"f:stringData": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
+        (|current| edited(current, "eve", &json!({"f:data": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
+        (|current| edited(current, "eve", &json!({"f:stringData": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
         (
-            |seen| {
-                let data = &mut seen["managedFields"][0]["fieldsV1"]["f:data"];
+            |current| {
+                let data = &mut current["managedFields"][0]["fieldsV1"]["f:data"];
                 data.as_object_mut().expect("an object").remove("f:username");
             },
             "edited (keys: username)",
         ),
         (
-            |seen| {
-                seen["labels"]["team"] = json!("db");
-                edited(seen, "kubectl-label", &json!({"f:metadata": {"f:labels": {"f:team": {}}}}));
+            |current| {
+                current["labels"]["team"] = json!("db");
+                edited(current, "kubectl-label", &json!({"f:metadata": {"f:labels": {"f:team": {}}}}));
             },
             "by \"kubectl-label\" (labels: team)",
         ),
         (
-            |seen| {
-                seen["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":99}}"#);
+            |current| {
+                current["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":99}}"#);
                 let fields = json!({"f:metadata": {"f:annotations": {"f:keyferry.dev/source-versions": {}}}});
-                edited(seen, "eve", &fields);
+                edited(current, "eve", &fields);
             },
             // And its versions are not believed: 99 would be newer for ever.
             "by \"eve\" (annotations: keyferry.dev/source-versions)",
@@ -63,9 +63,9 @@ fn every_kind_of_edit_is_noticed() {
 /// Who applies our values beside us changes nothing; who changes them later takes them from us, and that is drift.
 #[test]
 fn a_key_that_both_own_is_no_drift() {
-    let owned_by_both = |seen: &mut Value| {
+    let owned_by_both = |current: &mut Value| {
         let entry = json!({"manager": "eve", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}}}});
-        seen["managedFields"].as_array_mut().expect("a list").push(entry);
+        current["managedFields"].as_array_mut().expect("a list").push(entry);
     };
     assert_eq!(decision(owned_by_both, &mirror(), &content(3)), Ok(leave(MirrorOutcome::Unchanged)));
 }

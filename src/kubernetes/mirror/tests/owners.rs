@@ -12,38 +12,38 @@ fn the_service_account_of_our_token_becomes_the_owner() {
     let by_account = Mirror { owner: Some(MirrorOwner::ServiceAccount), ..mirror() };
     let target = Target { namespace: &name("ns"), name: &name("x") };
     let memory = Mutex::default();
-    let wanted = |account: Option<&Account>| owner::wanted(&by_account, &target, account, &memory);
-    let owner = wanted(Some(&account("ns"))).expect("an owner");
+    let desired = |account: Option<&Account>| owner::desired(&by_account, &target, account, &memory);
+    let owner = desired(Some(&account("ns"))).expect("an owner");
     let expected = json!({"apiVersion": "v1", "kind": "ServiceAccount", "name": "webapp-sa", "uid": "u-5"});
     assert_eq!(serde_json::to_value(&owner).expect("JSON"), expected, "no blockOwnerDeletion, no controller");
-    assert_eq!(wanted(None), None, "no such token");
+    assert_eq!(desired(None), None, "no such token");
     // The garbage collector would delete the Secret at once.
-    assert_eq!(wanted(Some(&account("other"))), None, "a ServiceAccount of another namespace");
+    assert_eq!(desired(Some(&account("other"))), None, "a ServiceAccount of another namespace");
 }
 
 /// To leave an owner out is a change of owners, too, and refused in the same way.
 #[test]
 fn where_the_cluster_refuses_a_change_the_owners_stay_as_they_are() {
     let target = Target { namespace: &name("ns"), name: &name("x") };
-    let seen: ObjectMeta = serde_json::from_value(seen()).expect("metadata");
+    let current: ObjectMeta = serde_json::from_value(current()).expect("metadata");
     let memory = Mutex::default();
     let other = Mirror { owner: Some(object_owner("u-8")), ..mirror() };
-    let wanted = owner::wanted(&other, &target, None, &memory);
+    let desired = owner::desired(&other, &target, None, &memory);
     let uids = |memory: &_| -> Vec<String> {
-        owner::of_present(&seen, wanted.as_ref(), &target, memory).into_iter().map(|owner| owner.uid).collect()
+        owner::of_present(&current, desired.as_ref(), &target, memory).into_iter().map(|owner| owner.uid).collect()
     };
     assert_eq!(uids(&memory), ["u-8"]);
-    owner::refused(wanted.as_ref(), &target, &memory);
+    owner::refused(desired.as_ref(), &target, &memory);
     assert_eq!(uids(&memory), ["u-9"]);
-    assert!(owner::are(&seen, &owner::kept(&seen)), "so there is nothing to write each time");
+    assert!(owner::are(&current, &owner::kept(&current)), "so there is nothing to write each time");
 }
 
 #[test]
 fn an_owner_that_somebody_else_added_is_not_ours_to_keep_or_count() {
-    let mut seen = seen();
+    let mut current = current();
     let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "u-0", "controller": true});
-    seen["ownerReferences"].as_array_mut().expect("a list").push(theirs);
-    let seen: ObjectMeta = serde_json::from_value(seen).expect("metadata");
-    assert_eq!(owner::kept(&seen).len(), 1);
-    assert!(owner::are(&seen, &owner::kept(&seen)));
+    current["ownerReferences"].as_array_mut().expect("a list").push(theirs);
+    let current: ObjectMeta = serde_json::from_value(current).expect("metadata");
+    assert_eq!(owner::kept(&current).len(), 1);
+    assert!(owner::are(&current, &owner::kept(&current)));
 }

@@ -67,7 +67,7 @@ impl Writer<'_> {
         let owner = owner::desired(mirror, &target, self.api.account(), self.owners);
         let mut desired = DesiredSecret::new(mirror, content, self.pod);
         // 1.
-        let response = self.send(&target, target.look()).await?;
+        let response = self.send(&target, target.dry_run()).await?;
         let (current, plan) = match response.code {
             // 2.
             StatusCode::CREATED => {

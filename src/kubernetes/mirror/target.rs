@@ -17,7 +17,7 @@ use crate::model::{Failure, FailureClass, ObjectName, Reason};
 ///
 /// An apply of nothing under *our* name would show the Secret as it would be if we dropped everything: without our labels,
 /// annotations and entry in `managedFields`.
-const LOOK_MANAGER: &str = "keyferry-look";
+const DRY_RUN_MANAGER: &str = "keyferry-look";
 
 /// Most names in a message. A condition is read in a table.
 const MAX_NAMES: usize = 10;
@@ -54,8 +54,8 @@ impl Target<'_> {
     }
 
     /// A dry-run apply of nothing. It needs no right but `patch` and, because only metadata is asked for, shows no value.
-    pub(super) fn look(&self) -> Request<Bytes> {
-        let path = format!("{}?fieldManager={LOOK_MANAGER}&dryRun=All", self.path());
+    pub(super) fn dry_run(&self) -> Request<Bytes> {
+        let path = format!("{}?fieldManager={DRY_RUN_MANAGER}&dryRun=All", self.path());
         let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name.as_str()}});
         client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
     }

@@ -125,7 +125,7 @@ fn leave(outcome: MirrorOutcome) -> Decision {
 
 #[test]
 fn the_look_stores_nothing_and_owns_nothing() {
-    let request = Target { namespace: &name("ns"), name: &name("x") }.look();
+    let request = Target { namespace: &name("ns"), name: &name("x") }.dry_run();
     assert_eq!(request.uri(), "/api/v1/namespaces/ns/secrets/x?fieldManager=keyferry-look&dryRun=All");
     assert_eq!(request.headers()["accept"], client::METADATA_ONLY);
     assert_eq!(body(&request), json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}));

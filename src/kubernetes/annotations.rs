@@ -59,15 +59,15 @@ pub(super) enum Recency {
 }
 
 /// Sources that are only in the Secret do not count: they do not give to it any more.
-pub(super) fn recency(ours: &Versions, theirs: &Versions) -> Recency {
+pub(super) fn recency(desired: &Versions, stored: &Versions) -> Recency {
     let mut recency = Recency::Same;
-    for (name, our) in ours {
-        match theirs.get(name) {
+    for (name, new) in desired {
+        match stored.get(name) {
             // A source that moved or was pinned: two readings of different things have no order.
-            Some(their) if !comparable(our, their) => recency = Recency::Newer,
-            Some(their) if our.version.order(&their.version) == Order::Older => return Recency::Older,
-            Some(their) if our.version.order(&their.version) == Order::Newer => recency = Recency::Newer,
-            None if our.version != Version::default() => recency = Recency::Newer,
+            Some(old) if !comparable(new, old) => recency = Recency::Newer,
+            Some(old) if new.version.order(&old.version) == Order::Older => return Recency::Older,
+            Some(old) if new.version.order(&old.version) == Order::Newer => recency = Recency::Newer,
+            None if new.version != Version::default() => recency = Recency::Newer,
             _ => {}
         }
     }
@@ -75,14 +75,14 @@ pub(super) fn recency(ours: &Versions, theirs: &Versions) -> Recency {
 }
 
 /// Whether every source has a version on both sides, so that equal versions mean equal contents.
-pub(super) fn all_versioned(ours: &Versions, theirs: &Versions) -> bool {
+pub(super) fn all_versioned(desired: &Versions, stored: &Versions) -> bool {
     let versioned = |version: &MirroredVersion| version.version != Version::default();
-    ours.iter().all(|(name, our)| versioned(our) && theirs.get(name).is_some_and(versioned))
+    desired.iter().all(|(name, new)| versioned(new) && stored.get(name).is_some_and(versioned))
 }
 
 /// An annotation of keyferry 0.1 does not say what was asked for and is believed.
-fn comparable(our: &MirroredVersion, their: &MirroredVersion) -> bool {
-    their.request.is_empty() || our.request == their.request
+fn comparable(new: &MirroredVersion, old: &MirroredVersion) -> bool {
+    old.request.is_empty() || new.request == old.request
 }
 
 #[cfg(test)]
@@ -115,8 +115,8 @@ mod tests {
             (&[("a", "p", 0)], &[("a", "p", 3)], Recency::Same),
             (&[("a", "p", 0)], &[], Recency::Same),
         ];
-        for (ours, theirs, expected) in table {
-            assert_eq!(recency(&versions(ours), &versions(theirs)), expected, "{ours:?} against {theirs:?}");
+        for (desired, stored, expected) in table {
+            assert_eq!(recency(&versions(desired), &versions(stored)), expected, "{desired:?} against {stored:?}");
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) use self::owner::OwnerMemory;
 use self::target::Target;
 use super::classify::ApiError;
 use super::client::{Response, Api};
-use super::ownership::data_of_others;
+use super::ownership::unmanaged_data;
 use super::{MirrorContent, MirrorOutcome};
 use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason};
 
@@ -72,7 +72,7 @@ impl Writer<'_> {
             // 2.
             StatusCode::CREATED => {
                 desired.owners = owner.iter().cloned().collect();
-                (None, Plan { outcome: MirrorOutcome::Created, force: false, remove_others: false })
+                (None, Plan { outcome: MirrorOutcome::Created, force: false, remove_unmanaged: false })
             }
             // 3.
             StatusCode::OK => {
@@ -97,20 +97,20 @@ impl Writer<'_> {
             return Err(self.refused(&target, &response, content));
         }
         // 5.
-        if plan.remove_others {
-            self.remove_others(&target, &metadata(&target, &response)?, content).await?;
+        if plan.remove_unmanaged {
+            self.remove_unmanaged(&target, &metadata(&target, &response)?, content).await?;
         }
         Ok(plan.outcome)
     }
 
     /// The keys are taken from the answer to our write: where the server had no record of who wrote what, it makes one then.
-    async fn remove_others(
+    async fn remove_unmanaged(
         &self,
         target: &Target<'_>,
         written: &ObjectMeta,
         content: &MirrorContent,
     ) -> Result<(), Failure> {
-        let mut keys: Vec<_> = data_of_others(written).into_iter().map(|(key, _)| key).collect();
+        let mut keys: Vec<_> = unmanaged_data(written).into_iter().map(|(key, _)| key).collect();
         keys.dedup();
         if keys.is_empty() {
             return Ok(());

@@ -17,11 +17,11 @@ use serde_json::Value;
 use super::{FIELD_MANAGER, MANAGED_BY};
 
 /// `Ok` if the object is ours, else why not, for a person.
-pub(super) fn check(meta: &ObjectMeta) -> Result<(), String> {
+pub(super) fn check_managed(meta: &ObjectMeta) -> Result<(), String> {
     if meta.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_none_or(|value| value != FIELD_MANAGER) {
         return Err(format!("it has no label {MANAGED_BY}: {FIELD_MANAGER}"));
     }
-    if !keys_of_ours(meta, LABELS).contains(MANAGED_BY) {
+    if !managed_keys(meta, LABELS).contains(MANAGED_BY) {
         return Err(format!("its label {MANAGED_BY} was not applied by field manager {FIELD_MANAGER}"));
     }
     Ok(())
@@ -36,37 +36,37 @@ pub(super) const LABELS: FieldPath = &["f:metadata", "f:labels"];
 pub(super) const ANNOTATIONS: FieldPath = &["f:metadata", "f:annotations"];
 
 /// The names below `path` that our own applies own.
-pub(super) fn keys_of_ours(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<&str> {
-    entries(meta).filter(|entry| is_ours(entry)).flat_map(|entry| keys(entry, path)).collect()
+pub(super) fn managed_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<&str> {
+    entries(meta).filter(|entry| is_managed(entry)).flat_map(|entry| keys(entry, path)).collect()
 }
 
 /// The annotation `key`, if its value is the one that we applied. Others may write whatever they want there.
-pub(super) fn annotation_of_ours<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+pub(super) fn managed_annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     let value = meta.annotations.as_ref()?.get(key)?;
-    keys_of_ours(meta, ANNOTATIONS).contains(key).then_some(value.as_str())
+    managed_keys(meta, ANNOTATIONS).contains(key).then_some(value.as_str())
 }
 
 /// The names below `path` that others wrote and we do not own, each with the field manager that wrote it. A key that both
 /// own holds our value: the server takes a field from its owners as soon as somebody else changes it.
-pub(super) fn keys_of_others(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&str, &str)> {
-    let ours = keys_of_ours(meta, path);
-    let others = entries(meta).filter(|entry| !is_ours(entry));
+pub(super) fn unmanaged_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&str, &str)> {
+    let managed = managed_keys(meta, path);
+    let others = entries(meta).filter(|entry| !is_managed(entry));
     let named = others.flat_map(|entry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
         keys(entry, path).map(move |key| (key, manager))
     });
-    named.filter(|(key, _)| !ours.contains(key)).collect()
+    named.filter(|(key, _)| !managed.contains(key)).collect()
 }
 
 /// Keys of the data that others wrote and we do not own.
-pub(super) fn data_of_others(meta: &ObjectMeta) -> BTreeSet<(&str, &str)> {
-    let ours = keys_of_ours(meta, DATA);
-    let both = keys_of_others(meta, DATA).into_iter().chain(keys_of_others(meta, STRING_DATA));
-    both.filter(|(key, _)| !ours.contains(key)).collect()
+pub(super) fn unmanaged_data(meta: &ObjectMeta) -> BTreeSet<(&str, &str)> {
+    let managed = managed_keys(meta, DATA);
+    let both = unmanaged_keys(meta, DATA).into_iter().chain(unmanaged_keys(meta, STRING_DATA));
+    both.filter(|(key, _)| !managed.contains(key)).collect()
 }
 
 /// UIDs of the owner references that our own applies own; each is an entry `k:{"uid":"..."}`.
-pub(super) fn owners_of_ours(meta: &ObjectMeta) -> BTreeSet<String> {
+pub(super) fn managed_owners(meta: &ObjectMeta) -> BTreeSet<String> {
     let references = |entry: &ManagedFieldsEntry| {
         let all = at(entry, &["f:metadata", "f:ownerReferences"])?.as_object()?;
         let uid = |key: &String| {
@@ -75,7 +75,7 @@ pub(super) fn owners_of_ours(meta: &ObjectMeta) -> BTreeSet<String> {
         };
         Some(all.keys().filter_map(uid).collect::<Vec<_>>())
     };
-    entries(meta).filter(|entry| is_ours(entry)).filter_map(references).flatten().collect()
+    entries(meta).filter(|entry| is_managed(entry)).filter_map(references).flatten().collect()
 }
 
 fn entries(meta: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
@@ -83,7 +83,7 @@ fn entries(meta: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
 }
 
 /// An *update* under our name is not ours: we only ever apply, and our merge patches own nothing.
-fn is_ours(entry: &ManagedFieldsEntry) -> bool {
+fn is_managed(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER)
         && entry.operation.as_deref() == Some("Apply")
         && entry.subresource.as_deref().unwrap_or_default().is_empty()
@@ -126,34 +126,34 @@ mod tests {
 
     #[test]
     fn only_what_we_applied_is_ours() {
-        let ours = json!({"app.kubernetes.io/managed-by": "keyferry"});
+        let managed = json!({"app.kubernetes.io/managed-by": "keyferry"});
         let label_only = json!({"f:metadata": {"f:labels": {"f:app.kubernetes.io/managed-by": {}}}});
         let data_only = json!({"f:data": {"f:a": {}}});
         let mut status = entry("keyferry", "Apply", &full());
         status["subresource"] = json!("status");
         let applied = || entry("keyferry", "Apply", &full());
         let table = [
-            ("ours", meta(&ours, &[applied()]), None),
-            ("labelled by a tracker", meta(&ours, &[applied(), entry("argocd", "Update", &label_only)]), None),
-            ("somebody changed a key", meta(&ours, &[applied(), entry("kubectl-patch", "Update", &data_only)]), None),
+            ("managed", meta(&managed, &[applied()]), None),
+            ("labelled by a tracker", meta(&managed, &[applied(), entry("argocd", "Update", &label_only)]), None),
+            ("somebody changed a key", meta(&managed, &[applied(), entry("kubectl-patch", "Update", &data_only)]), None),
             ("empty, made by kubectl", meta(&json!({}), &[]), Some("no label")),
             (
                 "of another tool",
                 meta(&json!({"app.kubernetes.io/managed-by": "Helm"}), &[entry("helm", "Update", &full())]),
                 Some("no label"),
             ),
-            ("faked label, no record", meta(&ours, &[]), Some("not applied by")),
-            ("faked label, other manager", meta(&ours, &[entry("eve", "Update", &full())]), Some("not applied")),
-            ("our name, by update", meta(&ours, &[entry("keyferry", "Update", &full())]), Some("not applied by")),
-            ("our name on the status only", meta(&ours, &[status]), Some("not applied by")),
+            ("faked label, no record", meta(&managed, &[]), Some("not applied by")),
+            ("faked label, other manager", meta(&managed, &[entry("eve", "Update", &full())]), Some("not applied")),
+            ("our name, by update", meta(&managed, &[entry("keyferry", "Update", &full())]), Some("not applied by")),
+            ("our name on the status only", meta(&managed, &[status]), Some("not applied by")),
             (
                 "we are in it, but not its label",
-                meta(&ours, &[entry("keyferry", "Apply", &data_only), entry("eve", "Apply", &label_only)]),
+                meta(&managed, &[entry("keyferry", "Apply", &data_only), entry("eve", "Apply", &label_only)]),
                 Some("not applied by"),
             ),
         ];
         for (case, meta, expected) in table {
-            match (check(&meta), expected) {
+            match (check_managed(&meta), expected) {
                 (Ok(()), None) => {}
                 (Err(why), Some(part)) => assert!(why.contains(part), "{case}: {why}"),
                 (result, _) => panic!("{case}: {result:?}"),
@@ -166,7 +166,7 @@ mod tests {
         let others = |manager: &str, operation: &str, fields: Value| {
             let entries = [entry("keyferry", "Apply", &full()), entry(manager, operation, &fields)];
             let meta = meta(&json!({}), &entries);
-            data_of_others(&meta).into_iter().map(|(key, by)| format!("{key} by {by}")).collect::<Vec<_>>()
+            unmanaged_data(&meta).into_iter().map(|(key, by)| format!("{key} by {by}")).collect::<Vec<_>>()
         };
         let both = json!({"f:data": {".": {}, "f:extra": {}, "f:password": {}}});
         assert_eq!(others("kubectl-patch", "Update", both), ["extra by kubectl-patch"], "we own password, too");
@@ -182,11 +182,11 @@ mod tests {
             &json!({}),
             &[entry("keyferry", "Apply", &full()), entry("eve", "Apply", &json!({"f:data": {"f:e": {}}}))],
         );
-        assert_eq!(keys_of_ours(&meta, DATA), BTreeSet::from(["password", "username"]));
-        assert_eq!(keys_of_ours(&meta, LABELS), BTreeSet::from([MANAGED_BY, "team"]));
-        assert_eq!(owners_of_ours(&meta), BTreeSet::from(["u-9".to_owned()]));
+        assert_eq!(managed_keys(&meta, DATA), BTreeSet::from(["password", "username"]));
+        assert_eq!(managed_keys(&meta, LABELS), BTreeSet::from([MANAGED_BY, "team"]));
+        assert_eq!(managed_owners(&meta), BTreeSet::from(["u-9".to_owned()]));
         meta.annotations = Some([("keyferry.dev/digest", "d"), ("eve", "e")].map(|(k, v)| (k.into(), v.into())).into());
-        assert_eq!(annotation_of_ours(&meta, "keyferry.dev/digest"), Some("d"));
-        assert_eq!(annotation_of_ours(&meta, "eve"), None);
+        assert_eq!(managed_annotation(&meta, "keyferry.dev/digest"), Some("d"));
+        assert_eq!(managed_annotation(&meta, "eve"), None);
     }
 }

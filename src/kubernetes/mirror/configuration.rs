@@ -27,9 +27,9 @@ pub(super) fn fingerprint(mirror: &Mirror, content: &MirrorContent) -> String {
 
 /// Whether the Secret is of another configuration than ours. `same_content`: the readings in the Secret are known to hold
 /// what ours hold, so that other keys can only come from other outputs.
-pub(super) fn differs(ours: &str, theirs: &str, same_content: bool) -> bool {
+pub(super) fn differs(desired: &str, stored: &str, same_content: bool) -> bool {
     let configuration = |text: &str| text.split('.').next().map(str::to_owned);
-    configuration(ours) != configuration(theirs) || same_content && ours != theirs
+    configuration(desired) != configuration(stored) || same_content && desired != stored
 }
 
 /// The first bytes of SHA-256 as hexadecimal text. Each part goes in after its length.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::super::annotations::{Recency, all_versioned, decode, recency};
-use super::super::ownership::{self, ANNOTATIONS, DATA, LABELS, annotation_of_ours, keys_of_ours};
+use super::super::ownership::{self, ANNOTATIONS, DATA, LABELS, managed_annotation, managed_keys};
 use super::super::{CONFIGURATION, MirrorContent, MirrorOutcome, SOURCE_VERSIONS, WRITTEN_BY};
 use super::body::DesiredSecret;
 use super::drift::Drift;
@@ -26,7 +26,7 @@ pub(super) struct Plan {
     /// Take fields of ours from whoever changed them. The guards make sure that it is what was judged here.
     pub(super) force: bool,
     /// Remove keys of others afterwards.
-    pub(super) remove_others: bool,
+    pub(super) remove_unmanaged: bool,
 }
 
 /// Decides in this order: whose it is, which configuration writes it, whether it was edited, which readings are newer.
@@ -44,8 +44,8 @@ pub(super) fn decide(
         let cause = "the API server's response has no uid or no resourceVersion; check that no proxy changes responses";
         return Err(target.failure(FailureClass::Transient, Reason::ApiUnavailable, cause));
     }
-    let foreign = ownership::check(current).err();
-    if let Some(why) = foreign.as_ref().filter(|_| !mirror.adopt) {
+    let unmanaged = ownership::check_managed(current).err();
+    if let Some(why) = unmanaged.as_ref().filter(|_| !mirror.adopt) {
         let cause = format!(
             "it exists and is not managed by keyferry ({why}); keyferry leaves it unchanged; delete it if it is unused, \
              choose another name, or set mirrors.{}.adopt: true to take it over",
@@ -57,14 +57,14 @@ pub(super) fn decide(
         let cause = "it is being deleted and waits for its finalizers; keyferry creates a new one afterwards";
         return Err(target.failure(FailureClass::Conflict, Reason::Conflict, cause));
     }
-    if foreign.is_some() {
+    if unmanaged.is_some() {
         // What its annotations say is not ours to believe.
-        return Ok(Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_others: true }));
+        return Ok(Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_unmanaged: true }));
     }
-    let theirs = annotation_of_ours(current, SOURCE_VERSIONS).map(decode).unwrap_or_default();
-    let recency = recency(&content.versions, &theirs);
-    let same_content = recency == Recency::Same && all_versioned(&content.versions, &theirs);
-    if !content.claim && is_of_another(current, desired, same_content) {
+    let stored = managed_annotation(current, SOURCE_VERSIONS).map(decode).unwrap_or_default();
+    let recency = recency(&content.versions, &stored);
+    let same_content = recency == Recency::Same && all_versioned(&content.versions, &stored);
+    if !content.claim && is_other_configuration(current, desired, same_content) {
         return Err(target.failure(FailureClass::Invalid, Reason::MirrorConflict, &conflict(current, desired)));
     }
     let drift = Drift::find(current, desired);
@@ -79,42 +79,42 @@ pub(super) fn decide(
     let force = mirror.on_drift == OnDrift::Repair;
     Ok(match recency {
         Recency::Older if !content.accept_older => Decision::Leave(MirrorOutcome::Superseded),
-        _ if drift.is_some() => Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_others: true }),
+        _ if drift.is_some() => Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_unmanaged: true }),
         Recency::Same if holds(current, desired) => Decision::Leave(MirrorOutcome::Unchanged),
         // Newer readings with the same values are written too: their versions keep a reading between the two away.
-        _ => Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_others: false }),
+        _ => Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_unmanaged: false }),
     })
 }
 
 /// A Secret without a fingerprint was written by keyferry 0.1 and is taken.
-fn is_of_another(current: &ObjectMeta, desired: &DesiredSecret<'_>, same_content: bool) -> bool {
-    let ours = desired.annotations.get(CONFIGURATION);
-    let theirs = annotation_of_ours(current, CONFIGURATION);
-    ours.zip(theirs).is_some_and(|(ours, theirs)| configuration::differs(ours, theirs, same_content))
+fn is_other_configuration(current: &ObjectMeta, desired: &DesiredSecret<'_>, same_content: bool) -> bool {
+    let desired = desired.annotations.get(CONFIGURATION);
+    let stored = managed_annotation(current, CONFIGURATION);
+    desired.zip(stored).is_some_and(|(desired, stored)| configuration::differs(desired, stored, same_content))
 }
 
 fn conflict(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> String {
-    let theirs = keys_of_ours(current, DATA);
-    let ours: BTreeSet<_> = desired.data.keys().map(String::as_str).collect();
-    let pod = annotation_of_ours(current, WRITTEN_BY).map(|pod| format!("pod {pod}, ")).unwrap_or_default();
-    let wants = if ours == theirs {
+    let stored_keys = managed_keys(current, DATA);
+    let desired_keys: BTreeSet<_> = desired.data.keys().map(String::as_str).collect();
+    let pod = managed_annotation(current, WRITTEN_BY).map(|pod| format!("pod {pod}, ")).unwrap_or_default();
+    let difference = if desired_keys == stored_keys {
         "the same keys from other sources or with another type".to_owned()
     } else {
-        format!("keys {}", listed(ours))
+        format!("keys {}", listed(desired_keys))
     };
     format!(
-        "another configuration writes it ({pod}keys {}); this configuration has {wants}; choose another Secret name for one \
+        "another configuration writes it ({pod}keys {}); this configuration has {difference}; choose another Secret name for one \
          of them, or delete the Secret",
-        listed(theirs)
+        listed(stored_keys)
     )
 }
 
 /// Whether the Secret holds what we would write, but for the versions and the writer. The digest is of what we wrote, not of
 /// what is there now; what others did to the data is [`Drift`].
 fn holds(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> bool {
-    let same_keys = keys_of_ours(current, LABELS) == names(&desired.labels)
-        && without_writer(keys_of_ours(current, ANNOTATIONS)) == without_writer(names(&desired.annotations))
-        && keys_of_ours(current, DATA) == desired.data.keys().map(String::as_str).collect();
+    let same_keys = managed_keys(current, LABELS) == names(&desired.labels)
+        && without_writer(managed_keys(current, ANNOTATIONS)) == without_writer(names(&desired.annotations))
+        && managed_keys(current, DATA) == desired.data.keys().map(String::as_str).collect();
     let varies = |key: &str| key == SOURCE_VERSIONS || key == WRITTEN_BY;
     let present = |desired: &BTreeMap<String, String>, there: &Option<BTreeMap<String, String>>| {
         let mut compared = desired.iter().filter(|(key, _)| !varies(key));

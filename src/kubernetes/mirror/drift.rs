@@ -6,7 +6,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::super::ownership::{
-    ANNOTATIONS, DATA, FieldPath, LABELS, annotation_of_ours, data_of_others, keys_of_others, keys_of_ours,
+    ANNOTATIONS, DATA, FieldPath, LABELS, managed_annotation, unmanaged_data, unmanaged_keys, managed_keys,
 };
 use super::super::{CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY};
 use super::body::DesiredSecret;
@@ -30,27 +30,27 @@ impl Drift {
     /// Compares the server's record of who owns what with what we write. What others add to the metadata is theirs.
     pub(super) fn find(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> Option<Self> {
         let mut drift = Self::default();
-        for (key, manager) in data_of_others(current) {
+        for (key, manager) in unmanaged_data(current) {
             drift.keys.insert(key.to_owned());
             drift.editors.insert(manager.to_owned());
         }
         // A removed key is missing from our own record. Only with the same digest is it known that we wrote it.
         let digest = desired.annotations.get(DIGEST).map(String::as_str);
-        if digest.is_some() && annotation_of_ours(current, DIGEST) == digest {
-            let ours = keys_of_ours(current, DATA);
-            drift.keys.extend(desired.data.keys().filter(|key| !ours.contains(key.as_str())).cloned());
+        if digest.is_some() && managed_annotation(current, DIGEST) == digest {
+            let managed = managed_keys(current, DATA);
+            drift.keys.extend(desired.data.keys().filter(|key| !managed.contains(key.as_str())).cloned());
         }
         let mut metadata =
             |path: FieldPath, changed: &dyn Fn(&str) -> bool, into: fn(&mut Self) -> &mut BTreeSet<String>| {
-                for (key, manager) in keys_of_others(current, path).into_iter().filter(|(key, _)| changed(key)) {
+                for (key, manager) in unmanaged_keys(current, path).into_iter().filter(|(key, _)| changed(key)) {
                     into(&mut drift).insert(key.to_owned());
                     drift.editors.insert(manager.to_owned());
                 }
             };
         let label =
-            |key: &str| desired.labels.get(key).is_some_and(|ours| value(current.labels.as_ref(), key) != Some(ours));
+            |key: &str| desired.labels.get(key).is_some_and(|desired| value(current.labels.as_ref(), key) != Some(desired));
         let annotation = |key: &str| {
-            let changed = |ours| BOOKKEEPING.contains(&key) || value(current.annotations.as_ref(), key) != Some(ours);
+            let changed = |desired| BOOKKEEPING.contains(&key) || value(current.annotations.as_ref(), key) != Some(desired);
             desired.annotations.get(key).is_some_and(changed)
         };
         metadata(LABELS, &label, |drift| &mut drift.labels);

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::super::account::Account;
-use super::super::ownership::owners_of_ours;
+use super::super::ownership::managed_owners;
 use super::target::Target;
 use crate::model::{Mirror, MirrorOwner, ObjectName};
 
@@ -36,8 +36,8 @@ pub(super) fn desired(
             Some(reference(api_version.clone(), kind.clone(), name.to_string(), uid.clone()))
         }
         MirrorOwner::ServiceAccount => {
-            let ours = account.filter(|account| account.namespace == target.namespace.as_str());
-            if ours.is_none() && lock(memory).unknown.insert(target.name.clone()) {
+            let account = account.filter(|account| account.namespace == target.namespace.as_str());
+            if account.is_none() && lock(memory).unknown.insert(target.name.clone()) {
                 tracing::warn!(
                     secret = %target.name,
                     "the mirrored Secret has no owner: the API token names no ServiceAccount in namespace {}; delete the Secret \
@@ -45,7 +45,7 @@ pub(super) fn desired(
                     target.namespace,
                 );
             }
-            let Account { name, uid, .. } = ours?.clone();
+            let Account { name, uid, .. } = account?.clone();
             Some(reference("v1".to_owned(), "ServiceAccount".to_owned(), name, uid))
         }
     }
@@ -64,10 +64,10 @@ pub(super) fn of_present(
 
 /// The owners that we gave to the Secret earlier: to leave them out is a change, too.
 pub(super) fn kept(current: &ObjectMeta) -> Vec<OwnerReference> {
-    let ours = owners_of_ours(current);
-    let there = current.owner_references.iter().flatten().filter(|there| ours.contains(&there.uid));
-    there
-        .map(|there| reference(there.api_version.clone(), there.kind.clone(), there.name.clone(), there.uid.clone()))
+    let managed = managed_owners(current);
+    let existing = current.owner_references.iter().flatten().filter(|existing| managed.contains(&existing.uid));
+    existing
+        .map(|existing| reference(existing.api_version.clone(), existing.kind.clone(), existing.name.clone(), existing.uid.clone()))
         .collect()
 }
 
@@ -85,13 +85,13 @@ pub(super) fn refused(desired: Option<&OwnerReference>, target: &Target<'_>, mem
 /// Whether the Secret has exactly these owners from us.
 pub(super) fn are(current: &ObjectMeta, owners: &[OwnerReference]) -> bool {
     let uids: BTreeSet<_> = owners.iter().map(|owner| owner.uid.clone()).collect();
-    let there = |owner: &OwnerReference| {
-        current.owner_references.iter().flatten().any(|there| {
-            (&there.uid, &there.api_version, &there.kind, &there.name)
+    let existing = |owner: &OwnerReference| {
+        current.owner_references.iter().flatten().any(|existing| {
+            (&existing.uid, &existing.api_version, &existing.kind, &existing.name)
                 == (&owner.uid, &owner.api_version, &owner.kind, &owner.name)
         })
     };
-    owners_of_ours(current) == uids && owners.iter().all(there)
+    managed_owners(current) == uids && owners.iter().all(existing)
 }
 
 fn reference(api_version: String, kind: String, name: String, uid: String) -> OwnerReference {

@@ -138,7 +138,7 @@ fn a_restored_secret_is_taken_over_on_purpose() {
     };
     assert_eq!(decision(restored, &mirror(), &content(3)).expect_err("foreign").reason, Reason::Foreign);
     let adopting = Mirror { adopt: true, ..mirror() };
-    let taken = Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_others: true });
+    let taken = Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_unmanaged: true });
     // Versions that somebody else wrote are no reason to wait.
     assert_eq!(decision(restored, &adopting, &content(2)), Ok(taken));
 }

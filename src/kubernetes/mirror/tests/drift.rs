@@ -78,7 +78,7 @@ fn a_replica_with_an_older_reading_leaves_the_repair_to_those_with_the_newer_one
 #[test]
 fn nothing_is_forced_where_drift_is_reported() {
     let report = Mirror { on_drift: OnDrift::Report, ..mirror() };
-    let plan = Plan { outcome: MirrorOutcome::Updated, force: false, remove_others: false };
+    let plan = Plan { outcome: MirrorOutcome::Updated, force: false, remove_unmanaged: false };
     assert_eq!(decision(|_| {}, &report, &content(4)), Ok(Decision::Write(plan)));
 }
 

@@ -14,7 +14,7 @@ mod configuration;
 mod drift;
 mod decide;
 mod owner;
-mod refusal;
+mod rejection;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -77,24 +77,24 @@ impl Writer<'_> {
             // 3.
             StatusCode::OK => {
                 let current = metadata(&target, &response)?;
-                desired.owners = owner::of_present(&current, owner.as_ref(), &target, self.owners);
+                desired.owners = owner::for_current(&current, owner.as_ref(), &target, self.owners);
                 match decide(&target, &current, mirror, content, &desired)? {
                     Decision::Leave(outcome) => return Ok(outcome),
                     Decision::Write(plan) => (Some(current), plan),
                 }
             }
-            _ => return Err(self.refused(&target, &response, content)),
+            _ => return Err(self.rejected(&target, &response, content)),
         };
         // 4.
         let guard = current.as_ref().map_or_else(Guard::create_only, Guard::of);
         let mut response = self.send(&target, target.apply(&guard, &desired, plan.force)).await?;
-        if let Some(current) = current.as_ref().filter(|_| refuses_owners(&response)) {
-            owner::refused(owner.as_ref(), &target, self.owners);
-            desired.owners = owner::kept(current);
+        if let Some(current) = current.as_ref().filter(|_| is_owner_denial(&response)) {
+            owner::remember_denied(owner.as_ref(), &target, self.owners);
+            desired.owners = owner::retained(current);
             response = self.send(&target, target.apply(&guard, &desired, plan.force)).await?;
         }
         if !matches!(response.code, StatusCode::CREATED | StatusCode::OK) {
-            return Err(self.refused(&target, &response, content));
+            return Err(self.rejected(&target, &response, content));
         }
         // 5.
         if plan.remove_unmanaged {
@@ -121,7 +121,7 @@ impl Writer<'_> {
             StatusCode::NOT_FOUND => {
                 Err(target.failure(FailureClass::Conflict, Reason::Conflict, "it was deleted during the write; keyferry retries"))
             }
-            _ => Err(self.refused(target, &response, content)),
+            _ => Err(self.rejected(target, &response, content)),
         }
     }
 
@@ -129,12 +129,12 @@ impl Writer<'_> {
         self.api.exchange(&target.context().what, request).await
     }
 
-    fn refused(&self, target: &Target<'_>, response: &Response, content: &MirrorContent) -> Failure {
-        refusal::refused(target, self.api.account(), ApiError::from_response(response), content)
+    fn rejected(&self, target: &Target<'_>, response: &Response, content: &MirrorContent) -> Failure {
+        rejection::failure(target, self.api.account(), ApiError::from_response(response), content)
     }
 }
 
-fn refuses_owners(response: &Response) -> bool {
+fn is_owner_denial(response: &Response) -> bool {
     response.code == StatusCode::FORBIDDEN && ApiError::from_response(response).is_owner_denial()
 }
 

@@ -123,7 +123,7 @@ fn holds(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> bool {
     same_keys
         && present(&desired.labels, &current.labels)
         && present(&desired.annotations, &current.annotations)
-        && owner::are(current, &desired.owners)
+        && owner::matches(current, &desired.owners)
 }
 
 fn names(map: &BTreeMap<String, String>) -> BTreeSet<&str> {

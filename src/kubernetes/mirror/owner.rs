@@ -14,7 +14,7 @@ use crate::model::{Mirror, MirrorOwner, ObjectName};
 #[derive(Default)]
 pub(in super::super) struct OwnerMemory {
     /// Secrets whose owners we may not change, each with the UID that it was to have.
-    refused: BTreeSet<(ObjectName, String)>,
+    denied: BTreeSet<(ObjectName, String)>,
     /// Secrets that get no owner because our token does not say who we are.
     unknown: BTreeSet<ObjectName>,
 }
@@ -52,18 +52,18 @@ pub(super) fn desired(
 }
 
 /// The owners to write into a Secret that is there: `desired`, or those that it has where the cluster refused a change.
-pub(super) fn of_present(
+pub(super) fn for_current(
     current: &ObjectMeta,
     desired: Option<&OwnerReference>,
     target: &Target<'_>,
     memory: &Mutex<OwnerMemory>,
 ) -> Vec<OwnerReference> {
-    let refused = lock(memory).refused.contains(&entry(target, desired));
-    if refused { kept(current) } else { desired.cloned().into_iter().collect() }
+    let denied = lock(memory).denied.contains(&entry(target, desired));
+    if denied { retained(current) } else { desired.cloned().into_iter().collect() }
 }
 
 /// The owners that we gave to the Secret earlier: to leave them out is a change, too.
-pub(super) fn kept(current: &ObjectMeta) -> Vec<OwnerReference> {
+pub(super) fn retained(current: &ObjectMeta) -> Vec<OwnerReference> {
     let managed = managed_owners(current);
     let existing = current.owner_references.iter().flatten().filter(|existing| managed.contains(&existing.uid));
     existing
@@ -72,8 +72,8 @@ pub(super) fn kept(current: &ObjectMeta) -> Vec<OwnerReference> {
 }
 
 /// Remembers that the cluster refused `desired`; the log says it the first time.
-pub(super) fn refused(desired: Option<&OwnerReference>, target: &Target<'_>, memory: &Mutex<OwnerMemory>) {
-    if lock(memory).refused.insert(entry(target, desired)) {
+pub(super) fn remember_denied(desired: Option<&OwnerReference>, target: &Target<'_>, memory: &Mutex<OwnerMemory>) {
+    if lock(memory).denied.insert(entry(target, desired)) {
         tracing::warn!(
             secret = %target.name,
             "failed to change the owner of the mirrored Secret: OwnerReferencesPermissionEnforcement requires permission to \
@@ -83,7 +83,7 @@ pub(super) fn refused(desired: Option<&OwnerReference>, target: &Target<'_>, mem
 }
 
 /// Whether the Secret has exactly these owners from us.
-pub(super) fn are(current: &ObjectMeta, owners: &[OwnerReference]) -> bool {
+pub(super) fn matches(current: &ObjectMeta, owners: &[OwnerReference]) -> bool {
     let uids: BTreeSet<_> = owners.iter().map(|owner| owner.uid.clone()).collect();
     let existing = |owner: &OwnerReference| {
         current.owner_references.iter().flatten().any(|existing| {

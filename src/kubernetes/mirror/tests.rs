@@ -3,7 +3,7 @@
 mod decisions;
 mod drift;
 mod owners;
-mod refusals;
+mod rejections;
 
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ fn decision(change: impl FnOnce(&mut Value), mirror: &Mirror, content: &MirrorCo
     let mut desired = DesiredSecret::new(mirror, content, Some(&name("webapp-xyz")));
     let memory = Mutex::default();
     let owner = owner::desired(mirror, &target, None, &memory);
-    desired.owners = owner::of_present(&current, owner.as_ref(), &target, &memory);
+    desired.owners = owner::for_current(&current, owner.as_ref(), &target, &memory);
     decide(&target, &current, mirror, content, &desired)
 }
 

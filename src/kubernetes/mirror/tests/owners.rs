@@ -30,12 +30,12 @@ fn where_the_cluster_refuses_a_change_the_owners_stay_as_they_are() {
     let other = Mirror { owner: Some(object_owner("u-8")), ..mirror() };
     let desired = owner::desired(&other, &target, None, &memory);
     let uids = |memory: &_| -> Vec<String> {
-        owner::of_present(&current, desired.as_ref(), &target, memory).into_iter().map(|owner| owner.uid).collect()
+        owner::for_current(&current, desired.as_ref(), &target, memory).into_iter().map(|owner| owner.uid).collect()
     };
     assert_eq!(uids(&memory), ["u-8"]);
-    owner::refused(desired.as_ref(), &target, &memory);
+    owner::remember_denied(desired.as_ref(), &target, &memory);
     assert_eq!(uids(&memory), ["u-9"]);
-    assert!(owner::are(&current, &owner::kept(&current)), "so there is nothing to write each time");
+    assert!(owner::matches(&current, &owner::retained(&current)), "so there is nothing to write each time");
 }
 
 #[test]
@@ -44,6 +44,6 @@ fn an_owner_that_somebody_else_added_is_not_ours_to_keep_or_count() {
     let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "u-0", "controller": true});
     current["ownerReferences"].as_array_mut().expect("a list").push(theirs);
     let current: ObjectMeta = serde_json::from_value(current).expect("metadata");
-    assert_eq!(owner::kept(&current).len(), 1);
-    assert!(owner::are(&current, &owner::kept(&current)));
+    assert_eq!(owner::retained(&current).len(), 1);
+    assert!(owner::matches(&current, &owner::retained(&current)));
 }

@@ -3,17 +3,17 @@
 use super::super::super::account::Account;
 use super::*;
 
-fn refusal_of(code: StatusCode, body: &Value, content: &MirrorContent) -> Failure {
+fn rejection_of(code: StatusCode, body: &Value, content: &MirrorContent) -> Failure {
     let response = Response { code, retry_after: None, body: Bytes::from(body.to_string()) };
     let account = Account { namespace: "drill".into(), name: "drill-sa".into(), uid: "u".into() };
     let target = Target { namespace: &name("drill"), name: &name("drill-copy") };
-    refusal::refused(&target, Some(&account), ApiError::from_response(&response), content)
+    rejection::failure(&target, Some(&account), ApiError::from_response(&response), content)
 }
 
 fn forbidden(words: &str) -> Failure {
     let mut content = content(1);
     content.data.insert("namespace".into(), Arc::new(SecretBytes::from("drill")));
-    refusal_of(StatusCode::FORBIDDEN, &json!({"message": words}), &content)
+    rejection_of(StatusCode::FORBIDDEN, &json!({"message": words}), &content)
 }
 
 /// Drill (e): a value of the secret was a word like the namespace, and the message blamed an admission policy.
@@ -27,7 +27,7 @@ fn a_missing_right_is_named_though_a_value_is_a_word_like_the_namespace() {
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::Forbidden));
     assert_eq!(failure.message, expected);
     // Whether a value is such a word must not show.
-    assert_eq!(refusal_of(StatusCode::FORBIDDEN, &json!({"message": words}), &content(1)).message, expected);
+    assert_eq!(rejection_of(StatusCode::FORBIDDEN, &json!({"message": words}), &content(1)).message, expected);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn what_a_parser_says_of_a_value_is_left_out() {
     let cause =
         json!({"field": "data[.dockerconfigjson]", "reason": "FieldValueInvalid", "message": "invalid character 'L'"});
     let body = json!({"message": "invalid character 'L'", "details": {"causes": [cause]}});
-    let message = refusal_of(StatusCode::UNPROCESSABLE_ENTITY, &body, &content(1)).message;
+    let message = rejection_of(StatusCode::UNPROCESSABLE_ENTITY, &body, &content(1)).message;
     assert!(message.contains("data[.dockerconfigjson]: FieldValueInvalid"), "{message}");
     assert!(!message.contains("'L'"), "{message}");
 }
@@ -60,7 +60,7 @@ fn an_answer_that_quotes_a_value_loses_its_words() {
 
 #[test]
 fn a_token_that_is_no_longer_accepted_is_explained() {
-    let message = refusal_of(StatusCode::UNAUTHORIZED, &json!({"message": "Unauthorized"}), &content(1)).message;
+    let message = rejection_of(StatusCode::UNAUTHORIZED, &json!({"message": "Unauthorized"}), &content(1)).message;
     let expected = "failed to write Secret drill/drill-copy: the API server answered 401: Unauthorized; the ServiceAccount \
                     token is invalid: it has expired, or the ServiceAccount was deleted or re-created; keyferry reads the \
                     token file again within a minute; if the error persists, re-create the pod";

@@ -19,7 +19,7 @@ const SHORTEST_SEARCHED: usize = 4;
 ///
 /// RBAC's words are never shown: they name the namespace and the account, and where a value is one of these words, to leave
 /// them out only then would tell it.
-pub(super) fn refused(
+pub(super) fn failure(
     target: &Target<'_>,
     account: Option<&Account>,
     mut error: ApiError,

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::client::Body;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::account::{self, Account};
 use crate::model::{Failure, FailureClass, Reason, SecretBytes};
@@ -56,9 +56,13 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// The body of a success.
-    pub(super) fn parse<T: DeserializeOwned>(&self, what: &str) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|_| {
+    /// The metadata of the object in the body of a success.
+    pub(super) fn metadata(&self, what: &str) -> Result<ObjectMeta, Failure> {
+        #[derive(Deserialize)]
+        struct Object {
+            metadata: ObjectMeta,
+        }
+        serde_json::from_slice(&self.body).map(|Object { metadata }| metadata).map_err(|_| {
             let message = format!(
                 "failed to {what}: the API server's response has no object metadata; check that no proxy changes responses"
             );

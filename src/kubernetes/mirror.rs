@@ -24,7 +24,6 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 
 use self::body::{Guard, DesiredSecret};
 use self::decide::{Plan, Decision, decide};
@@ -43,12 +42,6 @@ pub(super) struct Writer<'a> {
     /// Our pod, if its name is known.
     pub(super) pod: Option<&'a ObjectName>,
     pub(super) owners: &'a Mutex<OwnerMemory>,
-}
-
-/// The part of an object that the API server is asked for.
-#[derive(Deserialize)]
-struct Metadata {
-    metadata: ObjectMeta,
 }
 
 impl Writer<'_> {
@@ -76,7 +69,7 @@ impl Writer<'_> {
             }
             // 3.
             StatusCode::OK => {
-                let current = metadata(&target, &response)?;
+                let current = response.metadata(&target.context().what)?;
                 desired.owners = owner::for_current(&current, owner.as_ref(), &target, self.owners);
                 match decide(&target, &current, mirror, content, &desired)? {
                     Decision::Leave(outcome) => return Ok(outcome),
@@ -98,7 +91,8 @@ impl Writer<'_> {
         }
         // 5.
         if plan.remove_unmanaged {
-            self.remove_unmanaged(&target, &metadata(&target, &response)?, content).await?;
+            let written = response.metadata(&target.context().what)?;
+            self.remove_unmanaged(&target, &written, content).await?;
         }
         Ok(plan.outcome)
     }
@@ -136,9 +130,4 @@ impl Writer<'_> {
 
 fn is_owner_denial(response: &Response) -> bool {
     response.code == StatusCode::FORBIDDEN && ApiError::from_response(response).is_owner_denial()
-}
-
-fn metadata(target: &Target<'_>, response: &Response) -> Result<ObjectMeta, Failure> {
-    let Metadata { metadata } = response.parse(&target.context().what)?;
-    Ok(metadata)
 }

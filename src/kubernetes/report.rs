@@ -10,8 +10,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodCondition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde::Deserialize;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::classify::{self, RequestContext, ApiError};
@@ -108,17 +107,13 @@ async fn send(
     pod: &Pod,
     request: Request<Bytes>,
 ) -> Result<(Option<i64>, PodState), Failure> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        metadata: ObjectMeta,
-    }
     let context = RequestContext {
         what: format!("patch conditions of Pod {namespace}/{}", pod.name),
         rule: r#"{apiGroups: [""], resources: [pods/status], verbs: [patch]}"#.to_owned(),
     };
     let response = api.exchange(&context.what, request).await?;
     if response.code.is_success() {
-        let Metadata { metadata } = response.parse(&context.what)?;
+        let metadata = response.metadata(&context.what)?;
         let state = PodState { deleting: metadata.deletion_timestamp.is_some() };
         return Ok((metadata.generation.filter(|generation| *generation > 0), state));
     }

@@ -16,7 +16,7 @@ mod ownership;
 mod report;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -189,6 +189,11 @@ impl Cluster {
             Failure::new(FailureClass::Invalid, Reason::ObjectNotFound, message)
         })
     }
+}
+
+/// Locks `mutex`, also after a panic: no update leaves its value inconsistent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Names become parts of a URL path, so they must be names.

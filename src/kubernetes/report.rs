@@ -4,7 +4,7 @@
 //! list, and an apply that leaves one of ours out would remove it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::classify::{self, RequestContext, ApiError};
 use super::client::{self, Api};
-use super::{FIELD_MANAGER, Pod, PodState};
+use super::{FIELD_MANAGER, Pod, PodState, lock};
 use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason};
 
 /// What a Pod starts with (<https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation>).
@@ -61,12 +61,11 @@ pub(super) async fn report(
     conditions: &[Condition],
     now: Timestamp,
 ) -> Result<PodState, Failure> {
-    let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
-    let assumed = lock().generation;
-    let request = patch(namespace, pod, &lock(), conditions, now);
+    let assumed = lock(memory).generation;
+    let request = patch(namespace, pod, &lock(memory), conditions, now);
     let (generation, state) = send(api, namespace, pod, request).await?;
     let again = {
-        let mut memory = lock();
+        let mut memory = lock(memory);
         memory.reported(conditions, now);
         memory.generation = generation;
         // What we said was of another generation than the Pod has (a resize, say): say it of this one.

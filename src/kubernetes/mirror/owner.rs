@@ -1,11 +1,12 @@
 //! Who owns the Secret, so that it is garbage-collected with its owner.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::super::account::Account;
+use super::super::lock;
 use super::super::ownership::managed_owners;
 use super::target::Target;
 use crate::model::{Mirror, MirrorOwner, ObjectName};
@@ -100,8 +101,4 @@ fn reference(api_version: String, kind: String, name: String, uid: String) -> Ow
 
 fn entry(target: &Target<'_>, desired: Option<&OwnerReference>) -> (ObjectName, String) {
     (target.name.clone(), desired.map(|owner| owner.uid.clone()).unwrap_or_default())
-}
-
-fn lock(memory: &Mutex<OwnerMemory>) -> std::sync::MutexGuard<'_, OwnerMemory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }

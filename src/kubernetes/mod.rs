@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use self::client::Api;
 use self::mirror::OwnerMemory;
-use self::report::Memory;
+use self::report::ReportMemory;
 use crate::model::{
     Condition, Failure, FailureClass, Mirror, ObjectName, PodEvent, Reason, SecretBytes, SourceName, StatusReport,
     Version,
@@ -113,7 +113,7 @@ pub struct Cluster {
     pod: Option<Pod>,
     /// For [`WRITTEN_BY`]; known without the UID, too.
     pod_name: Option<ObjectName>,
-    memory: Mutex<Memory>,
+    reports: Mutex<ReportMemory>,
     owners: Mutex<OwnerMemory>,
 }
 
@@ -135,7 +135,7 @@ impl Cluster {
         let namespace = name("namespace", "POD_NAMESPACE", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
         let pod_name = status.pod_name.as_deref().map(|pod| name("pod name", "POD_NAME", pod)).transpose()?;
         let pod = pod_name.clone().zip(status.pod_uid.clone()).map(|(name, uid)| Pod { name, uid });
-        Ok(Self { api, namespace, pod, pod_name, memory: Mutex::default(), owners: Mutex::default() })
+        Ok(Self { api, namespace, pod, pod_name, reports: Mutex::default(), owners: Mutex::default() })
     }
 
     /// The namespace of the Pod and of its mirrors.
@@ -171,15 +171,15 @@ impl Cluster {
     /// # Errors
     /// `Missing` if the Pod is gone or replaced by another of its name; else as the API server answered.
     pub async fn report(&self, conditions: &[Condition], now: Timestamp) -> Result<PodState, Failure> {
-        report::report(&self.api, &self.namespace, self.pod()?, &self.memory, conditions, now).await
+        report::report(&self.api, &self.namespace, self.pod()?, &self.reports, conditions, now).await
     }
 
     /// Records an Event on our Pod.
     ///
     /// # Errors
     /// As the API server answered.
-    pub async fn record(&self, notice: &PodEvent, now: Timestamp) -> Result<(), Failure> {
-        events::record(&self.api, &self.namespace, self.pod()?, notice, now).await
+    pub async fn record(&self, event: &PodEvent, now: Timestamp) -> Result<(), Failure> {
+        events::record(&self.api, &self.namespace, self.pod()?, event, now).await
     }
 
     fn pod(&self) -> Result<&Pod, Failure> {

@@ -23,20 +23,20 @@ const FIRST_GENERATION: i64 = 1;
 
 /// What was reported last. Lives as long as the agent: there is no right to read the Pod, so after a restart the first
 /// report says "since now".
-pub(super) struct Memory {
+pub(super) struct ReportMemory {
     /// Since when each condition has its status.
     since: BTreeMap<ConditionType, (ConditionStatus, Timestamp)>,
     /// `metadata.generation` of our Pod as last seen; `None` from servers (before 1.33) that do not count it.
     generation: Option<i64>,
 }
 
-impl Default for Memory {
+impl Default for ReportMemory {
     fn default() -> Self {
         Self { since: BTreeMap::new(), generation: Some(FIRST_GENERATION) }
     }
 }
 
-impl Memory {
+impl ReportMemory {
     /// The time of the last change of status, as it will be once `condition` is reported at `now`.
     fn since(&self, condition: &Condition, now: Timestamp) -> Timestamp {
         self.since
@@ -45,7 +45,7 @@ impl Memory {
             .map_or(now, |(_, since)| *since)
     }
 
-    fn reported(&mut self, conditions: &[Condition], now: Timestamp) {
+    fn record(&mut self, conditions: &[Condition], now: Timestamp) {
         for condition in conditions {
             let since = self.since(condition, now);
             self.since.insert(condition.kind, (condition.status, since));
@@ -57,21 +57,21 @@ pub(super) async fn report(
     api: &Api,
     namespace: &ObjectName,
     pod: &Pod,
-    memory: &Mutex<Memory>,
+    memory: &Mutex<ReportMemory>,
     conditions: &[Condition],
     now: Timestamp,
 ) -> Result<PodState, Failure> {
     let assumed = lock(memory).generation;
     let request = patch(namespace, pod, &lock(memory), conditions, now);
     let (generation, state) = send(api, namespace, pod, request).await?;
-    let again = {
+    let resend = {
         let mut memory = lock(memory);
-        memory.reported(conditions, now);
+        memory.record(conditions, now);
         memory.generation = generation;
         // What we said was of another generation than the Pod has (a resize, say): say it of this one.
         (generation.is_some() && generation != assumed).then(|| patch(namespace, pod, &memory, conditions, now))
     };
-    match again {
+    match resend {
         Some(request) => Ok(send(api, namespace, pod, request).await?.1),
         None => Ok(state),
     }
@@ -80,7 +80,7 @@ pub(super) async fn report(
 fn patch(
     namespace: &ObjectName,
     pod: &Pod,
-    memory: &Memory,
+    memory: &ReportMemory,
     conditions: &[Condition],
     now: Timestamp,
 ) -> Request<Bytes> {
@@ -138,7 +138,7 @@ mod tests {
         [Condition { kind: ConditionType::SecretsReady, status, reason: Reason::Published, message: "m".into() }]
     }
 
-    fn sent(memory: &Memory, conditions: &[Condition], now: Timestamp) -> (Request<Bytes>, Value) {
+    fn sent(memory: &ReportMemory, conditions: &[Condition], now: Timestamp) -> (Request<Bytes>, Value) {
         let pod = Pod { name: ObjectName::new("web-0").expect("a name"), uid: "u-1".into() };
         let request = patch(&ObjectName::new("ns").expect("a name"), &pod, memory, conditions, now);
         let body = serde_json::from_slice(request.body()).expect("JSON");
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_patch_has_our_conditions_and_the_uid_and_nothing_else() {
-        let (request, body) = sent(&Memory::default(), &ready(ConditionStatus::True), at("2026-01-01T00:00:00.5Z"));
+        let (request, body) = sent(&ReportMemory::default(), &ready(ConditionStatus::True), at("2026-01-01T00:00:00.5Z"));
         assert_eq!(request.uri(), "/api/v1/namespaces/ns/pods/web-0/status?fieldManager=keyferry");
         assert_eq!(request.headers()["content-type"], "application/strategic-merge-patch+json");
         let expected = json!({"metadata": {"uid": "u-1"}, "status": {"conditions": [{
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_time_is_of_the_last_change_of_status() {
-        let mut memory = Memory::default();
+        let mut memory = ReportMemory::default();
         let times = [
             (ConditionStatus::False, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
             (ConditionStatus::False, "2026-01-01T01:00:00Z", "2026-01-01T00:00:00Z"),
@@ -170,13 +170,13 @@ mod tests {
         for (status, now, expected) in times {
             let (_, body) = sent(&memory, &ready(status), at(now));
             assert_eq!(body["status"]["conditions"][0]["lastTransitionTime"], expected, "at {now}");
-            memory.reported(&ready(status), at(now));
+            memory.record(&ready(status), at(now));
         }
     }
 
     #[test]
     fn a_server_that_does_not_count_generations_is_told_none() {
-        let memory = Memory { generation: None, ..Memory::default() };
+        let memory = ReportMemory { generation: None, ..ReportMemory::default() };
         let (_, body) = sent(&memory, &ready(ConditionStatus::True), at("2026-01-01T00:00:00Z"));
         assert_eq!(body["status"]["conditions"][0].get("observedGeneration"), None);
     }

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::at::{self, StepError, context};
-use super::refusal::{not_a_directory, not_made, refuse, unusable};
+use super::unusable::{creation_failed, not_a_directory, unusable_directory, why_unusable};
 use super::{lock, names};
 use crate::model::{Directory, Failure};
 
@@ -49,14 +49,14 @@ impl OwnedDirectory {
         let path = &settings.path;
         let shown = path.display();
         let (Some(parent_path), Some(name)) = (parent(path), path.file_name()) else {
-            return Err(refuse(format!(
+            return Err(unusable_directory(format!(
                 "failed to use output directory {shown}: expected a directory below a volume mount, such as /var/secrets/data"
             )));
         };
         // O_PATH, because the parent need not be readable for us.
         let parent_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = rustix::fs::open(parent_path, parent_flags, Mode::empty()).map_err(|errno| {
-            refuse(format!(
+            unusable_directory(format!(
                 "failed to open {}, the parent of output directory {shown}: {errno}; mount an emptyDir with `medium: Memory` \
                  there",
                 parent_path.display()
@@ -65,7 +65,7 @@ impl OwnedDirectory {
         let made = match rustix::fs::mkdirat(&parent, name, DIRECTORY_MODE) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
-            Err(errno) => return Err(not_made(path, errno)),
+            Err(errno) => return Err(creation_failed(path, errno)),
         };
         Self::check_and_lock(settings, &parent, name.as_ref()).inspect_err(|_| {
             if made {
@@ -81,18 +81,18 @@ impl OwnedDirectory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOTDIR | Errno::LOOP => not_a_directory(path),
-            _ => refuse(format!("failed to open output directory {shown}: {errno}")),
+            _ => unusable_directory(format!("failed to open output directory {shown}: {errno}")),
         })?;
-        let look = |errno: Errno| refuse(format!("failed to inspect output directory {shown}: {errno}"));
+        let look = |errno: Errno| unusable_directory(format!("failed to inspect output directory {shown}: {errno}"));
         let stat = rustix::fs::fstat(&fd).map_err(look)?;
         let parent_stat = rustix::fs::fstat(parent).map_err(look)?;
-        if let Some(why) = unusable(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw()) {
-            return Err(refuse(format!("failed to use output directory {shown}: {why}")));
+        if let Some(why) = why_unusable(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw()) {
+            return Err(unusable_directory(format!("failed to use output directory {shown}: {why}")));
         }
         check_medium(settings, &fd)?;
         lock::lock(&fd, &stat).map_err(|taken| {
             let who = taken.pid.map_or_else(|| "another agent".into(), |pid| format!("another agent (PID {pid})"));
-            refuse(format!(
+            unusable_directory(format!(
                 "failed to lock output directory {shown}: {who} publishes to it; give each agent its own directory"
             ))
         })?;
@@ -103,7 +103,7 @@ impl OwnedDirectory {
         directory.access(settings)?;
         // Set explicitly: mkdir applies the umask, and an earlier process may have crashed in between.
         rustix::fs::fchmod(&directory.fd, DIRECTORY_MODE)
-            .map_err(|errno| refuse(format!("failed to set the mode of output directory {shown}: {errno}")))?;
+            .map_err(|errno| unusable_directory(format!("failed to set the mode of output directory {shown}: {errno}")))?;
         Ok(directory)
     }
 
@@ -114,7 +114,7 @@ impl OwnedDirectory {
         let group = self.give_group().or_else(|(group, errno)| match settings.file_mode {
             // The user said who may read, so nothing depends on the group.
             Some(_) => Ok(None),
-            None => Err(refuse(format!(
+            None => Err(unusable_directory(format!(
                 "failed to set the group of output directory {} to {group}, the group of the volume: {errno}; add group {group} \
                  to the agent's container, or set directory.fileMode",
                 self.path.display(),
@@ -154,7 +154,7 @@ impl OwnedDirectory {
         if let Some(parent) = parent(&settings.path)
             && rustix::fs::stat(parent).is_err_and(|errno| errno == Errno::NOENT)
         {
-            return Err(refuse(format!(
+            return Err(unusable_directory(format!(
                 "failed to re-create output directory {}: its parent {} no longer exists; re-create the pod",
                 settings.path.display(),
                 parent.display()
@@ -194,7 +194,7 @@ fn check_medium(settings: &Directory, fd: &OwnedFd) -> Result<(), Failure> {
     if settings.allow_disk || in_memory(fd) {
         return Ok(());
     }
-    Err(refuse(format!(
+    Err(unusable_directory(format!(
         "failed to use output directory {}: it is not in memory; use an emptyDir with `medium: Memory`, or set \
          directory.allowDisk: true (KEYFERRY_ALLOW_DISK)",
         settings.path.display()

@@ -15,7 +15,7 @@ mod manifest;
 mod names;
 mod private_file;
 mod publish;
-mod refusal;
+mod unusable;
 mod small_file;
 mod space;
 mod sweep;

@@ -86,12 +86,12 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
 }
 
 /// Why a file is not one that we left.
-fn foreign(owner: u32, mode: u32, size: u64, us: u32) -> Option<String> {
+fn foreign(owner: u32, mode: u32, size: u64, euid: u32) -> Option<String> {
     if FileType::from_raw_mode(mode) != FileType::RegularFile {
         return Some("it is not a regular file".into());
     }
-    if owner != us {
-        return Some(format!("it is owned by UID {owner}, but the agent runs as UID {us}; run both containers with the same UID"));
+    if owner != euid {
+        return Some(format!("it is owned by UID {owner}, but the agent runs as UID {euid}; run both containers with the same UID"));
     }
     if mode & 0o7777 != MODE {
         return Some(format!("its mode is {:04o}, expected {MODE:04o}", mode & 0o7777));

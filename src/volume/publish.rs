@@ -37,7 +37,7 @@ use super::directory::{Access, OwnedDirectory};
 use super::file;
 use super::manifest::{self, SetManifest, Unreadable};
 use super::names::MANIFEST_FILE;
-use super::refusal::{next_step, refuse};
+use super::unusable::{remedy, unusable_directory};
 use super::space::{self, Need, Usage};
 use super::write::Rollback;
 use crate::model::{Directory, Failure, FailureClass, FileSet, Manifest, Reason};
@@ -163,7 +163,7 @@ impl Publisher {
         let path = self.directory.path.display();
         if settings.path != self.directory.path {
             let other = settings.path.display();
-            return Err(refuse(format!("failed to publish files to {other}: the agent has output directory {path} open")));
+            return Err(unusable_directory(format!("failed to publish files to {other}: the agent has output directory {path} open")));
         }
         if self.directory.is_in_place() {
             return Ok(());
@@ -233,7 +233,7 @@ impl Publisher {
                 "failed to publish files to {}: {}{}",
                 self.directory.path.display(),
                 Failure::chain(error),
-                next_step(error.errno)
+                remedy(error.errno)
             ),
         )
     }

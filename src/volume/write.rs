@@ -12,7 +12,7 @@ use super::file::{self, Attributes};
 use super::manifest;
 use super::names::{self, DATA_LINK, MANIFEST_FILE, visible_target};
 use super::publish::Publisher;
-use super::refusal::refuse;
+use super::unusable::unusable_directory;
 use crate::model::{Failure, FailureClass, FileSet, Reason};
 
 impl Publisher {
@@ -35,7 +35,7 @@ impl Publisher {
             Ok((target, taken))
         };
         if look(DATA_LINK)?.1 {
-            return Err(refuse(format!(
+            return Err(unusable_directory(format!(
                 "failed to publish files to {shown}: {shown}/{DATA_LINK} is not a symlink; remove it (rm -r \
                  {shown}/{DATA_LINK}), or set directory.path (KEYFERRY_DIRECTORY) to another directory"
             )));
@@ -44,7 +44,7 @@ impl Publisher {
             let top = path.top();
             let (target, taken) = look(top)?;
             if taken || target.is_some_and(|target| target != visible_target(top)) {
-                return Err(refuse(format!(
+                return Err(unusable_directory(format!(
                     "failed to publish file {path}: {shown} already contains {top}, which keyferry did not create; remove it, \
                      or set directory.path (KEYFERRY_DIRECTORY) to another directory"
                 )));

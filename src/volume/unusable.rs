@@ -9,11 +9,11 @@ use crate::model::{Failure, FailureClass, Reason};
 const STICKY: u32 = 0o1000;
 
 /// A directory that no waiting makes usable.
-pub(super) fn refuse(message: String) -> Failure {
+pub(super) fn unusable_directory(message: String) -> Failure {
     Failure::new(FailureClass::Invalid, Reason::DirectoryUnusable, message)
 }
 
-pub(super) fn not_made(path: &Path, errno: Errno) -> Failure {
+pub(super) fn creation_failed(path: &Path, errno: Errno) -> Failure {
     let shown = path.display();
     match errno {
         Errno::NOSPC | Errno::DQUOT => Failure::new(
@@ -21,12 +21,12 @@ pub(super) fn not_made(path: &Path, errno: Errno) -> Failure {
             Reason::NoSpace,
             format!("failed to create output directory {shown}: the volume is full; remove files or raise its sizeLimit"),
         ),
-        _ => refuse(format!("failed to create output directory {shown}: {errno}{}", next_step(errno))),
+        _ => unusable_directory(format!("failed to create output directory {shown}: {errno}{}", remedy(errno))),
     }
 }
 
 /// What to do about an errno of a volume, to be appended to a message; empty where there is nothing to add.
-pub(super) fn next_step(errno: Errno) -> String {
+pub(super) fn remedy(errno: Errno) -> String {
     match errno {
         Errno::ROFS => {
             "; the volume is mounted read-only: remove `readOnly: true` from the agent's volumeMount".into()
@@ -42,12 +42,12 @@ pub(super) fn next_step(errno: Errno) -> String {
 pub(super) fn not_a_directory(path: &Path) -> Failure {
     let shown = path.display();
     match std::fs::read_link(path) {
-        Ok(target) => refuse(format!(
+        Ok(target) => unusable_directory(format!(
             "failed to use output directory {shown}: it is a symlink to {}; set directory.path (KEYFERRY_DIRECTORY) to the \
              directory itself",
             target.display()
         )),
-        Err(_) => refuse(format!(
+        Err(_) => unusable_directory(format!(
             "failed to use output directory {shown}: it is a file; remove it, or set directory.path (KEYFERRY_DIRECTORY) to \
              another name"
         )),
@@ -57,12 +57,12 @@ pub(super) fn not_a_directory(path: &Path) -> Failure {
 /// The sticky-directory trap, seen on a real node: with `fs.protected_symlinks=1` only the owner follows a link in a
 /// sticky, world-writable directory. A memory emptyDir's root is such a directory, and so is a `subPath` that the
 /// kubelet had to make because the application's mount came first.
-pub(super) fn unusable(owner: u32, mode: u32, us: u32) -> Option<String> {
+pub(super) fn why_unusable(owner: u32, mode: u32, euid: u32) -> Option<String> {
     const REMEDY: &str = "containers with another UID cannot follow symlinks in it; the kubelet probably created it because \
         the application's mount was set up first, or it is the root of the volume; make the agent the first container of \
         the pod, mount the parent volume in it, let it create this subdirectory, then re-create the pod";
-    if owner != us {
-        return Some(format!("it is owned by UID {owner}, but the agent runs as UID {us}; {REMEDY}"));
+    if owner != euid {
+        return Some(format!("it is owned by UID {owner}, but the agent runs as UID {euid}; {REMEDY}"));
     }
     (mode & STICKY != 0).then(|| format!("it has the sticky bit (mode {:04o}); {REMEDY}", mode & 0o7777))
 }
@@ -73,21 +73,21 @@ mod tests {
 
     #[test]
     fn a_directory_that_the_kubelet_made_is_refused_with_the_cure() {
-        let why = unusable(0, 0o4_1777, 65532).expect("refused");
+        let why = why_unusable(0, 0o4_1777, 65532).expect("refused");
         assert!(why.contains("UID 0") && why.contains("first container") && why.contains("parent volume"), "{why}");
-        let why = unusable(65532, 0o4_1777, 65532).expect("refused");
+        let why = why_unusable(65532, 0o4_1777, 65532).expect("refused");
         assert!(why.contains("sticky bit (mode 1777)"), "{why}");
-        assert_eq!(unusable(65532, 0o4_0755, 65532), None);
+        assert_eq!(why_unusable(65532, 0o4_0755, 65532), None);
     }
 
     #[test]
     fn a_read_only_or_foreign_volume_is_reported_with_what_to_do() {
-        let message = not_made(Path::new("/vol/data"), Errno::ROFS).message;
+        let message = creation_failed(Path::new("/vol/data"), Errno::ROFS).message;
         assert!(message.contains("/vol/data") && message.contains("remove `readOnly: true`"), "{message}");
-        assert!(not_made(Path::new("/vol/data"), Errno::ACCESS).message.contains("UID "));
-        let full = not_made(Path::new("/vol/data"), Errno::NOSPC);
+        assert!(creation_failed(Path::new("/vol/data"), Errno::ACCESS).message.contains("UID "));
+        let full = creation_failed(Path::new("/vol/data"), Errno::NOSPC);
         assert_eq!((full.class, full.reason), (FailureClass::Local, Reason::NoSpace));
         assert!(full.message.contains("sizeLimit"), "{full}");
-        assert_eq!(next_step(Errno::IO), "");
+        assert_eq!(remedy(Errno::IO), "");
     }
 }

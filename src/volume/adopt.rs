@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::at::{StepError, context};
 use super::compare;
-use super::directory::is_ours;
+use super::directory::is_owned;
 use super::file;
 use super::manifest::{SetManifest, Unreadable};
 use super::names::MANIFEST_FILE;
@@ -51,7 +51,7 @@ impl Publisher {
     fn read_current(&self) -> Result<Option<AdoptedSet>, Problem> {
         let Some(set) = self.directory.open_current()? else { return Ok(None) };
         let stat = context("inspect", "the published set", rustix::fs::fstat(&set))?;
-        if !is_ours(&stat, FileType::Directory) {
+        if !is_owned(&stat, FileType::Directory) {
             return Err(Problem::Damaged("it is owned by another UID".into()));
         }
         let SetManifest { manifest, published, modes } = SetManifest::read(&set).map_err(|error| match error {
@@ -106,7 +106,7 @@ fn problem(path: &str, errno: Errno) -> Problem {
 fn read_file(set: &OwnedFd, path: &FilePath) -> Result<Arc<SecretBytes>, Problem> {
     let failed = |errno| problem(path.as_str(), errno);
     let (opened, stat) = file::open_regular(set, path.as_str()).map_err(failed)?;
-    if !is_ours(&stat, FileType::RegularFile) {
+    if !is_owned(&stat, FileType::RegularFile) {
         return Err(Problem::Damaged(format!("its file {path} is owned by another UID")));
     }
     file::read_exact_size(opened, file::size(&stat)).map(Arc::new).map_err(failed)

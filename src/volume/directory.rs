@@ -211,6 +211,6 @@ pub(super) fn in_memory(fd: impl AsFd) -> bool {
 }
 
 /// Whether a stat is of a regular file or directory that this process's user owns.
-pub(super) fn is_ours(stat: &Stat, kind: FileType) -> bool {
+pub(super) fn is_owned(stat: &Stat, kind: FileType) -> bool {
     FileType::from_raw_mode(stat.st_mode) == kind && stat.st_uid == rustix::process::geteuid().as_raw()
 }

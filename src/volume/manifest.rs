@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{Access, is_ours};
+use super::directory::{Access, is_owned};
 use super::file::{self, Attributes};
 use super::names::MANIFEST_FILE;
 use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
@@ -122,7 +122,7 @@ impl SetManifest {
             }
             Err(errno) => return Err(Unreadable::Io(errno)),
         };
-        if !is_ours(&stat, FileType::RegularFile) || file::size(&stat) > MAX_BYTES {
+        if !is_owned(&stat, FileType::RegularFile) || file::size(&stat) > MAX_BYTES {
             return Err(Unreadable::Damaged("its manifest is owned by another UID or larger than 16 MiB"));
         }
         let bytes = file::read_exact_size(file, file::size(&stat)).map_err(Unreadable::Io)?;

@@ -77,7 +77,7 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
     };
     let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("failed to inspect it: {errno}")))?;
     let size = file::size(&stat);
-    if let Some(why) = foreign(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
+    if let Some(why) = why_untrusted(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
         return Err(refused(why));
     }
     file::read_exact_size(std::fs::File::from(fd), size)
@@ -86,7 +86,7 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
 }
 
 /// Why a file is not one that we left.
-fn foreign(owner: u32, mode: u32, size: u64, euid: u32) -> Option<String> {
+fn why_untrusted(owner: u32, mode: u32, size: u64, euid: u32) -> Option<String> {
     if FileType::from_raw_mode(mode) != FileType::RegularFile {
         return Some("it is not a regular file".into());
     }
@@ -157,9 +157,9 @@ mod tests {
         assert!(refused.is_some_and(|failure| failure.message.contains("regular file")));
 
         let mode = 0o10_0600;
-        assert_eq!(foreign(65532, mode, 10, 65532), None);
-        assert!(foreign(1000, mode, 10, 65532).is_some_and(|why| why.contains("UID 1000")));
-        assert!(foreign(65532, 0o1_0600, 0, 65532).is_some_and(|why| why.contains("regular")), "a FIFO");
+        assert_eq!(why_untrusted(65532, mode, 10, 65532), None);
+        assert!(why_untrusted(1000, mode, 10, 65532).is_some_and(|why| why.contains("UID 1000")));
+        assert!(why_untrusted(65532, 0o1_0600, 0, 65532).is_some_and(|why| why.contains("regular")), "a FIFO");
     }
 
     #[test]

@@ -29,21 +29,21 @@ pub(super) struct Usage {
     total_inodes: Option<u64>,
     free_inodes: u64,
     /// Bytes of everything in the output directory.
-    ours: u64,
+    own_bytes: u64,
     /// Whether a set is visible. If not, *two* copies must fit, because later ones are written beside the one in use:
     /// better to fail at the first start than at the first rotation. Later, one copy is enough.
     published: bool,
 }
 
 impl Usage {
-    pub(super) fn new(volume: &StatVfs, ours: u64, published: bool) -> Self {
+    pub(super) fn new(volume: &StatVfs, own_bytes: u64, published: bool) -> Self {
         Self {
             // Zero blocks or inodes: the file system knows no limit.
             total: (volume.f_blocks != 0).then(|| volume.f_blocks.saturating_mul(volume.f_frsize)),
             free: volume.f_bavail.saturating_mul(volume.f_frsize),
             total_inodes: (volume.f_files != 0).then_some(volume.f_files),
             free_inodes: volume.f_favail,
-            ours,
+            own_bytes,
             published,
         }
     }
@@ -90,7 +90,7 @@ impl Need {
             (Some(total), _) => {
                 let used = total.saturating_sub(usage.free);
                 // Rounded down, because the rest of the sum is the size of our own files.
-                let others = used.saturating_sub(usage.ours) / (16 * KIB) * 16;
+                let others = used.saturating_sub(usage.own_bytes) / (16 * KIB) * 16;
                 let (free, size) = (usage.free / KIB, total / KIB);
                 let size_limit = (used + needed).next_multiple_of(STEP * 2) / KIB;
                 let (taken, remedy) = if others == 0 {
@@ -155,13 +155,13 @@ mod tests {
         }
     }
 
-    fn usage(total: u64, free: u64, ours: u64, published: bool) -> Usage {
+    fn usage(total: u64, free: u64, own_bytes: u64, published: bool) -> Usage {
         Usage {
             total: Some(total * KIB),
             free: free * KIB,
             total_inodes: None,
             free_inodes: 0,
-            ours: ours * KIB,
+            own_bytes: own_bytes * KIB,
             published,
         }
     }

@@ -72,11 +72,11 @@ impl Publisher {
         }
         for entry in context("list", "the output directory", at::entries(root))? {
             let name = entry.name.as_str();
-            let ours = names::is_set_directory(name)
+            let managed = names::is_set_directory(name)
                 || names::is_temporary(name)
                 || name == STATE_FILE
                 || is_visible_link(root, &entry)?;
-            if ours {
+            if managed {
                 context("remove", name, at::remove_tree(root, name))?;
             }
         }

@@ -44,13 +44,13 @@ impl Repair {
 }
 
 /// All directories that the set needs below its root, parents before children.
-pub(super) fn parents(set: &FileSet) -> BTreeSet<&str> {
+pub(super) fn parent_directories(set: &FileSet) -> BTreeSet<&str> {
     let ends = |path: &str| path.match_indices('/').map(|(end, _)| end).collect::<Vec<_>>();
     set.files.keys().flat_map(|path| ends(path.as_str()).into_iter().map(|end| &path.as_str()[..end])).collect()
 }
 
 /// The names that the set shows in the output directory.
-pub(super) fn tops(set: &FileSet) -> BTreeSet<&str> {
+pub(super) fn top_names(set: &FileSet) -> BTreeSet<&str> {
     set.files.keys().map(crate::model::FilePath::top).collect()
 }
 
@@ -66,7 +66,7 @@ pub(super) fn compare(directory: &OwnedDirectory, access: Access, current: &Owne
     // The manifest is compared and replaced by itself; only its mode counts here.
     let manifest = found.remove(MANIFEST_FILE);
     found.remove(&file::temporary_name(MANIFEST_FILE));
-    let directories = parents(wanted);
+    let directories = parent_directories(wanted);
     if found.len() != directories.len() + wanted.files.len() {
         return Difference::Content;
     }

@@ -83,15 +83,15 @@ impl OwnedDirectory {
             Errno::NOTDIR | Errno::LOOP => not_a_directory(path),
             _ => unusable_directory(format!("failed to open output directory {shown}: {errno}")),
         })?;
-        let look = |errno: Errno| unusable_directory(format!("failed to inspect output directory {shown}: {errno}"));
-        let stat = rustix::fs::fstat(&fd).map_err(look)?;
-        let parent_stat = rustix::fs::fstat(parent).map_err(look)?;
+        let inspect_failed = |errno: Errno| unusable_directory(format!("failed to inspect output directory {shown}: {errno}"));
+        let stat = rustix::fs::fstat(&fd).map_err(inspect_failed)?;
+        let parent_stat = rustix::fs::fstat(parent).map_err(inspect_failed)?;
         if let Some(why) = why_unusable(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw()) {
             return Err(unusable_directory(format!("failed to use output directory {shown}: {why}")));
         }
         check_medium(settings, &fd)?;
-        lock::lock(&fd, &stat).map_err(|taken| {
-            let who = taken.pid.map_or_else(|| "another agent".into(), |pid| format!("another agent (PID {pid})"));
+        lock::lock(&fd, &stat).map_err(|locked| {
+            let who = locked.pid.map_or_else(|| "another agent".into(), |pid| format!("another agent (PID {pid})"));
             unusable_directory(format!(
                 "failed to lock output directory {shown}: {who} publishes to it; give each agent its own directory"
             ))
@@ -111,7 +111,7 @@ impl OwnedDirectory {
     /// inherit it, because its own mode has no setgid bit.
     pub(super) fn access(&self, settings: &Directory) -> Result<Access, Failure> {
         check_medium(settings, &self.fd)?;
-        let group = self.give_group().or_else(|(group, errno)| match settings.file_mode {
+        let group = self.set_volume_group().or_else(|(group, errno)| match settings.file_mode {
             // The user said who may read, so nothing depends on the group.
             Some(_) => Ok(None),
             None => Err(unusable_directory(format!(
@@ -126,7 +126,7 @@ impl OwnedDirectory {
         Ok(Access { group, file_mode })
     }
 
-    fn give_group(&self) -> Result<Option<Gid>, (Gid, Errno)> {
+    fn set_volume_group(&self) -> Result<Option<Gid>, (Gid, Errno)> {
         let Some(group) = self.volume_group else { return Ok(None) };
         match rustix::fs::fstat(&self.fd) {
             Ok(stat) if stat.st_gid == group.as_raw() => Ok(Some(group)),

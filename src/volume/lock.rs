@@ -7,18 +7,18 @@ use rustix::io::Errno;
 
 /// Another open descriptor holds the lock.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct Locked {
     /// The process that took it, where our PID namespace knows it. Containers of one pod usually do not see each other.
     pub(super) pid: Option<u32>,
 }
 
 /// Locks an open directory until [`unlock`] or until the last copy of its descriptor is closed.
-pub(super) fn lock(directory: impl AsFd, stat: &Stat) -> Result<(), Taken> {
+pub(super) fn lock(directory: impl AsFd, stat: &Stat) -> Result<(), Locked> {
     match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
         Err(Errno::WOULDBLOCK) => {
             let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-            Err(Taken { pid: holder(&locks, stat) })
+            Err(Locked { pid: holder(&locks, stat) })
         }
         // Some network file systems cannot lock a directory; secrets can still be published there (`allowDisk`).
         Err(errno) => {
@@ -70,7 +70,7 @@ mod tests {
         let (first, stat) = open(&directory);
         let (second, _) = open(&directory);
         assert_eq!(lock(&first, &stat), Ok(()));
-        assert_eq!(lock(&second, &stat), Err(Taken { pid: Some(std::process::id()) }));
+        assert_eq!(lock(&second, &stat), Err(Locked { pid: Some(std::process::id()) }));
         let copy = rustix::io::dup(&first).expect("dup");
         unlock(&first);
         assert_eq!(lock(&second, &stat), Ok(()), "a copy of the descriptor does not keep the lock");

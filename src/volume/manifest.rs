@@ -14,7 +14,7 @@ use super::names::MANIFEST_FILE;
 use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
 
 /// The only version that this agent writes and reads. A change of the form changes it.
-const FORM: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 
 /// A guard for the reader: names of many thousand files.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -75,7 +75,7 @@ impl SetManifest {
         });
         let names = |names: &BTreeSet<SourceName>| names.iter().map(|name| name.as_str().to_owned()).collect();
         let wire = Wire {
-            version: FORM,
+            version: FORMAT_VERSION,
             published: self.published,
             layout: self.manifest.layout.clone(),
             sources: sources.collect(),
@@ -87,7 +87,7 @@ impl SetManifest {
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let wire: Wire = serde_json::from_slice(bytes).ok().filter(|wire: &Wire| wire.version == FORM)?;
+        let wire: Wire = serde_json::from_slice(bytes).ok().filter(|wire: &Wire| wire.version == FORMAT_VERSION)?;
         let sources: BTreeMap<SourceName, ManifestSource> = wire
             .sources
             .into_iter()

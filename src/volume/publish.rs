@@ -110,7 +110,7 @@ impl Publisher {
         after: &mut impl FnMut(u8),
     ) -> Result<Published, Failure> {
         debug_assert!(set.files.keys().eq(manifest.files.keys()), "the manifest is of this set");
-        self.return_to_place(settings)?;
+        self.reopen_if_replaced(settings)?;
         let access = self.directory.access(settings)?;
         let manifest = SetManifest::new(manifest, set, now);
 
@@ -137,7 +137,7 @@ impl Publisher {
         after(2);
 
         // 3. See that it fits.
-        space::within_limit(set, settings.max_bytes, published)?;
+        space::check_limit(set, settings.max_bytes, published)?;
         let manifest = manifest.to_bytes();
         let (need, usage) = self.space(set, manifest.len(), published).map_err(|error| self.write_failed(&error))?;
         need.check(&usage)?;
@@ -159,7 +159,7 @@ impl Publisher {
     }
 
     /// Makes the directory again where it was removed or replaced under us.
-    fn return_to_place(&mut self, settings: &Directory) -> Result<(), Failure> {
+    fn reopen_if_replaced(&mut self, settings: &Directory) -> Result<(), Failure> {
         let path = self.directory.path.display();
         if settings.path != self.directory.path {
             let other = settings.path.display();

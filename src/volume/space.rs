@@ -2,7 +2,7 @@
 
 use rustix::fs::StatVfs;
 
-use super::compare::{parents, tops};
+use super::compare::{parent_directories, top_names};
 use crate::model::{Failure, FailureClass, FileSet, Reason};
 
 const KIB: u64 = 1024;
@@ -59,9 +59,9 @@ impl Need {
         let block = block.max(1);
         let lengths = set.files.values().map(|file| file.bytes.len()).chain([manifest]);
         let files: u64 = lengths.map(|length| (length as u64).div_ceil(block) * block).sum();
-        let directories = parents(set).len() as u64 + 1;
+        let directories = parent_directories(set).len() as u64 + 1;
         // The manifest, and one inode for the temporary link.
-        let inodes = set.files.len() as u64 + directories + tops(set).len() as u64 + 2;
+        let inodes = set.files.len() as u64 + directories + top_names(set).len() as u64 + 2;
         Self { bytes: files + directories * block, inodes }
     }
 
@@ -111,27 +111,27 @@ impl Need {
         Failure::new(
             FailureClass::Local,
             Reason::NoSpace,
-            format!("failed to publish files: {cause}{}", stays(usage.published)),
+            format!("failed to publish files: {cause}{}", unchanged_note(usage.published)),
         )
     }
 }
 
 /// The limit that the user set. The size of the set is not reported: with one file it is the length of a secret.
-pub(super) fn within_limit(set: &FileSet, max_bytes: Option<u64>, published: bool) -> Result<(), Failure> {
+pub(super) fn check_limit(set: &FileSet, max_bytes: Option<u64>, published: bool) -> Result<(), Failure> {
     match max_bytes {
         Some(max) if set.size() > max => Err(Failure::new(
             FailureClass::Local,
             Reason::NoSpace,
             format!(
                 "failed to publish files: the set is larger than directory.maxBytes ({max} bytes); raise it{}",
-                stays(published)
+                unchanged_note(published)
             ),
         )),
         _ => Ok(()),
     }
 }
 
-fn stays(published: bool) -> &'static str {
+fn unchanged_note(published: bool) -> &'static str {
     if published { "; the last published set is unchanged" } else { "" }
 }
 
@@ -176,12 +176,12 @@ mod tests {
 
     #[test]
     fn the_limit_is_reported_but_never_the_size_of_the_set() {
-        let message = within_limit(&set(&[("a", 1237)]), Some(1000), true).expect_err("too large").message;
+        let message = check_limit(&set(&[("a", 1237)]), Some(1000), true).expect_err("too large").message;
         assert!(message.contains("1000") && !message.contains("1237"), "{message}");
         assert!(message.ends_with("raise it; the last published set is unchanged"), "{message}");
-        assert!(within_limit(&set(&[("a", 1000)]), Some(1000), true).is_ok());
-        assert!(within_limit(&set(&[("a", 1000)]), None, true).is_ok());
-        let message = within_limit(&set(&[("a", 1237)]), Some(1000), false).expect_err("too large").message;
+        assert!(check_limit(&set(&[("a", 1000)]), Some(1000), true).is_ok());
+        assert!(check_limit(&set(&[("a", 1000)]), None, true).is_ok());
+        let message = check_limit(&set(&[("a", 1237)]), Some(1000), false).expect_err("too large").message;
         assert!(message.ends_with("raise it"), "{message}");
     }
 

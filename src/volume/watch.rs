@@ -39,11 +39,11 @@ impl Watch {
     /// Where the system gives no watch: `fs.inotify.max_user_instances` or `max_user_watches` is used up, mostly.
     pub fn new<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Self, WatchError> {
         let changed = Arc::new(Notify::new());
-        let teller = Arc::clone(&changed);
+        let notifier = Arc::clone(&changed);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.map_or(true, |event| is_news(event.kind)) {
+            if event.map_or(true, |event| is_change(event.kind)) {
                 // Keeps at most one tick: a burst is one reason to look.
-                teller.notify_one();
+                notifier.notify_one();
             }
         })
         .map_err(|source| WatchError { path: "files".into(), source })?;
@@ -66,7 +66,7 @@ impl Watch {
 }
 
 /// Our own reading of the files makes events too (open, close); to take them as news would be an endless loop.
-fn is_news(kind: EventKind) -> bool {
+fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 

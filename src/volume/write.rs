@@ -6,7 +6,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::at::{self, StepError, context};
-use super::compare::{self, tops};
+use super::compare::{self, top_names};
 use super::directory::{Access, DIRECTORY_MODE};
 use super::file::{self, Attributes};
 use super::manifest;
@@ -18,7 +18,7 @@ use crate::model::{Failure, FailureClass, FileSet, Reason};
 impl Publisher {
     /// Step 1: what no retry heals is refused before anything is touched.
     pub(super) fn validate(&self, set: &FileSet) -> Result<(), Failure> {
-        if let Some(path) = compare::parents(set).into_iter().find(|&path| set.files.keys().any(|p| p.as_str() == path))
+        if let Some(path) = compare::parent_directories(set).into_iter().find(|&path| set.files.keys().any(|p| p.as_str() == path))
         {
             return Err(Failure::new(
                 FailureClass::Invalid,
@@ -28,13 +28,13 @@ impl Publisher {
         }
         let (root, shown) = (&self.directory.fd, self.directory.path.display());
         // The target of a link, and whether the name is taken by something that is no link.
-        let look = |name: &str| -> Result<(Option<String>, bool), Failure> {
+        let inspect = |name: &str| -> Result<(Option<String>, bool), Failure> {
             let target = at::link_target(root, name);
             let found = target.and_then(|target| Ok((at::exists(root, name)? && target.is_none(), target)));
             let (taken, target) = context("inspect", name, found).map_err(|error| self.write_failed(&error))?;
             Ok((target, taken))
         };
-        if look(DATA_LINK)?.1 {
+        if inspect(DATA_LINK)?.1 {
             return Err(unusable_directory(format!(
                 "failed to publish files to {shown}: {shown}/{DATA_LINK} is not a symlink; remove it (rm -r \
                  {shown}/{DATA_LINK}), or set directory.path (KEYFERRY_DIRECTORY) to another directory"
@@ -42,7 +42,7 @@ impl Publisher {
         }
         for path in set.files.keys() {
             let top = path.top();
-            let (target, taken) = look(top)?;
+            let (target, taken) = inspect(top)?;
             if taken || target.is_some_and(|target| target != visible_target(top)) {
                 return Err(unusable_directory(format!(
                     "failed to publish file {path}: {shown} already contains {top}, which keyferry did not create; remove it, \
@@ -73,7 +73,7 @@ impl Publisher {
         after(4);
 
         // 5. Files, then their directories from the deepest up, then the root of the set, which opens it to others.
-        let directories = compare::parents(set);
+        let directories = compare::parent_directories(set);
         for path in &directories {
             context("create directory", path, rustix::fs::mkdirat(&fresh, *path, Mode::RWXU))?;
         }
@@ -91,7 +91,7 @@ impl Publisher {
         finish(&name, &fresh, access)?;
 
         // 6. Visible links for new names.
-        for top in tops(set) {
+        for top in top_names(set) {
             match rustix::fs::symlinkat(visible_target(top), root, top) {
                 Ok(()) => rollback.links.push(top.into()),
                 // It was ours already: step 1 has looked.

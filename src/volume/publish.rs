@@ -53,18 +53,6 @@ pub enum Published {
     Unchanged,
 }
 
-impl Published {
-    /// The name in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ModesRepaired => "modes_repaired",
-            Self::Swapped => "swapped",
-            Self::Unchanged => "unchanged",
-        }
-    }
-}
-
 /// Writes sets into the one directory that it owns and has locked. Blocking.
 pub struct Publisher {
     pub(super) directory: OwnedDirectory,

@@ -25,7 +25,7 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// # Errors
 /// `Invalid` where the directory is not in memory and that is not allowed, `Local` with `NoSpace` or `WriteFailed`.
 /// Nothing is left behind.
-pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) -> Result<(), Failure> {
+pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) -> Result<(), Failure> {
     let shown = path.display();
     let failed = |error: &StepError| {
         let reason = if error.errno == Errno::NOSPC { Reason::NoSpace } else { Reason::WriteFailed };
@@ -51,7 +51,7 @@ pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
 /// returned.
 ///
 /// # Errors
-/// `Local` with `HandoverRefused` if the file is not exactly what [`leave_private_file`] of the same user leaves, or cannot
+/// `Local` with `HandoverRefused` if the file is not exactly what [`write_private_file`] of the same user leaves, or cannot
 /// be removed.
 pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
     let refused = |why: String| {
@@ -122,9 +122,9 @@ mod tests {
     fn what_is_left_is_private_and_can_be_taken_once() {
         let directory = directory();
         let file = directory.path().join("handover");
-        leave_private_file(&file, &"old".into(), true).expect("left");
+        write_private_file(&file, &"old".into(), true).expect("left");
         std::fs::write(directory.path().join("handover.tmp"), "left by a crash").expect("written");
-        leave_private_file(&file, &"new".into(), true).expect("left again");
+        write_private_file(&file, &"new".into(), true).expect("left again");
         assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o7777, 0o600);
         assert!(!directory.path().join("handover.tmp").exists());
         assert!(take_private_file(&file).expect("taken").is_some_and(|bytes| bytes.expose() == b"new"));
@@ -165,10 +165,10 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
         let directory = directory();
-        let failure = leave_private_file(&directory.path().join("absent/handover"), &"x".into(), true).err();
+        let failure = write_private_file(&directory.path().join("absent/handover"), &"x".into(), true).err();
         assert!(failure.is_some_and(|failure| failure.message.contains("failed to open")));
         std::fs::create_dir_all(directory.path().join("handover/full")).expect("made");
-        let failure = leave_private_file(&directory.path().join("handover"), &"x".into(), true).err();
+        let failure = write_private_file(&directory.path().join("handover"), &"x".into(), true).err();
         assert!(failure.is_some_and(|failure| failure.reason == Reason::WriteFailed));
         assert!(!directory.path().join("handover.tmp").exists());
     }

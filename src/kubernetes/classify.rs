@@ -1,5 +1,5 @@
-//! What the API server's errors mean
-//! (<https://kubernetes.io/docs/reference/using-api/api-concepts/#api-verbs>; the odd ones were tried on 1.37).
+//! Classifies error responses of the API server
+//! (<https://kubernetes.io/docs/reference/using-api/api-concepts/#api-verbs>; unusual ones were observed on 1.37).
 
 #[cfg(test)]
 mod tests;
@@ -12,23 +12,23 @@ use kube::core::response::StatusCause;
 use super::client::Response;
 use crate::model::{Failure, FailureClass, Reason};
 
-/// Most characters of the server's words in a message. A condition is read in a table.
-const MAX_WORDS: usize = 400;
+/// Maximum number of characters of the server's message in a [`Failure`], so that conditions stay short.
+const MAX_CHARS: usize = 400;
 
-/// What we asked for.
+/// Describes a request, for error messages.
 pub(super) struct RequestContext {
     /// "<verb> <noun> {which}".
     pub(super) what: String,
-    /// The RBAC rule that allows it.
+    /// RBAC rule that allows the request.
     pub(super) rule: String,
 }
 
-/// An error answer, parsed.
+/// A parsed error response.
 pub(super) struct ApiError {
     pub(super) code: u16,
-    /// `status.message`, by which the answer is classified; empty where the body is not a Status (a proxy answered).
+    /// `status.message`, by which the error is classified. Empty if the body is not a Status, for example from a proxy.
     message: String,
-    /// What a person may see of it. Differs from `words` where those could quote a secret.
+    /// The part of `message` that the failure shows. Differs from `message` if that could contain a secret value.
     shown_message: String,
     pub(super) causes: Vec<StatusCause>,
     pub(super) retry_after: Option<Duration>,
@@ -49,36 +49,35 @@ impl ApiError {
         }
     }
 
-    /// The server's words.
     pub(super) fn message(&self) -> &str {
         &self.message
     }
 
-    /// Puts `text` in the place of the server's words in the message. What the answer means stays.
+    /// Replaces the server's message in the failure with `text`. The classification stays the same.
     pub(super) fn replace_shown_message(&mut self, text: String) {
         self.shown_message = text;
     }
 
-    /// Whether RBAC refused it, and not an admission plugin. RBAC's words are
+    /// Whether RBAC denied the request, not an admission plugin. RBAC's message is
     /// `User "..." cannot patch resource "secrets" in API group ""`.
     pub(super) fn is_rbac(&self) -> bool {
         let parts = ["\" cannot ", " resource \"", "\" in API group \""];
         self.code == 403 && parts.into_iter().all(|part| self.message.contains(part))
     }
 
-    /// Whether `OwnerReferencesPermissionEnforcement` refused it, which asks for the right to `delete` the object before its
-    /// owners may change (`plugin/pkg/admission/gc/gc_admission.go` of 1.37).
+    /// Whether `OwnerReferencesPermissionEnforcement` denied the request. The plugin requires permission to `delete` an
+    /// object for a change of its owners (`plugin/pkg/admission/gc/gc_admission.go` in 1.37).
     pub(super) fn is_owner_denial(&self) -> bool {
         let texts = ["cannot set an ownerRef on a resource", "cannot set blockOwnerDeletion"];
         self.code == 403 && texts.into_iter().any(|text| self.message.contains(text))
     }
 
-    /// Whether the server names `field` as what is wrong.
+    /// Whether the server reports `field` as invalid.
     pub(super) fn names_field(&self, field: &str) -> bool {
         self.causes.iter().any(|cause| cause.field == field)
     }
 
-    /// The field managers that an apply ran into.
+    /// The field managers with which an apply conflicts, and their fields.
     fn conflicts(&self) -> Option<String> {
         let conflicts: Vec<_> = self.causes.iter().filter(|cause| cause.reason == "FieldManagerConflict").collect();
         let describe = |cause: &&StatusCause| format!("{} on {}", cause.message, cause.field);
@@ -86,7 +85,7 @@ impl ApiError {
     }
 }
 
-/// The failure that an error answer is.
+/// Converts an error response to a failure.
 pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
     use FailureClass::{Conflict, Denied, Invalid, Missing, Transient};
     let (class, reason, advice) = match error.code {
@@ -115,7 +114,7 @@ pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
             ),
             None => (Conflict, Reason::Conflict, "it changed after keyferry read it; keyferry retries".to_owned()),
         },
-        // The object was deleted and created again: the server says "immutable", not "conflict".
+        // The object was deleted and re-created: the server reports an immutable field, not a conflict.
         422 if error.names_field("metadata.uid") => (Conflict, Reason::Conflict, "it was re-created; keyferry retries".to_owned()),
         422 if error.names_field("type") => (
             Invalid,
@@ -127,9 +126,9 @@ pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
             Reason::InvalidRequest,
             "it is immutable; delete it and keyferry re-creates it".to_owned(),
         ),
-        // 400, 405, 413, 415, 422 ...: the same request would be refused again.
+        // 400, 405, 413, 415, 422 and others: the server would reject the same request again.
         400..=499 if !matches!(error.code, 408 | 429) => (Invalid, Reason::InvalidRequest, String::new()),
-        // 408, 429 and 5xx; a redirect or another surprise is some proxy's and may pass too.
+        // 408, 429, and 5xx. A redirect or another unexpected status comes from a proxy and can be temporary.
         _ => (Transient, Reason::ApiUnavailable, String::new()),
     };
     let by = if error.is_rbac() { " (RBAC)" } else { "" };
@@ -143,8 +142,8 @@ pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
     Failure { class, reason, message, retry_after: error.retry_after, missing_rule: None }
 }
 
-/// One line, not endless.
+/// Reduces `text` to one line of at most [`MAX_CHARS`] characters.
 fn clip(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect();
-    if text.chars().nth(MAX_WORDS).is_some() { format!("{line}…") } else { line }
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_CHARS).collect();
+    if text.chars().nth(MAX_CHARS).is_some() { format!("{line}…") } else { line }
 }

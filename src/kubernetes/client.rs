@@ -1,4 +1,4 @@
-//! One connection to the API server, one try per request, metadata-only answers.
+//! HTTP client of the API server: one connection, one attempt per request, metadata-only responses.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,41 +16,37 @@ use serde::{Deserialize, Serialize};
 use super::account::{self, Account};
 use crate::model::{Failure, FailureClass, Reason, SecretBytes};
 
-/// For the connection, for each write and for the answer. Our requests are small and touch one object, which the API
-/// server does in milliseconds; its own slowest part is an admission webhook, called with 10 s by default
+/// Timeout for connection setup, for each write, and for the response. A request concerns one small object and takes
+/// milliseconds, unless the API server calls an admission webhook, for which its default timeout is 10 s
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks for metadata only: `patch` on a Secret is in effect a read right, and a plain answer to an apply holds every
-/// value, those of a foreign Secret too. For a Pod it halves the answer.
+/// `Accept` header that requests metadata only. A plain response to an apply contains every value of the Secret, including
+/// values of a Secret that keyferry does not manage.
 pub(super) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// Sets and removes single fields, and owns what it sets.
+/// Merge patch: sets and removes single fields.
 pub(super) const MERGE: &str = "application/merge-patch+json";
-/// `application/apply-patch+yaml`: JSON is YAML.
+/// Server-side apply. The body is JSON, which is valid YAML.
 pub(super) const APPLY: &str = "application/apply-patch+yaml";
-/// Merges lists by key, so that the conditions of others stay.
+/// Strategic merge patch: merges lists by key, so that other conditions stay unchanged.
 pub(super) const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
-/// For a POST.
 pub(super) const JSON: &str = "application/json";
 
-/// Most bytes of an answer. etcd holds at most 1.5 MiB per object and an answer has its metadata only.
+/// Maximum size of a response in bytes. An object in etcd has at most 1.5 MiB.
 const MAX_RESPONSE: usize = 2 << 20;
 
-/// The API server.
 pub(super) struct Api {
     client: Client,
-    /// Who we are there, if our token says so.
     account: Option<Account>,
-    /// One request at a time, so that there is one connection with one set of TLS buffers. Nothing here is urgent: files
-    /// never wait for the API server.
+    /// Serializes requests, so that there is only one connection with its TLS buffers. Files never wait for the API
+    /// server, so that the delay is harmless.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// What the API server answered.
 pub(super) struct Response {
     pub(super) code: StatusCode,
-    /// `Retry-After` in seconds, the only form that the API server sends.
+    /// From `Retry-After`, which the API server sends in seconds only.
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Bytes,
 }
@@ -71,7 +67,7 @@ impl Response {
     }
 }
 
-/// A client and the namespace that its configuration names.
+/// Creates a client. The second value is the namespace of the kubeconfig or of the `ServiceAccount`.
 pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), Failure> {
     let mut config = match kubeconfig {
         None => Config::incluster().map_err(|error| {
@@ -95,13 +91,13 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), 
 }
 
 fn tune(config: &mut Config) {
-    // An adapter tries once; when to try again is the agent's decision.
+    // The agent schedules retries; an adapter makes one attempt.
     config.default_retry = false;
     config.connect_timeout = Some(TIMEOUT);
     config.write_timeout = Some(TIMEOUT);
     config.read_timeout = Some(TIMEOUT);
-    // Count from the request, not from when the connection went idle. An idle connection is given back after the same
-    // time, which is welcome: hours may pass between two requests.
+    // Start the read timeout at the request, not when the connection became idle. An idle connection is closed after the
+    // same time, which is intended: two requests can be hours apart.
     config.reset_reader_on_write = true;
 }
 
@@ -114,15 +110,15 @@ fn unusable(noun: &str, error: &dyn std::error::Error, remedy: &str) -> Failure 
 }
 
 impl Api {
-    /// The `ServiceAccount` of our API token; `None` for credentials that are no such token.
+    /// `ServiceAccount` of the API token. `None` if the credentials are not a `ServiceAccount` token.
     pub(super) fn account(&self) -> Option<&Account> {
         self.account.as_ref()
     }
 
-    /// Sends one request. `what` is "<verb> <noun> {which}" for the message.
+    /// Sends one request. `what` is "<verb> <noun> {which}" for error messages. Returns error responses too.
     ///
     /// # Errors
-    /// `Unreachable` if there was no whole answer. An answer that is an error is still an answer.
+    /// `Unreachable` if there was no complete response.
     pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<Response, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
             let message = format!(
@@ -140,7 +136,7 @@ impl Api {
     }
 }
 
-/// A request for metadata only. `path` is made of checked names and constants.
+/// Builds a request with a metadata-only response. `path` must consist of validated names and constants.
 pub(super) fn request(method: Method, path: String, content_type: &'static str, body: Bytes) -> Request<Bytes> {
     let request = Request::builder()
         .method(method)
@@ -151,10 +147,10 @@ pub(super) fn request(method: Method, path: String, content_type: &'static str, 
     request.expect("a path of RFC 1123 names and constants is a URI, and the headers are constants")
 }
 
-/// Serialises into one buffer that is zeroed when the request is done.
+/// Serializes `value` into a buffer that is zeroed after the request.
 ///
-/// Two passes: a buffer that grows would leave copies of the values in freed memory. The copies that HTTP and TLS make on
-/// the way out are not in our hands.
+/// A first pass counts the bytes, because a growing buffer leaves copies of secret values in freed memory. keyferry cannot
+/// zero the copies that the HTTP and TLS libraries make.
 pub(super) fn to_body(value: &impl Serialize) -> Bytes {
     const INVARIANT: &str = "bodies have text keys only, and a buffer of the right size takes them";
     let body = SecretBytes::written(|buffer| serde_json::to_writer(buffer, value)).expect(INVARIANT);

@@ -1,13 +1,13 @@
-//! A set of values into one Secret: look, judge, write at most once, remove what others added.
+//! Mirrors a set of values to one Secret, with at most one write of the values.
 //!
-//! 1. Look: a dry-run apply of nothing ([`target`]).
-//! 2. Absent: create, and only create.
-//! 3. Present: stop if it is not ours, if another configuration writes it, if its readings are newer, or if it holds our set
-//!    already ([`decide`]).
-//! 4. Write with the uid and the resourceVersion that were seen, so that whatever happened since makes it fail. What somebody
-//!    else changed in our fields is taken back with `force`.
-//! 5. Where keys of others are left, remove them by a merge patch, with the uid and the resourceVersion of the write. A
-//!    reader sees right values from step 4 on.
+//! 1. Read the metadata through a dry-run apply of an empty Secret ([`target`]).
+//! 2. If the Secret does not exist: create it, and fail if it exists by now.
+//! 3. If the Secret exists: stop if it is not managed, another configuration writes it, its versions are newer, or it already
+//!    has the desired content ([`decide`]).
+//! 4. Apply with the `uid` and `resourceVersion` from step 1, so that the write fails if the Secret has changed since. `force`
+//!    takes back fields that another manager changed.
+//! 5. If unmanaged keys remain, remove them with a merge patch, with `uid` and `resourceVersion` from step 4. The managed keys
+//!    are already correct after step 4.
 
 mod body;
 mod configuration;
@@ -39,7 +39,7 @@ use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason};
 pub(super) struct Writer<'a> {
     pub(super) api: &'a Api,
     pub(super) namespace: &'a ObjectName,
-    /// Our pod, if its name is known.
+    /// Name of the agent's Pod, if known.
     pub(super) pod: Option<&'a ObjectName>,
     pub(super) owners: &'a Mutex<OwnerMemory>,
 }
@@ -53,7 +53,7 @@ impl Writer<'_> {
     ) -> Result<MirrorOutcome, Failure> {
         let target = Target { namespace: self.namespace, name };
         if content.data.is_empty() {
-            // An apply without data removes every key that we own.
+            // An apply without data removes every key that keyferry owns.
             let cause = "there is no value to write, and an empty write would remove every key; check the mirror's files";
             return Err(target.failure(FailureClass::Invalid, Reason::RenderFailed, cause));
         }
@@ -97,7 +97,8 @@ impl Writer<'_> {
         Ok(plan.outcome)
     }
 
-    /// The keys are taken from the answer to our write: where the server had no record of who wrote what, it makes one then.
+    /// Removes the keys that are unmanaged according to the response to the write. That response has complete
+    /// `managedFields`, even if the Secret had none before.
     async fn remove_unmanaged(
         &self,
         target: &Target<'_>,

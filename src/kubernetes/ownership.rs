@@ -1,13 +1,13 @@
-//! Whether a Secret is ours to write, and who else wrote to it, judged from its metadata alone.
+//! Determines from metadata alone whether keyferry manages a Secret, and which fields other managers wrote.
 //!
-//! The attack: someone who may create Secrets in the namespace but not read them makes one with our name before us, with
-//! our label, and with annotations or an extra owner that suit him: an annotation by which a replicator copies it to his
-//! namespace, say. A blind apply would merge our values silently into his object. So a Secret is ours only if the server's
-//! own record of who wrote what says that our field manager *applied* the label. Anyone can write a label;
-//! `managedFields` is kept by the server.
+//! Threat: an attacker with permission to create Secrets in the namespace, but not to read them, creates the Secret first.
+//! The attacker adds the label of keyferry and, for example, an annotation that makes a replicator copy the Secret to another
+//! namespace. A blind apply would merge the secret values into that object. Therefore a Secret counts as managed only if
+//! `managedFields` records that the field manager `keyferry` *applied* the label. Anyone can write a label, but the API
+//! server maintains `managedFields`.
 //!
-//! What this cannot stop: a field manager's name is free text, so who may *patch* the Secret can write as `keyferry`. He
-//! could read every value anyway, since `patch` is a read right; the barrier there is a Role that names one Secret.
+//! Limit: the name of a field manager is free text, so anyone with permission to *patch* the Secret can write as `keyferry`.
+//! That permission also gives access to every value. A Role with `resourceNames` restricts it to one Secret.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{FIELD_MANAGER, MANAGED_BY};
 
-/// `Ok` if the object is ours, else why not, for a person.
+/// Checks that keyferry manages the object. The error is the cause for a message.
 pub(super) fn check_managed(meta: &ObjectMeta) -> Result<(), String> {
     if meta.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_none_or(|value| value != FIELD_MANAGER) {
         return Err(format!("it has no label {MANAGED_BY}: {FIELD_MANAGER}"));
@@ -30,24 +30,24 @@ pub(super) fn check_managed(meta: &ObjectMeta) -> Result<(), String> {
 /// Path of a part of an object in `fieldsV1`.
 pub(super) type FieldPath = &'static [&'static str];
 pub(super) const DATA: FieldPath = &["f:data"];
-/// Some servers record what a user wrote, not what it became.
+/// `managedFields` can contain the write-only field that a client sent instead of `data`.
 const STRING_DATA: FieldPath = &["f:stringData"];
 pub(super) const LABELS: FieldPath = &["f:metadata", "f:labels"];
 pub(super) const ANNOTATIONS: FieldPath = &["f:metadata", "f:annotations"];
 
-/// The names below `path` that our own applies own.
+/// Names below `path` that keyferry owns through an apply.
 pub(super) fn managed_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<&str> {
     entries(meta).filter(|entry| is_managed(entry)).flat_map(|entry| keys(entry, path)).collect()
 }
 
-/// The annotation `key`, if its value is the one that we applied. Others may write whatever they want there.
+/// Value of the annotation `key` if keyferry owns it, so that values from other writers are ignored.
 pub(super) fn managed_annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     let value = meta.annotations.as_ref()?.get(key)?;
     managed_keys(meta, ANNOTATIONS).contains(key).then_some(value.as_str())
 }
 
-/// The names below `path` that others wrote and we do not own, each with the field manager that wrote it. A key that both
-/// own holds our value: the server takes a field from its owners as soon as somebody else changes it.
+/// Names below `path` that other field managers own and keyferry does not, each with its manager. A key with both owners
+/// has the value of keyferry: a change by one manager removes the ownership of the others.
 pub(super) fn unmanaged_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&str, &str)> {
     let managed = managed_keys(meta, path);
     let others = entries(meta).filter(|entry| !is_managed(entry));
@@ -58,14 +58,14 @@ pub(super) fn unmanaged_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&s
     named.filter(|(key, _)| !managed.contains(key)).collect()
 }
 
-/// Keys of the data that others wrote and we do not own.
+/// Data keys that other field managers own and keyferry does not, each with its manager.
 pub(super) fn unmanaged_data(meta: &ObjectMeta) -> BTreeSet<(&str, &str)> {
     let managed = managed_keys(meta, DATA);
     let both = unmanaged_keys(meta, DATA).into_iter().chain(unmanaged_keys(meta, STRING_DATA));
     both.filter(|(key, _)| !managed.contains(key)).collect()
 }
 
-/// UIDs of the owner references that our own applies own; each is an entry `k:{"uid":"..."}`.
+/// UIDs of the owner references that keyferry owns. Their entries have the form `k:{"uid":"..."}`.
 pub(super) fn managed_owners(meta: &ObjectMeta) -> BTreeSet<String> {
     let references = |entry: &ManagedFieldsEntry| {
         let all = at(entry, &["f:metadata", "f:ownerReferences"])?.as_object()?;
@@ -82,7 +82,8 @@ fn entries(meta: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
     meta.managed_fields.iter().flatten()
 }
 
-/// An *update* under our name is not ours: we only ever apply, and our merge patches own nothing.
+/// Whether keyferry applied the entry. An *update* under its name does not count: keyferry writes by apply, and its merge
+/// patches only remove keys.
 fn is_managed(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER)
         && entry.operation.as_deref() == Some("Apply")
@@ -93,7 +94,7 @@ fn at<'a>(entry: &'a ManagedFieldsEntry, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(&entry.fields_v1.as_ref()?.0, |value, name| value.get(name))
 }
 
-/// `f:<name>` per field; a `.` stands for the whole map.
+/// Names of the entries `f:<name>` below `path`. The entry `.` means the map itself and is skipped.
 fn keys(entry: &ManagedFieldsEntry, path: FieldPath) -> impl Iterator<Item = &str> {
     let fields = at(entry, path).and_then(Value::as_object);
     fields.into_iter().flat_map(serde_json::Map::keys).filter_map(|field| field.strip_prefix("f:"))
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_we_applied_is_ours() {
+    fn secret_is_managed_only_if_keyferry_applied_its_label() {
         let managed = json!({"app.kubernetes.io/managed-by": "keyferry"});
         let label_only = json!({"f:metadata": {"f:labels": {"f:app.kubernetes.io/managed-by": {}}}});
         let data_only = json!({"f:data": {"f:a": {}}});
@@ -134,20 +135,20 @@ mod tests {
         let applied = || entry("keyferry", "Apply", &full());
         let table = [
             ("managed", meta(&managed, &[applied()]), None),
-            ("labelled by a tracker", meta(&managed, &[applied(), entry("argocd", "Update", &label_only)]), None),
-            ("somebody changed a key", meta(&managed, &[applied(), entry("kubectl-patch", "Update", &data_only)]), None),
-            ("empty, made by kubectl", meta(&json!({}), &[]), Some("no label")),
+            ("labeled by a tracker", meta(&managed, &[applied(), entry("argocd", "Update", &label_only)]), None),
+            ("key changed by another manager", meta(&managed, &[applied(), entry("kubectl-patch", "Update", &data_only)]), None),
+            ("empty, created by kubectl", meta(&json!({}), &[]), Some("no label")),
             (
-                "of another tool",
+                "managed by Helm",
                 meta(&json!({"app.kubernetes.io/managed-by": "Helm"}), &[entry("helm", "Update", &full())]),
                 Some("no label"),
             ),
             ("faked label, no record", meta(&managed, &[]), Some("not applied by")),
             ("faked label, other manager", meta(&managed, &[entry("eve", "Update", &full())]), Some("not applied")),
-            ("our name, by update", meta(&managed, &[entry("keyferry", "Update", &full())]), Some("not applied by")),
-            ("our name on the status only", meta(&managed, &[status]), Some("not applied by")),
+            ("keyferry, by update", meta(&managed, &[entry("keyferry", "Update", &full())]), Some("not applied by")),
+            ("keyferry, on the status only", meta(&managed, &[status]), Some("not applied by")),
             (
-                "we are in it, but not its label",
+                "keyferry applied data but not the label",
                 meta(&managed, &[entry("keyferry", "Apply", &data_only), entry("eve", "Apply", &label_only)]),
                 Some("not applied by"),
             ),
@@ -162,22 +163,22 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_named_with_its_writer() {
+    fn unmanaged_data_keys_are_listed_with_their_manager() {
         let others = |manager: &str, operation: &str, fields: Value| {
             let entries = [entry("keyferry", "Apply", &full()), entry(manager, operation, &fields)];
             let meta = meta(&json!({}), &entries);
             unmanaged_data(&meta).into_iter().map(|(key, by)| format!("{key} by {by}")).collect::<Vec<_>>()
         };
         let both = json!({"f:data": {".": {}, "f:extra": {}, "f:password": {}}});
-        assert_eq!(others("kubectl-patch", "Update", both), ["extra by kubectl-patch"], "we own password, too");
+        assert_eq!(others("kubectl-patch", "Update", both), ["extra by kubectl-patch"], "keyferry owns password too");
         assert_eq!(others("eve", "Update", json!({"f:stringData": {"f:s": {}}})), ["s by eve"]);
         assert_eq!(others("keyferry", "Update", json!({"f:data": {"f:x": {}}})), ["x by keyferry"], "not an apply");
-        // What is left of an entry whose only key was removed.
+        // An entry whose only key was removed.
         assert!(others("before-first-apply", "Update", json!({"f:data": {}})).is_empty());
     }
 
     #[test]
-    fn the_keys_and_owners_of_ours_are_named() {
+    fn managed_keys_annotations_and_owners_are_listed() {
         let mut meta = meta(
             &json!({}),
             &[entry("keyferry", "Apply", &full()), entry("eve", "Apply", &json!({"f:data": {"f:e": {}}}))],

@@ -1,7 +1,7 @@
-//! Our conditions into our Pod's status.
+//! Patches conditions into the status of the agent's Pod.
 //!
-//! A strategic merge patch: it merges the list by `type`, so the conditions of others stay. A merge patch would replace the
-//! list, and an apply that leaves one of ours out would remove it.
+//! A strategic merge patch merges the list by `type`, so that other conditions stay unchanged. A merge patch would replace
+//! the list, and an apply would remove conditions that it omits.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -18,15 +18,15 @@ use super::client::{self, Api};
 use super::{FIELD_MANAGER, Pod, PodState, lock};
 use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason};
 
-/// What a Pod starts with (<https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation>).
+/// Generation of a new Pod (<https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation>).
 const FIRST_GENERATION: i64 = 1;
 
-/// What was reported last. Lives as long as the agent: there is no right to read the Pod, so after a restart the first
-/// report says "since now".
+/// State of the last report. It is lost at a restart, because the agent has no permission to read the Pod; the first
+/// report then sets `lastTransitionTime` to the current time.
 pub(super) struct ReportMemory {
-    /// Since when each condition has its status.
+    /// Status of each condition, and the time of its last change.
     since: BTreeMap<ConditionType, (ConditionStatus, Timestamp)>,
-    /// `metadata.generation` of our Pod as last seen; `None` from servers (before 1.33) that do not count it.
+    /// Last known `metadata.generation` of the Pod. `None` before Kubernetes 1.33, which does not set it.
     generation: Option<i64>,
 }
 
@@ -37,7 +37,7 @@ impl Default for ReportMemory {
 }
 
 impl ReportMemory {
-    /// The time of the last change of status, as it will be once `condition` is reported at `now`.
+    /// Time of the last change of status, if `condition` is reported at `now`.
     fn since(&self, condition: &Condition, now: Timestamp) -> Timestamp {
         self.since
             .get(&condition.kind)
@@ -68,7 +68,7 @@ pub(super) async fn report(
         let mut memory = lock(memory);
         memory.record(conditions, now);
         memory.generation = generation;
-        // What we said was of another generation than the Pod has (a resize, say): say it of this one.
+        // The Pod has a newer generation, for example after a resize: report again with that generation.
         (generation.is_some() && generation != assumed).then(|| patch(namespace, pod, &memory, conditions, now))
     };
     match resend {
@@ -99,7 +99,7 @@ fn patch(
     client::request(Method::PATCH, path, client::STRATEGIC_MERGE, client::to_body(&body))
 }
 
-/// The Pod's generation and state.
+/// Sends a patch and returns the Pod's generation and state.
 async fn send(
     api: &Api,
     namespace: &ObjectName,
@@ -117,7 +117,7 @@ async fn send(
         return Ok((metadata.generation.filter(|generation| *generation > 0), state));
     }
     let error = ApiError::from_response(&response);
-    // Another uid is said as 422 "field is immutable".
+    // For another UID the server returns 422 "field is immutable".
     if error.code == 404 || error.code == 422 && error.names_field("metadata.uid") {
         let message = format!("failed to {}: no Pod has this name and UID; it was deleted or re-created, or POD_NAME or POD_UID is wrong", context.what);
         return Err(Failure::new(FailureClass::Missing, Reason::ObjectNotFound, message));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_patch_has_our_conditions_and_the_uid_and_nothing_else() {
+    fn patch_contains_only_conditions_and_uid() {
         let (request, body) = sent(&ReportMemory::default(), &ready(ConditionStatus::True), at("2026-01-01T00:00:00.5Z"));
         assert_eq!(request.uri(), "/api/v1/namespaces/ns/pods/web-0/status?fieldManager=keyferry");
         assert_eq!(request.headers()["content-type"], "application/strategic-merge-patch+json");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_of_the_last_change_of_status() {
+    fn transition_time_changes_only_with_status() {
         let mut memory = ReportMemory::default();
         let times = [
             (ConditionStatus::False, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_count_generations_is_told_none() {
+    fn observed_generation_is_omitted_if_server_sets_none() {
         let memory = ReportMemory { generation: None, ..ReportMemory::default() };
         let (_, body) = sent(&memory, &ready(ConditionStatus::True), at("2026-01-01T00:00:00Z"));
         assert_eq!(body["status"]["conditions"][0].get("observedGeneration"), None);

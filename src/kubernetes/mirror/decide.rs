@@ -1,4 +1,4 @@
-//! What to do with a Secret that is there, from its metadata alone.
+//! Decides from its metadata how to treat an existing Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,17 +19,18 @@ pub(super) enum Decision {
     Write(Plan),
 }
 
-/// How to write.
+/// How to write the Secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) outcome: MirrorOutcome,
-    /// Take fields of ours from whoever changed them. The guards make sure that it is what was judged here.
+    /// Take back fields that other managers changed. The guard ensures that the Secret has not changed since the decision.
     pub(super) force: bool,
-    /// Remove keys of others afterwards.
+    /// Remove unmanaged keys afterwards.
     pub(super) remove_unmanaged: bool,
 }
 
-/// Decides in this order: whose it is, which configuration writes it, whether it was edited, which readings are newer.
+/// Checks in this order: whether the Secret is managed, which configuration writes it, whether it was edited, which versions
+/// are newer.
 pub(super) fn decide(
     target: &Target<'_>,
     current: &ObjectMeta,
@@ -40,7 +41,7 @@ pub(super) fn decide(
     if current.uid.as_deref().unwrap_or_default().is_empty()
         || matches!(current.resource_version.as_deref(), None | Some("" | "0"))
     {
-        // Empty values would be no guard at all.
+        // The API server ignores empty values in the guard.
         let cause = "the API server's response has no uid or no resourceVersion; check that no proxy changes responses";
         return Err(target.failure(FailureClass::Transient, Reason::ApiUnavailable, cause));
     }
@@ -58,7 +59,7 @@ pub(super) fn decide(
         return Err(target.failure(FailureClass::Conflict, Reason::Conflict, cause));
     }
     if unmanaged.is_some() {
-        // What its annotations say is not ours to believe.
+        // Another writer can have set the annotations, so their versions do not count.
         return Ok(Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_unmanaged: true }));
     }
     let stored = managed_annotation(current, SOURCE_VERSIONS).map(decode).unwrap_or_default();
@@ -81,12 +82,13 @@ pub(super) fn decide(
         Recency::Older if !content.accept_older => Decision::Leave(MirrorOutcome::Superseded),
         _ if drift.is_some() => Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_unmanaged: true }),
         Recency::Same if holds(current, desired) => Decision::Leave(MirrorOutcome::Unchanged),
-        // Newer readings with the same values are written too: their versions keep a reading between the two away.
+        // Write newer versions with equal values too, so that the annotation protects against versions in between.
         _ => Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_unmanaged: false }),
     })
 }
 
-/// A Secret without a fingerprint was written by keyferry 0.1 and is taken.
+/// Whether another configuration writes the Secret. A Secret without a fingerprint was written by keyferry 0.1 and does not
+/// count as one of another configuration.
 fn is_other_configuration(current: &ObjectMeta, desired: &DesiredSecret<'_>, same_content: bool) -> bool {
     let desired = desired.annotations.get(CONFIGURATION);
     let stored = managed_annotation(current, CONFIGURATION);
@@ -109,8 +111,8 @@ fn conflict(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> String {
     )
 }
 
-/// Whether the Secret holds what we would write, but for the versions and the writer. The digest is of what we wrote, not of
-/// what is there now; what others did to the data is [`Drift`].
+/// Whether the Secret has the desired content, apart from versions and writer. The digest covers the data that keyferry
+/// wrote; [`Drift`] covers later changes to the data.
 fn holds(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> bool {
     let same_keys = managed_keys(current, LABELS) == names(&desired.labels)
         && without_writer(managed_keys(current, ANNOTATIONS)) == without_writer(names(&desired.annotations))
@@ -130,7 +132,7 @@ fn names(map: &BTreeMap<String, String>) -> BTreeSet<&str> {
     map.keys().map(String::as_str).collect()
 }
 
-/// An agent that does not know its pod's name must not write each time that another one does.
+/// Ignores the writer's annotation: replicas that know their Pod's name and replicas that do not must not alternate.
 fn without_writer(mut keys: BTreeSet<&str>) -> BTreeSet<&str> {
     keys.remove(WRITTEN_BY);
     keys

@@ -1,4 +1,4 @@
-//! What somebody else did to a Secret that we made.
+//! Detects edits by other writers to a managed Secret.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,29 +12,29 @@ use super::super::{CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY};
 use super::body::DesiredSecret;
 use super::target::listed;
 
-/// Our annotations: whoever wrote one did it to ours, whatever the value is.
+/// Annotations that only keyferry writes: another owner is drift, even if the value is equal.
 const BOOKKEEPING: [&str; 4] = [CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY];
 
-/// Fields that are not as we wrote them.
+/// Fields that differ from what keyferry wrote.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Drift {
-    /// Field managers, as the server recorded them. Empty where keys were only removed, which leaves no record.
+    /// Field managers from `managedFields`. Empty if keys were only removed, because a removal is not recorded.
     editors: BTreeSet<String>,
-    /// Keys of the data: changed, added or removed.
+    /// Data keys that were changed, added, or removed.
     keys: BTreeSet<String>,
     labels: BTreeSet<String>,
     annotations: BTreeSet<String>,
 }
 
 impl Drift {
-    /// Compares the server's record of who owns what with what we write. What others add to the metadata is theirs.
+    /// Compares `managedFields` with the desired Secret. Additional labels and annotations are not drift.
     pub(super) fn find(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> Option<Self> {
         let mut drift = Self::default();
         for (key, manager) in unmanaged_data(current) {
             drift.keys.insert(key.to_owned());
             drift.editors.insert(manager.to_owned());
         }
-        // A removed key is missing from our own record. Only with the same digest is it known that we wrote it.
+        // keyferry no longer owns a removed key. An equal digest shows that keyferry had written it.
         let digest = desired.annotations.get(DIGEST).map(String::as_str);
         if digest.is_some() && managed_annotation(current, DIGEST) == digest {
             let managed = managed_keys(current, DATA);

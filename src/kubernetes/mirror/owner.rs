@@ -1,4 +1,4 @@
-//! Who owns the Secret, so that it is garbage-collected with its owner.
+//! Owner reference of the Secret, by which Kubernetes deletes the Secret together with its owner.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -11,21 +11,21 @@ use super::super::ownership::managed_owners;
 use super::target::Target;
 use crate::model::{Mirror, MirrorOwner, ObjectName};
 
-/// What this process has learned about owners. Each entry is logged once.
+/// What this process knows about owners. Each entry is logged once.
 #[derive(Default)]
 pub(in super::super) struct OwnerMemory {
-    /// Secrets whose owners we may not change, each with the UID that it was to have.
+    /// Secrets for which a change of owners was denied, each with the UID of the desired owner.
     denied: BTreeSet<(ObjectName, String)>,
-    /// Secrets that get no owner because our token does not say who we are.
+    /// Secrets without an owner, because the token does not identify a `ServiceAccount` in their namespace.
     unknown: BTreeSet<ObjectName>,
 }
 
-/// The owner that the configuration asks for.
+/// The configured owner.
 ///
-/// It has neither `blockOwnerDeletion`, which would need `update` on the owner's finalizers, nor `controller`.
+/// The reference has neither `blockOwnerDeletion`, which requires `update` on the owner's finalizers, nor `controller`.
 ///
-/// A `ServiceAccount` of another namespace cannot own the Secret: the garbage collector looks for the owner in the Secret's
-/// namespace, does not find it and deletes the Secret.
+/// A `ServiceAccount` in another namespace cannot be the owner: the garbage collector searches the Secret's namespace, does
+/// not find the owner, and deletes the Secret.
 pub(super) fn desired(
     mirror: &Mirror,
     target: &Target<'_>,
@@ -52,7 +52,7 @@ pub(super) fn desired(
     }
 }
 
-/// The owners to write into a Secret that is there: `desired`, or those that it has where the cluster refused a change.
+/// Owners to apply to an existing Secret: `desired`, or the current ones if the cluster denied this change before.
 pub(super) fn for_current(
     current: &ObjectMeta,
     desired: Option<&OwnerReference>,
@@ -63,7 +63,7 @@ pub(super) fn for_current(
     if denied { retained(current) } else { desired.cloned().into_iter().collect() }
 }
 
-/// The owners that we gave to the Secret earlier: to leave them out is a change, too.
+/// The owners that keyferry set earlier. Omitting them from an apply would remove them.
 pub(super) fn retained(current: &ObjectMeta) -> Vec<OwnerReference> {
     let managed = managed_owners(current);
     let existing = current.owner_references.iter().flatten().filter(|existing| managed.contains(&existing.uid));
@@ -72,7 +72,7 @@ pub(super) fn retained(current: &ObjectMeta) -> Vec<OwnerReference> {
         .collect()
 }
 
-/// Remembers that the cluster refused `desired`; the log says it the first time.
+/// Remembers that the cluster denied a change to `desired`, and logs the first denial.
 pub(super) fn remember_denied(desired: Option<&OwnerReference>, target: &Target<'_>, memory: &Mutex<OwnerMemory>) {
     if lock(memory).denied.insert(entry(target, desired)) {
         tracing::warn!(
@@ -83,7 +83,7 @@ pub(super) fn remember_denied(desired: Option<&OwnerReference>, target: &Target<
     }
 }
 
-/// Whether the Secret has exactly these owners from us.
+/// Whether exactly these owners are set by keyferry.
 pub(super) fn matches(current: &ObjectMeta, owners: &[OwnerReference]) -> bool {
     let uids: BTreeSet<_> = owners.iter().map(|owner| owner.uid.clone()).collect();
     let existing = |owner: &OwnerReference| {

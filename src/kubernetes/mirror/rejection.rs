@@ -1,4 +1,4 @@
-//! Error answers of the API server, without values.
+//! Failures for rejected writes, without secret values.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,15 +10,15 @@ use super::super::classify::{self, ApiError};
 use super::target::Target;
 use crate::model::{Failure, SecretBytes};
 
-/// Values shorter than this are not searched for in the server's words: they are found in any text.
+/// Minimum length in bytes of a value for the search in the server's message. Shorter values occur in any text.
 const SHORTEST_SEARCHED: usize = 4;
 
-/// The failure that an error answer to a write is, with the server's words only if they hold no value. An admission webhook
-/// may quote what it refuses, and the API server itself says `invalid character 'L'` of a `.dockerconfigjson` that is not
-/// JSON.
+/// Converts the error response to a write. Shows the server's message only if it contains no value: an admission webhook can
+/// quote the rejected object, and the API server itself reports `invalid character 'L'` for a `.dockerconfigjson` that is
+/// not JSON.
 ///
-/// RBAC's words are never shown: they name the namespace and the account, and where a value is one of these words, to leave
-/// them out only then would tell it.
+/// Never shows RBAC's message, which contains the namespace and the account: if keyferry omitted the message only when it
+/// contains a value, the omission would reveal that the value is one of these words.
 pub(super) fn failure(
     target: &Target<'_>,
     account: Option<&Account>,
@@ -33,7 +33,7 @@ pub(super) fn failure(
         let described: Vec<_> = about_values.iter().map(|cause| format!("{}: {}", cause.field, cause.reason)).collect();
         error.replace_shown_message(described.join(", "));
     } else {
-        // Names that the message has anyway give nothing away, and applications like to be called as their users.
+        // The failure names these objects anyway, and a user name is often equal to the application's name.
         let mut words = error.message().to_owned();
         let account = account.map(|account| account.name.as_str());
         let mut public: Vec<_> = [target.name.as_str(), target.namespace.as_str()].into_iter().chain(account).collect();
@@ -50,7 +50,7 @@ pub(super) fn failure(
 
 fn quotes(words: &str, value: &SecretBytes) -> bool {
     let holds = |text: &str| text.len() >= SHORTEST_SEARCHED && words.contains(text);
-    // Line by line, because a quoted text has its line ends escaped.
+    // Search line by line, because a quoted text has escaped line ends.
     value.expose_str().is_some_and(|text| text.lines().any(|line| holds(line.trim())))
         || holds(&Zeroizing::new(STANDARD.encode(value.expose())))
 }

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_request_asks_for_metadata_only() {
+    fn request_accepts_metadata_only() {
         let request =
             request(Method::PATCH, "/api/v1/namespaces/a/secrets/b?fieldManager=c".into(), APPLY, Bytes::new());
         assert_eq!(request.headers()[ACCEPT], METADATA_ONLY);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_does_not_retry_and_does_not_wait_for_ever() {
+    fn client_does_not_retry_and_has_timeouts() {
         let mut config = Config::new("https://localhost".parse().expect("a URI"));
         tune(&mut config);
         assert!(!config.default_retry);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_written_without_growing() {
+    fn body_is_serialized_as_json() {
         let body = to_body(&serde_json::json!({"data": {"k": "dg=="}}));
         assert_eq!(&body[..], br#"{"data":{"k":"dg=="}}"#);
     }

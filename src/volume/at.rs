@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_that_cannot_be_read_does_not_count_as_absent() {
+    fn unreadable_link_is_an_error_not_absence() {
         let directory = tempfile::tempdir().expect("tempdir");
         std::fs::write(directory.path().join("file"), "x").expect("write");
         let fd = rustix::fs::open(directory.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("open");

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_has_its_mode_and_leaves_no_temporary_file() {
+    fn replaced_file_has_mode_and_no_temporary_file_remains() {
         let directory = tempfile::tempdir().expect("tempdir");
         let fd = open(&directory);
         std::fs::write(directory.path().join("file.tmp"), "left by a crash").expect("write");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_replacement_keeps_the_old_content() {
+    fn failed_replacement_keeps_previous_content() {
         let directory = tempfile::tempdir().expect("tempdir");
         let fd = open(&directory);
         std::fs::create_dir_all(directory.path().join("file/full")).expect("mkdir");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_regular_file_is_opened() {
+    fn open_regular_rejects_other_file_types() {
         let directory = tempfile::tempdir().expect("tempdir");
         let fd = open(&directory);
         std::os::unix::fs::symlink("absent", directory.path().join("link")).expect("symlink");

@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_descriptor_finds_the_directory_taken_until_it_is_unlocked() {
+    fn second_lock_fails_until_first_is_released() {
         let directory = tempfile::tempdir_in("/dev/shm").expect("tempdir");
         let (first, stat) = open(&directory);
         let (second, _) = open(&directory);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_is_the_process_with_a_lock_on_the_same_inode() {
+    fn holder_is_process_with_flock_on_same_inode() {
         let directory = tempfile::tempdir().expect("tempdir");
         let (_, mut stat) = open(&directory);
         stat.st_dev = rustix::fs::makedev(0, 0x2d);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_in_the_file_is_fixed() {
+    fn manifest_format_stays_stable() {
         let text = String::from_utf8(example().to_bytes()).expect("text");
         let expected = concat!(
             r#"{"version":1,"published":"2026-11-24T16:05:38Z","layout":"outputs:1","#,
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_does_not_know_is_unreadable() {
+    fn unknown_or_invalid_manifest_is_unreadable() {
         let text = String::from_utf8(example().to_bytes()).expect("text");
         for (from, to) in [
             (r#""version":1"#, r#""version":2"#),

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_our_own_making_are_swept() {
+    fn only_reserved_names_are_swept() {
         let now = "2026-11-24T16:05:37Z".parse().expect("timestamp");
         assert!(fresh_directory(now).starts_with("..2026_11_24_16_05_37."));
         assert!(is_set_directory(&fresh_directory(now)));

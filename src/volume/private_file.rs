@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_private_and_can_be_taken_once() {
+    fn private_file_has_mode_0600_and_is_taken_once() {
         let directory = directory();
         let file = directory.path().join("handover");
         write_private_file(&file, &"old".into(), true).expect("left");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_refused_and_removed() {
+    fn untrusted_private_file_is_rejected_and_removed() {
         let directory = directory();
         let file = directory.path().join("handover");
         let secret = directory.path().join("elsewhere");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
+    fn failed_write_of_private_file_leaves_no_temporary_file() {
         let directory = directory();
         let failure = write_private_file(&directory.path().join("absent/handover"), &"x".into(), true).err();
         assert!(failure.is_some_and(|failure| failure.message.contains("failed to open")));

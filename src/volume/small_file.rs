@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_and_what_is_absent_is_none() {
+    fn small_file_round_trips_and_absence_is_none() {
         let directory = tempfile::tempdir().expect("tempdir");
         assert_eq!(read_small_file(directory.path(), "state").expect("absent"), None);
         assert_eq!(read_small_file(&directory.path().join("absent"), "state").expect("absent"), None);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_is_refused_and_does_not_block() {
+    fn fifo_is_rejected_without_blocking() {
         let directory = tempfile::tempdir().expect("tempdir");
         let fifo = directory.path().join("state");
         rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_counted_in_whole_pages_with_its_directories_and_its_manifest() {
+    fn need_counts_pages_directories_and_manifest() {
         let need = Need::of(&set(&[("a", 0), ("b", 1), ("tls/key", 4097)]), 300, 4096);
         // 0 + 1 + 2 pages, the manifest, the set's directory and `tls`; 3 files, the manifest, 2 directories, 3 visible
         // links, 1 temporary link.
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_reported_but_never_the_size_of_the_set() {
+    fn limit_error_shows_limit_but_not_set_size() {
         let message = check_limit(&set(&[("a", 1237)]), Some(1000), true).expect_err("too large").message;
         assert!(message.contains("1000") && !message.contains("1237"), "{message}");
         assert!(message.ends_with("raise it; the last published set is unchanged"), "{message}");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_others_fill_is_reported_with_who_takes_the_room() {
+    fn full_volume_is_reported_with_space_used_by_other_files() {
         let need = Need::of(&set(&[("a", 1237)]), 300, 4096);
         let failure = need.check(&usage(256, 0, 12, true)).expect_err("full");
         assert_eq!(
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_that_is_too_small_by_itself_is_reported_with_the_size_to_give() {
+    fn small_volume_is_reported_with_required_size_limit() {
         let need = Need::of(&set(&[("a", 1_000_000)]), 300, 4096);
         let message = need.check(&usage(1024, 1024, 0, false)).expect_err("too small").message;
         assert_eq!(
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn inodes_are_counted_where_the_volume_limits_them() {
+    fn inodes_are_checked_if_volume_limits_them() {
         let need = Need::of(&set(&[("a", 1)]), 300, 4096);
         let mut usage = usage(1024, 1024, 0, true);
         usage.total_inodes = Some(30);

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_the_kubelet_made_is_refused_with_the_cure() {
+    fn directory_created_by_kubelet_is_rejected_with_remedy() {
         let why = why_unusable(0, 0o4_1777, 65532).expect("refused");
         assert!(why.contains("UID 0") && why.contains("first container") && why.contains("parent volume"), "{why}");
         let why = why_unusable(65532, 0o4_1777, 65532).expect("refused");
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_only_or_foreign_volume_is_reported_with_what_to_do() {
+    fn read_only_unwritable_or_full_volume_is_reported_with_remedy() {
         let message = creation_failed(Path::new("/vol/data"), Errno::ROFS).message;
         assert!(message.contains("/vol/data") && message.contains("remove `readOnly: true`"), "{message}");
         assert!(creation_failed(Path::new("/vol/data"), Errno::ACCESS).message.contains("UID "));

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_swaps_of_the_kubelet_in_a_row_are_both_seen() {
+    async fn watch_sees_repeated_kubelet_swaps() {
         for file in ["token", "tls/key"] {
             let mut volume = Volume::new();
             let watch = Watch::new([volume.path(file)]).expect("watch");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_a_watched_file_is_no_news() {
+    async fn read_of_watched_file_is_ignored() {
         let volume = Volume::new();
         let watch = Watch::new([volume.path("token")]).expect("watch");
         settle(&watch).await;
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_appears_later_is_seen() {
+    async fn watch_sees_file_created_later() {
         let root = tempfile::tempdir().expect("tempdir");
         let file = root.path().join("token");
         let watch = Watch::new([&file]).expect("watch");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn every_directory_with_a_link_on_the_way_is_watched() {
+    fn directory_of_each_symlink_in_path_is_watched() {
         let volume = Volume::new();
         let root = volume.root.path().to_path_buf();
         let watched = directories_of(&volume.path("tls/key"));

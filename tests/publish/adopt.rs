@@ -12,7 +12,7 @@ fn adopt(root: &Path) -> Option<AdoptedSet> {
 }
 
 #[test]
-fn a_restart_adopts_files_provenance_versions_and_time() {
+fn adopted_set_has_files_sources_versions_and_time() {
     let volume = memory();
     let root = volume.path().join("data");
     assert!(adopt(&root).is_none(), "nothing is published yet");
@@ -35,7 +35,7 @@ fn a_restart_adopts_files_provenance_versions_and_time() {
 }
 
 #[test]
-fn another_manifest_of_an_equal_set_is_replaced_in_place() {
+fn changed_manifest_of_equal_set_is_replaced_in_place() {
     let volume = memory();
     let root = volume.path().join("data");
     let settings = directory(root.clone());
@@ -62,7 +62,7 @@ fn another_manifest_of_an_equal_set_is_replaced_in_place() {
 }
 
 #[test]
-fn a_set_without_a_usable_manifest_is_not_adopted_and_stays_until_the_next_publication() {
+fn set_without_usable_manifest_is_kept_but_not_adopted() {
     let place = |root: &Path| root.join(DATA_LINK).join(MANIFEST_FILE);
     let fifo = |root: &Path| {
         fs::remove_file(place(root)).expect("remove");
@@ -101,7 +101,7 @@ fn a_set_without_a_usable_manifest_is_not_adopted_and_stays_until_the_next_publi
 }
 
 #[test]
-fn the_manifest_holds_nothing_of_a_value() {
+fn manifest_contains_no_values() {
     let volume = memory();
     let root = volume.path().join("data");
     let files = set(&[("password", "pl@nted-value"), ("long", &"w0rd".repeat(1000))]);

@@ -9,7 +9,7 @@ use keyferry::volume::DATA_LINK;
 use super::*;
 
 #[test]
-fn a_reader_never_sees_a_mixed_pair() {
+fn reader_never_sees_files_of_two_sets() {
     const READS: usize = 10_000;
     let volume = memory();
     let root = volume.path().join("data");

@@ -58,7 +58,7 @@ fn spawn_child(order: &str) -> std::process::Child {
 }
 
 #[test]
-fn the_umask_does_not_matter() {
+fn umask_does_not_affect_modes() {
     let volume = memory();
     let root = volume.path().join("data");
     let status = spawn_child(&format!("umask:{}", root.display())).wait().expect("child");
@@ -69,7 +69,7 @@ fn the_umask_does_not_matter() {
 }
 
 #[test]
-fn a_crash_after_any_step_leaves_the_old_or_the_new_set_whole() {
+fn crash_after_any_step_leaves_one_whole_set() {
     use std::os::unix::process::ExitStatusExt;
     for first in [true, false] {
         for step in 2..=10_u8 {
@@ -102,7 +102,7 @@ fn a_crash_after_any_step_leaves_the_old_or_the_new_set_whole() {
 }
 
 #[test]
-fn a_kill_at_any_moment_leaves_a_whole_set() {
+fn kill_at_any_moment_leaves_one_whole_set() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -135,7 +135,7 @@ fn a_kill_at_any_moment_leaves_a_whole_set() {
 }
 
 #[test]
-fn what_a_crash_left_of_a_manifest_is_swept() {
+fn temporary_manifest_of_crash_is_swept() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -152,7 +152,7 @@ fn what_a_crash_left_of_a_manifest_is_swept() {
 /// `..data` leads to a set whose directory cannot be opened just now. (The name is too long for any file system; it stands
 /// for an error such as ENOMEM, which cannot be produced here.)
 #[test]
-fn an_io_error_does_not_count_as_no_set() {
+fn unreadable_set_is_an_error_not_absence() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));

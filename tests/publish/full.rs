@@ -9,7 +9,7 @@ use super::*;
 use crate::skip::skip_test;
 
 #[test]
-fn a_set_above_the_limit_keeps_the_old_one() {
+fn set_above_limit_keeps_previous_set() {
     let volume = memory();
     let mut settings = directory(volume.path().join("data"));
     settings.max_bytes = Some(100);
@@ -54,9 +54,9 @@ impl Drop for Tmpfs {
 }
 
 #[test]
-fn a_volume_without_room_for_two_copies_is_refused_at_the_first_publication() {
+fn first_publication_requires_space_for_two_copies() {
     let Some(tmpfs) =
-        Tmpfs::mount("a_volume_without_room_for_two_copies_is_refused_at_the_first_publication", "size=64k")
+        Tmpfs::mount("first_publication_requires_space_for_two_copies", "size=64k")
     else {
         return;
     };
@@ -74,9 +74,9 @@ fn a_volume_without_room_for_two_copies_is_refused_at_the_first_publication() {
 }
 
 #[test]
-fn a_full_volume_keeps_the_old_set() {
+fn full_volume_keeps_previous_set() {
     for options in ["size=96k", "size=10m,nr_inodes=30"] {
-        let Some(tmpfs) = Tmpfs::mount("a_full_volume_keeps_the_old_set", options) else { return };
+        let Some(tmpfs) = Tmpfs::mount("full_volume_keeps_previous_set", options) else { return };
         let root = tmpfs.path().join("data");
         let mut publisher = Volume::open(directory(root.clone()));
         publisher.publish(OLD);
@@ -107,8 +107,8 @@ fn a_full_volume_keeps_the_old_set() {
 /// The count before writing sees no room that others take meanwhile: here a second writer races for the space, so that some
 /// tries fail in the middle of the writing.
 #[test]
-fn a_volume_that_fills_while_we_write_keeps_the_old_set() {
-    let Some(tmpfs) = Tmpfs::mount("a_volume_that_fills_while_we_write_keeps_the_old_set", "size=512k") else { return };
+fn volume_filled_during_write_keeps_previous_set() {
+    let Some(tmpfs) = Tmpfs::mount("volume_filled_during_write_keeps_previous_set", "size=512k") else { return };
     let root = tmpfs.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
     let names: Vec<String> = (0..20).map(|number| format!("file{number:02}")).collect();

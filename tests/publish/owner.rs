@@ -39,7 +39,7 @@ fn spawn_child(root: &Path) -> Child {
 }
 
 #[test]
-fn a_second_agent_on_the_same_directory_is_refused_until_the_first_one_is_dead() {
+fn second_agent_is_rejected_until_first_exits() {
     let volume = memory();
     let root = volume.path().join("data");
     fs::create_dir(&root).expect("mkdir");
@@ -62,7 +62,7 @@ fn a_second_agent_on_the_same_directory_is_refused_until_the_first_one_is_dead()
 }
 
 #[test]
-fn a_directory_that_was_removed_is_made_again() {
+fn removed_directory_is_re_created() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -82,7 +82,7 @@ fn a_directory_that_was_removed_is_made_again() {
 }
 
 #[test]
-fn a_volume_that_is_gone_asks_for_a_new_pod() {
+fn missing_volume_is_reported_with_remedy() {
     let volume = memory();
     let parent = volume.path().join("volume");
     fs::create_dir(&parent).expect("mkdir");
@@ -98,7 +98,7 @@ fn a_volume_that_is_gone_asks_for_a_new_pod() {
 }
 
 #[test]
-fn a_retired_directory_holds_no_secret_and_nothing_of_others_is_removed() {
+fn retired_directory_keeps_only_unmanaged_files() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));

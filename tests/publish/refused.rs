@@ -8,7 +8,7 @@ use keyferry::volume::STATE_FILE;
 use super::*;
 
 #[test]
-fn an_unusable_directory_is_refused_with_what_to_do() {
+fn unusable_directory_is_rejected_with_remedy() {
     let volume = memory();
     let open = |directory: &Directory| Publisher::open(directory).err().expect("refused");
 
@@ -56,7 +56,7 @@ fn an_unusable_directory_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn what_is_not_ours_is_never_replaced() {
+fn unmanaged_file_is_never_replaced() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -78,7 +78,7 @@ fn what_is_not_ours_is_never_replaced() {
 }
 
 #[test]
-fn a_data_entry_that_is_no_link_is_refused_with_what_to_do() {
+fn data_entry_that_is_not_a_symlink_is_rejected_with_remedy() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -89,8 +89,8 @@ fn a_data_entry_that_is_no_link_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_read_only_volume_is_reported_with_what_to_do() {
-    let Some(tmpfs) = full::Tmpfs::mount("a_read_only_volume_is_reported_with_what_to_do", "size=1m") else { return };
+fn read_only_volume_is_reported_with_remedy() {
+    let Some(tmpfs) = full::Tmpfs::mount("read_only_volume_is_reported_with_remedy", "size=1m") else { return };
     let root = tmpfs.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
     publisher.publish(OLD);

@@ -23,7 +23,7 @@ fn status(message: &str, cause: (&str, &str, &str)) -> Value {
 
 /// The words are the server's own, of 1.37.
 #[test]
-fn each_answer_has_its_class_reason_and_advice() {
+fn error_response_determines_class_reason_and_remedy() {
     use FailureClass::{Conflict, Denied, Invalid, Missing, Transient};
     let none = ("", "", "");
     let forbidden =
@@ -71,7 +71,7 @@ fn each_answer_has_its_class_reason_and_advice() {
 
 /// Drill (e): a value of the secret was a word like the namespace, so the words were taken away before they were judged.
 #[test]
-fn words_that_are_not_shown_are_still_judged() {
+fn replaced_message_does_not_change_classification() {
     let rbac = r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group """#;
     let body = status(rbac, ("", "", "")).to_string();
     let response = Response { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) };
@@ -84,7 +84,7 @@ fn words_that_are_not_shown_are_still_judged() {
 }
 
 #[test]
-fn a_refused_change_of_owners_is_known_by_the_server_s_words() {
+fn denied_owner_change_is_recognized_by_message() {
     let error = |message: &str| {
         let body = status(message, ("", "", "")).to_string();
         ApiError::from_response(&Response { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
@@ -97,7 +97,7 @@ fn a_refused_change_of_owners_is_known_by_the_server_s_words() {
 }
 
 #[test]
-fn the_server_says_when_to_come_back() {
+fn retry_after_is_read_from_header_or_details() {
     assert_eq!(classified(429, &json!({}), Some(7)).retry_after, Some(Duration::from_secs(7)));
     let hint = json!({"details": {"retryAfterSeconds": 3}});
     assert_eq!(classified(503, &hint, None).retry_after, Some(Duration::from_secs(3)));
@@ -105,12 +105,12 @@ fn the_server_says_when_to_come_back() {
 }
 
 #[test]
-fn a_long_answer_of_many_lines_becomes_one_short_line() {
+fn long_multiline_message_becomes_one_short_line() {
     let failure = classified(400, &status(&"a\n".repeat(1000), ("", "", "")), None);
     assert!(failure.message.chars().count() < 500 && !failure.message.contains('\n'), "{}", failure.message);
 }
 
 #[test]
-fn an_answer_that_is_no_status_is_still_classified() {
+fn response_without_status_body_is_classified() {
     assert_eq!(classified(502, &json!("<html>"), None).class, FailureClass::Transient);
 }

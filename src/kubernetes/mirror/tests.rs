@@ -124,7 +124,7 @@ fn leave(outcome: MirrorOutcome) -> Decision {
 }
 
 #[test]
-fn the_look_stores_nothing_and_owns_nothing() {
+fn dry_run_stores_nothing_and_claims_no_fields() {
     let request = Target { namespace: &name("ns"), name: &name("x") }.dry_run();
     assert_eq!(request.uri(), "/api/v1/namespaces/ns/secrets/x?fieldManager=keyferry-look&dryRun=All");
     assert_eq!(request.headers()["accept"], client::METADATA_ONLY);
@@ -132,7 +132,7 @@ fn the_look_stores_nothing_and_owns_nothing() {
 }
 
 #[test]
-fn the_write_has_everything_and_its_guards() {
+fn write_contains_desired_state_and_guards() {
     let (namespace, secret) = (name("ns"), name("x"));
     let target = Target { namespace: &namespace, name: &secret };
     let meta: ObjectMeta = serde_json::from_value(current()).expect("metadata");
@@ -166,7 +166,7 @@ fn the_write_has_everything_and_its_guards() {
 }
 
 #[test]
-fn keys_of_others_are_removed_with_guards_and_without_values() {
+fn unmanaged_keys_are_removed_with_guards_and_without_values() {
     let meta: ObjectMeta = serde_json::from_value(current()).expect("metadata");
     let request = Target { namespace: &name("ns"), name: &name("x") }.remove(&meta, &["extra"]);
     assert_eq!(request.uri(), "/api/v1/namespaces/ns/secrets/x?fieldManager=keyferry");

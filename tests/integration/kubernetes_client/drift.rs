@@ -10,7 +10,7 @@ use super::stage::{LABEL, PATCH, SECRET, Stage, name, opaque, plain, refused};
 /// F4 and drill (e): edited values stayed, first with `Mirrored=True` and then for ever. The rights are those that we ship:
 /// `create` and `patch` on one name.
 #[tokio::test]
-async fn an_edited_secret_is_put_right() {
+async fn edited_secret_is_repaired() {
     let Some(stage) = Stage::new("edited").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
@@ -46,7 +46,7 @@ async fn an_edited_secret_is_put_right() {
 }
 
 #[tokio::test]
-async fn an_edited_secret_is_left_and_named_where_drift_is_reported() {
+async fn edited_secret_is_unchanged_if_drift_is_reported() {
     let Some(stage) = Stage::new("reported").await else { return };
     let agent = stage.agent().await;
     let report = Mirror { on_drift: OnDrift::Report, ..opaque() };
@@ -68,7 +68,7 @@ async fn an_edited_secret_is_left_and_named_where_drift_is_reported() {
 }
 
 #[tokio::test]
-async fn labels_of_others_are_theirs_and_labels_of_ours_are_ours() {
+async fn only_configured_labels_are_repaired() {
     let Some(stage) = Stage::new("tracked").await else { return };
     let agent = stage.agent().await;
     let mut mirror = opaque();
@@ -87,7 +87,7 @@ async fn labels_of_others_are_theirs_and_labels_of_ours_are_ours() {
 
 /// Somebody who applies the same values owns them with us, and then wants to keep them.
 #[tokio::test]
-async fn a_co_owner_of_our_keys_does_not_stop_a_rotation() {
+async fn co_owner_of_key_does_not_prevent_rotation() {
     let Some(stage) = Stage::new("co-owner").await else { return };
     let agent = stage.agent().await;
     agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await.unwrap();

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::stage::{PATCH, POD, SECRET, Stage, mirror_of, name, opaque, refused};
 
 #[tokio::test]
-async fn a_secret_is_created_left_alone_while_equal_and_updated() {
+async fn secret_is_created_kept_if_equal_and_updated() {
     let Some(stage) = Stage::new("life").await else { return };
     let agent = stage.agent().await;
     let mut mirror = opaque();
@@ -44,7 +44,7 @@ async fn a_secret_is_created_left_alone_while_equal_and_updated() {
 
 /// A restored Vault has older versions than the Secret.
 #[tokio::test]
-async fn an_older_reading_is_written_only_on_purpose() {
+async fn older_version_is_written_only_if_accepted() {
     let Some(stage) = Stage::new("older").await else { return };
     let agent = stage.agent().await;
     agent.mirror(&name(SECRET), &opaque(), &stage.login(2, "Kennwort")).await.unwrap();
@@ -58,7 +58,7 @@ async fn an_older_reading_is_written_only_on_purpose() {
 }
 
 #[tokio::test]
-async fn a_change_of_labels_or_owner_alone_is_written_and_then_rests() {
+async fn changed_labels_or_owner_are_written_once() {
     let Some(stage) = Stage::new("labels").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
@@ -80,7 +80,7 @@ async fn a_change_of_labels_or_owner_alone_is_written_and_then_rests() {
 }
 
 #[tokio::test]
-async fn eight_at_once_make_one_secret_and_the_newest_reading_stays() {
+async fn concurrent_agents_create_one_secret_and_newest_version_wins() {
     let Some(stage) = Stage::new("parallel").await else { return };
     let mut agents = Vec::new();
     for _ in 0..8 {
@@ -124,7 +124,7 @@ async fn eight_at_once_make_one_secret_and_the_newest_reading_stays() {
 }
 
 #[tokio::test]
-async fn what_the_server_cannot_take_is_told_with_the_way_out() {
+async fn invalid_secret_is_rejected_with_remedy() {
     let Some(stage) = Stage::new("invalid").await else { return };
     let agent = stage.agent().await;
     let tls = stage.content(1, &SecretType::Tls, &[("password", "Losungwort")]);

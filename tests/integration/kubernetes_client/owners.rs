@@ -20,7 +20,7 @@ async fn owners(stage: &Stage) -> Value {
 
 /// So that the Secret goes with the application (`helm uninstall`).
 #[tokio::test]
-async fn the_agent_s_own_service_account_owns_the_secret() {
+async fn service_account_of_agent_owns_secret() {
     let Some(stage) = Stage::new("account").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
@@ -33,7 +33,7 @@ async fn the_agent_s_own_service_account_owns_the_secret() {
 
 /// The garbage collector would look for the owner in the Secret's namespace and delete the Secret at once.
 #[tokio::test]
-async fn credentials_that_name_no_account_of_the_namespace_give_no_owner() {
+async fn credentials_without_service_account_give_no_owner() {
     let Some(stage) = Stage::new("no-account").await else { return };
     let status = StatusReport {
         conditions: false,
@@ -75,7 +75,7 @@ spec: {policyName: NAMESPACE, validationActions: [Deny]}
 "#;
 
 #[tokio::test]
-async fn where_the_cluster_refuses_a_change_of_owners_the_secret_is_written_without() {
+async fn secret_is_written_without_denied_owner_change() {
     let Some(stage) = Stage::new("enforced").await else { return };
     let agent = stage.agent().await;
     agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await.unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::stage::{POD, Stage, condition, refused};
 
 #[tokio::test]
-async fn conditions_are_merged_into_those_of_others() {
+async fn conditions_are_merged_with_other_conditions() {
     let Some(stage) = Stage::new("conditions").await else { return };
     let others = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Test"}]}});
     stage.pods.patch_status(POD, &PatchParams::default(), &Patch::Strategic(others)).await.unwrap();
@@ -49,7 +49,7 @@ async fn conditions_are_merged_into_those_of_others() {
 
 /// Fault 5: a container that is stopped alone must not take the application's leases with it.
 #[tokio::test]
-async fn a_report_says_whether_the_pod_itself_ends() {
+async fn report_returns_whether_pod_is_being_deleted() {
     let Some(stage) = Stage::new("deleting").await else { return };
     let agent = stage.agent().await;
     let ready = [condition(ConditionType::SecretsReady, ConditionStatus::True)];
@@ -59,7 +59,7 @@ async fn a_report_says_whether_the_pod_itself_ends() {
 }
 
 #[tokio::test]
-async fn a_pod_that_only_has_our_pods_name_is_not_touched() {
+async fn pod_with_same_name_but_other_uid_is_not_changed() {
     let Some(stage) = Stage::new("uid").await else { return };
     let before = stage.pod().await;
     let ready = [condition(ConditionType::SecretsReady, ConditionStatus::True)];
@@ -74,7 +74,7 @@ async fn a_pod_that_only_has_our_pods_name_is_not_touched() {
 }
 
 #[tokio::test]
-async fn an_event_is_found_on_the_pod() {
+async fn event_is_recorded_on_pod() {
     let Some(stage) = Stage::new("events").await else { return };
     let agent = stage.agent().await;
     let event = PodEvent { kind: EventType::Warning, reason: Reason::Stale, message: "ü".repeat(2000) };

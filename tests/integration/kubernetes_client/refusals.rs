@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::stage::{SECRET, Stage, condition, connected, name, opaque, refused};
 
 #[tokio::test]
-async fn missing_rights_are_named_with_the_rule_that_is_missing() {
+async fn missing_permission_is_reported_with_rule() {
     let Some(stage) = Stage::new("rights").await else { return };
     let uid = stage.pod_uid().await;
     let nobody = stage.agent_with(&stage.kubeconfig_of("nobody"), &uid).await;
@@ -30,7 +30,7 @@ async fn missing_rights_are_named_with_the_rule_that_is_missing() {
 
 /// Drill (e): the words were taken away before they were judged, and the message blamed an admission policy.
 #[tokio::test]
-async fn a_missing_right_is_named_though_a_value_is_the_namespace() {
+async fn missing_permission_is_reported_if_value_equals_namespace() {
     let Some(stage) = Stage::new("word").await else { return };
     let agent = stage.agent_with(&stage.kubeconfig_of("nobody"), &stage.pod_uid().await).await;
     let values = [("password", "Losungwort"), ("username", stage.namespace.as_str())];
@@ -45,7 +45,7 @@ async fn a_missing_right_is_named_though_a_value_is_the_namespace() {
 }
 
 #[tokio::test]
-async fn a_dead_token_and_a_dead_server_may_pass() {
+async fn invalid_token_and_unreachable_server_are_retryable() {
     let Some(stage) = Stage::new("dead").await else { return };
     let path = stage.kubeconfig_of(&stage.account);
     std::fs::write(stage.token_of(&stage.account), "not-a-token").unwrap();
@@ -65,7 +65,7 @@ async fn a_dead_token_and_a_dead_server_may_pass() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_not_there_is_missing() {
+async fn unknown_namespace_is_missing() {
     let Some(stage) = Stage::new("namespace").await else { return };
     let status = StatusReport {
         conditions: false,

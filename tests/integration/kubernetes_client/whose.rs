@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::stage::{CREATE, SECRET, Stage, keyed, name, opaque, plain, refused};
 
 #[tokio::test]
-async fn a_foreign_secret_is_refused_and_untouched() {
+async fn unmanaged_secret_is_rejected_and_unchanged() {
     let Some(stage) = Stage::new("foreign").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
@@ -46,7 +46,7 @@ async fn a_foreign_secret_is_refused_and_untouched() {
 
 /// Bug log 3.21: as a backup brings it back, with our labels and annotations and without the record of who wrote it.
 #[tokio::test]
-async fn a_restored_secret_is_taken_over_on_purpose() {
+async fn restored_secret_is_taken_over_only_with_adopt() {
     let Some(stage) = Stage::new("restored").await else { return };
     let agent = stage.agent().await;
     let adopting = Mirror { adopt: true, ..opaque() };
@@ -73,7 +73,7 @@ async fn a_restored_secret_is_taken_over_on_purpose() {
 
 /// Where the server has no record at all of who wrote what, it makes one at our write.
 #[tokio::test]
-async fn a_secret_without_any_record_is_taken_over_with_nothing_left_of_it() {
+async fn adopted_secret_without_managed_fields_loses_other_keys() {
     let Some(stage) = Stage::new("unrecorded").await else { return };
     let agent = stage.agent().await;
     let labels = json!({"app.kubernetes.io/managed-by": "Helm", "team": "web"});
@@ -92,7 +92,7 @@ async fn a_secret_without_any_record_is_taken_over_with_nothing_left_of_it() {
 
 /// Bug log 3.20: two key lists for one Secret were written in turns.
 #[tokio::test]
-async fn two_configurations_do_not_write_one_secret_in_turns() {
+async fn two_configurations_do_not_alternate_on_one_secret() {
     let Some(stage) = Stage::new("configurations").await else { return };
     let (one, two) = (stage.agent().await, stage.agent().await);
     let (a, b) = (keyed(&["password"]), keyed(&["username"]));
@@ -127,7 +127,7 @@ async fn mirrored_by(
 
 /// Bug log 3.19: the source moved to a secret that was written earlier.
 #[tokio::test]
-async fn the_secret_follows_a_source_that_moved() {
+async fn secret_follows_source_with_new_path() {
     let Some(stage) = Stage::new("moved").await else { return };
     let agent = stage.agent().await;
     let mut second = stage.login(7, "Losungwort");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_there_already_is_not_written_again() {
+fn equal_secret_is_not_written() {
     let unchanged = Ok(leave(MirrorOutcome::Unchanged));
     assert_eq!(decision(|_| {}, &mirror(), &content(3)), unchanged, "written by another pod");
     // What others add to the metadata is theirs.
@@ -21,7 +21,7 @@ fn what_is_there_already_is_not_written_again() {
 }
 
 #[test]
-fn an_older_reading_leaves_the_newer_one_in_place_until_it_is_accepted() {
+fn older_version_is_superseded_unless_accepted() {
     assert_eq!(decision(|_| {}, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)));
     let accepted = MirrorContent { accept_older: true, ..content(2) };
     assert_eq!(decision(|_| {}, &mirror(), &accepted), Ok(write(MirrorOutcome::Updated)), "fault 12");
@@ -29,13 +29,13 @@ fn an_older_reading_leaves_the_newer_one_in_place_until_it_is_accepted() {
 
 /// Fault 29: a version that every replica has read must not supersede any of them.
 #[test]
-fn a_newer_version_with_equal_values_is_written() {
+fn newer_version_with_equal_values_is_written() {
     assert_eq!(decision(|_| {}, &mirror(), &content(4)), Ok(write(MirrorOutcome::Updated)));
 }
 
 /// Bug log 3.19: the source moved to a secret that was written earlier, and the Secret kept the other one.
 #[test]
-fn a_source_that_moved_is_written_by_whoever_may_claim() {
+fn source_with_other_request_is_written_only_with_claim() {
     let mut moved = content(1);
     moved.versions.values_mut().next().expect("a source").request = "detect:s/other".into();
     let failure = decision(|_| {}, &mirror(), &moved).expect_err("another configuration");
@@ -50,7 +50,7 @@ fn a_source_that_moved_is_written_by_whoever_may_claim() {
 
 /// Bug log 3.20: two key lists for one Secret were written in turns.
 #[test]
-fn another_configuration_is_a_conflict_and_not_a_flapping() {
+fn other_keys_conflict_unless_claimed() {
     let mut other = mirror();
     other.keys.pop();
     let mut one = content(4);
@@ -63,7 +63,7 @@ fn another_configuration_is_a_conflict_and_not_a_flapping() {
 }
 
 #[test]
-fn a_secret_of_an_older_release_is_taken() {
+fn secret_of_keyferry_0_1_is_updated() {
     let old = |current: &mut Value| {
         current["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":3}}"#);
         for name in ["keyferry.dev/configuration", "keyferry.dev/written-by"] {
@@ -78,7 +78,7 @@ fn a_secret_of_an_older_release_is_taken() {
 
 /// With every published file as a key, the secret decides on the keys.
 #[test]
-fn a_key_that_the_secret_gained_is_no_other_configuration() {
+fn additional_key_from_vault_is_not_another_configuration() {
     let all = Mirror { keys: Vec::new(), ..mirror() };
     let decided = |there: &MirrorContent, ours: &MirrorContent| {
         decision(|current| *current = current_after(&all, there), &all, ours).map_err(|failure| failure.reason)
@@ -100,7 +100,7 @@ fn a_key_that_the_secret_gained_is_no_other_configuration() {
 }
 
 #[test]
-fn every_difference_is_written() {
+fn difference_in_digest_owner_or_metadata_is_written() {
     let updated = Ok(write(MirrorOutcome::Updated));
     assert_eq!(decision(|_| {}, &mirror(), &MirrorContent { digest: "other".into(), ..content(3) }), updated);
     let changes: [fn(&mut Mirror); 6] = [
@@ -119,7 +119,7 @@ fn every_difference_is_written() {
 }
 
 #[test]
-fn a_foreign_secret_is_refused_with_what_to_do() {
+fn unmanaged_secret_is_rejected_with_remedy() {
     let foreign = |current: &mut Value| current["labels"] = json!({});
     let failure = decision(foreign, &mirror(), &content(3)).expect_err("foreign");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
@@ -131,7 +131,7 @@ fn a_foreign_secret_is_refused_with_what_to_do() {
 
 /// Bug log 3.21: a Secret that came back from a backup has our labels and versions, and no record of who wrote them.
 #[test]
-fn a_restored_secret_is_taken_over_on_purpose() {
+fn restored_secret_is_taken_over_only_with_adopt() {
     let restored = |current: &mut Value| {
         current["managedFields"][0]["manager"] = json!("velero");
         current["managedFields"][0]["operation"] = json!("Update");
@@ -144,7 +144,7 @@ fn a_restored_secret_is_taken_over_on_purpose() {
 }
 
 #[test]
-fn a_secret_that_is_being_deleted_or_has_no_guards_is_not_written() {
+fn secret_without_guards_or_in_deletion_is_not_written() {
     let deleted = |current: &mut Value| current["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     assert_eq!(decision(deleted, &mirror(), &content(4)).expect_err("deleted").class, FailureClass::Conflict);
     for change in [
@@ -159,7 +159,7 @@ fn a_secret_that_is_being_deleted_or_has_no_guards_is_not_written() {
 /// Another fingerprint in a later release would be a conflict between the pods of a rolling update. Checked against another
 /// implementation (Python's hashlib, each part after its length in eight bytes).
 #[test]
-fn the_fingerprint_is_stable_over_releases_and_knows_no_values() {
+fn fingerprint_stays_stable_and_ignores_values() {
     let all = Mirror { keys: Vec::new(), ..mirror() };
     let prints = |content: &MirrorContent| {
         (configuration::fingerprint(&mirror(), content), configuration::fingerprint(&all, content))

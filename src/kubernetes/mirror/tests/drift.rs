@@ -15,7 +15,7 @@ fn patched(current: &mut Value) {
 
 /// Drill (e): it was called foreign, and the edited value stayed for ever.
 #[test]
-fn an_edited_secret_is_put_right_or_reported() {
+fn edited_secret_is_repaired_or_reported() {
     assert_eq!(decision(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
     let expected = "failed to mirror to Secret ns/x: it was edited by \"kubectl-patch\" (keys: extra, password); keyferry \
                     leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or set \
@@ -24,7 +24,7 @@ fn an_edited_secret_is_put_right_or_reported() {
 }
 
 #[test]
-fn every_kind_of_edit_is_noticed() {
+fn drift_detects_each_kind_of_edit() {
     type Edit = fn(&mut Value);
     let cases: [(Edit, &str); 5] = [
         (|current| edited(current, "eve", &json!({"f:data": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
@@ -62,7 +62,7 @@ fn every_kind_of_edit_is_noticed() {
 
 /// Who applies our values beside us changes nothing; who changes them later takes them from us, and that is drift.
 #[test]
-fn a_key_that_both_own_is_no_drift() {
+fn shared_ownership_of_key_is_not_drift() {
     let owned_by_both = |current: &mut Value| {
         let entry = json!({"manager": "eve", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}}}});
         current["managedFields"].as_array_mut().expect("a list").push(entry);
@@ -71,19 +71,19 @@ fn a_key_that_both_own_is_no_drift() {
 }
 
 #[test]
-fn a_replica_with_an_older_reading_leaves_the_repair_to_those_with_the_newer_one() {
+fn replica_with_older_version_does_not_repair() {
     assert_eq!(decision(patched, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)));
 }
 
 #[test]
-fn nothing_is_forced_where_drift_is_reported() {
+fn apply_is_not_forced_if_drift_is_reported() {
     let report = Mirror { on_drift: OnDrift::Report, ..mirror() };
     let plan = Plan { outcome: MirrorOutcome::Updated, force: false, remove_unmanaged: false };
     assert_eq!(decision(|_| {}, &report, &content(4)), Ok(Decision::Write(plan)));
 }
 
 #[test]
-fn a_long_list_of_keys_is_cut() {
+fn long_list_of_keys_is_truncated() {
     let keys: Vec<_> = (10..25).map(|number| format!("k{number}")).collect();
     let text = target::listed(keys.iter().map(String::as_str));
     assert_eq!(text, "k10, k11, k12, k13, k14, k15, k16, k17, k18, k19 and 5 more");

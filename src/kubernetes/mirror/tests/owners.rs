@@ -8,7 +8,7 @@ fn account(namespace: &str) -> Account {
 }
 
 #[test]
-fn the_service_account_of_our_token_becomes_the_owner() {
+fn service_account_of_token_becomes_owner() {
     let by_account = Mirror { owner: Some(MirrorOwner::ServiceAccount), ..mirror() };
     let target = Target { namespace: &name("ns"), name: &name("x") };
     let memory = Mutex::default();
@@ -23,7 +23,7 @@ fn the_service_account_of_our_token_becomes_the_owner() {
 
 /// To leave an owner out is a change of owners, too, and refused in the same way.
 #[test]
-fn where_the_cluster_refuses_a_change_the_owners_stay_as_they_are() {
+fn denied_owner_change_keeps_current_owners() {
     let target = Target { namespace: &name("ns"), name: &name("x") };
     let current: ObjectMeta = serde_json::from_value(current()).expect("metadata");
     let memory = Mutex::default();
@@ -39,7 +39,7 @@ fn where_the_cluster_refuses_a_change_the_owners_stay_as_they_are() {
 }
 
 #[test]
-fn an_owner_that_somebody_else_added_is_not_ours_to_keep_or_count() {
+fn owner_added_by_another_manager_is_ignored() {
     let mut current = current();
     let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "u-0", "controller": true});
     current["ownerReferences"].as_array_mut().expect("a list").push(theirs);

@@ -18,7 +18,7 @@ fn forbidden(words: &str) -> Failure {
 
 /// Drill (e): a value of the secret was a word like the namespace, and the message blamed an admission policy.
 #[test]
-fn a_missing_right_is_named_though_a_value_is_a_word_like_the_namespace() {
+fn rbac_denial_is_reported_if_value_equals_namespace() {
     let words = r#"secrets "drill-copy" is forbidden: User "system:serviceaccount:drill:drill-sa" cannot patch resource "secrets" in API group "" in the namespace "drill""#;
     let expected = "failed to write Secret drill/drill-copy: the API server answered 403 (RBAC): ServiceAccount \
                     drill/drill-sa is not allowed to; the Role needs the rule {apiGroups: [\"\"], resources: [secrets], \
@@ -31,7 +31,7 @@ fn a_missing_right_is_named_though_a_value_is_a_word_like_the_namespace() {
 }
 
 #[test]
-fn a_policy_keeps_its_words_where_only_names_in_them_are_values() {
+fn policy_message_is_shown_if_only_public_names_match_values() {
     let words = "denied request: ServiceAccount \"drill-sa\" may not write Secret \"drill-copy\"; the namespace annotation \
                  keyferry.dev/secret-writers names who may write which";
     let failure = forbidden(words);
@@ -39,7 +39,7 @@ fn a_policy_keeps_its_words_where_only_names_in_them_are_values() {
 }
 
 #[test]
-fn what_a_parser_says_of_a_value_is_left_out() {
+fn parser_message_about_value_is_omitted() {
     let cause =
         json!({"field": "data[.dockerconfigjson]", "reason": "FieldValueInvalid", "message": "invalid character 'L'"});
     let body = json!({"message": "invalid character 'L'", "details": {"causes": [cause]}});
@@ -49,7 +49,7 @@ fn what_a_parser_says_of_a_value_is_left_out() {
 }
 
 #[test]
-fn an_answer_that_quotes_a_value_loses_its_words() {
+fn message_that_quotes_value_is_omitted() {
     assert!(forbidden("no").message.contains(": no"));
     for words in ["denied: password=Losungwort", "denied: {\"password\":\"TG9zdW5nd29ydA==\"}"] {
         let message = forbidden(words).message;
@@ -59,7 +59,7 @@ fn an_answer_that_quotes_a_value_loses_its_words() {
 }
 
 #[test]
-fn a_token_that_is_no_longer_accepted_is_explained() {
+fn rejected_token_is_explained() {
     let message = rejection_of(StatusCode::UNAUTHORIZED, &json!({"message": "Unauthorized"}), &content(1)).message;
     let expected = "failed to write Secret drill/drill-copy: the API server answered 401: Unauthorized; the ServiceAccount \
                     token is invalid: it has expired, or the ServiceAccount was deleted or re-created; keyferry reads the \

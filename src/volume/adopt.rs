@@ -1,4 +1,4 @@
-//! The set that an earlier process left visible.
+//! Adoption of the set that an earlier process published.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use super::names::MANIFEST_FILE;
 use super::publish::Publisher;
 use crate::model::{AdoptedSet, Failure, FailureClass, FileEntry, FilePath, FileSet, Reason, SecretBytes, SourceName};
 
-/// More than the volume of any pod should hold; a guard for the reader.
+/// Maximum size in bytes of a set that is read. Volumes of this size are not expected.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Publisher {
-    /// The visible set, if it has a manifest that this version reads and exactly the files that the manifest names. `None`
-    /// where there is no set, or one that is damaged or of another version; its files stay until the next publication.
+    /// Reads the visible set. `None` if there is no set, or if its manifest is unreadable, has another format version, or
+    /// does not match the files. Such a set stays visible until the next publication.
     ///
     /// # Errors
-    /// `Local`/`DirectoryUnusable` where a set may be there and cannot be read now.
+    /// `Local`/`DirectoryUnusable` if an I/O error prevents reading, so that it is unknown whether a usable set exists.
     pub fn adopt(&self) -> Result<Option<AdoptedSet>, Failure> {
         match self.read_current() {
             Ok(adopted) => Ok(adopted),
@@ -81,9 +81,9 @@ impl Publisher {
 
 /// Why the visible set cannot be adopted.
 enum AdoptError {
-    /// It is there and cannot be used.
+    /// The set exists but is unusable.
     Damaged(String),
-    /// It may be usable another time.
+    /// The set could not be read this time.
     Io(StepError),
 }
 
@@ -93,7 +93,7 @@ impl From<StepError> for AdoptError {
     }
 }
 
-/// What an errno on one file of the set means: some say that the set is not as we left it, the others nothing about it.
+/// Classifies an errno on one file of the set. Some show that the set was changed; the others say nothing about the set.
 fn adopt_error(path: &str, errno: Errno) -> AdoptError {
     match errno {
         Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::LOOP | Errno::ACCESS => {

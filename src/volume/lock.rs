@@ -1,14 +1,15 @@
-//! One publisher per directory: `flock` on the directory itself. The kernel releases it when the process dies, however it
-//! dies, and there is no lock file that a restart would have to judge.
+//! One publisher per directory: `flock` on the directory itself. The kernel releases the lock when the process ends for any
+//! reason, so that there is no stale lock file after a crash.
 
 use rustix::fd::AsFd;
 use rustix::fs::{FlockOperation, Stat};
 use rustix::io::Errno;
 
-/// Another open descriptor holds the lock.
+/// Error: another open descriptor holds the lock.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Locked {
-    /// The process that took it, where our PID namespace knows it. Containers of one pod usually do not see each other.
+    /// The process that holds the lock, if it is visible in the agent's PID namespace. Containers of one Pod usually have
+    /// separate PID namespaces.
     pub(super) pid: Option<u32>,
 }
 
@@ -20,7 +21,7 @@ pub(super) fn lock(directory: impl AsFd, stat: &Stat) -> Result<(), Locked> {
             let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
             Err(Locked { pid: holder(&locks, stat) })
         }
-        // Some network file systems cannot lock a directory; secrets can still be published there (`allowDisk`).
+        // Some network file systems do not support locks on directories. Publishing works without (`allowDisk`).
         Err(errno) => {
             tracing::warn!(
                 target: "keyferry",
@@ -31,17 +32,17 @@ pub(super) fn lock(directory: impl AsFd, stat: &Stat) -> Result<(), Locked> {
     }
 }
 
-/// Releases the lock at once. Closing the descriptor is not enough while a child process that is just being started still
-/// has a copy of it.
+/// Releases the lock immediately. Closing the descriptor does not release it while a child process that is being started
+/// still has a copy of the descriptor.
 pub(super) fn unlock(directory: impl AsFd) {
     if let Err(errno) = rustix::fs::flock(directory, FlockOperation::Unlock) {
         tracing::debug!(target: "keyferry", "failed to unlock the output directory: {errno}");
     }
 }
 
-/// Finds the process in the text of `/proc/locks` (`proc_locks(5)`):
-/// `1: FLOCK ADVISORY WRITE 925 fe:00:10888842 0 EOF`, device numbers in hexadecimal. A process outside of our PID
-/// namespace has the number 0 or no line.
+/// PID of the process that holds the lock, from the text of `/proc/locks` (`proc_locks(5)`):
+/// `1: FLOCK ADVISORY WRITE 925 fe:00:10888842 0 EOF`, with device numbers in hexadecimal. A process in another PID namespace
+/// has PID 0 or no line.
 fn holder(locks: &str, stat: &Stat) -> Option<u32> {
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     let file = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);
@@ -91,7 +92,7 @@ mod tests {
             line("FLOCK", "4", "00:2d:77"),
         ];
         assert_eq!(holder(&locks.concat(), &stat), Some(4));
-        assert_eq!(holder(&line("FLOCK", "0", "00:2d:77"), &stat), None, "of another PID namespace");
+        assert_eq!(holder(&line("FLOCK", "0", "00:2d:77"), &stat), None, "in another PID namespace");
         assert_eq!(holder("", &stat), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The manifest as a file of the set: what the set was made from, in JSON, without any value and anything to guess one by.
+//! The manifest file of a set: the sources of its files, in JSON. It contains no value and nothing that helps to guess one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use super::file::{self, Attributes};
 use super::names::MANIFEST_FILE;
 use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
 
-/// The only version that this agent writes and reads. A change of the form changes it.
+/// The only format version that this agent writes and reads. Increment it with every change of the format.
 const FORMAT_VERSION: u32 = 1;
 
-/// A guard for the reader: names of many thousand files.
+/// Maximum size in bytes that is read, enough for the names of many thousand files.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The form in the file. Anything unknown makes the manifest unreadable: it was written by another version.
+/// Format of the file. An unknown key makes the manifest unreadable, because another version wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
@@ -28,7 +28,7 @@ struct Wire {
     layout: String,
     sources: BTreeMap<String, WireSource>,
     files: BTreeMap<String, BTreeSet<String>>,
-    /// Octal, of the files that have a mode of their own.
+    /// Octal modes of the files with a configured mode.
     modes: BTreeMap<String, String>,
 }
 
@@ -43,21 +43,21 @@ struct WireSource {
     leased: bool,
 }
 
-/// The manifest of one set, with what only the publisher knows.
+/// The manifest of one set, with the data that only the publisher has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SetManifest {
     pub(super) manifest: Manifest,
     pub(super) published: Timestamp,
-    /// Modes of the files that have one of their own; the others follow the directory's default.
+    /// Modes of the files with a configured mode. Other files have the default of the directory.
     pub(super) modes: BTreeMap<FilePath, Mode>,
 }
 
-/// Why a set has no manifest to go by.
+/// Why the manifest of a set cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It is not there, not ours, damaged, or of another version.
+    /// Missing, owned by another UID, damaged, or of another version.
     Damaged(&'static str),
-    /// It may well be there.
+    /// An I/O error, which says nothing about the manifest.
     Io(Errno),
 }
 
@@ -67,7 +67,7 @@ impl SetManifest {
         Self { manifest: manifest.clone(), published, modes }
     }
 
-    /// As bytes of the file.
+    /// Encodes the file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let sources = self.manifest.sources.iter().map(|(name, source)| {
             let ManifestSource { request, version: Version { number, created }, leased } = source.clone();
@@ -82,7 +82,7 @@ impl SetManifest {
             files: self.manifest.files.iter().map(|(path, from)| (path.as_str().to_owned(), names(from))).collect(),
             modes: self.modes.iter().map(|(path, mode)| (path.as_str().to_owned(), format!("{mode:?}"))).collect(),
         };
-        // Maps with text as keys and numbers: nothing that JSON cannot hold.
+        // Cannot fail: the keys are strings.
         serde_json::to_vec(&wire).unwrap_or_default()
     }
 
@@ -131,7 +131,7 @@ impl SetManifest {
     }
 }
 
-/// What the manifest gets: the same as a file without a mode of its own.
+/// Attributes of the manifest, which are those of a file without a configured mode.
 pub(super) fn attributes(access: Access) -> Attributes {
     Attributes { mode: access.file_mode, group: access.group, sync: true }
 }

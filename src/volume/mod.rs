@@ -1,9 +1,9 @@
-//! Files: make a set of them visible as a whole, adopt what an earlier process left, sweep what a crash left, and report
-//! when other files change.
+//! Files: publishes a set of files atomically, adopts the set of an earlier process, removes the remains of a crash, and
+//! watches other files for changes.
 //!
-//! Knows `model` only. Tries each thing once; a failure comes back classified and the last good set stays in place.
-//! Everything below the output directory is reached through a directory descriptor opened once, so that a path that is
-//! swapped under us leads nowhere else.
+//! This module depends on `model` only. It makes one attempt per operation and classifies the failure; the last published
+//! set stays in place. It accesses everything in the output directory through one directory descriptor, so that replacing
+//! the path cannot redirect a write.
 
 mod adopt;
 mod at;

@@ -1,7 +1,7 @@
-//! A file with secrets for the next process of the same user: written whole, taken once.
+//! A file with secrets for the next process with the same UID: written atomically, taken once.
 //!
-//! It lies beside the output directory, in the root of the volume, which others may write to: so nothing is followed,
-//! nothing is opened that exists, and a file that is not exactly ours is not read.
+//! The file is next to the output directory, in the root of the volume, to which other containers can write. Therefore
+//! keyferry follows no symlink, writes to no existing file, and does not read a file with an unexpected owner, mode, or type.
 
 use std::path::Path;
 
@@ -14,17 +14,17 @@ use super::directory::in_memory;
 use super::file::{self, Attributes};
 use crate::model::{Failure, FailureClass, Reason, SecretBytes};
 
-/// Only we may read it.
+/// Readable and writable for the agent's UID only.
 const MODE: u32 = 0o600;
 
-/// More than the volume of any pod should hold; a guard for the reader.
+/// Maximum size in bytes of a file that is read. Volumes of this size are not expected.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Writes `bytes` to a temporary file and renames it over `path`.
+/// Writes `bytes` to a temporary file and renames it to `path`.
 ///
 /// # Errors
-/// `Invalid` where the directory is not in memory and that is not allowed, `Local` with `NoSpace` or `WriteFailed`.
-/// Nothing is left behind.
+/// `Invalid`/`DirectoryUnusable` if the directory is not in memory and `allow_disk` is false, otherwise `Local` with `NoSpace`
+/// or `WriteFailed`. The temporary file is removed.
 pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) -> Result<(), Failure> {
     let shown = path.display();
     let failed = |error: &StepError| {
@@ -47,12 +47,12 @@ pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
     file::replace_file(&directory, &name, bytes.expose(), attributes).map_err(|error| failed(&error))
 }
 
-/// Removes `path` and gives what was in it; `None` if it is absent. The file is unlinked before its content is
-/// returned.
+/// Removes `path` and returns its content. `None` if the file does not exist. The file is unlinked before its content is
+/// read.
 ///
 /// # Errors
-/// `Local` with `HandoverRefused` if the file is not exactly what [`write_private_file`] of the same user leaves, or cannot
-/// be removed.
+/// `Local`/`HandoverRefused` if the file does not have the owner, mode, and type that [`write_private_file`] gives it, or
+/// cannot be read or removed.
 pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
     let refused = |why: String| {
         let message = format!("failed to use handover file {}: {why}", path.display());
@@ -60,7 +60,7 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
     };
     let opened = open_parent(path).and_then(|(directory, name)| {
         file::remove_file(&directory, &file::temporary_name(&name)).ok();
-        // Not blocking, because a FIFO may lie there.
+        // Non-blocking, because it could be a FIFO.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&directory, name.as_str(), flags, Mode::empty());
         if fd.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
@@ -85,7 +85,7 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
         .map_err(|errno| refused(format!("failed to read it: {errno}")))
 }
 
-/// Why a file is not one that we left.
+/// Cause if a file with these attributes was not written by [`write_private_file`] with the same UID.
 fn why_untrusted(owner: u32, mode: u32, size: u64, euid: u32) -> Option<String> {
     if FileType::from_raw_mode(mode) != FileType::RegularFile {
         return Some("it is not a regular file".into());
@@ -122,13 +122,13 @@ mod tests {
     fn private_file_has_mode_0600_and_is_taken_once() {
         let directory = directory();
         let file = directory.path().join("handover");
-        write_private_file(&file, &"old".into(), true).expect("left");
-        std::fs::write(directory.path().join("handover.tmp"), "left by a crash").expect("written");
-        write_private_file(&file, &"new".into(), true).expect("left again");
+        write_private_file(&file, &"old".into(), true).expect("written");
+        std::fs::write(directory.path().join("handover.tmp"), "from a crash").expect("written");
+        write_private_file(&file, &"new".into(), true).expect("written again");
         assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o7777, 0o600);
         assert!(!directory.path().join("handover.tmp").exists());
         assert!(take_private_file(&file).expect("taken").is_some_and(|bytes| bytes.expose() == b"new"));
-        assert!(!file.exists(), "no token lies around");
+        assert!(!file.exists(), "the file is removed");
         assert!(take_private_file(&file).expect("nothing there").is_none());
     }
 
@@ -140,7 +140,7 @@ mod tests {
         std::fs::write(&secret, "secret").expect("written");
         symlink(&secret, &file).expect("linked");
         assert!(take_private_file(&file).is_err_and(|failure| failure.reason == Reason::HandoverRefused));
-        assert!(!file.is_symlink() && secret.exists(), "the link is gone, what it points to is not");
+        assert!(!file.is_symlink() && secret.exists(), "only the symlink is removed");
 
         std::fs::write(&file, "open to all").expect("written");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("changed");

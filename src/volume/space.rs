@@ -1,4 +1,4 @@
-//! Does the next set fit? Counted before a byte is written.
+//! Checks before the first write whether the next set fits in the volume.
 
 use rustix::fs::StatVfs;
 
@@ -7,38 +7,38 @@ use crate::model::{Failure, FailureClass, FileSet, Reason};
 
 const KIB: u64 = 1024;
 
-/// Sizes of sets are reported in steps of this, so that no message gives away the length of a secret.
+/// Sizes of sets in messages are rounded up to this many bytes, so that no message reveals the length of a secret.
 const STEP: u64 = 32 * KIB;
 
-/// What one copy of a set takes from the volume.
+/// Space that one copy of a set needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Need {
-    /// Bytes, each file rounded up to whole blocks (pages on tmpfs), and a block for each directory.
+    /// Bytes: each file rounded up to whole blocks (pages on tmpfs), and one block per directory.
     bytes: u64,
-    /// Files, directories and links.
+    /// Inodes of files, directories, and symlinks.
     inodes: u64,
 }
 
-/// How a volume is used at the moment of a publication.
+/// Current usage of a volume.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usage {
-    /// Bytes that the volume holds at most; `None` = no limit.
+    /// Capacity in bytes; `None` if unlimited.
     total: Option<u64>,
     free: u64,
-    /// Inodes, likewise.
+    /// Capacity in inodes; `None` if unlimited.
     total_inodes: Option<u64>,
     free_inodes: u64,
-    /// Bytes of everything in the output directory.
+    /// Bytes used by the output directory.
     own_bytes: u64,
-    /// Whether a set is visible. If not, *two* copies must fit, because later ones are written beside the one in use:
-    /// better to fail at the first start than at the first rotation. Later, one copy is enough.
+    /// Whether a set is visible. The first publication requires space for *two* copies, because a later set is written next to
+    /// the visible one: the check then fails at the first start and not at the first rotation.
     published: bool,
 }
 
 impl Usage {
     pub(super) fn new(volume: &StatVfs, own_bytes: u64, published: bool) -> Self {
         Self {
-            // Zero blocks or inodes: the file system knows no limit.
+            // Zero blocks or inodes mean that the file system has no limit.
             total: (volume.f_blocks != 0).then(|| volume.f_blocks.saturating_mul(volume.f_frsize)),
             free: volume.f_bavail.saturating_mul(volume.f_frsize),
             total_inodes: (volume.f_files != 0).then_some(volume.f_files),
@@ -54,7 +54,8 @@ impl Usage {
 }
 
 impl Need {
-    /// Counts the files of `set`, its directories and links, and a manifest of `manifest` bytes.
+    /// Counts files, directories, and symlinks of `set`, and a manifest of `manifest` bytes. `block` is the block size in
+    /// bytes.
     pub(super) fn of(set: &FileSet, manifest: usize, block: u64) -> Self {
         let block = block.max(1);
         let lengths = set.files.values().map(|file| file.bytes.len()).chain([manifest]);
@@ -65,7 +66,7 @@ impl Need {
         Self { bytes: files + directories * block, inodes }
     }
 
-    /// Says no if the copies that must fit do not.
+    /// Fails if the required number of copies does not fit.
     pub(super) fn check(self, usage: &Usage) -> Result<(), Failure> {
         let copies = usage.copies();
         let too_large = usage.total.is_some() && self.bytes.saturating_mul(copies) > usage.free;
@@ -73,7 +74,7 @@ impl Need {
         if too_large || too_many { Err(self.no_space(usage)) } else { Ok(()) }
     }
 
-    /// The failure for a volume without room, with what takes the room and what to do.
+    /// Failure for a full volume, with the current usage and a remedy.
     pub(super) fn no_space(self, usage: &Usage) -> Failure {
         let copies = usage.copies();
         let needed = (self.bytes * copies).next_multiple_of(STEP * copies);
@@ -89,7 +90,7 @@ impl Need {
             ),
             (Some(total), _) => {
                 let used = total.saturating_sub(usage.free);
-                // Rounded down, because the rest of the sum is the size of our own files.
+                // Rounded down to hide the exact size of keyferry's files, which is the rest of the sum.
                 let others = used.saturating_sub(usage.own_bytes) / (16 * KIB) * 16;
                 let (free, size) = (usage.free / KIB, total / KIB);
                 let size_limit = (used + needed).next_multiple_of(STEP * 2) / KIB;
@@ -116,7 +117,7 @@ impl Need {
     }
 }
 
-/// The limit that the user set. The size of the set is not reported: with one file it is the length of a secret.
+/// Checks the configured limit. The message omits the size of the set, which for one file is the length of a secret.
 pub(super) fn check_limit(set: &FileSet, max_bytes: Option<u64>, published: bool) -> Result<(), Failure> {
     match max_bytes {
         Some(max) if set.size() > max => Err(Failure::new(
@@ -169,8 +170,8 @@ mod tests {
     #[test]
     fn need_counts_pages_directories_and_manifest() {
         let need = Need::of(&set(&[("a", 0), ("b", 1), ("tls/key", 4097)]), 300, 4096);
-        // 0 + 1 + 2 pages, the manifest, the set's directory and `tls`; 3 files, the manifest, 2 directories, 3 visible
-        // links, 1 temporary link.
+        // Pages: 0 + 1 + 2 for the files, 1 for the manifest, 2 for the directories. Inodes: 3 files, 1 manifest, 2
+        // directories, 3 visible symlinks, 1 temporary symlink.
         assert_eq!(need, Need { bytes: 6 * 4096, inodes: 10 });
     }
 

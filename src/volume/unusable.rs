@@ -1,4 +1,4 @@
-//! Why an output directory is refused, in words that say what to do next.
+//! Failures for an unusable output directory, each with a remedy.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::model::{Failure, FailureClass, Reason};
 
 const STICKY: u32 = 0o1000;
 
-/// A directory that no waiting makes usable.
+/// A failure that does not resolve without a change by the user.
 pub(super) fn unusable_directory(message: String) -> Failure {
     Failure::new(FailureClass::Invalid, Reason::DirectoryUnusable, message)
 }
@@ -25,7 +25,7 @@ pub(super) fn creation_failed(path: &Path, errno: Errno) -> Failure {
     }
 }
 
-/// What to do about an errno of a volume, to be appended to a message; empty where there is nothing to add.
+/// Remedy for an errno on the volume, as suffix of a message. Empty if there is none.
 pub(super) fn remedy(errno: Errno) -> String {
     match errno {
         Errno::ROFS => {
@@ -54,9 +54,11 @@ pub(super) fn not_a_directory(path: &Path) -> Failure {
     }
 }
 
-/// The sticky-directory trap, seen on a real node: with `fs.protected_symlinks=1` only the owner follows a link in a
-/// sticky, world-writable directory. A memory emptyDir's root is such a directory, and so is a `subPath` that the
-/// kubelet had to make because the application's mount came first.
+/// Cause if other UIDs cannot follow symlinks in a directory with this owner and mode.
+///
+/// With `fs.protected_symlinks=1`, only the owner of a symlink can follow it in a sticky, world-writable directory. The root
+/// of a memory emptyDir is such a directory, and so is a `subPath` directory that the kubelet creates for the application's
+/// mount.
 pub(super) fn why_unusable(owner: u32, mode: u32, euid: u32) -> Option<String> {
     const REMEDY: &str = "containers with another UID cannot follow symlinks in it; the kubelet probably created it because \
         the application's mount was set up first, or it is the root of the volume; make the agent the first container of \

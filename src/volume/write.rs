@@ -1,4 +1,4 @@
-//! The steps of a publication that write: the set, the links, the swap.
+//! The writing steps of a publication: files, symlinks, and the swap.
 
 use jiff::Timestamp;
 use rustix::fd::AsFd;
@@ -16,7 +16,7 @@ use super::unusable::unusable_directory;
 use crate::model::{Failure, FailureClass, FileSet, Reason};
 
 impl Publisher {
-    /// Step 1: what no retry heals is refused before anything is touched.
+    /// Step 1: rejects what no retry can fix before anything is changed.
     pub(super) fn validate(&self, set: &FileSet) -> Result<(), Failure> {
         if let Some(path) = compare::parent_directories(set).into_iter().find(|&path| set.files.keys().any(|p| p.as_str() == path))
         {
@@ -27,7 +27,7 @@ impl Publisher {
             ));
         }
         let (root, shown) = (&self.directory.fd, self.directory.path.display());
-        // The target of a link, and whether the name is taken by something that is no link.
+        // Target of the symlink `name`, and whether another kind of file has that name.
         let inspect = |name: &str| -> Result<(Option<String>, bool), Failure> {
             let target = at::link_target(root, name);
             let found = target.and_then(|target| Ok((at::exists(root, name)? && target.is_none(), target)));
@@ -53,7 +53,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Steps 4 to 8. What it made is in `rollback`, for [`Publisher::undo`] where it fails.
+    /// Steps 4 to 8. Records what it creates in `rollback`, which [`Publisher::undo`] removes after a failure.
     pub(super) fn write_and_swap(
         &self,
         set: &FileSet,
@@ -65,14 +65,14 @@ impl Publisher {
     ) -> Result<(), StepError> {
         let root = &self.directory.fd;
 
-        // 4. Fresh directory.
+        // 4. Create a new directory.
         let name = names::fresh_directory(now);
         context("create directory", &name, rustix::fs::mkdirat(root, name.as_str(), Mode::RWXU))?;
         rollback.directory = Some(name.clone());
         let fresh = context("open directory", &name, at::open_directory(root, &name))?;
         after(4);
 
-        // 5. Files, then their directories from the deepest up, then the root of the set, which opens it to others.
+        // 5. Write the files. Then open the directories to other UIDs: the deepest first, the root of the set last.
         let directories = compare::parent_directories(set);
         for path in &directories {
             context("create directory", path, rustix::fs::mkdirat(&fresh, *path, Mode::RWXU))?;
@@ -90,26 +90,27 @@ impl Publisher {
         }
         finish(&name, &fresh, access)?;
 
-        // 6. Visible links for new names.
+        // 6. Create visible symlinks for new names.
         for top in top_names(set) {
             match rustix::fs::symlinkat(visible_target(top), root, top) {
                 Ok(()) => rollback.links.push(top.into()),
-                // It was ours already: step 1 has looked.
+                // A symlink of an earlier set; step 1 has checked its target.
                 Err(Errno::EXIST) => {}
                 Err(errno) => return context("create symlink", top, Err(errno)),
             }
             after(6);
         }
 
-        // 7. Temporary link.
+        // 7. Create the temporary symlink.
         let link = names::temporary_link();
         context("create symlink", &link, rustix::fs::symlinkat(&name, root, link.as_str()))?;
         rollback.links.push(link.clone());
         after(7);
 
-        // 8. The swap.
+        // 8. Swap.
         context("rename symlink", &link, rustix::fs::renameat(root, link.as_str(), root, DATA_LINK))?;
-        // Nothing to undo from here on; a sync that fails matters only if the machine dies, and the agent starts over then.
+        // From here on there is nothing to undo. A failed sync matters only if the machine crashes; the agent then publishes
+        // again.
         if let Err(errno) = rustix::fs::fsync(root) {
             tracing::debug!(target: "keyferry", "failed to sync {}: {errno}", self.directory.path.display());
         }
@@ -117,7 +118,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Best effort: what stays is swept at the next publication or start.
+    /// Removes what a failed publication created. The next publication or start sweeps what cannot be removed here.
     pub(super) fn undo(&self, rollback: &Rollback) {
         for name in rollback.links.iter().rev().chain(&rollback.directory) {
             if let Err(errno) = at::remove_tree(&self.directory.fd, name) {
@@ -127,7 +128,7 @@ impl Publisher {
     }
 }
 
-/// Gives a filled directory its group and mode, which opens it to others, and syncs it.
+/// Sets group and mode of a complete directory, which opens it to other UIDs, and syncs it.
 fn finish(name: &str, directory: impl AsFd, access: Access) -> Result<(), StepError> {
     let directory = directory.as_fd();
     if access.group.is_some() {
@@ -137,7 +138,7 @@ fn finish(name: &str, directory: impl AsFd, access: Access) -> Result<(), StepEr
     context("sync", name, rustix::fs::fsync(directory))
 }
 
-/// What to remove if this publication fails.
+/// What to remove if the publication fails.
 #[derive(Default)]
 pub(super) struct Rollback {
     directory: Option<String>,

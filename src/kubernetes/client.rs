@@ -152,7 +152,7 @@ pub(super) fn request(method: Method, path: String, content_type: &'static str, 
 /// A first pass counts the bytes, because a growing buffer leaves copies of secret values in freed memory. keyferry cannot
 /// zero the copies that the HTTP and TLS libraries make.
 pub(super) fn to_body(value: &impl Serialize) -> Bytes {
-    const INVARIANT: &str = "bodies have text keys only, and a buffer of the right size takes them";
+    const INVARIANT: &str = "bodies have string keys only, and the buffer has the exact size";
     let body = SecretBytes::written(|buffer| serde_json::to_writer(buffer, value)).expect(INVARIANT);
     Bytes::from_owner(body)
 }

@@ -54,7 +54,7 @@ pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
 /// `Local`/`HandoverRefused` if the file does not have the owner, mode, and type that [`write_private_file`] gives it, or
 /// cannot be read or removed.
 pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
-    let refused = |why: String| {
+    let rejected = |why: String| {
         let message = format!("failed to use handover file {}: {why}", path.display());
         Failure::new(FailureClass::Local, Reason::HandoverRefused, message)
     };
@@ -73,16 +73,16 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
         Ok(Some(fd)) => fd,
         Ok(None) => return Ok(None),
         Err(error) if error.errno == Errno::NOENT => return Ok(None),
-        Err(error) => return Err(refused(Failure::chain(&error))),
+        Err(error) => return Err(rejected(Failure::chain(&error))),
     };
-    let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("failed to inspect it: {errno}")))?;
+    let stat = rustix::fs::fstat(&fd).map_err(|errno| rejected(format!("failed to inspect it: {errno}")))?;
     let size = file::size(&stat);
     if let Some(why) = why_untrusted(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
-        return Err(refused(why));
+        return Err(rejected(why));
     }
     file::read_exact_size(std::fs::File::from(fd), size)
         .map(Some)
-        .map_err(|errno| refused(format!("failed to read it: {errno}")))
+        .map_err(|errno| rejected(format!("failed to read it: {errno}")))
 }
 
 /// Cause if a file with these attributes was not written by [`write_private_file`] with the same UID.
@@ -125,11 +125,11 @@ mod tests {
         write_private_file(&file, &"old".into(), true).expect("written");
         std::fs::write(directory.path().join("handover.tmp"), "from a crash").expect("written");
         write_private_file(&file, &"new".into(), true).expect("written again");
-        assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o7777, 0o600);
+        assert_eq!(std::fs::metadata(&file).expect("metadata").permissions().mode() & 0o7777, 0o600);
         assert!(!directory.path().join("handover.tmp").exists());
         assert!(take_private_file(&file).expect("taken").is_some_and(|bytes| bytes.expose() == b"new"));
         assert!(!file.exists(), "the file is removed");
-        assert!(take_private_file(&file).expect("nothing there").is_none());
+        assert!(take_private_file(&file).expect("no file").is_none());
     }
 
     #[test]
@@ -144,8 +144,8 @@ mod tests {
 
         std::fs::write(&file, "open to all").expect("written");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("changed");
-        let refused = take_private_file(&file).err().expect("refused");
-        assert!(refused.message.contains("its mode is 0644"), "{refused}");
+        let rejected = take_private_file(&file).err().expect("rejected");
+        assert!(rejected.message.contains("its mode is 0644"), "{rejected}");
         assert!(!file.exists());
 
         let fifo = FileType::Fifo;
@@ -153,8 +153,8 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         let place = file.clone();
         std::thread::spawn(move || sender.send(take_private_file(&place).err()));
-        let refused = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer, not a wait");
-        assert!(refused.is_some_and(|failure| failure.message.contains("regular file")));
+        let rejected = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("a result without blocking");
+        assert!(rejected.is_some_and(|failure| failure.message.contains("regular file")));
 
         let mode = 0o10_0600;
         assert_eq!(why_untrusted(65532, mode, 10, 65532), None);

@@ -95,8 +95,8 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         let place = directory.path().to_path_buf();
         std::thread::spawn(move || sender.send(read_small_file(&place, "state")));
-        let read = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer, not a wait");
-        assert_eq!(read.expect_err("refused").kind(), io::ErrorKind::InvalidData);
+        let read = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("a result without blocking");
+        assert_eq!(read.expect_err("rejected").kind(), io::ErrorKind::InvalidData);
         replace_small_file(directory.path(), "state", b"replaced").expect("replaced");
         assert_eq!(read_small_file(directory.path(), "state").expect("read"), Some(b"replaced".to_vec()));
     }

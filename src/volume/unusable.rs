@@ -32,7 +32,7 @@ pub(super) fn remedy(errno: Errno) -> String {
             "; the volume is mounted read-only: remove `readOnly: true` from the agent's volumeMount".into()
         }
         Errno::ACCESS | Errno::PERM => format!(
-            "; make the volume writable for UID {}, as which the agent runs",
+            "; make the volume writable for the agent, which runs as UID {}",
             rustix::process::geteuid().as_raw()
         ),
         _ => String::new(),
@@ -75,9 +75,9 @@ mod tests {
 
     #[test]
     fn directory_created_by_kubelet_is_rejected_with_remedy() {
-        let why = why_unusable(0, 0o4_1777, 65532).expect("refused");
+        let why = why_unusable(0, 0o4_1777, 65532).expect("rejected");
         assert!(why.contains("UID 0") && why.contains("first container") && why.contains("parent volume"), "{why}");
-        let why = why_unusable(65532, 0o4_1777, 65532).expect("refused");
+        let why = why_unusable(65532, 0o4_1777, 65532).expect("rejected");
         assert!(why.contains("sticky bit (mode 1777)"), "{why}");
         assert_eq!(why_unusable(65532, 0o4_0755, 65532), None);
     }

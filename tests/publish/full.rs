@@ -1,4 +1,4 @@
-//! A volume without room.
+//! Full volumes and the size limit.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +21,11 @@ fn set_above_limit_keeps_previous_set() {
     assert_clean(&settings.path, OLD);
 }
 
-/// A tmpfs of its own.
+/// A tmpfs for one test.
 pub(crate) struct Tmpfs(TempDir);
 
 impl Tmpfs {
-    /// `None`, and said, where we may not mount.
+    /// `None` if the test has no permission to mount. Prints that the test is skipped.
     pub(crate) fn mount(test: &str, options: &str) -> Option<Self> {
         let at = tempfile::tempdir().expect("tempdir");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at.path()).output();
@@ -80,7 +80,7 @@ fn full_volume_keeps_previous_set() {
         let root = tmpfs.path().join("data");
         let mut publisher = Volume::open(directory(root.clone()));
         publisher.publish(OLD);
-        // Somebody else fills the volume.
+        // Another container fills the volume.
         let mut fillers = 0;
         while fs::write(tmpfs.path().join(format!("filler{fillers}")), vec![0; 4096]).is_ok() && fillers < 100 {
             fillers += 1;
@@ -104,8 +104,8 @@ fn full_volume_keeps_previous_set() {
     }
 }
 
-/// The count before writing sees no room that others take meanwhile: here a second writer races for the space, so that some
-/// tries fail in the middle of the writing.
+/// The check before writing cannot account for concurrent writers. A second writer uses the space here, so that some
+/// publications fail while they write.
 #[test]
 fn volume_filled_during_write_keeps_previous_set() {
     let Some(tmpfs) = Tmpfs::mount("volume_filled_during_write_keeps_previous_set", "size=512k") else { return };
@@ -142,9 +142,9 @@ fn volume_filled_during_write_keeps_previous_set() {
         assert_eq!(seen.len(), names.len());
         assert!(seen.values().all(|text| text.starts_with(shown) && text.len() == 8 * 1024));
         let sets = tree(&root).keys().filter(|name| name.starts_with("..2") && !name.contains('/')).count();
-        assert_eq!(sets, 1, "the half-written set is removed");
+        assert_eq!(sets, 1, "the incomplete set is removed");
     }
     stop.store(true, Ordering::Relaxed);
     filler.join().expect("filler");
-    println!("{failed} of 400 publications found no room");
+    println!("{failed} of 400 publications had not enough space");
 }

@@ -1,4 +1,4 @@
-//! What an application sees, and what is left untouched or repaired.
+//! Layout of the directory, repairs, and what stays unchanged.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -107,7 +107,7 @@ fn changed_content_or_missing_link_is_repaired() {
 #[test]
 fn files_get_volume_group_if_fs_group_is_set() {
     let volume = memory();
-    // As the kubelet does for `fsGroup`: the root's group and its setgid bit. The group is one that this process may give.
+    // For `fsGroup` the kubelet sets the group of the root and its setgid bit. The test has permission to set this group.
     let group = if rustix::process::geteuid().is_root() { 3000 } else { rustix::process::getegid().as_raw() };
     std::os::unix::fs::chown(volume.path(), None, Some(group)).expect("chgrp");
     fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o2775)).expect("chmod");

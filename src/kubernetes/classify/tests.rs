@@ -1,4 +1,4 @@
-//! Every answer has its class, its reason and its advice.
+//! Class, reason, and remedy of each error response.
 
 use super::*;
 use bytes::Bytes;
@@ -21,7 +21,7 @@ fn status(message: &str, cause: (&str, &str, &str)) -> Value {
            "details": {"causes": [{"reason": reason, "message": text, "field": field}]}})
 }
 
-/// The words are the server's own, of 1.37.
+/// The messages are from an API server of version 1.37.
 #[test]
 fn error_response_determines_class_reason_and_remedy() {
     use FailureClass::{Conflict, Denied, Invalid, Missing, Transient};
@@ -69,7 +69,7 @@ fn error_response_determines_class_reason_and_remedy() {
     }
 }
 
-/// Drill (e): a value of the secret was a word like the namespace, so the words were taken away before they were judged.
+/// Regression test: a value of the secret was equal to the namespace, so the message was removed before classification.
 #[test]
 fn replaced_message_does_not_change_classification() {
     let rbac = r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group """#;
@@ -89,8 +89,8 @@ fn denied_owner_change_is_recognized_by_message() {
         let body = status(message, ("", "", "")).to_string();
         ApiError::from_response(&Response { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
     };
-    let refused = r#"secrets "x" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>"#;
-    assert!(error(refused).is_owner_denial() && !error(refused).is_rbac());
+    let denied = r#"secrets "x" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>"#;
+    assert!(error(denied).is_owner_denial() && !error(denied).is_rbac());
     let blocked = r#"secrets "x" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>"#;
     assert!(error(blocked).is_owner_denial());
     assert!(!error("denied request: no").is_owner_denial());

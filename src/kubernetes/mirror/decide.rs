@@ -81,7 +81,7 @@ pub(super) fn decide(
     Ok(match recency {
         Recency::Older if !content.accept_older => Decision::Leave(MirrorOutcome::Superseded),
         _ if drift.is_some() => Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_unmanaged: true }),
-        Recency::Same if holds(current, desired) => Decision::Leave(MirrorOutcome::Unchanged),
+        Recency::Same if has_desired_content(current, desired) => Decision::Leave(MirrorOutcome::Unchanged),
         // Write newer versions with equal values too, so that the annotation protects against versions in between.
         _ => Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_unmanaged: false }),
     })
@@ -113,18 +113,18 @@ fn conflict(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> String {
 
 /// Whether the Secret has the desired content, apart from versions and writer. The digest covers the data that keyferry
 /// wrote; [`Drift`] covers later changes to the data.
-fn holds(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> bool {
+fn has_desired_content(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> bool {
     let same_keys = managed_keys(current, LABELS) == names(&desired.labels)
         && without_writer(managed_keys(current, ANNOTATIONS)) == without_writer(names(&desired.annotations))
         && managed_keys(current, DATA) == desired.data.keys().map(String::as_str).collect();
     let varies = |key: &str| key == SOURCE_VERSIONS || key == WRITTEN_BY;
-    let present = |desired: &BTreeMap<String, String>, there: &Option<BTreeMap<String, String>>| {
+    let contains = |desired: &BTreeMap<String, String>, current: &Option<BTreeMap<String, String>>| {
         let mut compared = desired.iter().filter(|(key, _)| !varies(key));
-        compared.all(|(key, value)| there.as_ref().and_then(|all| all.get(key)) == Some(value))
+        compared.all(|(key, value)| current.as_ref().and_then(|all| all.get(key)) == Some(value))
     };
     same_keys
-        && present(&desired.labels, &current.labels)
-        && present(&desired.annotations, &current.annotations)
+        && contains(&desired.labels, &current.labels)
+        && contains(&desired.annotations, &current.annotations)
         && owner::matches(current, &desired.owners)
 }
 

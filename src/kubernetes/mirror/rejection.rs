@@ -11,7 +11,7 @@ use super::target::Target;
 use crate::model::{Failure, SecretBytes};
 
 /// Minimum length in bytes of a value for the search in the server's message. Shorter values occur in any text.
-const SHORTEST_SEARCHED: usize = 4;
+const MIN_SEARCHED: usize = 4;
 
 /// Converts the error response to a write. Shows the server's message only if it contains no value: an admission webhook can
 /// quote the rejected object, and the API server itself reports `invalid character 'L'` for a `.dockerconfigjson` that is
@@ -34,23 +34,23 @@ pub(super) fn failure(
         error.replace_shown_message(described.join(", "));
     } else {
         // The failure names these objects anyway, and a user name is often equal to the application's name.
-        let mut words = error.message().to_owned();
+        let mut text = error.message().to_owned();
         let account = account.map(|account| account.name.as_str());
         let mut public: Vec<_> = [target.name.as_str(), target.namespace.as_str()].into_iter().chain(account).collect();
         public.sort_by_key(|name| std::cmp::Reverse(name.len()));
         for name in public {
-            words = words.replace(name, "\0");
+            text = text.replace(name, "\0");
         }
-        if content.data.values().any(|value| quotes(&words, value)) {
+        if content.data.values().any(|value| contains_value(&text, value)) {
             error.replace_shown_message("(message omitted: it could contain a secret value)".to_owned());
         }
     }
     classify::failure(&target.context(), &error)
 }
 
-fn quotes(words: &str, value: &SecretBytes) -> bool {
-    let holds = |text: &str| text.len() >= SHORTEST_SEARCHED && words.contains(text);
+fn contains_value(text: &str, value: &SecretBytes) -> bool {
+    let contains = |part: &str| part.len() >= MIN_SEARCHED && text.contains(part);
     // Search line by line, because a quoted text has escaped line ends.
-    value.expose_str().is_some_and(|text| text.lines().any(|line| holds(line.trim())))
-        || holds(&Zeroizing::new(STANDARD.encode(value.expose())))
+    value.expose_str().is_some_and(|text| text.lines().any(|line| contains(line.trim())))
+        || contains(&Zeroizing::new(STANDARD.encode(value.expose())))
 }

@@ -1,4 +1,4 @@
-//! What is sent and what is decided, without a server.
+//! Requests and decisions, without a server.
 
 mod decisions;
 mod drift;
@@ -19,7 +19,7 @@ fn name(text: &str) -> ObjectName {
     ObjectName::new(text).expect(text)
 }
 
-/// The mirror that [`current`] was written by.
+/// The mirror that wrote [`current`].
 fn mirror() -> Mirror {
     let key = |text: &str| MirrorKey { key: text.into(), file: FilePath::new(text).expect(text) };
     Mirror {
@@ -62,7 +62,7 @@ fn body(request: &Request<Bytes>) -> Value {
     serde_json::from_slice(request.body()).expect("JSON")
 }
 
-/// What the tests write, as the API server shows it after our apply of version 3.
+/// Metadata of the Secret that the API server returns after keyferry has applied version 3.
 fn current() -> Value {
     current_after(&mirror(), &content(3))
 }
@@ -89,7 +89,7 @@ fn current_after(mirror: &Mirror, content: &MirrorContent) -> Value {
     })
 }
 
-/// As [`current`], after somebody else wrote `fields`.
+/// Changes `current` as if another manager had written `fields`.
 fn edited(current: &mut Value, manager: &str, fields: &Value) {
     let managed = &mut current["managedFields"][0]["fieldsV1"];
     for path in ["f:data", "f:metadata/f:labels", "f:metadata/f:annotations"] {

@@ -1,4 +1,4 @@
-//! Unchanged, newer, older, another configuration, foreign.
+//! Decisions about an existing Secret.
 
 use super::*;
 
@@ -6,10 +6,10 @@ use super::*;
 fn equal_secret_is_not_written() {
     let unchanged = Ok(leave(MirrorOutcome::Unchanged));
     assert_eq!(decision(|_| {}, &mirror(), &content(3)), unchanged, "written by another pod");
-    // What others add to the metadata is theirs.
+    // Additional labels of other managers are not a difference.
     let labelled = |current: &mut Value| {
-        current["labels"]["theirs"] = json!("x");
-        edited(current, "argocd", &json!({"f:metadata": {"f:labels": {"f:theirs": {}}}}));
+        current["labels"]["other"] = json!("x");
+        edited(current, "argocd", &json!({"f:metadata": {"f:labels": {"f:other": {}}}}));
     };
     assert_eq!(decision(labelled, &mirror(), &content(3)), unchanged);
     let nameless = |current: &mut Value| {
@@ -17,23 +17,23 @@ fn equal_secret_is_not_written() {
         let fields = &mut current["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
         fields.as_object_mut().expect("an object").remove("f:keyferry.dev/written-by");
     };
-    assert_eq!(decision(nameless, &mirror(), &content(3)), unchanged, "written by an agent that knows no pod");
+    assert_eq!(decision(nameless, &mirror(), &content(3)), unchanged, "written by an agent without Pod name");
 }
 
 #[test]
 fn older_version_is_superseded_unless_accepted() {
     assert_eq!(decision(|_| {}, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)));
     let accepted = MirrorContent { accept_older: true, ..content(2) };
-    assert_eq!(decision(|_| {}, &mirror(), &accepted), Ok(write(MirrorOutcome::Updated)), "fault 12");
+    assert_eq!(decision(|_| {}, &mirror(), &accepted), Ok(write(MirrorOutcome::Updated)));
 }
 
-/// Fault 29: a version that every replica has read must not supersede any of them.
+/// Otherwise a replica with a version in between could replace the newer one.
 #[test]
 fn newer_version_with_equal_values_is_written() {
     assert_eq!(decision(|_| {}, &mirror(), &content(4)), Ok(write(MirrorOutcome::Updated)));
 }
 
-/// Bug log 3.19: the source moved to a secret that was written earlier, and the Secret kept the other one.
+/// Regression test: after a source moved to an older secret, the Secret kept the previous value.
 #[test]
 fn source_with_other_request_is_written_only_with_claim() {
     let mut moved = content(1);
@@ -48,7 +48,7 @@ fn source_with_other_request_is_written_only_with_claim() {
     assert_eq!(decision(|_| {}, &mirror(), &moved), Ok(write(MirrorOutcome::Updated)));
 }
 
-/// Bug log 3.20: two key lists for one Secret were written in turns.
+/// Regression test: two configurations with different keys overwrote one Secret alternately.
 #[test]
 fn other_keys_conflict_unless_claimed() {
     let mut other = mirror();
@@ -73,15 +73,15 @@ fn secret_of_keyferry_0_1_is_updated() {
         }
     };
     assert_eq!(decision(old, &mirror(), &content(3)), Ok(write(MirrorOutcome::Updated)));
-    assert_eq!(decision(old, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)), "its versions still count");
+    assert_eq!(decision(old, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)), "its versions are still compared");
 }
 
-/// With every published file as a key, the secret decides on the keys.
+/// Without configured keys, the keys depend on the secret.
 #[test]
 fn additional_key_from_vault_is_not_another_configuration() {
     let all = Mirror { keys: Vec::new(), ..mirror() };
-    let decided = |there: &MirrorContent, ours: &MirrorContent| {
-        decision(|current| *current = current_after(&all, there), &all, ours).map_err(|failure| failure.reason)
+    let decided = |stored: &MirrorContent, desired: &MirrorContent| {
+        decision(|current| *current = current_after(&all, stored), &all, desired).map_err(|failure| failure.reason)
     };
     let gained = |mut content: MirrorContent| {
         content.data.insert("more".into(), Arc::new(SecretBytes::from("m")));
@@ -90,13 +90,13 @@ fn additional_key_from_vault_is_not_another_configuration() {
     };
     assert_eq!(decided(&content(3), &gained(content(4))), Ok(write(MirrorOutcome::Updated)));
     assert_eq!(decided(&gained(content(4)), &content(3)), Ok(leave(MirrorOutcome::Superseded)));
-    assert_eq!(decided(&content(3), &gained(content(3))), Err(Reason::MirrorConflict), "other outputs, same secret");
+    assert_eq!(decided(&content(3), &gained(content(3))), Err(Reason::MirrorConflict), "different outputs, same secret");
     let unversioned = |mut content: MirrorContent| {
         content.versions.values_mut().for_each(|mirrored| mirrored.version = Version::default());
         content
     };
-    let (there, ours) = (unversioned(content(3)), unversioned(gained(content(3))));
-    assert_eq!(decided(&there, &ours), Ok(write(MirrorOutcome::Updated)), "KV v1: nothing says which is newer");
+    let (stored, desired) = (unversioned(content(3)), unversioned(gained(content(3))));
+    assert_eq!(decided(&stored, &desired), Ok(write(MirrorOutcome::Updated)), "KV version 1 has no version numbers");
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn difference_in_digest_owner_or_metadata_is_written() {
 
 #[test]
 fn unmanaged_secret_is_rejected_with_remedy() {
-    let foreign = |current: &mut Value| current["labels"] = json!({});
-    let failure = decision(foreign, &mirror(), &content(3)).expect_err("foreign");
+    let unmanaged = |current: &mut Value| current["labels"] = json!({});
+    let failure = decision(unmanaged, &mirror(), &content(3)).expect_err("unmanaged");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
     let expected = "failed to mirror to Secret ns/x: it exists and is not managed by keyferry (it has no label \
                     app.kubernetes.io/managed-by: keyferry); keyferry leaves it unchanged; delete it if it is unused, choose \
@@ -129,17 +129,17 @@ fn unmanaged_secret_is_rejected_with_remedy() {
     assert_eq!(failure.message, expected);
 }
 
-/// Bug log 3.21: a Secret that came back from a backup has our labels and versions, and no record of who wrote them.
+/// A Secret restored from a backup has the labels and versions of keyferry, but another field manager.
 #[test]
 fn restored_secret_is_taken_over_only_with_adopt() {
     let restored = |current: &mut Value| {
         current["managedFields"][0]["manager"] = json!("velero");
         current["managedFields"][0]["operation"] = json!("Update");
     };
-    assert_eq!(decision(restored, &mirror(), &content(3)).expect_err("foreign").reason, Reason::Foreign);
+    assert_eq!(decision(restored, &mirror(), &content(3)).expect_err("unmanaged").reason, Reason::Foreign);
     let adopting = Mirror { adopt: true, ..mirror() };
     let taken = Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_unmanaged: true });
-    // Versions that somebody else wrote are no reason to wait.
+    // Versions that another manager wrote are ignored.
     assert_eq!(decision(restored, &adopting, &content(2)), Ok(taken));
 }
 
@@ -156,8 +156,8 @@ fn secret_without_guards_or_in_deletion_is_not_written() {
     }
 }
 
-/// Another fingerprint in a later release would be a conflict between the pods of a rolling update. Checked against another
-/// implementation (Python's hashlib, each part after its length in eight bytes).
+/// A different fingerprint in a later release would cause a conflict between the pods of a rolling update. Expected values
+/// from another implementation (Python's hashlib, each part after its length in eight bytes).
 #[test]
 fn fingerprint_stays_stable_and_ignores_values() {
     let all = Mirror { keys: Vec::new(), ..mirror() };

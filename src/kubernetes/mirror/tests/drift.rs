@@ -1,4 +1,4 @@
-//! A Secret of ours that somebody else edited.
+//! A managed Secret that another writer edited.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn patched(current: &mut Value) {
     edited(current, "kubectl-patch", &json!({"f:data": {"f:password": {}, "f:extra": {}}}));
 }
 
-/// Drill (e): it was called foreign, and the edited value stayed for ever.
+/// Regression test: an edited Secret was reported as `Foreign`, and the edited value stayed forever.
 #[test]
 fn edited_secret_is_repaired_or_reported() {
     assert_eq!(decision(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
@@ -49,7 +49,7 @@ fn drift_detects_each_kind_of_edit() {
                 let fields = json!({"f:metadata": {"f:annotations": {"f:keyferry.dev/source-versions": {}}}});
                 edited(current, "eve", &fields);
             },
-            // And its versions are not believed: 99 would be newer for ever.
+            // The edited versions are ignored: 99 would stay newer forever.
             "by \"eve\" (annotations: keyferry.dev/source-versions)",
         ),
     ];
@@ -60,7 +60,7 @@ fn drift_detects_each_kind_of_edit() {
     }
 }
 
-/// Who applies our values beside us changes nothing; who changes them later takes them from us, and that is drift.
+/// Applying equal values only adds an owner. A later change removes keyferry's ownership, which is drift.
 #[test]
 fn shared_ownership_of_key_is_not_drift() {
     let owned_by_both = |current: &mut Value| {

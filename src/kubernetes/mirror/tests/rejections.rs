@@ -1,4 +1,4 @@
-//! What a person reads where the API server refuses a write.
+//! Messages for rejected writes.
 
 use super::super::super::account::Account;
 use super::*;
@@ -10,32 +10,32 @@ fn rejection_of(code: StatusCode, body: &Value, content: &MirrorContent) -> Fail
     rejection::failure(&target, Some(&account), ApiError::from_response(&response), content)
 }
 
-fn forbidden(words: &str) -> Failure {
+fn forbidden(text: &str) -> Failure {
     let mut content = content(1);
     content.data.insert("namespace".into(), Arc::new(SecretBytes::from("drill")));
-    rejection_of(StatusCode::FORBIDDEN, &json!({"message": words}), &content)
+    rejection_of(StatusCode::FORBIDDEN, &json!({"message": text}), &content)
 }
 
-/// Drill (e): a value of the secret was a word like the namespace, and the message blamed an admission policy.
+/// Regression test: a value of the secret was equal to the namespace, and the message named an admission policy as the cause.
 #[test]
 fn rbac_denial_is_reported_if_value_equals_namespace() {
-    let words = r#"secrets "drill-copy" is forbidden: User "system:serviceaccount:drill:drill-sa" cannot patch resource "secrets" in API group "" in the namespace "drill""#;
+    let text = r#"secrets "drill-copy" is forbidden: User "system:serviceaccount:drill:drill-sa" cannot patch resource "secrets" in API group "" in the namespace "drill""#;
     let expected = "failed to write Secret drill/drill-copy: the API server answered 403 (RBAC): ServiceAccount \
                     drill/drill-sa is not allowed to; the Role needs the rule {apiGroups: [\"\"], resources: [secrets], \
                     resourceNames: [drill-copy], verbs: [create, patch]}";
-    let failure = forbidden(words);
+    let failure = forbidden(text);
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::Forbidden));
     assert_eq!(failure.message, expected);
-    // Whether a value is such a word must not show.
-    assert_eq!(rejection_of(StatusCode::FORBIDDEN, &json!({"message": words}), &content(1)).message, expected);
+    // The message must not reveal whether a value is equal to the namespace.
+    assert_eq!(rejection_of(StatusCode::FORBIDDEN, &json!({"message": text}), &content(1)).message, expected);
 }
 
 #[test]
 fn policy_message_is_shown_if_only_public_names_match_values() {
-    let words = "denied request: ServiceAccount \"drill-sa\" may not write Secret \"drill-copy\"; the namespace annotation \
+    let text = "denied request: ServiceAccount \"drill-sa\" may not write Secret \"drill-copy\"; the namespace annotation \
                  keyferry.dev/secret-writers names who may write which";
-    let failure = forbidden(words);
-    assert!(failure.message.contains(words) && failure.message.contains("check the admission policies"), "{failure}");
+    let failure = forbidden(text);
+    assert!(failure.message.contains(text) && failure.message.contains("check the admission policies"), "{failure}");
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn parser_message_about_value_is_omitted() {
 #[test]
 fn message_that_quotes_value_is_omitted() {
     assert!(forbidden("no").message.contains(": no"));
-    for words in ["denied: password=Losungwort", "denied: {\"password\":\"TG9zdW5nd29ydA==\"}"] {
-        let message = forbidden(words).message;
+    for text in ["denied: password=Losungwort", "denied: {\"password\":\"TG9zdW5nd29ydA==\"}"] {
+        let message = forbidden(text).message;
         assert!(!message.contains("Losungwort") && !message.contains("TG9zdW5nd29ydA"), "{message}");
         assert!(message.contains("message omitted"), "{message}");
     }

@@ -1,4 +1,4 @@
-//! Directories that are refused, with what to do.
+//! Directories that are rejected, each with a remedy.
 
 use std::os::unix::fs::symlink;
 
@@ -10,7 +10,7 @@ use super::*;
 #[test]
 fn unusable_directory_is_rejected_with_remedy() {
     let volume = memory();
-    let open = |directory: &Directory| Publisher::open(directory).err().expect("refused");
+    let open = |directory: &Directory| Publisher::open(directory).err().expect("rejected");
 
     let failure = open(&directory(volume.path().join("absent/data")));
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
@@ -34,10 +34,10 @@ fn unusable_directory_is_rejected_with_remedy() {
     let mut settings = directory(on_disk.path().join("data"));
     let failure = open(&settings);
     assert!(failure.message.contains("directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"), "{failure}");
-    assert!(!settings.path.exists(), "a refusal leaves no empty directory");
+    assert!(!settings.path.exists(), "the created directory is removed");
     fs::create_dir(&settings.path).expect("mkdir");
     open(&settings);
-    assert!(settings.path.exists(), "a directory that was there stays");
+    assert!(settings.path.exists(), "an existing directory stays");
     settings.allow_disk = true;
     let mut publisher = Volume::open(settings.clone());
     publisher.publish(OLD);
@@ -48,10 +48,10 @@ fn unusable_directory_is_rejected_with_remedy() {
     assert_clean(&settings.path, OLD);
 
     if rustix::process::geteuid().is_root() {
-        let foreign = volume.path().join("foreign");
-        fs::create_dir(&foreign).expect("mkdir");
-        std::os::unix::fs::chown(&foreign, Some(65532), None).expect("chown");
-        assert!(open(&directory(foreign)).message.contains("owned by UID 65532"));
+        let other_owner = volume.path().join("other-owner");
+        fs::create_dir(&other_owner).expect("mkdir");
+        std::os::unix::fs::chown(&other_owner, Some(65532), None).expect("chown");
+        assert!(open(&directory(other_owner)).message.contains("owned by UID 65532"));
     }
 }
 
@@ -63,7 +63,7 @@ fn unmanaged_file_is_never_replaced() {
     fs::write(root.join("username"), "mine").expect("write");
     fs::write(root.join("..keep"), "mine").expect("write");
     fs::write(root.join(STATE_FILE), "{}").expect("write");
-    let failure = publisher.try_publish(&set(OLD)).expect_err("refused");
+    let failure = publisher.try_publish(&set(OLD)).expect_err("rejected");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
     assert!(failure.message.contains("username"), "{failure}");
     fs::remove_file(root.join("username")).expect("remove");
@@ -83,7 +83,7 @@ fn data_entry_that_is_not_a_symlink_is_rejected_with_remedy() {
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
     fs::create_dir(root.join("..data")).expect("mkdir");
-    let failure = publisher.try_publish(&set(OLD)).expect_err("refused");
+    let failure = publisher.try_publish(&set(OLD)).expect_err("rejected");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
     assert!(failure.message.contains(&format!("remove it (rm -r {}/..data)", root.display())), "{failure}");
 }
@@ -98,6 +98,6 @@ fn read_only_volume_is_reported_with_remedy() {
     let failure = publisher.try_publish(&set(NEW)).expect_err("read-only");
     assert!(failure.message.contains("remove `readOnly: true` from the agent's volumeMount"), "{failure}");
     assert_clean(&root, OLD);
-    let failure = Publisher::open(&directory(tmpfs.path().join("new"))).err().expect("refused");
+    let failure = Publisher::open(&directory(tmpfs.path().join("new"))).err().expect("rejected");
     assert!(failure.message.contains("remove `readOnly: true`"), "{failure}");
 }

@@ -108,7 +108,7 @@ pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
                 Invalid,
                 Reason::Drifted,
                 format!(
-                    "another field manager writes to it ({conflicts}); stop that writer, or delete the object and keyferry \
+                    "another field manager writes to it ({conflicts}); stop that writer, or delete the Secret and keyferry \
                      re-creates it"
                 ),
             ),

@@ -80,7 +80,7 @@ impl Need {
         let needed = (self.bytes * copies).next_multiple_of(STEP * copies);
         let cause = match (usage.total, usage.total_inodes) {
             (Some(total), _) if self.bytes * 2 > total => format!(
-                "the volume cannot hold two copies of the set; set its sizeLimit to at least {}Ki for this directory alone",
+                "the volume cannot hold two copies of the set; set sizeLimit to at least {}Ki for this directory alone",
                 (self.bytes * 2).next_multiple_of(STEP * 2) / KIB
             ),
             (_, Some(total)) if self.inodes * copies > usage.free_inodes => format!(
@@ -95,11 +95,11 @@ impl Need {
                 let (free, size) = (usage.free / KIB, total / KIB);
                 let size_limit = (used + needed).next_multiple_of(STEP * 2) / KIB;
                 let (taken, remedy) = if others == 0 {
-                    (String::new(), "raise its sizeLimit")
+                    (String::new(), "raise sizeLimit")
                 } else {
                     (
                         format!(", at least {others} KiB used by files that keyferry did not create"),
-                        "remove them or raise its sizeLimit",
+                        "remove them or raise sizeLimit",
                     )
                 };
                 format!(
@@ -193,14 +193,14 @@ mod tests {
         assert_eq!(
             failure.message,
             "failed to publish files: not enough space in the volume: 32 KiB needed, 0 of 256 KiB free, at least 240 KiB used \
-             by files that keyferry did not create; remove them or raise its sizeLimit to 320Ki; the last published set is \
+             by files that keyferry did not create; remove them or raise sizeLimit to 320Ki; the last published set is \
              unchanged"
         );
         let message = need.check(&usage(256, 8, 0, false)).expect_err("full").message;
         assert!(message.contains("64 KiB needed, 8 of 256 KiB free, at least 240 KiB used by"), "{message}");
-        assert!(message.ends_with("raise its sizeLimit to 320Ki"), "nothing is published yet: {message}");
+        assert!(message.ends_with("raise sizeLimit to 320Ki"), "nothing is published yet: {message}");
         let message = need.check(&usage(256, 0, 256, true)).expect_err("full").message;
-        assert!(message.contains("0 of 256 KiB free; raise its sizeLimit to"), "{message}");
+        assert!(message.contains("0 of 256 KiB free; raise sizeLimit to"), "{message}");
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         let message = need.check(&usage(1024, 1024, 0, false)).expect_err("too small").message;
         assert_eq!(
             message,
-            "failed to publish files: the volume cannot hold two copies of the set; set its sizeLimit to at least 1984Ki for \
+            "failed to publish files: the volume cannot hold two copies of the set; set sizeLimit to at least 1984Ki for \
              this directory alone"
         );
         assert!(need.check(&usage(1984, 1984, 0, false)).is_ok());

@@ -19,7 +19,7 @@ pub(super) fn creation_failed(path: &Path, errno: Errno) -> Failure {
         Errno::NOSPC | Errno::DQUOT => Failure::new(
             FailureClass::Local,
             Reason::NoSpace,
-            format!("failed to create output directory {shown}: the volume is full; remove files or raise its sizeLimit"),
+            format!("failed to create output directory {shown}: the volume is full; remove files or raise sizeLimit"),
         ),
         _ => unusable_directory(format!("failed to create output directory {shown}: {errno}{}", remedy(errno))),
     }
@@ -32,7 +32,7 @@ pub(super) fn remedy(errno: Errno) -> String {
             "; the volume is mounted read-only: remove `readOnly: true` from the agent's volumeMount".into()
         }
         Errno::ACCESS | Errno::PERM => format!(
-            "; make the volume writable for the agent, which runs as UID {}",
+            "; make the volume writable for UID {} of keyferry",
             rustix::process::geteuid().as_raw()
         ),
         _ => String::new(),
@@ -61,10 +61,10 @@ pub(super) fn not_a_directory(path: &Path) -> Failure {
 /// mount.
 pub(super) fn why_unusable(owner: u32, mode: u32, euid: u32) -> Option<String> {
     const REMEDY: &str = "containers with another UID cannot follow symlinks in it; the kubelet probably created it because \
-        the application's mount was set up first, or it is the root of the volume; make the agent the first container of \
-        the pod, mount the parent volume in it, let it create this subdirectory, then re-create the pod";
+        the application's mount was set up first, or it is the root of the volume; make keyferry the first container of \
+        the pod, mount the parent volume in it, let keyferry create this subdirectory, then re-create the pod";
     if owner != euid {
-        return Some(format!("it is owned by UID {owner}, but the agent runs as UID {euid}; {REMEDY}"));
+        return Some(format!("it is owned by UID {owner}, but keyferry runs as UID {euid}; {REMEDY}"));
     }
     (mode & STICKY != 0).then(|| format!("it has the sticky bit (mode {:04o}); {REMEDY}", mode & 0o7777))
 }

@@ -97,7 +97,7 @@ async fn secret_is_written_without_denied_owner_change() {
     let again = agent.mirror(&name(SECRET), &by_account(), &stage.login(2, "Kennwort")).await;
     assert_eq!(again, Ok(MirrorOutcome::Unchanged));
 
-    // A Secret that is created gets its owner, and keeps it where the configuration drops it: that is a change, too.
+    // A new Secret gets its owner. It keeps the owner if the configuration has none, because the removal is denied too.
     stage.delete_secret().await;
     let created = agent.mirror(&name(SECRET), &by_account(), &stage.login(2, "Kennwort")).await;
     assert_eq!(created, Ok(MirrorOutcome::Created));

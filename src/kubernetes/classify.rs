@@ -88,7 +88,7 @@ impl ApiError {
 /// Converts an error response to a failure.
 pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
     use FailureClass::{Conflict, Denied, Invalid, Missing, Transient};
-    let (class, reason, advice) = match error.code {
+    let (class, reason, remedy) = match error.code {
         401 => (
             Transient,
             Reason::CredentialUnreadable,
@@ -133,7 +133,7 @@ pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
     };
     let by = if error.is_rbac() { " (RBAC)" } else { "" };
     let mut message = format!("failed to {}: the API server answered {}{by}", context.what, error.code);
-    for (separator, part) in [(": ", error.shown_message.as_str()), ("; ", advice.as_str())] {
+    for (separator, part) in [(": ", error.shown_message.as_str()), ("; ", remedy.as_str())] {
         if !part.is_empty() {
             message.push_str(separator);
             message.push_str(part);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::classify::{self, RequestContext, ApiError};
+use super::classify::{self, ApiError, RequestContext};
 use super::client::{self, Api};
 use super::{FIELD_MANAGER, Pod};
 use crate::model::{EventType, Failure, ObjectName, PodEvent};
@@ -29,7 +29,11 @@ pub(super) async fn record(
         rule: r#"{apiGroups: [""], resources: [events], verbs: [create]}"#.to_owned(),
     };
     let response = api.exchange(&context.what, post(namespace, pod, event, now)).await?;
-    if response.code.is_success() { Ok(()) } else { Err(classify::failure(&context, &ApiError::from_response(&response))) }
+    if response.code.is_success() {
+        Ok(())
+    } else {
+        Err(classify::failure(&context, &ApiError::from_response(&response)))
+    }
 }
 
 fn post(namespace: &ObjectName, pod: &Pod, event: &PodEvent, now: Timestamp) -> Request<Bytes> {

@@ -11,8 +11,8 @@
 
 mod body;
 mod configuration;
-mod drift;
 mod decide;
+mod drift;
 mod owner;
 mod rejection;
 mod target;
@@ -25,12 +25,12 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use self::body::{Guard, DesiredSecret};
-use self::decide::{Plan, Decision, decide};
+use self::body::{DesiredSecret, Guard};
+use self::decide::{Decision, Plan, decide};
 pub(super) use self::owner::OwnerMemory;
 use self::target::Target;
 use super::classify::ApiError;
-use super::client::{Response, Api};
+use super::client::{Api, Response};
 use super::ownership::unmanaged_data;
 use super::{MirrorContent, MirrorOutcome};
 use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason};
@@ -54,7 +54,8 @@ impl Writer<'_> {
         let target = Target { namespace: self.namespace, name };
         if content.data.is_empty() {
             // An apply without data removes every key that keyferry owns.
-            let cause = "there is no value to write, and an empty write would remove every key; check the mirror's files";
+            let cause =
+                "there is no value to write, and an empty write would remove every key; check the mirror's files";
             return Err(target.failure(FailureClass::Invalid, Reason::RenderFailed, cause));
         }
         let owner = owner::desired(mirror, &target, self.api.account(), self.owners);
@@ -113,9 +114,11 @@ impl Writer<'_> {
         let response = self.send(target, target.remove(written, &keys)).await?;
         match response.code {
             StatusCode::OK => Ok(()),
-            StatusCode::NOT_FOUND => {
-                Err(target.failure(FailureClass::Conflict, Reason::Conflict, "it was deleted during the write; keyferry retries"))
-            }
+            StatusCode::NOT_FOUND => Err(target.failure(
+                FailureClass::Conflict,
+                Reason::Conflict,
+                "it was deleted during the write; keyferry retries",
+            )),
             _ => Err(self.rejected(target, &response, content)),
         }
     }

@@ -132,7 +132,8 @@ impl Cluster {
     /// `Local` if the credentials cannot be read, `Invalid` if the namespace or the Pod's name is not a valid name.
     pub async fn connect(status: &StatusReport) -> Result<Self, Failure> {
         let (api, default_namespace) = client::connect(status.kubeconfig.as_deref()).await?;
-        let namespace = name("namespace", "POD_NAMESPACE", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
+        let namespace =
+            name("namespace", "POD_NAMESPACE", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
         let pod_name = status.pod_name.as_deref().map(|pod| name("pod name", "POD_NAME", pod)).transpose()?;
         let pod = pod_name.clone().zip(status.pod_uid.clone()).map(|(name, uid)| Pod { name, uid });
         Ok(Self { api, namespace, pod, pod_name, reports: Mutex::default(), owners: Mutex::default() })

@@ -136,7 +136,11 @@ mod tests {
         let table = [
             ("managed", meta(&managed, &[applied()]), None),
             ("labeled by a tracker", meta(&managed, &[applied(), entry("argocd", "Update", &label_only)]), None),
-            ("key changed by another manager", meta(&managed, &[applied(), entry("kubectl-patch", "Update", &data_only)]), None),
+            (
+                "key changed by another manager",
+                meta(&managed, &[applied(), entry("kubectl-patch", "Update", &data_only)]),
+                None,
+            ),
             ("empty, created by kubectl", meta(&json!({}), &[]), Some("no label")),
             (
                 "managed by Helm",

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::classify::{self, RequestContext, ApiError};
+use super::classify::{self, ApiError, RequestContext};
 use super::client::{self, Api};
 use super::{FIELD_MANAGER, Pod, PodState, lock};
 use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason};
@@ -119,7 +119,10 @@ async fn send(
     let error = ApiError::from_response(&response);
     // For another UID the server returns 422 "field is immutable".
     if error.code == 404 || error.code == 422 && error.names_field("metadata.uid") {
-        let message = format!("failed to {}: no Pod has this name and UID; it was deleted or re-created, or POD_NAME or POD_UID is wrong", context.what);
+        let message = format!(
+            "failed to {}: no Pod has this name and UID; it was deleted or re-created, or POD_NAME or POD_UID is wrong",
+            context.what
+        );
         return Err(Failure::new(FailureClass::Missing, Reason::ObjectNotFound, message));
     }
     Err(classify::failure(&context, &error))
@@ -147,7 +150,8 @@ mod tests {
 
     #[test]
     fn patch_contains_only_conditions_and_uid() {
-        let (request, body) = sent(&ReportMemory::default(), &ready(ConditionStatus::True), at("2026-01-01T00:00:00.5Z"));
+        let (request, body) =
+            sent(&ReportMemory::default(), &ready(ConditionStatus::True), at("2026-01-01T00:00:00.5Z"));
         assert_eq!(request.uri(), "/api/v1/namespaces/ns/pods/web-0/status?fieldManager=keyferry");
         assert_eq!(request.headers()["content-type"], "application/strategic-merge-patch+json");
         let expected = json!({"metadata": {"uid": "u-1"}, "status": {"conditions": [{

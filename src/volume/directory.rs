@@ -86,7 +86,8 @@ impl OwnedDirectory {
             Errno::NOTDIR | Errno::LOOP => not_a_directory(path),
             _ => unusable_directory(format!("failed to open output directory {shown}: {errno}")),
         })?;
-        let inspect_failed = |errno: Errno| unusable_directory(format!("failed to inspect output directory {shown}: {errno}"));
+        let inspect_failed =
+            |errno: Errno| unusable_directory(format!("failed to inspect output directory {shown}: {errno}"));
         let stat = rustix::fs::fstat(&fd).map_err(inspect_failed)?;
         let parent_stat = rustix::fs::fstat(parent).map_err(inspect_failed)?;
         if let Some(why) = why_unusable(stat.st_uid, stat.st_mode, rustix::process::geteuid().as_raw()) {
@@ -105,8 +106,9 @@ impl OwnedDirectory {
         let directory = Self { fd, path: path.clone(), volume_group };
         directory.access(settings)?;
         // Set explicitly: mkdir applies the umask, and an earlier process may have crashed in between.
-        rustix::fs::fchmod(&directory.fd, DIRECTORY_MODE)
-            .map_err(|errno| unusable_directory(format!("failed to set the mode of output directory {shown}: {errno}")))?;
+        rustix::fs::fchmod(&directory.fd, DIRECTORY_MODE).map_err(|errno| {
+            unusable_directory(format!("failed to set the mode of output directory {shown}: {errno}"))
+        })?;
         Ok(directory)
     }
 

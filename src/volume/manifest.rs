@@ -118,7 +118,9 @@ impl SetManifest {
             Ok(opened) => opened,
             Err(Errno::NOENT) => return Err(Unreadable::Damaged("it has no manifest")),
             Err(Errno::INVAL | Errno::LOOP | Errno::ACCESS) => {
-                return Err(Unreadable::Damaged("its manifest is not a regular file, or the agent has no permission to read it"));
+                return Err(Unreadable::Damaged(
+                    "its manifest is not a regular file, or the agent has no permission to read it",
+                ));
             }
             Err(errno) => return Err(Unreadable::Io(errno)),
         };

@@ -15,15 +15,15 @@ mod manifest;
 mod names;
 mod private_file;
 mod publish;
-mod unusable;
 mod small_file;
 mod space;
 mod sweep;
+mod unusable;
 mod watch;
 mod write;
 
 pub use names::{DATA_LINK, MANIFEST_FILE, STATE_FILE};
-pub use private_file::{write_private_file, take_private_file};
+pub use private_file::{take_private_file, write_private_file};
 pub use publish::{Published, Publisher};
 pub use small_file::{read_small_file, remove_small_file, replace_small_file};
 pub use watch::{Watch, WatchError};

@@ -91,7 +91,9 @@ fn why_untrusted(owner: u32, mode: u32, size: u64, euid: u32) -> Option<String> 
         return Some("it is not a regular file".into());
     }
     if owner != euid {
-        return Some(format!("it is owned by UID {owner}, but keyferry runs as UID {euid}; run both containers with the same UID"));
+        return Some(format!(
+            "it is owned by UID {owner}, but keyferry runs as UID {euid}; run both containers with the same UID"
+        ));
     }
     if mode & 0o7777 != MODE {
         return Some(format!("its mode is {:04o}, expected {MODE:04o}", mode & 0o7777));

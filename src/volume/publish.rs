@@ -37,8 +37,8 @@ use super::directory::{Access, OwnedDirectory};
 use super::file;
 use super::manifest::{self, SetManifest, Unreadable};
 use super::names::MANIFEST_FILE;
-use super::unusable::{remedy, unusable_directory};
 use super::space::{self, Need, Usage};
+use super::unusable::{remedy, unusable_directory};
 use super::write::Rollback;
 use crate::model::{Directory, Failure, FailureClass, FileSet, Manifest, Reason};
 
@@ -151,7 +151,9 @@ impl Publisher {
         let path = self.directory.path.display();
         if settings.path != self.directory.path {
             let other = settings.path.display();
-            return Err(unusable_directory(format!("failed to publish files to {other}: the agent has output directory {path} open")));
+            return Err(unusable_directory(format!(
+                "failed to publish files to {other}: the agent has output directory {path} open"
+            )));
         }
         if self.directory.is_in_place() {
             return Ok(());

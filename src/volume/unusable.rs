@@ -28,13 +28,10 @@ pub(super) fn creation_failed(path: &Path, errno: Errno) -> Failure {
 /// Remedy for an errno on the volume, as suffix of a message. Empty if there is none.
 pub(super) fn remedy(errno: Errno) -> String {
     match errno {
-        Errno::ROFS => {
-            "; the volume is mounted read-only: remove `readOnly: true` from the agent's volumeMount".into()
+        Errno::ROFS => "; the volume is mounted read-only: remove `readOnly: true` from the agent's volumeMount".into(),
+        Errno::ACCESS | Errno::PERM => {
+            format!("; make the volume writable for UID {} of keyferry", rustix::process::geteuid().as_raw())
         }
-        Errno::ACCESS | Errno::PERM => format!(
-            "; make the volume writable for UID {} of keyferry",
-            rustix::process::geteuid().as_raw()
-        ),
         _ => String::new(),
     }
 }

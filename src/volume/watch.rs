@@ -195,7 +195,10 @@ mod tests {
         let watch = Watch::new([volume.path("token")]).expect("watch");
         settle(&watch).await;
         std::fs::read(volume.path("token")).expect("read");
-        assert!(tokio::time::timeout(Duration::from_millis(200), watch.changed()).await.is_err(), "notification for a read");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), watch.changed()).await.is_err(),
+            "notification for a read"
+        );
     }
 
     #[tokio::test]

@@ -18,12 +18,15 @@ use crate::model::{Failure, FailureClass, FileSet, Reason};
 impl Publisher {
     /// Step 1: rejects what no retry can fix before anything is changed.
     pub(super) fn validate(&self, set: &FileSet) -> Result<(), Failure> {
-        if let Some(path) = compare::parent_directories(set).into_iter().find(|&path| set.files.keys().any(|p| p.as_str() == path))
+        if let Some(path) =
+            compare::parent_directories(set).into_iter().find(|&path| set.files.keys().any(|p| p.as_str() == path))
         {
             return Err(Failure::new(
                 FailureClass::Invalid,
                 Reason::RenderFailed,
-                format!("failed to publish file {path}: another file needs a directory of that name; rename one of the two"),
+                format!(
+                    "failed to publish file {path}: another file needs a directory of that name; rename one of the two"
+                ),
             ));
         }
         let (root, shown) = (&self.directory.fd, self.directory.path.display());

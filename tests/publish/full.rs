@@ -55,9 +55,7 @@ impl Drop for Tmpfs {
 
 #[test]
 fn first_publication_requires_space_for_two_copies() {
-    let Some(tmpfs) =
-        Tmpfs::mount("first_publication_requires_space_for_two_copies", "size=64k")
-    else {
+    let Some(tmpfs) = Tmpfs::mount("first_publication_requires_space_for_two_copies", "size=64k") else {
         return;
     };
     let root = tmpfs.path().join("data");

@@ -43,7 +43,14 @@ fn error_response_determines_class_reason_and_remedy() {
             Reason::Drifted,
             "conflict with \"kubectl-patch\" using v1 on .data.k",
         ),
-        (422, "is invalid", ("FieldValueInvalid", "immutable", "metadata.uid"), Conflict, Reason::Conflict, "re-created"),
+        (
+            422,
+            "is invalid",
+            ("FieldValueInvalid", "immutable", "metadata.uid"),
+            Conflict,
+            Reason::Conflict,
+            "re-created",
+        ),
         (422, "is invalid", ("FieldValueInvalid", "immutable", "type"), Invalid, Reason::InvalidRequest, "type of a"),
         (
             422,

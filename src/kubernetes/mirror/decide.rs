@@ -80,7 +80,9 @@ pub(super) fn decide(
     let force = mirror.on_drift == OnDrift::Repair;
     Ok(match recency {
         Recency::Older if !content.accept_older => Decision::Leave(MirrorOutcome::Superseded),
-        _ if drift.is_some() => Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_unmanaged: true }),
+        _ if drift.is_some() => {
+            Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_unmanaged: true })
+        }
         Recency::Same if has_desired_content(current, desired) => Decision::Leave(MirrorOutcome::Unchanged),
         // Write newer versions with equal values too, so that the annotation protects against versions in between.
         _ => Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_unmanaged: false }),

@@ -6,7 +6,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::super::ownership::{
-    ANNOTATIONS, DATA, FieldPath, LABELS, managed_annotation, unmanaged_data, unmanaged_keys, managed_keys,
+    ANNOTATIONS, DATA, FieldPath, LABELS, managed_annotation, managed_keys, unmanaged_data, unmanaged_keys,
 };
 use super::super::{CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY};
 use super::body::DesiredSecret;
@@ -47,10 +47,12 @@ impl Drift {
                     drift.editors.insert(manager.to_owned());
                 }
             };
-        let label =
-            |key: &str| desired.labels.get(key).is_some_and(|desired| value(current.labels.as_ref(), key) != Some(desired));
+        let label = |key: &str| {
+            desired.labels.get(key).is_some_and(|desired| value(current.labels.as_ref(), key) != Some(desired))
+        };
         let annotation = |key: &str| {
-            let changed = |desired| BOOKKEEPING.contains(&key) || value(current.annotations.as_ref(), key) != Some(desired);
+            let changed =
+                |desired| BOOKKEEPING.contains(&key) || value(current.annotations.as_ref(), key) != Some(desired);
             desired.annotations.get(key).is_some_and(changed)
         };
         metadata(LABELS, &label, |drift| &mut drift.labels);

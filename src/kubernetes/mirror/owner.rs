@@ -68,7 +68,9 @@ pub(super) fn retained(current: &ObjectMeta) -> Vec<OwnerReference> {
     let managed = managed_owners(current);
     let existing = current.owner_references.iter().flatten().filter(|existing| managed.contains(&existing.uid));
     existing
-        .map(|existing| reference(existing.api_version.clone(), existing.kind.clone(), existing.name.clone(), existing.uid.clone()))
+        .map(|existing| {
+            reference(existing.api_version.clone(), existing.kind.clone(), existing.name.clone(), existing.uid.clone())
+        })
         .collect()
 }
 

@@ -27,7 +27,8 @@ pub(super) fn failure(
 ) -> Failure {
     let about_values: Vec<_> = error.causes.iter().filter(|cause| cause.field.starts_with("data[")).collect();
     if error.is_rbac() {
-        let who = account.map(|account| format!("ServiceAccount {}/{} is not allowed to", account.namespace, account.name));
+        let who =
+            account.map(|account| format!("ServiceAccount {}/{} is not allowed to", account.namespace, account.name));
         error.replace_shown_message(who.unwrap_or_default());
     } else if !about_values.is_empty() {
         let described: Vec<_> = about_values.iter().map(|cause| format!("{}: {}", cause.field, cause.reason)).collect();

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::super::FIELD_MANAGER;
 use super::super::classify::RequestContext;
 use super::super::client;
-use super::body::{Guard, SecretBody, DesiredSecret};
+use super::body::{DesiredSecret, Guard, SecretBody};
 use crate::model::{Failure, FailureClass, ObjectName, Reason};
 
 /// Field manager of the dry run. It never owns a field.

@@ -5,7 +5,7 @@ use keyferry::model::{FailureClass, Mirror, OnDrift, Reason};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::stage::{LABEL, PATCH, SECRET, Stage, name, opaque, plain, expect_failure};
+use super::stage::{LABEL, PATCH, SECRET, Stage, expect_failure, name, opaque, plain};
 
 /// Regression test: edited values stayed forever. The permissions are those of the shipped Role: `create` and `patch` on one
 /// name.

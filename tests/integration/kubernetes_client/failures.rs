@@ -5,7 +5,7 @@ use keyferry::kubernetes::Cluster;
 use keyferry::model::{ConditionStatus, ConditionType, EventType, FailureClass, PodEvent, Reason, StatusReport};
 use serde_json::{Value, json};
 
-use super::stage::{SECRET, Stage, condition, connected, name, opaque, expect_failure};
+use super::stage::{SECRET, Stage, condition, connected, expect_failure, name, opaque};
 
 #[tokio::test]
 async fn missing_permission_is_reported_with_rule() {
@@ -20,7 +20,10 @@ async fn missing_permission_is_reported_with_rule() {
         (expect_failure(denied.report(&ready, Timestamp::now()).await), "resources: [pods/status], verbs: [patch]"),
         (expect_failure(denied.record(&event, Timestamp::now()).await), "resources: [events], verbs: [create]"),
         // The Role allows only one Secret name.
-        (expect_failure(stage.agent().await.mirror(&name("other"), &opaque(), &content).await), "resourceNames: [other]"),
+        (
+            expect_failure(stage.agent().await.mirror(&name("other"), &opaque(), &content).await),
+            "resourceNames: [other]",
+        ),
     ];
     for (failure, rule) in failures {
         assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::Forbidden));

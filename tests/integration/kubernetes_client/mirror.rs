@@ -6,7 +6,7 @@ use keyferry::kubernetes::MirrorOutcome;
 use keyferry::model::{FailureClass, MirrorOwner, SecretType};
 use serde_json::json;
 
-use super::stage::{PATCH, POD, SECRET, Stage, mirror_of, name, opaque, expect_failure};
+use super::stage::{PATCH, POD, SECRET, Stage, expect_failure, mirror_of, name, opaque};
 
 #[tokio::test]
 async fn secret_is_created_kept_if_equal_and_updated() {

@@ -5,7 +5,7 @@ use keyferry::model::{FailureClass, Mirror, Reason, SecretType};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::stage::{CREATE, SECRET, Stage, keyed, name, opaque, plain, expect_failure};
+use super::stage::{CREATE, SECRET, Stage, expect_failure, keyed, name, opaque, plain};
 
 #[tokio::test]
 async fn unmanaged_secret_is_rejected_and_unchanged() {

@@ -73,7 +73,11 @@ fn secret_of_keyferry_0_1_is_updated() {
         }
     };
     assert_eq!(decision(old, &mirror(), &content(3)), Ok(write(MirrorOutcome::Updated)));
-    assert_eq!(decision(old, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)), "its versions are still compared");
+    assert_eq!(
+        decision(old, &mirror(), &content(2)),
+        Ok(leave(MirrorOutcome::Superseded)),
+        "its versions are still compared"
+    );
 }
 
 /// Without configured keys, the keys depend on the secret.
@@ -90,7 +94,11 @@ fn additional_key_from_vault_is_not_another_configuration() {
     };
     assert_eq!(decided(&content(3), &gained(content(4))), Ok(write(MirrorOutcome::Updated)));
     assert_eq!(decided(&gained(content(4)), &content(3)), Ok(leave(MirrorOutcome::Superseded)));
-    assert_eq!(decided(&content(3), &gained(content(3))), Err(Reason::MirrorConflict), "different outputs, same secret");
+    assert_eq!(
+        decided(&content(3), &gained(content(3))),
+        Err(Reason::MirrorConflict),
+        "different outputs, same secret"
+    );
     let unversioned = |mut content: MirrorContent| {
         content.versions.values_mut().for_each(|mirrored| mirrored.version = Version::default());
         content

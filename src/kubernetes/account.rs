@@ -55,7 +55,8 @@ impl Account {
     }
 }
 
-/// The `ServiceAccount` of the token in `auth`. The kubelet rotates the token, but the `ServiceAccount` of a Pod never changes.
+/// The `ServiceAccount` of the token in `auth`. The kubelet rotates the token, but the `ServiceAccount` of a Pod never
+/// changes.
 ///
 /// # Errors
 /// The path of the token file and the I/O error, if the file cannot be read.

@@ -1,4 +1,5 @@
-//! The annotation with the source versions of a mirrored Secret. It prevents an older reading from replacing a newer one.
+//! The annotation with the source versions of a mirrored Secret. It prevents an older reading from replacing a newer
+//! one.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,8 @@ struct Stored {
     request: String,
 }
 
-/// Encodes `versions` as annotation value: `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z","r":"detect:secret/webapp/config"}}`.
+/// Encodes `versions` as annotation value:
+/// `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z","r":"detect:secret/webapp/config"}}`.
 pub(super) fn encode(versions: &Versions) -> String {
     let store = |MirroredVersion { request, version }: &MirroredVersion| Stored {
         number: version.number,

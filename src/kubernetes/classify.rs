@@ -92,8 +92,8 @@ pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
         401 => (
             Transient,
             Reason::CredentialUnreadable,
-            "the ServiceAccount token is invalid: it has expired, or the ServiceAccount was deleted or re-created; keyferry \
-             reads the token file again within a minute; if the error persists, re-create the pod"
+            "the ServiceAccount token is invalid: it has expired, or the ServiceAccount was deleted or re-created; \
+             keyferry reads the token file again within a minute; if the error persists, re-create the pod"
                 .to_owned(),
         ),
         403 if error.is_rbac() => (Denied, Reason::Forbidden, format!("the Role needs the rule {}", context.rule)),
@@ -108,24 +108,24 @@ pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
                 Invalid,
                 Reason::Drifted,
                 format!(
-                    "another field manager writes to it ({conflicts}); stop that writer, or delete the Secret and keyferry \
-                     re-creates it"
+                    "another field manager writes to it ({conflicts}); stop that writer, or delete the Secret and \
+                     keyferry re-creates it"
                 ),
             ),
             None => (Conflict, Reason::Conflict, "it changed after keyferry read it; keyferry retries".to_owned()),
         },
         // The object was deleted and re-created: the server reports an immutable field, not a conflict.
-        422 if error.names_field("metadata.uid") => (Conflict, Reason::Conflict, "it was re-created; keyferry retries".to_owned()),
+        422 if error.names_field("metadata.uid") => {
+            (Conflict, Reason::Conflict, "it was re-created; keyferry retries".to_owned())
+        }
         422 if error.names_field("type") => (
             Invalid,
             Reason::InvalidRequest,
             "the type of a Secret cannot change; delete it and keyferry re-creates it".to_owned(),
         ),
-        422 if error.message.contains("immutable when") => (
-            Invalid,
-            Reason::InvalidRequest,
-            "it is immutable; delete it and keyferry re-creates it".to_owned(),
-        ),
+        422 if error.message.contains("immutable when") => {
+            (Invalid, Reason::InvalidRequest, "it is immutable; delete it and keyferry re-creates it".to_owned())
+        }
         // 400, 405, 413, 415, 422 and others: the server would reject the same request again.
         400..=499 if !matches!(error.code, 408 | 429) => (Invalid, Reason::InvalidRequest, String::new()),
         // 408, 429, and 5xx. A redirect or another unexpected status comes from a proxy and can be temporary.

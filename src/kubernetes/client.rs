@@ -21,8 +21,8 @@ use crate::model::{Failure, FailureClass, Reason, SecretBytes};
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `Accept` header that requests metadata only. A plain response to an apply contains every value of the Secret, including
-/// values of a Secret that keyferry does not manage.
+/// `Accept` header that requests metadata only. A plain response to an apply contains every value of the Secret,
+/// including values of a Secret that keyferry does not manage.
 pub(super) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// Merge patch: sets and removes single fields.
@@ -60,7 +60,8 @@ impl Response {
         }
         serde_json::from_slice(&self.body).map(|Object { metadata }| metadata).map_err(|_| {
             let message = format!(
-                "failed to {what}: the API server's response has no object metadata; check that no proxy changes responses"
+                "failed to {what}: the API server's response has no object metadata; check that no proxy \
+                 changes responses"
             );
             Failure::new(FailureClass::Transient, Reason::ApiUnavailable, message)
         })
@@ -96,8 +97,8 @@ fn tune(config: &mut Config) {
     config.connect_timeout = Some(TIMEOUT);
     config.write_timeout = Some(TIMEOUT);
     config.read_timeout = Some(TIMEOUT);
-    // Start the read timeout at the request, not when the connection became idle. An idle connection is closed after the
-    // same time, which is intended: two requests can be hours apart.
+    // Start the read timeout at the request, not when the connection became idle. An idle connection is closed after
+    // the same time, which is intended: two requests can be hours apart.
     config.reset_reader_on_write = true;
 }
 
@@ -149,8 +150,8 @@ pub(super) fn request(method: Method, path: String, content_type: &'static str, 
 
 /// Serializes `value` into a buffer that is zeroed after the request.
 ///
-/// A first pass counts the bytes, because a growing buffer leaves copies of secret values in freed memory. keyferry cannot
-/// zero the copies that the HTTP and TLS libraries make.
+/// A first pass counts the bytes, because a growing buffer leaves copies of secret values in freed memory. keyferry
+/// cannot zero the copies that the HTTP and TLS libraries make.
 pub(super) fn to_body(value: &impl Serialize) -> Bytes {
     const INVARIANT: &str = "bodies have string keys only, and the buffer has the exact size";
     let body = SecretBytes::written(|buffer| serde_json::to_writer(buffer, value)).expect(INVARIANT);

@@ -15,13 +15,13 @@ const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).expect("not zero");
 
 /// Digest of type, keys, and values for the annotation [`DIGEST`](super::DIGEST). Blocks for tens of milliseconds.
 ///
-/// `namespace` is the namespace of the Secret ([`Cluster::namespace`](super::Cluster::namespace)). All replicas must use the
-/// same one: with different salts they would overwrite each other's annotation forever.
+/// `namespace` is the namespace of the Secret ([`Cluster::namespace`](super::Cluster::namespace)). All replicas must
+/// use the same one: with different salts they would overwrite each other's annotation forever.
 ///
-/// Anyone with permission to read the Secret's metadata but not its data must not be able to guess values cheaply, which
-/// rules out a plain hash. A keyed hash would need a key that all replicas share. Therefore the digest is a slow hash
-/// (PBKDF2-HMAC-SHA256, RFC 8018). Its salt is the namespace and name, so that equal content in two Secrets has different
-/// digests. As with any password hash, a weak value can still be guessed.
+/// Anyone with permission to read the Secret's metadata but not its data must not be able to guess values cheaply,
+/// which rules out a plain hash. A keyed hash would need a key that all replicas share. Therefore the digest is a slow
+/// hash (PBKDF2-HMAC-SHA256, RFC 8018). Its salt is the namespace and name, so that equal content in two Secrets has
+/// different digests. As with any password hash, a weak value can still be guessed.
 #[must_use]
 pub fn digest(
     namespace: &str,

@@ -2,12 +2,12 @@
 //!
 //! 1. Read the metadata through a dry-run apply of an empty Secret ([`target`]).
 //! 2. If the Secret does not exist: create it, and fail if it exists by now.
-//! 3. If the Secret exists: stop if it is not managed, another configuration writes it, its versions are newer, or it already
-//!    has the desired content ([`decide`]).
-//! 4. Apply with the `uid` and `resourceVersion` from step 1, so that the write fails if the Secret has changed since. `force`
-//!    takes back fields that another manager changed.
-//! 5. If unmanaged keys remain, remove them with a merge patch, with `uid` and `resourceVersion` from step 4. The managed keys
-//!    are already correct after step 4.
+//! 3. If the Secret exists: stop if it is not managed, another configuration writes it, its versions are newer, or it
+//!    already has the desired content ([`decide`]).
+//! 4. Apply with the `uid` and `resourceVersion` from step 1, so that the write fails if the Secret has changed since.
+//!    `force` takes back fields that another manager changed.
+//! 5. If unmanaged keys remain, remove them with a merge patch, with `uid` and `resourceVersion` from step 4. The
+//!    managed keys are already correct after step 4.
 
 mod body;
 mod configuration;

@@ -1,8 +1,8 @@
 //! Client of the Kubernetes API: mirrors a set of files to a Secret, patches the conditions of the agent's own Pod, and
 //! records Events on that Pod.
 //!
-//! This module never uses Vault, Vault tokens, or the output directory. It makes one attempt per call and classifies the
-//! failure ([`classify`]). It requests metadata only, so that no secret value appears in a response.
+//! This module never uses Vault, Vault tokens, or the output directory. It makes one attempt per call and classifies
+//! the failure ([`classify`]). It requests metadata only, so that no secret value appears in a response.
 //!
 //! Errors: every function returns a [`Failure`](crate::model::Failure) with a cause and a remedy.
 
@@ -60,17 +60,17 @@ pub struct MirrorContent {
     /// Version of each source that contributes to this Secret. Replicas compare versions, so that an older reading does
     /// not replace a newer one.
     ///
-    /// Names and requests are part of the configuration's fingerprint and must depend on the configuration only. Include an
-    /// optional source that has no secret at the moment, with [`Version::default`].
+    /// Names and requests are part of the configuration's fingerprint and must depend on the configuration only.
+    /// Include an optional source that has no secret at the moment, with [`Version::default`].
     pub versions: BTreeMap<SourceName, MirroredVersion>,
     /// [`digest`] of `data`. The caller computes it on a blocking thread, because the computation is deliberately slow.
     pub digest: String,
-    /// Overwrite newer versions in the Secret. Set this after Vault was restored from a backup and has returned the older
-    /// version for long enough.
+    /// Overwrite newer versions in the Secret. Set this after Vault was restored from a backup and has returned the
+    /// older version for long enough.
     pub accept_older: bool,
-    /// Whether this write is allowed to take the Secret over from another configuration, that is, one with other keys or
-    /// other source requests. Each process sets this for each of its configurations until the first outcome other than
-    /// [`MirrorOutcome::Superseded`].
+    /// Whether this write is allowed to take the Secret over from another configuration, that is, one with other keys
+    /// or other source requests. Each process sets this for each of its configurations until the first outcome other
+    /// than [`MirrorOutcome::Superseded`].
     pub claim: bool,
 }
 
@@ -99,8 +99,9 @@ pub enum MirrorOutcome {
     Updated,
     /// The Secret already has this content. Nothing was written.
     Unchanged,
-    /// The Secret has a newer version of at least one source. Nothing was written, even if other sources are newer here.
-    /// This is not an error: the next read returns the newer version. [`MirrorContent::accept_older`] overrides it.
+    /// The Secret has a newer version of at least one source. Nothing was written, even if other sources are newer
+    /// here. This is not an error: the next read returns the newer version. [`MirrorContent::accept_older`] overrides
+    /// it.
     Superseded,
     /// Another writer had edited the Secret. The edit was undone.
     Repaired,
@@ -124,7 +125,8 @@ struct Pod {
 }
 
 impl Cluster {
-    /// Creates a client from `status.kubeconfig` or, if unset, from the mounted `ServiceAccount` files. Makes no request.
+    /// Creates a client from `status.kubeconfig` or, if unset, from the mounted `ServiceAccount` files. Makes no
+    /// request.
     ///
     /// The client reads the token file again at least once a minute.
     ///
@@ -145,8 +147,8 @@ impl Cluster {
         &self.namespace
     }
 
-    /// Makes the Secret `name` contain exactly `content`. Sends a dry run and, if something differs, a write. Sends one more
-    /// request to remove unmanaged keys, and one more if the cluster denies a change of owners.
+    /// Makes the Secret `name` contain exactly `content`. Sends a dry run and, if something differs, a write. Sends one
+    /// more request to remove unmanaged keys, and one more if the cluster denies a change of owners.
     ///
     /// # Errors
     /// `Invalid`, with the Secret unchanged, for these reasons: `Foreign` if the Secret is not managed by keyferry and
@@ -171,8 +173,8 @@ impl Cluster {
     /// Patches `conditions` into the Pod's status and returns the Pod's state. Other conditions stay unchanged.
     ///
     /// # Errors
-    /// `Invalid` if the Pod's name or UID is unknown, `Missing` if the Pod was deleted or re-created under the same name.
-    /// Otherwise, the classified error of the API server.
+    /// `Invalid` if the Pod's name or UID is unknown, `Missing` if the Pod was deleted or re-created under the same
+    /// name. Otherwise, the classified error of the API server.
     pub async fn report(&self, conditions: &[Condition], now: Timestamp) -> Result<PodState, Failure> {
         report::report(&self.api, &self.namespace, self.pod()?, &self.reports, conditions, now).await
     }

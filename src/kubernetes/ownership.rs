@@ -1,13 +1,14 @@
 //! Determines from metadata alone whether keyferry manages a Secret, and which fields other managers wrote.
 //!
-//! Threat: an attacker with permission to create Secrets in the namespace, but not to read them, creates the Secret first.
-//! The attacker adds the label of keyferry and, for example, an annotation that makes a replicator copy the Secret to another
-//! namespace. A blind apply would merge the secret values into that object. Therefore a Secret counts as managed only if
-//! `managedFields` records that the field manager `keyferry` *applied* the label. Anyone can write a label, but the API
-//! server maintains `managedFields`.
+//! Threat: an attacker with permission to create Secrets in the namespace, but not to read them, creates the Secret
+//! first. The attacker adds the label of keyferry and, for example, an annotation that makes a replicator copy the
+//! Secret to another namespace. A blind apply would merge the secret values into that object. Therefore a Secret counts
+//! as managed only if `managedFields` records that the field manager `keyferry` *applied* the label. Anyone can write a
+//! label, but the API server maintains `managedFields`.
 //!
-//! Limit: the name of a field manager is free text, so anyone with permission to *patch* the Secret can write as `keyferry`.
-//! That permission also gives access to every value. A Role with `resourceNames` restricts it to one Secret.
+//! Limit: the name of a field manager is free text, so anyone with permission to *patch* the Secret can write as
+//! `keyferry`. That permission also gives access to every value. A Role with `resourceNames` restricts it to one
+//! Secret.
 
 use std::collections::BTreeSet;
 
@@ -46,8 +47,8 @@ pub(super) fn managed_annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<
     managed_keys(meta, ANNOTATIONS).contains(key).then_some(value.as_str())
 }
 
-/// Names below `path` that other field managers own and keyferry does not, each with its manager. A key with both owners
-/// has the value of keyferry: a change by one manager removes the ownership of the others.
+/// Names below `path` that other field managers own and keyferry does not, each with its manager. A key with both
+/// owners has the value of keyferry: a change by one manager removes the ownership of the others.
 pub(super) fn unmanaged_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&str, &str)> {
     let managed = managed_keys(meta, path);
     let others = entries(meta).filter(|entry| !is_managed(entry));
@@ -82,8 +83,8 @@ fn entries(meta: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
     meta.managed_fields.iter().flatten()
 }
 
-/// Whether keyferry applied the entry. An *update* under its name does not count: keyferry writes by apply, and its merge
-/// patches only remove keys.
+/// Whether keyferry applied the entry. An *update* under its name does not count: keyferry writes by apply, and its
+/// merge patches only remove keys.
 fn is_managed(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER)
         && entry.operation.as_deref() == Some("Apply")

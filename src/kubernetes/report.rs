@@ -1,7 +1,7 @@
 //! Patches conditions into the status of the agent's Pod.
 //!
-//! A strategic merge patch merges the list by `type`, so that other conditions stay unchanged. A merge patch would replace
-//! the list, and an apply would remove conditions that it omits.
+//! A strategic merge patch merges the list by `type`, so that other conditions stay unchanged. A merge patch would
+//! replace the list, and an apply would remove conditions that it omits.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

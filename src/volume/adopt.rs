@@ -20,8 +20,8 @@ use crate::model::{AdoptedSet, Failure, FailureClass, FileEntry, FilePath, FileS
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Publisher {
-    /// Reads the visible set. `None` if there is no set, or if its manifest is unreadable, has another format version, or
-    /// does not match the files. Such a set stays visible until the next publication.
+    /// Reads the visible set. `None` if there is no set, or if its manifest is unreadable, has another format version,
+    /// or does not match the files. Such a set stays visible until the next publication.
     ///
     /// # Errors
     /// `Local`/`DirectoryUnusable` if an I/O error prevents reading, so that it is unknown whether a usable set exists.
@@ -93,7 +93,8 @@ impl From<StepError> for AdoptError {
     }
 }
 
-/// Classifies an errno on one file of the set. Some show that the set was changed; the others say nothing about the set.
+/// Classifies an errno on one file of the set. Some show that the set was changed; the others say nothing about the
+/// set.
 fn adopt_error(path: &str, errno: Errno) -> AdoptError {
     match errno {
         Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::LOOP | Errno::ACCESS => {

@@ -87,7 +87,8 @@ pub(super) fn exists(directory: impl AsFd, name: &str) -> Result<bool, Errno> {
     }
 }
 
-/// Removes a file, a symlink, or a directory with its content. Never follows symlinks. Succeeds if `name` does not exist.
+/// Removes a file, a symlink, or a directory with its content. Never follows symlinks. Succeeds if `name` does not
+/// exist.
 pub(super) fn remove_tree(parent: impl AsFd, name: &str) -> Result<(), Errno> {
     match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),

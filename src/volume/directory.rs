@@ -43,7 +43,8 @@ impl Drop for OwnedDirectory {
 }
 
 impl OwnedDirectory {
-    /// Creates or opens the directory, checks it, and locks it. Removes a directory that it created but that failed a check.
+    /// Creates or opens the directory, checks it, and locks it. Removes a directory that it created but that failed a
+    /// check.
     ///
     /// # Errors
     /// `Invalid`/`DirectoryUnusable`, for example if applications could not follow symlinks in the directory.
@@ -53,15 +54,16 @@ impl OwnedDirectory {
         let shown = path.display();
         let (Some(parent_path), Some(name)) = (parent(path), path.file_name()) else {
             return Err(unusable_directory(format!(
-                "failed to use output directory {shown}: expected a directory below a volume mount, such as /var/secrets/data"
+                "failed to use output directory {shown}: expected a directory below a volume mount, such as \
+                 /var/secrets/data"
             )));
         };
         // O_PATH does not require permission to read the parent.
         let parent_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = rustix::fs::open(parent_path, parent_flags, Mode::empty()).map_err(|errno| {
             unusable_directory(format!(
-                "failed to open {}, the parent of output directory {shown}: {errno}; mount an emptyDir with `medium: Memory` \
-                 there",
+                "failed to open {}, the parent of output directory {shown}: {errno}; mount an emptyDir with `medium: \
+                 Memory` there",
                 parent_path.display()
             ))
         })?;
@@ -112,16 +114,16 @@ impl OwnedDirectory {
         Ok(directory)
     }
 
-    /// Returns group and mode of files for the current `settings`. Also sets the volume's group on the directory, whose mode
-    /// has no setgid bit.
+    /// Returns group and mode of files for the current `settings`. Also sets the volume's group on the directory, whose
+    /// mode has no setgid bit.
     pub(super) fn access(&self, settings: &Directory) -> Result<Access, Failure> {
         check_medium(settings, &self.fd)?;
         let group = self.set_volume_group().or_else(|(group, errno)| match settings.file_mode {
             // Read permission follows from the configured mode, not from the group.
             Some(_) => Ok(None),
             None => Err(unusable_directory(format!(
-                "failed to set the group of output directory {} to {group}, the group of the volume: {errno}; add group {group} \
-                 to the agent's container, or set directory.fileMode",
+                "failed to set the group of output directory {} to {group}, the group of the volume: {errno}; add \
+                 group {group} to the agent's container, or set directory.fileMode",
                 self.path.display(),
                 group = group.as_raw()
             ))),
@@ -154,7 +156,8 @@ impl OwnedDirectory {
     /// Opens the directory that the path names now, after the open one was removed or replaced.
     ///
     /// # Errors
-    /// As [`OwnedDirectory::open`], and `Invalid`/`DirectoryUnusable` if the parent, that is the volume, no longer exists.
+    /// As [`OwnedDirectory::open`], and `Invalid`/`DirectoryUnusable` if the parent, that is the volume, no longer
+    /// exists.
     pub(super) fn reopen(settings: &Directory) -> Result<Self, Failure> {
         if let Some(parent) = parent(&settings.path)
             && rustix::fs::stat(parent).is_err_and(|errno| errno == Errno::NOENT)

@@ -42,8 +42,8 @@ pub(super) fn create_file(
     context("write file", path, write())
 }
 
-/// Writes `bytes` to a temporary file and renames it to `directory/name`, so that readers see either the previous or the new
-/// content. Removes the temporary file on failure.
+/// Writes `bytes` to a temporary file and renames it to `directory/name`, so that readers see either the previous or
+/// the new content. Removes the temporary file on failure.
 pub(super) fn replace_file(
     directory: impl AsFd,
     name: &str,
@@ -64,8 +64,8 @@ pub(super) fn replace_file(
     })
 }
 
-/// Name of the temporary file of [`replace_file`]. The name is fixed, so that the next replacement removes the file of a
-/// crash, which can contain secrets.
+/// Name of the temporary file of [`replace_file`]. The name is fixed, so that the next replacement removes the file of
+/// a crash, which can contain secrets.
 pub(super) fn temporary_name(name: &str) -> String {
     format!("{name}.tmp")
 }
@@ -93,8 +93,8 @@ pub(super) fn open_regular(directory: impl AsFd, path: &str) -> Result<(File, St
     }
 }
 
-/// Reads the first `size` bytes of a file into a buffer of exactly that size. A growing buffer would leave copies of secrets
-/// in freed memory.
+/// Reads the first `size` bytes of a file into a buffer of exactly that size. A growing buffer would leave copies of
+/// secrets in freed memory.
 pub(super) fn read_exact_size(file: File, size: u64) -> Result<SecretBytes, Errno> {
     let capacity = usize::try_from(size).map_err(|_| Errno::FBIG)?;
     // `read_to_end` needs one spare byte to detect the end without growing the buffer.

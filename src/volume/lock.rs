@@ -1,5 +1,5 @@
-//! One publisher per directory: `flock` on the directory itself. The kernel releases the lock when the process ends for any
-//! reason, so that there is no stale lock file after a crash.
+//! One publisher per directory: `flock` on the directory itself. The kernel releases the lock when the process ends for
+//! any reason, so that there is no stale lock file after a crash.
 
 use rustix::fd::AsFd;
 use rustix::fs::{FlockOperation, Stat};
@@ -8,8 +8,8 @@ use rustix::io::Errno;
 /// Error: another open descriptor holds the lock.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Locked {
-    /// The process that holds the lock, if it is visible in the agent's PID namespace. Containers of one Pod usually have
-    /// separate PID namespaces.
+    /// The process that holds the lock, if it is visible in the agent's PID namespace. Containers of one Pod usually
+    /// have separate PID namespaces.
     pub(super) pid: Option<u32>,
 }
 
@@ -32,8 +32,8 @@ pub(super) fn lock(directory: impl AsFd, stat: &Stat) -> Result<(), Locked> {
     }
 }
 
-/// Releases the lock immediately. Closing the descriptor does not release it while a child process that is being started
-/// still has a copy of the descriptor.
+/// Releases the lock immediately. Closing the descriptor does not release it while a child process that is being
+/// started still has a copy of the descriptor.
 pub(super) fn unlock(directory: impl AsFd) {
     if let Err(errno) = rustix::fs::flock(directory, FlockOperation::Unlock) {
         tracing::debug!(target: "keyferry", "failed to unlock the output directory: {errno}");
@@ -41,8 +41,8 @@ pub(super) fn unlock(directory: impl AsFd) {
 }
 
 /// PID of the process that holds the lock, from the text of `/proc/locks` (`proc_locks(5)`):
-/// `1: FLOCK ADVISORY WRITE 925 fe:00:10888842 0 EOF`, with device numbers in hexadecimal. A process in another PID namespace
-/// has PID 0 or no line.
+/// `1: FLOCK ADVISORY WRITE 925 fe:00:10888842 0 EOF`, with device numbers in hexadecimal. A process in another PID
+/// namespace has PID 0 or no line.
 fn holder(locks: &str, stat: &Stat) -> Option<u32> {
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     let file = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);

@@ -1,4 +1,5 @@
-//! The manifest file of a set: the sources of its files, in JSON. It contains no value and nothing that helps to guess one.
+//! The manifest file of a set: the sources of its files, in JSON. It contains no value and nothing that helps to guess
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
-//! Files: publishes a set of files atomically, adopts the set of an earlier process, removes the remains of a crash, and
-//! watches other files for changes.
+//! Files: publishes a set of files atomically, adopts the set of an earlier process, removes the remains of a crash,
+//! and watches other files for changes.
 //!
-//! This module depends on `model` only. It makes one attempt per operation and classifies the failure; the last published
-//! set stays in place. It accesses everything in the output directory through one directory descriptor, so that replacing
-//! the path cannot redirect a write.
+//! This module depends on `model` only. It makes one attempt per operation and classifies the failure; the last
+//! published set stays in place. It accesses everything in the output directory through one directory descriptor, so
+//! that replacing the path cannot redirect a write.
 
 mod adopt;
 mod at;

@@ -10,8 +10,8 @@ pub const DATA_LINK: &str = "..data";
 /// File in the output directory with the state of the agent, for `keyferry probe`. Contains no secret.
 pub const STATE_FILE: &str = "..keyferry-state";
 
-/// File in the directory of a set that records the sources of the files, so that the next process can adopt the set. It has
-/// no visible symlink.
+/// File in the directory of a set that records the sources of the files, so that the next process can adopt the set. It
+/// has no visible symlink.
 pub const MANIFEST_FILE: &str = "..keyferry-manifest";
 
 const LINK_PREFIX: &str = "..data_tmp.";

@@ -1,7 +1,8 @@
 //! A file with secrets for the next process with the same UID: written atomically, taken once.
 //!
 //! The file is next to the output directory, in the root of the volume, to which other containers can write. Therefore
-//! keyferry follows no symlink, writes to no existing file, and does not read a file with an unexpected owner, mode, or type.
+//! keyferry follows no symlink, writes to no existing file, and does not read a file with an unexpected owner, mode, or
+//! type.
 
 use std::path::Path;
 
@@ -23,8 +24,8 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Writes `bytes` to a temporary file and renames it to `path`.
 ///
 /// # Errors
-/// `Invalid`/`DirectoryUnusable` if the directory is not in memory and `allow_disk` is false, otherwise `Local` with `NoSpace`
-/// or `WriteFailed`. The temporary file is removed.
+/// `Invalid`/`DirectoryUnusable` if the directory is not in memory and `allow_disk` is false, otherwise `Local` with
+/// `NoSpace` or `WriteFailed`. The temporary file is removed.
 pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) -> Result<(), Failure> {
     let shown = path.display();
     let failed = |error: &StepError| {
@@ -38,8 +39,8 @@ pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
             FailureClass::Invalid,
             Reason::DirectoryUnusable,
             format!(
-                "failed to write handover file {shown}: its directory is not in memory; use the emptyDir with `medium: Memory` \
-                 that holds the output directory, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"
+                "failed to write handover file {shown}: its directory is not in memory; use the emptyDir with `medium: \
+                 Memory` that holds the output directory, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"
             ),
         ));
     }
@@ -47,12 +48,12 @@ pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
     file::replace_file(&directory, &name, bytes.expose(), attributes).map_err(|error| failed(&error))
 }
 
-/// Removes `path` and returns its content. `None` if the file does not exist. The file is unlinked before its content is
-/// read.
+/// Removes `path` and returns its content. `None` if the file does not exist. The file is unlinked before its content
+/// is read.
 ///
 /// # Errors
-/// `Local`/`HandoverRefused` if the file does not have the owner, mode, and type that [`write_private_file`] gives it, or
-/// cannot be read or removed.
+/// `Local`/`HandoverRefused` if the file does not have the owner, mode, and type that [`write_private_file`] gives it,
+/// or cannot be read or removed.
 pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
     let rejected = |why: String| {
         let message = format!("failed to use handover file {}: {why}", path.display());

@@ -7,25 +7,25 @@
 //! ```
 //!
 //! The steps follow the kubelet's `AtomicWriter`
-//! (<https://github.com/kubernetes/kubernetes/blob/master/pkg/volume/util/atomic_writer.go>). Unique temporary names and a
-//! sweep ensure that the remains of a crash never block a later publication.
+//! (<https://github.com/kubernetes/kubernetes/blob/master/pkg/volume/util/atomic_writer.go>). Unique temporary names
+//! and a sweep ensure that the remains of a crash never block a later publication.
 //!
 //! 1. Validate: no path is a directory of another, and no visible name is used by a file that keyferry did not create.
-//! 2. Compare bytes and modes with the visible set. If all are equal, stop. If only modes differ, set them and stop. In both
-//!    cases replace a different manifest first.
+//! 2. Compare bytes and modes with the visible set. If all are equal, stop. If only modes differ, set them and stop. In
+//!    both cases replace a different manifest first.
 //! 3. Check that the new set fits next to the visible one.
 //! 4. Create a new directory, closed to other UIDs until it is complete.
-//! 5. Write and sync each file and the manifest, with explicit group and mode, because the umask must not matter. Sync the
-//!    directories.
+//! 5. Write and sync each file and the manifest, with explicit group and mode, because the umask must not matter. Sync
+//!    the directories.
 //! 6. Create visible symlinks for new names. As in the kubelet's volumes, they dangle until step 8.
 //! 7. Create a temporary symlink to the new directory, with a unique name.
 //! 8. Rename it to `..data`, which changes the whole set at once. Sync the directory.
 //! 9. Remove visible symlinks of names that the set no longer has.
 //! 10. Remove the directories of older sets.
 //!
-//! A failure before step 8 removes what this attempt created and keeps the previous set complete. From step 8 on, the new set
-//! is complete, and the next sweep removes what remains. The output directory itself is never re-created while it exists: an
-//! application that has mounted it would see an empty directory.
+//! A failure before step 8 removes what this attempt created and keeps the previous set complete. From step 8 on, the
+//! new set is complete, and the next sweep removes what remains. The output directory itself is never re-created while
+//! it exists: an application that has mounted it would see an empty directory.
 
 use jiff::Timestamp;
 use rustix::fd::OwnedFd;
@@ -59,12 +59,13 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Creates or opens the directory, checks it, locks it until the publisher is dropped, and sweeps the remains of a crash.
+    /// Creates or opens the directory, checks it, locks it until the publisher is dropped, and sweeps the remains of a
+    /// crash.
     ///
     /// # Errors
-    /// `Invalid`/`DirectoryUnusable` if the parent does not exist, or the directory has another owner, is sticky, is not in
-    /// memory, or is locked by another agent. `Local` if the directory cannot be created for lack of space, or the sweep
-    /// fails.
+    /// `Invalid`/`DirectoryUnusable` if the parent does not exist, or the directory has another owner, is sticky, is
+    /// not in memory, or is locked by another agent. `Local` if the directory cannot be created for lack of space, or
+    /// the sweep fails.
     pub fn open(settings: &Directory) -> Result<Self, Failure> {
         let publisher = Self { directory: OwnedDirectory::open(settings)? };
         publisher.sweep(&mut |_| ()).map_err(|error| publisher.write_failed(&error))?;
@@ -141,7 +142,10 @@ impl Publisher {
 
         // 9. and 10. The new set is visible, so a failure here does not fail the publication.
         if let Err(error) = self.sweep(after) {
-            tracing::warn!(target: "keyferry", reason = %Reason::WriteFailed, "{}; the next publication retries", Failure::chain(&error));
+            tracing::warn!(
+                target: "keyferry", reason = %Reason::WriteFailed,
+                "{}; the next publication retries", Failure::chain(&error)
+            );
         }
         Ok(Published::Swapped)
     }
@@ -161,8 +165,8 @@ impl Publisher {
         let directory = OwnedDirectory::reopen(settings)?;
         tracing::warn!(
             target: "keyferry", reason = %Reason::DirectoryUnusable,
-            "output directory {path} was removed while in use and has been re-created; containers that mount it by subPath \
-             see an empty directory until you re-create the pod"
+            "output directory {path} was removed while in use and has been re-created; containers that mount it by \
+             subPath see an empty directory until you re-create the pod"
         );
         self.directory = directory;
         self.sweep(&mut |_| ()).map_err(|error| self.write_failed(&error))

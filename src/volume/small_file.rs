@@ -16,8 +16,8 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// Not synced, because the content has no use after a crash of the machine.
 const ATTRIBUTES: Attributes = Attributes { mode: Mode::from_raw_mode(0o600), group: None, sync: false };
 
-/// Writes `bytes` to a temporary file (mode 0600) and renames it to `directory/name`. Readers see either the previous or the
-/// new content.
+/// Writes `bytes` to a temporary file (mode 0600) and renames it to `directory/name`. Readers see either the previous
+/// or the new content.
 ///
 /// # Errors
 /// The I/O error of the first step that failed. The temporary file is removed.

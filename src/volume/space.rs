@@ -30,8 +30,8 @@ pub(super) struct Usage {
     free_inodes: u64,
     /// Bytes used by the output directory.
     own_bytes: u64,
-    /// Whether a set is visible. The first publication requires space for *two* copies, because a later set is written next to
-    /// the visible one: the check then fails at the first start and not at the first rotation.
+    /// Whether a set is visible. The first publication requires space for *two* copies, because a later set is written
+    /// next to the visible one: the check then fails at the first start and not at the first rotation.
     published: bool,
 }
 
@@ -54,8 +54,8 @@ impl Usage {
 }
 
 impl Need {
-    /// Counts files, directories, and symlinks of `set`, and a manifest of `manifest` bytes. `block` is the block size in
-    /// bytes.
+    /// Counts files, directories, and symlinks of `set`, and a manifest of `manifest` bytes. `block` is the block size
+    /// in bytes.
     pub(super) fn of(set: &FileSet, manifest: usize, block: u64) -> Self {
         let block = block.max(1);
         let lengths = set.files.values().map(|file| file.bytes.len()).chain([manifest]);
@@ -84,7 +84,8 @@ impl Need {
                 (self.bytes * 2).next_multiple_of(STEP * 2) / KIB
             ),
             (_, Some(total)) if self.inodes * copies > usage.free_inodes => format!(
-                "not enough inodes in the volume: {} needed, {} of {total} free; remove files that keyferry did not create",
+                "not enough inodes in the volume: {} needed, {} of {total} free; remove files that keyferry did not \
+                 create",
                 self.inodes * copies,
                 usage.free_inodes
             ),
@@ -103,7 +104,8 @@ impl Need {
                     )
                 };
                 format!(
-                    "not enough space in the volume: {} KiB needed, {free} of {size} KiB free{taken}; {remedy} to {size_limit}Ki",
+                    "not enough space in the volume: {} KiB needed, {free} of {size} KiB free{taken}; {remedy} to \
+                     {size_limit}Ki",
                     needed / KIB
                 )
             }
@@ -192,9 +194,9 @@ mod tests {
         let failure = need.check(&usage(256, 0, 12, true)).expect_err("full");
         assert_eq!(
             failure.message,
-            "failed to publish files: not enough space in the volume: 32 KiB needed, 0 of 256 KiB free, at least 240 KiB used \
-             by files that keyferry did not create; remove them or raise sizeLimit to 320Ki; the last published set is \
-             unchanged"
+            "failed to publish files: not enough space in the volume: 32 KiB needed, 0 of 256 KiB free, at least 240 \
+             KiB used by files that keyferry did not create; remove them or raise sizeLimit to 320Ki; the last \
+             published set is unchanged"
         );
         let message = need.check(&usage(256, 8, 0, false)).expect_err("full").message;
         assert!(message.contains("64 KiB needed, 8 of 256 KiB free, at least 240 KiB used by"), "{message}");
@@ -209,8 +211,8 @@ mod tests {
         let message = need.check(&usage(1024, 1024, 0, false)).expect_err("too small").message;
         assert_eq!(
             message,
-            "failed to publish files: the volume cannot hold two copies of the set; set sizeLimit to at least 1984Ki for \
-             this directory alone"
+            "failed to publish files: the volume cannot hold two copies of the set; set sizeLimit to at least 1984Ki \
+             for this directory alone"
         );
         assert!(need.check(&usage(1984, 1984, 0, false)).is_ok());
     }

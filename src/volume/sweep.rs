@@ -9,8 +9,8 @@ use super::publish::Publisher;
 use crate::model::{Failure, FailureClass, Reason};
 
 impl Publisher {
-    /// Removes what does not belong to the visible set: steps 9 and 10 of a publication, and at start the remains of a crash.
-    /// Removes nothing if it cannot determine which set is visible.
+    /// Removes what does not belong to the visible set: steps 9 and 10 of a publication, and at start the remains of a
+    /// crash. Removes nothing if it cannot determine which set is visible.
     pub(super) fn sweep(&self, after: &mut impl FnMut(u8)) -> Result<(), StepError> {
         let root = &self.directory.fd;
         let current = self.directory.current()?;
@@ -44,12 +44,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Removes all sets, the symlinks, and the state file from a directory that is no longer used. Keeps the directory and all
-    /// files that keyferry did not create.
+    /// Removes all sets, the symlinks, and the state file from a directory that is no longer used. Keeps the directory
+    /// and all files that keyferry did not create.
     ///
     /// # Errors
-    /// `Local`/`WriteFailed` with the first entry that could not be removed. The visible set is then either complete or no
-    /// longer visible.
+    /// `Local`/`WriteFailed` with the first entry that could not be removed. The visible set is then either complete or
+    /// no longer visible.
     pub fn retire(self) -> Result<(), Failure> {
         self.remove_all().map_err(|error| {
             let shown = self.directory.path.display();
@@ -57,8 +57,8 @@ impl Publisher {
                 FailureClass::Local,
                 Reason::WriteFailed,
                 format!(
-                    "failed to remove the files of output directory {shown}, which is no longer used: {}; they hold secrets, so \
-                     remove them yourself",
+                    "failed to remove the files of output directory {shown}, which is no longer used: {}; they hold \
+                     secrets, so remove them yourself",
                     Failure::chain(&error)
                 ),
             )

@@ -40,26 +40,27 @@ pub(super) fn not_a_directory(path: &Path) -> Failure {
     let shown = path.display();
     match std::fs::read_link(path) {
         Ok(target) => unusable_directory(format!(
-            "failed to use output directory {shown}: it is a symlink to {}; set directory.path (KEYFERRY_DIRECTORY) to the \
-             directory itself",
+            "failed to use output directory {shown}: it is a symlink to {}; set directory.path (KEYFERRY_DIRECTORY) to \
+             the directory itself",
             target.display()
         )),
         Err(_) => unusable_directory(format!(
-            "failed to use output directory {shown}: it is a file; remove it, or set directory.path (KEYFERRY_DIRECTORY) to \
-             another name"
+            "failed to use output directory {shown}: it is a file; remove it, or set directory.path \
+             (KEYFERRY_DIRECTORY) to another name"
         )),
     }
 }
 
 /// Cause if other UIDs cannot follow symlinks in a directory with this owner and mode.
 ///
-/// With `fs.protected_symlinks=1`, only the owner of a symlink can follow it in a sticky, world-writable directory. The root
-/// of a memory emptyDir is such a directory, and so is a `subPath` directory that the kubelet creates for the application's
-/// mount.
+/// With `fs.protected_symlinks=1`, only the owner of a symlink can follow it in a sticky, world-writable directory. The
+/// root of a memory emptyDir is such a directory, and so is a `subPath` directory that the kubelet creates for the
+/// application's mount.
 pub(super) fn why_unusable(owner: u32, mode: u32, euid: u32) -> Option<String> {
-    const REMEDY: &str = "containers with another UID cannot follow symlinks in it; the kubelet probably created it because \
-        the application's mount was set up first, or it is the root of the volume; make keyferry the first container of \
-        the pod, mount the parent volume in it, let keyferry create this subdirectory, then re-create the pod";
+    const REMEDY: &str = "containers with another UID cannot follow symlinks in it; the kubelet probably created it \
+        because the application's mount was set up first, or it is the root of the volume; make keyferry the first \
+        container of the pod, mount the parent volume in it, let keyferry create this subdirectory, then re-create \
+        the pod";
     if owner != euid {
         return Some(format!("it is owned by UID {owner}, but keyferry runs as UID {euid}; {REMEDY}"));
     }

@@ -1,8 +1,8 @@
 //! Change notifications for files that are replaced by others: credentials, CA certificates, the configuration.
 //!
-//! A [`Watch`] watches directories, never files: the kubelet replaces `..data` next to a file, and a watch on the file itself
-//! is lost at the first rotation. A notification only means that the files must be read again. The runtime also polls,
-//! because inotify is not fully reliable (network volumes, limits).
+//! A [`Watch`] watches directories, never files: the kubelet replaces `..data` next to a file, and a watch on the file
+//! itself is lost at the first rotation. A notification only means that the files must be read again. The runtime also
+//! polls, because inotify is not fully reliable (network volumes, limits).
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -33,10 +33,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the directories through which `paths` are reached. The paths are files or directories and need not exist yet.
+    /// Watches the directories through which `paths` are reached. The paths are files or directories and need not exist
+    /// yet.
     ///
     /// # Errors
-    /// If the system provides no watch, usually because `fs.inotify.max_user_instances` or `max_user_watches` is exhausted.
+    /// If the system provides no watch, usually because `fs.inotify.max_user_instances` or `max_user_watches` is
+    /// exhausted.
     pub fn new<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Self, WatchError> {
         let changed = Arc::new(Notify::new());
         let notifier = Arc::clone(&changed);
@@ -65,15 +67,15 @@ impl Watch {
     }
 }
 
-/// Whether an event is a change. Ignores open and close after reading, which the agent itself causes: reading on such an event
-/// would be an endless loop.
+/// Whether an event is a change. Ignores open and close after reading, which the agent itself causes: reading on such
+/// an event would be an endless loop.
 fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
 /// The directories of the file and of every symlink in its path. In a kubelet volume, `/vol/tls/key` is reached through
-/// `/vol/tls -> ..data/tls` and `/vol/..data -> ..2026…`. A watch on `/vol` detects each swap, whereas a watch on `/vol/tls`
-/// alone is lost at the first swap.
+/// `/vol/tls -> ..data/tls` and `/vol/..data -> ..2026…`. A watch on `/vol` detects each swap, whereas a watch on
+/// `/vol/tls` alone is lost at the first swap.
 fn directories_of(path: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut here = PathBuf::from(if path.is_absolute() { "/" } else { "." });

@@ -48,8 +48,8 @@ impl Publisher {
             let (target, taken) = inspect(top)?;
             if taken || target.is_some_and(|target| target != visible_target(top)) {
                 return Err(unusable_directory(format!(
-                    "failed to publish file {path}: {shown} already contains {top}, which keyferry did not create; remove it, \
-                     or set directory.path (KEYFERRY_DIRECTORY) to another directory"
+                    "failed to publish file {path}: {shown} already contains {top}, which keyferry did not create; \
+                     remove it, or set directory.path (KEYFERRY_DIRECTORY) to another directory"
                 )));
             }
         }
@@ -112,8 +112,8 @@ impl Publisher {
 
         // 8. Swap.
         context("rename symlink", &link, rustix::fs::renameat(root, link.as_str(), root, DATA_LINK))?;
-        // From here on there is nothing to undo. A failed sync matters only if the machine crashes; the agent then publishes
-        // again.
+        // From here on there is nothing to undo. A failed sync matters only if the machine crashes; the agent then
+        // publishes again.
         if let Err(errno) = rustix::fs::fsync(root) {
             tracing::debug!(target: "keyferry", "failed to sync {}: {errno}", self.directory.path.display());
         }

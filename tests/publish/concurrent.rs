@@ -27,8 +27,8 @@ fn reader_never_sees_files_of_two_sets() {
             // Stops after enough reads, but not before the set has changed often.
             while !stop.load(Ordering::Relaxed) || changes < 100 {
                 assert!(Instant::now() < deadline, "only {changes} changes seen");
-                // The previous set can be removed after the symlink was followed or between the two opens below. As with the
-                // kubelet's volumes, the reader then starts again. Any other error is a failure.
+                // The previous set can be removed after the symlink was followed or between the two opens below. As
+                // with the kubelet's volumes, the reader then starts again. Any other error is a failure.
                 let set = match open(root.join(DATA_LINK), OFlags::RDONLY | OFlags::DIRECTORY, M::empty()) {
                     Err(rustix::io::Errno::NOENT) => continue,
                     opened => opened.expect("..data"),

@@ -149,7 +149,8 @@ fn temporary_manifest_of_crash_is_swept() {
     assert_eq!(tree(&root), before);
 }
 
-/// `..data` points to a set whose directory cannot be opened. Its name is too long, which simulates an error such as ENOMEM.
+/// `..data` points to a set whose directory cannot be opened. Its name is too long, which simulates an error such as
+/// ENOMEM.
 #[test]
 fn unreadable_set_is_an_error_not_absence() {
     let volume = memory();

@@ -87,8 +87,8 @@ fn full_volume_keeps_previous_set() {
         assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::NoSpace), "{failure}");
         assert!(failure.message.ends_with("; the last published set is unchanged"), "{failure}");
         if options == "size=96k" {
-            let expected_text = "not enough space in the volume: 64 KiB needed, 0 of 96 KiB free, at least 64 KiB used by files \
-                                 that keyferry did not create; remove them or raise sizeLimit";
+            let expected_text = "not enough space in the volume: 64 KiB needed, 0 of 96 KiB free, at least 64 KiB used \
+                                 by files that keyferry did not create; remove them or raise sizeLimit";
             assert!(failure.message.contains(expected_text), "{failure}");
         } else {
             assert!(failure.message.contains("not enough inodes in the volume"), "{failure}");

@@ -107,7 +107,8 @@ fn changed_content_or_missing_link_is_repaired() {
 #[test]
 fn files_get_volume_group_if_fs_group_is_set() {
     let volume = memory();
-    // For `fsGroup` the kubelet sets the group of the root and its setgid bit. The test has permission to set this group.
+    // For `fsGroup` the kubelet sets the group of the root and its setgid bit. The test has permission to set this
+    // group.
     let group = if rustix::process::geteuid().is_root() { 3000 } else { rustix::process::getegid().as_raw() };
     std::os::unix::fs::chown(volume.path(), None, Some(group)).expect("chgrp");
     fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o2775)).expect("chmod");

@@ -1,5 +1,5 @@
-//! The publisher on real file systems: what an application sees before, during, and after a publication, also with crashes,
-//! kills, and full volumes.
+//! The publisher on real file systems: what an application sees before, during, and after a publication, also with
+//! crashes, kills, and full volumes.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -14,12 +14,12 @@ use super::super::{CONFIGURATION, DIGEST, FIELD_MANAGER, MANAGED_BY, MirrorConte
 use super::configuration;
 use crate::model::{Mirror, ObjectName, SecretBytes};
 
-/// A `resourceVersion` that no existing Secret has, so that an apply with it can only create. The server responds with 201 if
-/// the Secret does not exist and with 409 if it does (observed on 1.37, also with 8 concurrent requests).
+/// A `resourceVersion` that no existing Secret has, so that an apply with it can only create. The server responds with
+/// 201 if the Secret does not exist and with 409 if it does (observed on 1.37, also with 8 concurrent requests).
 const CREATE_ONLY: &str = "1";
 
-/// Preconditions of a write. With the `uid`, the write fails if the Secret was deleted; the `resourceVersion` alone would let
-/// it create the Secret again.
+/// Preconditions of a write. With the `uid`, the write fails if the Secret was deleted; the `resourceVersion` alone
+/// would let it create the Secret again.
 #[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Guard {

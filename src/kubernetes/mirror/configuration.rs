@@ -1,5 +1,5 @@
-//! Identifies the configuration that wrote a Secret, so that two configurations for one Secret do not overwrite each other
-//! alternately.
+//! Identifies the configuration that wrote a Secret, so that two configurations for one Secret do not overwrite each
+//! other alternately.
 
 use ring::digest::{Context, SHA256};
 
@@ -9,8 +9,9 @@ use crate::model::Mirror;
 /// Bytes per part of the fingerprint. A collision only suppresses the conflict between two configurations.
 const LENGTH: usize = 8;
 
-/// Value of the annotation: `<configuration>` if the keys are configured, `<configuration>.<keys>` if every published file is
-/// a key. In the second case the keys depend on the secret, so different keys alone do not mean another configuration.
+/// Value of the annotation: `<configuration>` if the keys are configured, `<configuration>.<keys>` if every published
+/// file is a key. In the second case the keys depend on the secret, so different keys alone do not mean another
+/// configuration.
 ///
 /// The hash covers the type and the names of keys, files, sources, and requests, none of which is secret.
 pub(super) fn fingerprint(mirror: &Mirror, content: &MirrorContent) -> String {
@@ -26,8 +27,8 @@ pub(super) fn fingerprint(mirror: &Mirror, content: &MirrorContent) -> String {
     }
 }
 
-/// Whether another configuration wrote the Secret. `same_content` means that the Secret was made from equal source versions,
-/// so that different keys can only result from different outputs.
+/// Whether another configuration wrote the Secret. `same_content` means that the Secret was made from equal source
+/// versions, so that different keys can only result from different outputs.
 pub(super) fn differs(desired: &str, stored: &str, same_content: bool) -> bool {
     let configuration = |text: &str| text.split('.').next().map(str::to_owned);
     configuration(desired) != configuration(stored) || same_content && desired != stored

@@ -23,14 +23,15 @@ pub(super) enum Decision {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) outcome: MirrorOutcome,
-    /// Take back fields that other managers changed. The guard ensures that the Secret has not changed since the decision.
+    /// Take back fields that other managers changed. The guard ensures that the Secret has not changed since the
+    /// decision.
     pub(super) force: bool,
     /// Remove unmanaged keys afterwards.
     pub(super) remove_unmanaged: bool,
 }
 
-/// Checks in this order: whether the Secret is managed, which configuration writes it, whether it was edited, which versions
-/// are newer.
+/// Checks in this order: whether the Secret is managed, which configuration writes it, whether it was edited, which
+/// versions are newer.
 pub(super) fn decide(
     target: &Target<'_>,
     current: &ObjectMeta,
@@ -48,8 +49,8 @@ pub(super) fn decide(
     let unmanaged = ownership::check_managed(current).err();
     if let Some(why) = unmanaged.as_ref().filter(|_| !mirror.adopt) {
         let cause = format!(
-            "it exists and is not managed by keyferry ({why}); keyferry leaves it unchanged; delete it if it is unused, \
-             choose another name, or set mirrors.{}.adopt: true to take it over",
+            "it exists and is not managed by keyferry ({why}); keyferry leaves it unchanged; delete it if it is \
+             unused, choose another name, or set mirrors.{}.adopt: true to take it over",
             target.name
         );
         return Err(target.failure(FailureClass::Invalid, Reason::Foreign, &cause));
@@ -71,8 +72,8 @@ pub(super) fn decide(
     let drift = Drift::find(current, desired);
     if let Some(drift) = drift.as_ref().filter(|_| mirror.on_drift == OnDrift::Report) {
         let cause = format!(
-            "it was {drift}; keyferry leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or \
-             set mirrors.{}.onDrift: repair",
+            "it was {drift}; keyferry leaves it unchanged because onDrift is report; delete it and keyferry re-creates \
+             it, or set mirrors.{}.onDrift: repair",
             target.name
         );
         return Err(target.failure(FailureClass::Invalid, Reason::Drifted, &cause));
@@ -89,8 +90,8 @@ pub(super) fn decide(
     })
 }
 
-/// Whether another configuration writes the Secret. A Secret without a fingerprint was written by keyferry 0.1 and does not
-/// count as one of another configuration.
+/// Whether another configuration writes the Secret. A Secret without a fingerprint was written by keyferry 0.1 and does
+/// not count as one of another configuration.
 fn is_other_configuration(current: &ObjectMeta, desired: &DesiredSecret<'_>, same_content: bool) -> bool {
     let desired = desired.annotations.get(CONFIGURATION);
     let stored = managed_annotation(current, CONFIGURATION);
@@ -107,8 +108,8 @@ fn conflict(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> String {
         format!("keys {}", listed(desired_keys))
     };
     format!(
-        "another configuration writes it ({pod}keys {}); this configuration has {difference}; choose another Secret name for one \
-         of them, or delete the Secret",
+        "another configuration writes it ({pod}keys {}); this configuration has {difference}; choose another Secret \
+         name for one of them, or delete the Secret",
         listed(stored_keys)
     )
 }

@@ -24,8 +24,8 @@ pub(in super::super) struct OwnerMemory {
 ///
 /// The reference has neither `blockOwnerDeletion`, which requires `update` on the owner's finalizers, nor `controller`.
 ///
-/// A `ServiceAccount` in another namespace cannot be the owner: the garbage collector searches the Secret's namespace, does
-/// not find the owner, and deletes the Secret.
+/// A `ServiceAccount` in another namespace cannot be the owner: the garbage collector searches the Secret's namespace,
+/// does not find the owner, and deletes the Secret.
 pub(super) fn desired(
     mirror: &Mirror,
     target: &Target<'_>,
@@ -41,8 +41,8 @@ pub(super) fn desired(
             if account.is_none() && lock(memory).unknown.insert(target.name.clone()) {
                 tracing::warn!(
                     secret = %target.name,
-                    "the mirrored Secret has no owner: the API token names no ServiceAccount in namespace {}; delete the Secret \
-                     yourself after the application is deleted",
+                    "the mirrored Secret has no owner: the API token names no ServiceAccount in namespace {}; delete \
+                     the Secret yourself after the application is deleted",
                     target.namespace,
                 );
             }
@@ -79,8 +79,9 @@ pub(super) fn remember_denied(desired: Option<&OwnerReference>, target: &Target<
     if lock(memory).denied.insert(entry(target, desired)) {
         tracing::warn!(
             secret = %target.name,
-            "failed to change the owner of the mirrored Secret: OwnerReferencesPermissionEnforcement requires permission to \
-             delete it; the owners stay as they are; delete the Secret and keyferry re-creates it with its owner"
+            "failed to change the owner of the mirrored Secret: OwnerReferencesPermissionEnforcement requires \
+             permission to delete it; the owners stay as they are; delete the Secret and keyferry re-creates it with \
+             its owner"
         );
     }
 }

@@ -13,12 +13,12 @@ use crate::model::{Failure, SecretBytes};
 /// Minimum length in bytes of a value for the search in the server's message. Shorter values occur in any text.
 const MIN_SEARCHED: usize = 4;
 
-/// Converts the error response to a write. Shows the server's message only if it contains no value: an admission webhook can
-/// quote the rejected object, and the API server itself reports `invalid character 'L'` for a `.dockerconfigjson` that is
-/// not JSON.
+/// Converts the error response to a write. Shows the server's message only if it contains no value: an admission
+/// webhook can quote the rejected object, and the API server itself reports `invalid character 'L'` for a
+/// `.dockerconfigjson` that is not JSON.
 ///
-/// Never shows RBAC's message, which contains the namespace and the account: if keyferry omitted the message only when it
-/// contains a value, the omission would reveal that the value is one of these words.
+/// Never shows RBAC's message, which contains the namespace and the account: if keyferry omitted the message only when
+/// it contains a value, the omission would reveal that the value is one of these words.
 pub(super) fn failure(
     target: &Target<'_>,
     account: Option<&Account>,

@@ -15,8 +15,8 @@ use crate::model::{Failure, FailureClass, ObjectName, Reason};
 
 /// Field manager of the dry run. It never owns a field.
 ///
-/// An empty dry-run apply as [`FIELD_MANAGER`] would show the Secret without keyferry's labels, annotations, and entry in
-/// `managedFields`.
+/// An empty dry-run apply as [`FIELD_MANAGER`] would show the Secret without keyferry's labels, annotations, and entry
+/// in `managedFields`.
 const DRY_RUN_MANAGER: &str = "keyferry-look";
 
 /// Maximum number of names in a message, so that conditions stay short.

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::stage::{LABEL, PATCH, SECRET, Stage, expect_failure, name, opaque, plain};
 
-/// Regression test: edited values stayed forever. The permissions are those of the shipped Role: `create` and `patch` on one
-/// name.
+/// Regression test: edited values stayed forever. The permissions are those of the shipped Role: `create` and `patch`
+/// on one name.
 #[tokio::test]
 async fn edited_secret_is_repaired() {
     let Some(stage) = Stage::new("edited").await else { return };
@@ -56,8 +56,8 @@ async fn edited_secret_is_unchanged_if_drift_is_reported() {
     for version in [1, 2] {
         let failure = expect_failure(agent.mirror(&name(SECRET), &report, &stage.login(version, "Losungwort")).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Drifted));
-        let part = "it was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it unchanged because onDrift \
-                    is report";
+        let part = "it was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it unchanged because \
+                    onDrift is report";
         assert!(failure.message.contains(part), "{}", failure.message);
     }
     assert_eq!(stage.secret().await, before);

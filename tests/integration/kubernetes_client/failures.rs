@@ -41,7 +41,8 @@ async fn missing_permission_is_reported_if_value_equals_namespace() {
     let failure = expect_failure(agent.mirror(&name(SECRET), &opaque(), &content).await);
     let expected = format!(
         "failed to write Secret {0}/{SECRET}: the API server answered 403 (RBAC): ServiceAccount {0}/nobody is not \
-         allowed to; the Role needs the rule {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{SECRET}], verbs: [create, patch]}}",
+         allowed to; the Role needs the rule {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{SECRET}], \
+         verbs: [create, patch]}}",
         stage.namespace
     );
     assert_eq!(failure.message, expected);

@@ -50,8 +50,8 @@ async fn credentials_without_service_account_give_no_owner() {
     assert_eq!(agent.mirror(&name(SECRET), &by_account(), &content).await, Ok(MirrorOutcome::Unchanged));
 }
 
-/// Denies changes of owners in one namespace with the message of `OwnerReferencesPermissionEnforcement`, because the plugin
-/// itself cannot be enabled for one namespace.
+/// Denies changes of owners in one namespace with the message of `OwnerReferencesPermissionEnforcement`, because the
+/// plugin itself cannot be enabled for one namespace.
 const ENFORCEMENT: &str = r#"
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy

@@ -107,8 +107,8 @@ async fn two_configurations_do_not_alternate_on_one_secret() {
     for _ in 0..2 {
         let failure = expect_failure(mirrored_by(&one, &a, &of_a).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::MirrorConflict));
-        let expected = "another configuration writes it (pod webapp-0, keys username); this configuration has keys password; \
-                        choose another Secret name for one of them, or delete the Secret";
+        let expected = "another configuration writes it (pod webapp-0, keys username); this configuration has keys \
+                        password; choose another Secret name for one of them, or delete the Secret";
         assert!(failure.message.ends_with(expected), "{}", failure.message);
         assert_eq!(stage.mirrored(&two, &b, &of_b).await, (Ok(MirrorOutcome::Unchanged), data_b.clone()));
     }

@@ -24,7 +24,8 @@ pub(super) const CREATE: &str = "kubectl-create";
 pub(super) const PATCH: &str = "kubectl-patch";
 pub(super) const LABEL: &str = "kubectl-label";
 
-/// A new namespace with one Pod (never run) and the permissions of the agent, and clients with administrator permissions.
+/// A new namespace with one Pod (never run) and the permissions of the agent, and clients with administrator
+/// permissions.
 pub(super) struct Stage {
     pub(super) admin: PathBuf,
     pub(super) namespace: String,

@@ -41,8 +41,8 @@ fn source_with_other_request_is_written_only_with_claim() {
     let failure = decision(|_| {}, &mirror(), &moved).expect_err("another configuration");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::MirrorConflict));
     let expected = "failed to mirror to Secret ns/x: another configuration writes it (pod webapp-abc, keys password, \
-                    username); this configuration has the same keys from other sources or with another type; choose another \
-                    Secret name for one of them, or delete the Secret";
+                    username); this configuration has the same keys from other sources or with another type; choose \
+                    another Secret name for one of them, or delete the Secret";
     assert_eq!(failure.message, expected);
     moved.claim = true;
     assert_eq!(decision(|_| {}, &mirror(), &moved), Ok(write(MirrorOutcome::Updated)));
@@ -132,8 +132,8 @@ fn unmanaged_secret_is_rejected_with_remedy() {
     let failure = decision(unmanaged, &mirror(), &content(3)).expect_err("unmanaged");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
     let expected = "failed to mirror to Secret ns/x: it exists and is not managed by keyferry (it has no label \
-                    app.kubernetes.io/managed-by: keyferry); keyferry leaves it unchanged; delete it if it is unused, choose \
-                    another name, or set mirrors.x.adopt: true to take it over";
+                    app.kubernetes.io/managed-by: keyferry); keyferry leaves it unchanged; delete it if it is unused, \
+                    choose another name, or set mirrors.x.adopt: true to take it over";
     assert_eq!(failure.message, expected);
 }
 
@@ -164,8 +164,8 @@ fn secret_without_guards_or_in_deletion_is_not_written() {
     }
 }
 
-/// A different fingerprint in a later release would cause a conflict between the pods of a rolling update. Expected values
-/// from another implementation (Python's hashlib, each part after its length in eight bytes).
+/// A different fingerprint in a later release would cause a conflict between the pods of a rolling update. Expected
+/// values from another implementation (Python's hashlib, each part after its length in eight bytes).
 #[test]
 fn fingerprint_stays_stable_and_ignores_values() {
     let all = Mirror { keys: Vec::new(), ..mirror() };

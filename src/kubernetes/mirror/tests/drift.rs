@@ -17,9 +17,9 @@ fn patched(current: &mut Value) {
 #[test]
 fn edited_secret_is_repaired_or_reported() {
     assert_eq!(decision(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
-    let expected = "failed to mirror to Secret ns/x: it was edited by \"kubectl-patch\" (keys: extra, password); keyferry \
-                    leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or set \
-                    mirrors.x.onDrift: repair";
+    let expected = "failed to mirror to Secret ns/x: it was edited by \"kubectl-patch\" (keys: extra, password); \
+                    keyferry leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or \
+                    set mirrors.x.onDrift: repair";
     assert_eq!(reported(patched), expected);
 }
 

@@ -16,13 +16,14 @@ fn forbidden(text: &str) -> Failure {
     rejection_of(StatusCode::FORBIDDEN, &json!({"message": text}), &content)
 }
 
-/// Regression test: a value of the secret was equal to the namespace, and the message named an admission policy as the cause.
+/// Regression test: a value of the secret was equal to the namespace, and the message named an admission policy as the
+/// cause.
 #[test]
 fn rbac_denial_is_reported_if_value_equals_namespace() {
     let text = r#"secrets "drill-copy" is forbidden: User "system:serviceaccount:drill:drill-sa" cannot patch resource "secrets" in API group "" in the namespace "drill""#;
     let expected = "failed to write Secret drill/drill-copy: the API server answered 403 (RBAC): ServiceAccount \
-                    drill/drill-sa is not allowed to; the Role needs the rule {apiGroups: [\"\"], resources: [secrets], \
-                    resourceNames: [drill-copy], verbs: [create, patch]}";
+                    drill/drill-sa is not allowed to; the Role needs the rule {apiGroups: [\"\"], resources: \
+                    [secrets], resourceNames: [drill-copy], verbs: [create, patch]}";
     let failure = forbidden(text);
     assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::Forbidden));
     assert_eq!(failure.message, expected);
@@ -32,8 +33,8 @@ fn rbac_denial_is_reported_if_value_equals_namespace() {
 
 #[test]
 fn policy_message_is_shown_if_only_public_names_match_values() {
-    let text = "denied request: ServiceAccount \"drill-sa\" may not write Secret \"drill-copy\"; the namespace annotation \
-                 keyferry.dev/secret-writers names who may write which";
+    let text = "denied request: ServiceAccount \"drill-sa\" may not write Secret \"drill-copy\"; the namespace \
+                 annotation keyferry.dev/secret-writers names who may write which";
     let failure = forbidden(text);
     assert!(failure.message.contains(text) && failure.message.contains("check the admission policies"), "{failure}");
 }
@@ -61,8 +62,8 @@ fn message_that_quotes_value_is_omitted() {
 #[test]
 fn rejected_token_is_explained() {
     let message = rejection_of(StatusCode::UNAUTHORIZED, &json!({"message": "Unauthorized"}), &content(1)).message;
-    let expected = "failed to write Secret drill/drill-copy: the API server answered 401: Unauthorized; the ServiceAccount \
-                    token is invalid: it has expired, or the ServiceAccount was deleted or re-created; keyferry reads the \
-                    token file again within a minute; if the error persists, re-create the pod";
+    let expected = "failed to write Secret drill/drill-copy: the API server answered 401: Unauthorized; the \
+                    ServiceAccount token is invalid: it has expired, or the ServiceAccount was deleted or re-created; \
+                    keyferry reads the token file again within a minute; if the error persists, re-create the pod";
     assert_eq!(message, expected);
 }

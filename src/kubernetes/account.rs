@@ -1,4 +1,4 @@
-//! Which `ServiceAccount` we are, read from the claims of our own API token.
+//! Identifies the agent's `ServiceAccount` from the claims of its API token.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -14,25 +14,22 @@ use zeroize::Zeroizing;
 
 use super::client;
 
-/// Most bytes of a token file. Tokens have one to two thousand; the API server's limit for all headers is 1 MiB.
+/// Maximum number of bytes read from a token file. Tokens have one to two thousand bytes.
 const MAX_TOKEN: u64 = 64 << 10;
 
 /// The `ServiceAccount` of an API token
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#schema-for-service-account-private-claims>).
 ///
-/// The claims are read and not verified: the API server verifies the token, the UID included, with every request.
+/// The claims are not verified here: the API server verifies the token, including the UID, in every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Account {
-    /// Namespace of the `ServiceAccount`.
     pub(super) namespace: String,
-    /// Its name.
     pub(super) name: String,
-    /// Its UID.
     pub(super) uid: String,
 }
 
 impl Account {
-    /// `None` for a token that is no JWT or does not name a `ServiceAccount` with its UID.
+    /// `None` if the token is not a JWT or does not contain the name and UID of a `ServiceAccount`.
     pub(super) fn from_token(token: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Claims {
@@ -58,10 +55,11 @@ impl Account {
     }
 }
 
-/// The `ServiceAccount` of the token in `auth`. It stays the same for the life of the pod, though the token does not.
+/// The `ServiceAccount` of the token in `auth`. The kubelet rotates the token, but the `ServiceAccount` of a Pod never
+/// changes.
 ///
 /// # Errors
-/// The name of the token file and why it cannot be read.
+/// The path of the token file and the I/O error, if the file cannot be read.
 pub(super) fn of(auth: &AuthInfo) -> Result<Option<Account>, (String, io::Error)> {
     #[derive(Deserialize)]
     struct Inline<'a> {
@@ -69,7 +67,7 @@ pub(super) fn of(auth: &AuthInfo) -> Result<Option<Account>, (String, io::Error)
         token: Option<Cow<'a, str>>,
     }
     if auth.token.is_some() {
-        // The library shows the token to serde only; the buffer is wiped.
+        // kube exposes the token only through serde. The buffer is zeroed.
         let json = client::to_body(auth);
         let token = serde_json::from_slice::<Inline<'_>>(&json).ok().and_then(|inline| inline.token);
         return Ok(token.and_then(|token| Account::from_token(&token)));
@@ -79,7 +77,7 @@ pub(super) fn of(auth: &AuthInfo) -> Result<Option<Account>, (String, io::Error)
     Ok(std::str::from_utf8(&token).ok().and_then(Account::from_token))
 }
 
-/// Reads a regular file and never waits: a FIFO in its place would hold the agent's only thread.
+/// Reads a regular file without blocking: opening a FIFO would block the agent's only thread.
 fn read_token(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
@@ -101,9 +99,9 @@ mod tests {
         format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
     }
 
-    /// The claims are those of a token of Kubernetes 1.37.
+    /// The claims are from a token of Kubernetes 1.37.
     #[test]
-    fn a_token_names_its_service_account() {
+    fn service_account_is_read_from_token() {
         let claims = r#"{"aud":["https://kubernetes.default.svc"],"exp":1795887690,"iat":1795851690,
             "iss":"https://kubernetes.default.svc","jti":"cfa987b7","kubernetes.io":{"namespace":"ns",
             "pod":{"name":"webapp-0","uid":"p"},"serviceaccount":{"name":"kf","uid":"764a36ed"}},
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tokens_name_none() {
+    fn token_without_service_account_claims_gives_none() {
         let cases = [
             String::new(),
             "opaque".into(),
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_says_who_we_are() {
+    fn account_is_read_from_inline_token_or_token_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("token");
         std::fs::write(&file, token_of("file")).expect("written");
@@ -152,9 +150,9 @@ mod tests {
         assert!(missing.ends_with("/none"), "{missing}");
     }
 
-    /// A FIFO stands for a mount that hangs.
+    /// A FIFO simulates a mount that hangs.
     #[test]
-    fn a_token_file_that_would_block_is_refused() {
+    fn fifo_as_token_file_is_rejected_without_blocking() {
         let directory = tempfile::tempdir().expect("a directory");
         let fifo = directory.path().join("token");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;

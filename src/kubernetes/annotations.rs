@@ -1,4 +1,5 @@
-//! What a mirrored Secret says of the readings that it was made of, so that an older one never replaces a newer one.
+//! The annotation with the source versions of a mirrored Secret. It prevents an older reading from replacing a newer
+//! one.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +9,25 @@ use serde::{Deserialize, Serialize};
 use super::MirroredVersion;
 use crate::model::{Order, SourceName, Version};
 
-/// What is known of each source that gives to a Secret.
+/// Versions of the sources that contribute to a Secret.
 pub(super) type Versions = BTreeMap<SourceName, MirroredVersion>;
 
-/// One source in the annotation. Short names: an object has 256 KiB for all of its annotations.
+/// One source in the annotation. The names are short because all annotations of an object share 256 KiB.
 #[derive(Serialize, Deserialize)]
 struct Stored {
-    /// KV v2 version number.
+    /// Version number in KV version 2.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
-    /// When that version was written, RFC 3339.
+    /// Time when Vault stored that version, in RFC 3339.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     created: Option<Timestamp>,
-    /// What was asked for. Absent in annotations of keyferry 0.1.
+    /// [`MirroredVersion::request`]. Missing in annotations written by keyferry 0.1.
     #[serde(rename = "r", default, skip_serializing_if = "String::is_empty")]
     request: String,
 }
 
-/// The annotation's text: `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z","r":"detect:secret/webapp/config"}}`.
+/// Encodes `versions` as annotation value:
+/// `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z","r":"detect:secret/webapp/config"}}`.
 pub(super) fn encode(versions: &Versions) -> String {
     let store = |MirroredVersion { request, version }: &MirroredVersion| Stored {
         number: version.number,
@@ -37,7 +39,7 @@ pub(super) fn encode(versions: &Versions) -> String {
     serde_json::to_string(&stored).expect("a map with text keys is JSON")
 }
 
-/// The reverse of [`encode`]. A text of another format (of a later release) orders nothing.
+/// Decodes an annotation value. Returns no versions for an unknown format, for example of a later release.
 pub(super) fn decode(text: &str) -> Versions {
     let stored: BTreeMap<String, Stored> = serde_json::from_str(text).unwrap_or_default();
     let version = |stored: Stored| MirroredVersion {
@@ -47,42 +49,42 @@ pub(super) fn decode(text: &str) -> Versions {
     stored.into_iter().filter_map(|(name, stored)| Some((SourceName::new(&name).ok()?, version(stored)))).collect()
 }
 
-/// How our readings stand to those in the Secret.
+/// Result of comparing the desired versions with the versions in the Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// At least one of ours is older, whatever the others are: a write would take a newer value away.
+pub(super) enum Recency {
+    /// At least one source is older than in the Secret, so that a write would replace a newer value.
     Older,
-    /// None of ours is older and at least one is newer, or the Secret does not know it.
+    /// No source is older, and at least one is newer or missing in the Secret.
     Newer,
-    /// Neither.
-    Level,
+    /// No source is older or newer.
+    Same,
 }
 
-/// Sources that are only in the Secret do not count: they do not give to it any more.
-pub(super) fn standing(ours: &Versions, theirs: &Versions) -> Standing {
-    let mut standing = Standing::Level;
-    for (name, our) in ours {
-        match theirs.get(name) {
-            // A source that moved or was pinned: two readings of different things have no order.
-            Some(their) if !comparable(our, their) => standing = Standing::Newer,
-            Some(their) if our.version.order(&their.version) == Order::Older => return Standing::Older,
-            Some(their) if our.version.order(&their.version) == Order::Newer => standing = Standing::Newer,
-            None if our.version != Version::default() => standing = Standing::Newer,
+/// Compares versions. Ignores sources that are only in `stored`, because they no longer contribute to the Secret.
+pub(super) fn recency(desired: &Versions, stored: &Versions) -> Recency {
+    let mut recency = Recency::Same;
+    for (name, new) in desired {
+        match stored.get(name) {
+            // The source has another path or a pinned version, so that the two versions cannot be compared.
+            Some(old) if !comparable(new, old) => recency = Recency::Newer,
+            Some(old) if new.version.order(&old.version) == Order::Older => return Recency::Older,
+            Some(old) if new.version.order(&old.version) == Order::Newer => recency = Recency::Newer,
+            None if new.version != Version::default() => recency = Recency::Newer,
             _ => {}
         }
     }
-    standing
+    recency
 }
 
-/// Whether every source has a version on both sides, so that equal versions mean equal contents.
-pub(super) fn all_versioned(ours: &Versions, theirs: &Versions) -> bool {
+/// Whether every source has a version on both sides, so that equal versions imply equal content.
+pub(super) fn all_versioned(desired: &Versions, stored: &Versions) -> bool {
     let versioned = |version: &MirroredVersion| version.version != Version::default();
-    ours.iter().all(|(name, our)| versioned(our) && theirs.get(name).is_some_and(versioned))
+    desired.iter().all(|(name, new)| versioned(new) && stored.get(name).is_some_and(versioned))
 }
 
-/// An annotation of keyferry 0.1 does not say what was asked for and is believed.
-fn comparable(our: &MirroredVersion, their: &MirroredVersion) -> bool {
-    their.request.is_empty() || our.request == their.request
+/// Annotations of keyferry 0.1 have no request and always count as comparable.
+fn comparable(new: &MirroredVersion, old: &MirroredVersion) -> bool {
+    old.request.is_empty() || new.request == old.request
 }
 
 #[cfg(test)]
@@ -104,39 +106,39 @@ mod tests {
     }
 
     #[test]
-    fn an_older_reading_never_replaces_a_newer_one() {
+    fn recency_is_older_if_any_source_is_older() {
         let table: [(&[_], &[_], _); 8] = [
-            (&[("a", "p", 1)], &[("a", "p", 1)], Standing::Level),
-            (&[("a", "p", 2)], &[("a", "p", 1)], Standing::Newer),
-            (&[("a", "p", 1)], &[("a", "p", 2)], Standing::Older),
-            (&[("a", "p", 9), ("b", "q", 1)], &[("a", "p", 1), ("b", "q", 2)], Standing::Older),
-            (&[("a", "p", 1), ("b", "q", 1)], &[("a", "p", 1)], Standing::Newer),
-            (&[("a", "p", 1)], &[("a", "p", 1), ("b", "q", 1)], Standing::Level),
-            (&[("a", "p", 0)], &[("a", "p", 3)], Standing::Level),
-            (&[("a", "p", 0)], &[], Standing::Level),
+            (&[("a", "p", 1)], &[("a", "p", 1)], Recency::Same),
+            (&[("a", "p", 2)], &[("a", "p", 1)], Recency::Newer),
+            (&[("a", "p", 1)], &[("a", "p", 2)], Recency::Older),
+            (&[("a", "p", 9), ("b", "q", 1)], &[("a", "p", 1), ("b", "q", 2)], Recency::Older),
+            (&[("a", "p", 1), ("b", "q", 1)], &[("a", "p", 1)], Recency::Newer),
+            (&[("a", "p", 1)], &[("a", "p", 1), ("b", "q", 1)], Recency::Same),
+            (&[("a", "p", 0)], &[("a", "p", 3)], Recency::Same),
+            (&[("a", "p", 0)], &[], Recency::Same),
         ];
-        for (ours, theirs, expected) in table {
-            assert_eq!(standing(&versions(ours), &versions(theirs)), expected, "{ours:?} against {theirs:?}");
+        for (desired, stored, expected) in table {
+            assert_eq!(recency(&versions(desired), &versions(stored)), expected, "{desired:?} against {stored:?}");
         }
     }
 
     #[test]
-    fn a_source_that_moved_is_never_older() {
+    fn source_with_other_request_counts_as_newer() {
         let moved = (versions(&[("a", "detect:secret/b", 1)]), versions(&[("a", "detect:secret/a", 7)]));
-        assert_eq!(standing(&moved.0, &moved.1), Standing::Newer);
+        assert_eq!(recency(&moved.0, &moved.1), Recency::Newer);
         let pinned = (versions(&[("a", "detect:s#version=1", 1)]), versions(&[("a", "detect:s", 2)]));
-        assert_eq!(standing(&pinned.0, &pinned.1), Standing::Newer);
+        assert_eq!(recency(&pinned.0, &pinned.1), Recency::Newer);
     }
 
     #[test]
-    fn an_annotation_without_requests_is_still_compared() {
+    fn annotation_without_requests_is_compared() {
         let old = decode(r#"{"a":{"v":3,"t":"1970-01-01T00:00:03Z"}}"#);
-        assert_eq!(standing(&versions(&[("a", "p", 2)]), &old), Standing::Older);
-        assert_eq!(standing(&versions(&[("a", "p", 3)]), &old), Standing::Level);
+        assert_eq!(recency(&versions(&[("a", "p", 2)]), &old), Recency::Older);
+        assert_eq!(recency(&versions(&[("a", "p", 3)]), &old), Recency::Same);
     }
 
     #[test]
-    fn versions_survive_the_annotation() {
+    fn versions_round_trip_through_annotation() {
         let all = versions(&[("secret/webapp/config", "detect:secret/webapp/config", 3), ("lease", "detect:db", 0)]);
         let expected = r#"{"lease":{"r":"detect:db"},"secret/webapp/config":{"v":3,"t":"1970-01-01T00:00:03Z","r":"detect:secret/webapp/config"}}"#;
         assert_eq!(encode(&all), expected);
@@ -144,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_another_format_orders_nothing() {
+    fn unknown_annotation_format_decodes_to_no_versions() {
         for text in ["", "[]", "{\"a\":1}", "x"] {
             assert!(decode(text).is_empty(), "{text}");
         }
     }
 
     #[test]
-    fn equal_versions_mean_equal_contents_only_where_all_have_one() {
+    fn all_versioned_requires_version_on_both_sides() {
         let (one, none) = (versions(&[("a", "p", 1)]), versions(&[("a", "p", 0)]));
         assert!(all_versioned(&one, &one));
         assert!(!all_versioned(&one, &none) && !all_versioned(&none, &one) && !all_versioned(&one, &Versions::new()));

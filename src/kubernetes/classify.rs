@@ -1,5 +1,5 @@
-//! What the API server's errors mean
-//! (<https://kubernetes.io/docs/reference/using-api/api-concepts/#api-verbs>; the odd ones were tried on 1.37).
+//! Classifies error responses of the API server
+//! (<https://kubernetes.io/docs/reference/using-api/api-concepts/#api-verbs>; unusual ones were observed on 1.37).
 
 #[cfg(test)]
 mod tests;
@@ -9,132 +9,141 @@ use std::time::Duration;
 use kube::core::Status;
 use kube::core::response::StatusCause;
 
-use super::client::Answer;
+use super::client::Response;
 use crate::model::{Failure, FailureClass, Reason};
 
-/// Most characters of the server's words in a message. A condition is read in a table.
-const MAX_WORDS: usize = 400;
+/// Maximum number of characters of the server's message in a [`Failure`], so that conditions stay short.
+const MAX_CHARS: usize = 400;
 
-/// What we asked for.
-pub(super) struct Asked {
+/// Describes a request, for error messages.
+pub(super) struct RequestContext {
     /// "<verb> <noun> {which}".
     pub(super) what: String,
-    /// The RBAC rule that allows it.
+    /// RBAC rule that allows the request.
     pub(super) rule: String,
 }
 
-/// An error answer, parsed.
-pub(super) struct Said {
+/// A parsed error response.
+pub(super) struct ApiError {
     pub(super) code: u16,
-    /// `status.message`, by which the answer is classified; empty where the body is not a Status (a proxy answered).
-    words: String,
-    /// What a person may see of it. Differs from `words` where those could quote a secret.
-    shown: String,
+    /// `status.message`, by which the error is classified. Empty if the body is not a Status, for example from a proxy.
+    message: String,
+    /// The part of `message` that the failure shows. Differs from `message` if that could contain a secret value.
+    shown_message: String,
     pub(super) causes: Vec<StatusCause>,
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Said {
-    pub(super) fn of(answer: &Answer) -> Self {
-        let status: Status = serde_json::from_slice(&answer.body).unwrap_or_default();
+impl ApiError {
+    pub(super) fn from_response(response: &Response) -> Self {
+        let status: Status = serde_json::from_slice(&response.body).unwrap_or_default();
         let details = status.details;
         let hint = details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
-        let words = clip(&status.message);
+        let message = clip(&status.message);
         Self {
-            code: answer.code.as_u16(),
-            shown: words.clone(),
-            words,
+            code: response.code.as_u16(),
+            shown_message: message.clone(),
+            message,
             causes: details.map(|details| details.causes).unwrap_or_default(),
-            retry_after: answer.retry_after.or_else(|| Some(Duration::from_secs(hint?.into()))),
+            retry_after: response.retry_after.or_else(|| Some(Duration::from_secs(hint?.into()))),
         }
     }
 
-    /// The server's words.
-    pub(super) fn words(&self) -> &str {
-        &self.words
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
-    /// Puts `text` in the place of the server's words in the message. What the answer means stays.
-    pub(super) fn show(&mut self, text: String) {
-        self.shown = text;
+    /// Replaces the server's message in the failure with `text`. The classification stays the same.
+    pub(super) fn replace_shown_message(&mut self, text: String) {
+        self.shown_message = text;
     }
 
-    /// Whether RBAC refused it, and not an admission plugin. RBAC's words are
+    /// Whether RBAC denied the request, not an admission plugin. RBAC's message is
     /// `User "..." cannot patch resource "secrets" in API group ""`.
     pub(super) fn is_rbac(&self) -> bool {
         let parts = ["\" cannot ", " resource \"", "\" in API group \""];
-        self.code == 403 && parts.into_iter().all(|part| self.words.contains(part))
+        self.code == 403 && parts.into_iter().all(|part| self.message.contains(part))
     }
 
-    /// Whether `OwnerReferencesPermissionEnforcement` refused it, which asks for the right to `delete` the object before its
-    /// owners may change (`plugin/pkg/admission/gc/gc_admission.go` of 1.37).
-    pub(super) fn is_about_owners(&self) -> bool {
+    /// Whether `OwnerReferencesPermissionEnforcement` denied the request. The plugin requires permission to `delete` an
+    /// object for a change of its owners (`plugin/pkg/admission/gc/gc_admission.go` in 1.37).
+    pub(super) fn is_owner_denial(&self) -> bool {
         let texts = ["cannot set an ownerRef on a resource", "cannot set blockOwnerDeletion"];
-        self.code == 403 && texts.into_iter().any(|text| self.words.contains(text))
+        self.code == 403 && texts.into_iter().any(|text| self.message.contains(text))
     }
 
-    /// Whether the server names `field` as what is wrong.
-    pub(super) fn blames(&self, field: &str) -> bool {
+    /// Whether the server reports `field` as invalid.
+    pub(super) fn names_field(&self, field: &str) -> bool {
         self.causes.iter().any(|cause| cause.field == field)
     }
 
-    /// The field managers that an apply ran into.
-    fn rivals(&self) -> Option<String> {
-        let rivals: Vec<_> = self.causes.iter().filter(|cause| cause.reason == "FieldManagerConflict").collect();
-        let tell = |cause: &&StatusCause| format!("{} on {}", cause.message, cause.field);
-        (!rivals.is_empty()).then(|| clip(&rivals.iter().map(tell).collect::<Vec<_>>().join(", ")))
+    /// The field managers with which an apply conflicts, and their fields.
+    fn conflicts(&self) -> Option<String> {
+        let conflicts: Vec<_> = self.causes.iter().filter(|cause| cause.reason == "FieldManagerConflict").collect();
+        let describe = |cause: &&StatusCause| format!("{} on {}", cause.message, cause.field);
+        (!conflicts.is_empty()).then(|| clip(&conflicts.iter().map(describe).collect::<Vec<_>>().join(", ")))
     }
 }
 
-/// The failure that an error answer is.
-pub(super) fn failure(asked: &Asked, said: &Said) -> Failure {
+/// Converts an error response to a failure.
+pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
     use FailureClass::{Conflict, Denied, Invalid, Missing, Transient};
-    let (class, reason, advice) = match said.code {
+    let (class, reason, remedy) = match error.code {
         401 => (
             Transient,
             Reason::CredentialUnreadable,
-            "this pod's token is no longer accepted (ServiceAccount deleted or re-created?); a new pod gets a new one"
+            "the ServiceAccount token is invalid: it has expired, or the ServiceAccount was deleted or re-created; \
+             keyferry reads the token file again within a minute; if the error persists, re-create the pod"
                 .to_owned(),
         ),
-        403 if said.is_rbac() => (Denied, Reason::Forbidden, format!("the Role needs the rule {}", asked.rule)),
-        403 => (Denied, Reason::Forbidden, "an admission policy or the state of the namespace forbids it".to_owned()),
-        404 => (Missing, Reason::ObjectNotFound, String::new()),
-        409 => match said.rivals() {
-            Some(rivals) => (
+        403 if error.is_rbac() => (Denied, Reason::Forbidden, format!("the Role needs the rule {}", context.rule)),
+        403 => (
+            Denied,
+            Reason::Forbidden,
+            "RBAC is not the cause; check the admission policies, the quota, and the state of the namespace".to_owned(),
+        ),
+        404 => (Missing, Reason::ObjectNotFound, "check that the namespace exists".to_owned()),
+        409 => match error.conflicts() {
+            Some(conflicts) => (
                 Invalid,
                 Reason::Drifted,
-                format!("others write to it ({rivals}); stop them, or delete it and keyferry creates it again"),
+                format!(
+                    "another field manager writes to it ({conflicts}); stop that writer, or delete the Secret and \
+                     keyferry re-creates it"
+                ),
             ),
-            None => (Conflict, Reason::Conflict, "it changed meanwhile".to_owned()),
+            None => (Conflict, Reason::Conflict, "it changed after keyferry read it; keyferry retries".to_owned()),
         },
-        // The object was deleted and created again: the server says "immutable", not "conflict".
-        422 if said.blames("metadata.uid") => (Conflict, Reason::Conflict, "it was replaced meanwhile".to_owned()),
-        422 if said.blames("type") => (
+        // The object was deleted and re-created: the server reports an immutable field, not a conflict.
+        422 if error.names_field("metadata.uid") => {
+            (Conflict, Reason::Conflict, "it was re-created; keyferry retries".to_owned())
+        }
+        422 if error.names_field("type") => (
             Invalid,
             Reason::InvalidRequest,
-            "the type of a Secret cannot change; delete it and keyferry creates it again".to_owned(),
+            "the type of a Secret cannot change; delete it and keyferry re-creates it".to_owned(),
         ),
-        422 if said.words.contains("immutable when") => (
-            Invalid,
-            Reason::InvalidRequest,
-            "it was made immutable; delete it and keyferry creates it again".to_owned(),
-        ),
-        // 400, 405, 413, 415, 422 ...: the same request would be refused again.
-        400..=499 if !matches!(said.code, 408 | 429) => (Invalid, Reason::InvalidRequest, String::new()),
-        // 408, 429 and 5xx; a redirect or another surprise is some proxy's and may pass too.
+        422 if error.message.contains("immutable when") => {
+            (Invalid, Reason::InvalidRequest, "it is immutable; delete it and keyferry re-creates it".to_owned())
+        }
+        // 400, 405, 413, 415, 422 and others: the server would reject the same request again.
+        400..=499 if !matches!(error.code, 408 | 429) => (Invalid, Reason::InvalidRequest, String::new()),
+        // 408, 429, and 5xx. A redirect or another unexpected status comes from a proxy and can be temporary.
         _ => (Transient, Reason::ApiUnavailable, String::new()),
     };
-    let by = if said.is_rbac() { " (RBAC)" } else { "" };
-    let mut message = format!("failed to {}: the API server answered {}{by}", asked.what, said.code);
-    for part in [said.shown.as_str(), advice.as_str()].into_iter().filter(|part| !part.is_empty()) {
-        message.push_str(": ");
-        message.push_str(part);
+    let by = if error.is_rbac() { " (RBAC)" } else { "" };
+    let mut message = format!("failed to {}: the API server answered {}{by}", context.what, error.code);
+    for (separator, part) in [(": ", error.shown_message.as_str()), ("; ", remedy.as_str())] {
+        if !part.is_empty() {
+            message.push_str(separator);
+            message.push_str(part);
+        }
     }
-    Failure { class, reason, message, retry_after: said.retry_after, missing_rule: None }
+    Failure { class, reason, message, retry_after: error.retry_after, missing_rule: None }
 }
 
-/// One line, not endless.
+/// Reduces `text` to one line of at most [`MAX_CHARS`] characters.
 fn clip(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_WORDS).collect();
-    if text.chars().nth(MAX_WORDS).is_some() { format!("{line}…") } else { line }
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_CHARS).collect();
+    if text.chars().nth(MAX_CHARS).is_some() { format!("{line}…") } else { line }
 }

@@ -1,4 +1,4 @@
-//! One connection to the API server, one try per request, metadata-only answers.
+//! HTTP client of the API server: one connection, one attempt per request, metadata-only responses.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,128 +7,137 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::client::Body;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::account::{self, Account};
 use crate::model::{Failure, FailureClass, Reason, SecretBytes};
 
-/// For the connection, for each write and for the answer. Our requests are small and touch one object, which the API
-/// server does in milliseconds; its own slowest part is an admission webhook, called with 10 s by default
+/// Timeout for connection setup, for each write, and for the response. A request concerns one small object and takes
+/// milliseconds, unless the API server calls an admission webhook, for which its default timeout is 10 s
 /// (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#timeouts>).
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks for metadata only: `patch` on a Secret is in effect a read right, and a plain answer to an apply holds every
-/// value, those of a foreign Secret too. For a Pod it halves the answer.
+/// `Accept` header that requests metadata only. A plain response to an apply contains every value of the Secret,
+/// including values of a Secret that keyferry does not manage.
 pub(super) const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// Sets and removes single fields, and owns what it sets.
+/// Merge patch: sets and removes single fields.
 pub(super) const MERGE: &str = "application/merge-patch+json";
-/// `application/apply-patch+yaml`: JSON is YAML.
+/// Server-side apply. The body is JSON, which is valid YAML.
 pub(super) const APPLY: &str = "application/apply-patch+yaml";
-/// Merges lists by key, so that the conditions of others stay.
+/// Strategic merge patch: merges lists by key, so that other conditions stay unchanged.
 pub(super) const STRATEGIC_MERGE: &str = "application/strategic-merge-patch+json";
-/// For a POST.
 pub(super) const JSON: &str = "application/json";
 
-/// Most bytes of an answer. etcd holds at most 1.5 MiB per object and an answer has its metadata only.
-const MAX_ANSWER: usize = 2 << 20;
+/// Maximum size of a response in bytes. An object in etcd has at most 1.5 MiB.
+const MAX_RESPONSE: usize = 2 << 20;
 
-/// The API server.
 pub(super) struct Api {
     client: Client,
-    /// Who we are there, if our token says so.
     account: Option<Account>,
-    /// One request at a time, so that there is one connection with one set of TLS buffers. Nothing here is urgent: files
-    /// never wait for the API server.
+    /// Serializes requests, so that there is only one connection with its TLS buffers. Files never wait for the API
+    /// server, so that the delay is harmless.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// What the API server answered.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) code: StatusCode,
-    /// `Retry-After` in seconds, the only form that the API server sends.
+    /// From `Retry-After`, which the API server sends in seconds only.
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Bytes,
 }
 
-impl Answer {
-    /// The body of a success.
-    pub(super) fn parse<T: DeserializeOwned>(&self, what: &str) -> Result<T, Failure> {
-        // The error says a line and a column, and a type; the body has metadata only.
-        serde_json::from_slice(&self.body).map_err(|error| {
-            let message = format!("failed to {what}: failed to parse the API server's answer: {error}");
+impl Response {
+    /// The metadata of the object in the body of a success.
+    pub(super) fn metadata(&self, what: &str) -> Result<ObjectMeta, Failure> {
+        #[derive(Deserialize)]
+        struct Object {
+            metadata: ObjectMeta,
+        }
+        serde_json::from_slice(&self.body).map(|Object { metadata }| metadata).map_err(|_| {
+            let message = format!(
+                "failed to {what}: the API server's response has no object metadata; check that no proxy \
+                 changes responses"
+            );
             Failure::new(FailureClass::Transient, Reason::ApiUnavailable, message)
         })
     }
 }
 
-/// A client and the namespace that its configuration names.
+/// Creates a client. The second value is the namespace of the kubeconfig or of the `ServiceAccount`.
 pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), Failure> {
     let mut config = match kubeconfig {
         None => Config::incluster().map_err(|error| {
-            unusable("the ServiceAccount's files in /var/run/secrets/kubernetes.io/serviceaccount", &error)
+            unusable("API credentials in /var/run/secrets/kubernetes.io/serviceaccount", &error, MOUNT_TOKEN)
         })?,
         Some(path) => {
             let noun = format!("kubeconfig {}", path.display());
-            let file = Kubeconfig::read_from(path).map_err(|error| unusable(&noun, &error))?;
+            let file = Kubeconfig::read_from(path).map_err(|error| unusable(&noun, &error, CHECK_FILE))?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
-                .map_err(|error| unusable(&noun, &error))?
+                .map_err(|error| unusable(&noun, &error, CHECK_FILE))?
         }
     };
     tune(&mut config);
     let namespace = config.default_namespace.clone();
-    let account =
-        account::of(&config.auth_info).map_err(|(file, error)| unusable(&format!("API token file {file}"), &error))?;
-    let client = Client::try_from(config).map_err(|error| unusable("the API server's credentials", &error))?;
+    let account = account::of(&config.auth_info)
+        .map_err(|(file, error)| unusable(&format!("API token file {file}"), &error, MOUNT_TOKEN))?;
+    let client = Client::try_from(config)
+        .map_err(|error| unusable("API credentials", &error, "check the CA certificate and the token"))?;
     Ok((Api { client, account, turn: tokio::sync::Mutex::new(()) }, namespace))
 }
 
 fn tune(config: &mut Config) {
-    // An adapter tries once; when to try again is the agent's decision.
+    // The agent schedules retries; an adapter makes one attempt.
     config.default_retry = false;
     config.connect_timeout = Some(TIMEOUT);
     config.write_timeout = Some(TIMEOUT);
     config.read_timeout = Some(TIMEOUT);
-    // Count from the request, not from when the connection went idle. An idle connection is given back after the same
-    // time, which is welcome: hours may pass between two requests.
+    // Start the read timeout at the request, not when the connection became idle. An idle connection is closed after
+    // the same time, which is intended: two requests can be hours apart.
     config.reset_reader_on_write = true;
 }
 
-fn unusable(noun: &str, error: &dyn std::error::Error) -> Failure {
-    let message = format!("failed to use {noun}: {}", Failure::chain(error));
+const MOUNT_TOKEN: &str = "mount a ServiceAccount token, the CA certificate, and the namespace there";
+const CHECK_FILE: &str = "check that the file exists and is a valid kubeconfig";
+
+fn unusable(noun: &str, error: &dyn std::error::Error, remedy: &str) -> Failure {
+    let message = format!("failed to load {noun}: {}; {remedy}", Failure::chain(error));
     Failure::new(FailureClass::Local, Reason::CredentialUnreadable, message)
 }
 
 impl Api {
-    /// The `ServiceAccount` of our API token; `None` for credentials that are no such token.
+    /// `ServiceAccount` of the API token. `None` if the credentials are not a `ServiceAccount` token.
     pub(super) fn account(&self) -> Option<&Account> {
         self.account.as_ref()
     }
 
-    /// Sends one request. `what` is "<verb> <noun> {which}" for the message.
+    /// Sends one request. `what` is "<verb> <noun> {which}" for error messages. Returns error responses too.
     ///
     /// # Errors
-    /// `Unreachable` if there was no whole answer. An answer that is an error is still an answer.
-    pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<Answer, Failure> {
+    /// `Unreachable` if there was no complete response.
+    pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<Response, Failure> {
         let unreachable = |error: &dyn std::error::Error| {
-            let message = format!("failed to {what}: failed to reach the API server: {}", Failure::chain(error));
+            let message = format!(
+                "failed to {what}: failed to reach the API server: {}; check that network policies allow it",
+                Failure::chain(error)
+            );
             Failure::new(FailureClass::Unreachable, Reason::ApiUnavailable, message)
         };
         let _turn = self.turn.lock().await;
-        let answer = self.client.send(request.map(Body::from)).await.map_err(|error| unreachable(&error))?;
-        let (head, body) = answer.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| unreachable(&*error))?.to_bytes();
+        let response = self.client.send(request.map(Body::from)).await.map_err(|error| unreachable(&error))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_RESPONSE).collect().await.map_err(|error| unreachable(&*error))?.to_bytes();
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(Answer { code: head.status, retry_after: retry_after.map(Duration::from_secs), body })
+        Ok(Response { code: head.status, retry_after: retry_after.map(Duration::from_secs), body })
     }
 }
 
-/// A request for metadata only. `path` is made of checked names and constants.
+/// Builds a request with a metadata-only response. `path` must consist of validated names and constants.
 pub(super) fn request(method: Method, path: String, content_type: &'static str, body: Bytes) -> Request<Bytes> {
     let request = Request::builder()
         .method(method)
@@ -139,12 +148,12 @@ pub(super) fn request(method: Method, path: String, content_type: &'static str, 
     request.expect("a path of RFC 1123 names and constants is a URI, and the headers are constants")
 }
 
-/// Serialises into one buffer that is zeroed when the request is done.
+/// Serializes `value` into a buffer that is zeroed after the request.
 ///
-/// Two passes: a buffer that grows would leave copies of the values in freed memory. The copies that HTTP and TLS make on
-/// the way out are not in our hands.
+/// A first pass counts the bytes, because a growing buffer leaves copies of secret values in freed memory. keyferry
+/// cannot zero the copies that the HTTP and TLS libraries make.
 pub(super) fn to_body(value: &impl Serialize) -> Bytes {
-    const INVARIANT: &str = "bodies have text keys only, and a buffer of the right size takes them";
+    const INVARIANT: &str = "bodies have string keys only, and the buffer has the exact size";
     let body = SecretBytes::written(|buffer| serde_json::to_writer(buffer, value)).expect(INVARIANT);
     Bytes::from_owner(body)
 }
@@ -154,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_request_asks_for_metadata_only() {
+    fn request_accepts_metadata_only() {
         let request =
             request(Method::PATCH, "/api/v1/namespaces/a/secrets/b?fieldManager=c".into(), APPLY, Bytes::new());
         assert_eq!(request.headers()[ACCEPT], METADATA_ONLY);
@@ -162,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_does_not_retry_and_does_not_wait_for_ever() {
+    fn client_does_not_retry_and_has_timeouts() {
         let mut config = Config::new("https://localhost".parse().expect("a URI"));
         tune(&mut config);
         assert!(!config.default_retry);
@@ -170,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_written_without_growing() {
+    fn body_is_serialized_as_json() {
         let body = to_body(&serde_json::json!({"data": {"k": "dg=="}}));
         assert_eq!(&body[..], br#"{"data":{"k":"dg=="}}"#);
     }

@@ -1,4 +1,4 @@
-//! One line of text by which replicas see that a Secret already holds their set.
+//! Digest by which a replica detects that a Secret already has the desired content.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,18 +10,18 @@ use zeroize::Zeroizing;
 
 use crate::model::{ObjectName, SecretBytes, SecretType};
 
-/// Costs tens of milliseconds of one core. The caller keeps the digest with the set, so that it is computed once per set.
+/// PBKDF2 iterations, which take tens of milliseconds of CPU time. The caller caches the digest per set.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).expect("not zero");
 
-/// The digest of type, keys and values, for the annotation [`DIGEST`](super::DIGEST). Blocks for tens of milliseconds.
+/// Digest of type, keys, and values for the annotation [`DIGEST`](super::DIGEST). Blocks for tens of milliseconds.
 ///
-/// `namespace` is that of the Secret ([`Cluster::namespace`](super::Cluster::namespace)), however the agent learned it:
-/// replicas with another salt would overwrite each other's annotation for ever.
+/// `namespace` is the namespace of the Secret ([`Cluster::namespace`](super::Cluster::namespace)). All replicas must
+/// use the same one: with different salts they would overwrite each other's annotation forever.
 ///
-/// Who may see the Secret's metadata but not its data must not be able to try out values cheaply, so a plain hash will
-/// not do. A keyed one would need a key that all replicas share, and replicas share nothing but the content itself. So it
-/// is a slow hash (PBKDF2-HMAC-SHA256, RFC 8018), salted with the Secret's own name so that equal values in two Secrets
-/// do not show. A value that is easy to guess is still guessed in time, as any password hash is.
+/// Anyone with permission to read the Secret's metadata but not its data must not be able to guess values cheaply,
+/// which rules out a plain hash. A keyed hash would need a key that all replicas share. Therefore the digest is a slow
+/// hash (PBKDF2-HMAC-SHA256, RFC 8018). Its salt is the namespace and name, so that equal content in two Secrets has
+/// different digests. As with any password hash, a weak value can still be guessed.
 #[must_use]
 pub fn digest(
     namespace: &str,
@@ -40,7 +40,7 @@ pub fn digest(
     text
 }
 
-/// Each part after its length, so that no two sets have the same encoding.
+/// Encodes each part after its length, so that different sets have different encodings.
 fn canonical(secret_type: &SecretType, data: &BTreeMap<String, Arc<SecretBytes>>) -> Zeroizing<Vec<u8>> {
     let pairs = data.iter().flat_map(|(key, value)| [key.as_bytes(), value.expose()]);
     let parts: Vec<_> = std::iter::once(secret_type.as_str().as_bytes()).chain(pairs).collect();
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_sets_are_equal_and_any_difference_shows() {
+    fn digest_differs_if_and_only_if_content_or_secret_differs() {
         let opaque = &SecretType::Opaque;
         let base = of("ns", "name", opaque, &[("a", "1"), ("b", "2")]);
         assert_eq!(base, of("ns", "name", opaque, &[("b", "2"), ("a", "1")]));
@@ -80,10 +80,10 @@ mod tests {
         }
     }
 
-    /// Checked against another implementation:
+    /// Expected value from another implementation:
     /// `hashlib.pbkdf2_hmac("sha256", b"\0...\x06Opaque\0...\x01a\0...\x011", b"ns/name", 100_000).hex()`.
     #[test]
-    fn the_format_is_stable_over_releases() {
+    fn digest_format_stays_stable() {
         assert_eq!(
             of("ns", "name", &SecretType::Opaque, &[("a", "1")]),
             "pbkdf2-sha256-100000:ec515f499676bb129d271ac46fb6e04f2b1bb83999583bca972c3a5326608cbc"

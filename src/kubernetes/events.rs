@@ -1,4 +1,4 @@
-//! Events on our Pod: what `kubectl describe pod` shows.
+//! Events on the agent's Pod, which `kubectl describe pod` shows.
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -6,15 +6,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::classify::{self, Asked, Said};
+use super::classify::{self, ApiError, RequestContext};
 use super::client::{self, Api};
 use super::{FIELD_MANAGER, Pod};
 use crate::model::{EventType, Failure, ObjectName, PodEvent};
 
-/// Most bytes of a message that consumers take (`core/validation/events.go`: the limit of `events.k8s.io`).
+/// Maximum message size in bytes, from `events.k8s.io` (`core/validation/events.go`).
 const MAX_MESSAGE: usize = 1024;
 
-/// Most bytes of an object's name.
+/// Maximum length of an object name in bytes.
 const MAX_NAME: usize = 253;
 
 pub(super) async fn record(
@@ -24,12 +24,16 @@ pub(super) async fn record(
     event: &PodEvent,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let asked = Asked {
+    let context = RequestContext {
         what: format!("record an Event on Pod {namespace}/{}", pod.name),
         rule: r#"{apiGroups: [""], resources: [events], verbs: [create]}"#.to_owned(),
     };
-    let answer = api.exchange(&asked.what, post(namespace, pod, event, now)).await?;
-    if answer.code.is_success() { Ok(()) } else { Err(classify::failure(&asked, &Said::of(&answer))) }
+    let response = api.exchange(&context.what, post(namespace, pod, event, now)).await?;
+    if response.code.is_success() {
+        Ok(())
+    } else {
+        Err(classify::failure(&context, &ApiError::from_response(&response)))
+    }
 }
 
 fn post(namespace: &ObjectName, pod: &Pod, event: &PodEvent, now: Timestamp) -> Request<Bytes> {
@@ -66,16 +70,16 @@ fn post(namespace: &ObjectName, pod: &Pod, event: &PodEvent, now: Timestamp) -> 
     client::request(Method::POST, path, client::JSON, client::to_body(&event))
 }
 
-/// As client-go's recorder names them: the object and the time in hexadecimal nanoseconds.
+/// Event name in the form of client-go's recorder: the name of the object and the time in hexadecimal nanoseconds.
 fn name(pod: &Pod, now: Timestamp) -> String {
     let time = format!("{:x}", now.as_nanosecond());
-    // A name cut after '.' or '-' would not be one.
+    // A part of an object name must not end with '.' or '-'.
     let stem = clip(pod.name.as_str(), MAX_NAME - 1 - time.len()).trim_end_matches(['.', '-']);
     format!("{stem}.{time}")
 }
 
-fn clip(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+fn clip(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
 }
 
 #[cfg(test)]
@@ -94,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_about_our_pod_and_says_who_speaks() {
+    fn event_has_pod_as_involved_object_and_keyferry_as_reporter() {
         let expected = json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": {"name": "web-0.18867251edfa0001", "namespace": "ns"},
@@ -107,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_and_messages_are_cut_to_what_the_server_takes() {
+    fn long_name_and_message_are_truncated_to_api_limits() {
         let pod = format!("{}-{}", "a".repeat(235), "b".repeat(17));
         let event = sent(&pod, &"ü".repeat(600));
         let name = event["metadata"]["name"].as_str().expect("a name");

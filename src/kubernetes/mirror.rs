@@ -1,20 +1,20 @@
-//! A set of values into one Secret: look, judge, write at most once, remove what others added.
+//! Mirrors a set of values to one Secret, with at most one write of the values.
 //!
-//! 1. Look: a dry-run apply of nothing ([`target`]).
-//! 2. Absent: create, and only create.
-//! 3. Present: stop if it is not ours, if another configuration writes it, if its readings are newer, or if it holds our set
-//!    already ([`judge`]).
-//! 4. Write with the uid and the resourceVersion that were seen, so that whatever happened since makes it fail. What somebody
-//!    else changed in our fields is taken back with `force`.
-//! 5. Where keys of others are left, remove them by a merge patch, with the uid and the resourceVersion of the write. A
-//!    reader sees right values from step 4 on.
+//! 1. Read the metadata through a dry-run apply of an empty Secret ([`target`]).
+//! 2. If the Secret does not exist: create it, and fail if it exists by now.
+//! 3. If the Secret exists: stop if it is not managed, another configuration writes it, its versions are newer, or it
+//!    already has the desired content ([`decide`]).
+//! 4. Apply with the `uid` and `resourceVersion` from step 1, so that the write fails if the Secret has changed since.
+//!    `force` takes back fields that another manager changed.
+//! 5. If unmanaged keys remain, remove them with a merge patch, with `uid` and `resourceVersion` from step 4. The
+//!    managed keys are already correct after step 4.
 
 mod body;
 mod configuration;
+mod decide;
 mod drift;
-mod judge;
 mod owner;
-mod refusal;
+mod rejection;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -24,15 +24,14 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 
-use self::body::{Guard, Wanted};
-use self::judge::{Plan, Verdict, judge};
+use self::body::{DesiredSecret, Guard};
+use self::decide::{Decision, Plan, decide};
 pub(super) use self::owner::OwnerMemory;
 use self::target::Target;
-use super::classify::Said;
-use super::client::{Answer, Api};
-use super::ownership::data_of_others;
+use super::classify::ApiError;
+use super::client::{Api, Response};
+use super::ownership::unmanaged_data;
 use super::{MirrorContent, MirrorOutcome};
 use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason};
 
@@ -40,15 +39,9 @@ use crate::model::{Failure, FailureClass, Mirror, ObjectName, Reason};
 pub(super) struct Writer<'a> {
     pub(super) api: &'a Api,
     pub(super) namespace: &'a ObjectName,
-    /// Our pod, if its name is known.
+    /// Name of the agent's Pod, if known.
     pub(super) pod: Option<&'a ObjectName>,
     pub(super) owners: &'a Mutex<OwnerMemory>,
-}
-
-/// The part of an object that the API server is asked for.
-#[derive(Deserialize)]
-struct Metadata {
-    metadata: ObjectMeta,
 }
 
 impl Writer<'_> {
@@ -60,85 +53,85 @@ impl Writer<'_> {
     ) -> Result<MirrorOutcome, Failure> {
         let target = Target { namespace: self.namespace, name };
         if content.data.is_empty() {
-            // An apply without data removes every key that we own.
-            let cause = "no value to mirror, and an empty set would wipe the Secret";
+            // An apply without data removes every key that keyferry owns.
+            let cause =
+                "there is no value to write, and an empty write would remove every key; check the mirror's files";
             return Err(target.failure(FailureClass::Invalid, Reason::RenderFailed, cause));
         }
-        let owner = owner::wanted(mirror, &target, self.api.account(), self.owners);
-        let mut wanted = Wanted::new(mirror, content, self.pod);
+        let owner = owner::desired(mirror, &target, self.api.account(), self.owners);
+        let mut desired = DesiredSecret::new(mirror, content, self.pod);
         // 1.
-        let answer = self.send(&target, target.look()).await?;
-        let (seen, plan) = match answer.code {
+        let response = self.send(&target, target.dry_run()).await?;
+        let (current, plan) = match response.code {
             // 2.
             StatusCode::CREATED => {
-                wanted.owners = owner.iter().cloned().collect();
-                (None, Plan { outcome: MirrorOutcome::Created, force: false, remove_others: false })
+                desired.owners = owner.iter().cloned().collect();
+                (None, Plan { outcome: MirrorOutcome::Created, force: false, remove_unmanaged: false })
             }
             // 3.
             StatusCode::OK => {
-                let seen = metadata(&target, &answer)?;
-                wanted.owners = owner::of_present(&seen, owner.as_ref(), &target, self.owners);
-                match judge(&target, &seen, mirror, content, &wanted)? {
-                    Verdict::Leave(outcome) => return Ok(outcome),
-                    Verdict::Write(plan) => (Some(seen), plan),
+                let current = response.metadata(&target.context().what)?;
+                desired.owners = owner::for_current(&current, owner.as_ref(), &target, self.owners);
+                match decide(&target, &current, mirror, content, &desired)? {
+                    Decision::Leave(outcome) => return Ok(outcome),
+                    Decision::Write(plan) => (Some(current), plan),
                 }
             }
-            _ => return Err(self.refused(&target, &answer, content)),
+            _ => return Err(self.rejected(&target, &response, content)),
         };
         // 4.
-        let guard = seen.as_ref().map_or_else(Guard::create_only, Guard::seen);
-        let mut answer = self.send(&target, target.apply(&guard, &wanted, plan.force)).await?;
-        if let Some(seen) = seen.as_ref().filter(|_| refuses_owners(&answer)) {
-            owner::refused(owner.as_ref(), &target, self.owners);
-            wanted.owners = owner::kept(seen);
-            answer = self.send(&target, target.apply(&guard, &wanted, plan.force)).await?;
+        let guard = current.as_ref().map_or_else(Guard::create_only, Guard::of);
+        let mut response = self.send(&target, target.apply(&guard, &desired, plan.force)).await?;
+        if let Some(current) = current.as_ref().filter(|_| is_owner_denial(&response)) {
+            owner::remember_denied(owner.as_ref(), &target, self.owners);
+            desired.owners = owner::retained(current);
+            response = self.send(&target, target.apply(&guard, &desired, plan.force)).await?;
         }
-        if !matches!(answer.code, StatusCode::CREATED | StatusCode::OK) {
-            return Err(self.refused(&target, &answer, content));
+        if !matches!(response.code, StatusCode::CREATED | StatusCode::OK) {
+            return Err(self.rejected(&target, &response, content));
         }
         // 5.
-        if plan.remove_others {
-            self.remove_others(&target, &metadata(&target, &answer)?, content).await?;
+        if plan.remove_unmanaged {
+            let written = response.metadata(&target.context().what)?;
+            self.remove_unmanaged(&target, &written, content).await?;
         }
         Ok(plan.outcome)
     }
 
-    /// The keys are taken from the answer to our write: where the server had no record of who wrote what, it makes one then.
-    async fn remove_others(
+    /// Removes the keys that are unmanaged according to the response to the write. That response has complete
+    /// `managedFields`, even if the Secret had none before.
+    async fn remove_unmanaged(
         &self,
         target: &Target<'_>,
         written: &ObjectMeta,
         content: &MirrorContent,
     ) -> Result<(), Failure> {
-        let mut keys: Vec<_> = data_of_others(written).into_iter().map(|(key, _)| key).collect();
+        let mut keys: Vec<_> = unmanaged_data(written).into_iter().map(|(key, _)| key).collect();
         keys.dedup();
         if keys.is_empty() {
             return Ok(());
         }
-        let answer = self.send(target, target.remove(written, &keys)).await?;
-        match answer.code {
+        let response = self.send(target, target.remove(written, &keys)).await?;
+        match response.code {
             StatusCode::OK => Ok(()),
-            StatusCode::NOT_FOUND => {
-                Err(target.failure(FailureClass::Conflict, Reason::Conflict, "it was deleted meanwhile"))
-            }
-            _ => Err(self.refused(target, &answer, content)),
+            StatusCode::NOT_FOUND => Err(target.failure(
+                FailureClass::Conflict,
+                Reason::Conflict,
+                "it was deleted during the write; keyferry retries",
+            )),
+            _ => Err(self.rejected(target, &response, content)),
         }
     }
 
-    async fn send(&self, target: &Target<'_>, request: Request<Bytes>) -> Result<Answer, Failure> {
-        self.api.exchange(&target.asked().what, request).await
+    async fn send(&self, target: &Target<'_>, request: Request<Bytes>) -> Result<Response, Failure> {
+        self.api.exchange(&target.context().what, request).await
     }
 
-    fn refused(&self, target: &Target<'_>, answer: &Answer, content: &MirrorContent) -> Failure {
-        refusal::refused(target, self.api.account(), Said::of(answer), content)
+    fn rejected(&self, target: &Target<'_>, response: &Response, content: &MirrorContent) -> Failure {
+        rejection::failure(target, self.api.account(), ApiError::from_response(response), content)
     }
 }
 
-fn refuses_owners(answer: &Answer) -> bool {
-    answer.code == StatusCode::FORBIDDEN && Said::of(answer).is_about_owners()
-}
-
-fn metadata(target: &Target<'_>, answer: &Answer) -> Result<ObjectMeta, Failure> {
-    let Metadata { metadata } = answer.parse(&target.asked().what)?;
-    Ok(metadata)
+fn is_owner_denial(response: &Response) -> bool {
+    response.code == StatusCode::FORBIDDEN && ApiError::from_response(response).is_owner_denial()
 }

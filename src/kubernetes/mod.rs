@@ -1,9 +1,10 @@
-//! The Kubernetes API: mirror a set into a Secret, patch our Pod's conditions, record Events on it.
+//! Client of the Kubernetes API: mirrors a set of files to a Secret, patches the conditions of the agent's own Pod, and
+//! records Events on that Pod.
 //!
-//! Never touches: Vault, tokens of Vault, the output directory. Each call is tried once and classified
-//! ([`classify`]); all answers are asked for as metadata only, so that no value ever travels back.
+//! This module never uses Vault, Vault tokens, or the output directory. It makes one attempt per call and classifies
+//! the failure ([`classify`]). It requests metadata only, so that no secret value appears in a response.
 //!
-//! Errors: every function returns a [`Failure`](crate::model::Failure) that a person can act on.
+//! Errors: every function returns a [`Failure`](crate::model::Failure) with a cause and a remedy.
 
 mod account;
 mod annotations;
@@ -16,13 +17,13 @@ mod ownership;
 mod report;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
 use self::client::Api;
 use self::mirror::OwnerMemory;
-use self::report::Memory;
+use self::report::ReportMemory;
 use crate::model::{
     Condition, Failure, FailureClass, Mirror, ObjectName, PodEvent, Reason, SecretBytes, SourceName, StatusReport,
     Version,
@@ -30,127 +31,130 @@ use crate::model::{
 
 pub use self::digest::digest;
 
-/// Our name as field manager, as the reporter of Events and as the value of [`MANAGED_BY`].
+/// Name of keyferry as field manager, as reporter of Events, and as value of [`MANAGED_BY`].
 ///
-/// A fixed name: another one would make every Secret of an earlier agent foreign.
+/// The name must not change: agents with another name do not recognize existing Secrets as managed by keyferry.
 pub const FIELD_MANAGER: &str = "keyferry";
 
-/// The label that says who made an object
+/// Label with the name of the tool that manages an object
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Annotation with the [`digest`] of type and data.
+/// Annotation with the [`digest`] of the Secret's type and data.
 pub const DIGEST: &str = "keyferry.dev/digest";
 
-/// Annotation with the versions of the sources that the set was made of.
+/// Annotation with the version of each source that contributes to the Secret.
 pub const SOURCE_VERSIONS: &str = "keyferry.dev/source-versions";
 
-/// Annotation with a fingerprint of what the writer was configured to mirror. Holds no secret.
+/// Annotation with a fingerprint of the writer's mirror configuration. Contains no secret data.
 pub const CONFIGURATION: &str = "keyferry.dev/configuration";
 
-/// Annotation with the name of the Pod that wrote the Secret last.
+/// Annotation with the name of the Pod that last wrote the Secret.
 pub const WRITTEN_BY: &str = "keyferry.dev/written-by";
 
-/// What a mirror is to hold.
+/// Desired content of a mirrored Secret.
 #[derive(Clone)]
 pub struct MirrorContent {
-    /// Key to value. All of them: a key that is left out here is removed from the Secret.
+    /// All keys and their values. Keys that are missing here are removed from the Secret.
     pub data: BTreeMap<String, Arc<SecretBytes>>,
-    /// What each source that gives to this Secret held, and what was asked for
-    /// ([`Source::request_id`](crate::model::Source::request_id)); orders the readings of several replicas.
+    /// Version of each source that contributes to this Secret. Replicas compare versions, so that an older reading does
+    /// not replace a newer one.
     ///
-    /// Names and requests are part of the configuration's fingerprint, so they should depend on the configuration only: an
-    /// optional source that gives to the Secret and holds nothing now belongs here with [`Version::default`].
+    /// Names and requests are part of the configuration's fingerprint and must depend on the configuration only.
+    /// Include an optional source that has no secret at the moment, with [`Version::default`].
     pub versions: BTreeMap<SourceName, MirroredVersion>,
-    /// [`digest`] of the same data. Made by the caller, off the event loop, because it is slow on purpose.
+    /// [`digest`] of `data`. The caller computes it on a blocking thread, because the computation is deliberately slow.
     pub digest: String,
-    /// Write although a version in the Secret is newer: the server was restored and the older one has been the truth for
-    /// long enough.
+    /// Overwrite newer versions in the Secret. Set this after Vault was restored from a backup and has returned the
+    /// older version for long enough.
     pub accept_older: bool,
-    /// Whether this write may take the Secret from another configuration (one that writes other keys, or reads them from
-    /// other requests). True until a configuration's first call with an outcome other than [`MirrorOutcome::Superseded`],
-    /// once per configuration and process.
+    /// Whether this write is allowed to take the Secret over from another configuration, that is, one with other keys
+    /// or other source requests. Each process sets this for each of its configurations until the first outcome other
+    /// than [`MirrorOutcome::Superseded`].
     pub claim: bool,
 }
 
-/// What a source held when the set was made.
+/// Version of one source in a mirrored set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MirroredVersion {
-    /// [`Source::request_id`](crate::model::Source::request_id): readings of different requests have no order.
+    /// [`Source::request_id`](crate::model::Source::request_id). Versions of different requests cannot be compared.
     pub request: String,
-    /// What was read.
+    /// Version that was read; [`Version::default`] if the source has none.
     pub version: Version,
 }
 
-/// What the API server says of our Pod.
+/// State of the agent's Pod, as the API server reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PodState {
-    /// Whether the Pod is being deleted (`metadata.deletionTimestamp`), and not only our container stopped.
+    /// Whether the Pod is being deleted (`metadata.deletionTimestamp` is set). If not, only the container is stopping.
     pub deleting: bool,
 }
 
-/// What became of the mirror.
+/// Result of a successful call to [`Cluster::mirror`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MirrorOutcome {
-    /// There was no Secret; now there is.
+    /// The Secret did not exist and was created.
     Created,
-    /// The Secret held another set of ours, or was somebody else's and is taken over ([`Mirror::adopt`]), and now holds this one.
+    /// The Secret had other content, or was not managed by keyferry ([`Mirror::adopt`]), and was written.
     Updated,
-    /// The Secret holds this set; nothing was written.
+    /// The Secret already has this content. Nothing was written.
     Unchanged,
-    /// The Secret holds a reading of some source that is newer than ours; nothing was written. Not an error: our next
-    /// reading catches up. Also the answer where some sources are older and some newer with us, because an older
-    /// reading must never replace a newer one. [`MirrorContent::accept_older`] ends it.
+    /// The Secret has a newer version of at least one source. Nothing was written, even if other sources are newer
+    /// here. This is not an error: the next read returns the newer version. [`MirrorContent::accept_older`] overrides
+    /// it.
     Superseded,
-    /// Somebody else had edited the Secret, and it holds our set again.
+    /// Another writer had edited the Secret. The edit was undone.
     Repaired,
 }
 
-/// The API server, seen from our Pod.
+/// Client of the API server for one Pod.
 pub struct Cluster {
     api: Api,
     namespace: ObjectName,
     pod: Option<Pod>,
-    /// For [`WRITTEN_BY`]; known without the UID, too.
+    /// For [`WRITTEN_BY`], which does not need the UID.
     pod_name: Option<ObjectName>,
-    memory: Mutex<Memory>,
+    reports: Mutex<ReportMemory>,
     owners: Mutex<OwnerMemory>,
 }
 
-/// Exactly one Pod: the name to address it, the UID so that a successor of the same name is not hit.
+/// One Pod. The UID protects a later Pod of the same name from being changed.
 struct Pod {
     name: ObjectName,
     uid: String,
 }
 
 impl Cluster {
-    /// Prepares a client from `status.kubeconfig` or, without one, from the mounted service account. Makes no request.
+    /// Creates a client from `status.kubeconfig` or, if unset, from the mounted `ServiceAccount` files. Makes no
+    /// request.
     ///
-    /// The token file is read again by the client at least once a minute.
+    /// The client reads the token file again at least once a minute.
     ///
     /// # Errors
-    /// `Local` if the credentials cannot be read, `Invalid` if the namespace is not known or not a name.
+    /// `Local` if the credentials cannot be read, `Invalid` if the namespace or the Pod's name is not a valid name.
     pub async fn connect(status: &StatusReport) -> Result<Self, Failure> {
         let (api, default_namespace) = client::connect(status.kubeconfig.as_deref()).await?;
-        let namespace = name("namespace", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
-        let pod_name = status.pod_name.as_deref().map(|pod| name("pod", pod)).transpose()?;
+        let namespace =
+            name("namespace", "POD_NAMESPACE", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
+        let pod_name = status.pod_name.as_deref().map(|pod| name("pod name", "POD_NAME", pod)).transpose()?;
         let pod = pod_name.clone().zip(status.pod_uid.clone()).map(|(name, uid)| Pod { name, uid });
-        Ok(Self { api, namespace, pod, pod_name, memory: Mutex::default(), owners: Mutex::default() })
+        Ok(Self { api, namespace, pod, pod_name, reports: Mutex::default(), owners: Mutex::default() })
     }
 
-    /// The namespace of the Pod and of its mirrors.
+    /// Namespace of the Pod and of its mirrored Secrets.
     #[must_use]
     pub fn namespace(&self) -> &ObjectName {
         &self.namespace
     }
 
-    /// Makes the Secret `name` hold exactly `content`: a look and, where something differs, a write. Takes one request more
-    /// to remove keys that others added, and one more where the cluster refuses the owner.
+    /// Makes the Secret `name` contain exactly `content`. Sends a dry run and, if something differs, a write. Sends one
+    /// more request to remove unmanaged keys, and one more if the cluster denies a change of owners.
     ///
     /// # Errors
-    /// `Invalid` with an untouched Secret and reason `Foreign` if it is not ours (and `adopt` is off), `MirrorConflict` if
-    /// another configuration writes it (and this is no claim), `Drifted` if somebody edited it (and `onDrift` is report);
-    /// `Conflict` if it changed between look and write; else as the API server answered.
+    /// `Invalid`, with the Secret unchanged, for these reasons: `Foreign` if the Secret is not managed by keyferry and
+    /// `adopt` is false, `MirrorConflict` if another configuration writes it and `claim` is false, `Drifted` if it was
+    /// edited and `onDrift` is `report`. `Conflict` if the Secret changed between dry run and write. Otherwise, the
+    /// classified error of the API server.
     pub async fn mirror(
         &self,
         name: &ObjectName,
@@ -166,35 +170,41 @@ impl Cluster {
         writer.mirror(name, mirror, content).await
     }
 
-    /// Patches `conditions` into our Pod's status and leaves those of others alone. The answer says what state the Pod is in.
+    /// Patches `conditions` into the Pod's status and returns the Pod's state. Other conditions stay unchanged.
     ///
     /// # Errors
-    /// `Missing` if the Pod is gone or replaced by another of its name; else as the API server answered.
+    /// `Invalid` if the Pod's name or UID is unknown, `Missing` if the Pod was deleted or re-created under the same
+    /// name. Otherwise, the classified error of the API server.
     pub async fn report(&self, conditions: &[Condition], now: Timestamp) -> Result<PodState, Failure> {
-        report::report(&self.api, &self.namespace, self.pod()?, &self.memory, conditions, now).await
+        report::report(&self.api, &self.namespace, self.pod()?, &self.reports, conditions, now).await
     }
 
-    /// Records an Event on our Pod.
+    /// Records an Event on the Pod, with time `now`.
     ///
     /// # Errors
-    /// As the API server answered.
-    pub async fn record(&self, notice: &PodEvent, now: Timestamp) -> Result<(), Failure> {
-        events::record(&self.api, &self.namespace, self.pod()?, notice, now).await
+    /// `Invalid` if the Pod's name or UID is unknown. Otherwise, the classified error of the API server.
+    pub async fn record(&self, event: &PodEvent, now: Timestamp) -> Result<(), Failure> {
+        events::record(&self.api, &self.namespace, self.pod()?, event, now).await
     }
 
     fn pod(&self) -> Result<&Pod, Failure> {
         self.pod.as_ref().ok_or_else(|| {
-            let message = "failed to report on our pod: its name and uid are not known; \
+            let message = "failed to report on this pod: its name and UID are unknown; \
                            set POD_NAME and POD_UID from the downward API";
             Failure::new(FailureClass::Invalid, Reason::ObjectNotFound, message)
         })
     }
 }
 
-/// Names become parts of a URL path, so they must be names.
-fn name(noun: &str, text: &str) -> Result<ObjectName, Failure> {
+/// Locks `mutex`, also after a panic: no update leaves its value inconsistent.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Validates a name, which becomes part of a URL path.
+fn name(noun: &str, variable: &str, text: &str) -> Result<ObjectName, Failure> {
     ObjectName::new(text.trim()).map_err(|error| {
-        let message = format!("failed to use {noun} {text:?}: {error}");
+        let message = format!("failed to use {noun} {text:?}: {error}; set {variable} from the downward API");
         Failure::new(FailureClass::Invalid, Reason::InvalidRequest, message)
     })
 }

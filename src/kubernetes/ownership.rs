@@ -1,13 +1,14 @@
-//! Whether a Secret is ours to write, and who else wrote to it, judged from its metadata alone.
+//! Determines from metadata alone whether keyferry manages a Secret, and which fields other managers wrote.
 //!
-//! The attack: someone who may create Secrets in the namespace but not read them makes one with our name before us, with
-//! our label, and with annotations or an extra owner that suit him: an annotation by which a replicator copies it to his
-//! namespace, say. A blind apply would merge our values silently into his object. So a Secret is ours only if the server's
-//! own record of who wrote what says that our field manager *applied* the label. Anyone can write a label;
-//! `managedFields` is kept by the server.
+//! Threat: an attacker with permission to create Secrets in the namespace, but not to read them, creates the Secret
+//! first. The attacker adds the label of keyferry and, for example, an annotation that makes a replicator copy the
+//! Secret to another namespace. A blind apply would merge the secret values into that object. Therefore a Secret counts
+//! as managed only if `managedFields` records that the field manager `keyferry` *applied* the label. Anyone can write a
+//! label, but the API server maintains `managedFields`.
 //!
-//! What this cannot stop: a field manager's name is free text, so who may *patch* the Secret can write as `keyferry`. He
-//! could read every value anyway, since `patch` is a read right; the barrier there is a Role that names one Secret.
+//! Limit: the name of a field manager is free text, so anyone with permission to *patch* the Secret can write as
+//! `keyferry`. That permission also gives access to every value. A Role with `resourceNames` restricts it to one
+//! Secret.
 
 use std::collections::BTreeSet;
 
@@ -16,12 +17,12 @@ use serde_json::Value;
 
 use super::{FIELD_MANAGER, MANAGED_BY};
 
-/// `Ok` if the object is ours, else why not, for a person.
-pub(super) fn check(meta: &ObjectMeta) -> Result<(), String> {
+/// Checks that keyferry manages the object. The error is the cause for a message.
+pub(super) fn check_managed(meta: &ObjectMeta) -> Result<(), String> {
     if meta.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_none_or(|value| value != FIELD_MANAGER) {
         return Err(format!("it has no label {MANAGED_BY}: {FIELD_MANAGER}"));
     }
-    if !keys_of_ours(meta, LABELS).contains(MANAGED_BY) {
+    if !managed_keys(meta, LABELS).contains(MANAGED_BY) {
         return Err(format!("its label {MANAGED_BY} was not applied by field manager {FIELD_MANAGER}"));
     }
     Ok(())
@@ -30,43 +31,43 @@ pub(super) fn check(meta: &ObjectMeta) -> Result<(), String> {
 /// Path of a part of an object in `fieldsV1`.
 pub(super) type FieldPath = &'static [&'static str];
 pub(super) const DATA: FieldPath = &["f:data"];
-/// Some servers record what a user wrote, not what it became.
+/// `managedFields` can contain the write-only field that a client sent instead of `data`.
 const STRING_DATA: FieldPath = &["f:stringData"];
 pub(super) const LABELS: FieldPath = &["f:metadata", "f:labels"];
 pub(super) const ANNOTATIONS: FieldPath = &["f:metadata", "f:annotations"];
 
-/// The names below `path` that our own applies own.
-pub(super) fn keys_of_ours(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<&str> {
-    entries(meta).filter(|entry| is_ours(entry)).flat_map(|entry| keys(entry, path)).collect()
+/// Names below `path` that keyferry owns through an apply.
+pub(super) fn managed_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<&str> {
+    entries(meta).filter(|entry| is_managed(entry)).flat_map(|entry| keys(entry, path)).collect()
 }
 
-/// The annotation `key`, if its value is the one that we applied. Others may write whatever they want there.
-pub(super) fn annotation_of_ours<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+/// Value of the annotation `key` if keyferry owns it, so that values from other writers are ignored.
+pub(super) fn managed_annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     let value = meta.annotations.as_ref()?.get(key)?;
-    keys_of_ours(meta, ANNOTATIONS).contains(key).then_some(value.as_str())
+    managed_keys(meta, ANNOTATIONS).contains(key).then_some(value.as_str())
 }
 
-/// The names below `path` that others wrote and we do not own, each with the field manager that wrote it. A key that both
-/// own holds our value: the server takes a field from its owners as soon as somebody else changes it.
-pub(super) fn keys_of_others(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&str, &str)> {
-    let ours = keys_of_ours(meta, path);
-    let others = entries(meta).filter(|entry| !is_ours(entry));
+/// Names below `path` that other field managers own and keyferry does not, each with its manager. A key with both
+/// owners has the value of keyferry: a change by one manager removes the ownership of the others.
+pub(super) fn unmanaged_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&str, &str)> {
+    let managed = managed_keys(meta, path);
+    let others = entries(meta).filter(|entry| !is_managed(entry));
     let named = others.flat_map(|entry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
         keys(entry, path).map(move |key| (key, manager))
     });
-    named.filter(|(key, _)| !ours.contains(key)).collect()
+    named.filter(|(key, _)| !managed.contains(key)).collect()
 }
 
-/// Keys of the data that others wrote and we do not own.
-pub(super) fn data_of_others(meta: &ObjectMeta) -> BTreeSet<(&str, &str)> {
-    let ours = keys_of_ours(meta, DATA);
-    let both = keys_of_others(meta, DATA).into_iter().chain(keys_of_others(meta, STRING_DATA));
-    both.filter(|(key, _)| !ours.contains(key)).collect()
+/// Data keys that other field managers own and keyferry does not, each with its manager.
+pub(super) fn unmanaged_data(meta: &ObjectMeta) -> BTreeSet<(&str, &str)> {
+    let managed = managed_keys(meta, DATA);
+    let both = unmanaged_keys(meta, DATA).into_iter().chain(unmanaged_keys(meta, STRING_DATA));
+    both.filter(|(key, _)| !managed.contains(key)).collect()
 }
 
-/// UIDs of the owner references that our own applies own; each is an entry `k:{"uid":"..."}`.
-pub(super) fn owners_of_ours(meta: &ObjectMeta) -> BTreeSet<String> {
+/// UIDs of the owner references that keyferry owns. Their entries have the form `k:{"uid":"..."}`.
+pub(super) fn managed_owners(meta: &ObjectMeta) -> BTreeSet<String> {
     let references = |entry: &ManagedFieldsEntry| {
         let all = at(entry, &["f:metadata", "f:ownerReferences"])?.as_object()?;
         let uid = |key: &String| {
@@ -75,15 +76,16 @@ pub(super) fn owners_of_ours(meta: &ObjectMeta) -> BTreeSet<String> {
         };
         Some(all.keys().filter_map(uid).collect::<Vec<_>>())
     };
-    entries(meta).filter(|entry| is_ours(entry)).filter_map(references).flatten().collect()
+    entries(meta).filter(|entry| is_managed(entry)).filter_map(references).flatten().collect()
 }
 
 fn entries(meta: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
     meta.managed_fields.iter().flatten()
 }
 
-/// An *update* under our name is not ours: we only ever apply, and our merge patches own nothing.
-fn is_ours(entry: &ManagedFieldsEntry) -> bool {
+/// Whether keyferry applied the entry. An *update* under its name does not count: keyferry writes by apply, and its
+/// merge patches only remove keys.
+fn is_managed(entry: &ManagedFieldsEntry) -> bool {
     entry.manager.as_deref() == Some(FIELD_MANAGER)
         && entry.operation.as_deref() == Some("Apply")
         && entry.subresource.as_deref().unwrap_or_default().is_empty()
@@ -93,7 +95,7 @@ fn at<'a>(entry: &'a ManagedFieldsEntry, path: &[&str]) -> Option<&'a Value> {
     path.iter().try_fold(&entry.fields_v1.as_ref()?.0, |value, name| value.get(name))
 }
 
-/// `f:<name>` per field; a `.` stands for the whole map.
+/// Names of the entries `f:<name>` below `path`. The entry `.` means the map itself and is skipped.
 fn keys(entry: &ManagedFieldsEntry, path: FieldPath) -> impl Iterator<Item = &str> {
     let fields = at(entry, path).and_then(Value::as_object);
     fields.into_iter().flat_map(serde_json::Map::keys).filter_map(|field| field.strip_prefix("f:"))
@@ -125,68 +127,72 @@ mod tests {
     }
 
     #[test]
-    fn only_what_we_applied_is_ours() {
-        let ours = json!({"app.kubernetes.io/managed-by": "keyferry"});
+    fn secret_is_managed_only_if_keyferry_applied_its_label() {
+        let managed = json!({"app.kubernetes.io/managed-by": "keyferry"});
         let label_only = json!({"f:metadata": {"f:labels": {"f:app.kubernetes.io/managed-by": {}}}});
         let data_only = json!({"f:data": {"f:a": {}}});
         let mut status = entry("keyferry", "Apply", &full());
         status["subresource"] = json!("status");
         let applied = || entry("keyferry", "Apply", &full());
         let table = [
-            ("ours", meta(&ours, &[applied()]), None),
-            ("labelled by a tracker", meta(&ours, &[applied(), entry("argocd", "Update", &label_only)]), None),
-            ("somebody changed a key", meta(&ours, &[applied(), entry("kubectl-patch", "Update", &data_only)]), None),
-            ("empty, made by kubectl", meta(&json!({}), &[]), Some("no label")),
+            ("managed", meta(&managed, &[applied()]), None),
+            ("labeled by a tracker", meta(&managed, &[applied(), entry("argocd", "Update", &label_only)]), None),
             (
-                "of another tool",
+                "key changed by another manager",
+                meta(&managed, &[applied(), entry("kubectl-patch", "Update", &data_only)]),
+                None,
+            ),
+            ("empty, created by kubectl", meta(&json!({}), &[]), Some("no label")),
+            (
+                "managed by Helm",
                 meta(&json!({"app.kubernetes.io/managed-by": "Helm"}), &[entry("helm", "Update", &full())]),
                 Some("no label"),
             ),
-            ("faked label, no record", meta(&ours, &[]), Some("not applied by")),
-            ("faked label, other manager", meta(&ours, &[entry("eve", "Update", &full())]), Some("not applied")),
-            ("our name, by update", meta(&ours, &[entry("keyferry", "Update", &full())]), Some("not applied by")),
-            ("our name on the status only", meta(&ours, &[status]), Some("not applied by")),
+            ("faked label, no record", meta(&managed, &[]), Some("not applied by")),
+            ("faked label, other manager", meta(&managed, &[entry("eve", "Update", &full())]), Some("not applied")),
+            ("keyferry, by update", meta(&managed, &[entry("keyferry", "Update", &full())]), Some("not applied by")),
+            ("keyferry, on the status only", meta(&managed, &[status]), Some("not applied by")),
             (
-                "we are in it, but not its label",
-                meta(&ours, &[entry("keyferry", "Apply", &data_only), entry("eve", "Apply", &label_only)]),
+                "keyferry applied data but not the label",
+                meta(&managed, &[entry("keyferry", "Apply", &data_only), entry("eve", "Apply", &label_only)]),
                 Some("not applied by"),
             ),
         ];
         for (case, meta, expected) in table {
-            match (check(&meta), expected) {
+            match (check_managed(&meta), expected) {
                 (Ok(()), None) => {}
                 (Err(why), Some(part)) => assert!(why.contains(part), "{case}: {why}"),
-                (verdict, _) => panic!("{case}: {verdict:?}"),
+                (result, _) => panic!("{case}: {result:?}"),
             }
         }
     }
 
     #[test]
-    fn what_others_wrote_is_named_with_its_writer() {
+    fn unmanaged_data_keys_are_listed_with_their_manager() {
         let others = |manager: &str, operation: &str, fields: Value| {
             let entries = [entry("keyferry", "Apply", &full()), entry(manager, operation, &fields)];
             let meta = meta(&json!({}), &entries);
-            data_of_others(&meta).into_iter().map(|(key, by)| format!("{key} by {by}")).collect::<Vec<_>>()
+            unmanaged_data(&meta).into_iter().map(|(key, by)| format!("{key} by {by}")).collect::<Vec<_>>()
         };
         let both = json!({"f:data": {".": {}, "f:extra": {}, "f:password": {}}});
-        assert_eq!(others("kubectl-patch", "Update", both), ["extra by kubectl-patch"], "we own password, too");
+        assert_eq!(others("kubectl-patch", "Update", both), ["extra by kubectl-patch"], "keyferry owns password too");
         assert_eq!(others("eve", "Update", json!({"f:stringData": {"f:s": {}}})), ["s by eve"]);
         assert_eq!(others("keyferry", "Update", json!({"f:data": {"f:x": {}}})), ["x by keyferry"], "not an apply");
-        // What is left of an entry whose only key was removed.
+        // An entry whose only key was removed.
         assert!(others("before-first-apply", "Update", json!({"f:data": {}})).is_empty());
     }
 
     #[test]
-    fn the_keys_and_owners_of_ours_are_named() {
+    fn managed_keys_annotations_and_owners_are_listed() {
         let mut meta = meta(
             &json!({}),
             &[entry("keyferry", "Apply", &full()), entry("eve", "Apply", &json!({"f:data": {"f:e": {}}}))],
         );
-        assert_eq!(keys_of_ours(&meta, DATA), BTreeSet::from(["password", "username"]));
-        assert_eq!(keys_of_ours(&meta, LABELS), BTreeSet::from([MANAGED_BY, "team"]));
-        assert_eq!(owners_of_ours(&meta), BTreeSet::from(["u-9".to_owned()]));
+        assert_eq!(managed_keys(&meta, DATA), BTreeSet::from(["password", "username"]));
+        assert_eq!(managed_keys(&meta, LABELS), BTreeSet::from([MANAGED_BY, "team"]));
+        assert_eq!(managed_owners(&meta), BTreeSet::from(["u-9".to_owned()]));
         meta.annotations = Some([("keyferry.dev/digest", "d"), ("eve", "e")].map(|(k, v)| (k.into(), v.into())).into());
-        assert_eq!(annotation_of_ours(&meta, "keyferry.dev/digest"), Some("d"));
-        assert_eq!(annotation_of_ours(&meta, "eve"), None);
+        assert_eq!(managed_annotation(&meta, "keyferry.dev/digest"), Some("d"));
+        assert_eq!(managed_annotation(&meta, "eve"), None);
     }
 }

@@ -1,44 +1,43 @@
-//! Our conditions into our Pod's status.
+//! Patches conditions into the status of the agent's Pod.
 //!
-//! A strategic merge patch: it merges the list by `type`, so the conditions of others stay. A merge patch would replace the
-//! list, and an apply that leaves one of ours out would remove it.
+//! A strategic merge patch merges the list by `type`, so that other conditions stay unchanged. A merge patch would
+//! replace the list, and an apply would remove conditions that it omits.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::{Method, Request};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodCondition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde::Deserialize;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::classify::{self, Asked, Said};
+use super::classify::{self, ApiError, RequestContext};
 use super::client::{self, Api};
-use super::{FIELD_MANAGER, Pod, PodState};
+use super::{FIELD_MANAGER, Pod, PodState, lock};
 use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason};
 
-/// What a Pod starts with (<https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation>).
+/// Generation of a new Pod (<https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation>).
 const FIRST_GENERATION: i64 = 1;
 
-/// What was reported last. Lives as long as the agent: there is no right to read the Pod, so after a restart the first
-/// report says "since now".
-pub(super) struct Memory {
-    /// Since when each condition has its status.
+/// State of the last report. It is lost at a restart, because the agent has no permission to read the Pod; the first
+/// report then sets `lastTransitionTime` to the current time.
+pub(super) struct ReportMemory {
+    /// Status of each condition, and the time of its last change.
     since: BTreeMap<ConditionType, (ConditionStatus, Timestamp)>,
-    /// `metadata.generation` of our Pod as last seen; `None` from servers (before 1.33) that do not count it.
+    /// Last known `metadata.generation` of the Pod. `None` before Kubernetes 1.33, which does not set it.
     generation: Option<i64>,
 }
 
-impl Default for Memory {
+impl Default for ReportMemory {
     fn default() -> Self {
         Self { since: BTreeMap::new(), generation: Some(FIRST_GENERATION) }
     }
 }
 
-impl Memory {
-    /// The time of the last change of status, as it will be once `condition` is reported at `now`.
+impl ReportMemory {
+    /// Time of the last change of status, if `condition` is reported at `now`.
     fn since(&self, condition: &Condition, now: Timestamp) -> Timestamp {
         self.since
             .get(&condition.kind)
@@ -46,7 +45,7 @@ impl Memory {
             .map_or(now, |(_, since)| *since)
     }
 
-    fn reported(&mut self, conditions: &[Condition], now: Timestamp) {
+    fn record(&mut self, conditions: &[Condition], now: Timestamp) {
         for condition in conditions {
             let since = self.since(condition, now);
             self.since.insert(condition.kind, (condition.status, since));
@@ -58,22 +57,21 @@ pub(super) async fn report(
     api: &Api,
     namespace: &ObjectName,
     pod: &Pod,
-    memory: &Mutex<Memory>,
+    memory: &Mutex<ReportMemory>,
     conditions: &[Condition],
     now: Timestamp,
 ) -> Result<PodState, Failure> {
-    let lock = || memory.lock().unwrap_or_else(PoisonError::into_inner);
-    let assumed = lock().generation;
-    let request = patch(namespace, pod, &lock(), conditions, now);
+    let assumed = lock(memory).generation;
+    let request = patch(namespace, pod, &lock(memory), conditions, now);
     let (generation, state) = send(api, namespace, pod, request).await?;
-    let again = {
-        let mut memory = lock();
-        memory.reported(conditions, now);
+    let resend = {
+        let mut memory = lock(memory);
+        memory.record(conditions, now);
         memory.generation = generation;
-        // What we said was of another generation than the Pod has (a resize, say): say it of this one.
+        // The Pod has a newer generation, for example after a resize: report again with that generation.
         (generation.is_some() && generation != assumed).then(|| patch(namespace, pod, &memory, conditions, now))
     };
-    match again {
+    match resend {
         Some(request) => Ok(send(api, namespace, pod, request).await?.1),
         None => Ok(state),
     }
@@ -82,7 +80,7 @@ pub(super) async fn report(
 fn patch(
     namespace: &ObjectName,
     pod: &Pod,
-    memory: &Memory,
+    memory: &ReportMemory,
     conditions: &[Condition],
     now: Timestamp,
 ) -> Request<Bytes> {
@@ -101,34 +99,33 @@ fn patch(
     client::request(Method::PATCH, path, client::STRATEGIC_MERGE, client::to_body(&body))
 }
 
-/// The Pod's generation and state.
+/// Sends a patch and returns the Pod's generation and state.
 async fn send(
     api: &Api,
     namespace: &ObjectName,
     pod: &Pod,
     request: Request<Bytes>,
 ) -> Result<(Option<i64>, PodState), Failure> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        metadata: ObjectMeta,
-    }
-    let asked = Asked {
+    let context = RequestContext {
         what: format!("patch conditions of Pod {namespace}/{}", pod.name),
         rule: r#"{apiGroups: [""], resources: [pods/status], verbs: [patch]}"#.to_owned(),
     };
-    let answer = api.exchange(&asked.what, request).await?;
-    if answer.code.is_success() {
-        let Metadata { metadata } = answer.parse(&asked.what)?;
+    let response = api.exchange(&context.what, request).await?;
+    if response.code.is_success() {
+        let metadata = response.metadata(&context.what)?;
         let state = PodState { deleting: metadata.deletion_timestamp.is_some() };
         return Ok((metadata.generation.filter(|generation| *generation > 0), state));
     }
-    let said = Said::of(&answer);
-    // Another uid is said as 422 "field is immutable".
-    if said.code == 404 || said.code == 422 && said.blames("metadata.uid") {
-        let message = format!("failed to {}: the pod is gone or replaced by another of its name", asked.what);
+    let error = ApiError::from_response(&response);
+    // For another UID the server returns 422 "field is immutable".
+    if error.code == 404 || error.code == 422 && error.names_field("metadata.uid") {
+        let message = format!(
+            "failed to {}: no Pod has this name and UID; it was deleted or re-created, or POD_NAME or POD_UID is wrong",
+            context.what
+        );
         return Err(Failure::new(FailureClass::Missing, Reason::ObjectNotFound, message));
     }
-    Err(classify::failure(&asked, &said))
+    Err(classify::failure(&context, &error))
 }
 
 #[cfg(test)]
@@ -144,7 +141,7 @@ mod tests {
         [Condition { kind: ConditionType::SecretsReady, status, reason: Reason::Published, message: "m".into() }]
     }
 
-    fn sent(memory: &Memory, conditions: &[Condition], now: Timestamp) -> (Request<Bytes>, Value) {
+    fn sent(memory: &ReportMemory, conditions: &[Condition], now: Timestamp) -> (Request<Bytes>, Value) {
         let pod = Pod { name: ObjectName::new("web-0").expect("a name"), uid: "u-1".into() };
         let request = patch(&ObjectName::new("ns").expect("a name"), &pod, memory, conditions, now);
         let body = serde_json::from_slice(request.body()).expect("JSON");
@@ -152,8 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn the_patch_has_our_conditions_and_the_uid_and_nothing_else() {
-        let (request, body) = sent(&Memory::default(), &ready(ConditionStatus::True), at("2026-01-01T00:00:00.5Z"));
+    fn patch_contains_only_conditions_and_uid() {
+        let (request, body) =
+            sent(&ReportMemory::default(), &ready(ConditionStatus::True), at("2026-01-01T00:00:00.5Z"));
         assert_eq!(request.uri(), "/api/v1/namespaces/ns/pods/web-0/status?fieldManager=keyferry");
         assert_eq!(request.headers()["content-type"], "application/strategic-merge-patch+json");
         let expected = json!({"metadata": {"uid": "u-1"}, "status": {"conditions": [{
@@ -164,8 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_of_the_last_change_of_status() {
-        let mut memory = Memory::default();
+    fn transition_time_changes_only_with_status() {
+        let mut memory = ReportMemory::default();
         let times = [
             (ConditionStatus::False, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
             (ConditionStatus::False, "2026-01-01T01:00:00Z", "2026-01-01T00:00:00Z"),
@@ -176,13 +174,13 @@ mod tests {
         for (status, now, expected) in times {
             let (_, body) = sent(&memory, &ready(status), at(now));
             assert_eq!(body["status"]["conditions"][0]["lastTransitionTime"], expected, "at {now}");
-            memory.reported(&ready(status), at(now));
+            memory.record(&ready(status), at(now));
         }
     }
 
     #[test]
-    fn a_server_that_does_not_count_generations_is_told_none() {
-        let memory = Memory { generation: None, ..Memory::default() };
+    fn observed_generation_is_omitted_if_server_sets_none() {
+        let memory = ReportMemory { generation: None, ..ReportMemory::default() };
         let (_, body) = sent(&memory, &ready(ConditionStatus::True), at("2026-01-01T00:00:00Z"));
         assert_eq!(body["status"]["conditions"][0].get("observedGeneration"), None);
     }

@@ -260,6 +260,6 @@ impl Checkpoints for CheckpointFile {
             let message = format!("failed to write handover file {}: {why}", file.display());
             Failure::new(FailureClass::Local, Reason::WriteFailed, message)
         })?;
-        volume::leave_private_file(file, &bytes, settings.directory.allow_disk)
+        volume::write_private_file(file, &bytes, settings.directory.allow_disk)
     }
 }

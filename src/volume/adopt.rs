@@ -1,4 +1,4 @@
-//! The set that an earlier process left visible.
+//! Adoption of the set that an earlier process published.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,26 +9,26 @@ use rustix::io::Errno;
 
 use super::at::{StepError, context};
 use super::compare;
-use super::directory::is_ours;
+use super::directory::is_owned;
 use super::file;
 use super::manifest::{SetManifest, Unreadable};
 use super::names::MANIFEST_FILE;
 use super::publish::Publisher;
 use crate::model::{AdoptedSet, Failure, FailureClass, FileEntry, FilePath, FileSet, Reason, SecretBytes, SourceName};
 
-/// More than the volume of any pod should hold; a guard for the reader.
+/// Maximum size in bytes of a set that is read. Volumes of this size are not expected.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Publisher {
-    /// The visible set, if it has a manifest that this version reads and exactly the files that the manifest names. `None`
-    /// where there is no set, or one that is damaged or of another version; its files stay until the next publication.
+    /// Reads the visible set. `None` if there is no set, or if its manifest is unreadable, has another format version,
+    /// or does not match the files. Such a set stays visible until the next publication.
     ///
     /// # Errors
-    /// `Local`/`DirectoryUnusable` where a set may be there and cannot be read now.
+    /// `Local`/`DirectoryUnusable` if an I/O error prevents reading, so that it is unknown whether a usable set exists.
     pub fn adopt(&self) -> Result<Option<AdoptedSet>, Failure> {
         match self.read_current() {
             Ok(adopted) => Ok(adopted),
-            Err(Problem::Damaged(why)) => {
+            Err(AdoptError::Damaged(why)) => {
                 tracing::warn!(
                     target: "keyferry",
                     "failed to adopt the published set in {}: {why}; it stays in place until a new set is published",
@@ -36,7 +36,7 @@ impl Publisher {
                 );
                 Ok(None)
             }
-            Err(Problem::Io(error)) => Err(Failure::new(
+            Err(AdoptError::Io(error)) => Err(Failure::new(
                 FailureClass::Local,
                 Reason::DirectoryUnusable,
                 format!(
@@ -48,25 +48,25 @@ impl Publisher {
         }
     }
 
-    fn read_current(&self) -> Result<Option<AdoptedSet>, Problem> {
+    fn read_current(&self) -> Result<Option<AdoptedSet>, AdoptError> {
         let Some(set) = self.directory.open_current()? else { return Ok(None) };
-        let stat = context("look at", "the published set", rustix::fs::fstat(&set))?;
-        if !is_ours(&stat, FileType::Directory) {
-            return Err(Problem::Damaged("it is not ours".into()));
+        let stat = context("inspect", "the published set", rustix::fs::fstat(&set))?;
+        if !is_owned(&stat, FileType::Directory) {
+            return Err(AdoptError::Damaged("it is owned by another UID".into()));
         }
         let SetManifest { manifest, published, modes } = SetManifest::read(&set).map_err(|error| match error {
-            Unreadable::Damaged(why) => Problem::Damaged(why.into()),
-            Unreadable::Io(errno) => problem(MANIFEST_FILE, errno),
+            Unreadable::Damaged(why) => AdoptError::Damaged(why.into()),
+            Unreadable::Io(errno) => adopt_error(MANIFEST_FILE, errno),
         })?;
         let mut found = BTreeMap::new();
         context("list", "the published set", compare::walk(&set, "", &mut found))?;
         found.remove(MANIFEST_FILE);
         found.retain(|_, (kind, _)| !kind.is_dir());
         if !found.keys().map(String::as_str).eq(manifest.files.keys().map(FilePath::as_str)) {
-            return Err(Problem::Damaged("it has other files than its manifest".into()));
+            return Err(AdoptError::Damaged("its files are not those in its manifest".into()));
         }
         if found.values().map(|(_, stat)| file::size(stat)).sum::<u64>() > MAX_BYTES {
-            return Err(Problem::Damaged("it is too large".into()));
+            return Err(AdoptError::Damaged("it is larger than 64 MiB".into()));
         }
         let read = |(path, sources): (&FilePath, &BTreeSet<SourceName>)| {
             Ok((
@@ -74,40 +74,41 @@ impl Publisher {
                 FileEntry { bytes: read_file(&set, path)?, mode: modes.get(path).copied(), sources: sources.clone() },
             ))
         };
-        let files = manifest.files.iter().map(read).collect::<Result<_, Problem>>()?;
+        let files = manifest.files.iter().map(read).collect::<Result<_, AdoptError>>()?;
         Ok(Some(AdoptedSet { files: FileSet { files }, manifest, published }))
     }
 }
 
 /// Why the visible set cannot be adopted.
-enum Problem {
-    /// It is there and cannot be used.
+enum AdoptError {
+    /// The set exists but is unusable.
     Damaged(String),
-    /// It may be usable another time.
+    /// The set could not be read this time.
     Io(StepError),
 }
 
-impl From<StepError> for Problem {
+impl From<StepError> for AdoptError {
     fn from(error: StepError) -> Self {
         Self::Io(error)
     }
 }
 
-/// What an errno on one file of the set means: some say that the set is not as we left it, the others nothing about it.
-fn problem(path: &str, errno: Errno) -> Problem {
+/// Classifies an errno on one file of the set. Some show that the set was changed; the others say nothing about the
+/// set.
+fn adopt_error(path: &str, errno: Errno) -> AdoptError {
     match errno {
         Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::LOOP | Errno::ACCESS => {
-            Problem::Damaged(format!("its file {path} cannot be read ({errno})"))
+            AdoptError::Damaged(format!("failed to read its file {path}: {errno}"))
         }
-        _ => Problem::Io(StepError::new("read", path, errno)),
+        _ => AdoptError::Io(StepError::new("read", path, errno)),
     }
 }
 
-fn read_file(set: &OwnedFd, path: &FilePath) -> Result<Arc<SecretBytes>, Problem> {
-    let failed = |errno| problem(path.as_str(), errno);
+fn read_file(set: &OwnedFd, path: &FilePath) -> Result<Arc<SecretBytes>, AdoptError> {
+    let failed = |errno| adopt_error(path.as_str(), errno);
     let (opened, stat) = file::open_regular(set, path.as_str()).map_err(failed)?;
-    if !is_ours(&stat, FileType::RegularFile) {
-        return Err(Problem::Damaged(format!("its file {path} is not ours")));
+    if !is_owned(&stat, FileType::RegularFile) {
+        return Err(AdoptError::Damaged(format!("its file {path} is owned by another UID")));
     }
     file::read_exact_size(opened, file::size(&stat)).map(Arc::new).map_err(failed)
 }

@@ -1,11 +1,11 @@
-//! Small helpers on directory descriptors, and the error that tells which step on which name failed.
+//! Helpers for directory descriptors, and the error of one failed system call.
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// One failed system call: what was tried on which name. Never holds content.
+/// A failed system call, with the operation and the name of the file. Contains no file content.
 #[derive(Debug, Error)]
 #[error("failed to {verb} {name}")]
 pub(super) struct StepError {
@@ -21,12 +21,12 @@ impl StepError {
     }
 }
 
-/// Adds to an errno what was tried on which name.
+/// Adds operation and name to an errno.
 pub(super) fn context<T>(verb: &'static str, name: &str, result: Result<T, Errno>) -> Result<T, StepError> {
     result.map_err(|errno| StepError::new(verb, name, errno))
 }
 
-/// Opens a directory for reading its entries; a link in its place is refused.
+/// Opens a directory for listing. Fails for a symlink.
 pub(super) fn open_directory(parent: impl AsFd, name: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(
         parent,
@@ -36,14 +36,14 @@ pub(super) fn open_directory(parent: impl AsFd, name: &str) -> Result<OwnedFd, E
     )
 }
 
-/// An entry of a directory, as `lstat` sees it.
+/// A directory entry with the result of `lstat`.
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) kind: FileType,
     pub(super) stat: rustix::fs::Stat,
 }
 
-/// All entries but `.` and `..`. Names that are not UTF-8 cannot be ours and are left out.
+/// All entries except `.` and `..`. Skips names that are not UTF-8, because keyferry creates none.
 pub(super) fn entries(directory: impl AsFd) -> Result<Vec<Entry>, Errno> {
     let mut found = Vec::new();
     for entry in Dir::read_from(&directory)? {
@@ -54,7 +54,7 @@ pub(super) fn entries(directory: impl AsFd) -> Result<Vec<Entry>, Errno> {
         }
         let stat = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
-            // Gone between the two calls.
+            // Removed between the two calls.
             Err(Errno::NOENT) => continue,
             Err(errno) => return Err(errno),
         };
@@ -63,10 +63,10 @@ pub(super) fn entries(directory: impl AsFd) -> Result<Vec<Entry>, Errno> {
     Ok(found)
 }
 
-/// Target of a link; `None` if the name is absent, is no link, or its target is not UTF-8.
+/// Target of a symlink. `None` if the name does not exist, is not a symlink, or has a target that is not UTF-8.
 ///
 /// # Errors
-/// Any other errno: where the link cannot be read, that there is none is not known.
+/// Any other errno. An unreadable symlink must not count as missing.
 pub(super) fn link_target(directory: impl AsFd, name: &str) -> Result<Option<String>, Errno> {
     match rustix::fs::readlinkat(directory, name, Vec::new()) {
         Ok(target) => Ok(target.into_string().ok()),
@@ -75,10 +75,10 @@ pub(super) fn link_target(directory: impl AsFd, name: &str) -> Result<Option<Str
     }
 }
 
-/// Whether `name` exists, without following a link.
+/// Whether `name` exists, without following a symlink.
 ///
 /// # Errors
-/// Any errno but ENOENT.
+/// Any errno except ENOENT.
 pub(super) fn exists(directory: impl AsFd, name: &str) -> Result<bool, Errno> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),
@@ -87,11 +87,12 @@ pub(super) fn exists(directory: impl AsFd, name: &str) -> Result<bool, Errno> {
     }
 }
 
-/// Removes a file, a link, or a directory with all it holds. Never follows a link; absence is fine.
+/// Removes a file, a symlink, or a directory with its content. Never follows symlinks. Succeeds if `name` does not
+/// exist.
 pub(super) fn remove_tree(parent: impl AsFd, name: &str) -> Result<(), Errno> {
     match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        // Linux answers EISDIR, POSIX allows EPERM.
+        // Linux returns EISDIR for a directory; POSIX also allows EPERM.
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(errno) => return Err(errno),
     }
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_that_cannot_be_read_does_not_count_as_absent() {
+    fn unreadable_link_is_an_error_not_absence() {
         let directory = tempfile::tempdir().expect("tempdir");
         std::fs::write(directory.path().join("file"), "x").expect("write");
         let fd = rustix::fs::open(directory.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).expect("open");

@@ -1,4 +1,4 @@
-//! The visible set against the wanted one: bytes and modes. What a set was made from is not compared here.
+//! Compares bytes, modes, and groups of the visible set with the desired set. Does not compare manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -14,17 +14,16 @@ use super::file;
 use super::names::{MANIFEST_FILE, visible_target};
 use crate::model::FileSet;
 
-/// How the visible set differs from the wanted one.
+/// Difference between the visible set and the desired set.
 pub(super) enum Difference {
-    /// Not at all.
     None,
-    /// Only in modes or groups; these must be set.
+    /// Only modes or groups differ.
     Modes(Vec<Repair>),
-    /// In anything else, or it could not be read: a new set heals that too.
+    /// Anything else differs, or the visible set cannot be read. A new set must be published.
     Content,
 }
 
-/// One mode or group to set.
+/// A file or directory of the set with a wrong mode or group.
 pub(super) struct Repair {
     name: String,
     mode: Mode,
@@ -32,7 +31,6 @@ pub(super) struct Repair {
 }
 
 impl Repair {
-    /// Sets group and mode of one file or directory of the set.
     pub(super) fn apply(&self, set: impl AsFd) -> Result<(), Errno> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(set, self.name.as_str(), flags, Mode::empty())?;
@@ -43,31 +41,31 @@ impl Repair {
     }
 }
 
-/// All directories that the set needs below its root, parents before children.
-pub(super) fn parents(set: &FileSet) -> BTreeSet<&str> {
+/// All directories of the set below its root, parents before children.
+pub(super) fn parent_directories(set: &FileSet) -> BTreeSet<&str> {
     let ends = |path: &str| path.match_indices('/').map(|(end, _)| end).collect::<Vec<_>>();
     set.files.keys().flat_map(|path| ends(path.as_str()).into_iter().map(|end| &path.as_str()[..end])).collect()
 }
 
-/// The names that the set shows in the output directory.
-pub(super) fn tops(set: &FileSet) -> BTreeSet<&str> {
+/// Names of the visible symlinks that the set has in the output directory.
+pub(super) fn top_names(set: &FileSet) -> BTreeSet<&str> {
     set.files.keys().map(crate::model::FilePath::top).collect()
 }
 
-/// Compares the set in `current` (the directory behind `..data`) and the visible links with what is wanted.
-pub(super) fn compare(directory: &OwnedDirectory, access: Access, current: &OwnedFd, wanted: &FileSet) -> Difference {
-    let links_right = wanted.files.keys().all(|path| {
+/// Compares the set in `current` (the target of `..data`) and the visible symlinks with `desired`.
+pub(super) fn compare(directory: &OwnedDirectory, access: Access, current: &OwnedFd, desired: &FileSet) -> Difference {
+    let links_match = desired.files.keys().all(|path| {
         at::link_target(&directory.fd, path.top()).is_ok_and(|target| target == Some(visible_target(path.top())))
     });
     let mut found = BTreeMap::new();
-    if !links_right || walk(current, "", &mut found).is_err() {
+    if !links_match || walk(current, "", &mut found).is_err() {
         return Difference::Content;
     }
-    // The manifest is compared and replaced by itself; only its mode counts here.
+    // The manifest is compared separately; only its mode counts here.
     let manifest = found.remove(MANIFEST_FILE);
     found.remove(&file::temporary_name(MANIFEST_FILE));
-    let directories = parents(wanted);
-    if found.len() != directories.len() + wanted.files.len() {
+    let directories = parent_directories(desired);
+    if found.len() != directories.len() + desired.files.len() {
         return Difference::Content;
     }
     let mut repairs = Vec::new();
@@ -92,7 +90,7 @@ pub(super) fn compare(directory: &OwnedDirectory, access: Access, current: &Owne
             _ => return Difference::Content,
         }
     }
-    for (path, entry) in &wanted.files {
+    for (path, entry) in &desired.files {
         match found.get(path.as_str()) {
             Some((FileType::RegularFile, stat)) if same_bytes(current, path.as_str(), stat, entry.bytes.expose()) => {
                 let mode = entry.mode.map_or(access.file_mode, |mode| Mode::from_raw_mode(mode.bits()));
@@ -104,7 +102,7 @@ pub(super) fn compare(directory: &OwnedDirectory, access: Access, current: &Owne
     if repairs.is_empty() { Difference::None } else { Difference::Modes(repairs) }
 }
 
-/// All entries below `directory` by path, as `lstat` sees them.
+/// Collects all entries below `directory` by path, with the result of `lstat`.
 pub(super) fn walk(
     directory: &OwnedFd,
     prefix: &str,
@@ -120,13 +118,13 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// Reads the file in pieces, so that no second copy of a secret grows in memory.
-fn same_bytes(set: &OwnedFd, path: &str, stat: &Stat, wanted: &[u8]) -> bool {
-    if file::size(stat) != wanted.len() as u64 {
+/// Reads the file in pieces, so that memory never holds a second copy of the whole secret.
+fn same_bytes(set: &OwnedFd, path: &str, stat: &Stat, desired: &[u8]) -> bool {
+    if file::size(stat) != desired.len() as u64 {
         return false;
     }
     let Ok((mut file, _)) = file::open_regular(set, path) else { return false };
-    let mut rest = wanted;
+    let mut rest = desired;
     let mut piece = Zeroizing::new([0_u8; 4096]);
     loop {
         match file.read(&mut piece[..]) {

@@ -1,4 +1,4 @@
-//! One file: made or replaced as a whole, and read without ever waiting for a writer.
+//! Creates, replaces, and reads single files. Replacement is atomic, and reading never blocks.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,18 +11,18 @@ use zeroize::Zeroizing;
 use super::at::{StepError, context};
 use crate::model::SecretBytes;
 
-/// What a new file gets.
+/// Attributes of a new file.
 #[derive(Clone, Copy)]
 pub(super) struct Attributes {
-    /// Permission bits, set explicitly, because the umask takes part in `open`.
+    /// Permission bits, set explicitly because `open` applies the umask.
     pub(super) mode: Mode,
-    /// `None` leaves the group that the file system gives.
+    /// `None` keeps the group that the file system assigns.
     pub(super) group: Option<Gid>,
-    /// Whether the content must survive a crash of the machine before the file becomes visible.
+    /// Whether to sync the content to the device before the file becomes visible.
     pub(super) sync: bool,
 }
 
-/// Makes `path` below `directory`; refuses a name that exists. Others may open it only once it is complete.
+/// Creates the file `path` in `directory`. Fails if it exists. Other UIDs can open the file only after it is complete.
 pub(super) fn create_file(
     directory: impl AsFd,
     path: &str,
@@ -42,8 +42,8 @@ pub(super) fn create_file(
     context("write file", path, write())
 }
 
-/// Writes `bytes` to a temporary file and renames it over `directory/name`: a reader sees the old or the new content
-/// whole. Where it fails, nothing is left behind.
+/// Writes `bytes` to a temporary file and renames it to `directory/name`, so that readers see either the previous or
+/// the new content. Removes the temporary file on failure.
 pub(super) fn replace_file(
     directory: impl AsFd,
     name: &str,
@@ -59,18 +59,18 @@ pub(super) fn replace_file(
         if attributes.sync { context("sync the directory of", name, rustix::fs::fsync(directory)) } else { Ok(()) }
     };
     replace().inspect_err(|_| {
-        // The first error is the one to report.
+        // Report the first error only.
         remove_file(directory, &temporary).ok();
     })
 }
 
-/// The name under which [`replace_file`] writes. It is fixed, so that the next replacement removes what a crash left, with
-/// what is in it.
+/// Name of the temporary file of [`replace_file`]. The name is fixed, so that the next replacement removes the file of
+/// a crash, which can contain secrets.
 pub(super) fn temporary_name(name: &str) -> String {
     format!("{name}.tmp")
 }
 
-/// Removes a file or link; absence is fine.
+/// Removes a file or symlink. Succeeds if it does not exist.
 pub(super) fn remove_file(directory: impl AsFd, name: &str) -> Result<(), StepError> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
@@ -78,10 +78,10 @@ pub(super) fn remove_file(directory: impl AsFd, name: &str) -> Result<(), StepEr
     }
 }
 
-/// Opens a regular file for reading. Never waits: a FIFO in its place would block `open` until somebody writes to it.
+/// Opens a regular file for reading without blocking. A blocking `open` of a FIFO waits for a writer.
 ///
 /// # Errors
-/// `Errno::INVAL` if it is something other than a regular file; `Errno::LOOP` if it is a link.
+/// `Errno::INVAL` for another file type, `Errno::LOOP` for a symlink, otherwise the errno of the system call.
 pub(super) fn open_regular(directory: impl AsFd, path: &str) -> Result<(File, Stat), Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(directory, path, flags, Mode::empty())?;
@@ -93,11 +93,11 @@ pub(super) fn open_regular(directory: impl AsFd, path: &str) -> Result<(File, St
     }
 }
 
-/// Reads the whole of a file of `size` bytes into a buffer of just that size: one that grows would leave copies in freed
-/// memory. What was appended since `size` was seen is not read.
+/// Reads the first `size` bytes of a file into a buffer of exactly that size. A growing buffer would leave copies of
+/// secrets in freed memory.
 pub(super) fn read_exact_size(file: File, size: u64) -> Result<SecretBytes, Errno> {
     let capacity = usize::try_from(size).map_err(|_| Errno::FBIG)?;
-    // `read_to_end` needs a free byte to see the end without growing.
+    // `read_to_end` needs one spare byte to detect the end without growing the buffer.
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity.saturating_add(1)));
     file.take(size).read_to_end(&mut bytes).map_err(|error| errno(&error))?;
     Ok(SecretBytes::new(std::mem::take(&mut *bytes)))
@@ -127,10 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_has_its_mode_and_leaves_no_temporary_file() {
+    fn replaced_file_has_mode_and_no_temporary_file_remains() {
         let directory = tempfile::tempdir().expect("tempdir");
         let fd = open(&directory);
-        std::fs::write(directory.path().join("file.tmp"), "left by a crash").expect("write");
+        std::fs::write(directory.path().join("file.tmp"), "from a crash").expect("write");
         for text in ["one", "two"] {
             replace_file(&fd, "file", text.as_bytes(), PLAIN).expect("replaced");
             assert_eq!(std::fs::read_to_string(directory.path().join("file")).expect("read"), text);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_replacement_keeps_the_old_content() {
+    fn failed_replacement_keeps_previous_content() {
         let directory = tempfile::tempdir().expect("tempdir");
         let fd = open(&directory);
         std::fs::create_dir_all(directory.path().join("file/full")).expect("mkdir");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_regular_file_is_opened() {
+    fn open_regular_rejects_other_file_types() {
         let directory = tempfile::tempdir().expect("tempdir");
         let fd = open(&directory);
         std::os::unix::fs::symlink("absent", directory.path().join("link")).expect("symlink");

@@ -1,47 +1,48 @@
-//! One publisher per directory: `flock` on the directory itself. The kernel releases it when the process dies, however it
-//! dies, and there is no lock file that a restart would have to judge.
+//! One publisher per directory: `flock` on the directory itself. The kernel releases the lock when the process ends for
+//! any reason, so that there is no stale lock file after a crash.
 
 use rustix::fd::AsFd;
 use rustix::fs::{FlockOperation, Stat};
 use rustix::io::Errno;
 
-/// Another open descriptor holds the lock.
+/// Error: another open descriptor holds the lock.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Taken {
-    /// The process that took it, where our PID namespace knows it. Containers of one pod usually do not see each other.
+pub(super) struct Locked {
+    /// The process that holds the lock, if it is visible in the agent's PID namespace. Containers of one Pod usually
+    /// have separate PID namespaces.
     pub(super) pid: Option<u32>,
 }
 
 /// Locks an open directory until [`unlock`] or until the last copy of its descriptor is closed.
-pub(super) fn lock(directory: impl AsFd, stat: &Stat) -> Result<(), Taken> {
+pub(super) fn lock(directory: impl AsFd, stat: &Stat) -> Result<(), Locked> {
     match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
         Err(Errno::WOULDBLOCK) => {
             let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-            Err(Taken { pid: holder(&locks, stat) })
+            Err(Locked { pid: holder(&locks, stat) })
         }
-        // Some network file systems cannot lock a directory; secrets can still be published there (`allowDisk`).
+        // Some network file systems do not support locks on directories. Publishing works without (`allowDisk`).
         Err(errno) => {
             tracing::warn!(
                 target: "keyferry",
-                "failed to lock the output directory: {errno}; make sure that no other agent publishes there"
+                "failed to lock the output directory: {errno}; make sure that no other agent publishes to it"
             );
             Ok(())
         }
     }
 }
 
-/// Releases the lock at once. Closing the descriptor is not enough while a child process that is just being started still
-/// has a copy of it.
+/// Releases the lock immediately. Closing the descriptor does not release it while a child process that is being
+/// started still has a copy of the descriptor.
 pub(super) fn unlock(directory: impl AsFd) {
     if let Err(errno) = rustix::fs::flock(directory, FlockOperation::Unlock) {
         tracing::debug!(target: "keyferry", "failed to unlock the output directory: {errno}");
     }
 }
 
-/// Finds the process in the text of `/proc/locks` (`proc_locks(5)`):
-/// `1: FLOCK ADVISORY WRITE 925 fe:00:10888842 0 EOF`, device numbers in hexadecimal. A process outside of our PID
-/// namespace has the number 0 or no line.
+/// PID of the process that holds the lock, from the text of `/proc/locks` (`proc_locks(5)`):
+/// `1: FLOCK ADVISORY WRITE 925 fe:00:10888842 0 EOF`, with device numbers in hexadecimal. A process in another PID
+/// namespace has PID 0 or no line.
 fn holder(locks: &str, stat: &Stat) -> Option<u32> {
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     let file = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);
@@ -65,12 +66,12 @@ mod tests {
     }
 
     #[test]
-    fn a_second_descriptor_finds_the_directory_taken_until_it_is_unlocked() {
+    fn second_lock_fails_until_first_is_released() {
         let directory = tempfile::tempdir_in("/dev/shm").expect("tempdir");
         let (first, stat) = open(&directory);
         let (second, _) = open(&directory);
         assert_eq!(lock(&first, &stat), Ok(()));
-        assert_eq!(lock(&second, &stat), Err(Taken { pid: Some(std::process::id()) }));
+        assert_eq!(lock(&second, &stat), Err(Locked { pid: Some(std::process::id()) }));
         let copy = rustix::io::dup(&first).expect("dup");
         unlock(&first);
         assert_eq!(lock(&second, &stat), Ok(()), "a copy of the descriptor does not keep the lock");
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_is_the_process_with_a_lock_on_the_same_inode() {
+    fn holder_is_process_with_flock_on_same_inode() {
         let directory = tempfile::tempdir().expect("tempdir");
         let (_, mut stat) = open(&directory);
         stat.st_dev = rustix::fs::makedev(0, 0x2d);
@@ -91,7 +92,7 @@ mod tests {
             line("FLOCK", "4", "00:2d:77"),
         ];
         assert_eq!(holder(&locks.concat(), &stat), Some(4));
-        assert_eq!(holder(&line("FLOCK", "0", "00:2d:77"), &stat), None, "of another PID namespace");
+        assert_eq!(holder(&line("FLOCK", "0", "00:2d:77"), &stat), None, "in another PID namespace");
         assert_eq!(holder("", &stat), None);
     }
 }

@@ -1,4 +1,5 @@
-//! The manifest as a file of the set: what the set was made from, in JSON, without any value and anything to guess one by.
+//! The manifest file of a set: the sources of its files, in JSON. It contains no value and nothing that helps to guess
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,18 +9,18 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{Access, is_ours};
+use super::directory::{Access, is_owned};
 use super::file::{self, Attributes};
 use super::names::MANIFEST_FILE;
 use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
 
-/// The only version that this agent writes and reads. A change of the form changes it.
-const FORM: u32 = 1;
+/// The only format version that this agent writes and reads. Increment it with every change of the format.
+const FORMAT_VERSION: u32 = 1;
 
-/// A guard for the reader: names of many thousand files.
+/// Maximum size in bytes that is read, enough for the names of many thousand files.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The form in the file. Anything unknown makes the manifest unreadable: it was written by another version.
+/// Format of the file. An unknown key makes the manifest unreadable, because another version wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
@@ -28,7 +29,7 @@ struct Wire {
     layout: String,
     sources: BTreeMap<String, WireSource>,
     files: BTreeMap<String, BTreeSet<String>>,
-    /// Octal, of the files that have a mode of their own.
+    /// Octal modes of the files with a configured mode.
     modes: BTreeMap<String, String>,
 }
 
@@ -43,21 +44,21 @@ struct WireSource {
     leased: bool,
 }
 
-/// The manifest of one set, with what only the publisher knows.
+/// The manifest of one set, with the data that only the publisher has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SetManifest {
     pub(super) manifest: Manifest,
     pub(super) published: Timestamp,
-    /// Modes of the files that have one of their own; the others follow the directory's default.
+    /// Modes of the files with a configured mode. Other files have the default of the directory.
     pub(super) modes: BTreeMap<FilePath, Mode>,
 }
 
-/// Why a set has no manifest to go by.
+/// Why the manifest of a set cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It is not there, not ours, damaged, or of another version.
+    /// Missing, owned by another UID, damaged, or of another version.
     Damaged(&'static str),
-    /// It may well be there.
+    /// An I/O error, which says nothing about the manifest.
     Io(Errno),
 }
 
@@ -67,7 +68,7 @@ impl SetManifest {
         Self { manifest: manifest.clone(), published, modes }
     }
 
-    /// As bytes of the file.
+    /// Encodes the file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let sources = self.manifest.sources.iter().map(|(name, source)| {
             let ManifestSource { request, version: Version { number, created }, leased } = source.clone();
@@ -75,19 +76,19 @@ impl SetManifest {
         });
         let names = |names: &BTreeSet<SourceName>| names.iter().map(|name| name.as_str().to_owned()).collect();
         let wire = Wire {
-            version: FORM,
+            version: FORMAT_VERSION,
             published: self.published,
             layout: self.manifest.layout.clone(),
             sources: sources.collect(),
             files: self.manifest.files.iter().map(|(path, from)| (path.as_str().to_owned(), names(from))).collect(),
             modes: self.modes.iter().map(|(path, mode)| (path.as_str().to_owned(), format!("{mode:?}"))).collect(),
         };
-        // Maps with text as keys and numbers: nothing that JSON cannot hold.
+        // Cannot fail: the keys are strings.
         serde_json::to_vec(&wire).unwrap_or_default()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let wire: Wire = serde_json::from_slice(bytes).ok().filter(|wire: &Wire| wire.version == FORM)?;
+        let wire: Wire = serde_json::from_slice(bytes).ok().filter(|wire: &Wire| wire.version == FORMAT_VERSION)?;
         let sources: BTreeMap<SourceName, ManifestSource> = wire
             .sources
             .into_iter()
@@ -118,12 +119,14 @@ impl SetManifest {
             Ok(opened) => opened,
             Err(Errno::NOENT) => return Err(Unreadable::Damaged("it has no manifest")),
             Err(Errno::INVAL | Errno::LOOP | Errno::ACCESS) => {
-                return Err(Unreadable::Damaged("its manifest is not a file that we may read"));
+                return Err(Unreadable::Damaged(
+                    "its manifest is not a regular file, or the agent has no permission to read it",
+                ));
             }
             Err(errno) => return Err(Unreadable::Io(errno)),
         };
-        if !is_ours(&stat, FileType::RegularFile) || file::size(&stat) > MAX_BYTES {
-            return Err(Unreadable::Damaged("its manifest is not ours"));
+        if !is_owned(&stat, FileType::RegularFile) || file::size(&stat) > MAX_BYTES {
+            return Err(Unreadable::Damaged("its manifest is owned by another UID or larger than 16 MiB"));
         }
         let bytes = file::read_exact_size(file, file::size(&stat)).map_err(Unreadable::Io)?;
         Self::from_bytes(bytes.expose())
@@ -131,7 +134,7 @@ impl SetManifest {
     }
 }
 
-/// What the manifest gets: the same as a file without a mode of its own.
+/// Attributes of the manifest, which are those of a file without a configured mode.
 pub(super) fn attributes(access: Access) -> Attributes {
     Attributes { mode: access.file_mode, group: access.group, sync: true }
 }
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_in_the_file_is_fixed() {
+    fn manifest_format_stays_stable() {
         let text = String::from_utf8(example().to_bytes()).expect("text");
         let expected = concat!(
             r#"{"version":1,"published":"2026-11-24T16:05:38Z","layout":"outputs:1","#,
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_does_not_know_is_unreadable() {
+    fn unknown_or_invalid_manifest_is_unreadable() {
         let text = String::from_utf8(example().to_bytes()).expect("text");
         for (from, to) in [
             (r#""version":1"#, r#""version":2"#),

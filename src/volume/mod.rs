@@ -1,9 +1,9 @@
-//! Files: make a set of them visible as a whole, adopt what an earlier process left, sweep what a crash left, and report
-//! when other files change.
+//! Files: publishes a set of files atomically, adopts the set of an earlier process, removes the remains of a crash,
+//! and watches other files for changes.
 //!
-//! Knows `model` only. Tries each thing once; a failure comes back classified and the last good set stays in place.
-//! Everything below the output directory is reached through a directory descriptor opened once, so that a path that is
-//! swapped under us leads nowhere else.
+//! This module depends on `model` only. It makes one attempt per operation and classifies the failure; the last
+//! published set stays in place. It accesses everything in the output directory through one directory descriptor, so
+//! that replacing the path cannot redirect a write.
 
 mod adopt;
 mod at;
@@ -15,15 +15,15 @@ mod manifest;
 mod names;
 mod private_file;
 mod publish;
-mod refusal;
 mod small_file;
 mod space;
 mod sweep;
+mod unusable;
 mod watch;
 mod write;
 
 pub use names::{DATA_LINK, MANIFEST_FILE, STATE_FILE};
-pub use private_file::{leave_private_file, take_private_file};
+pub use private_file::{take_private_file, write_private_file};
 pub use publish::{Published, Publisher};
 pub use small_file::{read_small_file, remove_small_file, replace_small_file};
 pub use watch::{Watch, WatchError};

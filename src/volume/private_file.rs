@@ -1,7 +1,8 @@
-//! A file with secrets for the next process of the same user: written whole, taken once.
+//! A file with secrets for the next process with the same UID: written atomically, taken once.
 //!
-//! It lies beside the output directory, in the root of the volume, which others may write to: so nothing is followed,
-//! nothing is opened that exists, and a file that is not exactly ours is not read.
+//! The file is next to the output directory, in the root of the volume, to which other containers can write. Therefore
+//! keyferry follows no symlink, writes to no existing file, and does not read a file with an unexpected owner, mode, or
+//! type.
 
 use std::path::Path;
 
@@ -14,22 +15,22 @@ use super::directory::in_memory;
 use super::file::{self, Attributes};
 use crate::model::{Failure, FailureClass, Reason, SecretBytes};
 
-/// Only we may read it.
+/// Readable and writable for the agent's UID only.
 const MODE: u32 = 0o600;
 
-/// More than the volume of any pod should hold; a guard for the reader.
+/// Maximum size in bytes of a file that is read. Volumes of this size are not expected.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Writes `bytes` to a temporary file and renames it over `path`.
+/// Writes `bytes` to a temporary file and renames it to `path`.
 ///
 /// # Errors
-/// `Invalid` where the directory is not in memory and that is not allowed, `Local` with `NoSpace` or `WriteFailed`.
-/// Nothing is left behind.
-pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) -> Result<(), Failure> {
+/// `Invalid`/`DirectoryUnusable` if the directory is not in memory and `allow_disk` is false, otherwise `Local` with
+/// `NoSpace` or `WriteFailed`. The temporary file is removed.
+pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) -> Result<(), Failure> {
     let shown = path.display();
     let failed = |error: &StepError| {
         let reason = if error.errno == Errno::NOSPC { Reason::NoSpace } else { Reason::WriteFailed };
-        let message = format!("failed to leave {shown} for the next process: {}", Failure::chain(error));
+        let message = format!("failed to write handover file {shown}: {}", Failure::chain(error));
         Failure::new(FailureClass::Local, reason, message)
     };
     let (directory, name) = open_parent(path).map_err(|error| failed(&error))?;
@@ -38,7 +39,8 @@ pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
             FailureClass::Invalid,
             Reason::DirectoryUnusable,
             format!(
-                "failed to leave {shown} for the next process: it would not be in memory; use the memory emptyDir of the files, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"
+                "failed to write handover file {shown}: its directory is not in memory; use the emptyDir with `medium: \
+                 Memory` that holds the output directory, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"
             ),
         ));
     }
@@ -46,20 +48,20 @@ pub fn leave_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
     file::replace_file(&directory, &name, bytes.expose(), attributes).map_err(|error| failed(&error))
 }
 
-/// Removes `path` and gives what was in it; `None` if it is absent. The file is unlinked before its content is
-/// returned.
+/// Removes `path` and returns its content. `None` if the file does not exist. The file is unlinked before its content
+/// is read.
 ///
 /// # Errors
-/// `Local` with `HandoverRefused` if the file is not exactly what [`leave_private_file`] of the same user leaves, or cannot
-/// be removed.
+/// `Local`/`HandoverRefused` if the file does not have the owner, mode, and type that [`write_private_file`] gives it,
+/// or cannot be read or removed.
 pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
-    let refused = |why: String| {
-        let message = format!("failed to take over from {}: {why}", path.display());
+    let rejected = |why: String| {
+        let message = format!("failed to use handover file {}: {why}", path.display());
         Failure::new(FailureClass::Local, Reason::HandoverRefused, message)
     };
     let opened = open_parent(path).and_then(|(directory, name)| {
         file::remove_file(&directory, &file::temporary_name(&name)).ok();
-        // Not blocking, because a FIFO may lie there.
+        // Non-blocking, because it could be a FIFO.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&directory, name.as_str(), flags, Mode::empty());
         if fd.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
@@ -72,36 +74,38 @@ pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
         Ok(Some(fd)) => fd,
         Ok(None) => return Ok(None),
         Err(error) if error.errno == Errno::NOENT => return Ok(None),
-        Err(error) => return Err(refused(Failure::chain(&error))),
+        Err(error) => return Err(rejected(Failure::chain(&error))),
     };
-    let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(format!("failed to look at it: {errno}")))?;
+    let stat = rustix::fs::fstat(&fd).map_err(|errno| rejected(format!("failed to inspect it: {errno}")))?;
     let size = file::size(&stat);
-    if let Some(why) = foreign(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
-        return Err(refused(why));
+    if let Some(why) = why_untrusted(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
+        return Err(rejected(why));
     }
     file::read_exact_size(std::fs::File::from(fd), size)
         .map(Some)
-        .map_err(|errno| refused(format!("failed to read it: {errno}")))
+        .map_err(|errno| rejected(format!("failed to read it: {errno}")))
 }
 
-/// Why a file is not one that we left.
-fn foreign(owner: u32, mode: u32, size: u64, us: u32) -> Option<String> {
+/// Cause if a file with these attributes was not written by [`write_private_file`] with the same UID.
+fn why_untrusted(owner: u32, mode: u32, size: u64, euid: u32) -> Option<String> {
     if FileType::from_raw_mode(mode) != FileType::RegularFile {
         return Some("it is not a regular file".into());
     }
-    if owner != us {
-        return Some(format!("it belongs to UID {owner} and we are UID {us}; run both containers with the same UID"));
+    if owner != euid {
+        return Some(format!(
+            "it is owned by UID {owner}, but keyferry runs as UID {euid}; run both containers with the same UID"
+        ));
     }
     if mode & 0o7777 != MODE {
-        return Some(format!("its mode is {:04o} and not {MODE:04o}", mode & 0o7777));
+        return Some(format!("its mode is {:04o}, expected {MODE:04o}", mode & 0o7777));
     }
-    (size > MAX_BYTES).then(|| "it is too large".into())
+    (size > MAX_BYTES).then(|| "it is larger than 64 MiB".into())
 }
 
 fn open_parent(path: &Path) -> Result<(OwnedFd, String), StepError> {
     let shown = path.display().to_string();
     let parts = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
-    let (parent, name) = context("use the name", &shown, parts.ok_or(Errno::INVAL))?;
+    let (parent, name) = context("parse the path", &shown, parts.ok_or(Errno::INVAL))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = context("open", &parent.display().to_string(), rustix::fs::open(parent, flags, Mode::empty()))?;
     Ok((directory, name.to_owned()))
@@ -118,33 +122,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_private_and_can_be_taken_once() {
+    fn private_file_has_mode_0600_and_is_taken_once() {
         let directory = directory();
         let file = directory.path().join("handover");
-        leave_private_file(&file, &"old".into(), true).expect("left");
-        std::fs::write(directory.path().join("handover.tmp"), "left by a crash").expect("written");
-        leave_private_file(&file, &"new".into(), true).expect("left again");
-        assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o7777, 0o600);
+        write_private_file(&file, &"old".into(), true).expect("written");
+        std::fs::write(directory.path().join("handover.tmp"), "from a crash").expect("written");
+        write_private_file(&file, &"new".into(), true).expect("written again");
+        assert_eq!(std::fs::metadata(&file).expect("metadata").permissions().mode() & 0o7777, 0o600);
         assert!(!directory.path().join("handover.tmp").exists());
         assert!(take_private_file(&file).expect("taken").is_some_and(|bytes| bytes.expose() == b"new"));
-        assert!(!file.exists(), "no token lies around");
-        assert!(take_private_file(&file).expect("nothing there").is_none());
+        assert!(!file.exists(), "the file is removed");
+        assert!(take_private_file(&file).expect("no file").is_none());
     }
 
     #[test]
-    fn what_is_not_ours_is_refused_and_removed() {
+    fn untrusted_private_file_is_rejected_and_removed() {
         let directory = directory();
         let file = directory.path().join("handover");
         let secret = directory.path().join("elsewhere");
         std::fs::write(&secret, "secret").expect("written");
         symlink(&secret, &file).expect("linked");
         assert!(take_private_file(&file).is_err_and(|failure| failure.reason == Reason::HandoverRefused));
-        assert!(!file.is_symlink() && secret.exists(), "the link is gone, what it points to is not");
+        assert!(!file.is_symlink() && secret.exists(), "only the symlink is removed");
 
         std::fs::write(&file, "open to all").expect("written");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("changed");
-        let refused = take_private_file(&file).err().expect("refused");
-        assert!(refused.message.contains("its mode is 0644"), "{refused}");
+        let rejected = take_private_file(&file).err().expect("rejected");
+        assert!(rejected.message.contains("its mode is 0644"), "{rejected}");
         assert!(!file.exists());
 
         let fifo = FileType::Fifo;
@@ -152,22 +156,22 @@ mod tests {
         let (sender, receiver) = std::sync::mpsc::channel();
         let place = file.clone();
         std::thread::spawn(move || sender.send(take_private_file(&place).err()));
-        let refused = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer, not a wait");
-        assert!(refused.is_some_and(|failure| failure.message.contains("regular file")));
+        let rejected = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("a result without blocking");
+        assert!(rejected.is_some_and(|failure| failure.message.contains("regular file")));
 
         let mode = 0o10_0600;
-        assert_eq!(foreign(65532, mode, 10, 65532), None);
-        assert!(foreign(1000, mode, 10, 65532).is_some_and(|why| why.contains("UID 1000")));
-        assert!(foreign(65532, 0o1_0600, 0, 65532).is_some_and(|why| why.contains("regular")), "a FIFO");
+        assert_eq!(why_untrusted(65532, mode, 10, 65532), None);
+        assert!(why_untrusted(1000, mode, 10, 65532).is_some_and(|why| why.contains("UID 1000")));
+        assert!(why_untrusted(65532, 0o1_0600, 0, 65532).is_some_and(|why| why.contains("regular")), "a FIFO");
     }
 
     #[test]
-    fn a_file_that_cannot_be_written_is_a_failure_and_leaves_nothing() {
+    fn failed_write_of_private_file_leaves_no_temporary_file() {
         let directory = directory();
-        let failure = leave_private_file(&directory.path().join("absent/handover"), &"x".into(), true).err();
+        let failure = write_private_file(&directory.path().join("absent/handover"), &"x".into(), true).err();
         assert!(failure.is_some_and(|failure| failure.message.contains("failed to open")));
         std::fs::create_dir_all(directory.path().join("handover/full")).expect("made");
-        let failure = leave_private_file(&directory.path().join("handover"), &"x".into(), true).err();
+        let failure = write_private_file(&directory.path().join("handover"), &"x".into(), true).err();
         assert!(failure.is_some_and(|failure| failure.reason == Reason::WriteFailed));
         assert!(!directory.path().join("handover.tmp").exists());
     }

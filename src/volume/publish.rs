@@ -1,31 +1,31 @@
-//! Making a set of files visible, all or nothing, in the layout of the kubelet's own volumes:
+//! Publishes a set of files atomically, in the layout of the kubelet's volumes:
 //!
 //! ```text
 //! <directory>/..2026_11_24_16_05_37.0123456789/username     the set, with its manifest
-//! <directory>/..data -> ..2026_11_24_16_05_37.0123456789    what is visible now
-//! <directory>/username -> ..data/username                   one link per top name
+//! <directory>/..data -> ..2026_11_24_16_05_37.0123456789    the visible set
+//! <directory>/username -> ..data/username                   one symlink per top-level name
 //! ```
 //!
-//! After the kubelet's `AtomicWriter`
-//! (<https://github.com/kubernetes/kubernetes/blob/master/pkg/volume/util/atomic_writer.go>), with unique temporary names
-//! and a sweep, so that what a crash leaves never stands in the way:
+//! The steps follow the kubelet's `AtomicWriter`
+//! (<https://github.com/kubernetes/kubernetes/blob/master/pkg/volume/util/atomic_writer.go>). Unique temporary names
+//! and a sweep ensure that the remains of a crash never block a later publication.
 //!
-//! 1. Validate: no path is a directory of another, no visible name is taken by something that is not ours.
-//! 2. Compare bytes and modes with the visible set. Equal: stop. Only modes differ: set them and stop. In both cases the
-//!    manifest of the visible set is replaced first where it says something else.
-//! 3. See that the new set fits beside the old one.
-//! 4. Make a fresh directory, closed to others while it is filled.
-//! 5. Write each file and the manifest, set group and mode explicitly (the umask must not matter), sync; sync the
-//!    directories.
-//! 6. Make visible links for new names. They dangle until step 8, as the kubelet's do.
-//! 7. Make a temporary link to the fresh directory, under a unique name.
-//! 8. Rename it over `..data`: the moment at which the whole set changes. Sync the directory.
-//! 9. Remove visible links of names that are gone.
-//! 10. Remove directories of older sets.
+//! 1. Validate: no path is a directory of another, and no visible name is used by a file that keyferry did not create.
+//! 2. Compare bytes and modes with the visible set. If all are equal, stop. If only modes differ, set them and stop. In
+//!    both cases replace a different manifest first.
+//! 3. Check that the new set fits next to the visible one.
+//! 4. Create a new directory, closed to other UIDs until it is complete.
+//! 5. Write and sync each file and the manifest, with explicit group and mode, because the umask must not matter. Sync
+//!    the directories.
+//! 6. Create visible symlinks for new names. As in the kubelet's volumes, they dangle until step 8.
+//! 7. Create a temporary symlink to the new directory, with a unique name.
+//! 8. Rename it to `..data`, which changes the whole set at once. Sync the directory.
+//! 9. Remove visible symlinks of names that the set no longer has.
+//! 10. Remove the directories of older sets.
 //!
-//! A failure before step 8 removes what this try made and leaves the old set whole; from step 8 on the new set is
-//! whole, and what could not be removed goes with the next sweep. The directory itself is never removed and made
-//! again: an application that has it mounted would see an empty one from then on.
+//! A failure before step 8 removes what this attempt created and keeps the previous set complete. From step 8 on, the
+//! new set is complete, and the next sweep removes what remains. The output directory itself is never re-created while
+//! it exists: an application that has mounted it would see an empty directory.
 
 use jiff::Timestamp;
 use rustix::fd::OwnedFd;
@@ -37,58 +37,47 @@ use super::directory::{Access, OwnedDirectory};
 use super::file;
 use super::manifest::{self, SetManifest, Unreadable};
 use super::names::MANIFEST_FILE;
-use super::refusal::{next_step, refuse};
 use super::space::{self, Need, Usage};
+use super::unusable::{remedy, unusable_directory};
 use super::write::Rollback;
 use crate::model::{Directory, Failure, FailureClass, FileSet, Manifest, Reason};
 
-/// What a publication did.
+/// Result of a successful publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
-    /// Bytes were equal; modes or groups were set right.
+    /// Bytes were equal. Modes or groups were corrected.
     ModesRepaired,
     /// A new set is visible.
     Swapped,
-    /// Bytes and modes were equal; at most the manifest was replaced.
+    /// Bytes and modes were equal. At most the manifest was replaced.
     Unchanged,
 }
 
-impl Published {
-    /// The name in logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ModesRepaired => "modes_repaired",
-            Self::Swapped => "swapped",
-            Self::Unchanged => "unchanged",
-        }
-    }
-}
-
-/// Writes sets into the one directory that it owns and has locked. Blocking.
+/// Publishes sets to one output directory, which it keeps locked. All methods block.
 pub struct Publisher {
     pub(super) directory: OwnedDirectory,
 }
 
 impl Publisher {
-    /// Makes or opens the directory, checks that an application can use it, locks it for the life of the publisher, and
-    /// sweeps what a crash left.
+    /// Creates or opens the directory, checks it, locks it until the publisher is dropped, and sweeps the remains of a
+    /// crash.
     ///
     /// # Errors
-    /// `Invalid`/`DirectoryUnusable` where the directory cannot serve: its parent is absent, it is not ours, it is sticky,
-    /// it is not in memory, another agent publishes there. `Local` where the sweep fails.
+    /// `Invalid`/`DirectoryUnusable` if the parent does not exist, or the directory has another owner, is sticky, is
+    /// not in memory, or is locked by another agent. `Local` if the directory cannot be created for lack of space, or
+    /// the sweep fails.
     pub fn open(settings: &Directory) -> Result<Self, Failure> {
         let publisher = Self { directory: OwnedDirectory::open(settings)? };
         publisher.sweep(&mut |_| ()).map_err(|error| publisher.write_failed(&error))?;
         Ok(publisher)
     }
 
-    /// Makes `set` the visible set, with `manifest` beside it. `settings` may differ from those at the opening, but for the
-    /// path: the modes and the limit of this call count. `now` names the set's directory and is when it was published.
+    /// Publishes `set` with `manifest`. Uses modes and limit from `settings`, which must have the path given to
+    /// [`Publisher::open`]. `now` is the time of publication, and part of the name of the set's directory.
     ///
     /// # Errors
-    /// `Local`/`NoSpace` where it does not fit, `Local`/`WriteFailed` where a write failed, `Invalid` where the set cannot
-    /// stand in this directory. In all cases the last published set is still whole.
+    /// `Local`/`NoSpace` if the set does not fit, `Local`/`WriteFailed` if a write failed, `Invalid` if the set or the
+    /// directory is unsuitable. In all cases the last published set is still complete.
     pub fn publish(
         &mut self,
         set: &FileSet,
@@ -99,7 +88,7 @@ impl Publisher {
         self.publish_in_steps(set, manifest, settings, now, &mut |_| ())
     }
 
-    /// [`Publisher::publish`], with a call of `after` behind each numbered step: the crash tests end the process there.
+    /// [`Publisher::publish`] with a call of `after` after each numbered step. Crash tests end the process there.
     #[doc(hidden)]
     pub fn publish_in_steps(
         &mut self,
@@ -109,8 +98,8 @@ impl Publisher {
         now: Timestamp,
         after: &mut impl FnMut(u8),
     ) -> Result<Published, Failure> {
-        debug_assert!(set.files.keys().eq(manifest.files.keys()), "the manifest is of this set");
-        self.return_to_place(settings)?;
+        debug_assert!(set.files.keys().eq(manifest.files.keys()), "the manifest belongs to this set");
+        self.reopen_if_replaced(settings)?;
         let access = self.directory.access(settings)?;
         let manifest = SetManifest::new(manifest, set, now);
 
@@ -123,7 +112,7 @@ impl Publisher {
         if let Some(current) = &current {
             let done = match compare::compare(&self.directory, access, current, set) {
                 Difference::None => Some(Published::Unchanged),
-                // A file that cannot be opened to repair it is replaced below.
+                // If a repair fails, the whole set is replaced below.
                 Difference::Modes(repairs) => {
                     repairs.iter().all(|repair| repair.apply(current).is_ok()).then_some(Published::ModesRepaired)
                 }
@@ -136,14 +125,14 @@ impl Publisher {
         }
         after(2);
 
-        // 3. See that it fits.
-        space::within_limit(set, settings.max_bytes, published)?;
+        // 3. Check the space.
+        space::check_limit(set, settings.max_bytes, published)?;
         let manifest = manifest.to_bytes();
         let (need, usage) = self.space(set, manifest.len(), published).map_err(|error| self.write_failed(&error))?;
         need.check(&usage)?;
         after(3);
 
-        // 4. to 8. are undone as a whole.
+        // 4. to 8. Undone together on failure.
         let mut rollback = Rollback::default();
         if let Err(error) = self.write_and_swap(set, &manifest, access, now, &mut rollback, after) {
             let failure = self.publication_failed(set, manifest.len(), published, &error);
@@ -151,19 +140,24 @@ impl Publisher {
             return Err(failure);
         }
 
-        // 9. and 10. The new set is visible, so that a failure here is no failure of the publication.
+        // 9. and 10. The new set is visible, so a failure here does not fail the publication.
         if let Err(error) = self.sweep(after) {
-            tracing::warn!(target: "keyferry", reason = %Reason::WriteFailed, "{}; the next publication tries again", Failure::chain(&error));
+            tracing::warn!(
+                target: "keyferry", reason = %Reason::WriteFailed,
+                "{}; the next publication retries", Failure::chain(&error)
+            );
         }
         Ok(Published::Swapped)
     }
 
-    /// Makes the directory again where it was removed or replaced under us.
-    fn return_to_place(&mut self, settings: &Directory) -> Result<(), Failure> {
+    /// Opens or creates the directory again if it was removed or replaced while in use.
+    fn reopen_if_replaced(&mut self, settings: &Directory) -> Result<(), Failure> {
         let path = self.directory.path.display();
         if settings.path != self.directory.path {
             let other = settings.path.display();
-            return Err(refuse(format!("failed to publish files to {other}: the open output directory is {path}")));
+            return Err(unusable_directory(format!(
+                "failed to publish files to {other}: the agent has output directory {path} open"
+            )));
         }
         if self.directory.is_in_place() {
             return Ok(());
@@ -171,14 +165,14 @@ impl Publisher {
         let directory = OwnedDirectory::reopen(settings)?;
         tracing::warn!(
             target: "keyferry", reason = %Reason::DirectoryUnusable,
-            "output directory {path} was removed while it was in use and was made again; a container that mounts it by \
-             subPath sees an empty directory until the pod is restarted"
+            "output directory {path} was removed while in use and has been re-created; containers that mount it by \
+             subPath see an empty directory until you re-create the pod"
         );
         self.directory = directory;
         self.sweep(&mut |_| ()).map_err(|error| self.write_failed(&error))
     }
 
-    /// Replaces the manifest of an equal set where it says something else. When the files were published stays.
+    /// Replaces the manifest of an equal set if it differs. Keeps the time of publication.
     fn update_manifest(
         &self,
         current: &OwnedFd,
@@ -203,19 +197,19 @@ impl Publisher {
             .map_err(|error| self.publication_failed(set, bytes.len(), true, &error))
     }
 
-    /// What a copy of the set needs, and what the volume has.
+    /// Space that one copy of the set needs, and the current usage of the volume.
     fn space(&self, set: &FileSet, manifest: usize, published: bool) -> Result<(Need, Usage), StepError> {
         let root = &self.directory.fd;
-        let volume = context("look at the volume of", "the output directory", rustix::fs::fstatvfs(root))?;
+        let volume = context("inspect the volume of", "the output directory", rustix::fs::fstatvfs(root))?;
         let mut found = std::collections::BTreeMap::new();
-        // Only a message needs it, so that what can be counted is enough.
+        // Needed for messages only, so an incomplete count is acceptable.
         compare::walk(root, "", &mut found).ok();
-        // `st_blocks` counts in units of 512 bytes, whatever the block size (stat(2)).
+        // The unit of `st_blocks` is 512 bytes for every block size (stat(2)).
         let blocks = found.values().map(|(_, stat)| u64::try_from(stat.st_blocks).unwrap_or(0)).sum::<u64>();
         Ok((Need::of(set, manifest, volume.f_frsize), Usage::new(&volume, blocks * 512, published)))
     }
 
-    /// The failure of a step that needed room; the count before it does not see what others take meanwhile.
+    /// Failure of a writing step. A full volume is possible even after step 3, because other containers write too.
     fn publication_failed(&self, set: &FileSet, manifest: usize, published: bool, error: &StepError) -> Failure {
         match error.errno {
             Errno::NOSPC | Errno::DQUOT => self
@@ -233,7 +227,7 @@ impl Publisher {
                 "failed to publish files to {}: {}{}",
                 self.directory.path.display(),
                 Failure::chain(error),
-                next_step(error.errno)
+                remedy(error.errno)
             ),
         )
     }

@@ -1,4 +1,4 @@
-//! A small file without secrets beside the published set, replaced as a whole.
+//! Small files without secrets in the output directory, replaced atomically.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -10,25 +10,25 @@ use rustix::io::Errno;
 use super::at::StepError;
 use super::file::{self, Attributes};
 
-/// More than any of our small files has; a guard for the reader.
+/// Maximum size in bytes that is read. Actual files are far smaller.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// Not synced: after a crash of the machine the content is worthless anyway.
+/// Not synced, because the content has no use after a crash of the machine.
 const ATTRIBUTES: Attributes = Attributes { mode: Mode::from_raw_mode(0o600), group: None, sync: false };
 
-/// Writes `bytes` to a temporary file (mode 0600) and renames it over `directory/name`. A reader sees the old or the new
-/// content whole.
+/// Writes `bytes` to a temporary file (mode 0600) and renames it to `directory/name`. Readers see either the previous
+/// or the new content.
 ///
 /// # Errors
-/// The I/O error of the first step that failed; nothing is left behind.
+/// The I/O error of the first step that failed. The temporary file is removed.
 pub fn replace_small_file(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     file::replace_file(open(directory)?, name, bytes, ATTRIBUTES).map_err(as_io_error)
 }
 
-/// The content of `directory/name`, `None` if it or the directory is absent. Never waits for a writer.
+/// Reads `directory/name` without blocking. `None` if the file or the directory does not exist.
 ///
 /// # Errors
-/// Any other I/O error, something that is not a regular file, or a file that is too large to be ours.
+/// Any other I/O error, and `InvalidData` if it is not a regular file or is larger than 64 KiB.
 pub fn read_small_file(directory: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
     let file = match open(directory).map(|directory| file::open_regular(directory, name)) {
         Ok(Ok((file, _))) => file,
@@ -41,12 +41,12 @@ pub fn read_small_file(directory: &Path, name: &str) -> io::Result<Option<Vec<u8
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too large"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is larger than 64 KiB"));
     }
     Ok(Some(bytes))
 }
 
-/// Removes `directory/name`; absence of it or of the directory is fine.
+/// Removes `directory/name`. Succeeds if the file or the directory does not exist.
 ///
 /// # Errors
 /// Any other I/O error.
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_and_what_is_absent_is_none() {
+    fn small_file_round_trips_and_absence_is_none() {
         let directory = tempfile::tempdir().expect("tempdir");
         assert_eq!(read_small_file(directory.path(), "state").expect("absent"), None);
         assert_eq!(read_small_file(&directory.path().join("absent"), "state").expect("absent"), None);
@@ -88,16 +88,16 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_is_refused_and_does_not_block() {
+    fn fifo_is_rejected_without_blocking() {
         let directory = tempfile::tempdir().expect("tempdir");
         let fifo = directory.path().join("state");
         rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("mkfifo");
         let (sender, receiver) = std::sync::mpsc::channel();
         let place = directory.path().to_path_buf();
         std::thread::spawn(move || sender.send(read_small_file(&place, "state")));
-        let read = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer, not a wait");
-        assert_eq!(read.expect_err("refused").kind(), io::ErrorKind::InvalidData);
-        replace_small_file(directory.path(), "state", b"healed").expect("replaced");
-        assert_eq!(read_small_file(directory.path(), "state").expect("read"), Some(b"healed".to_vec()));
+        let read = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("a result without blocking");
+        assert_eq!(read.expect_err("rejected").kind(), io::ErrorKind::InvalidData);
+        replace_small_file(directory.path(), "state", b"replaced").expect("replaced");
+        assert_eq!(read_small_file(directory.path(), "state").expect("read"), Some(b"replaced".to_vec()));
     }
 }

@@ -1,4 +1,4 @@
-//! Removing what belongs to no visible set, and in the end everything.
+//! Removal of what does not belong to the visible set, and of everything for an unused directory.
 
 use rustix::fd::OwnedFd;
 
@@ -9,8 +9,8 @@ use super::publish::Publisher;
 use crate::model::{Failure, FailureClass, Reason};
 
 impl Publisher {
-    /// Removes what belongs to no visible set: steps 9 and 10, and at start the traces of a crash anywhere. Where it cannot
-    /// find out which set is visible, it removes nothing.
+    /// Removes what does not belong to the visible set: steps 9 and 10 of a publication, and at start the remains of a
+    /// crash. Removes nothing if it cannot determine which set is visible.
     pub(super) fn sweep(&self, after: &mut impl FnMut(u8)) -> Result<(), StepError> {
         let root = &self.directory.fd;
         let current = self.directory.current()?;
@@ -20,19 +20,19 @@ impl Publisher {
         }
         let entries = context("list", "the output directory", at::entries(root))?;
 
-        // 9. Visible links that lead nowhere.
+        // 9. Visible symlinks without a target.
         for entry in &entries {
-            let alive = match &set {
-                Some(set) => context("look at", &entry.name, at::exists(set, &entry.name))?,
+            let has_target = match &set {
+                Some(set) => context("inspect", &entry.name, at::exists(set, &entry.name))?,
                 None => false,
             };
-            if !alive && is_visible_link(root, entry)? {
-                context("remove link", &entry.name, at::remove_tree(root, &entry.name))?;
+            if !has_target && is_visible_link(root, entry)? {
+                context("remove symlink", &entry.name, at::remove_tree(root, &entry.name))?;
             }
         }
         after(9);
 
-        // 10. Older sets, half-written sets, temporary links.
+        // 10. Older sets, incomplete sets, temporary symlinks.
         for entry in &entries {
             let name = entry.name.as_str();
             let old_set = names::is_set_directory(name) && current.as_deref() != Some(name);
@@ -44,11 +44,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Removes the visible set, all other sets, the links and the state file, for a directory that is no longer used. Leaves
-    /// the directory itself, and what is not ours in it.
+    /// Removes all sets, the symlinks, and the state file from a directory that is no longer used. Keeps the directory
+    /// and all files that keyferry did not create.
     ///
     /// # Errors
-    /// `Local`/`WriteFailed` with what could not be removed. The set is then no longer visible, or untouched.
+    /// `Local`/`WriteFailed` with the first entry that could not be removed. The visible set is then either complete or
+    /// no longer visible.
     pub fn retire(self) -> Result<(), Failure> {
         self.remove_all().map_err(|error| {
             let shown = self.directory.path.display();
@@ -56,7 +57,8 @@ impl Publisher {
                 FailureClass::Local,
                 Reason::WriteFailed,
                 format!(
-                    "failed to remove the files of output directory {shown}, which is no longer used: {}; remove them by hand, they are secrets",
+                    "failed to remove the files of output directory {shown}, which is no longer used: {}; they hold \
+                     secrets, so remove them yourself",
                     Failure::chain(&error)
                 ),
             )
@@ -65,17 +67,17 @@ impl Publisher {
 
     fn remove_all(&self) -> Result<(), StepError> {
         let root = &self.directory.fd;
-        // First the link that makes the set visible: a reader sees the whole set or none.
+        // Remove the symlink of the visible set first, so that readers see the whole set or none.
         if self.directory.current()?.is_some() {
             file::remove_file(root, DATA_LINK)?;
         }
         for entry in context("list", "the output directory", at::entries(root))? {
             let name = entry.name.as_str();
-            let ours = names::is_set_directory(name)
+            let managed = names::is_set_directory(name)
                 || names::is_temporary(name)
                 || name == STATE_FILE
                 || is_visible_link(root, &entry)?;
-            if ours {
+            if managed {
                 context("remove", name, at::remove_tree(root, name))?;
             }
         }
@@ -83,11 +85,11 @@ impl Publisher {
     }
 }
 
-/// Whether an entry is a visible link of ours: only links of exactly our form are.
+/// Whether an entry is a visible symlink of a set, that is, a symlink with exactly the target that keyferry gives it.
 fn is_visible_link(root: &OwnedFd, entry: &Entry) -> Result<bool, StepError> {
     if !entry.kind.is_symlink() {
         return Ok(false);
     }
-    let target = context("read link", &entry.name, at::link_target(root, &entry.name))?;
+    let target = context("read symlink", &entry.name, at::link_target(root, &entry.name))?;
     Ok(target.is_some_and(|target| target == visible_target(&entry.name)))
 }

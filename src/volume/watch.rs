@@ -1,8 +1,8 @@
-//! "Look again" ticks for files that others replace: credentials, CA files, the configuration.
+//! Change notifications for files that are replaced by others: credentials, CA certificates, the configuration.
 //!
-//! Watched are directories, never the files: the kubelet replaces `..data` beside them, and a watch on a file is gone
-//! after the first rotation. An event only says *look again*; contents decide, and the runtime's slow poll stands behind
-//! it, because inotify is not fully reliable (network volumes, limits).
+//! A [`Watch`] watches directories, never files: the kubelet replaces `..data` next to a file, and a watch on the file
+//! itself is lost at the first rotation. A notification only means that the files must be read again. The runtime also
+//! polls, because inotify is not fully reliable (network volumes, limits).
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -13,10 +13,10 @@ use notify::{EventKind, RecursiveMode, Watcher};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-/// More links than this in one path are a loop; Linux gives up after as many (`path_resolution(7)`).
+/// Maximum number of symlinks in one path, as in Linux (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
-/// The watch could not be set, so that only the slow poll is left.
+/// The watch could not be created. Changes are then found by polling only.
 #[derive(Debug, Error)]
 #[error("failed to watch {path} for changes")]
 pub struct WatchError {
@@ -25,25 +25,27 @@ pub struct WatchError {
     source: notify::Error,
 }
 
-/// A running watch; ends when dropped.
+/// An active watch, which ends when dropped.
 pub struct Watch {
     changed: Arc<Notify>,
-    // Held, because dropping it ends the watch.
+    // Dropping the watcher ends the watch.
     _watcher: notify::RecommendedWatcher,
 }
 
 impl Watch {
-    /// Watches the directories through which `paths` (files or directories, which may be absent yet) are reached.
+    /// Watches the directories through which `paths` are reached. The paths are files or directories and need not exist
+    /// yet.
     ///
     /// # Errors
-    /// Where the system gives no watch: `fs.inotify.max_user_instances` or `max_user_watches` is used up, mostly.
+    /// If the system provides no watch, usually because `fs.inotify.max_user_instances` or `max_user_watches` is
+    /// exhausted.
     pub fn new<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Self, WatchError> {
         let changed = Arc::new(Notify::new());
-        let teller = Arc::clone(&changed);
+        let notifier = Arc::clone(&changed);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.map_or(true, |event| is_news(event.kind)) {
-                // Keeps at most one tick: a burst is one reason to look.
-                teller.notify_one();
+            if event.map_or(true, |event| is_change(event.kind)) {
+                // Stores at most one notification, so that a burst of events counts once.
+                notifier.notify_one();
             }
         })
         .map_err(|source| WatchError { path: "files".into(), source })?;
@@ -51,7 +53,7 @@ impl Watch {
         for directory in directories {
             match watcher.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => {}
-                // Replaced just now: its parent is watched too, or the poll sees it.
+                // The directory was just replaced. The watch on its parent or the poll detects the change.
                 Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
                 Err(source) => return Err(WatchError { path: directory.display().to_string(), source }),
             }
@@ -59,20 +61,21 @@ impl Watch {
         Ok(Self { changed, _watcher: watcher })
     }
 
-    /// Returns when something changed since the last return. Cancel safe.
+    /// Waits until something has changed since the last return. Cancel safe.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 }
 
-/// Our own reading of the files makes events too (open, close); to take them as news would be an endless loop.
-fn is_news(kind: EventKind) -> bool {
+/// Whether an event is a change. Ignores open and close after reading, which the agent itself causes: reading on such
+/// an event would be an endless loop.
+fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
-/// The directory of the file and of every link on the way to it. With a kubelet volume, `/vol/tls/key` is reached over
-/// `/vol/tls -> ..data/tls` and `/vol/..data -> ..2026…`: a watch on `/vol` sees each swap, a watch on `/vol/tls` alone would
-/// die with the first.
+/// The directories of the file and of every symlink in its path. In a kubelet volume, `/vol/tls/key` is reached through
+/// `/vol/tls -> ..data/tls` and `/vol/..data -> ..2026…`. A watch on `/vol` detects each swap, whereas a watch on
+/// `/vol/tls` alone is lost at the first swap.
 fn directories_of(path: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut here = PathBuf::from(if path.is_absolute() { "/" } else { "." });
@@ -94,7 +97,7 @@ fn directories_of(path: &Path) -> BTreeSet<PathBuf> {
                 rest.extend(parts(&target));
             }
             _ if rest.is_empty() || !next.is_dir() => {
-                // The end, or the first part that is absent: its appearance is news.
+                // The end of the path, or its first missing part, whose creation is a change.
                 found.insert(here.clone());
                 if next.is_dir() {
                     found.insert(next);
@@ -107,7 +110,7 @@ fn directories_of(path: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Components in reverse order, to be taken from the end.
+/// Components in reverse order, so that `pop` returns the next one.
 fn parts(path: &Path) -> Vec<PathBuf> {
     let mut parts: Vec<PathBuf> = path
         .components()
@@ -144,7 +147,7 @@ mod tests {
             self.root.path().join(name)
         }
 
-        /// As `AtomicWriter` does it: new directory, `..data_tmp`, rename, remove the old directory.
+        /// As in `AtomicWriter`: new directory, `..data_tmp`, rename, remove the old directory.
         fn swap(&mut self, name: &str) {
             std::fs::create_dir_all(self.path(name).join("tls")).expect("mkdir");
             std::fs::write(self.path(name).join("token"), name).expect("write");
@@ -158,14 +161,14 @@ mod tests {
         }
     }
 
-    /// Waits for ticks until `seen` holds.
+    /// Waits for notifications until `seen` returns true.
     async fn until(watch: &Watch, seen: impl Fn() -> bool) {
-        let looked = async {
+        let satisfied = async {
             while !seen() {
                 watch.changed().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), looked).await.expect("a tick within 10 s");
+        tokio::time::timeout(Duration::from_secs(10), satisfied).await.expect("a notification within 10 s");
     }
 
     async fn settle(watch: &Watch) {
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_swaps_of_the_kubelet_in_a_row_are_both_seen() {
+    async fn watch_sees_repeated_kubelet_swaps() {
         for file in ["token", "tls/key"] {
             let mut volume = Volume::new();
             let watch = Watch::new([volume.path(file)]).expect("watch");
@@ -181,24 +184,27 @@ mod tests {
             for name in ["..2026_01_02_00_00_00.2", "..2026_01_03_00_00_00.3", "..2026_01_04_00_00_00.4"] {
                 settle(&watch).await;
                 volume.swap(name);
-                // A real tick, not only a look that happens to come late enough.
-                tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.expect("tick");
+                // Requires a notification; a read that happens to be late enough does not count.
+                tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.expect("a notification");
                 until(&watch, || read(&volume) == name).await;
             }
         }
     }
 
     #[tokio::test]
-    async fn reading_a_watched_file_is_no_news() {
+    async fn read_of_watched_file_is_ignored() {
         let volume = Volume::new();
         let watch = Watch::new([volume.path("token")]).expect("watch");
         settle(&watch).await;
         std::fs::read(volume.path("token")).expect("read");
-        assert!(tokio::time::timeout(Duration::from_millis(200), watch.changed()).await.is_err(), "tick for a read");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), watch.changed()).await.is_err(),
+            "notification for a read"
+        );
     }
 
     #[tokio::test]
-    async fn a_file_that_appears_later_is_seen() {
+    async fn watch_sees_file_created_later() {
         let root = tempfile::tempdir().expect("tempdir");
         let file = root.path().join("token");
         let watch = Watch::new([&file]).expect("watch");
@@ -206,11 +212,11 @@ mod tests {
         until(&watch, || file.exists()).await;
         settle(&watch).await;
         std::fs::write(&file, "newer").expect("write");
-        tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.expect("tick");
+        tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.expect("a notification");
     }
 
     #[test]
-    fn every_directory_with_a_link_on_the_way_is_watched() {
+    fn directory_of_each_symlink_in_path_is_watched() {
         let volume = Volume::new();
         let root = volume.root.path().to_path_buf();
         let watched = directories_of(&volume.path("tls/key"));

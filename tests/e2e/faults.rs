@@ -116,7 +116,10 @@ async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
         };
         let (full, ()) = playground.pod_where("webapp", "the condition says that there is no space", said).await?;
         let words = message(&full, "keyferry.dev/SecretsFresh").unwrap_or_default();
-        ensure!(words.contains("used by files that are not keyferry's; remove them or raise sizeLimit"), "{words}");
+        ensure!(
+            words.contains("used by files that keyferry did not create; remove them or raise sizeLimit"),
+            "{words}"
+        );
         assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the old set stays");
         assert!(is_ready(&playground.pod(&pod_name).await?.context("the pod")?), "and serves");
         std::fs::remove_file(&filler)?;

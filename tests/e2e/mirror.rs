@@ -85,7 +85,7 @@ async fn without_its_service_account_the_secret_goes_and_the_files_flow_on() -> 
             .await?;
         println!("{said}");
         ensure!(
-            said.contains("ServiceAccount deleted or re-created") && said.contains("a new pod gets a new one"),
+            said.contains("the ServiceAccount was deleted or re-created") && said.contains("re-create the pod"),
             "{said}"
         );
         ensure!(playground.secret().await?.is_none(), "and nobody makes it again");

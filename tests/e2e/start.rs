@@ -132,7 +132,7 @@ async fn a_directory_that_the_kubelet_made_is_refused_where_describe_shows_it() 
         playground.apply(&demo).await?;
         let refused = |pod: &Pod| container(pod, "keyferry")?.last_state?.terminated;
         let (pod, end) = playground.pod_where("webapp", "the agent has ended", refused).await?;
-        let words = "belongs to UID 0 and we are UID 65532";
+        let words = "is owned by UID 0, but keyferry runs as UID 65532";
         println!("{:?}", end.message);
         assert_eq!(end.exit_code, 74);
         assert!(end.message.as_deref().is_some_and(|message| message.contains(words)), "{end:?}");

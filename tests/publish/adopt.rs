@@ -1,4 +1,4 @@
-//! What the next process knows of the visible set.
+//! Adoption of the visible set by the next process.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -12,7 +12,7 @@ fn adopt(root: &Path) -> Option<AdoptedSet> {
 }
 
 #[test]
-fn a_restart_adopts_files_provenance_versions_and_time() {
+fn adopted_set_has_files_sources_versions_and_time() {
     let volume = memory();
     let root = volume.path().join("data");
     assert!(adopt(&root).is_none(), "nothing is published yet");
@@ -29,13 +29,13 @@ fn a_restart_adopts_files_provenance_versions_and_time() {
     drop(publisher);
 
     let adopted = adopt(&root).expect("a set");
-    assert!(adopted.files == files, "bytes, own modes and sources; the other modes follow the directory's default");
+    assert!(adopted.files == files, "bytes, configured modes, and sources");
     assert_eq!(adopted.manifest, wanted);
     assert_eq!(adopted.published, now);
 }
 
 #[test]
-fn another_manifest_of_an_equal_set_is_replaced_in_place() {
+fn changed_manifest_of_equal_set_is_replaced_in_place() {
     let volume = memory();
     let root = volume.path().join("data");
     let settings = directory(root.clone());
@@ -54,15 +54,15 @@ fn another_manifest_of_an_equal_set_is_replaced_in_place() {
     assert_eq!(inode(), manifest_before, "an equal manifest is not written again");
     assert_eq!(publish(2), Published::Unchanged, "no new generation for a manifest alone");
     assert_eq!(tree(&root), before);
-    assert_ne!(inode(), manifest_before, "replaced by rename, so that a reader sees one whole");
+    assert_ne!(inode(), manifest_before, "replaced by rename, so that readers see a complete file");
     drop(publisher);
     let adopted = adopt(&root).expect("a set");
     assert_eq!(adopted.manifest, manifest(&files, "layout", 2));
-    assert_eq!(adopted.published, first, "the files are as old as they are");
+    assert_eq!(adopted.published, first, "the time of publication stays");
 }
 
 #[test]
-fn a_set_without_a_usable_manifest_is_not_adopted_and_stays_until_the_next_publication() {
+fn set_without_usable_manifest_is_kept_but_not_adopted() {
     let place = |root: &Path| root.join(DATA_LINK).join(MANIFEST_FILE);
     let fifo = |root: &Path| {
         fs::remove_file(place(root)).expect("remove");
@@ -76,15 +76,15 @@ fn a_set_without_a_usable_manifest_is_not_adopted_and_stays_until_the_next_publi
     };
     type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
     let damages: [Damage<'_>; 6] = [
-        ("absent", &|root| fs::remove_file(place(root)).expect("remove")),
+        ("missing", &|root| fs::remove_file(place(root)).expect("remove")),
         ("empty", &|root| overwrite(root, "")),
-        ("of another version", &|root| {
+        ("of another format version", &|root| {
             let text = fs::read_to_string(place(root)).expect("read");
             overwrite(root, &text.replace("\"version\":1", "\"version\":2"));
         }),
         ("a FIFO", &fifo),
-        ("names a file that is gone", &|root| fs::remove_file(root.join("..data/gone")).expect("remove")),
-        ("does not name a file", &|root| fs::write(root.join("..data/extra"), "x").expect("write")),
+        ("names a missing file", &|root| fs::remove_file(root.join("..data/gone")).expect("remove")),
+        ("omits a file", &|root| fs::write(root.join("..data/extra"), "x").expect("write")),
     ];
     for (what, damage) in damages {
         let volume = memory();
@@ -101,7 +101,7 @@ fn a_set_without_a_usable_manifest_is_not_adopted_and_stays_until_the_next_publi
 }
 
 #[test]
-fn the_manifest_holds_nothing_of_a_value() {
+fn manifest_contains_no_values() {
     let volume = memory();
     let root = volume.path().join("data");
     let files = set(&[("password", "pl@nted-value"), ("long", &"w0rd".repeat(1000))]);

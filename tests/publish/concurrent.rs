@@ -1,4 +1,4 @@
-//! A reader while sets are published.
+//! A concurrent reader.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use keyferry::volume::DATA_LINK;
 use super::*;
 
 #[test]
-fn a_reader_never_sees_a_mixed_pair() {
+fn reader_never_sees_files_of_two_sets() {
     const READS: usize = 10_000;
     let volume = memory();
     let root = volume.path().join("data");
@@ -24,11 +24,11 @@ fn a_reader_never_sees_a_mixed_pair() {
             use rustix::fs::{Mode as M, OFlags, open, openat};
             let mut changes = 0;
             let mut last = String::new();
-            // Ends with `stop`, when there were enough reads; but not before the set changed often under the reader.
+            // Stops after enough reads, but not before the set has changed often.
             while !stop.load(Ordering::Relaxed) || changes < 100 {
                 assert!(Instant::now() < deadline, "only {changes} changes seen");
-                // The old set may be removed after the link was followed, or between the opens below. The reader starts over,
-                // as with the kubelet's volumes; any other error would be a fault.
+                // The previous set can be removed after the symlink was followed or between the two opens below. As
+                // with the kubelet's volumes, the reader then starts again. Any other error is a failure.
                 let set = match open(root.join(DATA_LINK), OFlags::RDONLY | OFlags::DIRECTORY, M::empty()) {
                     Err(rustix::io::Errno::NOENT) => continue,
                     opened => opened.expect("..data"),

@@ -1,4 +1,4 @@
-//! Crashes and kills. The child is this test binary itself, running the ignored test below.
+//! Crashes and kills. The child process is this test binary, which runs the ignored test below.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ fn spawn_child(order: &str) -> std::process::Child {
 }
 
 #[test]
-fn the_umask_does_not_matter() {
+fn umask_does_not_affect_modes() {
     let volume = memory();
     let root = volume.path().join("data");
     let status = spawn_child(&format!("umask:{}", root.display())).wait().expect("child");
@@ -69,7 +69,7 @@ fn the_umask_does_not_matter() {
 }
 
 #[test]
-fn a_crash_after_any_step_leaves_the_old_or_the_new_set_whole() {
+fn crash_after_any_step_leaves_one_whole_set() {
     use std::os::unix::process::ExitStatusExt;
     for first in [true, false] {
         for step in 2..=10_u8 {
@@ -102,7 +102,7 @@ fn a_crash_after_any_step_leaves_the_old_or_the_new_set_whole() {
 }
 
 #[test]
-fn a_kill_at_any_moment_leaves_a_whole_set() {
+fn kill_at_any_moment_leaves_one_whole_set() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -116,7 +116,7 @@ fn a_kill_at_any_moment_leaves_a_whole_set() {
             assert!(Instant::now() < deadline, "the child publishes");
             std::thread::yield_now();
         }
-        // Somewhere in the middle of the next rounds.
+        // Kill the child at a random point of the next publications.
         let spin = Instant::now() + Duration::from_micros(fastrand::u64(0..3000));
         while Instant::now() < spin {
             std::hint::spin_loop();
@@ -124,7 +124,7 @@ fn a_kill_at_any_moment_leaves_a_whole_set() {
         child.kill().expect("kill");
         child.wait().expect("wait");
         let seen = visible(&root);
-        // A visible link of the other set may be missing or dangling; what is read is always one whole set.
+        // Visible symlinks of the other set can be missing or dangling. The readable files are always one complete set.
         assert!(seen == expected(OLD) || seen == expected(NEW), "{:#?}", tree(&root));
         let mut publisher = Volume::open(directory(root.clone()));
         let adopted = publisher.publisher.adopt().expect("readable").expect("a whole set with its manifest");
@@ -135,7 +135,7 @@ fn a_kill_at_any_moment_leaves_a_whole_set() {
 }
 
 #[test]
-fn what_a_crash_left_of_a_manifest_is_swept() {
+fn temporary_manifest_of_crash_is_swept() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -143,16 +143,16 @@ fn what_a_crash_left_of_a_manifest_is_swept() {
     let before = tree(&root);
     let left = root.join(format!("{DATA_LINK}/{MANIFEST_FILE}.tmp"));
     fs::write(&left, "{").expect("write");
-    assert_eq!(publisher.publish(OLD), Published::Unchanged, "it makes no other set of it");
+    assert_eq!(publisher.publish(OLD), Published::Unchanged, "the temporary file is not a difference");
     drop(publisher);
     Volume::open(directory(root.clone()));
     assert_eq!(tree(&root), before);
 }
 
-/// `..data` leads to a set whose directory cannot be opened just now. (The name is too long for any file system; it stands
-/// for an error such as ENOMEM, which cannot be produced here.)
+/// `..data` points to a set whose directory cannot be opened. Its name is too long, which simulates an error such as
+/// ENOMEM.
 #[test]
-fn an_io_error_does_not_count_as_no_set() {
+fn unreadable_set_is_an_error_not_absence() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -163,9 +163,9 @@ fn an_io_error_does_not_count_as_no_set() {
     let before = tree(&root);
     let failure = publisher.publisher.adopt().err().expect("an error, not None");
     assert!(failure.message.starts_with("failed to read the published set"), "{failure}");
-    publisher.try_publish(&set(OLD)).expect_err("it is not known what is visible");
+    publisher.try_publish(&set(OLD)).expect_err("it is unknown which set is visible");
     drop(publisher);
-    let failure = Publisher::open(&directory(root.clone())).err().expect("nothing to sweep by");
+    let failure = Publisher::open(&directory(root.clone())).err().expect("an error, not a sweep");
     assert_eq!(failure.class, keyferry::model::FailureClass::Local, "{failure}");
     assert_eq!(tree(&root), before, "nothing is removed");
 }

@@ -1,4 +1,4 @@
-//! A volume without room.
+//! Full volumes and the size limit.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use super::*;
 use crate::skip::skip_test;
 
 #[test]
-fn a_set_above_the_limit_keeps_the_old_one() {
+fn set_above_limit_keeps_previous_set() {
     let volume = memory();
     let mut settings = directory(volume.path().join("data"));
     settings.max_bytes = Some(100);
@@ -21,11 +21,11 @@ fn a_set_above_the_limit_keeps_the_old_one() {
     assert_clean(&settings.path, OLD);
 }
 
-/// A tmpfs of its own.
+/// A tmpfs for one test.
 pub(crate) struct Tmpfs(TempDir);
 
 impl Tmpfs {
-    /// `None`, and said, where we may not mount.
+    /// `None` if the test has no permission to mount. Prints that the test is skipped.
     pub(crate) fn mount(test: &str, options: &str) -> Option<Self> {
         let at = tempfile::tempdir().expect("tempdir");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at.path()).output();
@@ -54,10 +54,8 @@ impl Drop for Tmpfs {
 }
 
 #[test]
-fn a_volume_without_room_for_two_copies_is_refused_at_the_first_publication() {
-    let Some(tmpfs) =
-        Tmpfs::mount("a_volume_without_room_for_two_copies_is_refused_at_the_first_publication", "size=64k")
-    else {
+fn first_publication_requires_space_for_two_copies() {
+    let Some(tmpfs) = Tmpfs::mount("first_publication_requires_space_for_two_copies", "size=64k") else {
         return;
     };
     let root = tmpfs.path().join("data");
@@ -74,26 +72,26 @@ fn a_volume_without_room_for_two_copies_is_refused_at_the_first_publication() {
 }
 
 #[test]
-fn a_full_volume_keeps_the_old_set() {
+fn full_volume_keeps_previous_set() {
     for options in ["size=96k", "size=10m,nr_inodes=30"] {
-        let Some(tmpfs) = Tmpfs::mount("a_full_volume_keeps_the_old_set", options) else { return };
+        let Some(tmpfs) = Tmpfs::mount("full_volume_keeps_previous_set", options) else { return };
         let root = tmpfs.path().join("data");
         let mut publisher = Volume::open(directory(root.clone()));
         publisher.publish(OLD);
-        // Somebody else fills the volume.
+        // Another container fills the volume.
         let mut fillers = 0;
         while fs::write(tmpfs.path().join(format!("filler{fillers}")), vec![0; 4096]).is_ok() && fillers < 100 {
             fillers += 1;
         }
         let failure = publisher.try_publish(&set(NEW)).expect_err("full");
         assert_eq!((failure.class, failure.reason), (FailureClass::Local, Reason::NoSpace), "{failure}");
-        assert!(failure.message.ends_with("; the last published set stays"), "{failure}");
+        assert!(failure.message.ends_with("; the last published set is unchanged"), "{failure}");
         if options == "size=96k" {
-            let expected_text = "no room in the volume: 64 KiB needed, 0 of 96 KiB free, at least 64 KiB used by files that are not \
-                        keyferry's; remove them or raise sizeLimit";
+            let expected_text = "not enough space in the volume: 64 KiB needed, 0 of 96 KiB free, at least 64 KiB used \
+                                 by files that keyferry did not create; remove them or raise sizeLimit";
             assert!(failure.message.contains(expected_text), "{failure}");
         } else {
-            assert!(failure.message.contains("no inodes left in the volume"), "{failure}");
+            assert!(failure.message.contains("not enough inodes in the volume"), "{failure}");
         }
         assert_clean(&root, OLD);
         for filler in 0..=fillers {
@@ -104,11 +102,11 @@ fn a_full_volume_keeps_the_old_set() {
     }
 }
 
-/// The count before writing sees no room that others take meanwhile: here a second writer races for the space, so that some
-/// tries fail in the middle of the writing.
+/// The check before writing cannot account for concurrent writers. A second writer uses the space here, so that some
+/// publications fail while they write.
 #[test]
-fn a_volume_that_fills_while_we_write_keeps_the_old_set() {
-    let Some(tmpfs) = Tmpfs::mount("a_volume_that_fills_while_we_write_keeps_the_old_set", "size=512k") else { return };
+fn volume_filled_during_write_keeps_previous_set() {
+    let Some(tmpfs) = Tmpfs::mount("volume_filled_during_write_keeps_previous_set", "size=512k") else { return };
     let root = tmpfs.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
     let names: Vec<String> = (0..20).map(|number| format!("file{number:02}")).collect();
@@ -142,9 +140,9 @@ fn a_volume_that_fills_while_we_write_keeps_the_old_set() {
         assert_eq!(seen.len(), names.len());
         assert!(seen.values().all(|text| text.starts_with(shown) && text.len() == 8 * 1024));
         let sets = tree(&root).keys().filter(|name| name.starts_with("..2") && !name.contains('/')).count();
-        assert_eq!(sets, 1, "the half-written set is removed");
+        assert_eq!(sets, 1, "the incomplete set is removed");
     }
     stop.store(true, Ordering::Relaxed);
     filler.join().expect("filler");
-    println!("{failed} of 400 publications found no room");
+    println!("{failed} of 400 publications had not enough space");
 }

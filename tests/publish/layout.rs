@@ -1,4 +1,4 @@
-//! What an application sees, and what is left untouched or repaired.
+//! Layout of the directory, repairs, and what stays unchanged.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -8,7 +8,7 @@ use keyferry::volume::{DATA_LINK, MANIFEST_FILE};
 use super::*;
 
 #[test]
-fn the_layout_is_the_kubelets() {
+fn layout_matches_kubelet_volumes() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -29,7 +29,7 @@ fn the_layout_is_the_kubelets() {
 }
 
 #[test]
-fn a_new_set_replaces_the_old_one_and_leaves_nothing_of_it() {
+fn new_set_replaces_previous_set_completely() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -43,7 +43,7 @@ fn a_new_set_replaces_the_old_one_and_leaves_nothing_of_it() {
 }
 
 #[test]
-fn an_equal_set_touches_nothing_also_after_a_restart() {
+fn equal_set_changes_nothing_even_after_restart() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -77,7 +77,7 @@ fn wrong_modes_are_repaired_in_place() {
 }
 
 #[test]
-fn tampered_content_or_a_lost_link_is_healed() {
+fn changed_content_or_missing_link_is_repaired() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -105,9 +105,10 @@ fn tampered_content_or_a_lost_link_is_healed() {
 }
 
 #[test]
-fn the_group_of_the_volume_is_given_to_files_where_fs_group_is_set() {
+fn files_get_volume_group_if_fs_group_is_set() {
     let volume = memory();
-    // As the kubelet does for `fsGroup`: the root's group and its setgid bit. The group is one that this process may give.
+    // For `fsGroup` the kubelet sets the group of the root and its setgid bit. The test has permission to set this
+    // group.
     let group = if rustix::process::geteuid().is_root() { 3000 } else { rustix::process::getegid().as_raw() };
     std::os::unix::fs::chown(volume.path(), None, Some(group)).expect("chgrp");
     fs::set_permissions(volume.path(), fs::Permissions::from_mode(0o2775)).expect("chmod");
@@ -126,7 +127,7 @@ fn the_group_of_the_volume_is_given_to_files_where_fs_group_is_set() {
 }
 
 #[test]
-fn modes_and_limit_of_the_publication_count_and_not_those_of_the_opening() {
+fn publication_uses_current_modes_and_limit() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -148,7 +149,7 @@ fn modes_and_limit_of_the_publication_count_and_not_those_of_the_opening() {
 }
 
 #[test]
-fn who_made_a_file_is_no_difference() {
+fn changed_sources_of_files_are_not_a_difference() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));

@@ -1,5 +1,5 @@
-//! The publisher against real file systems: what an application sees before, during and after a publication, a crash, a
-//! kill, a full volume.
+//! The publisher on real file systems: what an application sees before, during, and after a publication, also with
+//! crashes, kills, and full volumes.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,15 +21,15 @@ mod crash;
 mod full;
 mod layout;
 mod owner;
-mod refused;
 #[path = "../support/skip.rs"]
 mod skip;
+mod unusable;
 
 const OLD: &[(&str, &str)] = &[("username", "old"), ("password", "old"), ("tls/key", "old"), ("gone", "old")];
 const NEW: &[(&str, &str)] =
     &[("username", "new!"), ("password", "new!"), ("tls/key", "new!"), ("added/deep/er", "new!")];
 
-/// A volume in memory.
+/// A volume in memory, with a file system that agents accept.
 fn memory() -> TempDir {
     tempfile::Builder::new().prefix("keyferry-test").tempdir_in("/dev/shm").expect("tempdir in /dev/shm")
 }
@@ -55,7 +55,7 @@ fn source(name: &str) -> SourceName {
     SourceName::new(name).expect(name)
 }
 
-/// The manifest of a set that was made by `layout` from a version of the sources of its files.
+/// Manifest of `set`, with `version` as the version of every source.
 fn manifest(set: &FileSet, layout: &str, version: u64) -> Manifest {
     let files: BTreeMap<_, _> = set.files.iter().map(|(path, file)| (path.clone(), file.sources.clone())).collect();
     let read = |name: &SourceName| {
@@ -65,7 +65,7 @@ fn manifest(set: &FileSet, layout: &str, version: u64) -> Manifest {
     Manifest { layout: layout.into(), sources: files.values().flatten().map(read).collect(), files }
 }
 
-/// A publisher with its settings.
+/// A publisher and its settings.
 struct Volume {
     publisher: Publisher,
     settings: Directory,
@@ -85,7 +85,7 @@ impl Volume {
     }
 }
 
-/// All files below `root`, as `find` would list them, with links and modes: what a failed assertion shows.
+/// All files below `root`, with symlink targets and modes. Failed assertions show them.
 fn tree(root: &Path) -> BTreeMap<String, String> {
     fn walk(root: &Path, at: &Path, found: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(at).expect("readable directory") {
@@ -108,7 +108,7 @@ fn tree(root: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// What an application reads through the visible names; empty before the first publication.
+/// Content that an application reads through the visible names. Empty before the first publication.
 fn visible(root: &Path) -> BTreeMap<String, String> {
     fn walk(at: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(at).expect("readable directory") {

@@ -1,4 +1,4 @@
-//! Who publishes in a directory, and where it goes when it is no longer used or was removed.
+//! The lock on a directory, and directories that were removed or are no longer used.
 
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use super::*;
 
 const CHILD: &str = "KEYFERRY_TEST_PUBLISH_OWNER";
 
-/// Publishes and keeps the directory until it is killed.
+/// Publishes and holds the lock until it is killed.
 #[test]
 #[ignore = "the child process of other tests"]
 fn child() {
@@ -39,21 +39,21 @@ fn spawn_child(root: &Path) -> Child {
 }
 
 #[test]
-fn a_second_agent_on_the_same_directory_is_refused_until_the_first_one_is_dead() {
+fn second_agent_is_rejected_until_first_exits() {
     let volume = memory();
     let root = volume.path().join("data");
     fs::create_dir(&root).expect("mkdir");
     let mut child = spawn_child(&root);
     let before = tree(&root);
-    let failure = Publisher::open(&directory(root.clone())).err().expect("refused");
+    let failure = Publisher::open(&directory(root.clone())).err().expect("rejected");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
     let expected_text = format!(
-        "failed to use output directory {}: another agent (pid {}) publishes there; give each agent a directory of its own",
+        "failed to lock output directory {}: another agent (PID {}) publishes to it; give each agent its own directory",
         root.display(),
         child.id()
     );
     assert_eq!(failure.message, expected_text);
-    assert_eq!(tree(&root), before, "nothing is swept, and no lock file is made");
+    assert_eq!(tree(&root), before, "nothing is swept, and there is no lock file");
     child.kill().expect("kill");
     child.wait().expect("wait");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -62,7 +62,7 @@ fn a_second_agent_on_the_same_directory_is_refused_until_the_first_one_is_dead()
 }
 
 #[test]
-fn a_directory_that_was_removed_is_made_again() {
+fn removed_directory_is_re_created() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
@@ -77,12 +77,12 @@ fn a_directory_that_was_removed_is_made_again() {
     fs::create_dir(&root).expect("mkdir");
     publisher.publish(NEW);
     assert_clean(&root, NEW);
-    assert_eq!(visible(&aside), expected(OLD), "what was moved away is left alone");
+    assert_eq!(visible(&aside), expected(OLD), "the moved directory is unchanged");
     assert_eq!(fs::metadata(&root).expect("root").mode() & 0o7777, 0o755);
 }
 
 #[test]
-fn a_volume_that_is_gone_asks_for_a_new_pod() {
+fn missing_volume_is_reported_with_remedy() {
     let volume = memory();
     let parent = volume.path().join("volume");
     fs::create_dir(&parent).expect("mkdir");
@@ -92,19 +92,19 @@ fn a_volume_that_is_gone_asks_for_a_new_pod() {
     let failure = publisher.try_publish(&set(OLD)).expect_err("no parent");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::DirectoryUnusable));
     assert!(
-        failure.message.ends_with(&format!("its parent {} is gone; restart the pod", parent.display())),
+        failure.message.ends_with(&format!("its parent {} no longer exists; re-create the pod", parent.display())),
         "{failure}"
     );
 }
 
 #[test]
-fn a_retired_directory_holds_no_secret_and_nothing_of_others_is_removed() {
+fn retired_directory_keeps_only_unmanaged_files() {
     let volume = memory();
     let root = volume.path().join("data");
     let mut publisher = Volume::open(directory(root.clone()));
     publisher.publish(OLD);
     fs::write(root.join(STATE_FILE), "{}").expect("write");
-    // What a crash left, and what is not ours.
+    // An incomplete set of a crash, and files that keyferry did not create.
     fs::create_dir(root.join("..2026_11_24_16_05_37.0000000001")).expect("mkdir");
     fs::write(root.join("..2026_11_24_16_05_37.0000000001/password"), "half").expect("write");
     fs::write(root.join("notes"), "mine").expect("write");

@@ -1,4 +1,4 @@
-//! Every answer has its class, its reason and its advice.
+//! Class, reason, and remedy of each error response.
 
 use super::*;
 use bytes::Bytes;
@@ -6,13 +6,13 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 fn classified(code: u16, body: &Value, retry_after: Option<u64>) -> Failure {
-    let answer = Answer {
+    let response = Response {
         code: StatusCode::from_u16(code).expect("a code"),
         retry_after: retry_after.map(Duration::from_secs),
         body: Bytes::from(body.to_string()),
     };
-    let asked = Asked { what: "apply Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
-    failure(&asked, &Said::of(&answer))
+    let context = RequestContext { what: "apply Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
+    failure(&context, &ApiError::from_response(&response))
 }
 
 fn status(message: &str, cause: (&str, &str, &str)) -> Value {
@@ -21,20 +21,20 @@ fn status(message: &str, cause: (&str, &str, &str)) -> Value {
            "details": {"causes": [{"reason": reason, "message": text, "field": field}]}})
 }
 
-/// The words are the server's own, of 1.37.
+/// The messages are from an API server of version 1.37.
 #[test]
-fn each_answer_has_its_class_reason_and_advice() {
+fn error_response_determines_class_reason_and_remedy() {
     use FailureClass::{Conflict, Denied, Invalid, Missing, Transient};
     let none = ("", "", "");
     let forbidden =
         r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group "" in the namespace "ns""#;
     let table = [
-        (401, "Unauthorized", none, Transient, Reason::CredentialUnreadable, "a new pod gets a new one"),
+        (401, "Unauthorized", none, Transient, Reason::CredentialUnreadable, "re-create the pod"),
         (403, forbidden, none, Denied, Reason::Forbidden, "the Role needs the rule {verbs: [create, patch]}"),
-        (403, "denied request: no", none, Denied, Reason::Forbidden, "an admission policy"),
+        (403, "denied request: no", none, Denied, Reason::Forbidden, "check the admission policies"),
         (404, "namespaces \"ns\" not found", none, Missing, Reason::ObjectNotFound, "\"ns\" not found"),
-        (409, "the object has been modified", none, Conflict, Reason::Conflict, "changed meanwhile"),
-        (409, "uid mismatch: the provided object", none, Conflict, Reason::Conflict, "changed meanwhile"),
+        (409, "the object has been modified", none, Conflict, Reason::Conflict, "keyferry retries"),
+        (409, "uid mismatch: the provided object", none, Conflict, Reason::Conflict, "keyferry retries"),
         (
             409,
             "Apply failed with 1 conflict",
@@ -43,7 +43,14 @@ fn each_answer_has_its_class_reason_and_advice() {
             Reason::Drifted,
             "conflict with \"kubectl-patch\" using v1 on .data.k",
         ),
-        (422, "is invalid", ("FieldValueInvalid", "immutable", "metadata.uid"), Conflict, Reason::Conflict, "replaced"),
+        (
+            422,
+            "is invalid",
+            ("FieldValueInvalid", "immutable", "metadata.uid"),
+            Conflict,
+            Reason::Conflict,
+            "re-created",
+        ),
         (422, "is invalid", ("FieldValueInvalid", "immutable", "type"), Invalid, Reason::InvalidRequest, "type of a"),
         (
             422,
@@ -51,7 +58,7 @@ fn each_answer_has_its_class_reason_and_advice() {
             ("FieldValueForbidden", "x", "data"),
             Invalid,
             Reason::InvalidRequest,
-            "made immutable",
+            "it is immutable",
         ),
         (422, "data[tls.crt]: Required", none, Invalid, Reason::InvalidRequest, "data[tls.crt]: Required"),
         (400, "bad", none, Invalid, Reason::InvalidRequest, "answered 400: bad"),
@@ -69,35 +76,35 @@ fn each_answer_has_its_class_reason_and_advice() {
     }
 }
 
-/// Drill (e): a value of the secret was a word like the namespace, so the words were taken away before they were judged.
+/// Regression test: a value of the secret was equal to the namespace, so the message was removed before classification.
 #[test]
-fn words_that_are_not_shown_are_still_judged() {
+fn replaced_message_does_not_change_classification() {
     let rbac = r#"secrets "x" is forbidden: User "u" cannot patch resource "secrets" in API group """#;
     let body = status(rbac, ("", "", "")).to_string();
-    let answer = Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) };
-    let asked = Asked { what: "write Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
-    let mut said = Said::of(&answer);
-    said.show(String::new());
-    let expected = "failed to write Secret ns/x: the API server answered 403 (RBAC): \
+    let response = Response { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) };
+    let context = RequestContext { what: "write Secret ns/x".into(), rule: "{verbs: [create, patch]}".into() };
+    let mut error = ApiError::from_response(&response);
+    error.replace_shown_message(String::new());
+    let expected = "failed to write Secret ns/x: the API server answered 403 (RBAC); \
                     the Role needs the rule {verbs: [create, patch]}";
-    assert_eq!(failure(&asked, &said).message, expected);
+    assert_eq!(failure(&context, &error).message, expected);
 }
 
 #[test]
-fn a_refused_change_of_owners_is_known_by_the_server_s_words() {
-    let said = |message: &str| {
+fn denied_owner_change_is_recognized_by_message() {
+    let error = |message: &str| {
         let body = status(message, ("", "", "")).to_string();
-        Said::of(&Answer { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
+        ApiError::from_response(&Response { code: StatusCode::FORBIDDEN, retry_after: None, body: Bytes::from(body) })
     };
-    let refused = r#"secrets "x" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>"#;
-    assert!(said(refused).is_about_owners() && !said(refused).is_rbac());
+    let denied = r#"secrets "x" is forbidden: cannot set an ownerRef on a resource you can't delete: , <nil>"#;
+    assert!(error(denied).is_owner_denial() && !error(denied).is_rbac());
     let blocked = r#"secrets "x" is forbidden: cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>"#;
-    assert!(said(blocked).is_about_owners());
-    assert!(!said("denied request: no").is_about_owners());
+    assert!(error(blocked).is_owner_denial());
+    assert!(!error("denied request: no").is_owner_denial());
 }
 
 #[test]
-fn the_server_says_when_to_come_back() {
+fn retry_after_is_read_from_header_or_details() {
     assert_eq!(classified(429, &json!({}), Some(7)).retry_after, Some(Duration::from_secs(7)));
     let hint = json!({"details": {"retryAfterSeconds": 3}});
     assert_eq!(classified(503, &hint, None).retry_after, Some(Duration::from_secs(3)));
@@ -105,12 +112,12 @@ fn the_server_says_when_to_come_back() {
 }
 
 #[test]
-fn a_long_answer_of_many_lines_becomes_one_short_line() {
+fn long_multiline_message_becomes_one_short_line() {
     let failure = classified(400, &status(&"a\n".repeat(1000), ("", "", "")), None);
     assert!(failure.message.chars().count() < 500 && !failure.message.contains('\n'), "{}", failure.message);
 }
 
 #[test]
-fn an_answer_that_is_no_status_is_still_classified() {
+fn response_without_status_body_is_classified() {
     assert_eq!(classified(502, &json!("<html>"), None).class, FailureClass::Transient);
 }

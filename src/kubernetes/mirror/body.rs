@@ -1,4 +1,4 @@
-//! What a write sends.
+//! The desired Secret and the body of the request that applies it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use super::super::{CONFIGURATION, DIGEST, FIELD_MANAGER, MANAGED_BY, MirrorConte
 use super::configuration;
 use crate::model::{Mirror, ObjectName, SecretBytes};
 
-/// A resourceVersion that no Secret has and that the server ignores where there is none: with it an apply can only create.
-/// 201 where the Secret is absent, 409 where it is present (tried on 1.37: of 8 at once, one wins).
+/// A `resourceVersion` that no existing Secret has, so that an apply with it can only create. The server responds with
+/// 201 if the Secret does not exist and with 409 if it does (observed on 1.37, also with 8 concurrent requests).
 const CREATE_ONLY: &str = "1";
 
-/// What the write depends on. The uid stops us from creating a Secret again that was deleted meanwhile, which the
-/// resourceVersion alone does not.
+/// Preconditions of a write. With the `uid`, the write fails if the Secret was deleted; the `resourceVersion` alone
+/// would let it create the Secret again.
 #[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Guard {
@@ -34,13 +34,13 @@ impl Guard {
         Self { uid: None, resource_version: Some(CREATE_ONLY.to_owned()) }
     }
 
-    pub(super) fn seen(meta: &ObjectMeta) -> Self {
+    pub(super) fn of(meta: &ObjectMeta) -> Self {
         Self { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() }
     }
 }
 
-/// The Secret as it should be.
-pub(super) struct Wanted<'a> {
+/// Desired state of the Secret.
+pub(super) struct DesiredSecret<'a> {
     pub(super) secret_type: &'static str,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
@@ -48,8 +48,9 @@ pub(super) struct Wanted<'a> {
     pub(super) data: &'a BTreeMap<String, Arc<SecretBytes>>,
 }
 
-impl<'a> Wanted<'a> {
-    /// The user's labels and annotations and ours; ours win, since ownership depends on them.
+impl<'a> DesiredSecret<'a> {
+    /// Adds keyferry's labels and annotations to the configured ones. On a conflict keyferry's take precedence, because
+    /// ownership depends on them.
     pub(super) fn new(mirror: &Mirror, content: &'a MirrorContent, pod: Option<&ObjectName>) -> Self {
         let mut labels = mirror.labels.clone();
         labels.insert(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned());
@@ -65,7 +66,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The apply's body; borrowed, so that values are copied once, into the request.
+/// Body of the apply. It borrows the values, so that the only copy is in the request.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SecretBody<'a> {
@@ -78,15 +79,15 @@ pub(super) struct SecretBody<'a> {
 }
 
 impl<'a> SecretBody<'a> {
-    pub(super) fn new(name: &'a ObjectName, guard: &'a Guard, wanted: &'a Wanted<'_>) -> Self {
+    pub(super) fn new(name: &'a ObjectName, guard: &'a Guard, desired: &'a DesiredSecret<'_>) -> Self {
         let metadata = MetadataBody {
             name: name.as_str(),
             guard,
-            labels: &wanted.labels,
-            annotations: &wanted.annotations,
-            owner_references: &wanted.owners,
+            labels: &desired.labels,
+            annotations: &desired.annotations,
+            owner_references: &desired.owners,
         };
-        Self { api_version: "v1", kind: "Secret", metadata, secret_type: wanted.secret_type, data: Data(wanted.data) }
+        Self { api_version: "v1", kind: "Secret", metadata, secret_type: desired.secret_type, data: Data(desired.data) }
     }
 }
 
@@ -102,7 +103,7 @@ struct MetadataBody<'a> {
     owner_references: &'a [OwnerReference],
 }
 
-/// Values as base64, written straight into the body.
+/// Serializes values as base64 without an intermediate buffer.
 struct Data<'a>(&'a BTreeMap<String, Arc<SecretBytes>>);
 
 impl Serialize for Data<'_> {

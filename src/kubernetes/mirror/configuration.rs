@@ -1,17 +1,19 @@
-//! Which configuration wrote a Secret: two that want different keys in one Secret must not overwrite each other in turns.
+//! Identifies the configuration that wrote a Secret, so that two configurations for one Secret do not overwrite each
+//! other alternately.
 
 use ring::digest::{Context, SHA256};
 
 use super::super::MirrorContent;
 use crate::model::Mirror;
 
-/// Bytes of each part of the fingerprint. Nothing depends on it but a message, and nobody gains by a collision.
+/// Bytes per part of the fingerprint. A collision only suppresses the conflict between two configurations.
 const LENGTH: usize = 8;
 
-/// What the annotation says: `<configuration>` with explicit keys, `<configuration>.<keys>` where every published file is a
-/// key. There, the secret decides on the keys, so another set of keys alone is no other configuration.
+/// Value of the annotation: `<configuration>` if the keys are configured, `<configuration>.<keys>` if every published
+/// file is a key. In the second case the keys depend on the secret, so different keys alone do not mean another
+/// configuration.
 ///
-/// A plain hash of type, names of keys and files, names of sources and requests: none of it is secret.
+/// The hash covers the type and the names of keys, files, sources, and requests, none of which is secret.
 pub(super) fn fingerprint(mirror: &Mirror, content: &MirrorContent) -> String {
     let count = mirror.keys.len().to_string();
     let keys = mirror.keys.iter().flat_map(|key| [key.key.as_str(), key.file.as_str()]);
@@ -25,14 +27,14 @@ pub(super) fn fingerprint(mirror: &Mirror, content: &MirrorContent) -> String {
     }
 }
 
-/// Whether the Secret is of another configuration than ours. `same_content`: the readings in the Secret are known to hold
-/// what ours hold, so that other keys can only come from other outputs.
-pub(super) fn differs(ours: &str, theirs: &str, same_content: bool) -> bool {
+/// Whether another configuration wrote the Secret. `same_content` means that the Secret was made from equal source
+/// versions, so that different keys can only result from different outputs.
+pub(super) fn differs(desired: &str, stored: &str, same_content: bool) -> bool {
     let configuration = |text: &str| text.split('.').next().map(str::to_owned);
-    configuration(ours) != configuration(theirs) || same_content && ours != theirs
+    configuration(desired) != configuration(stored) || same_content && desired != stored
 }
 
-/// The first bytes of SHA-256 as hexadecimal text. Each part goes in after its length.
+/// The first [`LENGTH`] bytes of SHA-256 over all parts, each after its length, in hexadecimal.
 fn hash<'a>(parts: impl Iterator<Item = &'a str>) -> String {
     let mut context = Context::new(&SHA256);
     for part in parts {

@@ -1,4 +1,4 @@
-//! What somebody else did to a Secret that we made.
+//! Detects edits by other writers to a managed Secret.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,52 +6,54 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::super::ownership::{
-    ANNOTATIONS, DATA, FieldPath, LABELS, annotation_of_ours, data_of_others, keys_of_others, keys_of_ours,
+    ANNOTATIONS, DATA, FieldPath, LABELS, managed_annotation, managed_keys, unmanaged_data, unmanaged_keys,
 };
 use super::super::{CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY};
-use super::body::Wanted;
+use super::body::DesiredSecret;
 use super::target::listed;
 
-/// Our annotations: whoever wrote one did it to ours, whatever the value is.
+/// Annotations that only keyferry writes: another owner is drift, even if the value is equal.
 const BOOKKEEPING: [&str; 4] = [CONFIGURATION, DIGEST, SOURCE_VERSIONS, WRITTEN_BY];
 
-/// Fields that are not as we wrote them.
+/// Fields that differ from what keyferry wrote.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Drift {
-    /// Field managers, as the server recorded them. Empty where keys were only removed, which leaves no record.
+    /// Field managers from `managedFields`. Empty if keys were only removed, because a removal is not recorded.
     editors: BTreeSet<String>,
-    /// Keys of the data: changed, added or removed.
+    /// Data keys that were changed, added, or removed.
     keys: BTreeSet<String>,
     labels: BTreeSet<String>,
     annotations: BTreeSet<String>,
 }
 
 impl Drift {
-    /// Compares the server's record of who owns what with what we write. What others add to the metadata is theirs.
-    pub(super) fn find(seen: &ObjectMeta, wanted: &Wanted<'_>) -> Option<Self> {
+    /// Compares `managedFields` with the desired Secret. Additional labels and annotations are not drift.
+    pub(super) fn find(current: &ObjectMeta, desired: &DesiredSecret<'_>) -> Option<Self> {
         let mut drift = Self::default();
-        for (key, manager) in data_of_others(seen) {
+        for (key, manager) in unmanaged_data(current) {
             drift.keys.insert(key.to_owned());
             drift.editors.insert(manager.to_owned());
         }
-        // A removed key is missing from our own record. Only with the same digest is it known that we wrote it.
-        let digest = wanted.annotations.get(DIGEST).map(String::as_str);
-        if digest.is_some() && annotation_of_ours(seen, DIGEST) == digest {
-            let ours = keys_of_ours(seen, DATA);
-            drift.keys.extend(wanted.data.keys().filter(|key| !ours.contains(key.as_str())).cloned());
+        // keyferry no longer owns a removed key. An equal digest shows that keyferry had written it.
+        let digest = desired.annotations.get(DIGEST).map(String::as_str);
+        if digest.is_some() && managed_annotation(current, DIGEST) == digest {
+            let managed = managed_keys(current, DATA);
+            drift.keys.extend(desired.data.keys().filter(|key| !managed.contains(key.as_str())).cloned());
         }
         let mut metadata =
             |path: FieldPath, changed: &dyn Fn(&str) -> bool, into: fn(&mut Self) -> &mut BTreeSet<String>| {
-                for (key, manager) in keys_of_others(seen, path).into_iter().filter(|(key, _)| changed(key)) {
+                for (key, manager) in unmanaged_keys(current, path).into_iter().filter(|(key, _)| changed(key)) {
                     into(&mut drift).insert(key.to_owned());
                     drift.editors.insert(manager.to_owned());
                 }
             };
-        let label =
-            |key: &str| wanted.labels.get(key).is_some_and(|ours| value(seen.labels.as_ref(), key) != Some(ours));
+        let label = |key: &str| {
+            desired.labels.get(key).is_some_and(|desired| value(current.labels.as_ref(), key) != Some(desired))
+        };
         let annotation = |key: &str| {
-            let changed = |ours| BOOKKEEPING.contains(&key) || value(seen.annotations.as_ref(), key) != Some(ours);
-            wanted.annotations.get(key).is_some_and(changed)
+            let changed =
+                |desired| BOOKKEEPING.contains(&key) || value(current.annotations.as_ref(), key) != Some(desired);
+            desired.annotations.get(key).is_some_and(changed)
         };
         metadata(LABELS, &label, |drift| &mut drift.labels);
         metadata(ANNOTATIONS, &annotation, |drift| &mut drift.annotations);

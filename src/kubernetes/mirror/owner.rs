@@ -1,31 +1,32 @@
-//! Who owns the Secret, so that it is garbage-collected with its owner.
+//! Owner reference of the Secret, by which Kubernetes deletes the Secret together with its owner.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::super::account::Account;
-use super::super::ownership::owners_of_ours;
+use super::super::lock;
+use super::super::ownership::managed_owners;
 use super::target::Target;
 use crate::model::{Mirror, MirrorOwner, ObjectName};
 
-/// What this process has learned about owners. Each entry is logged once.
+/// What this process knows about owners. Each entry is logged once.
 #[derive(Default)]
 pub(in super::super) struct OwnerMemory {
-    /// Secrets whose owners we may not change, each with the UID that it was to have.
-    refused: BTreeSet<(ObjectName, String)>,
-    /// Secrets that get no owner because our token does not say who we are.
+    /// Secrets for which a change of owners was denied, each with the UID of the desired owner.
+    denied: BTreeSet<(ObjectName, String)>,
+    /// Secrets without an owner, because the token does not identify a `ServiceAccount` in their namespace.
     unknown: BTreeSet<ObjectName>,
 }
 
-/// The owner that the configuration asks for.
+/// The configured owner.
 ///
-/// It has neither `blockOwnerDeletion`, which would need `update` on the owner's finalizers, nor `controller`.
+/// The reference has neither `blockOwnerDeletion`, which requires `update` on the owner's finalizers, nor `controller`.
 ///
-/// A `ServiceAccount` of another namespace cannot own the Secret: the garbage collector looks for the owner in the Secret's
-/// namespace, does not find it and deletes the Secret.
-pub(super) fn wanted(
+/// A `ServiceAccount` in another namespace cannot be the owner: the garbage collector searches the Secret's namespace,
+/// does not find the owner, and deletes the Secret.
+pub(super) fn desired(
     mirror: &Mirror,
     target: &Target<'_>,
     account: Option<&Account>,
@@ -36,72 +37,71 @@ pub(super) fn wanted(
             Some(reference(api_version.clone(), kind.clone(), name.to_string(), uid.clone()))
         }
         MirrorOwner::ServiceAccount => {
-            let ours = account.filter(|account| account.namespace == target.namespace.as_str());
-            if ours.is_none() && lock(memory).unknown.insert(target.name.clone()) {
+            let account = account.filter(|account| account.namespace == target.namespace.as_str());
+            if account.is_none() && lock(memory).unknown.insert(target.name.clone()) {
                 tracing::warn!(
                     secret = %target.name,
-                    "the mirrored Secret gets no owner, because the API token names no ServiceAccount of namespace {}; \
-                     it stays when the application is deleted",
+                    "the mirrored Secret has no owner: the API token names no ServiceAccount in namespace {}; delete \
+                     the Secret yourself after the application is deleted",
                     target.namespace,
                 );
             }
-            let Account { name, uid, .. } = ours?.clone();
+            let Account { name, uid, .. } = account?.clone();
             Some(reference("v1".to_owned(), "ServiceAccount".to_owned(), name, uid))
         }
     }
 }
 
-/// The owners to write into a Secret that is there: `wanted`, or those that it has where the cluster refused a change.
-pub(super) fn of_present(
-    seen: &ObjectMeta,
-    wanted: Option<&OwnerReference>,
+/// Owners to apply to an existing Secret: `desired`, or the current ones if the cluster denied this change before.
+pub(super) fn for_current(
+    current: &ObjectMeta,
+    desired: Option<&OwnerReference>,
     target: &Target<'_>,
     memory: &Mutex<OwnerMemory>,
 ) -> Vec<OwnerReference> {
-    let refused = lock(memory).refused.contains(&entry(target, wanted));
-    if refused { kept(seen) } else { wanted.cloned().into_iter().collect() }
+    let denied = lock(memory).denied.contains(&entry(target, desired));
+    if denied { retained(current) } else { desired.cloned().into_iter().collect() }
 }
 
-/// The owners that we gave to the Secret earlier: to leave them out is a change, too.
-pub(super) fn kept(seen: &ObjectMeta) -> Vec<OwnerReference> {
-    let ours = owners_of_ours(seen);
-    let there = seen.owner_references.iter().flatten().filter(|there| ours.contains(&there.uid));
-    there
-        .map(|there| reference(there.api_version.clone(), there.kind.clone(), there.name.clone(), there.uid.clone()))
+/// The owners that keyferry set earlier. Omitting them from an apply would remove them.
+pub(super) fn retained(current: &ObjectMeta) -> Vec<OwnerReference> {
+    let managed = managed_owners(current);
+    let existing = current.owner_references.iter().flatten().filter(|existing| managed.contains(&existing.uid));
+    existing
+        .map(|existing| {
+            reference(existing.api_version.clone(), existing.kind.clone(), existing.name.clone(), existing.uid.clone())
+        })
         .collect()
 }
 
-/// Remembers that the cluster refused `wanted`; the log says it the first time.
-pub(super) fn refused(wanted: Option<&OwnerReference>, target: &Target<'_>, memory: &Mutex<OwnerMemory>) {
-    if lock(memory).refused.insert(entry(target, wanted)) {
+/// Remembers that the cluster denied a change to `desired`, and logs the first denial.
+pub(super) fn remember_denied(desired: Option<&OwnerReference>, target: &Target<'_>, memory: &Mutex<OwnerMemory>) {
+    if lock(memory).denied.insert(entry(target, desired)) {
         tracing::warn!(
             secret = %target.name,
-            "the cluster does not let us change the owner of the mirrored Secret (OwnerReferencesPermissionEnforcement asks \
-             for the right to delete it); it keeps the owners that it has. Delete the Secret, and it is created with its owner"
+            "failed to change the owner of the mirrored Secret: OwnerReferencesPermissionEnforcement requires \
+             permission to delete it; the owners stay as they are; delete the Secret and keyferry re-creates it with \
+             its owner"
         );
     }
 }
 
-/// Whether the Secret has exactly these owners from us.
-pub(super) fn are(seen: &ObjectMeta, owners: &[OwnerReference]) -> bool {
+/// Whether exactly these owners are set by keyferry.
+pub(super) fn matches(current: &ObjectMeta, owners: &[OwnerReference]) -> bool {
     let uids: BTreeSet<_> = owners.iter().map(|owner| owner.uid.clone()).collect();
-    let there = |owner: &OwnerReference| {
-        seen.owner_references.iter().flatten().any(|there| {
-            (&there.uid, &there.api_version, &there.kind, &there.name)
+    let existing = |owner: &OwnerReference| {
+        current.owner_references.iter().flatten().any(|existing| {
+            (&existing.uid, &existing.api_version, &existing.kind, &existing.name)
                 == (&owner.uid, &owner.api_version, &owner.kind, &owner.name)
         })
     };
-    owners_of_ours(seen) == uids && owners.iter().all(there)
+    managed_owners(current) == uids && owners.iter().all(existing)
 }
 
 fn reference(api_version: String, kind: String, name: String, uid: String) -> OwnerReference {
     OwnerReference { api_version, kind, name, uid, block_owner_deletion: None, controller: None }
 }
 
-fn entry(target: &Target<'_>, wanted: Option<&OwnerReference>) -> (ObjectName, String) {
-    (target.name.clone(), wanted.map(|owner| owner.uid.clone()).unwrap_or_default())
-}
-
-fn lock(memory: &Mutex<OwnerMemory>) -> std::sync::MutexGuard<'_, OwnerMemory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
+fn entry(target: &Target<'_>, desired: Option<&OwnerReference>) -> (ObjectName, String) {
+    (target.name.clone(), desired.map(|owner| owner.uid.clone()).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Which Secret, and the requests that touch it.
+//! The mirrored Secret and the requests for it.
 
 use std::fmt;
 
@@ -8,21 +8,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use super::super::FIELD_MANAGER;
-use super::super::classify::Asked;
+use super::super::classify::RequestContext;
 use super::super::client;
-use super::body::{Guard, SecretBody, Wanted};
+use super::body::{DesiredSecret, Guard, SecretBody};
 use crate::model::{Failure, FailureClass, ObjectName, Reason};
 
-/// Field manager of the look. It never owns anything.
+/// Field manager of the dry run. It never owns a field.
 ///
-/// An apply of nothing under *our* name would show the Secret as it would be if we dropped everything: without our labels,
-/// annotations and entry in `managedFields`.
-const LOOK_MANAGER: &str = "keyferry-look";
+/// An empty dry-run apply as [`FIELD_MANAGER`] would show the Secret without keyferry's labels, annotations, and entry
+/// in `managedFields`.
+const DRY_RUN_MANAGER: &str = "keyferry-look";
 
-/// Most names in a message. A condition is read in a table.
+/// Maximum number of names in a message, so that conditions stay short.
 const MAX_NAMES: usize = 10;
 
-/// One Secret.
+/// Name and namespace of the mirrored Secret.
 pub(super) struct Target<'a> {
     pub(super) namespace: &'a ObjectName,
     pub(super) name: &'a ObjectName,
@@ -35,16 +35,16 @@ impl fmt::Display for Target<'_> {
 }
 
 impl Target<'_> {
-    /// Every request is called a write: a look is a dry run of one and is refused in the same words.
-    pub(super) fn asked(&self) -> Asked {
+    /// Describes every request as a write, including the dry run, which needs the same permissions.
+    pub(super) fn context(&self) -> RequestContext {
         let rule = format!(
             r#"{{apiGroups: [""], resources: [secrets], resourceNames: [{}], verbs: [create, patch]}}"#,
             self.name
         );
-        Asked { what: format!("write {self}"), rule }
+        RequestContext { what: format!("write {self}"), rule }
     }
 
-    /// A failure that we decide on, without an error of the API server.
+    /// A failure that is not an error response of the API server.
     pub(super) fn failure(&self, class: FailureClass, reason: Reason, cause: &str) -> Failure {
         Failure::new(class, reason, format!("failed to mirror to {self}: {cause}"))
     }
@@ -53,30 +53,31 @@ impl Target<'_> {
         format!("/api/v1/namespaces/{}/secrets/{}", self.namespace, self.name)
     }
 
-    /// A dry-run apply of nothing. It needs no right but `patch` and, because only metadata is asked for, shows no value.
-    pub(super) fn look(&self) -> Request<Bytes> {
-        let path = format!("{}?fieldManager={LOOK_MANAGER}&dryRun=All", self.path());
+    /// An empty dry-run apply, which reads the metadata. It requires only permission to `patch`, and the metadata-only
+    /// response contains no value.
+    pub(super) fn dry_run(&self) -> Request<Bytes> {
+        let path = format!("{}?fieldManager={DRY_RUN_MANAGER}&dryRun=All", self.path());
         let body = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.name.as_str()}});
         client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
     }
 
-    /// Makes the fields of `wanted` ours. Without `force`, a field that another manager changed is a conflict.
-    pub(super) fn apply(&self, guard: &Guard, wanted: &Wanted<'_>, force: bool) -> Request<Bytes> {
+    /// Applies `desired`. Without `force`, a field that another manager changed is a conflict.
+    pub(super) fn apply(&self, guard: &Guard, desired: &DesiredSecret<'_>, force: bool) -> Request<Bytes> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}&force={force}", self.path());
-        let body = SecretBody::new(self.name, guard, wanted);
+        let body = SecretBody::new(self.name, guard, desired);
         client::request(Method::PATCH, path, client::APPLY, client::to_body(&body))
     }
 
-    /// Removes `keys` from the data, which an apply cannot do with keys of others. Owns nothing afterwards.
-    pub(super) fn remove(&self, seen: &ObjectMeta, keys: &[&str]) -> Request<Bytes> {
+    /// Removes unmanaged `keys` from the data, which an apply cannot do. A merge patch adds no ownership.
+    pub(super) fn remove(&self, current: &ObjectMeta, keys: &[&str]) -> Request<Bytes> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", self.path());
         let data: Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
-        let body = json!({"metadata": Guard::seen(seen), "data": data});
+        let body = json!({"metadata": Guard::of(current), "data": data});
         client::request(Method::PATCH, path, client::MERGE, client::to_body(&body))
     }
 }
 
-/// `a, b` for a message.
+/// Formats names as `a, b` for a message, and the number of names beyond [`MAX_NAMES`].
 pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.into_iter().collect();
     let first = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");

@@ -1,9 +1,9 @@
-//! What is sent and what is decided, without a server.
+//! Requests and decisions, without a server.
 
 mod decisions;
 mod drift;
 mod owners;
-mod refusals;
+mod rejections;
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ fn name(text: &str) -> ObjectName {
     ObjectName::new(text).expect(text)
 }
 
-/// The mirror that [`seen`] was written by.
+/// The mirror that wrote [`current`].
 fn mirror() -> Mirror {
     let key = |text: &str| MirrorKey { key: text.into(), file: FilePath::new(text).expect(text) };
     Mirror {
@@ -62,26 +62,26 @@ fn body(request: &Request<Bytes>) -> Value {
     serde_json::from_slice(request.body()).expect("JSON")
 }
 
-/// What the tests write, as the API server shows it after our apply of version 3.
-fn seen() -> Value {
-    seen_after(&mirror(), &content(3))
+/// Metadata of the Secret that the API server returns after keyferry has applied version 3.
+fn current() -> Value {
+    current_after(&mirror(), &content(3))
 }
 
-fn seen_after(mirror: &Mirror, content: &MirrorContent) -> Value {
-    let wanted = Wanted::new(mirror, content, Some(&name("webapp-abc")));
+fn current_after(mirror: &Mirror, content: &MirrorContent) -> Value {
+    let desired = DesiredSecret::new(mirror, content, Some(&name("webapp-abc")));
     let fields = |names: Vec<&String>| -> Value {
         names.into_iter().map(|name| (format!("f:{name}"), json!({}))).collect::<serde_json::Map<_, _>>().into()
     };
     json!({
         "name": "x", "uid": "u-1", "resourceVersion": "7",
-        "labels": wanted.labels,
-        "annotations": wanted.annotations,
+        "labels": desired.labels,
+        "annotations": desired.annotations,
         "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "webapp", "uid": "u-9"}],
         "managedFields": [{"manager": "keyferry", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {
             "f:data": fields(content.data.keys().collect()),
             "f:metadata": {
-                "f:annotations": fields(wanted.annotations.keys().collect()),
-                "f:labels": fields(wanted.labels.keys().collect()),
+                "f:annotations": fields(desired.annotations.keys().collect()),
+                "f:labels": fields(desired.labels.keys().collect()),
                 "f:ownerReferences": {"k:{\"uid\":\"u-9\"}": {}},
             },
             "f:type": {},
@@ -89,57 +89,58 @@ fn seen_after(mirror: &Mirror, content: &MirrorContent) -> Value {
     })
 }
 
-/// As [`seen`], after somebody else wrote `fields`.
-fn edited(seen: &mut Value, manager: &str, fields: &Value) {
-    let ours = &mut seen["managedFields"][0]["fieldsV1"];
+/// Changes `current` as if another manager had written `fields`.
+fn edited(current: &mut Value, manager: &str, fields: &Value) {
+    let managed = &mut current["managedFields"][0]["fieldsV1"];
     for path in ["f:data", "f:metadata/f:labels", "f:metadata/f:annotations"] {
         let at = |value: &Value| path.split('/').try_fold(value.clone(), |value, step| value.get(step).cloned());
         let Some(taken) = at(fields) else { continue };
-        let map = path.split('/').fold(&mut *ours, |value, step| &mut value[step]).as_object_mut().expect("an object");
+        let map =
+            path.split('/').fold(&mut *managed, |value, step| &mut value[step]).as_object_mut().expect("an object");
         map.retain(|key, _| taken.get(key).is_none());
     }
     let entry = json!({"manager": manager, "operation": "Update", "fieldsV1": fields});
-    seen["managedFields"].as_array_mut().expect("a list").push(entry);
+    current["managedFields"].as_array_mut().expect("a list").push(entry);
 }
 
-fn verdict(change: impl FnOnce(&mut Value), mirror: &Mirror, content: &MirrorContent) -> Result<Verdict, Failure> {
-    let mut seen = seen();
-    change(&mut seen);
-    let seen: ObjectMeta = serde_json::from_value(seen).expect("metadata");
+fn decision(change: impl FnOnce(&mut Value), mirror: &Mirror, content: &MirrorContent) -> Result<Decision, Failure> {
+    let mut current = current();
+    change(&mut current);
+    let current: ObjectMeta = serde_json::from_value(current).expect("metadata");
     let (namespace, secret) = (name("ns"), name("x"));
     let target = Target { namespace: &namespace, name: &secret };
-    let mut wanted = Wanted::new(mirror, content, Some(&name("webapp-xyz")));
+    let mut desired = DesiredSecret::new(mirror, content, Some(&name("webapp-xyz")));
     let memory = Mutex::default();
-    let owner = owner::wanted(mirror, &target, None, &memory);
-    wanted.owners = owner::of_present(&seen, owner.as_ref(), &target, &memory);
-    judge(&target, &seen, mirror, content, &wanted)
+    let owner = owner::desired(mirror, &target, None, &memory);
+    desired.owners = owner::for_current(&current, owner.as_ref(), &target, &memory);
+    decide(&target, &current, mirror, content, &desired)
 }
 
-fn write(outcome: MirrorOutcome) -> Verdict {
-    Verdict::Write(Plan { outcome, force: true, remove_others: outcome == MirrorOutcome::Repaired })
+fn write(outcome: MirrorOutcome) -> Decision {
+    Decision::Write(Plan { outcome, force: true, remove_unmanaged: outcome == MirrorOutcome::Repaired })
 }
 
-fn left(outcome: MirrorOutcome) -> Verdict {
-    Verdict::Leave(outcome)
+fn leave(outcome: MirrorOutcome) -> Decision {
+    Decision::Leave(outcome)
 }
 
 #[test]
-fn the_look_stores_nothing_and_owns_nothing() {
-    let request = Target { namespace: &name("ns"), name: &name("x") }.look();
+fn dry_run_stores_nothing_and_claims_no_fields() {
+    let request = Target { namespace: &name("ns"), name: &name("x") }.dry_run();
     assert_eq!(request.uri(), "/api/v1/namespaces/ns/secrets/x?fieldManager=keyferry-look&dryRun=All");
     assert_eq!(request.headers()["accept"], client::METADATA_ONLY);
     assert_eq!(body(&request), json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}));
 }
 
 #[test]
-fn the_write_has_everything_and_its_guards() {
+fn write_contains_desired_state_and_guards() {
     let (namespace, secret) = (name("ns"), name("x"));
     let target = Target { namespace: &namespace, name: &secret };
-    let meta: ObjectMeta = serde_json::from_value(seen()).expect("metadata");
+    let meta: ObjectMeta = serde_json::from_value(current()).expect("metadata");
     let (mirror, content) = (mirror(), content(3));
-    let mut wanted = Wanted::new(&mirror, &content, Some(&name("webapp-abc")));
-    wanted.owners = owner::wanted(&mirror, &target, None, &Mutex::default()).into_iter().collect();
-    let request = target.apply(&Guard::seen(&meta), &wanted, true);
+    let mut desired = DesiredSecret::new(&mirror, &content, Some(&name("webapp-abc")));
+    desired.owners = owner::desired(&mirror, &target, None, &Mutex::default()).into_iter().collect();
+    let request = target.apply(&Guard::of(&meta), &desired, true);
     assert_eq!(request.uri(), "/api/v1/namespaces/ns/secrets/x?fieldManager=keyferry&force=true");
     assert_eq!(request.headers()["accept"], client::METADATA_ONLY);
     let mut expected = json!({
@@ -158,7 +159,7 @@ fn the_write_has_everything_and_its_guards() {
     });
     assert_eq!(body(&request), expected);
 
-    let created = target.apply(&Guard::create_only(), &wanted, false);
+    let created = target.apply(&Guard::create_only(), &desired, false);
     assert_eq!(created.uri(), "/api/v1/namespaces/ns/secrets/x?fieldManager=keyferry&force=false");
     expected["metadata"]["resourceVersion"] = json!("1");
     expected["metadata"].as_object_mut().expect("an object").remove("uid");
@@ -166,8 +167,8 @@ fn the_write_has_everything_and_its_guards() {
 }
 
 #[test]
-fn keys_of_others_are_removed_with_guards_and_without_values() {
-    let meta: ObjectMeta = serde_json::from_value(seen()).expect("metadata");
+fn unmanaged_keys_are_removed_with_guards_and_without_values() {
+    let meta: ObjectMeta = serde_json::from_value(current()).expect("metadata");
     let request = Target { namespace: &name("ns"), name: &name("x") }.remove(&meta, &["extra"]);
     assert_eq!(request.uri(), "/api/v1/namespaces/ns/secrets/x?fieldManager=keyferry");
     assert_eq!(request.headers()["content-type"], "application/merge-patch+json");

@@ -1,21 +1,21 @@
-//! A Secret of ours that somebody edited.
+//! A managed Secret that another writer edited.
 
 use keyferry::kubernetes::MirrorOutcome;
 use keyferry::model::{FailureClass, Mirror, OnDrift, Reason};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::stage::{LABEL, PATCH, SECRET, Stage, name, opaque, plain, refused};
+use super::stage::{LABEL, PATCH, SECRET, Stage, expect_failure, name, opaque, plain};
 
-/// F4 and drill (e): edited values stayed, first with `Mirrored=True` and then for ever. The rights are those that we ship:
-/// `create` and `patch` on one name.
+/// Regression test: edited values stayed forever. The permissions are those of the shipped Role: `create` and `patch`
+/// on one name.
 #[tokio::test]
-async fn an_edited_secret_is_put_right() {
+async fn edited_secret_is_repaired() {
     let Some(stage) = Stage::new("edited").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
     agent.mirror(&name(SECRET), &opaque(), &content).await.unwrap();
-    let ours = plain(&[("password", "Losungwort"), ("username", "Nutzername")]);
+    let expected = plain(&[("password", "Losungwort"), ("username", "Nutzername")]);
     let edits = [
         ("a value", json!({"data": {"password": "enp6"}})),
         ("an extra key", json!({"data": {"extra": "enp6"}})),
@@ -23,9 +23,9 @@ async fn an_edited_secret_is_put_right() {
         ("all values", json!({"data": {"password": "enp6", "username": "enp6"}})),
         ("a key removed", json!({"data": {"password": null}})),
         ("every key replaced", json!({"data": {"password": null, "username": null, "extra": "enp6"}})),
-        ("our digest", json!({"metadata": {"annotations": {"keyferry.dev/digest": "d"}}})),
+        ("the digest", json!({"metadata": {"annotations": {"keyferry.dev/digest": "d"}}})),
         (
-            "our versions",
+            "the versions",
             json!({"metadata": {"annotations": {"keyferry.dev/source-versions":
             r#"{"secret/webapp/config":{"v":99,"t":"2100-01-01T00:00:00Z"}}"#}}}),
         ),
@@ -33,20 +33,20 @@ async fn an_edited_secret_is_put_right() {
     for (what, edit) in edits {
         stage.change_secret(PATCH, &edit).await;
         let repaired = stage.mirrored(&agent, &opaque(), &content).await;
-        assert_eq!(repaired, (Ok(MirrorOutcome::Repaired), ours.clone()), "{what}");
-        let rests = stage.mirrored(&agent, &opaque(), &content).await;
-        assert_eq!(rests, (Ok(MirrorOutcome::Unchanged), ours.clone()), "{what}, looked at again");
+        assert_eq!(repaired, (Ok(MirrorOutcome::Repaired), expected.clone()), "{what}");
+        let unchanged = stage.mirrored(&agent, &opaque(), &content).await;
+        assert_eq!(unchanged, (Ok(MirrorOutcome::Unchanged), expected.clone()), "{what}, second call");
     }
 
-    // A new reading over an edited Secret.
+    // A new version and an edited Secret.
     stage.change_secret(PATCH, &json!({"data": {"password": "enp6", "extra": "enp6"}})).await;
-    let ours = plain(&[("password", "Kennwort"), ("username", "Nutzername")]);
+    let expected = plain(&[("password", "Kennwort"), ("username", "Nutzername")]);
     let repaired = stage.mirrored(&agent, &opaque(), &stage.login(2, "Kennwort")).await;
-    assert_eq!(repaired, (Ok(MirrorOutcome::Repaired), ours));
+    assert_eq!(repaired, (Ok(MirrorOutcome::Repaired), expected));
 }
 
 #[tokio::test]
-async fn an_edited_secret_is_left_and_named_where_drift_is_reported() {
+async fn edited_secret_is_unchanged_if_drift_is_reported() {
     let Some(stage) = Stage::new("reported").await else { return };
     let agent = stage.agent().await;
     let report = Mirror { on_drift: OnDrift::Report, ..opaque() };
@@ -54,21 +54,21 @@ async fn an_edited_secret_is_left_and_named_where_drift_is_reported() {
     stage.change_secret(PATCH, &json!({"data": {"password": "enp6", "extra": "enp6"}})).await;
     let before = stage.secret().await;
     for version in [1, 2] {
-        let failure = refused(agent.mirror(&name(SECRET), &report, &stage.login(version, "Losungwort")).await);
+        let failure = expect_failure(agent.mirror(&name(SECRET), &report, &stage.login(version, "Losungwort")).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Drifted));
-        let part =
-            "was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it because onDrift is report";
+        let part = "it was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it unchanged because \
+                    onDrift is report";
         assert!(failure.message.contains(part), "{}", failure.message);
     }
     assert_eq!(stage.secret().await, before);
-    // The cure of the message works.
+    // The remedy in the message works.
     stage.delete_secret().await;
     let created = agent.mirror(&name(SECRET), &report, &stage.login(2, "Losungwort")).await;
     assert_eq!(created, Ok(MirrorOutcome::Created));
 }
 
 #[tokio::test]
-async fn labels_of_others_are_theirs_and_labels_of_ours_are_ours() {
+async fn only_configured_labels_are_repaired() {
     let Some(stage) = Stage::new("tracked").await else { return };
     let agent = stage.agent().await;
     let mut mirror = opaque();
@@ -85,9 +85,9 @@ async fn labels_of_others_are_theirs_and_labels_of_ours_are_ours() {
     assert_eq!((&labels["team"], &labels["tracked-by"]), (&json!("web"), &json!("x")));
 }
 
-/// Somebody who applies the same values owns them with us, and then wants to keep them.
+/// A manager that applies equal values is a co-owner, and its values conflict with the next version.
 #[tokio::test]
-async fn a_co_owner_of_our_keys_does_not_stop_a_rotation() {
+async fn co_owner_of_key_does_not_prevent_rotation() {
     let Some(stage) = Stage::new("co-owner").await else { return };
     let agent = stage.agent().await;
     agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await.unwrap();

@@ -1,4 +1,4 @@
-//! Mirrors.
+//! Creating and updating mirrored Secrets.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use keyferry::kubernetes::MirrorOutcome;
 use keyferry::model::{FailureClass, MirrorOwner, SecretType};
 use serde_json::json;
 
-use super::stage::{PATCH, POD, SECRET, Stage, mirror_of, name, opaque, refused};
+use super::stage::{PATCH, POD, SECRET, Stage, expect_failure, mirror_of, name, opaque};
 
 #[tokio::test]
-async fn a_secret_is_created_left_alone_while_equal_and_updated() {
+async fn secret_is_created_kept_if_equal_and_updated() {
     let Some(stage) = Stage::new("life").await else { return };
     let agent = stage.agent().await;
     let mut mirror = opaque();
@@ -35,16 +35,16 @@ async fn a_secret_is_created_left_alone_while_equal_and_updated() {
     assert_eq!(mirror_once(stage.login(2, "Kennwort")).await, Ok(MirrorOutcome::Updated));
     assert_eq!(stage.secret().await["data"]["password"], "S2VubndvcnQ=");
 
-    // A key that is no longer in the secret goes.
+    // A key that is no longer in the secret is removed.
     let one = stage.content(3, &SecretType::Opaque, &[("password", "Kennwort")]);
     assert_eq!(mirror_once(one.clone()).await, Ok(MirrorOutcome::Updated));
     assert_eq!(stage.secret().await["data"], json!({"password": "S2VubndvcnQ="}));
     assert_eq!(mirror_once(one).await, Ok(MirrorOutcome::Unchanged));
 }
 
-/// A restored Vault has older versions than the Secret.
+/// After a restore from a backup, Vault has older versions than the Secret.
 #[tokio::test]
-async fn an_older_reading_is_written_only_on_purpose() {
+async fn older_version_is_written_only_if_accepted() {
     let Some(stage) = Stage::new("older").await else { return };
     let agent = stage.agent().await;
     agent.mirror(&name(SECRET), &opaque(), &stage.login(2, "Kennwort")).await.unwrap();
@@ -58,7 +58,7 @@ async fn an_older_reading_is_written_only_on_purpose() {
 }
 
 #[tokio::test]
-async fn a_change_of_labels_or_owner_alone_is_written_and_then_rests() {
+async fn changed_labels_or_owner_are_written_once() {
     let Some(stage) = Stage::new("labels").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
@@ -80,7 +80,7 @@ async fn a_change_of_labels_or_owner_alone_is_written_and_then_rests() {
 }
 
 #[tokio::test]
-async fn eight_at_once_make_one_secret_and_the_newest_reading_stays() {
+async fn concurrent_agents_create_one_secret_and_newest_version_wins() {
     let Some(stage) = Stage::new("parallel").await else { return };
     let mut agents = Vec::new();
     for _ in 0..8 {
@@ -100,13 +100,13 @@ async fn eight_at_once_make_one_secret_and_the_newest_reading_stays() {
                 Ok(MirrorOutcome::Created) => created += 1,
                 Ok(MirrorOutcome::Updated | MirrorOutcome::Superseded) => {}
                 Ok(outcome @ (MirrorOutcome::Unchanged | MirrorOutcome::Repaired)) => {
-                    panic!("no two are equal: {outcome:?}")
+                    panic!("all versions differ: {outcome:?}")
                 }
                 Err(failure) => assert_eq!(failure.class, FailureClass::Conflict, "{failure}"),
             }
         }
         assert_eq!(created, 1, "round {round}");
-        // Each looks again, the newest first: the others find it and yield.
+        // Each agent tries again, the newest version first. The others then leave the Secret unchanged.
         for (version, agent) in (1..=8).rev().zip(agents.iter().rev()) {
             let outcome =
                 agent.mirror(&name(SECRET), &opaque(), &stage.login(version, &format!("password-{version}"))).await;
@@ -124,32 +124,32 @@ async fn eight_at_once_make_one_secret_and_the_newest_reading_stays() {
 }
 
 #[tokio::test]
-async fn what_the_server_cannot_take_is_told_with_the_way_out() {
+async fn invalid_secret_is_rejected_with_remedy() {
     let Some(stage) = Stage::new("invalid").await else { return };
     let agent = stage.agent().await;
     let tls = stage.content(1, &SecretType::Tls, &[("password", "Losungwort")]);
-    let failure = refused(agent.mirror(&name(SECRET), &mirror_of(SecretType::Tls), &tls).await);
+    let failure = expect_failure(agent.mirror(&name(SECRET), &mirror_of(SecretType::Tls), &tls).await);
     assert_eq!(failure.class, FailureClass::Invalid);
     assert!(failure.message.contains("tls.crt"), "{}", failure.message);
 
     let docker = stage.content(1, &SecretType::DockerConfigJson, &[(".dockerconfigjson", "Losungwort: not JSON")]);
-    let failure = refused(agent.mirror(&name(SECRET), &mirror_of(SecretType::DockerConfigJson), &docker).await);
+    let failure = expect_failure(agent.mirror(&name(SECRET), &mirror_of(SecretType::DockerConfigJson), &docker).await);
     assert_eq!(failure.class, FailureClass::Invalid);
     assert!(!failure.message.contains("'L'"), "{}", failure.message);
 
     let empty = stage.content(1, &SecretType::Opaque, &[]);
-    let failure = refused(agent.mirror(&name(SECRET), &opaque(), &empty).await);
+    let failure = expect_failure(agent.mirror(&name(SECRET), &opaque(), &empty).await);
     assert_eq!(failure.class, FailureClass::Invalid);
 
     agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await.unwrap();
     let mut auth = stage.content(2, &SecretType::BasicAuth, &[("password", "Losungwort"), ("username", "Nutzername")]);
     auth.claim = true;
-    let failure = refused(agent.mirror(&name(SECRET), &mirror_of(SecretType::BasicAuth), &auth).await);
+    let failure = expect_failure(agent.mirror(&name(SECRET), &mirror_of(SecretType::BasicAuth), &auth).await);
     assert_eq!(failure.class, FailureClass::Invalid);
     assert!(failure.message.contains("type of a Secret cannot change"), "{}", failure.message);
 
     stage.change_secret(PATCH, &json!({"immutable":true})).await;
-    let failure = refused(agent.mirror(&name(SECRET), &opaque(), &stage.login(2, "Kennwort")).await);
+    let failure = expect_failure(agent.mirror(&name(SECRET), &opaque(), &stage.login(2, "Kennwort")).await);
     assert_eq!(failure.class, FailureClass::Invalid);
     assert!(failure.message.contains("immutable"), "{}", failure.message);
 }

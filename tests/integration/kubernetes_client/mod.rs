@@ -1,10 +1,10 @@
-//! The cluster room against a real API server, with the rights of `deploy/manifests/rbac.yaml` and no more.
+//! The Kubernetes client on a real API server, with only the permissions of `deploy/manifests/rbac.yaml`.
 #![allow(clippy::unwrap_used)]
 
 mod drift;
+mod failures;
 mod mirror;
 mod owners;
+mod ownership;
 mod pod;
-mod refusals;
 mod stage;
-mod whose;

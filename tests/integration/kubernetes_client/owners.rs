@@ -1,4 +1,4 @@
-//! Who owns the mirrored Secret.
+//! Owner references of the mirrored Secret.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ async fn owners(stage: &Stage) -> Value {
     stage.secret().await["metadata"].get("ownerReferences").cloned().unwrap_or_default()
 }
 
-/// So that the Secret goes with the application (`helm uninstall`).
+/// Kubernetes deletes the Secret together with the application (`helm uninstall`).
 #[tokio::test]
-async fn the_agent_s_own_service_account_owns_the_secret() {
+async fn service_account_of_agent_owns_secret() {
     let Some(stage) = Stage::new("account").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
@@ -31,9 +31,9 @@ async fn the_agent_s_own_service_account_owns_the_secret() {
     assert_eq!(agent.mirror(&name(SECRET), &by_account(), &content).await, Ok(MirrorOutcome::Unchanged));
 }
 
-/// The garbage collector would look for the owner in the Secret's namespace and delete the Secret at once.
+/// The garbage collector would search the owner in the Secret's namespace and delete the Secret immediately.
 #[tokio::test]
-async fn credentials_that_name_no_account_of_the_namespace_give_no_owner() {
+async fn credentials_without_service_account_give_no_owner() {
     let Some(stage) = Stage::new("no-account").await else { return };
     let status = StatusReport {
         conditions: false,
@@ -50,8 +50,8 @@ async fn credentials_that_name_no_account_of_the_namespace_give_no_owner() {
     assert_eq!(agent.mirror(&name(SECRET), &by_account(), &content).await, Ok(MirrorOutcome::Unchanged));
 }
 
-/// As the plugin `OwnerReferencesPermissionEnforcement` refuses it, which cannot be on for one namespace only: with its
-/// words, for every change of owners without the right to delete.
+/// Denies changes of owners in one namespace with the message of `OwnerReferencesPermissionEnforcement`, because the
+/// plugin itself cannot be enabled for one namespace.
 const ENFORCEMENT: &str = r#"
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -75,29 +75,29 @@ spec: {policyName: NAMESPACE, validationActions: [Deny]}
 "#;
 
 #[tokio::test]
-async fn where_the_cluster_refuses_a_change_of_owners_the_secret_is_written_without() {
+async fn secret_is_written_without_denied_owner_change() {
     let Some(stage) = Stage::new("enforced").await else { return };
     let agent = stage.agent().await;
     agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await.unwrap();
     stage.cluster.apply(&stage.namespace, &ENFORCEMENT.replace("NAMESPACE", &stage.namespace)).await.unwrap();
     let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": POD, "uid": stage.pod_uid().await});
     let change = json!({"metadata": {"ownerReferences": [owner]}});
-    wait_until("the policy is in force", Duration::from_secs(30), || async {
+    wait_until("the policy is active", Duration::from_secs(30), || async {
         let dry = PatchParams { dry_run: true, ..PatchParams::default() };
         stage.secrets.patch(SECRET, &dry, &Patch::Merge(&change)).await.err()
     })
     .await
     .unwrap();
 
-    // An update that would change the owners is refused; the values come all the same.
+    // The update with a change of owners is denied; the values are written anyway.
     let (outcome, data) = stage.mirrored(&agent, &by_account(), &stage.login(2, "Kennwort")).await;
     assert_eq!((outcome, data["password"].as_str()), (Ok(MirrorOutcome::Updated), "Kennwort"));
     assert_eq!(owners(&stage).await, Value::Null);
-    // And then it rests.
+    // The next call writes nothing.
     let again = agent.mirror(&name(SECRET), &by_account(), &stage.login(2, "Kennwort")).await;
     assert_eq!(again, Ok(MirrorOutcome::Unchanged));
 
-    // A Secret that is created gets its owner, and keeps it where the configuration drops it: that is a change, too.
+    // A new Secret gets its owner. It keeps the owner if the configuration has none, because the removal is denied too.
     stage.delete_secret().await;
     let created = agent.mirror(&name(SECRET), &by_account(), &stage.login(2, "Kennwort")).await;
     assert_eq!(created, Ok(MirrorOutcome::Created));

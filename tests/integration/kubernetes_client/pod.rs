@@ -1,14 +1,14 @@
-//! Conditions of our Pod, and Events on it.
+//! Conditions of the agent's Pod, and Events on it.
 
 use jiff::Timestamp;
 use keyferry::model::{ConditionStatus, ConditionType, EventType, FailureClass, PodEvent, Reason};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::stage::{POD, Stage, condition, refused};
+use super::stage::{POD, Stage, condition, expect_failure};
 
 #[tokio::test]
-async fn conditions_are_merged_into_those_of_others() {
+async fn conditions_are_merged_with_other_conditions() {
     let Some(stage) = Stage::new("conditions").await else { return };
     let others = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "Test"}]}});
     stage.pods.patch_status(POD, &PatchParams::default(), &Patch::Strategic(others)).await.unwrap();
@@ -28,11 +28,11 @@ async fn conditions_are_merged_into_those_of_others() {
         assert_eq!(found["lastTransitionTime"], "2026-01-01T00:00:00Z");
     }
 
-    // The same again changes nothing, for the time is that of the last change of status.
+    // An equal report changes nothing, because the time is the last change of status.
     agent.report(&all, at("2026-01-02T00:00:00Z")).await.unwrap();
     assert_eq!(stage.pod().await["metadata"]["resourceVersion"], reported["metadata"]["resourceVersion"]);
 
-    // The Pod's own generation is taken over as soon as an answer tells it.
+    // The agent uses the Pod's generation from the response.
     let image = json!({"spec": {"containers": [{"name": "webapp", "image": "other"}]}});
     stage.pods.patch(POD, &PatchParams::default(), &Patch::Strategic(image)).await.unwrap();
     agent
@@ -47,9 +47,9 @@ async fn conditions_are_merged_into_those_of_others() {
     assert_eq!(find(&reported, "keyferry.dev/Mirrored")["status"], "False");
 }
 
-/// Fault 5: a container that is stopped alone must not take the application's leases with it.
+/// If only the container stops, the agent must not revoke the leases of the application.
 #[tokio::test]
-async fn a_report_says_whether_the_pod_itself_ends() {
+async fn report_returns_whether_pod_is_being_deleted() {
     let Some(stage) = Stage::new("deleting").await else { return };
     let agent = stage.agent().await;
     let ready = [condition(ConditionType::SecretsReady, ConditionStatus::True)];
@@ -59,22 +59,22 @@ async fn a_report_says_whether_the_pod_itself_ends() {
 }
 
 #[tokio::test]
-async fn a_pod_that_only_has_our_pods_name_is_not_touched() {
+async fn pod_with_same_name_but_other_uid_is_not_changed() {
     let Some(stage) = Stage::new("uid").await else { return };
     let before = stage.pod().await;
     let ready = [condition(ConditionType::SecretsReady, ConditionStatus::True)];
     let agent = stage.agent_with(&stage.kubeconfig_of(&stage.account), "00000000-0000-4000-8000-000000000000").await;
-    let failure = refused(agent.report(&ready, Timestamp::now()).await);
+    let failure = expect_failure(agent.report(&ready, Timestamp::now()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Missing, Reason::ObjectNotFound));
     assert_eq!(stage.pod().await, before);
 
     stage.pods.delete(POD, &DeleteParams::default().grace_period(0)).await.unwrap();
-    let failure = refused(agent.report(&ready, Timestamp::now()).await);
+    let failure = expect_failure(agent.report(&ready, Timestamp::now()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Missing, Reason::ObjectNotFound));
 }
 
 #[tokio::test]
-async fn an_event_is_found_on_the_pod() {
+async fn event_is_recorded_on_pod() {
     let Some(stage) = Stage::new("events").await else { return };
     let agent = stage.agent().await;
     let event = PodEvent { kind: EventType::Warning, reason: Reason::Stale, message: "ü".repeat(2000) };

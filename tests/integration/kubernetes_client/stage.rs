@@ -1,4 +1,4 @@
-//! A namespace with one Pod and our rights, and agents in it.
+//! A namespace with one Pod and the permissions of the agent, for agents under test.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,22 +24,23 @@ pub(super) const CREATE: &str = "kubectl-create";
 pub(super) const PATCH: &str = "kubectl-patch";
 pub(super) const LABEL: &str = "kubectl-label";
 
-/// A namespace of its own with one Pod (never run) and our rights, and administrator's hands in it.
+/// A new namespace with one Pod (never run) and the permissions of the agent, and clients with administrator
+/// permissions.
 pub(super) struct Stage {
     pub(super) admin: PathBuf,
     pub(super) namespace: String,
     pub(super) directory: tempfile::TempDir,
-    /// The `ServiceAccount` that has our rights.
+    /// `ServiceAccount` with the permissions of the agent.
     pub(super) account: String,
     pub(super) secrets: Api<Secret>,
     pub(super) pods: Api<Pod>,
     pub(super) events: Api<Event>,
-    /// Everything, as an administrator.
+    /// With administrator permissions.
     pub(super) cluster: kube::Cluster,
 }
 
 impl Stage {
-    /// `None` where the user wants no servers.
+    /// `None` if the tests run without servers.
     pub(super) async fn new(word: &str) -> Option<Self> {
         let servers = Servers::shared(&format!("kubernetes_client: {word}")).await?;
         let cluster = servers.kube.admin().await.unwrap();
@@ -61,14 +62,14 @@ impl Stage {
             cluster: cluster.clone(),
         };
         for account in [&stage.account, "nobody"] {
-            // Not bound to the Pod: it must outlive it in a test.
+            // Not bound to the Pod, which some tests delete.
             let token = cluster.token(&stage.namespace, account, None, None).await.unwrap();
             stage.write_kubeconfig(account, &servers.kube.kubeconfig_for(&stage.namespace, &token), &token);
         }
         Some(stage)
     }
 
-    /// With a token *file*, as a Pod has it.
+    /// Writes a kubeconfig with a token *file*, as in a Pod.
     fn write_kubeconfig(&self, account: &str, kubeconfig: &str, token: &str) {
         let file = self.token_of(account);
         std::fs::write(&file, token).unwrap();
@@ -85,24 +86,24 @@ impl Stage {
         self.pods.get(POD).await.unwrap().metadata.uid.unwrap()
     }
 
-    /// The UID of the `ServiceAccount` that has our rights.
+    /// UID of the `ServiceAccount` with the permissions of the agent.
     pub(super) async fn account_uid(&self) -> String {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.cluster.client.clone(), &self.namespace);
         accounts.get(&self.account).await.unwrap().metadata.uid.unwrap()
     }
 
-    /// The mirrored Secret, as others see it.
+    /// The mirrored Secret.
     pub(super) async fn secret(&self) -> Value {
         json!(self.secrets.get(SECRET).await.unwrap())
     }
 
-    /// Somebody else makes the Secret.
+    /// Creates the Secret as another manager.
     pub(super) async fn create_secret(&self, manager: &str, secret: &Value) {
         let parameters = PostParams { field_manager: Some(manager.into()), ..PostParams::default() };
         self.secrets.create(&parameters, &serde_json::from_value(secret.clone()).unwrap()).await.unwrap();
     }
 
-    /// Somebody else changes the Secret.
+    /// Changes the Secret as another manager.
     pub(super) async fn change_secret(&self, manager: &str, change: &Value) {
         let parameters = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
         self.secrets.patch(SECRET, &parameters, &Patch::Merge(change)).await.unwrap();
@@ -120,7 +121,7 @@ impl Stage {
         self.directory.path().join(format!("{account}.json"))
     }
 
-    /// As an agent of this test would leave it: the outcome, and the Secret's data in plain text.
+    /// Mirrors `content`. Returns the outcome and then the data of the Secret in plain text.
     pub(super) async fn mirrored(
         &self,
         agent: &Cluster,
@@ -130,7 +131,7 @@ impl Stage {
         (agent.mirror(&name(SECRET), mirror, content).await, self.data().await)
     }
 
-    /// The data of the Secret.
+    /// Data of the Secret in plain text.
     pub(super) async fn data(&self) -> BTreeMap<String, String> {
         let data = self.secrets.get(SECRET).await.unwrap().data.unwrap_or_default();
         data.into_iter().map(|(key, bytes)| (key, String::from_utf8(bytes.0).unwrap())).collect()
@@ -197,13 +198,13 @@ pub(super) fn mirror_of(secret_type: SecretType) -> Mirror {
     }
 }
 
-/// A mirror of these keys only, each from the file of its name.
+/// A mirror of these keys only, each from the file with the same name.
 pub(super) fn keyed(keys: &[&str]) -> Mirror {
     let key = |text: &&str| MirrorKey { key: (*text).into(), file: FilePath::new(text).unwrap() };
     Mirror { keys: keys.iter().map(key).collect(), ..opaque() }
 }
 
-/// The data of a Secret, for comparison.
+/// Expected data of a Secret.
 pub(super) fn plain(data: &[(&str, &str)]) -> BTreeMap<String, String> {
     data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
@@ -212,8 +213,8 @@ pub(super) fn condition(kind: ConditionType, status: ConditionStatus) -> Conditi
     Condition { kind, status, reason: Reason::Published, message: "a test".into() }
 }
 
-/// The failure, after a look that its words hold no value.
-pub(super) fn refused<T>(result: Result<T, Failure>) -> Failure {
+/// The failure, after a check that its message contains no value.
+pub(super) fn expect_failure<T>(result: Result<T, Failure>) -> Failure {
     let Err(failure) = result else { panic!("expected a failure") };
     eprintln!("{:?} {}: {}", failure.class, failure.reason, failure.message);
     for value in ["Losungwort", "TG9zdW5nd29ydA"] {

@@ -1,108 +1,116 @@
-//! Unchanged, newer, older, another configuration, foreign.
+//! Decisions about an existing Secret.
 
 use super::*;
 
 #[test]
-fn what_is_there_already_is_not_written_again() {
-    let unchanged = Ok(left(MirrorOutcome::Unchanged));
-    assert_eq!(verdict(|_| {}, &mirror(), &content(3)), unchanged, "written by another pod");
-    // What others add to the metadata is theirs.
-    let labelled = |seen: &mut Value| {
-        seen["labels"]["theirs"] = json!("x");
-        edited(seen, "argocd", &json!({"f:metadata": {"f:labels": {"f:theirs": {}}}}));
+fn equal_secret_is_not_written() {
+    let unchanged = Ok(leave(MirrorOutcome::Unchanged));
+    assert_eq!(decision(|_| {}, &mirror(), &content(3)), unchanged, "written by another pod");
+    // Additional labels of other managers are not a difference.
+    let labelled = |current: &mut Value| {
+        current["labels"]["other"] = json!("x");
+        edited(current, "argocd", &json!({"f:metadata": {"f:labels": {"f:other": {}}}}));
     };
-    assert_eq!(verdict(labelled, &mirror(), &content(3)), unchanged);
-    let nameless = |seen: &mut Value| {
-        seen["annotations"].as_object_mut().expect("an object").remove("keyferry.dev/written-by");
-        let fields = &mut seen["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
+    assert_eq!(decision(labelled, &mirror(), &content(3)), unchanged);
+    let nameless = |current: &mut Value| {
+        current["annotations"].as_object_mut().expect("an object").remove("keyferry.dev/written-by");
+        let fields = &mut current["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
         fields.as_object_mut().expect("an object").remove("f:keyferry.dev/written-by");
     };
-    assert_eq!(verdict(nameless, &mirror(), &content(3)), unchanged, "written by an agent that knows no pod");
+    assert_eq!(decision(nameless, &mirror(), &content(3)), unchanged, "written by an agent without Pod name");
 }
 
 #[test]
-fn an_older_reading_leaves_the_newer_one_in_place_until_it_is_accepted() {
-    assert_eq!(verdict(|_| {}, &mirror(), &content(2)), Ok(left(MirrorOutcome::Superseded)));
+fn older_version_is_superseded_unless_accepted() {
+    assert_eq!(decision(|_| {}, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)));
     let accepted = MirrorContent { accept_older: true, ..content(2) };
-    assert_eq!(verdict(|_| {}, &mirror(), &accepted), Ok(write(MirrorOutcome::Updated)), "fault 12");
+    assert_eq!(decision(|_| {}, &mirror(), &accepted), Ok(write(MirrorOutcome::Updated)));
 }
 
-/// Fault 29: a version that every replica has read must not supersede any of them.
+/// Otherwise a replica with a version in between could replace the newer one.
 #[test]
-fn a_newer_version_with_equal_values_is_written() {
-    assert_eq!(verdict(|_| {}, &mirror(), &content(4)), Ok(write(MirrorOutcome::Updated)));
+fn newer_version_with_equal_values_is_written() {
+    assert_eq!(decision(|_| {}, &mirror(), &content(4)), Ok(write(MirrorOutcome::Updated)));
 }
 
-/// Bug log 3.19: the source moved to a secret that was written earlier, and the Secret kept the other one.
+/// Regression test: after a source moved to an older secret, the Secret kept the previous value.
 #[test]
-fn a_source_that_moved_is_written_by_whoever_may_claim() {
+fn source_with_other_request_is_written_only_with_claim() {
     let mut moved = content(1);
     moved.versions.values_mut().next().expect("a source").request = "detect:s/other".into();
-    let failure = verdict(|_| {}, &mirror(), &moved).expect_err("another configuration");
+    let failure = decision(|_| {}, &mirror(), &moved).expect_err("another configuration");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::MirrorConflict));
     let expected = "failed to mirror to Secret ns/x: another configuration writes it (pod webapp-abc, keys password, \
-                    username); this one wants the same keys from other sources or with another type; give one of the two \
-                    another Secret name, or delete the Secret";
+                    username); this configuration has the same keys from other sources or with another type; choose \
+                    another Secret name for one of them, or delete the Secret";
     assert_eq!(failure.message, expected);
     moved.claim = true;
-    assert_eq!(verdict(|_| {}, &mirror(), &moved), Ok(write(MirrorOutcome::Updated)));
+    assert_eq!(decision(|_| {}, &mirror(), &moved), Ok(write(MirrorOutcome::Updated)));
 }
 
-/// Bug log 3.20: two key lists for one Secret were written in turns.
+/// Regression test: two configurations with different keys overwrote one Secret alternately.
 #[test]
-fn another_configuration_is_a_conflict_and_not_a_flapping() {
+fn other_keys_conflict_unless_claimed() {
     let mut other = mirror();
     other.keys.pop();
     let mut one = content(4);
     one.data.remove("username");
-    let failure = verdict(|_| {}, &other, &one).expect_err("another configuration");
+    let failure = decision(|_| {}, &other, &one).expect_err("another configuration");
     assert_eq!(failure.reason, Reason::MirrorConflict);
-    assert!(failure.message.contains("this one wants keys password; give one"), "{failure}");
+    assert!(failure.message.contains("this configuration has keys password; choose"), "{failure}");
     one.claim = true;
-    assert_eq!(verdict(|_| {}, &other, &one), Ok(write(MirrorOutcome::Updated)));
+    assert_eq!(decision(|_| {}, &other, &one), Ok(write(MirrorOutcome::Updated)));
 }
 
 #[test]
-fn a_secret_of_an_older_release_is_taken() {
-    let old = |seen: &mut Value| {
-        seen["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":3}}"#);
+fn secret_of_keyferry_0_1_is_updated() {
+    let old = |current: &mut Value| {
+        current["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":3}}"#);
         for name in ["keyferry.dev/configuration", "keyferry.dev/written-by"] {
-            seen["annotations"].as_object_mut().expect("an object").remove(name);
-            let fields = &mut seen["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
+            current["annotations"].as_object_mut().expect("an object").remove(name);
+            let fields = &mut current["managedFields"][0]["fieldsV1"]["f:metadata"]["f:annotations"];
             fields.as_object_mut().expect("an object").remove(&format!("f:{name}"));
         }
     };
-    assert_eq!(verdict(old, &mirror(), &content(3)), Ok(write(MirrorOutcome::Updated)));
-    assert_eq!(verdict(old, &mirror(), &content(2)), Ok(left(MirrorOutcome::Superseded)), "its versions still count");
+    assert_eq!(decision(old, &mirror(), &content(3)), Ok(write(MirrorOutcome::Updated)));
+    assert_eq!(
+        decision(old, &mirror(), &content(2)),
+        Ok(leave(MirrorOutcome::Superseded)),
+        "its versions are still compared"
+    );
 }
 
-/// With every published file as a key, the secret decides on the keys.
+/// Without configured keys, the keys depend on the secret.
 #[test]
-fn a_key_that_the_secret_gained_is_no_other_configuration() {
+fn additional_key_from_vault_is_not_another_configuration() {
     let all = Mirror { keys: Vec::new(), ..mirror() };
-    let judged = |there: &MirrorContent, ours: &MirrorContent| {
-        verdict(|seen| *seen = seen_after(&all, there), &all, ours).map_err(|failure| failure.reason)
+    let decided = |stored: &MirrorContent, desired: &MirrorContent| {
+        decision(|current| *current = current_after(&all, stored), &all, desired).map_err(|failure| failure.reason)
     };
     let gained = |mut content: MirrorContent| {
         content.data.insert("more".into(), Arc::new(SecretBytes::from("m")));
         content.digest = "e".into();
         content
     };
-    assert_eq!(judged(&content(3), &gained(content(4))), Ok(write(MirrorOutcome::Updated)));
-    assert_eq!(judged(&gained(content(4)), &content(3)), Ok(left(MirrorOutcome::Superseded)));
-    assert_eq!(judged(&content(3), &gained(content(3))), Err(Reason::MirrorConflict), "other outputs, same secret");
+    assert_eq!(decided(&content(3), &gained(content(4))), Ok(write(MirrorOutcome::Updated)));
+    assert_eq!(decided(&gained(content(4)), &content(3)), Ok(leave(MirrorOutcome::Superseded)));
+    assert_eq!(
+        decided(&content(3), &gained(content(3))),
+        Err(Reason::MirrorConflict),
+        "different outputs, same secret"
+    );
     let unversioned = |mut content: MirrorContent| {
         content.versions.values_mut().for_each(|mirrored| mirrored.version = Version::default());
         content
     };
-    let (there, ours) = (unversioned(content(3)), unversioned(gained(content(3))));
-    assert_eq!(judged(&there, &ours), Ok(write(MirrorOutcome::Updated)), "KV v1: nothing says which is newer");
+    let (stored, desired) = (unversioned(content(3)), unversioned(gained(content(3))));
+    assert_eq!(decided(&stored, &desired), Ok(write(MirrorOutcome::Updated)), "KV version 1 has no version numbers");
 }
 
 #[test]
-fn every_difference_is_written() {
+fn difference_in_digest_owner_or_metadata_is_written() {
     let updated = Ok(write(MirrorOutcome::Updated));
-    assert_eq!(verdict(|_| {}, &mirror(), &MirrorContent { digest: "other".into(), ..content(3) }), updated);
+    assert_eq!(decision(|_| {}, &mirror(), &MirrorContent { digest: "other".into(), ..content(3) }), updated);
     let changes: [fn(&mut Mirror); 6] = [
         |mirror| mirror.owner = None,
         |mirror| mirror.owner = Some(object_owner("u-8")),
@@ -114,52 +122,52 @@ fn every_difference_is_written() {
     for (number, change) in changes.into_iter().enumerate() {
         let mut mirror = mirror();
         change(&mut mirror);
-        assert_eq!(verdict(|_| {}, &mirror, &content(3)), updated, "change {number}");
+        assert_eq!(decision(|_| {}, &mirror, &content(3)), updated, "change {number}");
     }
 }
 
 #[test]
-fn a_foreign_secret_is_refused_with_what_to_do() {
-    let foreign = |seen: &mut Value| seen["labels"] = json!({});
-    let failure = verdict(foreign, &mirror(), &content(3)).expect_err("foreign");
+fn unmanaged_secret_is_rejected_with_remedy() {
+    let unmanaged = |current: &mut Value| current["labels"] = json!({});
+    let failure = decision(unmanaged, &mirror(), &content(3)).expect_err("unmanaged");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
-    let expected = "failed to mirror to Secret ns/x: it exists and keyferry did not make it (it has no label \
-                    app.kubernetes.io/managed-by: keyferry), so it is left alone; delete it if it is not needed, choose \
-                    another name, or set mirrors.x.adopt: true to take it over";
+    let expected = "failed to mirror to Secret ns/x: it exists and is not managed by keyferry (it has no label \
+                    app.kubernetes.io/managed-by: keyferry); keyferry leaves it unchanged; delete it if it is unused, \
+                    choose another name, or set mirrors.x.adopt: true to take it over";
     assert_eq!(failure.message, expected);
 }
 
-/// Bug log 3.21: a Secret that came back from a backup has our labels and versions, and no record of who wrote them.
+/// A Secret restored from a backup has the labels and versions of keyferry, but another field manager.
 #[test]
-fn a_restored_secret_is_taken_over_on_purpose() {
-    let restored = |seen: &mut Value| {
-        seen["managedFields"][0]["manager"] = json!("velero");
-        seen["managedFields"][0]["operation"] = json!("Update");
+fn restored_secret_is_taken_over_only_with_adopt() {
+    let restored = |current: &mut Value| {
+        current["managedFields"][0]["manager"] = json!("velero");
+        current["managedFields"][0]["operation"] = json!("Update");
     };
-    assert_eq!(verdict(restored, &mirror(), &content(3)).expect_err("foreign").reason, Reason::Foreign);
+    assert_eq!(decision(restored, &mirror(), &content(3)).expect_err("unmanaged").reason, Reason::Foreign);
     let adopting = Mirror { adopt: true, ..mirror() };
-    let taken = Verdict::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_others: true });
-    // Versions that somebody else wrote are no reason to wait.
-    assert_eq!(verdict(restored, &adopting, &content(2)), Ok(taken));
+    let taken = Decision::Write(Plan { outcome: MirrorOutcome::Updated, force: true, remove_unmanaged: true });
+    // Versions that another manager wrote are ignored.
+    assert_eq!(decision(restored, &adopting, &content(2)), Ok(taken));
 }
 
 #[test]
-fn a_secret_that_is_being_deleted_or_has_no_guards_is_not_written() {
-    let deleted = |seen: &mut Value| seen["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert_eq!(verdict(deleted, &mirror(), &content(4)).expect_err("deleted").class, FailureClass::Conflict);
+fn secret_without_guards_or_in_deletion_is_not_written() {
+    let deleted = |current: &mut Value| current["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    assert_eq!(decision(deleted, &mirror(), &content(4)).expect_err("deleted").class, FailureClass::Conflict);
     for change in [
-        |seen: &mut Value| seen["uid"] = json!(""),
-        |seen: &mut Value| seen["resourceVersion"] = json!("0"),
-        |seen: &mut Value| seen["resourceVersion"] = Value::Null,
+        |current: &mut Value| current["uid"] = json!(""),
+        |current: &mut Value| current["resourceVersion"] = json!("0"),
+        |current: &mut Value| current["resourceVersion"] = Value::Null,
     ] {
-        assert_eq!(verdict(change, &mirror(), &content(4)).expect_err("no guard").class, FailureClass::Transient);
+        assert_eq!(decision(change, &mirror(), &content(4)).expect_err("no guard").class, FailureClass::Transient);
     }
 }
 
-/// Another fingerprint in a later release would be a conflict between the pods of a rolling update. Checked against another
-/// implementation (Python's hashlib, each part after its length in eight bytes).
+/// A different fingerprint in a later release would cause a conflict between the pods of a rolling update. Expected
+/// values from another implementation (Python's hashlib, each part after its length in eight bytes).
 #[test]
-fn the_fingerprint_is_stable_over_releases_and_knows_no_values() {
+fn fingerprint_stays_stable_and_ignores_values() {
     let all = Mirror { keys: Vec::new(), ..mirror() };
     let prints = |content: &MirrorContent| {
         (configuration::fingerprint(&mirror(), content), configuration::fingerprint(&all, content))

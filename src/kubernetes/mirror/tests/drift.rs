@@ -1,88 +1,89 @@
-//! A Secret of ours that somebody else edited.
+//! A managed Secret that another writer edited.
 
 use super::*;
 
 fn reported(change: impl FnOnce(&mut Value)) -> String {
     let report = Mirror { on_drift: OnDrift::Report, ..mirror() };
-    let failure = verdict(change, &report, &content(3)).expect_err("drift");
+    let failure = decision(change, &report, &content(3)).expect_err("drift");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Drifted), "{failure}");
     failure.message
 }
 
-fn patched(seen: &mut Value) {
-    edited(seen, "kubectl-patch", &json!({"f:data": {"f:password": {}, "f:extra": {}}}));
+fn patched(current: &mut Value) {
+    edited(current, "kubectl-patch", &json!({"f:data": {"f:password": {}, "f:extra": {}}}));
 }
 
-/// Drill (e): it was called foreign, and the edited value stayed for ever.
+/// Regression test: an edited Secret was reported as `Foreign`, and the edited value stayed forever.
 #[test]
-fn an_edited_secret_is_put_right_or_reported() {
-    assert_eq!(verdict(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
-    let expected = "Secret ns/x was edited by \"kubectl-patch\" (keys: extra, password); keyferry leaves it because onDrift \
-                    is report; delete it and keyferry creates it again, or set mirrors.x.onDrift: repair";
+fn edited_secret_is_repaired_or_reported() {
+    assert_eq!(decision(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
+    let expected = "failed to mirror to Secret ns/x: it was edited by \"kubectl-patch\" (keys: extra, password); \
+                    keyferry leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or \
+                    set mirrors.x.onDrift: repair";
     assert_eq!(reported(patched), expected);
 }
 
 #[test]
-fn every_kind_of_edit_is_noticed() {
+fn drift_detects_each_kind_of_edit() {
     type Edit = fn(&mut Value);
     let cases: [(Edit, &str); 5] = [
-        (|seen| edited(seen, "eve", &json!({"f:data": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
-        (|seen| edited(seen, "eve", &json!({"f:stringData": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
+        (|current| edited(current, "eve", &json!({"f:data": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
+        (|current| edited(current, "eve", &json!({"f:stringData": {"f:extra": {}}})), "by \"eve\" (keys: extra)"),
         (
-            |seen| {
-                let data = &mut seen["managedFields"][0]["fieldsV1"]["f:data"];
+            |current| {
+                let data = &mut current["managedFields"][0]["fieldsV1"]["f:data"];
                 data.as_object_mut().expect("an object").remove("f:username");
             },
             "edited (keys: username)",
         ),
         (
-            |seen| {
-                seen["labels"]["team"] = json!("db");
-                edited(seen, "kubectl-label", &json!({"f:metadata": {"f:labels": {"f:team": {}}}}));
+            |current| {
+                current["labels"]["team"] = json!("db");
+                edited(current, "kubectl-label", &json!({"f:metadata": {"f:labels": {"f:team": {}}}}));
             },
             "by \"kubectl-label\" (labels: team)",
         ),
         (
-            |seen| {
-                seen["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":99}}"#);
+            |current| {
+                current["annotations"]["keyferry.dev/source-versions"] = json!(r#"{"config":{"v":99}}"#);
                 let fields = json!({"f:metadata": {"f:annotations": {"f:keyferry.dev/source-versions": {}}}});
-                edited(seen, "eve", &fields);
+                edited(current, "eve", &fields);
             },
-            // And its versions are not believed: 99 would be newer for ever.
+            // The edited versions are ignored: 99 would stay newer forever.
             "by \"eve\" (annotations: keyferry.dev/source-versions)",
         ),
     ];
     for (number, (change, part)) in cases.into_iter().enumerate() {
         let message = reported(change);
         assert!(message.contains(part), "{message}");
-        assert_eq!(verdict(change, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)), "case {number}");
+        assert_eq!(decision(change, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)), "case {number}");
     }
 }
 
-/// Who applies our values beside us changes nothing; who changes them later takes them from us, and that is drift.
+/// Applying equal values only adds an owner. A later change removes keyferry's ownership, which is drift.
 #[test]
-fn a_key_that_both_own_is_no_drift() {
-    let owned_by_both = |seen: &mut Value| {
+fn shared_ownership_of_key_is_not_drift() {
+    let owned_by_both = |current: &mut Value| {
         let entry = json!({"manager": "eve", "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}}}});
-        seen["managedFields"].as_array_mut().expect("a list").push(entry);
+        current["managedFields"].as_array_mut().expect("a list").push(entry);
     };
-    assert_eq!(verdict(owned_by_both, &mirror(), &content(3)), Ok(left(MirrorOutcome::Unchanged)));
+    assert_eq!(decision(owned_by_both, &mirror(), &content(3)), Ok(leave(MirrorOutcome::Unchanged)));
 }
 
 #[test]
-fn a_replica_with_an_older_reading_leaves_the_repair_to_those_with_the_newer_one() {
-    assert_eq!(verdict(patched, &mirror(), &content(2)), Ok(left(MirrorOutcome::Superseded)));
+fn replica_with_older_version_does_not_repair() {
+    assert_eq!(decision(patched, &mirror(), &content(2)), Ok(leave(MirrorOutcome::Superseded)));
 }
 
 #[test]
-fn nothing_is_forced_where_drift_is_reported() {
+fn apply_is_not_forced_if_drift_is_reported() {
     let report = Mirror { on_drift: OnDrift::Report, ..mirror() };
-    let plan = Plan { outcome: MirrorOutcome::Updated, force: false, remove_others: false };
-    assert_eq!(verdict(|_| {}, &report, &content(4)), Ok(Verdict::Write(plan)));
+    let plan = Plan { outcome: MirrorOutcome::Updated, force: false, remove_unmanaged: false };
+    assert_eq!(decision(|_| {}, &report, &content(4)), Ok(Decision::Write(plan)));
 }
 
 #[test]
-fn a_long_list_of_keys_is_cut() {
+fn long_list_of_keys_is_truncated() {
     let keys: Vec<_> = (10..25).map(|number| format!("k{number}")).collect();
     let text = target::listed(keys.iter().map(String::as_str));
     assert_eq!(text, "k10, k11, k12, k13, k14, k15, k16, k17, k18, k19 and 5 more");

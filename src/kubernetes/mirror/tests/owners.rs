@@ -1,4 +1,4 @@
-//! Who owns the Secret.
+//! Owner references of the Secret.
 
 use super::super::super::account::Account;
 use super::*;
@@ -8,42 +8,42 @@ fn account(namespace: &str) -> Account {
 }
 
 #[test]
-fn the_service_account_of_our_token_becomes_the_owner() {
+fn service_account_of_token_becomes_owner() {
     let by_account = Mirror { owner: Some(MirrorOwner::ServiceAccount), ..mirror() };
     let target = Target { namespace: &name("ns"), name: &name("x") };
     let memory = Mutex::default();
-    let wanted = |account: Option<&Account>| owner::wanted(&by_account, &target, account, &memory);
-    let owner = wanted(Some(&account("ns"))).expect("an owner");
+    let desired = |account: Option<&Account>| owner::desired(&by_account, &target, account, &memory);
+    let owner = desired(Some(&account("ns"))).expect("an owner");
     let expected = json!({"apiVersion": "v1", "kind": "ServiceAccount", "name": "webapp-sa", "uid": "u-5"});
     assert_eq!(serde_json::to_value(&owner).expect("JSON"), expected, "no blockOwnerDeletion, no controller");
-    assert_eq!(wanted(None), None, "no such token");
-    // The garbage collector would delete the Secret at once.
-    assert_eq!(wanted(Some(&account("other"))), None, "a ServiceAccount of another namespace");
+    assert_eq!(desired(None), None, "not a `ServiceAccount` token");
+    // The garbage collector would delete the Secret immediately.
+    assert_eq!(desired(Some(&account("other"))), None, "a ServiceAccount of another namespace");
 }
 
-/// To leave an owner out is a change of owners, too, and refused in the same way.
+/// Omitting an owner is also a change of owners, which the cluster denies.
 #[test]
-fn where_the_cluster_refuses_a_change_the_owners_stay_as_they_are() {
+fn denied_owner_change_keeps_current_owners() {
     let target = Target { namespace: &name("ns"), name: &name("x") };
-    let seen: ObjectMeta = serde_json::from_value(seen()).expect("metadata");
+    let current: ObjectMeta = serde_json::from_value(current()).expect("metadata");
     let memory = Mutex::default();
     let other = Mirror { owner: Some(object_owner("u-8")), ..mirror() };
-    let wanted = owner::wanted(&other, &target, None, &memory);
+    let desired = owner::desired(&other, &target, None, &memory);
     let uids = |memory: &_| -> Vec<String> {
-        owner::of_present(&seen, wanted.as_ref(), &target, memory).into_iter().map(|owner| owner.uid).collect()
+        owner::for_current(&current, desired.as_ref(), &target, memory).into_iter().map(|owner| owner.uid).collect()
     };
     assert_eq!(uids(&memory), ["u-8"]);
-    owner::refused(wanted.as_ref(), &target, &memory);
+    owner::remember_denied(desired.as_ref(), &target, &memory);
     assert_eq!(uids(&memory), ["u-9"]);
-    assert!(owner::are(&seen, &owner::kept(&seen)), "so there is nothing to write each time");
+    assert!(owner::matches(&current, &owner::retained(&current)), "no write is necessary");
 }
 
 #[test]
-fn an_owner_that_somebody_else_added_is_not_ours_to_keep_or_count() {
-    let mut seen = seen();
-    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "u-0", "controller": true});
-    seen["ownerReferences"].as_array_mut().expect("a list").push(theirs);
-    let seen: ObjectMeta = serde_json::from_value(seen).expect("metadata");
-    assert_eq!(owner::kept(&seen).len(), 1);
-    assert!(owner::are(&seen, &owner::kept(&seen)));
+fn owner_added_by_another_manager_is_ignored() {
+    let mut current = current();
+    let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "u-0", "controller": true});
+    current["ownerReferences"].as_array_mut().expect("a list").push(other);
+    let current: ObjectMeta = serde_json::from_value(current).expect("metadata");
+    assert_eq!(owner::retained(&current).len(), 1);
+    assert!(owner::matches(&current, &owner::retained(&current)));
 }

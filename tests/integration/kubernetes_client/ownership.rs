@@ -1,15 +1,15 @@
-//! Secrets of others, Secrets that are taken over, and Secrets of another configuration.
+//! Unmanaged Secrets, adopted Secrets, and Secrets of another configuration.
 
 use keyferry::kubernetes::MirrorOutcome;
 use keyferry::model::{FailureClass, Mirror, Reason, SecretType};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::stage::{CREATE, SECRET, Stage, keyed, name, opaque, plain, refused};
+use super::stage::{CREATE, SECRET, Stage, expect_failure, keyed, name, opaque, plain};
 
 #[tokio::test]
-async fn a_foreign_secret_is_refused_and_untouched() {
-    let Some(stage) = Stage::new("foreign").await else { return };
+async fn unmanaged_secret_is_rejected_and_unchanged() {
+    let Some(stage) = Stage::new("unmanaged").await else { return };
     let agent = stage.agent().await;
     let content = stage.login(1, "Losungwort");
     let object = |labels: Value, rest: Value| {
@@ -17,16 +17,16 @@ async fn a_foreign_secret_is_refused_and_untouched() {
         object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
         object
     };
-    let ours = json!({"app.kubernetes.io/managed-by": "keyferry"});
+    let label = json!({"app.kubernetes.io/managed-by": "keyferry"});
     let data = json!({"data": {"password": "TG9zdW5nd29ydA==", "username": "TnV0emVybmFtZQ=="}});
     let immutable = json!({"immutable": true, "data": data["data"]});
     let cases = [
         ("empty", CREATE, object(json!({}), json!({}))),
         ("same keys, same values", CREATE, object(json!({}), data.clone())),
-        ("our label, made by kubectl", CREATE, object(ours.clone(), data.clone())),
-        ("our label, empty", CREATE, object(ours.clone(), json!({}))),
-        ("our label, applied by another manager", "eve", object(ours.clone(), data.clone())),
-        ("our name by create", "keyferry", object(ours, data)),
+        ("label of keyferry, created by kubectl", CREATE, object(label.clone(), data.clone())),
+        ("label of keyferry, empty", CREATE, object(label.clone(), json!({}))),
+        ("label of keyferry, applied by another manager", "eve", object(label.clone(), data.clone())),
+        ("field manager keyferry, by create", "keyferry", object(label, data)),
         ("immutable", CREATE, object(json!({}), immutable)),
     ];
     for (case, manager, body) in cases {
@@ -36,7 +36,7 @@ async fn a_foreign_secret_is_refused_and_untouched() {
             stage.create_secret(manager, &body).await;
         }
         let before = stage.secret().await;
-        let failure = refused(agent.mirror(&name(SECRET), &opaque(), &content).await);
+        let failure = expect_failure(agent.mirror(&name(SECRET), &opaque(), &content).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign), "{case}");
         assert_eq!(stage.secret().await, before, "{case}");
         stage.delete_secret().await;
@@ -44,9 +44,9 @@ async fn a_foreign_secret_is_refused_and_untouched() {
     assert_eq!(agent.mirror(&name(SECRET), &opaque(), &content).await, Ok(MirrorOutcome::Created));
 }
 
-/// Bug log 3.21: as a backup brings it back, with our labels and annotations and without the record of who wrote it.
+/// A Secret restored from a backup has the labels and annotations of keyferry, but no `managedFields`.
 #[tokio::test]
-async fn a_restored_secret_is_taken_over_on_purpose() {
+async fn restored_secret_is_taken_over_only_with_adopt() {
     let Some(stage) = Stage::new("restored").await else { return };
     let agent = stage.agent().await;
     let adopting = Mirror { adopt: true, ..opaque() };
@@ -59,21 +59,21 @@ async fn a_restored_secret_is_taken_over_on_purpose() {
     stage.delete_secret().await;
     stage.create_secret("velero-server", &backup).await;
 
-    // The versions in it are not believed: they are as old as the backup.
+    // The versions in the annotation are ignored, because they are as old as the backup.
     let content = stage.login(3, "Kennwort");
-    let failure = refused(agent.mirror(&name(SECRET), &opaque(), &content).await);
+    let failure = expect_failure(agent.mirror(&name(SECRET), &opaque(), &content).await);
     assert_eq!(failure.reason, Reason::Foreign);
     assert!(failure.message.contains("mirrors.top-secret-ks.adopt: true"), "{}", failure.message);
-    let ours = plain(&[("password", "Kennwort"), ("username", "Nutzername")]);
-    assert_eq!(stage.mirrored(&agent, &adopting, &content).await, (Ok(MirrorOutcome::Updated), ours.clone()));
-    // It is ours now, with and without `adopt`.
-    assert_eq!(stage.mirrored(&agent, &adopting, &content).await, (Ok(MirrorOutcome::Unchanged), ours.clone()));
-    assert_eq!(stage.mirrored(&agent, &opaque(), &content).await, (Ok(MirrorOutcome::Unchanged), ours));
+    let expected = plain(&[("password", "Kennwort"), ("username", "Nutzername")]);
+    assert_eq!(stage.mirrored(&agent, &adopting, &content).await, (Ok(MirrorOutcome::Updated), expected.clone()));
+    // The Secret is managed now, with and without `adopt`.
+    assert_eq!(stage.mirrored(&agent, &adopting, &content).await, (Ok(MirrorOutcome::Unchanged), expected.clone()));
+    assert_eq!(stage.mirrored(&agent, &opaque(), &content).await, (Ok(MirrorOutcome::Unchanged), expected));
 }
 
-/// Where the server has no record at all of who wrote what, it makes one at our write.
+/// If a Secret has no `managedFields`, the server creates them at the write.
 #[tokio::test]
-async fn a_secret_without_any_record_is_taken_over_with_nothing_left_of_it() {
+async fn adopted_secret_without_managed_fields_loses_other_keys() {
     let Some(stage) = Stage::new("unrecorded").await else { return };
     let agent = stage.agent().await;
     let labels = json!({"app.kubernetes.io/managed-by": "Helm", "team": "web"});
@@ -83,16 +83,16 @@ async fn a_secret_without_any_record_is_taken_over_with_nothing_left_of_it() {
     stage.change_secret(CREATE, &json!({"metadata": {"managedFields": [{}]}})).await;
     assert_eq!(stage.secret().await["metadata"].get("managedFields"), None);
     let adopting = Mirror { adopt: true, ..opaque() };
-    let ours = plain(&[("password", "Losungwort"), ("username", "Nutzername")]);
+    let expected = plain(&[("password", "Losungwort"), ("username", "Nutzername")]);
     let mirrored = stage.mirrored(&agent, &adopting, &stage.login(1, "Losungwort")).await;
-    assert_eq!(mirrored, (Ok(MirrorOutcome::Updated), ours));
+    assert_eq!(mirrored, (Ok(MirrorOutcome::Updated), expected));
     let expected = json!({"app.kubernetes.io/managed-by": "keyferry", "team": "web"});
     assert_eq!(stage.secret().await["metadata"]["labels"], expected);
 }
 
-/// Bug log 3.20: two key lists for one Secret were written in turns.
+/// Regression test: two configurations with different keys overwrote one Secret alternately.
 #[tokio::test]
-async fn two_configurations_do_not_write_one_secret_in_turns() {
+async fn two_configurations_do_not_alternate_on_one_secret() {
     let Some(stage) = Stage::new("configurations").await else { return };
     let (one, two) = (stage.agent().await, stage.agent().await);
     let (a, b) = (keyed(&["password"]), keyed(&["username"]));
@@ -101,18 +101,18 @@ async fn two_configurations_do_not_write_one_secret_in_turns() {
     let (data_a, data_b) = (plain(&[("password", "Losungwort")]), plain(&[("username", "Nutzername")]));
     (of_a.claim, of_b.claim) = (true, true);
     assert_eq!(stage.mirrored(&one, &a, &of_a).await, (Ok(MirrorOutcome::Created), data_a));
-    // A rollout: the new pods take the Secret, once.
+    // In a rollout, the new pods take the Secret over once.
     assert_eq!(stage.mirrored(&two, &b, &of_b).await, (Ok(MirrorOutcome::Updated), data_b.clone()));
     (of_a.claim, of_b.claim) = (false, false);
     for _ in 0..2 {
-        let failure = refused(mirrored_by(&one, &a, &of_a).await);
+        let failure = expect_failure(mirrored_by(&one, &a, &of_a).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::MirrorConflict));
-        let expected = "another configuration writes it (pod webapp-0, keys username); this one wants keys password; give one \
-                        of the two another Secret name, or delete the Secret";
+        let expected = "another configuration writes it (pod webapp-0, keys username); this configuration has keys \
+                        password; choose another Secret name for one of them, or delete the Secret";
         assert!(failure.message.ends_with(expected), "{}", failure.message);
         assert_eq!(stage.mirrored(&two, &b, &of_b).await, (Ok(MirrorOutcome::Unchanged), data_b.clone()));
     }
-    // The cure of the message works.
+    // The remedy in the message works.
     stage.delete_secret().await;
     assert_eq!(mirrored_by(&one, &a, &of_a).await, Ok(MirrorOutcome::Created));
 }
@@ -125,9 +125,9 @@ async fn mirrored_by(
     agent.mirror(&name(SECRET), mirror, content).await
 }
 
-/// Bug log 3.19: the source moved to a secret that was written earlier.
+/// Regression test: after a source moved to an older secret, the Secret kept the previous value.
 #[tokio::test]
-async fn the_secret_follows_a_source_that_moved() {
+async fn secret_follows_source_with_new_path() {
     let Some(stage) = Stage::new("moved").await else { return };
     let agent = stage.agent().await;
     let mut second = stage.login(7, "Losungwort");

@@ -101,13 +101,13 @@ fn main() -> ExitCode {
     };
     let settings = match config::load(&environment, source.text()) {
         Ok(settings) => settings,
-        Err(mistakes) => {
+        Err(error) => {
             // The agent that is asked goes on with the document before, and a probe that fails would have it restarted with
             // the bad one.
             if let Some(Command::Probe { what }) = cli.command {
                 return probe(what, None, &config::directory(&environment, source.text()));
             }
-            return complaint.about_all(&mistakes);
+            return complaint.about_all(&error);
         }
     };
     let handover = match &cli.command {
@@ -191,9 +191,9 @@ impl Complaint {
         match self {
             Self::Text => say(&error.to_string()),
             Self::Log => {
-                for mistake in &error.mistakes {
-                    let key = mistake.path.as_str();
-                    tracing::error!(target: telemetry::FINAL, key, exit_code = EXIT_CONFIG, "{mistake}");
+                for diagnostic in &error.diagnostics {
+                    let key = diagnostic.path.as_str();
+                    tracing::error!(target: telemetry::FINAL, key, exit_code = EXIT_CONFIG, "{diagnostic}");
                 }
             }
         }

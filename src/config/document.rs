@@ -1,31 +1,31 @@
 //! YAML text to [`RawDocument`]: syntax, then shape against the schema. What is wrong is told and cut out, so that the
-//! rest can still be looked at and all mistakes appear at once.
+//! rest can still be looked at and all diagnostics appear at once.
 
 use serde_json::{Map, Value};
 
-use super::mistakes::{DOCUMENT, Mistakes, shown_key, shown_name, suggestion};
+use super::diagnostics::{DOCUMENT, Diagnostics, shown_key, shown_name, suggestion};
 use super::owner::SERVICE_ACCOUNT;
 use super::quantity::{DURATION_FORM, SIZE_FORM};
 use super::raw::RawDocument;
 use super::schema::{choices, schema};
 
 /// Reads the document. Of what is wrong in it, nothing is left in the result.
-pub(super) fn read(text: &str, mistakes: &mut Mistakes) -> RawDocument {
+pub(super) fn read(text: &str, diagnostics: &mut Diagnostics) -> RawDocument {
     let mut value = match parse(text) {
         Ok(Value::Null) => return RawDocument::default(),
         Ok(value) => value,
         Err(message) => {
-            mistakes.at(DOCUMENT, message);
+            diagnostics.hidden(DOCUMENT, message);
             return RawDocument::default();
         }
     };
-    if !prune(&mut value, &schema(), "", mistakes) {
+    if !prune(&mut value, &schema(), "", diagnostics) {
         return RawDocument::default();
     }
     serde_json::from_value(value).unwrap_or_else(|_| {
         // The schema is made from the same types, so a value that passed it fits; a test walks all of it. No cause in
         // the text, because serde quotes values.
-        mistakes.at(DOCUMENT, "does not fit the schema");
+        diagnostics.hidden(DOCUMENT, "does not fit the schema");
         RawDocument::default()
     })
 }
@@ -67,11 +67,11 @@ fn parse(text: &str) -> Result<Value, String> {
 }
 
 /// Checks `value` against `schema`, tells what is wrong and cuts it out. Returns whether `value` itself can stay.
-fn prune(value: &mut Value, schema: &Value, path: &str, mistakes: &mut Mistakes) -> bool {
+fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagnostics) -> bool {
     let here = if path.is_empty() { DOCUMENT } else { path };
     if let Some(choices) = choices(schema) {
         let Value::String(text) = &*value else {
-            return refuse(value, &format!("must be one of {}", choices.join(", ")), here, mistakes);
+            return refuse(value, &format!("must be one of {}", choices.join(", ")), here, diagnostics);
         };
         if choices.contains(&text.as_str()) {
             return true;
@@ -79,10 +79,10 @@ fn prune(value: &mut Value, schema: &Value, path: &str, mistakes: &mut Mistakes)
         let mut message = format!("must be one of {}", choices.join(", "));
         if identity_type(path, text) {
             message.push_str("; a type that grants an identity is never mirrored");
-        } else if let Some(near) = super::mistakes::nearest(text, choices.iter().copied()) {
+        } else if let Some(near) = super::diagnostics::nearest(text, choices.iter().copied()) {
             message = format!("{message}; did you mean `{near}`?");
         }
-        return refuse(value, &message, here, mistakes);
+        return refuse(value, &message, here, diagnostics);
     }
     let allowed: Vec<&str> = match schema.get("type") {
         Some(Value::String(name)) => vec![name],
@@ -100,15 +100,15 @@ fn prune(value: &mut Value, schema: &Value, path: &str, mistakes: &mut Mistakes)
         Value::Object(_) => "object",
     };
     if !allowed.contains(&found) {
-        return refuse(value, &expectation(&allowed, schema, found), here, mistakes);
+        return refuse(value, &expectation(&allowed, schema, found), here, diagnostics);
     }
     match value {
-        Value::Object(object) => prune_object(object, schema, path, mistakes),
+        Value::Object(object) => prune_object(object, schema, path, diagnostics),
         Value::Array(items) => {
             let inner = schema.get("items").unwrap_or(&Value::Null);
             let mut index = 0;
             items.retain_mut(|item| {
-                let keep = prune(item, inner, &format!("{path}[{index}]"), mistakes);
+                let keep = prune(item, inner, &format!("{path}[{index}]"), diagnostics);
                 index += 1;
                 // An item that is cut out must not shift the numbers of those after it; an empty one is told already.
                 if !keep {
@@ -127,22 +127,22 @@ fn prune(value: &mut Value, schema: &Value, path: &str, mistakes: &mut Mistakes)
             let maximum = schema.get("maximum").and_then(Value::as_i64);
             if minimum.is_some_and(|minimum| number < minimum) {
                 let message = format!("must be at least {}", minimum.unwrap_or_default());
-                return refuse(value, &message, here, mistakes);
+                return refuse(value, &message, here, diagnostics);
             }
             if maximum.is_some_and(|maximum| number > maximum) {
                 let message = format!("must be at most {}", maximum.unwrap_or_default());
-                return refuse(value, &message, here, mistakes);
+                return refuse(value, &message, here, diagnostics);
             }
         }
         Value::String(text) if text.is_empty() && schema.get("minLength").is_some() => {
-            return refuse(value, "is empty; leave the key out or give it a value", here, mistakes);
+            return refuse(value, "is empty; leave the key out or give it a value", here, diagnostics);
         }
         _ => {}
     }
     true
 }
 
-fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, mistakes: &mut Mistakes) {
+fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, diagnostics: &mut Diagnostics) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     let properties = schema.get("properties").and_then(Value::as_object);
     let values = schema.get("additionalProperties").filter(|values| values.is_object());
@@ -153,14 +153,14 @@ fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, mis
     });
     object.retain(|name, value| {
         if let Some(property) = properties.and_then(|properties| properties.get(name)) {
-            return prune(value, property, &below(name), mistakes);
+            return prune(value, property, &below(name), diagnostics);
         }
         if let Some(values) = values {
             let section = values.get("properties").is_some();
             if value.is_null() && section && values.get("required").is_none() {
                 *value = Value::Object(Map::new());
             }
-            let keep = prune(value, values, &below(name), mistakes);
+            let keep = prune(value, values, &below(name), diagnostics);
             if !keep && section {
                 // The name stays, or whoever refers to it would look wrong too.
                 *value = Value::Object(Map::new());
@@ -170,18 +170,18 @@ fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, mis
         let known = properties.into_iter().flat_map(Map::keys).map(String::as_str);
         // Nothing of the value: nobody knows what it is.
         let told = format!("is not a key of the configuration; {}", suggestion(name, known));
-        mistakes.at(&below(&shown_name(name)), told);
+        diagnostics.hidden(&below(&shown_name(name)), told);
         false
     });
     for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         if !object.contains_key(name) {
-            mistakes.missing(&below(name), "is missing");
+            diagnostics.required(&below(name), "is missing");
         }
     }
 }
 
-fn refuse(value: &Value, message: &str, path: &str, mistakes: &mut Mistakes) -> bool {
-    mistakes.wrong(path, value.clone(), message);
+fn refuse(value: &Value, message: &str, path: &str, diagnostics: &mut Diagnostics) -> bool {
+    diagnostics.invalid(path, value.clone(), message);
     false
 }
 

@@ -1,6 +1,6 @@
 //! Raw text to parsed [`Settings`]: every name that a user can write, every default with its reason.
 //!
-//! Owns: the document, its schema, the environment variables. All mistakes are told at once, each with the key path,
+//! Owns: the document, its schema, the environment variables. All diagnostics are told at once, each with the key path,
 //! the value (unless it may be secret) and what would be right. Never touches: network, clock, files (the caller reads
 //! the document and hands over its text).
 //!
@@ -9,9 +9,9 @@
 //! `parse` (meaning).
 
 pub mod defaults;
+mod diagnostics;
 mod document;
 mod environment;
-mod mistakes;
 mod owner;
 mod parse;
 mod quantity;
@@ -25,12 +25,12 @@ mod tests;
 
 use std::path::{Component, PathBuf};
 
+pub use diagnostics::{ConfigError, Diagnostic};
 pub use environment::{Environment, ProcessEnvironment};
-pub use mistakes::{ConfigError, Mistake};
 pub use schema::{reference, schema};
 
 use crate::model::Settings;
-use mistakes::Mistakes;
+use diagnostics::Diagnostics;
 
 /// Where the document is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,11 +87,11 @@ pub fn proxy_warning(env: &dyn Environment) -> Option<String> {
     (!names.is_empty()).then(|| format!("{} {verb} ignored; keyferry connects to Vault directly", names.join(", ")))
 }
 
-/// The output directory, as well as it can be told of a configuration with mistakes: an agent that runs on with an earlier
+/// The output directory, as well as it can be told of a configuration with diagnostics: an agent that runs on with an earlier
 /// one is asked there.
 #[must_use]
 pub fn directory(env: &dyn Environment, document: Option<&str>) -> PathBuf {
-    let mut ignored = Mistakes::default();
+    let mut ignored = Diagnostics::default();
     let mut raw = document.map(|text| document::read(text, &mut ignored)).unwrap_or_default();
     variables::overlay(env, &mut raw, &mut ignored);
     raw.directory.and_then(|directory| directory.path).map_or_else(|| defaults::DIRECTORY.into(), PathBuf::from)
@@ -108,15 +108,15 @@ pub fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
 /// Makes the settings from the document's YAML text and the environment. The document wins, key by key; variables fill
 /// what it leaves open.
 pub fn load(env: &dyn Environment, document: Option<&str>) -> Result<Settings, ConfigError> {
-    let mut mistakes = Mistakes::default();
-    let mut raw = document.map(|text| document::read(text, &mut mistakes)).unwrap_or_default();
+    let mut diagnostics = Diagnostics::default();
+    let mut raw = document.map(|text| document::read(text, &mut diagnostics)).unwrap_or_default();
     // A document that cannot be read at all says nothing about what is missing in it.
-    if mistakes.stopped() {
-        return Err(mistakes.into_error());
+    if diagnostics.is_unreadable() {
+        return Err(diagnostics.into_error());
     }
-    variables::overlay(env, &mut raw, &mut mistakes);
-    match parse::settings(raw, env, &mut mistakes) {
-        Some(settings) if mistakes.is_empty() => Ok(settings),
-        _ => Err(mistakes.into_error()),
+    variables::overlay(env, &mut raw, &mut diagnostics);
+    match parse::settings(raw, env, &mut diagnostics) {
+        Some(settings) if diagnostics.is_empty() => Ok(settings),
+        _ => Err(diagnostics.into_error()),
     }
 }

@@ -3,27 +3,27 @@
 use std::path::PathBuf;
 
 use super::super::defaults;
-use super::super::mistakes::Mistakes;
+use super::super::diagnostics::Diagnostics;
 use super::super::raw::{RawAuth, RawAuthMethod as Method};
 use super::is_plain;
 use super::server::namespace;
 use crate::model::{Auth, AuthMethod, SecretBytes};
 
 /// `given` is a token from the environment, with the variable's name.
-pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes: &mut Mistakes) -> Option<Auth> {
+pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnostics: &mut Diagnostics) -> Option<Auth> {
     // Of an unknown method nobody can say what it needs.
-    if mistakes.told("auth.method") {
+    if diagnostics.contains("auth.method") {
         return None;
     }
     let method = raw.method.unwrap_or_else(|| default_method(&raw, given.is_some()));
-    foreign_keys(&raw, method, mistakes);
+    foreign_keys(&raw, method, diagnostics);
 
     let mount = match raw.mount {
         None => method.as_str().to_owned(),
         Some(text) => {
             let mount = text.trim_matches('/').trim_start_matches("auth/");
             if mount.is_empty() || !is_path(mount) {
-                mistakes.wrong(
+                diagnostics.invalid(
                     "auth.mount",
                     text.as_str(),
                     "must be the mount's path below `auth/`, like \"kubernetes\"",
@@ -33,12 +33,12 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes
         }
     };
     if let Some(role) = raw.role.as_deref().filter(|role| !is_plain(role)) {
-        mistakes.wrong("auth.role", role, "must not have control characters or spaces around it");
+        diagnostics.invalid("auth.role", role, "must not have control characters or spaces around it");
     }
-    let namespace = raw.namespace.and_then(|text| namespace("auth.namespace", &text, mistakes));
+    let namespace = raw.namespace.and_then(|text| namespace("auth.namespace", &text, diagnostics));
     let mut needed = |key: &str, value: Option<String>, message: &str| {
         if value.is_none() {
-            mistakes.missing(&format!("auth.{key}"), message);
+            diagnostics.required(&format!("auth.{key}"), message);
         }
         value
     };
@@ -66,7 +66,7 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes
             if raw.secret_id_file.is_none() {
                 let message = "is missing; `wrappedCreationPath` and `removeSecretId` are about this file";
                 if raw.wrapped_creation_path.is_some() || raw.remove_secret_id == Some(true) {
-                    mistakes.missing("auth.secretIdFile", message);
+                    diagnostics.required("auth.secretIdFile", message);
                 }
             }
             AuthMethod::AppRole {
@@ -81,12 +81,12 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes
             (Some(file), _) => AuthMethod::TokenFile { file: file.into() },
             (None, Some((name, token))) => {
                 if token.expose().iter().any(|byte| !byte.is_ascii_graphic()) {
-                    mistakes.at(&name, "must be one token, without spaces or line breaks in it");
+                    diagnostics.hidden(&name, "must be one token, without spaces or line breaks in it");
                 }
                 AuthMethod::Token { token }
             }
             (None, None) => {
-                mistakes.missing(
+                diagnostics.required(
                     "auth.tokenFile",
                     "is missing; the method `token` needs a file with the token, or VAULT_TOKEN",
                 );
@@ -103,9 +103,9 @@ fn default_method(raw: &RawAuth, token_given: bool) -> Method {
     if !says_login && (token_given || raw.token_file.is_some()) { Method::Token } else { Method::Kubernetes }
 }
 
-/// Keys of another method are mistakes: who writes them expects an effect. Role and mount may come from a variable that
+/// Keys of another method are diagnostics: who writes them expects an effect. Role and mount may come from a variable that
 /// is the same for many pods, and do no harm.
-fn foreign_keys(raw: &RawAuth, method: Method, mistakes: &mut Mistakes) {
+fn foreign_keys(raw: &RawAuth, method: Method, diagnostics: &mut Diagnostics) {
     let keys: [(&str, bool, &[Method]); 7] = [
         ("audience", raw.audience.is_some(), &[Method::Kubernetes]),
         ("jwtFile", raw.jwt_file.is_some(), &[Method::Kubernetes, Method::Jwt]),
@@ -119,7 +119,7 @@ fn foreign_keys(raw: &RawAuth, method: Method, mistakes: &mut Mistakes) {
         if present && !methods.contains(&method) {
             let names: Vec<_> = methods.iter().map(|method| format!("`{}`", method.as_str())).collect();
             let message = format!("is for the method {}, but the method is `{}`", names.join(" or "), method.as_str());
-            mistakes.at(&format!("auth.{key}"), message);
+            diagnostics.hidden(&format!("auth.{key}"), message);
         }
     }
 }

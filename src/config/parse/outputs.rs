@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::mistakes::{Mistakes, suggestion};
+use super::super::diagnostics::{Diagnostics, suggestion};
 use super::super::raw::{RawEncoding, RawFormat, RawOutput, RawSource};
 use super::mode;
 use crate::model::{FileFormat, FilePath, Output, OutputKind, SourceName};
@@ -11,7 +11,7 @@ use crate::model::{FileFormat, FilePath, Output, OutputKind, SourceName};
 pub(super) fn parse(
     raw: Option<Vec<RawOutput>>,
     sources: &BTreeMap<String, RawSource>,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<Output> {
     let Some(raw) = raw.filter(|raw| !raw.is_empty()) else {
         let each_key =
@@ -21,9 +21,9 @@ pub(super) fn parse(
     let numbered: Vec<(usize, Output)> = raw
         .into_iter()
         .enumerate()
-        .filter_map(|(index, raw)| Some((index, output(index, raw, sources, mistakes)?)))
+        .filter_map(|(index, raw)| Some((index, output(index, raw, sources, diagnostics)?)))
         .collect();
-    collisions(&numbered, mistakes);
+    collisions(&numbered, diagnostics);
     numbered.into_iter().map(|(_, output)| output).collect()
 }
 
@@ -31,23 +31,23 @@ fn output(
     index: usize,
     raw: RawOutput,
     sources: &BTreeMap<String, RawSource>,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Output> {
     let at = |key: &str| format!("outputs[{index}].{key}");
-    let mode = raw.mode.as_deref().and_then(|text| mode(&at("mode"), text, mistakes));
+    let mode = raw.mode.as_deref().and_then(|text| mode(&at("mode"), text, diagnostics));
     if let Some(name) = raw.source.as_deref().filter(|name| !sources.contains_key(*name)) {
         let known: Vec<_> = sources.keys().map(String::as_str).collect();
         let message = format!("is not a name in `sources`; {}", suggestion(name, known.iter().copied()));
-        mistakes.wrong(&at("source"), name, message);
+        diagnostics.invalid(&at("source"), name, message);
     }
     // What kind of output it is to be, `key` and `format` say.
-    if mistakes.told(&at("key")) || mistakes.told(&at("format")) {
+    if diagnostics.contains(&at("key")) || diagnostics.contains(&at("format")) {
         return None;
     }
     let base64 = raw.encoding == Some(RawEncoding::Base64);
     let mut path = |key: &str, text: Option<String>| {
         let parsed = text.map(|text| FilePath::new(&text).map_err(|error| (text, error))).transpose();
-        parsed.map_err(|(text, error)| mistakes.wrong(&at(key), text, error.to_string()))
+        parsed.map_err(|(text, error)| diagnostics.invalid(&at(key), text, error.to_string()))
     };
     let (prefix, file) = (path("prefix", raw.prefix), path("file", raw.file));
     let unfit = match (&raw.key, raw.format) {
@@ -67,13 +67,13 @@ fn output(
         _ => None,
     };
     if let Some((key, message)) = unfit {
-        mistakes.missing(&at(key), message);
+        diagnostics.required(&at(key), message);
         return None;
     }
     let (prefix, file) = (prefix.ok()?, file.ok()?);
     let kind = match (raw.key, raw.format) {
         (Some(key), _) => {
-            OutputKind::Key { path: file.or_else(|| named_after(&at("key"), &key, mistakes))?, key, base64 }
+            OutputKind::Key { path: file.or_else(|| named_after(&at("key"), &key, diagnostics))?, key, base64 }
         }
         (None, Some(format)) => OutputKind::Whole { path: file?, format: whole(format) },
         (None, None) => OutputKind::EachKey { prefix, base64 },
@@ -82,9 +82,9 @@ fn output(
 }
 
 /// The file of a key that is not given another name.
-fn named_after(at: &str, key: &str, mistakes: &mut Mistakes) -> Option<FilePath> {
+fn named_after(at: &str, key: &str, diagnostics: &mut Diagnostics) -> Option<FilePath> {
     FilePath::new(key)
-        .map_err(|error| mistakes.wrong(at, key, format!("cannot be the name of the file ({error}); say `file`")))
+        .map_err(|error| diagnostics.invalid(at, key, format!("cannot be the name of the file ({error}); say `file`")))
         .ok()
 }
 
@@ -106,7 +106,7 @@ pub(super) fn file(output: &Output) -> Option<&FilePath> {
 }
 
 /// Collisions that are certain. Those that hang on the keys of a secret are found when it is rendered.
-fn collisions(outputs: &[(usize, Output)], mistakes: &mut Mistakes) {
+fn collisions(outputs: &[(usize, Output)], diagnostics: &mut Diagnostics) {
     for (place, (index, output)) in outputs.iter().enumerate() {
         for (other_index, other) in &outputs[..place] {
             let message = match (&output.kind, &other.kind) {
@@ -135,7 +135,7 @@ fn collisions(outputs: &[(usize, Output)], mistakes: &mut Mistakes) {
                 ),
             };
             if let Some(message) = message {
-                mistakes.at(&format!("outputs[{index}]"), message);
+                diagnostics.hidden(&format!("outputs[{index}]"), message);
             }
         }
     }

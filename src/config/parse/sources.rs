@@ -3,32 +3,34 @@
 use std::collections::BTreeMap;
 
 use super::super::defaults;
-use super::super::mistakes::Mistakes;
+use super::super::diagnostics::Diagnostics;
 use super::super::raw::{RawEngine, RawSource};
 use super::auth::is_path;
 use super::duration;
 use crate::model::{KvEngine, Source, SourceName};
 
-pub(super) fn parse(raw: BTreeMap<String, RawSource>, mistakes: &mut Mistakes) -> BTreeMap<SourceName, Source> {
+pub(super) fn parse(raw: BTreeMap<String, RawSource>, diagnostics: &mut Diagnostics) -> BTreeMap<SourceName, Source> {
     if raw.is_empty() {
-        mistakes.missing("sources", "is missing; name at least one secret to read here or in KEYFERRY_SECRETS");
+        diagnostics.required("sources", "is missing; name at least one secret to read here or in KEYFERRY_SECRETS");
     }
-    raw.into_iter().filter_map(|(name, raw)| source(&name, raw, mistakes)).collect()
+    raw.into_iter().filter_map(|(name, raw)| source(&name, raw, diagnostics)).collect()
 }
 
-fn source(name: &str, raw: RawSource, mistakes: &mut Mistakes) -> Option<(SourceName, Source)> {
+fn source(name: &str, raw: RawSource, diagnostics: &mut Diagnostics) -> Option<(SourceName, Source)> {
     let at = |key: &str| format!("sources.{name}.{key}");
     let source_name =
-        SourceName::new(name).map_err(|error| mistakes.at(&format!("sources.{name}"), error.to_string())).ok();
-    let refresh = duration(&at("refresh"), raw.refresh.as_ref(), defaults::REFRESH, mistakes);
+        SourceName::new(name).map_err(|error| diagnostics.hidden(&format!("sources.{name}"), error.to_string())).ok();
+    let refresh = duration(&at("refresh"), raw.refresh.as_ref(), defaults::REFRESH, diagnostics);
     if refresh < defaults::MIN_REFRESH {
-        mistakes.at(&at("refresh"), "must be at least 1s");
+        diagnostics.hidden(&at("refresh"), "must be at least 1s");
     }
     let default_stale = defaults::MAX_STALE.max(refresh.saturating_mul(defaults::MAX_STALE_REFRESHES));
-    let max_stale = duration(&at("maxStale"), raw.max_stale.as_ref(), default_stale, mistakes);
+    let max_stale = duration(&at("maxStale"), raw.max_stale.as_ref(), default_stale, diagnostics);
     if max_stale < refresh {
-        mistakes
-            .at(&at("maxStale"), "must not be less than `refresh`, or the files would be stale before the next read");
+        diagnostics.hidden(
+            &at("maxStale"),
+            "must not be less than `refresh`, or the files would be stale before the next read",
+        );
     }
     let engine = match raw.engine {
         None | Some(RawEngine::Detect) => KvEngine::Detect,
@@ -37,7 +39,7 @@ fn source(name: &str, raw: RawSource, mistakes: &mut Mistakes) -> Option<(Source
         Some(RawEngine::Other) => KvEngine::Other,
     };
     if raw.version.is_some() && matches!(engine, KvEngine::V1 | KvEngine::Other) {
-        mistakes.at(&at("version"), "only KV version 2 has versions; leave it out or set `engine: kv-v2`");
+        diagnostics.hidden(&at("version"), "only KV version 2 has versions; leave it out or set `engine: kv-v2`");
     }
     // A missing path is told by the schema. A slash at either end is nothing, as for the Vault CLI.
     let path = raw.path?.trim().trim_matches('/').to_owned();
@@ -51,13 +53,13 @@ fn source(name: &str, raw: RawSource, mistakes: &mut Mistakes) -> Option<(Source
             }
             _ => "must be a mount and a path in it, like \"secret/webapp/config\", without \"..\", \"?\" or \"#\"",
         };
-        mistakes.wrong(&at("path"), path.as_str(), message);
+        diagnostics.invalid(&at("path"), path.as_str(), message);
     }
     let mount = raw.mount.map(|mount| mount.trim_matches('/').to_owned());
     if let Some(mount) = &mount
         && !path.strip_prefix(mount.as_str()).is_some_and(|rest| rest.starts_with('/'))
     {
-        mistakes.wrong(&at("mount"), mount.as_str(), "must be the beginning of `path`, up to a slash");
+        diagnostics.invalid(&at("mount"), mount.as_str(), "must be the beginning of `path`, up to a slash");
     }
     let source = Source {
         path,

@@ -21,7 +21,7 @@ fn bad_yaml_is_told_with_its_line_and_nothing_else() {
     ] {
         let error = refused(&[], Some(document));
         let text = error.to_string();
-        assert_eq!(error.mistakes.len(), 1, "{text}");
+        assert_eq!(error.diagnostics.len(), 1, "{text}");
         assert!(text.contains(line) && text.contains(part), "{text}");
     }
     assert!(refused(&[], Some("just text")).to_string().starts_with("configuration: must be a mapping, not text"));

@@ -1,8 +1,8 @@
-//! The room as a whole: text and variables in, settings or mistakes out.
+//! The room as a whole: text and variables in, settings or diagnostics out.
 
+mod diagnostics;
 mod docs;
 mod input;
-mod mistakes;
 mod settings;
 
 use std::collections::HashMap;
@@ -27,6 +27,6 @@ fn loaded(variables: &[(&str, &str)], document: Option<&str>) -> Settings {
 
 fn refused(variables: &[(&str, &str)], document: Option<&str>) -> ConfigError {
     let Err(error) = load(&environment(variables), document) else { panic!("must be refused: {document:?}") };
-    assert!(!error.mistakes.is_empty());
+    assert!(!error.diagnostics.is_empty());
     error
 }

@@ -1,4 +1,4 @@
-//! Every kind of mistake, where it is said to be and what would be right.
+//! Every kind of diagnostic, where it is said to be and what would be right.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -169,7 +169,11 @@ fn each_mistake_has_its_place_and_its_remedy() {
     for (section, path, part) in table {
         let error = refused(&[], Some(&with(section)));
         let text = error.to_string();
-        if error.mistakes.len() != 1 || error.mistakes[0].path != *path || !text.contains(part) || text.contains('\n') {
+        if error.diagnostics.len() != 1
+            || error.diagnostics[0].path != *path
+            || !text.contains(part)
+            || text.contains('\n')
+        {
             wrong.push(format!("{section}\n  wanted: {path}: ... {part}\n  told:   {text}"));
         }
     }
@@ -186,7 +190,7 @@ outputs: [{source: db, key: a, file: password}, {source: db, prefix: all}]
 mirrors: {m: {keys: {x: pasword, y: all/z, z: password, q: all}}}
 ";
     let error = refused(&[], Some(document));
-    let paths: Vec<_> = error.mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
+    let paths: Vec<_> = error.diagnostics.iter().map(|diagnostic| diagnostic.path.as_str()).collect();
     assert_eq!(paths, ["mirrors.m.keys.q", "mirrors.m.keys.x"]);
     assert!(error.to_string().contains("did you mean `password`?"), "{error}");
 }
@@ -223,7 +227,7 @@ fn mistakes_in_variables_name_the_variable() {
         let mut variables: Vec<_> = good.iter().copied().filter(|(other, _)| other != name).collect();
         variables.push((name, text));
         let error = refused(&variables, None);
-        assert_eq!(error.mistakes.len(), 1, "{error}");
+        assert_eq!(error.diagnostics.len(), 1, "{error}");
         let line = error.to_string();
         assert!(line.starts_with(*name), "{line}");
         assert!(line.contains(part), "{line}");
@@ -242,7 +246,7 @@ mirrors: {m: {type: nope, labels: {a: ' '}}}
 listen: here
 ";
     let error = refused(&[("KEYFERRY_RFRESH", "1s"), ("VAULT_SKIP_VERIFY", "t")], Some(document));
-    let mut paths: Vec<_> = error.mistakes.iter().map(|mistake| mistake.path.as_str()).collect();
+    let mut paths: Vec<_> = error.diagnostics.iter().map(|diagnostic| diagnostic.path.as_str()).collect();
     paths.sort_unstable();
     assert_eq!(
         paths,
@@ -266,7 +270,7 @@ listen: here
         ],
         "{error}"
     );
-    assert_eq!(error.to_string().lines().count(), error.mistakes.len());
+    assert_eq!(error.to_string().lines().count(), error.diagnostics.len());
 }
 
 /// A value for a place in the document: mostly of the right shape, so that deep places are reached, else anything.
@@ -323,8 +327,8 @@ proptest! {
     fn whatever_passes_the_schema_is_read(document in value_for(&schema(), 0)) {
         let text = document.to_string();
         if let Err(error) = load(&environment(&[]), Some(&text)) {
-            for mistake in &error.mistakes {
-                prop_assert!(mistake.path != "configuration", "{text}\n{error}");
+            for diagnostic in &error.diagnostics {
+                prop_assert!(diagnostic.path != "configuration", "{text}\n{error}");
             }
         }
     }

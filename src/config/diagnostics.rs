@@ -20,28 +20,28 @@ const SHOWN_OF_AUTH: [&str; 6] = ["method", "mount", "namespace", "role", "audie
 /// How Vault's tokens start (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
 const TOKEN_PREFIXES: [&str; 6] = ["hvs.", "hvb.", "hvr.", "s.", "b.", "r."];
 
-/// All mistakes of a configuration. Its text has one line per mistake.
+/// All diagnostics of a configuration. Its text has one line per diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct ConfigError {
     /// At least one.
-    pub mistakes: Vec<Mistake>,
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.mistakes.iter().enumerate() {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{mistake}")?;
+            write!(f, "{diagnostic}")?;
         }
         Ok(())
     }
 }
 
-/// One mistake.
+/// One diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct Diagnostic {
     /// Key path (`outputs[2].mode`) or the name of the environment variable.
     pub path: String,
     /// What was found there; absent where it may be a secret.
@@ -50,7 +50,7 @@ pub struct Mistake {
     pub message: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.message)?;
         match &self.value {
@@ -60,41 +60,41 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Collects mistakes, and knows which keys were filled from a variable, so that the user is told about what they wrote.
+/// Collects diagnostics, and knows which keys were filled from a variable, so that the user is told about what they wrote.
 #[derive(Default)]
-pub(super) struct Mistakes {
-    list: Vec<Mistake>,
+pub(super) struct Diagnostics {
+    list: Vec<Diagnostic>,
     origins: BTreeMap<String, String>,
 }
 
-impl Mistakes {
+impl Diagnostics {
     /// The value at `path` (and below it) came from the variable `name`.
-    pub(super) fn came_from(&mut self, path: &str, name: &str) {
+    pub(super) fn set_origin(&mut self, path: &str, name: &str) {
         self.origins.insert(path.to_owned(), name.to_owned());
     }
 
-    /// Adds a mistake about the value found at `path`.
-    pub(super) fn wrong(&mut self, path: &str, found: impl Into<Value>, message: impl Into<String>) {
+    /// Adds a diagnostic about the value found at `path`.
+    pub(super) fn invalid(&mut self, path: &str, found: impl Into<Value>, message: impl Into<String>) {
         let value = showable(path, &found.into());
         self.push(path, value, message.into());
     }
 
-    /// Adds a mistake about something whose value says nothing or may be a secret.
-    pub(super) fn at(&mut self, path: &str, message: impl Into<String>) {
+    /// Adds a diagnostic about something whose value says nothing or may be a secret.
+    pub(super) fn hidden(&mut self, path: &str, message: impl Into<String>) {
         self.push(path, None, message.into());
     }
 
-    /// Adds a mistake about an absent value, unless the key or one above it is already in the list: then it was there,
+    /// Adds a diagnostic about an absent value, unless the key or one above it is already in the list: then it was there,
     /// but wrong.
-    pub(super) fn missing(&mut self, path: &str, message: impl Into<String>) {
-        if !self.told(path) {
+    pub(super) fn required(&mut self, path: &str, message: impl Into<String>) {
+        if !self.contains(path) {
             self.push(path, None, message.into());
         }
     }
 
     fn push(&mut self, path: &str, value: Option<String>, message: String) {
         let path = self.origin(path).unwrap_or(path).to_owned();
-        self.list.push(Mistake { path, value, message });
+        self.list.push(Diagnostic { path, value, message });
     }
 
     /// The variable that filled `path` or the nearest key above it.
@@ -107,19 +107,19 @@ impl Mistakes {
     }
 
     /// Whether the key or one above it is already in the list.
-    pub(super) fn told(&self, path: &str) -> bool {
+    pub(super) fn contains(&self, path: &str) -> bool {
         let shown = self.origin(path).unwrap_or(path);
-        self.list.iter().any(|mistake| covers(&mistake.path, path) || mistake.path == shown)
+        self.list.iter().any(|diagnostic| covers(&diagnostic.path, path) || diagnostic.path == shown)
     }
 
     /// Whether something below the key is in the list, so that what was parsed of it is not complete.
-    pub(super) fn told_below(&self, path: &str) -> bool {
-        self.list.iter().any(|mistake| covers(path, &mistake.path))
+    pub(super) fn contains_below(&self, path: &str) -> bool {
+        self.list.iter().any(|diagnostic| covers(path, &diagnostic.path))
     }
 
     /// Whether the document as a whole could not be read.
-    pub(super) fn stopped(&self) -> bool {
-        self.list.iter().any(|mistake| mistake.path == DOCUMENT)
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.path == DOCUMENT)
     }
 
     /// Whether all is well so far.
@@ -129,7 +129,7 @@ impl Mistakes {
 
     /// All of them as one error.
     pub(super) fn into_error(self) -> ConfigError {
-        ConfigError { mistakes: self.list }
+        ConfigError { diagnostics: self.list }
     }
 }
 
@@ -226,19 +226,19 @@ mod tests {
             ("vault.namespace", "hvs.horse"),
             ("mirrors.a.annotations.b", "correct horse"),
         ] {
-            let mut mistakes = Mistakes::default();
-            mistakes.wrong(path, value, "is wrong");
-            assert!(!mistakes.into_error().to_string().contains("horse"), "{path}");
+            let mut diagnostics = Diagnostics::default();
+            diagnostics.invalid(path, value, "is wrong");
+            assert!(!diagnostics.into_error().to_string().contains("horse"), "{path}");
         }
     }
 
     #[test]
     fn a_mistake_names_the_variable_that_the_value_came_from() {
-        let mut mistakes = Mistakes::default();
-        mistakes.came_from("vault.address", "VAULT_ADDR");
-        mistakes.wrong("vault.address", "ftp://x", "is not http");
-        mistakes.wrong("vault.addresses", "y", "is not known");
-        let text = mistakes.into_error().to_string();
+        let mut diagnostics = Diagnostics::default();
+        diagnostics.set_origin("vault.address", "VAULT_ADDR");
+        diagnostics.invalid("vault.address", "ftp://x", "is not http");
+        diagnostics.invalid("vault.addresses", "y", "is not known");
+        let text = diagnostics.into_error().to_string();
         assert_eq!(text, "VAULT_ADDR: is not http (found \"ftp://x\")\nvault.addresses: is not known (found \"y\")");
     }
 

@@ -68,28 +68,48 @@ pub(super) struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// The value at `path` (and below it) came from the variable `name`.
+    /// Records that the value at `path`, and below it, came from the environment variable `name`.
     pub(super) fn set_origin(&mut self, path: &str, name: &str) {
         self.origins.insert(path.to_owned(), name.to_owned());
     }
 
-    /// Adds a diagnostic about the value found at `path`.
+    /// Reports the value found at `path`. `message` says what the value must be.
     pub(super) fn invalid(&mut self, path: &str, found: impl Into<Value>, message: impl Into<String>) {
         let value = showable(path, &found.into());
         self.push(path, value, message.into());
     }
 
-    /// Adds a diagnostic about something whose value says nothing or may be a secret.
-    pub(super) fn hidden(&mut self, path: &str, message: impl Into<String>) {
+    /// Reports a value that is not shown, because it may be a secret or too large to help.
+    pub(super) fn invalid_hidden(&mut self, path: &str, message: impl Into<String>) {
         self.push(path, None, message.into());
     }
 
-    /// Adds a diagnostic about an absent value, unless the key or one above it is already in the list: then it was there,
-    /// but wrong.
+    /// Reports an absent value, unless `path` is already reported: then the value was present but invalid.
     pub(super) fn required(&mut self, path: &str, message: impl Into<String>) {
         if !self.contains(path) {
             self.push(path, None, message.into());
         }
+    }
+
+    /// Reports a key that must not be set, whatever its value.
+    pub(super) fn forbidden(&mut self, path: &str, message: impl Into<String>) {
+        self.push(path, None, message.into());
+    }
+
+    /// Reports a value that an earlier entry has too. `message` starts with what is duplicate.
+    pub(super) fn duplicate(&mut self, path: &str, found: impl Into<Value>, message: impl fmt::Display) {
+        self.invalid(path, found, format!("duplicate {message}"));
+    }
+
+    /// Reports a name that keyferry does not know. `path` ends with the name, `kind` says what kind of name it is.
+    pub(super) fn unknown<'a>(
+        &mut self,
+        path: &str,
+        kind: &str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str> + Clone,
+    ) {
+        self.push(path, None, format!("unknown {kind}; {}", suggestion(name, known)));
     }
 
     fn push(&mut self, path: &str, value: Option<String>, message: String) {
@@ -176,7 +196,7 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
     let plain = name.len() <= MAX_KEY
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
         && !TOKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    if plain { name.into() } else { Cow::Owned("<a name that is not shown>".to_owned()) }
+    if plain { name.into() } else { Cow::Owned("<name not shown>".to_owned()) }
 }
 
 /// The same for a sentence.
@@ -209,7 +229,7 @@ pub(super) fn suggestion<'a>(typed: &str, known: impl IntoIterator<Item = &'a st
         return format!("did you mean `{name}`?");
     }
     let names: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "there is none".to_owned() } else { format!("known: {}", names.join(", ")) }
+    if names.is_empty() { "none is configured".to_owned() } else { format!("use one of {}", names.join(", ")) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::diagnostics::{DOCUMENT, Diagnostics, shown_key, shown_name, suggestion};
+use super::diagnostics::{DOCUMENT, Diagnostics, shown_key, shown_name};
 use super::owner::SERVICE_ACCOUNT;
 use super::quantity::{DURATION_FORM, SIZE_FORM};
 use super::raw::RawDocument;
@@ -15,7 +15,7 @@ pub(super) fn read(text: &str, diagnostics: &mut Diagnostics) -> RawDocument {
         Ok(Value::Null) => return RawDocument::default(),
         Ok(value) => value,
         Err(message) => {
-            diagnostics.hidden(DOCUMENT, message);
+            diagnostics.invalid_hidden(DOCUMENT, message);
             return RawDocument::default();
         }
     };
@@ -25,7 +25,8 @@ pub(super) fn read(text: &str, diagnostics: &mut Diagnostics) -> RawDocument {
     serde_json::from_value(value).unwrap_or_else(|_| {
         // The schema is made from the same types, so a value that passed it fits; a test walks all of it. No cause in
         // the text, because serde quotes values.
-        diagnostics.hidden(DOCUMENT, "does not fit the schema");
+        diagnostics
+            .invalid_hidden(DOCUMENT, "does not match the schema; compare it with the output of `keyferry schema`");
         RawDocument::default()
     })
 }
@@ -46,23 +47,26 @@ fn parse(text: &str) -> Result<Value, String> {
         }
         match cause {
             serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
-                return format!("{place}the key {} is there twice", shown_key(key.as_deref().unwrap_or("?")));
+                return format!(
+                    "{place}duplicate key {}; remove one of them",
+                    shown_key(key.as_deref().unwrap_or("?"))
+                );
             }
             serde_saphyr::Error::MultipleDocuments { .. } => {
-                return format!("{place}a second document begins here (`---`); write everything into one");
+                return format!("{place}must be one YAML document, but a second one starts here (`---`); merge them");
             }
             serde_saphyr::Error::Budget { .. }
             | serde_saphyr::Error::AliasReplayLimitExceeded { .. }
             | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
             | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. } => {
-                return format!("{place}too large once its aliases (`*name`) are expanded; write it without aliases");
+                return format!("{place}too large after YAML aliases (`*name`) are expanded; write it without aliases");
             }
             _ => {}
         }
         let text = error.without_snippet().to_string();
         // The library appends its own form of the place.
         let cause = text.split(" at line ").next().unwrap_or(&text);
-        format!("{place}not valid YAML: {cause}")
+        format!("{place}invalid YAML: {cause}")
     })
 }
 
@@ -78,7 +82,7 @@ fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagno
         }
         let mut message = format!("must be one of {}", choices.join(", "));
         if identity_type(path, text) {
-            message.push_str("; a type that grants an identity is never mirrored");
+            message.push_str("; a Secret of a type that grants an identity cannot be mirrored");
         } else if let Some(near) = super::diagnostics::nearest(text, choices.iter().copied()) {
             message = format!("{message}; did you mean `{near}`?");
         }
@@ -135,7 +139,7 @@ fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagno
             }
         }
         Value::String(text) if text.is_empty() && schema.get("minLength").is_some() => {
-            return refuse(value, "is empty; leave the key out or give it a value", here, diagnostics);
+            return refuse(value, "must not be empty; set a value or remove the key", here, diagnostics);
         }
         _ => {}
     }
@@ -168,9 +172,7 @@ fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, dia
             return keep || section;
         }
         let known = properties.into_iter().flat_map(Map::keys).map(String::as_str);
-        // Nothing of the value: nobody knows what it is.
-        let told = format!("is not a key of the configuration; {}", suggestion(name, known));
-        diagnostics.hidden(&below(&shown_name(name)), told);
+        diagnostics.unknown(&below(&shown_name(name)), "key", name, known);
         false
     });
     for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
@@ -190,25 +192,25 @@ fn expectation(allowed: &[&str], schema: &Value, found: &str) -> String {
     let pattern = schema.get("pattern").and_then(Value::as_str).unwrap_or_default();
     let wanted = match *allowed {
         ["string", "integer"] if pattern.contains("(d|h|m|s|ms)") => {
-            return format!("is not a duration; {DURATION_FORM}");
+            return DURATION_FORM.to_owned();
         }
-        ["string", "integer"] => return format!("is not a size; {SIZE_FORM}"),
+        ["string", "integer"] => return SIZE_FORM.to_owned(),
         ["string", "object"] => {
-            return format!("must be `{SERVICE_ACCOUNT}`, or a section with apiVersion, kind, name and uid");
+            return format!("must be `{SERVICE_ACCOUNT}` or a mapping with apiVersion, kind, name, and uid");
         }
         ["string"] if pattern.contains("0o?") => {
-            return "must be octal in quotes, like \"0440\": a plain number is decimal in YAML".to_owned();
+            return "must be octal and in quotes, like \"0440\"; without quotes YAML reads a decimal number".to_owned();
         }
-        ["string"] if found == "integer" || found == "boolean" || found == "number" => "text; put it in quotes",
+        ["string"] if found == "integer" || found == "boolean" || found == "number" => "text in quotes",
         ["string"] => "text",
         ["boolean"] => "true or false",
         ["integer"] => "a whole number",
         ["array"] => "a list",
         ["object"] => "a mapping",
-        _ => "something else",
+        _ => "of another type",
     };
     let found = match found {
-        "null" => "nothing",
+        "null" => "empty",
         "object" => "a mapping",
         "array" => "a list",
         "string" => "text",

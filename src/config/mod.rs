@@ -67,12 +67,12 @@ pub fn handover_file(
     let plain =
         |path: &std::path::Path| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
     if !plain(&file) || file.file_name().is_none() {
-        return Err(format!("hand-over file: must be an absolute path without `..` (found {shown})"));
+        return Err(format!("handover file: must be an absolute path without `..` (found {shown})"));
     }
     if file.starts_with(directory) {
         let directory = directory.display();
         return Err(format!(
-            "hand-over file: must not lie in the output directory {directory}, where the application would see it; put it beside that directory (found {shown})"
+            "handover file: must be outside the output directory {directory}, which the application can read; use a path next to that directory (found {shown})"
         ));
     }
     Ok(Some(file))

@@ -38,10 +38,10 @@ pub(super) struct RawDuration(pub(super) Scalar);
 pub(super) struct RawSize(pub(super) Scalar);
 
 /// What a duration looks like.
-pub(super) const DURATION_FORM: &str = "a duration is like \"30s\", \"5m\", \"1h30m\" or a number of seconds";
+pub(super) const DURATION_FORM: &str = "must be a duration like \"30s\", \"5m\", or \"1h30m\", or a number of seconds";
 
 /// What a size looks like.
-pub(super) const SIZE_FORM: &str = "a size is a number of bytes or like \"512Ki\", \"1Mi\"";
+pub(super) const SIZE_FORM: &str = "must be a number of bytes, or a size like \"512Ki\" or \"1Mi\"";
 
 /// Units of a duration, the largest first; `d` as Vault has it.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -112,7 +112,7 @@ pub(super) fn size(scalar: &Scalar) -> Option<u64> {
 pub(super) fn mode(text: &str) -> Result<Mode, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     u32::from_str_radix(digits, 8)
-        .map_err(|_| "a mode is octal, like \"0440\"".to_owned())
+        .map_err(|_| "must be octal, like \"0440\"".to_owned())
         .and_then(|bits| Mode::new(bits).map_err(|error| error.to_string()))
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::diagnostics::{Diagnostics, suggestion};
+use super::diagnostics::Diagnostics;
 use super::environment::Environment;
 use super::quantity::{RawDuration, Scalar};
 use super::raw::{RawDocument, RawMirror, RawSource};
@@ -158,9 +158,9 @@ fn vault(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagnos
     if tls.ca_file.is_none() {
         for suffix in ["CACERT_BYTES", "CAPATH"] {
             if let Some((name, _)) = of_vault(env, suffix) {
-                diagnostics.hidden(
+                diagnostics.forbidden(
                     &name,
-                    "is not understood; put the authorities into one PEM file and name it in VAULT_CACERT",
+                    "is not supported; put the CA certificates in one PEM file and set VAULT_CACERT to its path",
                 );
             }
         }
@@ -171,9 +171,9 @@ fn vault(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagnos
             Some(true) => diagnostics.invalid(
                 &name,
                 text,
-                "verification of Vault's certificate is never skipped; name its authority in VAULT_CACERT, and its name in VAULT_TLS_SERVER_NAME if it differs from the address",
+                "certificate verification cannot be disabled; set VAULT_CACERT to the CA certificate, and VAULT_TLS_SERVER_NAME if the name in the certificate differs from the address",
             ),
-            None => diagnostics.invalid(&name, text, "must be false or unset; the certificate is always verified"),
+            None => diagnostics.invalid(&name, text, "must be false or unset; certificates are always verified"),
         }
     }
 }
@@ -193,7 +193,8 @@ fn sources(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagn
                 part.split_once('=').map_or((part.trim_matches('/'), part), |(name, path)| (name.trim(), path.trim()));
             let source = RawSource { path: Some(path.to_owned()), ..RawSource::default() };
             if sources.insert(name.to_owned(), source).is_some() {
-                diagnostics.invalid("sources", name, "has the same name twice; write `name=path` to tell them apart");
+                let message = "source name; use `name=path` to give each source a unique name";
+                diagnostics.duplicate("sources", name, message);
             }
         }
         raw.sources = Some(sources);
@@ -211,17 +212,17 @@ fn misread(part: &str) -> Option<&'static str> {
     let (name, path) = part.split_once('=').unwrap_or(("", part));
     if part.contains('?') {
         return Some(
-            "must be a path without a query; a version is chosen in the document: `sources: {app: {path: secret/app, version: 1}}`",
+            "must be a path without a query; to select a version, use the configuration file: `sources: {app: {path: secret/app, version: 1}}`",
         );
     }
     if [name, path].iter().any(|text| text.trim().contains(|c: char| c.is_whitespace() || c == ';')) {
         return Some(
-            "must be one path; separate paths with a comma. A path with a space or `;` in it can only be written in the document",
+            "must be one path; separate paths with a comma, and write a path that contains a space or `;` in the configuration file",
         );
     }
     if name.contains('/') {
         return Some(
-            "must be `name=path`, with a name without a slash; a path with `=` in it can only be written in the document",
+            "must be `name=path`, with a name without a slash; write a path that contains `=` in the configuration file",
         );
     }
     None
@@ -245,7 +246,7 @@ fn unreadable(env: &dyn Environment, diagnostics: &mut Diagnostics) {
     for name in names {
         let bao = name.strip_prefix("VAULT_").map(|suffix| format!("BAO_{suffix}"));
         for name in [Some(name.to_owned()), bao].into_iter().flatten().filter(|name| env.is_unreadable(name)) {
-            diagnostics.hidden(&name, "is not UTF-8 text");
+            diagnostics.invalid_hidden(&name, "must be UTF-8 text");
         }
     }
 }
@@ -284,8 +285,7 @@ fn unknown(env: &dyn Environment, diagnostics: &mut Diagnostics) {
     for name in names.iter().filter(|name| name.starts_with("KEYFERRY_")) {
         if !known().any(|variable| variable == name) && !is_service_link(name) {
             let all: Vec<_> = known().collect();
-            diagnostics
-                .hidden(name, format!("is not a variable of keyferry; {}", suggestion(name, all.iter().copied())));
+            diagnostics.unknown(name, "environment variable", name, all.iter().copied());
         }
     }
 }

@@ -26,14 +26,14 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
                 diagnostics.invalid(
                     "auth.mount",
                     text.as_str(),
-                    "must be the mount's path below `auth/`, like \"kubernetes\"",
+                    "must be the path of the mount below `auth/`, like \"kubernetes\"",
                 );
             }
             mount.to_owned()
         }
     };
     if let Some(role) = raw.role.as_deref().filter(|role| !is_plain(role)) {
-        diagnostics.invalid("auth.role", role, "must not have control characters or spaces around it");
+        diagnostics.invalid("auth.role", role, "must not contain control characters, or start or end with a space");
     }
     let namespace = raw.namespace.and_then(|text| namespace("auth.namespace", &text, diagnostics));
     let mut needed = |key: &str, value: Option<String>, message: &str| {
@@ -47,24 +47,28 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
             role: needed(
                 "role",
                 raw.role,
-                "is missing; give the role of the auth method `kubernetes` here or in KEYFERRY_ROLE",
+                "is missing; set the role for the auth method `kubernetes` here or in KEYFERRY_ROLE",
             )?,
             jwt_file: raw.jwt_file.unwrap_or_else(|| defaults::KUBERNETES_JWT_FILE.to_owned()).into(),
             audience: raw.audience,
         },
         Method::Jwt => AuthMethod::Jwt {
-            jwt_file: needed("jwtFile", raw.jwt_file, "is missing; the method `jwt` needs the file with the JWT")?
-                .into(),
+            jwt_file: needed(
+                "jwtFile",
+                raw.jwt_file,
+                "is missing; set it to the file with the JWT for auth.method `jwt`",
+            )?
+            .into(),
             role: raw.role,
         },
         Method::Approle => {
             let role_id = needed(
                 "roleIdFile",
                 raw.role_id_file,
-                "is missing; the method `approle` needs the file with the role id",
+                "is missing; set it to the file with the role ID for auth.method `approle`",
             );
             if raw.secret_id_file.is_none() {
-                let message = "is missing; `wrappedCreationPath` and `removeSecretId` are about this file";
+                let message = "is missing; `wrappedCreationPath` and `removeSecretId` require it";
                 if raw.wrapped_creation_path.is_some() || raw.remove_secret_id == Some(true) {
                     diagnostics.required("auth.secretIdFile", message);
                 }
@@ -81,14 +85,14 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
             (Some(file), _) => AuthMethod::TokenFile { file: file.into() },
             (None, Some((name, token))) => {
                 if token.expose().iter().any(|byte| !byte.is_ascii_graphic()) {
-                    diagnostics.hidden(&name, "must be one token, without spaces or line breaks in it");
+                    diagnostics.invalid_hidden(&name, "must be one token, without spaces or line breaks");
                 }
                 AuthMethod::Token { token }
             }
             (None, None) => {
                 diagnostics.required(
                     "auth.tokenFile",
-                    "is missing; the method `token` needs a file with the token, or VAULT_TOKEN",
+                    "is missing; set it to the file with the token for auth.method `token`, or set VAULT_TOKEN",
                 );
                 return None;
             }
@@ -118,8 +122,9 @@ fn foreign_keys(raw: &RawAuth, method: Method, diagnostics: &mut Diagnostics) {
     for (key, present, methods) in keys {
         if present && !methods.contains(&method) {
             let names: Vec<_> = methods.iter().map(|method| format!("`{}`", method.as_str())).collect();
-            let message = format!("is for the method {}, but the method is `{}`", names.join(" or "), method.as_str());
-            diagnostics.hidden(&format!("auth.{key}"), message);
+            let message =
+                format!("requires auth.method {}, but auth.method is `{}`", names.join(" or "), method.as_str());
+            diagnostics.forbidden(&format!("auth.{key}"), message);
         }
     }
 }

@@ -40,7 +40,9 @@ fn mirror(
     if !raw_keys.is_empty()
         && let Some(missing) = secret_type.missing_key(|key| raw_keys.contains_key(key))
     {
-        diagnostics.hidden(&at("keys"), format!("a Secret of type {} needs {missing}", secret_type.as_str()));
+        let message =
+            format!("must contain {missing}; Kubernetes requires them in a Secret of type {}", secret_type.as_str());
+        diagnostics.invalid_hidden(&at("keys"), message);
     }
     let keys = raw_keys
         .into_iter()
@@ -50,8 +52,7 @@ fn mirror(
     for (key, value) in &labels {
         metadata_key(&at("labels"), key, diagnostics);
         if !is_label_value(value) {
-            let message =
-                "is not a label's value: at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends";
+            let message = "must be a label value: at most 63 letters, digits, '-', '_', and '.', with a letter or digit at both ends";
             diagnostics.invalid(&format!("{}.{key}", at("labels")), value.as_str(), message);
         }
     }
@@ -86,7 +87,7 @@ fn mirror_key(
 ) -> Option<MirrorKey> {
     let at = format!("{at}.{key}");
     if let Err(error) = MirrorKey::check(&key) {
-        diagnostics.hidden(&at, error.to_string());
+        diagnostics.invalid_hidden(&at, error.to_string());
     }
     let file_path = FilePath::new(path).map_err(|error| diagnostics.invalid(&at, path, error.to_string())).ok()?;
     if !diagnostics.contains_below("outputs") && !outputs.iter().any(|output| can_make(output, &file_path)) {
@@ -94,7 +95,7 @@ fn mirror_key(
         diagnostics.invalid(
             &at,
             path,
-            format!("no output makes this file; {}", suggestion(path, known.iter().copied())),
+            format!("must be a file of `outputs`; {}", suggestion(path, known.iter().copied())),
         );
     }
     Some(MirrorKey { key, file: file_path })
@@ -116,7 +117,7 @@ fn owner(at: &str, raw: RawOwner, diagnostics: &mut Diagnostics) -> Option<Mirro
     let raw = match raw {
         RawOwner::Word(word) if word == SERVICE_ACCOUNT => return Some(MirrorOwner::ServiceAccount),
         RawOwner::Word(word) => {
-            let message = format!("must be `{SERVICE_ACCOUNT}`, or a section with apiVersion, kind, name and uid");
+            let message = format!("must be `{SERVICE_ACCOUNT}` or a mapping with apiVersion, kind, name, and uid");
             diagnostics.invalid(at, word, message);
             return None;
         }
@@ -128,7 +129,7 @@ fn owner(at: &str, raw: RawOwner, diagnostics: &mut Diagnostics) -> Option<Mirro
             .ok()
     });
     if let Some(uid) = raw.uid.as_deref().filter(|uid| !is_uid(uid)) {
-        let message = "is not a UID, like \"a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0f\"";
+        let message = "must be a UID, like \"a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0f\"";
         diagnostics.invalid(&format!("{at}.uid"), uid, message);
     }
     Some(MirrorOwner::Object { api_version: raw.api_version?, kind: raw.kind?, name: name?, uid: raw.uid? })
@@ -146,12 +147,12 @@ fn is_uid(text: &str) -> bool {
 fn metadata_key(at: &str, key: &str, diagnostics: &mut Diagnostics) {
     let at = format!("{at}.{key}");
     if key.starts_with(RESERVED_PREFIX) {
-        diagnostics.hidden(&at, format!("the prefix `{RESERVED_PREFIX}` is the agent's own; choose another"));
+        diagnostics.forbidden(&at, format!("the prefix `{RESERVED_PREFIX}` is reserved for keyferry; choose another"));
         return;
     }
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     if prefix.is_some_and(|prefix| ObjectName::new(prefix).is_err()) || name.is_empty() || !is_label_value(name) {
-        diagnostics.hidden(&at, "is not a key of a label or annotation, like \"example.com/name\"");
+        diagnostics.invalid_hidden(&at, "must be a label or annotation key, like \"example.com/name\"");
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::defaults;
 use super::diagnostics::Diagnostics;
 use super::environment::Environment;
-use super::quantity::{self, DURATION_FORM, RawDuration, SIZE_FORM};
+use super::quantity::{self, DURATION_FORM, RawDuration, SIZE_FORM, duration_as_text};
 use super::raw::{RawDirectory, RawDocument, RawRetry};
 use super::variables::given_token;
 use crate::model::{AuthMethod, Directory, Listener, Mode, Retry, Settings};
@@ -34,7 +34,8 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
     let retry = retry(raw.retry.unwrap_or_default(), diagnostics);
     let drain = duration("drain", raw.drain.as_ref(), defaults::DRAIN, diagnostics);
     if drain > defaults::MAX_DRAIN {
-        diagnostics.hidden("drain", "must be at most 5m: the Pod's terminationGracePeriodSeconds ends it anyway");
+        let message = "must be at most 5m; the kubelet kills the container after terminationGracePeriodSeconds anyway";
+        diagnostics.invalid("drain", duration_as_text(drain), message);
     }
     let (server, auth) = (server?, auth?);
     let own_login = !matches!(auth.method, AuthMethod::Token { .. } | AuthMethod::TokenFile { .. });
@@ -62,7 +63,7 @@ fn directory(raw: RawDirectory, diagnostics: &mut Diagnostics) -> Directory {
         diagnostics.invalid(
             "directory.path",
             path.as_str(),
-            "must be absolute, below the root and without \"..\", like \"/run/keyferry/files\"",
+            "must be an absolute path below the root, without \"..\", like \"/run/keyferry/files\"",
         );
     }
     let max_bytes = raw.max_bytes.and_then(|size| {
@@ -90,7 +91,7 @@ fn listener(text: &str, diagnostics: &mut Diagnostics) -> Option<Listener> {
         diagnostics.invalid(
             "listen",
             text,
-            "must be an IP address and a port, like \":8250\", \"127.0.0.1:8250\" or \"[::]:8250\"",
+            "must be an IP address and a port, like \":8250\", \"127.0.0.1:8250\", or \"[::]:8250\"",
         );
     }
     address.map(|address| Listener { address })
@@ -101,10 +102,7 @@ fn retry(raw: RawRetry, diagnostics: &mut Diagnostics) -> Retry {
         let path = format!("retry.{key}");
         let wait = duration(&path, value.as_ref(), default, diagnostics);
         if wait.is_zero() {
-            diagnostics.hidden(
-                &path,
-                "must be more than 0: a retry without a wait hammers a server that is already in trouble",
-            );
+            diagnostics.invalid(&path, 0, "must be greater than 0; retries without a delay overload a failing server");
         }
         wait
     };
@@ -114,7 +112,8 @@ fn retry(raw: RawRetry, diagnostics: &mut Diagnostics) -> Retry {
         slow: of("slow", raw.slow, defaults::RETRY_SLOW),
     };
     if retry.base > retry.max {
-        diagnostics.hidden("retry.max", "must not be less than `retry.base`");
+        let message = format!("must be at least `retry.base` ({})", duration_as_text(retry.base));
+        diagnostics.invalid("retry.max", duration_as_text(retry.max), message);
     }
     retry
 }
@@ -123,7 +122,7 @@ fn retry(raw: RawRetry, diagnostics: &mut Diagnostics) -> Retry {
 fn duration(path: &str, raw: Option<&RawDuration>, default: Duration, diagnostics: &mut Diagnostics) -> Duration {
     let Some(RawDuration(scalar)) = raw else { return default };
     quantity::duration(scalar).unwrap_or_else(|| {
-        diagnostics.invalid(path, scalar, format!("is not a duration; {DURATION_FORM}"));
+        diagnostics.invalid(path, scalar, DURATION_FORM);
         default
     })
 }

@@ -14,7 +14,7 @@ use crate::model::{Tls, VaultServer};
 
 pub(super) fn parse(raw: RawVault, diagnostics: &mut Diagnostics) -> Option<VaultServer> {
     if raw.address.is_none() {
-        diagnostics.required("vault.address", "is missing; give Vault's address here or in VAULT_ADDR");
+        diagnostics.required("vault.address", "is missing; set the address of Vault here or in VAULT_ADDR");
     }
     let address = raw.address.and_then(|text| address("vault.address", &text, diagnostics));
     let redirect_to = raw.redirect_to.unwrap_or_default();
@@ -25,7 +25,7 @@ pub(super) fn parse(raw: RawVault, diagnostics: &mut Diagnostics) -> Option<Vaul
         .collect();
     let timeout = duration("vault.timeout", raw.timeout.as_ref(), defaults::TIMEOUT, diagnostics);
     if timeout.is_zero() {
-        diagnostics.hidden("vault.timeout", "must be more than 0");
+        diagnostics.invalid("vault.timeout", 0, "must be greater than 0");
     }
     Some(VaultServer {
         namespace: raw.namespace.and_then(|text| namespace("vault.namespace", &text, diagnostics)),
@@ -40,7 +40,7 @@ pub(super) fn parse(raw: RawVault, diagnostics: &mut Diagnostics) -> Option<Vaul
 pub(super) fn namespace(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<String> {
     let plain = text.trim_matches('/');
     if plain.is_empty() || !is_plain(plain) || !plain.is_ascii() {
-        diagnostics.invalid(path, text, "is not a namespace, like \"team-a\" or \"team-a/dev\"");
+        diagnostics.invalid(path, text, "must be a namespace, like \"team-a\" or \"team-a/dev\"");
         return None;
     }
     Some(plain.to_owned())
@@ -56,11 +56,11 @@ fn address(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<Stri
         return None;
     };
     if !matches!(scheme, "http" | "https") {
-        diagnostics.invalid(path, text, format!("{FORM}: http or https"));
+        diagnostics.invalid(path, text, format!("{FORM}; use http or https"));
         return None;
     }
     if authority.as_str().contains('@') {
-        diagnostics.hidden(path, format!("{FORM}: without user and password, Vault does not use them"));
+        diagnostics.invalid_hidden(path, format!("{FORM}; remove user and password, which Vault does not use"));
         return None;
     }
     // Behind the host there is a port that fits, or nothing at all.
@@ -71,7 +71,7 @@ fn address(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<Stri
     }
     // The parser drops a fragment, so the text is asked.
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
-        diagnostics.invalid(path, text, format!("{FORM}: nothing after host and port (`/v1` is added)"));
+        diagnostics.invalid(path, text, format!("{FORM}; remove everything after host and port (keyferry adds `/v1`)"));
         return None;
     }
     Some(format!("{scheme}://{authority}"))
@@ -83,12 +83,12 @@ fn tls(raw: RawTls, address: Option<&str>, diagnostics: &mut Diagnostics) -> Tls
         (Some(_), None) => {
             diagnostics.required(
                 "vault.tls.clientKeyFile",
-                "is missing; a client certificate needs its key (VAULT_CLIENT_KEY)",
+                "is missing; a client certificate requires its key (VAULT_CLIENT_KEY)",
             );
             None
         }
         (None, Some(_)) => {
-            let message = "is missing; a client key needs its certificate (VAULT_CLIENT_CERT)";
+            let message = "is missing; a client key requires its certificate (VAULT_CLIENT_CERT)";
             diagnostics.required("vault.tls.clientCertFile", message);
             None
         }
@@ -107,7 +107,7 @@ fn server_name(name: String, address: Option<&str>, diagnostics: &mut Diagnostic
         (Ok(ServerName::DnsName(_)), _) => Some(name),
         (_, Ok(ip)) if address.and_then(host) == Some(ip) => None,
         (_, Ok(_)) => {
-            let message = format!("{FORM}; an IP address is checked only where it is the host of vault.address");
+            let message = format!("{FORM}; an IP address is supported only if it is the host of vault.address");
             diagnostics.invalid("vault.tls.serverName", name, message);
             None
         }

@@ -17,17 +17,17 @@ pub(super) fn parse(raw: RawStatus, diagnostics: &mut Diagnostics) -> StatusRepo
         }
     }
     if let Some(uid) = raw.pod_uid.as_deref().filter(|uid| !is_plain(uid) || uid.contains(' ')) {
-        diagnostics.invalid("status.podUid", uid, "is not a UID");
+        diagnostics.invalid("status.podUid", uid, "must be a UID; set POD_UID from metadata.uid");
     }
     if let Some(files) = raw.kubeconfig.as_deref().filter(|files| files.contains(':')) {
-        diagnostics.invalid("status.kubeconfig", files, "must be one file; a list of files is not merged");
+        diagnostics.invalid("status.kubeconfig", files, "must be one file; lists of files are not supported");
     }
     // Both together name exactly one Pod: the name to address it, the UID so that a successor of that name is not hit.
     let known = raw.pod_name.is_some() && raw.pod_uid.is_some();
     for (key, asked) in [("conditions", raw.conditions), ("events", raw.events)] {
         if asked == Some(true) && !known {
-            let message = format!("needs the Pod's name and UID; add to the container {DOWNWARD_API}");
-            diagnostics.hidden(&format!("status.{key}"), message);
+            let message = format!("requires the Pod's name and UID; add to the container {DOWNWARD_API}");
+            diagnostics.forbidden(&format!("status.{key}"), message);
         }
     }
     StatusReport {

@@ -12,12 +12,12 @@ fn bad_yaml_is_told_with_its_line_and_nothing_else() {
         format!("{text}a{n}: &a{n} [{references}]\n")
     });
     for (document, line, part) in [
-        ("vault:\n  address: a\n  address: b\n", "line 3", "the key `address` is there twice"),
-        ("vault: {address: a\nlisten: x", "line 2", "not valid YAML"),
-        ("a: 1\n---\nb: 2\n", "line", "a second document begins here (`---`); write everything into one"),
-        (&bomb, "line", "too large once its aliases (`*name`) are expanded"),
-        ("a: *nowhere\n", "line 1", "not valid YAML"),
-        ("vault: {\n  a: 'x\n", "line", "not valid YAML"),
+        ("vault:\n  address: a\n  address: b\n", "line 3", "duplicate key `address`"),
+        ("vault: {address: a\nlisten: x", "line 2", "invalid YAML"),
+        ("a: 1\n---\nb: 2\n", "line", "must be one YAML document, but a second one starts here (`---`)"),
+        (&bomb, "line", "too large after YAML aliases (`*name`) are expanded"),
+        ("a: *nowhere\n", "line 1", "invalid YAML"),
+        ("vault: {\n  a: 'x\n", "line", "invalid YAML"),
     ] {
         let error = refused(&[], Some(document));
         let text = error.to_string();
@@ -90,7 +90,7 @@ impl Environment for Broken {
 fn a_variable_that_is_not_utf8_is_told_and_not_taken_for_unset() {
     for name in ["VAULT_TOKEN", "BAO_TOKEN", "KEYFERRY_CONFIG", "VAULT_ADDR", "POD_NAME"] {
         let error = load(&Broken(name), Some(MINIMAL)).err().unwrap_or_else(|| panic!("{name} must be refused"));
-        assert_eq!(error.to_string(), format!("{name}: is not UTF-8 text"));
+        assert_eq!(error.to_string(), format!("{name}: must be UTF-8 text"));
     }
     assert!(load(&Broken("HTTPS_PROXY"), Some(MINIMAL)).is_ok(), "what is not used need not be read");
 }

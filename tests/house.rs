@@ -48,7 +48,7 @@ fn every_dependency_has_its_reason_and_every_reason_its_dependency() {
 #[test]
 fn every_room_is_on_the_map() {
     let architecture = read("ARCHITECTURE.md");
-    let told = first_cells(section(&architecture, "## Rooms"));
+    let told = first_cells(section(&architecture, "## Modules"));
     let entries = std::fs::read_dir(format!("{}/src", env!("CARGO_MANIFEST_DIR"))).expect("src is readable");
     let rooms = entries.filter_map(Result::ok).map(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,12 +1,12 @@
-//! Every kind of diagnostic, where it is said to be and what would be right.
+//! Every kind of configuration error: its path and its message.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{load, schema};
-use super::{MINIMAL, environment, refused};
+use super::{MINIMAL, environment, rejected};
 
-/// The minimal document with one section put in place of its own, or added.
+/// The minimal configuration with one section replaced or added.
 fn with(section: &str) -> String {
     let key = section.trim_start().split(':').next().unwrap_or_default();
     let kept: Vec<_> = MINIMAL.lines().filter(|line| !line.starts_with(&format!("{key}:"))).collect();
@@ -14,7 +14,7 @@ fn with(section: &str) -> String {
 }
 
 #[test]
-fn each_mistake_has_its_place_and_its_remedy() {
+fn each_error_has_its_path_and_its_action() {
     // section, path, part of the line
     let table: &[(&str, &str, &str)] = &[
         // Shape.
@@ -183,21 +183,21 @@ fn each_mistake_has_its_place_and_its_remedy() {
     ];
     let mut wrong = Vec::new();
     for (section, path, part) in table {
-        let error = refused(&[], Some(&with(section)));
+        let error = rejected(&[], Some(&with(section)));
         let text = error.to_string();
         if error.diagnostics.len() != 1
             || error.diagnostics[0].path != *path
             || !text.contains(part)
             || text.contains('\n')
         {
-            wrong.push(format!("{section}\n  wanted: {path}: ... {part}\n  told:   {text}"));
+            wrong.push(format!("{section}\n  expected: {path}: ... {part}\n  found:    {text}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn a_mirrored_file_must_be_one_that_is_made() {
+fn mirrored_file_that_no_output_writes_is_reported() {
     let document = "
 vault: {address: 'https://vault:8200'}
 auth: {role: webapp}
@@ -205,14 +205,14 @@ sources: {db: {path: secret/db}}
 outputs: [{source: db, key: a, file: password}, {source: db, prefix: all}]
 mirrors: {m: {keys: {x: pasword, y: all/z, z: password, q: all}}}
 ";
-    let error = refused(&[], Some(document));
+    let error = rejected(&[], Some(document));
     let paths: Vec<_> = error.diagnostics.iter().map(|diagnostic| diagnostic.path.as_str()).collect();
     assert_eq!(paths, ["mirrors.m.keys.q", "mirrors.m.keys.x"]);
     assert!(error.to_string().contains("did you mean `password`?"), "{error}");
 }
 
 #[test]
-fn mistakes_in_variables_name_the_variable() {
+fn errors_in_variables_name_the_variable() {
     let good = [("VAULT_ADDR", "https://v"), ("KEYFERRY_ROLE", "r"), ("KEYFERRY_SECRETS", "secret/a")];
     let table: &[(&str, &str, &str)] = &[
         ("VAULT_ADDR", "v:8200", "must be like"),
@@ -242,7 +242,7 @@ fn mistakes_in_variables_name_the_variable() {
     for (name, text, part) in table {
         let mut variables: Vec<_> = good.iter().copied().filter(|(other, _)| other != name).collect();
         variables.push((name, text));
-        let error = refused(&variables, None);
+        let error = rejected(&variables, None);
         assert_eq!(error.diagnostics.len(), 1, "{error}");
         let line = error.to_string();
         assert!(line.starts_with(*name), "{line}");
@@ -251,7 +251,7 @@ fn mistakes_in_variables_name_the_variable() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let document = "
 vault: {address: 'https://vault/v1', timeout: soon, foo: 1}
 auth: {method: kubernetes, roleIdFile: /x}
@@ -261,7 +261,7 @@ directory: {path: rel}
 mirrors: {m: {type: nope, labels: {a: ' '}}}
 listen: here
 ";
-    let error = refused(&[("KEYFERRY_RFRESH", "1s"), ("VAULT_SKIP_VERIFY", "t")], Some(document));
+    let error = rejected(&[("KEYFERRY_RFRESH", "1s"), ("VAULT_SKIP_VERIFY", "t")], Some(document));
     let mut paths: Vec<_> = error.diagnostics.iter().map(|diagnostic| diagnostic.path.as_str()).collect();
     paths.sort_unstable();
     assert_eq!(
@@ -289,7 +289,8 @@ listen: here
     assert_eq!(error.to_string().lines().count(), error.diagnostics.len());
 }
 
-/// A value for a place in the document: mostly of the right shape, so that deep places are reached, else anything.
+/// A value for one place in the configuration: mostly of the right type, so that nested places are reached, else any
+/// value.
 fn value_for(schema: &Value, depth: u32) -> BoxedStrategy<Value> {
     let anything = prop_oneof![
         Just(Value::Null),
@@ -334,13 +335,13 @@ fn value_for(schema: &Value, depth: u32) -> BoxedStrategy<Value> {
     } else {
         return anything.boxed();
     };
-    // The root is always an object: other roots have their own test.
+    // The root is always a mapping; another test covers other roots.
     prop_oneof![u32::from(depth > 0) => anything, 9 => right].boxed()
 }
 
 proptest! {
     #[test]
-    fn whatever_passes_the_schema_is_read(document in value_for(&schema(), 0)) {
+    fn configuration_that_passes_the_schema_deserializes(document in value_for(&schema(), 0)) {
         let text = document.to_string();
         if let Err(error) = load(&environment(&[]), Some(&text)) {
             for diagnostic in &error.diagnostics {
@@ -350,7 +351,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in "\\PC{0,80}", name in "[A-Z_]{1,8}", value in "\\PC{0,20}") {
+    fn arbitrary_input_does_not_panic(text in "\\PC{0,80}", name in "[A-Z_]{1,8}", value in "\\PC{0,20}") {
         let suffixed = [format!("KEYFERRY_{name}"), format!("VAULT_{name}")];
         let mut variables: Vec<_> = suffixed.iter().map(|name| (name.as_str(), value.as_str())).collect();
         let known = ["VAULT_ADDR", "KEYFERRY_ROLE", "KEYFERRY_SECRETS", "KEYFERRY_REFRESH", "KEYFERRY_LISTEN", "POD_UID"];

@@ -24,8 +24,8 @@ pub(crate) fn run(what: ProbeType, listener: Option<Listener>, directory: &Path)
     }
 }
 
-/// Queries an agent whose current configuration file is invalid. The agent keeps running with the previous configuration;
-/// a failed probe would restart it with the invalid one.
+/// Queries an agent whose current configuration file is invalid. The agent keeps running with the previous
+/// configuration; a failed probe would restart it with the invalid one.
 pub(crate) fn run_without_settings(
     what: ProbeType,
     environment: ProcessEnvironment,

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: everything at once, and never a secret.
+//! Errors in a configuration, collected so that all are reported at once. Never contains a secret.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,23 +7,23 @@ use std::fmt;
 use serde_json::Value;
 use thiserror::Error;
 
-/// Name of the whole document in messages.
+/// Path of the configuration as a whole.
 pub(super) const DOCUMENT: &str = "configuration";
 
-/// Longest text of an offending value in a message.
+/// Maximum characters of a value in a message.
 const MAX_SHOWN: usize = 80;
 
-/// Keys below `auth` whose value cannot be a credential; every other one is never shown, for a user may have put the
-/// credential itself where its file's name belongs.
+/// Keys below `auth` whose values are shown. Others are hidden: a user may have written the credential itself instead
+/// of the name of its file.
 const SHOWN_OF_AUTH: [&str; 6] = ["method", "mount", "namespace", "role", "audience", "removeSecretId"];
 
-/// How Vault's tokens start (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
+/// Prefixes of Vault tokens (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
 const TOKEN_PREFIXES: [&str; 6] = ["hvs.", "hvb.", "hvr.", "s.", "b.", "r."];
 
-/// All diagnostics of a configuration. Its text has one line per diagnostic.
+/// All errors of a configuration. `Display` prints one line per error.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct ConfigError {
-    /// At least one.
+    /// Not empty.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -39,14 +39,14 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// One diagnostic.
+/// One error of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Key path (`outputs[2].mode`) or the name of the environment variable.
     pub path: String,
-    /// What was found there; absent where it may be a secret.
+    /// The value found, as text. `None` if it may be a secret or is not a scalar.
     pub value: Option<String>,
-    /// What would be right.
+    /// What is expected, and what to do.
     pub message: String,
 }
 
@@ -60,7 +60,8 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Collects diagnostics, and knows which keys were filled from a variable, so that the user is told about what they wrote.
+/// Collects errors. Remembers which keys were set by an environment variable, so that an error names what the user
+/// wrote.
 #[derive(Default)]
 pub(super) struct Diagnostics {
     list: Vec<Diagnostic>,
@@ -117,7 +118,7 @@ impl Diagnostics {
         self.list.push(Diagnostic { path, value, message });
     }
 
-    /// The variable that filled `path` or the nearest key above it.
+    /// The environment variable that set `path` or the nearest key above it.
     fn origin(&self, path: &str) -> Option<&str> {
         self.origins
             .iter()
@@ -126,28 +127,26 @@ impl Diagnostics {
             .map(|(_, name)| name.as_str())
     }
 
-    /// Whether the key or one above it is already in the list.
+    /// Whether an error of `path` or of a key above it is reported.
     pub(super) fn contains(&self, path: &str) -> bool {
         let shown = self.origin(path).unwrap_or(path);
         self.list.iter().any(|diagnostic| covers(&diagnostic.path, path) || diagnostic.path == shown)
     }
 
-    /// Whether something below the key is in the list, so that what was parsed of it is not complete.
+    /// Whether an error of `path` or of a key below it is reported, so that its parsed value is incomplete.
     pub(super) fn contains_below(&self, path: &str) -> bool {
         self.list.iter().any(|diagnostic| covers(path, &diagnostic.path))
     }
 
-    /// Whether the document as a whole could not be read.
+    /// Whether the configuration file as a whole is unreadable.
     pub(super) fn is_unreadable(&self) -> bool {
         self.list.iter().any(|diagnostic| diagnostic.path == DOCUMENT)
     }
 
-    /// Whether all is well so far.
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// All of them as one error.
     pub(super) fn into_error(self) -> ConfigError {
         ConfigError { diagnostics: self.list }
     }
@@ -158,7 +157,7 @@ fn covers(key: &str, path: &str) -> bool {
     path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// The value as text for a message, unless it may hold a secret.
+/// The value as text for a message. `None` if it may contain a secret.
 fn showable(path: &str, value: &Value) -> Option<String> {
     if let Some(key) = path.strip_prefix("auth") {
         let key = key.trim_start_matches('.');
@@ -166,11 +165,11 @@ fn showable(path: &str, value: &Value) -> Option<String> {
             return None;
         }
     }
-    // A document that is one text is no document: perhaps the wrong file, with a password in it.
+    // The file is a single text: probably the wrong file, perhaps with a password in it.
     if path == DOCUMENT {
         return None;
     }
-    // Values of annotations may be anything; an address may hold `user:password@`.
+    // Annotations can contain anything.
     if path.contains(".annotations.") {
         return None;
     }
@@ -179,6 +178,7 @@ fn showable(path: &str, value: &Value) -> Option<String> {
         Value::Number(_) | Value::Bool(_) => return Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => return None,
     };
+    // `@`: an address can contain `user:password@`.
     if text.contains('@') || text.contains('\n') || TOKEN_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
         return None;
     }
@@ -187,11 +187,11 @@ fn showable(path: &str, value: &Value) -> Option<String> {
     Some(format!("{short:?}{dots}"))
 }
 
-/// Longest name of a key that is shown.
+/// Maximum bytes of an unknown key in a message.
 const MAX_KEY: usize = 64;
 
-/// The name of a key that is unknown, for a key path: as it is if it looks like a key, since somebody may have pasted a secret
-/// where a key belongs.
+/// The name of an unknown key for a key path. Hidden if it does not look like a key: it may be a secret pasted in the
+/// wrong place.
 pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
     let plain = name.len() <= MAX_KEY
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
@@ -199,15 +199,15 @@ pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
     if plain { name.into() } else { Cow::Owned("<name not shown>".to_owned()) }
 }
 
-/// The same for a sentence.
+/// [`shown_name`] for a sentence, in backquotes.
 pub(super) fn shown_key(name: &str) -> String {
     match shown_name(name) {
         Cow::Borrowed(name) => format!("`{name}`"),
-        Cow::Owned(told) => told,
+        Cow::Owned(placeholder) => placeholder,
     }
 }
 
-/// The known name nearest to `typed`, if it is near enough to be what was meant.
+/// The known name that is most similar to `typed`, if it is similar enough to be a suggestion.
 pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
     let typed = plain(typed);
@@ -223,7 +223,7 @@ pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>)
         .map(|(_, name)| name)
 }
 
-/// "did you mean ..." or the list of what is known.
+/// "did you mean ...?", or the list of known names.
 pub(super) fn suggestion<'a>(typed: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(name) = nearest(typed, known.clone()) {
         return format!("did you mean `{name}`?");
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_that_may_be_secret_are_not_shown() {
+    fn value_that_may_be_secret_is_not_shown() {
         for (path, value) in [
             ("auth.tokenFile", "correct horse"),
             ("auth.secretIdFile", "correct horse"),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_the_variable_that_the_value_came_from() {
+    fn error_names_the_variable_that_set_the_value() {
         let mut diagnostics = Diagnostics::default();
         diagnostics.set_origin("vault.address", "VAULT_ADDR");
         diagnostics.invalid("vault.address", "ftp://x", "is not http");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_name_is_found_across_spellings() {
+    fn similar_name_is_suggested_across_spellings() {
         let known = ["redirectTo", "timeout", "tokenFile"];
         assert_eq!(nearest("redirect_to", known), Some("redirectTo"));
         assert_eq!(nearest("tiemout", known), Some("timeout"));

@@ -1,5 +1,5 @@
-//! YAML text to [`RawDocument`]: syntax, then shape against the schema. What is wrong is told and cut out, so that the
-//! rest can still be looked at and all diagnostics appear at once.
+//! Parses YAML text into a [`RawDocument`] and checks it against the schema. Reports and removes invalid values, so
+//! that the rest is still checked and all errors appear at once.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use super::quantity::{DURATION_FORM, SIZE_FORM};
 use super::raw::RawDocument;
 use super::schema::{choices, schema};
 
-/// Reads the document. Of what is wrong in it, nothing is left in the result.
+/// Parses the configuration file. The result contains no invalid value.
 pub(super) fn read(text: &str, diagnostics: &mut Diagnostics) -> RawDocument {
     let mut value = match parse(text) {
         Ok(Value::Null) => return RawDocument::default(),
@@ -23,22 +23,22 @@ pub(super) fn read(text: &str, diagnostics: &mut Diagnostics) -> RawDocument {
         return RawDocument::default();
     }
     serde_json::from_value(value).unwrap_or_else(|_| {
-        // The schema is made from the same types, so a value that passed it fits; a test walks all of it. No cause in
-        // the text, because serde quotes values.
+        // Unreachable: the schema is generated from the same types, which a property test checks. The cause is left
+        // out, because serde quotes values.
         diagnostics
             .invalid_hidden(DOCUMENT, "does not match the schema; compare it with the output of `keyferry schema`");
         RawDocument::default()
     })
 }
 
-/// YAML to a tree. `0440` stays text: YAML 1.2 would make it the decimal 440, which no author of a file mode means.
+/// Parses YAML. `0440` stays text: YAML 1.2 would read it as the decimal 440, which is never the intended file mode.
 fn parse(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! {
         leading_zero_numbers_as_strings: true,
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        // Without a snippet: the lines of an inline document may hold what does not belong into a log.
+        // No snippet: the lines may contain a secret.
         let place =
             error.location().map(|at| format!("line {}, column {}: ", at.line(), at.column())).unwrap_or_default();
         let mut cause = error.without_snippet();
@@ -64,18 +64,19 @@ fn parse(text: &str) -> Result<Value, String> {
             _ => {}
         }
         let text = error.without_snippet().to_string();
-        // The library appends its own form of the place.
+        // The library appends the position in its own format.
         let cause = text.split(" at line ").next().unwrap_or(&text);
         format!("{place}invalid YAML: {cause}")
     })
 }
 
-/// Checks `value` against `schema`, tells what is wrong and cuts it out. Returns whether `value` itself can stay.
+/// Checks `value` against `schema`; reports and removes invalid values below it. Returns whether `value` itself is
+/// valid.
 fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagnostics) -> bool {
     let here = if path.is_empty() { DOCUMENT } else { path };
     if let Some(choices) = choices(schema) {
         let Value::String(text) = &*value else {
-            return refuse(value, &format!("must be one of {}", choices.join(", ")), here, diagnostics);
+            return reject(value, &format!("must be one of {}", choices.join(", ")), here, diagnostics);
         };
         if choices.contains(&text.as_str()) {
             return true;
@@ -86,7 +87,7 @@ fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagno
         } else if let Some(near) = super::diagnostics::nearest(text, choices.iter().copied()) {
             message = format!("{message}; did you mean `{near}`?");
         }
-        return refuse(value, &message, here, diagnostics);
+        return reject(value, &message, here, diagnostics);
     }
     let allowed: Vec<&str> = match schema.get("type") {
         Some(Value::String(name)) => vec![name],
@@ -96,7 +97,7 @@ fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagno
     let found = match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        // Beyond i64 nothing here makes sense.
+        // No setting is larger than an i64.
         Value::Number(number) if number.is_i64() => "integer",
         Value::Number(_) => "number",
         Value::String(_) => "string",
@@ -104,7 +105,7 @@ fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagno
         Value::Object(_) => "object",
     };
     if !allowed.contains(&found) {
-        return refuse(value, &expectation(&allowed, schema, found), here, diagnostics);
+        return reject(value, &expectation(&allowed, schema, found), here, diagnostics);
     }
     match value {
         Value::Object(object) => prune_object(object, schema, path, diagnostics),
@@ -114,7 +115,7 @@ fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagno
             items.retain_mut(|item| {
                 let keep = prune(item, inner, &format!("{path}[{index}]"), diagnostics);
                 index += 1;
-                // An item that is cut out must not shift the numbers of those after it; an empty one is told already.
+                // An invalid mapping is emptied rather than removed, so that the following items keep their index.
                 if !keep {
                     *item = if inner.get("type") == Some(&"object".into()) {
                         Value::Object(Map::new())
@@ -131,15 +132,15 @@ fn prune(value: &mut Value, schema: &Value, path: &str, diagnostics: &mut Diagno
             let maximum = schema.get("maximum").and_then(Value::as_i64);
             if minimum.is_some_and(|minimum| number < minimum) {
                 let message = format!("must be at least {}", minimum.unwrap_or_default());
-                return refuse(value, &message, here, diagnostics);
+                return reject(value, &message, here, diagnostics);
             }
             if maximum.is_some_and(|maximum| number > maximum) {
                 let message = format!("must be at most {}", maximum.unwrap_or_default());
-                return refuse(value, &message, here, diagnostics);
+                return reject(value, &message, here, diagnostics);
             }
         }
         Value::String(text) if text.is_empty() && schema.get("minLength").is_some() => {
-            return refuse(value, "must not be empty; set a value or remove the key", here, diagnostics);
+            return reject(value, "must not be empty; set a value or remove the key", here, diagnostics);
         }
         _ => {}
     }
@@ -150,8 +151,8 @@ fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, dia
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     let properties = schema.get("properties").and_then(Value::as_object);
     let values = schema.get("additionalProperties").filter(|values| values.is_object());
-    // An author who leaves a key without a value ("mirrors:") left it out. In a map chosen by the author
-    // ("sources: {db: }") the name itself is the statement.
+    // A key without a value ("mirrors:") counts as unset. In a map with names chosen by the user ("sources: {db: }")
+    // the name itself matters.
     object.retain(|name, value| {
         values.is_some() || !value.is_null() || !properties.is_some_and(|p| p.contains_key(name))
     });
@@ -166,7 +167,7 @@ fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, dia
             }
             let keep = prune(value, values, &below(name), diagnostics);
             if !keep && section {
-                // The name stays, or whoever refers to it would look wrong too.
+                // Keep the name, or every reference to it would be reported too.
                 *value = Value::Object(Map::new());
             }
             return keep || section;
@@ -182,12 +183,12 @@ fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, dia
     }
 }
 
-fn refuse(value: &Value, message: &str, path: &str, diagnostics: &mut Diagnostics) -> bool {
+fn reject(value: &Value, message: &str, path: &str, diagnostics: &mut Diagnostics) -> bool {
     diagnostics.invalid(path, value.clone(), message);
     false
 }
 
-/// What would be right, in the words of the document's author.
+/// The expected value, in terms of the configuration file.
 fn expectation(allowed: &[&str], schema: &Value, found: &str) -> String {
     let pattern = schema.get("pattern").and_then(Value::as_str).unwrap_or_default();
     let wanted = match *allowed {
@@ -220,7 +221,7 @@ fn expectation(allowed: &[&str], schema: &Value, found: &str) -> String {
     format!("must be {wanted}, not {found}")
 }
 
-/// Types of Secrets that make their holder somebody else.
+/// Whether `text` is a type of Secret that grants an identity to its holder.
 fn identity_type(path: &str, text: &str) -> bool {
     path.starts_with("mirrors.")
         && matches!(text, "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token")

@@ -1,12 +1,11 @@
-//! Raw text to parsed [`Settings`]: every name that a user can write, every default with its reason.
+//! Parses the configuration file and the environment variables into [`Settings`].
 //!
-//! Owns: the document, its schema, the environment variables. All diagnostics are told at once, each with the key path,
-//! the value (unless it may be secret) and what would be right. Never touches: network, clock, files (the caller reads
-//! the document and hands over its text).
+//! Owns the names of all settings, the schema, and every default with its reason. Reports all errors at once, each with
+//! the key path, the value found (unless it may be secret), and what is expected. Must not use the network, the clock,
+//! or files: the caller reads the configuration file and passes its text.
 //!
-//! Two types, so that nothing downstream sees raw text: [`raw`] is what was written, closed to unknown keys;
-//! [`Settings`] holds parsed values only. On the way: `document` (syntax and shape), `variables` (fill what is open),
-//! `parse` (meaning).
+//! Steps: `document` parses the YAML and checks it against the schema, `variables` sets keys that the file does not
+//! set, `parse` checks the meaning. [`raw`] holds the values as written; no other module sees them.
 
 pub mod defaults;
 mod diagnostics;
@@ -32,17 +31,17 @@ pub use schema::{reference, schema};
 use crate::model::Settings;
 use diagnostics::Diagnostics;
 
-/// Where the document is.
+/// Where the configuration file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocumentLocation {
-    /// In a file.
+    /// At this path.
     File(PathBuf),
-    /// Here is its text.
+    /// In `KEYFERRY_CONFIG_INLINE`: the YAML text itself.
     Inline(String),
 }
 
-/// Finds the document: the command line wins, then `KEYFERRY_CONFIG` (a path), then `KEYFERRY_CONFIG_INLINE` (YAML).
-/// `None`: there is none, and variables must suffice.
+/// Finds the configuration file: `--config`, else `KEYFERRY_CONFIG` (a path), else `KEYFERRY_CONFIG_INLINE` (YAML
+/// text). `None` if only environment variables configure keyferry.
 #[must_use]
 pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -> Option<DocumentLocation> {
     let variable = |name| env.get(name).filter(|text| !text.trim().is_empty());
@@ -52,10 +51,11 @@ pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -
         .or_else(|| variable("KEYFERRY_CONFIG_INLINE").map(DocumentLocation::Inline))
 }
 
-/// Finds the file of the hand-over: the command line wins, then `KEYFERRY_HANDOVER`.
+/// Finds the handover file: `--handover`, else `KEYFERRY_HANDOVER`.
 ///
 /// # Errors
-/// If its path is relative or, by its words, lies in the output directory, where the application would see it.
+/// If the path is relative, contains `..`, or is below the output directory, which the application can read. Symbolic
+/// links are not resolved.
 pub fn handover_file(
     env: &dyn Environment,
     command_line: Option<PathBuf>,
@@ -78,7 +78,7 @@ pub fn handover_file(
     Ok(Some(file))
 }
 
-/// A warning where the environment asks for a proxy, which is not used.
+/// The warning for environment variables that configure a proxy, which keyferry does not use.
 #[must_use]
 pub fn proxy_warning(env: &dyn Environment) -> Option<String> {
     let set = |name: &&str| env.is_unreadable(name) || env.get(name).is_some_and(|text| !text.trim().is_empty());
@@ -87,8 +87,8 @@ pub fn proxy_warning(env: &dyn Environment) -> Option<String> {
     (!names.is_empty()).then(|| format!("{} {verb} ignored; keyferry connects to Vault directly", names.join(", ")))
 }
 
-/// The output directory, as well as it can be told of a configuration with diagnostics: an agent that runs on with an earlier
-/// one is asked there.
+/// The output directory of a configuration that has errors, as far as it can be read. An agent that keeps running with
+/// an earlier configuration is probed there.
 #[must_use]
 pub fn directory(env: &dyn Environment, document: Option<&str>) -> PathBuf {
     let mut ignored = Diagnostics::default();
@@ -97,20 +97,22 @@ pub fn directory(env: &dyn Environment, document: Option<&str>) -> PathBuf {
     raw.directory.and_then(|directory| directory.path).map_or_else(|| defaults::DIRECTORY.into(), PathBuf::from)
 }
 
-/// Parses a duration as the document does, for the command line.
+/// Parses a duration of the command line, in the format of the configuration file.
 ///
 /// # Errors
-/// What a duration looks like.
+/// The expected format, if `text` is not a duration.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
     quantity::duration(&quantity::Scalar::Text(text.to_owned())).ok_or(quantity::DURATION_FORM)
 }
 
-/// Makes the settings from the document's YAML text and the environment. The document wins, key by key; variables fill
-/// what it leaves open.
+/// Parses the settings from the YAML text of the configuration file and from the environment variables. The file takes
+/// precedence, key by key.
+///
+/// # Errors
+/// Every error of both. If the file is not valid YAML, only that: its missing keys are unknown then.
 pub fn load(env: &dyn Environment, document: Option<&str>) -> Result<Settings, ConfigError> {
     let mut diagnostics = Diagnostics::default();
     let mut raw = document.map(|text| document::read(text, &mut diagnostics)).unwrap_or_default();
-    // A document that cannot be read at all says nothing about what is missing in it.
     if diagnostics.is_unreadable() {
         return Err(diagnostics.into_error());
     }

@@ -1,4 +1,4 @@
-//! The JSON Schema of the document, and the reference that is made from it.
+//! The JSON Schema of the configuration file, and the reference page generated from it.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::raw::RawDocument;
 use super::variables::VARIABLES;
 
-/// JSON Schema (draft 2020-12) of the YAML document: closed objects, defaults, examples. Without `$ref`, so that every
-/// editor understands it.
+/// JSON Schema (draft 2020-12) of the configuration file, with closed objects, defaults, and examples. Without `$ref`,
+/// which some editors do not support.
 #[must_use]
 pub fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
@@ -21,9 +21,9 @@ pub fn schema() -> Value {
     schema
 }
 
-/// Takes away what only says "may be left out" (a `null` in YAML counts as left out), and refuses empty texts where
-/// they would mean nothing (everywhere but in free maps such as labels).
-fn tidy(schema: &mut Value, refuse_empty: bool) {
+/// Removes `null` from types, because a `null` in YAML counts as unset. Forbids empty text, except as a value in maps
+/// that users fill freely, such as labels.
+fn tidy(schema: &mut Value, forbid_empty: bool) {
     let Some(object) = schema.as_object_mut() else { return };
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|name| name != "null");
@@ -42,22 +42,22 @@ fn tidy(schema: &mut Value, refuse_empty: bool) {
             }
         }
     }
-    // A number's Rust type says nothing to a reader.
+    // The Rust type of a number, such as `uint32`.
     object.remove("format");
-    if refuse_empty && object.get("type") == Some(&json!("string")) && !object.contains_key("oneOf") {
+    if forbid_empty && object.get("type") == Some(&json!("string")) && !object.contains_key("oneOf") {
         object.insert("minLength".into(), json!(1));
     }
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
         properties.values_mut().for_each(|property| tidy(property, true));
     }
-    for (key, refuse_empty) in [("items", true), ("additionalProperties", false)] {
+    for (key, forbid_empty) in [("items", true), ("additionalProperties", false)] {
         if let Some(inner) = object.get_mut(key) {
-            tidy(inner, refuse_empty);
+            tidy(inner, forbid_empty);
         }
     }
 }
 
-/// One line of the reference.
+/// One row of the reference table.
 struct Row {
     path: String,
     kind: String,
@@ -65,7 +65,7 @@ struct Row {
     meaning: String,
 }
 
-/// The tables of `docs/config.md`: every key of the document and every variable, as Markdown.
+/// The tables of `docs/config.md` in Markdown: every configuration key and every environment variable.
 #[must_use]
 pub fn reference() -> String {
     let mut rows = Vec::new();
@@ -129,7 +129,7 @@ fn kind(property: &Value) -> String {
     }
 }
 
-/// The allowed texts of an enumeration.
+/// The allowed values of an enumeration.
 pub(super) fn choices(schema: &Value) -> Option<Vec<&str>> {
     if let Some(Value::Array(values)) = schema.get("enum") {
         return Some(values.iter().filter_map(Value::as_str).collect());

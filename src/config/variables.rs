@@ -150,7 +150,7 @@ fn vault(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagnos
     let tls = vault.tls.get_or_insert_default();
     fill(&mut tls.ca_file, "vault.tls.caFile", of_vault(env, "CACERT"), diagnostics);
     fill(&mut tls.server_name, "vault.tls.serverName", of_vault(env, "TLS_SERVER_NAME"), diagnostics);
-    // Certificate and key are one pair: half of the document's and half of the environment's is nobody's intention.
+    // Certificate and key are a pair and must come from the same source.
     if tls.client_cert_file.is_none() && tls.client_key_file.is_none() {
         fill(&mut tls.client_cert_file, "vault.tls.clientCertFile", of_vault(env, "CLIENT_CERT"), diagnostics);
         fill(&mut tls.client_key_file, "vault.tls.clientKeyFile", of_vault(env, "CLIENT_KEY"), diagnostics);
@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_links_are_not_taken_for_our_variables() {
+    fn service_links_are_not_reported_as_unknown_variables() {
         for name in [
             "KEYFERRY_SERVICE_HOST",
             "KEYFERRY_SERVICE_PORT",

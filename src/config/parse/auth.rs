@@ -9,14 +9,14 @@ use super::is_plain;
 use super::server::namespace;
 use crate::model::{Auth, AuthMethod, SecretBytes};
 
-/// `given` is a token from the environment, with the variable's name.
+/// `given` is a token from the environment, with the name of its variable.
 pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnostics: &mut Diagnostics) -> Option<Auth> {
-    // Of an unknown method nobody can say what it needs.
+    // The required keys of an unknown method are unknown.
     if diagnostics.contains("auth.method") {
         return None;
     }
     let method = raw.method.unwrap_or_else(|| default_method(&raw, given.is_some()));
-    foreign_keys(&raw, method, diagnostics);
+    keys_of_other_methods(&raw, method, diagnostics);
 
     let mount = match raw.mount {
         None => method.as_str().to_owned(),
@@ -36,7 +36,7 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
         diagnostics.invalid("auth.role", role, "must not contain control characters, or start or end with a space");
     }
     let namespace = raw.namespace.and_then(|text| namespace("auth.namespace", &text, diagnostics));
-    let mut needed = |key: &str, value: Option<String>, message: &str| {
+    let mut required = |key: &str, value: Option<String>, message: &str| {
         if value.is_none() {
             diagnostics.required(&format!("auth.{key}"), message);
         }
@@ -44,7 +44,7 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
     };
     let method = match method {
         Method::Kubernetes => AuthMethod::Kubernetes {
-            role: needed(
+            role: required(
                 "role",
                 raw.role,
                 "is missing; set the role for the auth method `kubernetes` here or in KEYFERRY_ROLE",
@@ -53,7 +53,7 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
             audience: raw.audience,
         },
         Method::Jwt => AuthMethod::Jwt {
-            jwt_file: needed(
+            jwt_file: required(
                 "jwtFile",
                 raw.jwt_file,
                 "is missing; set it to the file with the JWT for auth.method `jwt`",
@@ -62,7 +62,7 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
             role: raw.role,
         },
         Method::Approle => {
-            let role_id = needed(
+            let role_id = required(
                 "roleIdFile",
                 raw.role_id_file,
                 "is missing; set it to the file with the role ID for auth.method `approle`",
@@ -77,7 +77,7 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
                 role_id_file: role_id?.into(),
                 secret_id_file: raw.secret_id_file.map(PathBuf::from),
                 wrapped_creation_path: raw.wrapped_creation_path.map(|path| path.trim_matches('/').to_owned()),
-                // Each login reads the file again, so removing it must be a decision.
+                // Removal is opt-in, because each login reads the file again.
                 remove_secret_id: raw.remove_secret_id.unwrap_or(false),
             }
         }
@@ -101,15 +101,16 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnost
     Some(Auth { mount, namespace, method })
 }
 
-/// Kubernetes is what a pod has. A token that is there and nothing said about a login can only mean the token.
+/// `kubernetes` is the default in a pod. A supplied token without any setting of a login selects `token`.
 fn default_method(raw: &RawAuth, token_given: bool) -> Method {
-    let says_login = raw.role.is_some() || raw.mount.is_some() || raw.audience.is_some() || raw.jwt_file.is_some();
-    if !says_login && (token_given || raw.token_file.is_some()) { Method::Token } else { Method::Kubernetes }
+    let configures_login =
+        raw.role.is_some() || raw.mount.is_some() || raw.audience.is_some() || raw.jwt_file.is_some();
+    if !configures_login && (token_given || raw.token_file.is_some()) { Method::Token } else { Method::Kubernetes }
 }
 
-/// Keys of another method are diagnostics: who writes them expects an effect. Role and mount may come from a variable that
-/// is the same for many pods, and do no harm.
-fn foreign_keys(raw: &RawAuth, method: Method, diagnostics: &mut Diagnostics) {
+/// Reports keys of another method, which would have no effect. Role and mount are ignored instead: they can come from a
+/// variable that is the same for many pods.
+fn keys_of_other_methods(raw: &RawAuth, method: Method, diagnostics: &mut Diagnostics) {
     let keys: [(&str, bool, &[Method]); 7] = [
         ("audience", raw.audience.is_some(), &[Method::Kubernetes]),
         ("jwtFile", raw.jwt_file.is_some(), &[Method::Kubernetes, Method::Jwt]),
@@ -129,7 +130,8 @@ fn foreign_keys(raw: &RawAuth, method: Method, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// A path of Vault's API: no empty, `.` or `..` component, nothing that would end the path of a URL.
+/// Whether the text is a path of the Vault API: no empty, `.`, or `..` segment, and no character that ends the path of
+/// a URL.
 pub(super) fn is_path(text: &str) -> bool {
     is_plain(text) && !text.contains(['?', '#']) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }

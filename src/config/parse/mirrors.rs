@@ -8,7 +8,7 @@ use super::super::raw::{RawMirror, RawOnDrift, RawSecretType};
 use super::outputs::file;
 use crate::model::{FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, OnDrift, Output, OutputKind, SecretType};
 
-/// Labels and annotations with this prefix are the agent's own bookkeeping.
+/// Prefix of the labels and annotations that the agent sets itself.
 const RESERVED_PREFIX: &str = "keyferry.dev/";
 
 pub(super) fn parse(
@@ -90,7 +90,7 @@ fn mirror_key(
         diagnostics.invalid_hidden(&at, error.to_string());
     }
     let file_path = FilePath::new(path).map_err(|error| diagnostics.invalid(&at, path, error.to_string())).ok()?;
-    if !diagnostics.contains_below("outputs") && !outputs.iter().any(|output| can_make(output, &file_path)) {
+    if !diagnostics.contains_below("outputs") && !outputs.iter().any(|output| can_write(output, &file_path)) {
         let known: Vec<_> = outputs.iter().filter_map(file).map(FilePath::as_str).collect();
         diagnostics.invalid(
             &at,
@@ -101,7 +101,7 @@ fn mirror_key(
     Some(MirrorKey { key, file: file_path })
 }
 
-fn can_make(output: &Output, wanted: &FilePath) -> bool {
+fn can_write(output: &Output, wanted: &FilePath) -> bool {
     match &output.kind {
         OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => path == wanted,
         OutputKind::EachKey { prefix: None, .. } => true,
@@ -135,15 +135,16 @@ fn owner(at: &str, raw: RawOwner, diagnostics: &mut Diagnostics) -> Option<Mirro
     Some(MirrorOwner::Object { api_version: raw.api_version?, kind: raw.kind?, name: name?, uid: raw.uid? })
 }
 
-/// A UID as the API server makes them: the text form of RFC 4122. The garbage collector deletes a Secret whose owner has
-/// another UID, so a wrong one must not get through.
+/// Whether the text is a UID in the form of the API server (RFC 4122). The garbage collector deletes a Secret whose
+/// owner has another UID, so a malformed UID must be rejected.
 fn is_uid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();
     groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
         && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A qualified name (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
+/// A qualified name
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
 fn metadata_key(at: &str, key: &str, diagnostics: &mut Diagnostics) {
     let at = format!("{at}.{key}");
     if key.starts_with(RESERVED_PREFIX) {

@@ -1,5 +1,5 @@
-//! [`RawDocument`] to [`Settings`]: one file per section. Each tells its diagnostics and goes on with a default, so that
-//! the next one can tell its own.
+//! Parses a [`RawDocument`] into [`Settings`], one file per section. A section with an error continues with a default,
+//! so that the following sections are checked too.
 
 mod auth;
 mod mirrors;
@@ -20,7 +20,7 @@ use super::raw::{RawDirectory, RawDocument, RawRetry};
 use super::variables::given_token;
 use crate::model::{AuthMethod, Directory, Listener, Mode, Retry, Settings};
 
-/// Parses everything. `None` only if a diagnostic was told.
+/// Parses all sections. `None` only if an error is reported.
 pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mut Diagnostics) -> Option<Settings> {
     let server = server::parse(raw.vault.unwrap_or_default(), diagnostics);
     let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), diagnostics);
@@ -49,7 +49,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
         listener,
         retry,
         concurrency: raw.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(defaults::CONCURRENCY),
-        // A token that we were given has another life after us.
+        // Others may still use a supplied token.
         revoke_on_exit: raw.revoke_on_exit.unwrap_or(own_login),
         drain,
         auth,
@@ -83,7 +83,7 @@ fn directory(raw: RawDirectory, diagnostics: &mut Diagnostics) -> Directory {
 
 fn listener(text: &str, diagnostics: &mut Diagnostics) -> Option<Listener> {
     let address = match text.strip_prefix(':') {
-        // The listener takes IPv4 too on this address, and 0.0.0.0 instead where there is no IPv6.
+        // The listener accepts IPv4 on this address too, and uses 0.0.0.0 on nodes without IPv6.
         Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         None => text.parse().ok(),
     };
@@ -118,7 +118,7 @@ fn retry(raw: RawRetry, diagnostics: &mut Diagnostics) -> Retry {
     retry
 }
 
-/// The duration at `path`, or the default if there is none or it is wrong (then told).
+/// The duration at `path`. The default if it is unset, or reported as invalid.
 fn duration(path: &str, raw: Option<&RawDuration>, default: Duration, diagnostics: &mut Diagnostics) -> Duration {
     let Some(RawDuration(scalar)) = raw else { return default };
     quantity::duration(scalar).unwrap_or_else(|| {
@@ -131,7 +131,7 @@ fn mode(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<Mode> {
     quantity::mode(text).map_err(|message| diagnostics.invalid(path, text, message)).ok()
 }
 
-/// Whether the text can stand in a request header or a path of the API: no spaces around it, no control characters.
+/// Whether the text can be part of a request header or an API path: no spaces at either end, no control characters.
 fn is_plain(text: &str) -> bool {
     text.trim() == text && !text.chars().any(char::is_control)
 }

@@ -7,7 +7,7 @@ use super::super::raw::{RawEncoding, RawFormat, RawOutput, RawSource};
 use super::mode;
 use crate::model::{FileFormat, FilePath, Output, OutputKind, SourceName};
 
-/// No outputs at all = every key of every source.
+/// Without any output, every key of every source becomes a file.
 pub(super) fn parse(
     raw: Option<Vec<RawOutput>>,
     sources: &BTreeMap<String, RawSource>,
@@ -23,7 +23,7 @@ pub(super) fn parse(
         .enumerate()
         .filter_map(|(index, raw)| Some((index, output(index, raw, sources, diagnostics)?)))
         .collect();
-    collisions(&numbered, diagnostics);
+    conflicts(&numbered, diagnostics);
     numbered.into_iter().map(|(_, output)| output).collect()
 }
 
@@ -40,7 +40,7 @@ fn output(
         let message = format!("must be a name in `sources`; {}", suggestion(name, known.iter().copied()));
         diagnostics.invalid(&at("source"), name, message);
     }
-    // What kind of output it is to be, `key` and `format` say.
+    // `key` and `format` determine the kind of the output.
     if diagnostics.contains(&at("key")) || diagnostics.contains(&at("format")) {
         return None;
     }
@@ -86,7 +86,7 @@ fn output(
     Some(Output { source: SourceName::new(&raw.source?).ok()?, kind, mode })
 }
 
-/// The file of a key that is not given another name.
+/// The file of an output with `key` and without `file`.
 fn named_after(at: &str, key: &str, diagnostics: &mut Diagnostics) -> Option<FilePath> {
     FilePath::new(key)
         .map_err(|error| diagnostics.invalid(at, key, format!("cannot be a file name ({error}); set `file`")))
@@ -102,7 +102,7 @@ const fn whole(format: RawFormat) -> FileFormat {
     }
 }
 
-/// The file of an output, if it is known before the secret is read.
+/// The file of an output. `None` if it depends on the keys of the secret.
 pub(super) fn file(output: &Output) -> Option<&FilePath> {
     match &output.kind {
         OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => Some(path),
@@ -110,8 +110,8 @@ pub(super) fn file(output: &Output) -> Option<&FilePath> {
     }
 }
 
-/// Collisions that are certain. Those that hang on the keys of a secret are found when it is rendered.
-fn collisions(outputs: &[(usize, Output)], diagnostics: &mut Diagnostics) {
+/// Reports conflicts between outputs. Conflicts that depend on the keys of a secret are found when it is rendered.
+fn conflicts(outputs: &[(usize, Output)], diagnostics: &mut Diagnostics) {
     for (place, (index, output)) in outputs.iter().enumerate() {
         let at = format!("outputs[{index}]");
         for (earlier, other) in &outputs[..place] {
@@ -142,7 +142,7 @@ fn collisions(outputs: &[(usize, Output)], diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Whether a directory cannot exist because of a file: the file is at its place or above it.
+/// Whether the file is at the path of the directory or above it, so that the directory cannot exist.
 fn is_below_or_same(directory: &FilePath, file: &FilePath) -> bool {
     directory.collides_with(file) && file.as_str().len() <= directory.as_str().len()
 }

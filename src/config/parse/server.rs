@@ -36,7 +36,7 @@ pub(super) fn parse(raw: RawVault, diagnostics: &mut Diagnostics) -> Option<Vaul
     })
 }
 
-/// A namespace as the header takes it; a slash at the end is what the Vault CLI prints.
+/// Parses a namespace for the request header. The Vault CLI prints namespaces with a slash at the end.
 pub(super) fn namespace(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<String> {
     let plain = text.trim_matches('/');
     if plain.is_empty() || !is_plain(plain) || !plain.is_ascii() {
@@ -46,7 +46,7 @@ pub(super) fn namespace(path: &str, text: &str, diagnostics: &mut Diagnostics) -
     Some(plain.to_owned())
 }
 
-/// `http://host:port`, without anything after it.
+/// Parses an address into `http://host:port` or `https://host:port`.
 fn address(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<String> {
     const FORM: &str = "must be like \"https://vault.example.com:8200\"";
     let uri: Option<Uri> = text.trim().parse().ok();
@@ -63,13 +63,13 @@ fn address(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<Stri
         diagnostics.invalid_hidden(path, format!("{FORM}; remove user and password, which Vault does not use"));
         return None;
     }
-    // Behind the host there is a port that fits, or nothing at all.
+    // The host is followed by a valid port or by nothing.
     let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
     if authority.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none()) {
         diagnostics.invalid(path, text, FORM);
         return None;
     }
-    // The parser drops a fragment, so the text is asked.
+    // The parser drops a fragment.
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
         diagnostics.invalid(path, text, format!("{FORM}; remove everything after host and port (keyferry adds `/v1`)"));
         return None;
@@ -98,8 +98,8 @@ fn tls(raw: RawTls, address: Option<&str>, diagnostics: &mut Diagnostics) -> Tls
     Tls { ca_file: raw.ca_file.map(PathBuf::from), server_name, client }
 }
 
-/// A name to check in the place of the address's host. `None` where it is that host already: an IP address cannot be checked
-/// at another one, since the HTTP client would connect to it (`vault/tls.rs`).
+/// Parses the name to verify instead of the host of the address. `None` if it is that host: any other IP address is not
+/// supported, because the HTTP client would connect to it (`vault/http/tls.rs`).
 fn server_name(name: String, address: Option<&str>, diagnostics: &mut Diagnostics) -> Option<String> {
     const FORM: &str = "must be a DNS name, like \"vault.internal\"";
     let host = |address: &str| address.parse::<Uri>().ok()?.host()?.trim_matches(['[', ']']).parse::<IpAddr>().ok();

@@ -44,7 +44,7 @@ fn source(name: &str, raw: RawSource, diagnostics: &mut Diagnostics) -> Option<(
     if raw.version.is_some() && matches!(engine, KvEngine::V1 | KvEngine::Other) {
         diagnostics.forbidden(&at("version"), "requires KV version 2; remove it or set `engine: kv-v2`");
     }
-    // A missing path is told by the schema. A slash at either end is nothing, as for the Vault CLI.
+    // The schema check reports a missing path. Slashes at either end are ignored, as in the Vault CLI.
     let path = raw.path?.trim().trim_matches('/').to_owned();
     if !is_path(&path) || !path.contains('/') {
         let message = match path.split_once(['?', '#']) {

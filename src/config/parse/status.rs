@@ -5,7 +5,7 @@ use super::super::raw::RawStatus;
 use super::is_plain;
 use crate::model::{ObjectName, StatusReport};
 
-/// What a container needs so that the agent knows its Pod.
+/// Variables of the container from which the agent learns its Pod.
 const DOWNWARD_API: &str = "env: [{name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, \
      {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}, \
      {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}]";
@@ -22,7 +22,7 @@ pub(super) fn parse(raw: RawStatus, diagnostics: &mut Diagnostics) -> StatusRepo
     if let Some(files) = raw.kubeconfig.as_deref().filter(|files| files.contains(':')) {
         diagnostics.invalid("status.kubeconfig", files, "must be one file; lists of files are not supported");
     }
-    // Both together name exactly one Pod: the name to address it, the UID so that a successor of that name is not hit.
+    // The name addresses the Pod. The UID protects a later Pod of the same name.
     let known = raw.pod_name.is_some() && raw.pod_uid.is_some();
     for (key, asked) in [("conditions", raw.conditions), ("events", raw.events)] {
         if asked == Some(true) && !known {

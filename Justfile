@@ -1,4 +1,4 @@
-# Every recipe is a plain command; nobody needs `just` to work here.
+# Every recipe is a plain command, so `just` is optional.
 
 musl := "x86_64-unknown-linux-musl"
 
@@ -6,68 +6,68 @@ musl := "x86_64-unknown-linux-musl"
 default:
     @just --list --unsorted
 
-# Shows the article's case on real servers, step by step
+# Run the reference scenario on real servers, step by step
 demo:
     cargo demo
 
-# All tests; the real Vault and API server are built on the first run and kept in ~/.cache/keyferry
+# Run all tests; the first run builds the real Vault and API server and caches them in ~/.cache/keyferry
 test *filter:
     cargo test --locked {{filter}}
 
-# The tests on a real cluster with a real node; as root, and once it takes some minutes more to build it
+# Run the tests on a real cluster with a real node, as root; the first run takes some minutes longer
 e2e *filter:
     cargo test --locked --test e2e {{filter}}
 
-# Starts that cluster, and its Vault, for looking around; as root
+# Start that cluster and its Vault for manual use, as root
 cluster-up:
     cargo run --locked --quiet --example cluster -- up
 
-# Ends it; nothing is left
+# Stop that cluster and remove all of it
 cluster-down:
     cargo run --locked --quiet --example cluster -- down
 
-# The pictures of kubectl and of the demo's page, from a run in that cluster; as root, needs Chromium
+# Regenerate the screenshots of kubectl and the demo page in that cluster; as root, requires Chromium
 screens:
     docs/screens/make.sh
 
-# Format, lints, and what may come in as a dependency
+# Check format, lints, and the rules for dependencies
 lint:
     cargo fmt --check
     cargo clippy --locked --all-targets -- -D warnings
     cargo deny check bans licenses sources
 
-# Formats the code
+# Format the code
 fmt:
     cargo fmt
 
-# The static binary that is shipped
+# Build the static release binary
 build:
     cargo build --locked --release --target {{musl}}
 
-# Known faults of our dependencies; needs GitHub
+# Check dependencies for known vulnerabilities; requires access to GitHub
 advisories:
     cargo deny check advisories
 
-# The images from scratch for amd64 and arm64, each as one OCI archive in target/image
+# Build the images for amd64 and arm64, each as an OCI archive in target/image
 image:
     images/build.sh
 
-# keyferry beside bare requests and `vault agent`, in one run on this machine
+# Compare keyferry with plain HTTP requests and `vault agent` on this machine
 bench: build
     cargo run --locked --quiet --example side_by_side
 
-# N agents against one Vault on this machine: time to all files, memory of each; as root, ends by itself
+# Run N agents against one Vault on this machine: time until all files exist, memory per agent; as root
 density agents="1000": build
     cargo run --locked --quiet --example side_by_side -- --density {{agents}}
 
-# The time that the core takes for one input, by number of sources
+# Print the time that the core needs for one input, by number of sources
 agent-cost:
     cargo run --locked --release --quiet --example agent_cost
 
-# The simulated world for some hours instead of some seconds; prints the seed of a run that fails
+# Run the simulation for hours instead of seconds; prints the seed of a failed run
 simulate hours="1":
     SIMULATE_HOURS={{hours}} cargo test --locked --test simulation soak -- --nocapture
 
-# All that must hold before a change is merged
+# Run all checks that a change must pass before it is merged
 ci:
     .ci/run

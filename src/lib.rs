@@ -1,6 +1,22 @@
-//! keyferry: brings secrets from Vault into Kubernetes pods as files and keeps them fresh.
+//! keyferry delivers secrets from Vault or OpenBao to Kubernetes pods as files and keeps them up to date.
 //!
-//! The map of the house; `ARCHITECTURE.md` has the picture and the reasons.
+//! Module map. `ARCHITECTURE.md` has the picture and the reasons; `tests/architecture.rs` checks the rules.
+//!
+//! | Module | Owns | Uses |
+//! |---|---|---|
+//! | [`model`] | the domain types: secret bytes, versions, settings, file sets, conditions, reason codes, failures | no module |
+//! | [`config`] | text and environment variables → [`model::Settings`], every default, all errors at once | `model` |
+//! | [`render`] | readings → files, files → data of a Secret; pure | `model` |
+//! | [`agent`] | all decisions: what to do next and when, and what to report; pure | `model`, `render` |
+//! | [`vault`] | adapter: HTTP to Vault | `model` |
+//! | [`volume`] | adapter: sets of files in a directory, notifications of file changes | `model` |
+//! | [`kubernetes`] | adapter: the mirrored Secret, pod conditions, Events | `model` |
+//! | [`checkpoint`] | encoding of the state that one process hands over to the next; pure | `model` |
+//! | [`telemetry`] | the log subscriber and the names of its fields | `model` |
+//! | [`runtime`] | tasks, time, signals, probes, metrics; executes the actions of the agent through the adapters | every module |
+//! | `cli` (in the binary) | arguments, subcommands, error output | `config`, `model`, `runtime`, `telemetry` |
+//!
+//! An adapter makes one attempt and classifies the failure. Only the agent schedules retries.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests write files, wait and read the clock"))]
 

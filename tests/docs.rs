@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use keyferry::agent::exit;
 use keyferry::model::ConditionType;
-use keyferry::runtime::EXIT_OWN_FAULT;
+use keyferry::runtime::EXIT_INTERNAL_ERROR;
 
 #[path = "docs/blocks.rs"]
 mod blocks;
@@ -18,7 +18,7 @@ mod reasons;
 use pages::{first_cells, links, pages, read, root, section};
 
 /// Heading of the module table in ARCHITECTURE.md.
-const MODULES: &str = "## Rooms";
+const MODULES: &str = "## Modules";
 
 /// Names in the sections of `Cargo.toml` that end with `dependencies`.
 fn dependencies(manifest: &str) -> BTreeSet<&str> {
@@ -70,7 +70,7 @@ fn troubleshooting_lists_each_condition_and_exit_code() {
         exit::CONFIG,
         exit::NO_INPUT,
         exit::UNAVAILABLE,
-        EXIT_OWN_FAULT,
+        EXIT_INTERNAL_ERROR,
         exit::CANNOT_CREATE,
         exit::IO,
         exit::NO_PERMISSION,

@@ -1,48 +1,50 @@
-//! Every default, with its reason. The schema and `docs/config.md` take them from here.
+//! Every default, with its reason. The schema and `docs/config.md` are generated from these values.
 
 use std::time::Duration;
 
-/// Where files go: the directory of the article that started this, and one that no base image uses.
+/// Output directory. Base images do not use this path.
 pub const DIRECTORY: &str = "/etc/sensitive";
 
-/// A request that takes longer than this meets a server that is better asked again. The Vault CLI's 60 s are for a
-/// person who waits; a start probe does not.
+/// Time limit of one request to Vault. The 60 s of the Vault CLI are too long for a startup probe; a retry is better
+/// than a longer wait.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the kubelet puts the `ServiceAccount`'s token. What Vault Agent and its injector use too.
+/// Path of the ServiceAccount token that the kubelet mounts. Vault Agent and its injector use it too.
 pub const KUBERNETES_JWT_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// Cheap, because an unchanged version of a KV secret makes nothing happen; and as quick as the kubelet itself, which
-/// syncs Secret volumes about once a minute.
+/// Interval between reads of a source. An unchanged version of a KV secret causes no further work, and the kubelet
+/// syncs Secret volumes about once a minute too.
 pub const REFRESH: Duration = Duration::from_mins(1);
 
-/// Below this a poll is a load test.
+/// Minimum of [`REFRESH`]. Shorter intervals overload Vault.
 pub const MIN_REFRESH: Duration = Duration::from_secs(1);
 
-/// Long enough that the failover of a Vault cluster or a rolling upgrade of it alarms nobody, short enough that a lost
-/// right is seen the same coffee break.
+/// Staleness tolerance of a source. Longer than a failover or a rolling upgrade of a Vault cluster, short enough that a
+/// revoked permission is noticed within minutes.
 pub const MAX_STALE: Duration = Duration::from_mins(5);
 
-/// A source that is read seldom is stale after this number of missed reads, if that is later than [`MAX_STALE`].
+/// Staleness tolerance in refresh intervals, for sources whose interval is so long that this exceeds [`MAX_STALE`].
 pub const MAX_STALE_REFRESHES: u32 = 3;
 
-/// Four reads at a time fill a round trip; more only makes a burst of all pods of a rollout worse.
+/// Concurrent reads. Four use the connection well; more would increase the load when a rollout starts many pods at
+/// once.
 pub const CONCURRENCY: usize = 4;
 
-/// More than this in parallel is one pod against the whole cluster's rate limit.
+/// Maximum of [`CONCURRENCY`]. One pod must not exhaust the rate limit of the whole cluster.
 pub const MAX_CONCURRENCY: usize = 64;
 
-/// The first failure is mostly a connection that broke.
+/// Upper limit of the first retry delay. The first failure is usually a broken connection.
 pub const RETRY_BASE: Duration = Duration::from_millis(500);
 
-/// With full jitter a pod asks every 30 s on average: a server that comes back sees no stampede and is found soon.
+/// Upper limit of the retry delay. With full jitter a pod retries every 30 s on average, which spreads the load on a
+/// server that has recovered.
 pub const RETRY_MAX: Duration = Duration::from_mins(1);
 
-/// A policy or a missing secret is repaired by a person, so once a minute finds it soon enough.
+/// Upper limit of the retry delay after failures that a person must fix, such as a missing policy or secret.
 pub const RETRY_SLOW: Duration = Duration::from_mins(1);
 
-/// Well within the pod's default grace of 30 s, of which the application may need most.
+/// Time limit of the work at shutdown. Leaves most of the default termination grace period of 30 s to the application.
 pub const DRAIN: Duration = Duration::from_secs(5);
 
-/// The kubelet's own grace for a pod is rarely longer.
+/// Maximum of [`DRAIN`]. Termination grace periods are rarely longer.
 pub const MAX_DRAIN: Duration = Duration::from_mins(5);

@@ -1,17 +1,17 @@
-//! The environment behind one small trait, so that no test sets a real variable.
-#![allow(clippy::disallowed_methods, reason = "the one place that reads the process's environment")]
+//! The environment behind a trait, so that tests do not set variables of the process.
+#![allow(clippy::disallowed_methods, reason = "the only module that reads the environment of the process")]
 
 use std::collections::HashMap;
 
-/// Environment variables as the configuration sees them.
+/// Source of environment variables.
 pub trait Environment {
-    /// The variable's value; `None` if it is not set or not UTF-8.
+    /// The value of the variable. `None` if it is unset or not UTF-8.
     fn get(&self, name: &str) -> Option<String>;
 
-    /// Whether the variable is set to something that is not UTF-8, so that [`Environment::get`] cannot give it.
+    /// Whether the variable is set to a value that is not UTF-8, which [`Environment::get`] cannot return.
     fn is_unreadable(&self, name: &str) -> bool;
 
-    /// Names of all variables, to find misspelt ones. In no order.
+    /// Names of all variables, unordered, to find misspelled ones.
     fn names(&self) -> Vec<String>;
 }
 

@@ -21,9 +21,9 @@ pub(super) fn schema() -> Value {
     schema
 }
 
-/// Takes away what only says "may be left out" (a `null` in YAML counts as left out), and refuses empty texts where
-/// they would mean nothing (everywhere but in free maps such as labels).
-fn tidy(schema: &mut Value, refuse_empty: bool) {
+/// Removes `null` from types, because a `null` in YAML counts as unset. Forbids empty text, except as a value in maps
+/// that users fill freely, such as labels.
+fn tidy(schema: &mut Value, forbid_empty: bool) {
     let Some(object) = schema.as_object_mut() else { return };
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|name| name != "null");
@@ -42,22 +42,22 @@ fn tidy(schema: &mut Value, refuse_empty: bool) {
             }
         }
     }
-    // A number's Rust type says nothing to a reader.
+    // The Rust type of a number, such as `uint32`.
     object.remove("format");
-    if refuse_empty && object.get("type") == Some(&json!("string")) && !object.contains_key("oneOf") {
+    if forbid_empty && object.get("type") == Some(&json!("string")) && !object.contains_key("oneOf") {
         object.insert("minLength".into(), json!(1));
     }
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
         properties.values_mut().for_each(|property| tidy(property, true));
     }
-    for (key, refuse_empty) in [("items", true), ("additionalProperties", false)] {
+    for (key, forbid_empty) in [("items", true), ("additionalProperties", false)] {
         if let Some(inner) = object.get_mut(key) {
-            tidy(inner, refuse_empty);
+            tidy(inner, forbid_empty);
         }
     }
 }
 
-/// One line of the reference.
+/// One row of the reference table.
 struct Row {
     path: String,
     kind: String,
@@ -65,12 +65,12 @@ struct Row {
     meaning: String,
 }
 
-/// The tables of `docs/config.md`: every key of the document and every variable, as Markdown.
+/// The tables of `docs/config.md` in Markdown: every configuration key and every environment variable.
 pub(super) fn reference() -> String {
     let mut rows = Vec::new();
     collect(&schema(), "", &mut rows);
     let mut text =
-        String::from("### Keys of the document\n\n| Key | Type | Default | Meaning |\n| --- | --- | --- | --- |\n");
+        String::from("### Configuration keys\n\n| Key | Type | Default | Meaning |\n| --- | --- | --- | --- |\n");
     for Row { path, kind, default, meaning } in rows {
         let _ = writeln!(text, "| `{path}` | {kind} | {default} | {meaning} |");
     }

@@ -1,19 +1,18 @@
-//! Raw text to parsed [`Settings`]: every name that a user can write, every default with its reason.
+//! Parses the configuration file and the environment variables into [`Settings`].
 //!
-//! Owns: the document, its schema, the environment variables. All mistakes are told at once, each with the key path,
-//! the value (unless it may be secret) and what would be right. Never touches: network, clock, files (the caller reads
-//! the document and hands over its text).
+//! Owns the names of all settings, the schema, and every default with its reason. Reports all errors at once, each with
+//! the key path, the value found (unless it may be secret), and what is expected. Must not use the network, the clock,
+//! or files: the caller reads the configuration file and passes its text.
 //!
-//! Two types, so that nothing downstream sees raw text: [`raw`] is what was written, closed to unknown keys;
-//! [`Settings`] holds parsed values only. On the way: `document` (syntax and shape), `variables` (fill what is open),
-//! `parse` (meaning).
+//! Steps: `document` parses the YAML and checks it against the schema, `variables` sets keys that the file does not
+//! set, `parse` checks the meaning. [`raw`] holds the values as written; no other module sees them.
 
 pub mod defaults;
+mod diagnostics;
 mod document;
 mod environment;
 #[cfg(test)]
 mod generate;
-mod mistakes;
 mod owner;
 mod parse;
 mod quantity;
@@ -27,24 +26,24 @@ mod tests;
 
 use std::path::{Component, PathBuf};
 
+pub use diagnostics::{ConfigError, Diagnostic};
 pub use environment::{Environment, ProcessEnvironment};
-pub use mistakes::{ConfigError, Mistake};
 pub use schema::{SCHEMA, schema};
 
 use crate::model::Settings;
-use mistakes::Mistakes;
+use diagnostics::Diagnostics;
 
-/// Where the document is.
+/// Where the configuration file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DocumentLocation {
-    /// In a file.
+    /// At this path.
     File(PathBuf),
-    /// Here is its text.
+    /// In `KEYFERRY_CONFIG_INLINE`: the YAML text itself.
     Inline(String),
 }
 
-/// Finds the document: the command line wins, then `KEYFERRY_CONFIG` (a path), then `KEYFERRY_CONFIG_INLINE` (YAML).
-/// `None`: there is none, and variables must suffice.
+/// Finds the configuration file: `--config`, else `KEYFERRY_CONFIG` (a path), else `KEYFERRY_CONFIG_INLINE` (YAML
+/// text). `None` if only environment variables configure keyferry.
 #[must_use]
 pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -> Option<DocumentLocation> {
     let variable = |name| env.get(name).filter(|text| !text.trim().is_empty());
@@ -54,10 +53,11 @@ pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -
         .or_else(|| variable("KEYFERRY_CONFIG_INLINE").map(DocumentLocation::Inline))
 }
 
-/// Finds the file of the hand-over: the command line wins, then `KEYFERRY_HANDOVER`.
+/// Finds the handover file: `--handover`, else `KEYFERRY_HANDOVER`.
 ///
 /// # Errors
-/// If its path is relative or, by its words, lies in the output directory, where the application would see it.
+/// If the path is relative, contains `..`, or is below the output directory, which the application can read. Symbolic
+/// links are not resolved.
 pub fn handover_file(
     env: &dyn Environment,
     command_line: Option<PathBuf>,
@@ -69,18 +69,18 @@ pub fn handover_file(
     let plain =
         |path: &std::path::Path| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
     if !plain(&file) || file.file_name().is_none() {
-        return Err(format!("hand-over file: must be an absolute path without `..` (found {shown})"));
+        return Err(format!("handover file: must be an absolute path without `..` (found {shown})"));
     }
     if file.starts_with(directory) {
         let directory = directory.display();
         return Err(format!(
-            "hand-over file: must not lie in the output directory {directory}, where the application would see it; put it beside that directory (found {shown})"
+            "handover file: must be outside the output directory {directory}, which the application can read; use a path next to that directory (found {shown})"
         ));
     }
     Ok(Some(file))
 }
 
-/// A warning where the environment asks for a proxy, which is not used.
+/// The warning for environment variables that configure a proxy, which keyferry does not use.
 #[must_use]
 pub fn proxy_warning(env: &dyn Environment) -> Option<String> {
     let set = |name: &&str| env.is_unreadable(name) || env.get(name).is_some_and(|text| !text.trim().is_empty());
@@ -89,36 +89,38 @@ pub fn proxy_warning(env: &dyn Environment) -> Option<String> {
     (!names.is_empty()).then(|| format!("{} {verb} ignored; keyferry connects to Vault directly", names.join(", ")))
 }
 
-/// The output directory, as well as it can be told of a configuration with mistakes: an agent that runs on with an earlier
-/// one is asked there.
+/// The output directory of a configuration that has errors, as far as it can be read. An agent that keeps running with
+/// an earlier configuration is probed there.
 #[must_use]
 pub fn directory(env: &dyn Environment, document: Option<&str>) -> PathBuf {
-    let mut ignored = Mistakes::default();
+    let mut ignored = Diagnostics::default();
     let mut raw = document.map(|text| document::read(text, &mut ignored)).unwrap_or_default();
     variables::overlay(env, &mut raw, &mut ignored);
     raw.directory.and_then(|directory| directory.path).map_or_else(|| defaults::DIRECTORY.into(), PathBuf::from)
 }
 
-/// Parses a duration as the document does, for the command line.
+/// Parses a duration of the command line, in the format of the configuration file.
 ///
 /// # Errors
-/// What a duration looks like.
+/// The expected format, if `text` is not a duration.
 pub fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
     quantity::duration(&quantity::Scalar::Text(text.to_owned())).ok_or(quantity::DURATION_FORM)
 }
 
-/// Makes the settings from the document's YAML text and the environment. The document wins, key by key; variables fill
-/// what it leaves open.
+/// Parses the settings from the YAML text of the configuration file and from the environment variables. The file takes
+/// precedence, key by key.
+///
+/// # Errors
+/// Every error of both. If the file is not valid YAML, only that: its missing keys are unknown then.
 pub fn load(env: &dyn Environment, document: Option<&str>) -> Result<Settings, ConfigError> {
-    let mut mistakes = Mistakes::default();
-    let mut raw = document.map(|text| document::read(text, &mut mistakes)).unwrap_or_default();
-    // A document that cannot be read at all says nothing about what is missing in it.
-    if mistakes.stopped() {
-        return Err(mistakes.into_error());
+    let mut diagnostics = Diagnostics::default();
+    let mut raw = document.map(|text| document::read(text, &mut diagnostics)).unwrap_or_default();
+    if diagnostics.is_unreadable() {
+        return Err(diagnostics.into_error());
     }
-    variables::overlay(env, &mut raw, &mut mistakes);
-    match parse::settings(raw, env, &mut mistakes) {
-        Some(settings) if mistakes.is_empty() => Ok(settings),
-        _ => Err(mistakes.into_error()),
+    variables::overlay(env, &mut raw, &mut diagnostics);
+    match parse::settings(raw, env, &mut diagnostics) {
+        Some(settings) if diagnostics.is_empty() => Ok(settings),
+        _ => Err(diagnostics.into_error()),
     }
 }

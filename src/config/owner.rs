@@ -1,4 +1,4 @@
-//! `mirrors.<name>.owner`: one word or a section.
+//! `mirrors.<name>.owner`: a word or a mapping.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::json;
 
-/// The word for the `ServiceAccount` of our own Pod.
+/// The word for the ServiceAccount of the pod that keyferry runs in.
 pub(super) const SERVICE_ACCOUNT: &str = "serviceAccount";
 
-/// Owner of a Secret as written.
+/// Owner of a Secret as the user writes it.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum RawOwner {
-    /// [`SERVICE_ACCOUNT`], or another word, which is then told.
+    /// [`SERVICE_ACCOUNT`]; any other word is reported as invalid.
     Word(String),
-    /// Any object.
+    /// Any object of the namespace.
     Object(RawObject),
 }
 
@@ -46,7 +46,7 @@ impl JsonSchema for RawOwner {
         true
     }
 
-    /// One schema without `anyOf`: `pattern` is about a text, everything else about an object.
+    /// One schema without `anyOf`: `pattern` applies to text, everything else to an object.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = RawObject::json_schema(generator);
         schema.insert("type".into(), json!(["string", "object"]));

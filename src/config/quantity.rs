@@ -1,4 +1,4 @@
-//! Durations, sizes and modes as people write them.
+//! Durations, sizes, and file modes as users write them.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,13 +10,11 @@ use serde_json::Value;
 
 use crate::model::Mode;
 
-/// Text or a whole number, as YAML gives it.
+/// Text or an integer, as parsed from YAML.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Scalar {
-    /// A plain number.
     Number(i64),
-    /// Anything else.
     Text(String),
 }
 
@@ -29,7 +27,7 @@ impl From<&Scalar> for Value {
     }
 }
 
-/// A duration: `30s`, `1h30m`, or seconds as a plain number, as Vault takes it.
+/// A duration as in Vault: `30s`, `1h30m`, or a number of seconds.
 #[derive(Clone, Deserialize)]
 pub(super) struct RawDuration(pub(super) Scalar);
 
@@ -37,20 +35,20 @@ pub(super) struct RawDuration(pub(super) Scalar);
 #[derive(Clone, Deserialize)]
 pub(super) struct RawSize(pub(super) Scalar);
 
-/// What a duration looks like.
-pub(super) const DURATION_FORM: &str = "a duration is like \"30s\", \"5m\", \"1h30m\" or a number of seconds";
+/// Expected format of a duration, for messages.
+pub(super) const DURATION_FORM: &str = "must be a duration like \"30s\", \"5m\", or \"1h30m\", or a number of seconds";
 
-/// What a size looks like.
-pub(super) const SIZE_FORM: &str = "a size is a number of bytes or like \"512Ki\", \"1Mi\"";
+/// Expected format of a size, for messages.
+pub(super) const SIZE_FORM: &str = "must be a number of bytes, or a size like \"512Ki\" or \"1Mi\"";
 
-/// Units of a duration, the largest first; `d` as Vault has it.
+/// Units of a duration in milliseconds, the largest first. Vault has `d` too.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// Units of a size (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>).
+/// Units of a size in bytes (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>).
 const SIZES: [(&str, u64); 6] =
     [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("k", 1000), ("M", 1_000_000), ("G", 1_000_000_000)];
 
-/// Reads a duration. `None` if it is not one.
+/// Parses a duration.
 pub(super) fn duration(scalar: &Scalar) -> Option<Duration> {
     match scalar {
         Scalar::Number(seconds) => u64::try_from(*seconds).ok().and_then(seconds_below_limit),
@@ -61,7 +59,7 @@ pub(super) fn duration(scalar: &Scalar) -> Option<Duration> {
     }
 }
 
-/// Arithmetic on deadlines must not overflow; nobody waits a thousand years.
+/// Limits a duration to 1000 years, so that arithmetic on deadlines does not overflow.
 fn seconds_below_limit(seconds: u64) -> Option<Duration> {
     (seconds <= 1000 * 365 * 86_400).then(|| Duration::from_secs(seconds))
 }
@@ -80,7 +78,7 @@ fn duration_text(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_millis(millis))
 }
 
-/// Writes a duration so that [`duration`] reads it back.
+/// Formats a duration so that [`duration`] parses it back.
 pub(super) fn duration_as_text(duration: Duration) -> String {
     let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut text = String::new();
@@ -93,7 +91,7 @@ pub(super) fn duration_as_text(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// Reads a size in bytes. `None` if it is not one.
+/// Parses a size; the result is in bytes.
 pub(super) fn size(scalar: &Scalar) -> Option<u64> {
     match scalar {
         Scalar::Number(bytes) => u64::try_from(*bytes).ok(),
@@ -108,11 +106,11 @@ pub(super) fn size(scalar: &Scalar) -> Option<u64> {
     }
 }
 
-/// Reads permission bits, always octal. The error says what would be right.
+/// Parses permission bits, always as octal. The error is the expected format.
 pub(super) fn mode(text: &str) -> Result<Mode, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     u32::from_str_radix(digits, 8)
-        .map_err(|_| "a mode is octal, like \"0440\"".to_owned())
+        .map_err(|_| "must be octal, like \"0440\"".to_owned())
         .and_then(|bits| Mode::new(bits).map_err(|error| error.to_string()))
 }
 
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_as_vault_reads_them() {
+    fn durations_are_parsed_like_in_vault() {
         for (written, seconds) in
             [("30s", 30), ("5m", 300), ("1h30m", 5400), ("744h", 2_678_400), ("2d", 172_800), ("90", 90), ("0", 0)]
         {
@@ -168,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_written_is_read_back() {
+    fn formatted_duration_is_parsed_back() {
         for millis in [0, 1, 500, 1000, 60_000, 300_000, 5_400_000, 90_061_001] {
             let duration = Duration::from_millis(millis);
             assert_eq!(super::duration(&text(&duration_as_text(duration))), Some(duration));
@@ -177,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_bytes_or_quantities() {
+    fn sizes_are_bytes_or_kubernetes_quantities() {
         assert_eq!(size(&text("1Mi")), Some(1_048_576));
         assert_eq!(size(&text("512")), Some(512));
         assert_eq!(size(&Scalar::Number(7)), Some(7));
@@ -187,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_octal() {
+    fn modes_are_parsed_as_octal() {
         for written in ["0440", "440", "0o440"] {
             assert_eq!(mode(written).map(Mode::bits), Ok(0o440), "{written}");
         }

@@ -12,7 +12,7 @@ pub fn schema() -> Value {
     serde_json::from_str(SCHEMA).unwrap_or_else(|error| unreachable!("a test parses the embedded schema: {error}"))
 }
 
-/// The allowed texts of an enumeration.
+/// The allowed values of an enumeration.
 pub(super) fn choices(schema: &Value) -> Option<Vec<&str>> {
     if let Some(Value::Array(values)) = schema.get("enum") {
         return Some(values.iter().filter_map(Value::as_str).collect());

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::diagnostics::Diagnostics;
 use super::environment::Environment;
-use super::mistakes::{Mistakes, suggestion};
 use super::quantity::{RawDuration, Scalar};
 use super::raw::{RawDocument, RawMirror, RawSource};
 use crate::model::SecretBytes;
@@ -90,48 +90,48 @@ pub(super) const VARIABLES: &[Variable] = &[
 ];
 
 /// Fills what `raw` leaves open, and tells misspelt variables.
-pub(super) fn overlay(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes) {
-    unknown(env, mistakes);
-    unreadable(env, mistakes);
-    vault(env, raw, mistakes);
+pub(super) fn overlay(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagnostics) {
+    unknown(env, diagnostics);
+    unreadable(env, diagnostics);
+    vault(env, raw, diagnostics);
 
     let auth = raw.auth.get_or_insert_default();
-    fill(&mut auth.role, "auth.role", own(env, "KEYFERRY_ROLE"), mistakes);
-    fill(&mut auth.mount, "auth.mount", own(env, "KEYFERRY_AUTH_MOUNT"), mistakes);
-    fill(&mut auth.jwt_file, "auth.jwtFile", own(env, "KEYFERRY_JWT_FILE"), mistakes);
-    fill(&mut auth.audience, "auth.audience", own(env, "KEYFERRY_AUDIENCE"), mistakes);
+    fill(&mut auth.role, "auth.role", own(env, "KEYFERRY_ROLE"), diagnostics);
+    fill(&mut auth.mount, "auth.mount", own(env, "KEYFERRY_AUTH_MOUNT"), diagnostics);
+    fill(&mut auth.jwt_file, "auth.jwtFile", own(env, "KEYFERRY_JWT_FILE"), diagnostics);
+    fill(&mut auth.audience, "auth.audience", own(env, "KEYFERRY_AUDIENCE"), diagnostics);
     if let Some((name, text)) = own(env, "KEYFERRY_AUTH_METHOD").filter(|_| auth.method.is_none()) {
-        mistakes.came_from("auth.method", &name);
+        diagnostics.set_origin("auth.method", &name);
         match serde_json::from_value(text.as_str().into()) {
             Ok(method) => auth.method = Some(method),
-            Err(_) => mistakes.wrong("auth.method", text, "must be one of kubernetes, jwt, approle, token"),
+            Err(_) => diagnostics.invalid("auth.method", text, "must be one of kubernetes, jwt, approle, token"),
         }
     }
 
     let directory = raw.directory.get_or_insert_default();
-    fill(&mut directory.path, "directory.path", own(env, "KEYFERRY_DIRECTORY"), mistakes);
+    fill(&mut directory.path, "directory.path", own(env, "KEYFERRY_DIRECTORY"), diagnostics);
     if let Some((name, text)) = own(env, "KEYFERRY_ALLOW_DISK").filter(|_| directory.allow_disk.is_none()) {
-        mistakes.came_from("directory.allowDisk", &name);
+        diagnostics.set_origin("directory.allowDisk", &name);
         match boolean(&text) {
             Some(flag) => directory.allow_disk = Some(flag),
-            None => mistakes.wrong("directory.allowDisk", text, "must be true or false"),
+            None => diagnostics.invalid("directory.allowDisk", text, "must be true or false"),
         }
     }
-    fill(&mut raw.listen, "listen", own(env, "KEYFERRY_LISTEN"), mistakes);
+    fill(&mut raw.listen, "listen", own(env, "KEYFERRY_LISTEN"), diagnostics);
 
-    sources(env, raw, mistakes);
+    sources(env, raw, diagnostics);
     if let Some((name, text)) =
         own(env, "KEYFERRY_MIRROR").filter(|_| raw.mirrors.as_ref().is_none_or(BTreeMap::is_empty))
     {
-        mistakes.came_from("mirrors", &name);
+        diagnostics.set_origin("mirrors", &name);
         raw.mirrors = Some(BTreeMap::from([(text, RawMirror::default())]));
     }
 
     let status = raw.status.get_or_insert_default();
-    fill(&mut status.pod_name, "status.podName", own(env, "POD_NAME"), mistakes);
-    fill(&mut status.pod_uid, "status.podUid", own(env, "POD_UID"), mistakes);
-    fill(&mut status.pod_namespace, "status.podNamespace", own(env, "POD_NAMESPACE"), mistakes);
-    fill(&mut status.kubeconfig, "status.kubeconfig", own(env, "KUBECONFIG"), mistakes);
+    fill(&mut status.pod_name, "status.podName", own(env, "POD_NAME"), diagnostics);
+    fill(&mut status.pod_uid, "status.podUid", own(env, "POD_UID"), diagnostics);
+    fill(&mut status.pod_namespace, "status.podNamespace", own(env, "POD_NAMESPACE"), diagnostics);
+    fill(&mut status.kubeconfig, "status.kubeconfig", own(env, "KUBECONFIG"), diagnostics);
 }
 
 /// The token that somebody put into the environment.
@@ -139,66 +139,69 @@ pub(super) fn given_token(env: &dyn Environment) -> Option<(String, SecretBytes)
     of_vault(env, "TOKEN").map(|(name, token)| (name, token.into()))
 }
 
-fn vault(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes) {
+fn vault(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagnostics) {
     let vault = raw.vault.get_or_insert_default();
-    fill(&mut vault.address, "vault.address", of_vault(env, "ADDR"), mistakes);
-    fill(&mut vault.namespace, "vault.namespace", of_vault(env, "NAMESPACE"), mistakes);
+    fill(&mut vault.address, "vault.address", of_vault(env, "ADDR"), diagnostics);
+    fill(&mut vault.namespace, "vault.namespace", of_vault(env, "NAMESPACE"), diagnostics);
     if let Some((name, text)) = of_vault(env, "CLIENT_TIMEOUT").filter(|_| vault.timeout.is_none()) {
-        mistakes.came_from("vault.timeout", &name);
+        diagnostics.set_origin("vault.timeout", &name);
         vault.timeout = Some(RawDuration(Scalar::Text(text)));
     }
     let tls = vault.tls.get_or_insert_default();
-    fill(&mut tls.ca_file, "vault.tls.caFile", of_vault(env, "CACERT"), mistakes);
-    fill(&mut tls.server_name, "vault.tls.serverName", of_vault(env, "TLS_SERVER_NAME"), mistakes);
-    // Certificate and key are one pair: half of the document's and half of the environment's is nobody's intention.
+    fill(&mut tls.ca_file, "vault.tls.caFile", of_vault(env, "CACERT"), diagnostics);
+    fill(&mut tls.server_name, "vault.tls.serverName", of_vault(env, "TLS_SERVER_NAME"), diagnostics);
+    // Certificate and key are a pair and must come from the same source.
     if tls.client_cert_file.is_none() && tls.client_key_file.is_none() {
-        fill(&mut tls.client_cert_file, "vault.tls.clientCertFile", of_vault(env, "CLIENT_CERT"), mistakes);
-        fill(&mut tls.client_key_file, "vault.tls.clientKeyFile", of_vault(env, "CLIENT_KEY"), mistakes);
+        fill(&mut tls.client_cert_file, "vault.tls.clientCertFile", of_vault(env, "CLIENT_CERT"), diagnostics);
+        fill(&mut tls.client_key_file, "vault.tls.clientKeyFile", of_vault(env, "CLIENT_KEY"), diagnostics);
     }
     if tls.ca_file.is_none() {
         for suffix in ["CACERT_BYTES", "CAPATH"] {
             if let Some((name, _)) = of_vault(env, suffix) {
-                mistakes
-                    .at(&name, "is not understood; put the authorities into one PEM file and name it in VAULT_CACERT");
+                diagnostics.forbidden(
+                    &name,
+                    "is not supported; put the CA certificates in one PEM file and set VAULT_CACERT to its path",
+                );
             }
         }
     }
     if let Some((name, text)) = of_vault(env, "SKIP_VERIFY") {
         match boolean(&text) {
             Some(false) => {}
-            Some(true) => mistakes.wrong(
+            Some(true) => diagnostics.invalid(
                 &name,
                 text,
-                "verification of Vault's certificate is never skipped; name its authority in VAULT_CACERT, and its name in VAULT_TLS_SERVER_NAME if it differs from the address",
+                "certificate verification cannot be disabled; set VAULT_CACERT to the CA certificate, and VAULT_TLS_SERVER_NAME if the name in the certificate differs from the address",
             ),
-            None => mistakes.wrong(&name, text, "must be false or unset; the certificate is always verified"),
+            None => diagnostics.invalid(&name, text, "must be false or unset; certificates are always verified"),
         }
     }
 }
 
-fn sources(env: &dyn Environment, raw: &mut RawDocument, mistakes: &mut Mistakes) {
+fn sources(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagnostics) {
     if let Some((variable, text)) =
         own(env, "KEYFERRY_SECRETS").filter(|_| raw.sources.as_ref().is_none_or(BTreeMap::is_empty))
     {
-        mistakes.came_from("sources", &variable);
+        diagnostics.set_origin("sources", &variable);
         let mut sources = BTreeMap::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             if let Some(message) = misread(part) {
-                mistakes.wrong("sources", part, message);
+                diagnostics.invalid("sources", part, message);
                 continue;
             }
             let (name, path) =
                 part.split_once('=').map_or((part.trim_matches('/'), part), |(name, path)| (name.trim(), path.trim()));
             let source = RawSource { path: Some(path.to_owned()), ..RawSource::default() };
             if sources.insert(name.to_owned(), source).is_some() {
-                mistakes.wrong("sources", name, "has the same name twice; write `name=path` to tell them apart");
+                let message = "source name; use `name=path` to give each source a unique name";
+                diagnostics.duplicate("sources", name, message);
             }
         }
         raw.sources = Some(sources);
     }
     if let (Some((variable, text)), Some(sources)) = (own(env, "KEYFERRY_REFRESH"), &mut raw.sources) {
         for (name, source) in sources.iter_mut().filter(|(_, source)| source.refresh.is_none()) {
-            mistakes.came_from(&format!("sources.{name}.refresh"), &variable);
+            diagnostics.set_origin(&format!("sources.{name}.refresh"), &variable);
             source.refresh = Some(RawDuration(Scalar::Text(text.clone())));
         }
     }
@@ -209,17 +212,17 @@ fn misread(part: &str) -> Option<&'static str> {
     let (name, path) = part.split_once('=').unwrap_or(("", part));
     if part.contains('?') {
         return Some(
-            "must be a path without a query; a version is chosen in the document: `sources: {app: {path: secret/app, version: 1}}`",
+            "must be a path without a query; to select a version, use the configuration file: `sources: {app: {path: secret/app, version: 1}}`",
         );
     }
     if [name, path].iter().any(|text| text.trim().contains(|c: char| c.is_whitespace() || c == ';')) {
         return Some(
-            "must be one path; separate paths with a comma. A path with a space or `;` in it can only be written in the document",
+            "must be one path; separate paths with a comma, and write a path that contains a space or `;` in the configuration file",
         );
     }
     if name.contains('/') {
         return Some(
-            "must be `name=path`, with a name without a slash; a path with `=` in it can only be written in the document",
+            "must be `name=path`, with a name without a slash; write a path that contains `=` in the configuration file",
         );
     }
     None
@@ -238,19 +241,19 @@ pub(super) const PROXIES: [&str; 8] = [
 ];
 
 /// Variables that are set but cannot be read. To take one for "not set" would send its author looking in the wrong place.
-fn unreadable(env: &dyn Environment, mistakes: &mut Mistakes) {
+fn unreadable(env: &dyn Environment, diagnostics: &mut Diagnostics) {
     let names = VARIABLES.iter().map(|variable| variable.name).filter(|name| !PROXIES.contains(name));
     for name in names {
         let bao = name.strip_prefix("VAULT_").map(|suffix| format!("BAO_{suffix}"));
         for name in [Some(name.to_owned()), bao].into_iter().flatten().filter(|name| env.is_unreadable(name)) {
-            mistakes.at(&name, "is not UTF-8 text");
+            diagnostics.invalid_hidden(&name, "must be UTF-8 text");
         }
     }
 }
 
-fn fill(slot: &mut Option<String>, path: &str, found: Option<(String, String)>, mistakes: &mut Mistakes) {
+fn fill(slot: &mut Option<String>, path: &str, found: Option<(String, String)>, diagnostics: &mut Diagnostics) {
     if let Some((name, text)) = found.filter(|_| slot.is_none()) {
-        mistakes.came_from(path, &name);
+        diagnostics.set_origin(path, &name);
         *slot = Some(text);
     }
 }
@@ -275,14 +278,14 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-fn unknown(env: &dyn Environment, mistakes: &mut Mistakes) {
+fn unknown(env: &dyn Environment, diagnostics: &mut Diagnostics) {
     let known = || VARIABLES.iter().map(|variable| variable.name).filter(|name| name.starts_with("KEYFERRY_"));
     let mut names = env.names();
     names.sort_unstable();
     for name in names.iter().filter(|name| name.starts_with("KEYFERRY_")) {
         if !known().any(|variable| variable == name) && !is_service_link(name) {
             let all: Vec<_> = known().collect();
-            mistakes.at(name, format!("is not a variable of keyferry; {}", suggestion(name, all.iter().copied())));
+            diagnostics.unknown(name, "environment variable", name, all.iter().copied());
         }
     }
 }
@@ -306,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_links_are_not_taken_for_our_variables() {
+    fn service_links_are_not_reported_as_unknown_variables() {
         for name in [
             "KEYFERRY_SERVICE_HOST",
             "KEYFERRY_SERVICE_PORT",

@@ -3,77 +3,81 @@
 use std::path::PathBuf;
 
 use super::super::defaults;
-use super::super::mistakes::Mistakes;
+use super::super::diagnostics::Diagnostics;
 use super::super::raw::{RawAuth, RawAuthMethod as Method};
 use super::is_plain;
 use super::server::namespace;
 use crate::model::{Auth, AuthMethod, SecretBytes};
 
-/// `given` is a token from the environment, with the variable's name.
-pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes: &mut Mistakes) -> Option<Auth> {
-    // Of an unknown method nobody can say what it needs.
-    if mistakes.told("auth.method") {
+/// `given` is a token from the environment, with the name of its variable.
+pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, diagnostics: &mut Diagnostics) -> Option<Auth> {
+    // The required keys of an unknown method are unknown.
+    if diagnostics.contains("auth.method") {
         return None;
     }
     let method = raw.method.unwrap_or_else(|| default_method(&raw, given.is_some()));
-    foreign_keys(&raw, method, mistakes);
+    keys_of_other_methods(&raw, method, diagnostics);
 
     let mount = match raw.mount {
         None => method.as_str().to_owned(),
         Some(text) => {
             let mount = text.trim_matches('/').trim_start_matches("auth/");
             if mount.is_empty() || !is_path(mount) {
-                mistakes.wrong(
+                diagnostics.invalid(
                     "auth.mount",
                     text.as_str(),
-                    "must be the mount's path below `auth/`, like \"kubernetes\"",
+                    "must be the path of the mount below `auth/`, like \"kubernetes\"",
                 );
             }
             mount.to_owned()
         }
     };
     if let Some(role) = raw.role.as_deref().filter(|role| !is_plain(role)) {
-        mistakes.wrong("auth.role", role, "must not have control characters or spaces around it");
+        diagnostics.invalid("auth.role", role, "must not contain control characters, or start or end with a space");
     }
-    let namespace = raw.namespace.and_then(|text| namespace("auth.namespace", &text, mistakes));
-    let mut needed = |key: &str, value: Option<String>, message: &str| {
+    let namespace = raw.namespace.and_then(|text| namespace("auth.namespace", &text, diagnostics));
+    let mut required = |key: &str, value: Option<String>, message: &str| {
         if value.is_none() {
-            mistakes.missing(&format!("auth.{key}"), message);
+            diagnostics.required(&format!("auth.{key}"), message);
         }
         value
     };
     let method = match method {
         Method::Kubernetes => AuthMethod::Kubernetes {
-            role: needed(
+            role: required(
                 "role",
                 raw.role,
-                "is missing; give the role of the auth method `kubernetes` here or in KEYFERRY_ROLE",
+                "is missing; set the role for the auth method `kubernetes` here or in KEYFERRY_ROLE",
             )?,
             jwt_file: raw.jwt_file.unwrap_or_else(|| defaults::KUBERNETES_JWT_FILE.to_owned()).into(),
             audience: raw.audience,
         },
         Method::Jwt => AuthMethod::Jwt {
-            jwt_file: needed("jwtFile", raw.jwt_file, "is missing; the method `jwt` needs the file with the JWT")?
-                .into(),
+            jwt_file: required(
+                "jwtFile",
+                raw.jwt_file,
+                "is missing; set it to the file with the JWT for auth.method `jwt`",
+            )?
+            .into(),
             role: raw.role,
         },
         Method::Approle => {
-            let role_id = needed(
+            let role_id = required(
                 "roleIdFile",
                 raw.role_id_file,
-                "is missing; the method `approle` needs the file with the role id",
+                "is missing; set it to the file with the role ID for auth.method `approle`",
             );
             if raw.secret_id_file.is_none() {
-                let message = "is missing; `wrappedCreationPath` and `removeSecretId` are about this file";
+                let message = "is missing; `wrappedCreationPath` and `removeSecretId` require it";
                 if raw.wrapped_creation_path.is_some() || raw.remove_secret_id == Some(true) {
-                    mistakes.missing("auth.secretIdFile", message);
+                    diagnostics.required("auth.secretIdFile", message);
                 }
             }
             AuthMethod::AppRole {
                 role_id_file: role_id?.into(),
                 secret_id_file: raw.secret_id_file.map(PathBuf::from),
                 wrapped_creation_path: raw.wrapped_creation_path.map(|path| path.trim_matches('/').to_owned()),
-                // Each login reads the file again, so removing it must be a decision.
+                // Removal is opt-in, because each login reads the file again.
                 remove_secret_id: raw.remove_secret_id.unwrap_or(false),
             }
         }
@@ -81,14 +85,14 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes
             (Some(file), _) => AuthMethod::TokenFile { file: file.into() },
             (None, Some((name, token))) => {
                 if token.expose().iter().any(|byte| !byte.is_ascii_graphic()) {
-                    mistakes.at(&name, "must be one token, without spaces or line breaks in it");
+                    diagnostics.invalid_hidden(&name, "must be one token, without spaces or line breaks");
                 }
                 AuthMethod::Token { token }
             }
             (None, None) => {
-                mistakes.missing(
+                diagnostics.required(
                     "auth.tokenFile",
-                    "is missing; the method `token` needs a file with the token, or VAULT_TOKEN",
+                    "is missing; set it to the file with the token for auth.method `token`, or set VAULT_TOKEN",
                 );
                 return None;
             }
@@ -97,15 +101,16 @@ pub(super) fn parse(raw: RawAuth, given: Option<(String, SecretBytes)>, mistakes
     Some(Auth { mount, namespace, method })
 }
 
-/// Kubernetes is what a pod has. A token that is there and nothing said about a login can only mean the token.
+/// `kubernetes` is the default in a pod. A supplied token without any setting of a login selects `token`.
 fn default_method(raw: &RawAuth, token_given: bool) -> Method {
-    let says_login = raw.role.is_some() || raw.mount.is_some() || raw.audience.is_some() || raw.jwt_file.is_some();
-    if !says_login && (token_given || raw.token_file.is_some()) { Method::Token } else { Method::Kubernetes }
+    let configures_login =
+        raw.role.is_some() || raw.mount.is_some() || raw.audience.is_some() || raw.jwt_file.is_some();
+    if !configures_login && (token_given || raw.token_file.is_some()) { Method::Token } else { Method::Kubernetes }
 }
 
-/// Keys of another method are mistakes: who writes them expects an effect. Role and mount may come from a variable that
-/// is the same for many pods, and do no harm.
-fn foreign_keys(raw: &RawAuth, method: Method, mistakes: &mut Mistakes) {
+/// Reports keys of another method, which would have no effect. Role and mount are ignored instead: they can come from a
+/// variable that is the same for many pods.
+fn keys_of_other_methods(raw: &RawAuth, method: Method, diagnostics: &mut Diagnostics) {
     let keys: [(&str, bool, &[Method]); 7] = [
         ("audience", raw.audience.is_some(), &[Method::Kubernetes]),
         ("jwtFile", raw.jwt_file.is_some(), &[Method::Kubernetes, Method::Jwt]),
@@ -118,13 +123,15 @@ fn foreign_keys(raw: &RawAuth, method: Method, mistakes: &mut Mistakes) {
     for (key, present, methods) in keys {
         if present && !methods.contains(&method) {
             let names: Vec<_> = methods.iter().map(|method| format!("`{}`", method.as_str())).collect();
-            let message = format!("is for the method {}, but the method is `{}`", names.join(" or "), method.as_str());
-            mistakes.at(&format!("auth.{key}"), message);
+            let message =
+                format!("requires auth.method {}, but auth.method is `{}`", names.join(" or "), method.as_str());
+            diagnostics.forbidden(&format!("auth.{key}"), message);
         }
     }
 }
 
-/// A path of Vault's API: no empty, `.` or `..` component, nothing that would end the path of a URL.
+/// Whether the text is a path of the Vault API: no empty, `.`, or `..` segment, and no character that ends the path of
+/// a URL.
 pub(super) fn is_path(text: &str) -> bool {
     is_plain(text) && !text.contains(['?', '#']) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }

@@ -2,27 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use super::super::mistakes::{Mistakes, suggestion};
+use super::super::diagnostics::{Diagnostics, suggestion};
 use super::super::owner::{RawOwner, SERVICE_ACCOUNT};
 use super::super::raw::{RawMirror, RawOnDrift, RawSecretType};
 use super::outputs::file;
 use crate::model::{FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, OnDrift, Output, OutputKind, SecretType};
 
-/// Labels and annotations with this prefix are the agent's own bookkeeping.
+/// Prefix of the labels and annotations that the agent sets itself.
 const RESERVED_PREFIX: &str = "keyferry.dev/";
 
 pub(super) fn parse(
     raw: BTreeMap<String, RawMirror>,
     outputs: &[Output],
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> BTreeMap<ObjectName, Mirror> {
-    raw.into_iter().filter_map(|(name, raw)| mirror(&name, raw, outputs, mistakes)).collect()
+    raw.into_iter().filter_map(|(name, raw)| mirror(&name, raw, outputs, diagnostics)).collect()
 }
 
-fn mirror(name: &str, raw: RawMirror, outputs: &[Output], mistakes: &mut Mistakes) -> Option<(ObjectName, Mirror)> {
+fn mirror(
+    name: &str,
+    raw: RawMirror,
+    outputs: &[Output],
+    diagnostics: &mut Diagnostics,
+) -> Option<(ObjectName, Mirror)> {
     let at = |key: &str| format!("mirrors.{name}.{key}");
-    let object =
-        ObjectName::new(name).map_err(|error| mistakes.wrong(&format!("mirrors.{name}"), name, error.to_string())).ok();
+    let object = ObjectName::new(name)
+        .map_err(|error| diagnostics.invalid(&format!("mirrors.{name}"), name, error.to_string()))
+        .ok();
     let secret_type = match raw.secret_type {
         None | Some(RawSecretType::Opaque) => SecretType::Opaque,
         Some(RawSecretType::Tls) => SecretType::Tls,
@@ -34,24 +40,27 @@ fn mirror(name: &str, raw: RawMirror, outputs: &[Output], mistakes: &mut Mistake
     if !raw_keys.is_empty()
         && let Some(missing) = secret_type.missing_key(|key| raw_keys.contains_key(key))
     {
-        mistakes.at(&at("keys"), format!("a Secret of type {} needs {missing}", secret_type.as_str()));
+        let message =
+            format!("must contain {missing}; Kubernetes requires them in a Secret of type {}", secret_type.as_str());
+        diagnostics.invalid_hidden(&at("keys"), message);
     }
-    let keys =
-        raw_keys.into_iter().filter_map(|(key, path)| mirror_key(&at("keys"), key, &path, outputs, mistakes)).collect();
+    let keys = raw_keys
+        .into_iter()
+        .filter_map(|(key, path)| mirror_key(&at("keys"), key, &path, outputs, diagnostics))
+        .collect();
     let labels = raw.labels.unwrap_or_default();
     for (key, value) in &labels {
-        metadata_key(&at("labels"), key, mistakes);
+        metadata_key(&at("labels"), key, diagnostics);
         if !is_label_value(value) {
-            let message =
-                "is not a label's value: at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends";
-            mistakes.wrong(&format!("{}.{key}", at("labels")), value.as_str(), message);
+            let message = "must be a label value: at most 63 letters, digits, '-', '_', and '.', with a letter or digit at both ends";
+            diagnostics.invalid(&format!("{}.{key}", at("labels")), value.as_str(), message);
         }
     }
     let annotations = raw.annotations.unwrap_or_default();
     for key in annotations.keys() {
-        metadata_key(&at("annotations"), key, mistakes);
+        metadata_key(&at("annotations"), key, diagnostics);
     }
-    let owner = raw.owner.and_then(|raw| owner(&at("owner"), raw, mistakes));
+    let owner = raw.owner.and_then(|raw| owner(&at("owner"), raw, diagnostics));
     let on_drift = match raw.on_drift {
         None | Some(RawOnDrift::Repair) => OnDrift::Repair,
         Some(RawOnDrift::Report) => OnDrift::Report,
@@ -69,20 +78,30 @@ fn mirror(name: &str, raw: RawMirror, outputs: &[Output], mistakes: &mut Mistake
     Some((object?, mirror))
 }
 
-fn mirror_key(at: &str, key: String, path: &str, outputs: &[Output], mistakes: &mut Mistakes) -> Option<MirrorKey> {
+fn mirror_key(
+    at: &str,
+    key: String,
+    path: &str,
+    outputs: &[Output],
+    diagnostics: &mut Diagnostics,
+) -> Option<MirrorKey> {
     let at = format!("{at}.{key}");
     if let Err(error) = MirrorKey::check(&key) {
-        mistakes.at(&at, error.to_string());
+        diagnostics.invalid_hidden(&at, error.to_string());
     }
-    let file_path = FilePath::new(path).map_err(|error| mistakes.wrong(&at, path, error.to_string())).ok()?;
-    if !mistakes.told_below("outputs") && !outputs.iter().any(|output| can_make(output, &file_path)) {
+    let file_path = FilePath::new(path).map_err(|error| diagnostics.invalid(&at, path, error.to_string())).ok()?;
+    if !diagnostics.contains_below("outputs") && !outputs.iter().any(|output| can_write(output, &file_path)) {
         let known: Vec<_> = outputs.iter().filter_map(file).map(FilePath::as_str).collect();
-        mistakes.wrong(&at, path, format!("no output makes this file; {}", suggestion(path, known.iter().copied())));
+        diagnostics.invalid(
+            &at,
+            path,
+            format!("must be a file of `outputs`; {}", suggestion(path, known.iter().copied())),
+        );
     }
     Some(MirrorKey { key, file: file_path })
 }
 
-fn can_make(output: &Output, wanted: &FilePath) -> bool {
+fn can_write(output: &Output, wanted: &FilePath) -> bool {
     match &output.kind {
         OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => path == wanted,
         OutputKind::EachKey { prefix: None, .. } => true,
@@ -94,46 +113,47 @@ fn is_inside(path: &FilePath, directory: &FilePath) -> bool {
     path.as_str().strip_prefix(directory.as_str()).is_some_and(|rest| rest.starts_with('/'))
 }
 
-fn owner(at: &str, raw: RawOwner, mistakes: &mut Mistakes) -> Option<MirrorOwner> {
+fn owner(at: &str, raw: RawOwner, diagnostics: &mut Diagnostics) -> Option<MirrorOwner> {
     let raw = match raw {
         RawOwner::Word(word) if word == SERVICE_ACCOUNT => return Some(MirrorOwner::ServiceAccount),
         RawOwner::Word(word) => {
-            let message = format!("must be `{SERVICE_ACCOUNT}`, or a section with apiVersion, kind, name and uid");
-            mistakes.wrong(at, word, message);
+            let message = format!("must be `{SERVICE_ACCOUNT}` or a mapping with apiVersion, kind, name, and uid");
+            diagnostics.invalid(at, word, message);
             return None;
         }
         RawOwner::Object(raw) => raw,
     };
     let name = raw.name.and_then(|name| {
         ObjectName::new(&name)
-            .map_err(|error| mistakes.wrong(&format!("{at}.name"), name.as_str(), error.to_string()))
+            .map_err(|error| diagnostics.invalid(&format!("{at}.name"), name.as_str(), error.to_string()))
             .ok()
     });
     if let Some(uid) = raw.uid.as_deref().filter(|uid| !is_uid(uid)) {
-        let message = "is not a UID, like \"a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0f\"";
-        mistakes.wrong(&format!("{at}.uid"), uid, message);
+        let message = "must be a UID, like \"a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0f\"";
+        diagnostics.invalid(&format!("{at}.uid"), uid, message);
     }
     Some(MirrorOwner::Object { api_version: raw.api_version?, kind: raw.kind?, name: name?, uid: raw.uid? })
 }
 
-/// A UID as the API server makes them: the text form of RFC 4122. The garbage collector deletes a Secret whose owner has
-/// another UID, so a wrong one must not get through.
+/// Whether the text is a UID in the form of the API server (RFC 4122). The garbage collector deletes a Secret whose
+/// owner has another UID, so a malformed UID must be rejected.
 fn is_uid(text: &str) -> bool {
     let groups: Vec<&str> = text.split('-').collect();
     groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
         && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A qualified name (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
-fn metadata_key(at: &str, key: &str, mistakes: &mut Mistakes) {
+/// A qualified name
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
+fn metadata_key(at: &str, key: &str, diagnostics: &mut Diagnostics) {
     let at = format!("{at}.{key}");
     if key.starts_with(RESERVED_PREFIX) {
-        mistakes.at(&at, format!("the prefix `{RESERVED_PREFIX}` is the agent's own; choose another"));
+        diagnostics.forbidden(&at, format!("the prefix `{RESERVED_PREFIX}` is reserved for keyferry; choose another"));
         return;
     }
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     if prefix.is_some_and(|prefix| ObjectName::new(prefix).is_err()) || name.is_empty() || !is_label_value(name) {
-        mistakes.at(&at, "is not a key of a label or annotation, like \"example.com/name\"");
+        diagnostics.invalid_hidden(&at, "must be a label or annotation key, like \"example.com/name\"");
     }
 }
 

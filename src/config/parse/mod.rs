@@ -1,5 +1,5 @@
-//! [`RawDocument`] to [`Settings`]: one file per section. Each tells its mistakes and goes on with a default, so that
-//! the next one can tell its own.
+//! Parses a [`RawDocument`] into [`Settings`], one file per section. A section with an error continues with a default,
+//! so that the following sections are checked too.
 
 mod auth;
 mod mirrors;
@@ -13,28 +13,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::defaults;
+use super::diagnostics::Diagnostics;
 use super::environment::Environment;
-use super::mistakes::Mistakes;
-use super::quantity::{self, DURATION_FORM, RawDuration, SIZE_FORM};
+use super::quantity::{self, DURATION_FORM, RawDuration, SIZE_FORM, duration_as_text};
 use super::raw::{RawDirectory, RawDocument, RawRetry};
 use super::variables::given_token;
 use crate::model::{AuthMethod, Directory, Listener, Mode, Retry, Settings};
 
-/// Parses everything. `None` only if a mistake was told.
-pub(super) fn settings(raw: RawDocument, env: &dyn Environment, mistakes: &mut Mistakes) -> Option<Settings> {
-    let server = server::parse(raw.vault.unwrap_or_default(), mistakes);
-    let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), mistakes);
+/// Parses all sections. `None` only if an error is reported.
+pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mut Diagnostics) -> Option<Settings> {
+    let server = server::parse(raw.vault.unwrap_or_default(), diagnostics);
+    let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), diagnostics);
     let raw_sources = raw.sources.unwrap_or_default();
-    let outputs = outputs::parse(raw.outputs, &raw_sources, mistakes);
-    let sources = sources::parse(raw_sources, mistakes);
-    let directory = directory(raw.directory.unwrap_or_default(), mistakes);
-    let mirrors = mirrors::parse(raw.mirrors.unwrap_or_default(), &outputs, mistakes);
-    let status = status::parse(raw.status.unwrap_or_default(), mistakes);
-    let listener = raw.listen.and_then(|text| listener(&text, mistakes));
-    let retry = retry(raw.retry.unwrap_or_default(), mistakes);
-    let drain = duration("drain", raw.drain.as_ref(), defaults::DRAIN, mistakes);
+    let outputs = outputs::parse(raw.outputs, &raw_sources, diagnostics);
+    let sources = sources::parse(raw_sources, diagnostics);
+    let directory = directory(raw.directory.unwrap_or_default(), diagnostics);
+    let mirrors = mirrors::parse(raw.mirrors.unwrap_or_default(), &outputs, diagnostics);
+    let status = status::parse(raw.status.unwrap_or_default(), diagnostics);
+    let listener = raw.listen.and_then(|text| listener(&text, diagnostics));
+    let retry = retry(raw.retry.unwrap_or_default(), diagnostics);
+    let drain = duration("drain", raw.drain.as_ref(), defaults::DRAIN, diagnostics);
     if drain > defaults::MAX_DRAIN {
-        mistakes.at("drain", "must be at most 5m: the Pod's terminationGracePeriodSeconds ends it anyway");
+        let message = "must be at most 5m; the kubelet kills the container after terminationGracePeriodSeconds anyway";
+        diagnostics.invalid("drain", duration_as_text(drain), message);
     }
     let (server, auth) = (server?, auth?);
     let own_login = !matches!(auth.method, AuthMethod::Token { .. } | AuthMethod::TokenFile { .. });
@@ -48,61 +49,60 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, mistakes: &mut M
         listener,
         retry,
         concurrency: raw.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(defaults::CONCURRENCY),
-        // A token that we were given has another life after us.
+        // Others may still use a supplied token.
         revoke_on_exit: raw.revoke_on_exit.unwrap_or(own_login),
         drain,
         auth,
     })
 }
 
-fn directory(raw: RawDirectory, mistakes: &mut Mistakes) -> Directory {
+fn directory(raw: RawDirectory, diagnostics: &mut Diagnostics) -> Directory {
     let path = raw.path.unwrap_or_else(|| defaults::DIRECTORY.to_owned());
     let below_root = path.starts_with('/') && !path.trim_matches('/').is_empty();
     if !below_root || path.split('/').any(|part| part == ".." || part == ".") {
-        mistakes.wrong(
+        diagnostics.invalid(
             "directory.path",
             path.as_str(),
-            "must be absolute, below the root and without \"..\", like \"/run/keyferry/files\"",
+            "must be an absolute path below the root, without \"..\", like \"/run/keyferry/files\"",
         );
     }
     let max_bytes = raw.max_bytes.and_then(|size| {
         let bytes = quantity::size(&size.0).filter(|bytes| *bytes > 0);
         if bytes.is_none() {
-            mistakes.wrong("directory.maxBytes", &size.0, SIZE_FORM);
+            diagnostics.invalid("directory.maxBytes", &size.0, SIZE_FORM);
         }
         bytes
     });
     Directory {
         path: PathBuf::from(path),
         allow_disk: raw.allow_disk.unwrap_or(false),
-        file_mode: raw.file_mode.and_then(|text| mode("directory.fileMode", &text, mistakes)),
+        file_mode: raw.file_mode.and_then(|text| mode("directory.fileMode", &text, diagnostics)),
         max_bytes,
     }
 }
 
-fn listener(text: &str, mistakes: &mut Mistakes) -> Option<Listener> {
+fn listener(text: &str, diagnostics: &mut Diagnostics) -> Option<Listener> {
     let address = match text.strip_prefix(':') {
-        // The listener takes IPv4 too on this address, and 0.0.0.0 instead where there is no IPv6.
+        // The listener accepts IPv4 on this address too, and uses 0.0.0.0 on nodes without IPv6.
         Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
         None => text.parse().ok(),
     };
     if address.is_none() {
-        mistakes.wrong(
+        diagnostics.invalid(
             "listen",
             text,
-            "must be an IP address and a port, like \":8250\", \"127.0.0.1:8250\" or \"[::]:8250\"",
+            "must be an IP address and a port, like \":8250\", \"127.0.0.1:8250\", or \"[::]:8250\"",
         );
     }
     address.map(|address| Listener { address })
 }
 
-fn retry(raw: RawRetry, mistakes: &mut Mistakes) -> Retry {
+fn retry(raw: RawRetry, diagnostics: &mut Diagnostics) -> Retry {
     let mut of = |key: &str, value: Option<RawDuration>, default| {
         let path = format!("retry.{key}");
-        let wait = duration(&path, value.as_ref(), default, mistakes);
+        let wait = duration(&path, value.as_ref(), default, diagnostics);
         if wait.is_zero() {
-            mistakes
-                .at(&path, "must be more than 0: a retry without a wait hammers a server that is already in trouble");
+            diagnostics.invalid(&path, 0, "must be greater than 0; retries without a delay overload a failing server");
         }
         wait
     };
@@ -112,25 +112,26 @@ fn retry(raw: RawRetry, mistakes: &mut Mistakes) -> Retry {
         slow: of("slow", raw.slow, defaults::RETRY_SLOW),
     };
     if retry.base > retry.max {
-        mistakes.at("retry.max", "must not be less than `retry.base`");
+        let message = format!("must be at least `retry.base` ({})", duration_as_text(retry.base));
+        diagnostics.invalid("retry.max", duration_as_text(retry.max), message);
     }
     retry
 }
 
-/// The duration at `path`, or the default if there is none or it is wrong (then told).
-fn duration(path: &str, raw: Option<&RawDuration>, default: Duration, mistakes: &mut Mistakes) -> Duration {
+/// The duration at `path`. The default if it is unset, or reported as invalid.
+fn duration(path: &str, raw: Option<&RawDuration>, default: Duration, diagnostics: &mut Diagnostics) -> Duration {
     let Some(RawDuration(scalar)) = raw else { return default };
     quantity::duration(scalar).unwrap_or_else(|| {
-        mistakes.wrong(path, scalar, format!("is not a duration; {DURATION_FORM}"));
+        diagnostics.invalid(path, scalar, DURATION_FORM);
         default
     })
 }
 
-fn mode(path: &str, text: &str, mistakes: &mut Mistakes) -> Option<Mode> {
-    quantity::mode(text).map_err(|message| mistakes.wrong(path, text, message)).ok()
+fn mode(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<Mode> {
+    quantity::mode(text).map_err(|message| diagnostics.invalid(path, text, message)).ok()
 }
 
-/// Whether the text can stand in a request header or a path of the API: no spaces around it, no control characters.
+/// Whether the text can be part of a request header or an API path: no spaces at either end, no control characters.
 fn is_plain(text: &str) -> bool {
     text.trim() == text && !text.chars().any(char::is_control)
 }

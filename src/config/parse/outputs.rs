@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::super::mistakes::{Mistakes, suggestion};
+use super::super::diagnostics::{Diagnostics, suggestion};
 use super::super::raw::{RawEncoding, RawFormat, RawOutput, RawSource};
 use super::mode;
 use crate::model::{FileFormat, FilePath, Output, OutputKind, SourceName};
 
-/// No outputs at all = every key of every source.
+/// Without any output, every key of every source becomes a file.
 pub(super) fn parse(
     raw: Option<Vec<RawOutput>>,
     sources: &BTreeMap<String, RawSource>,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<Output> {
     let Some(raw) = raw.filter(|raw| !raw.is_empty()) else {
         let each_key =
@@ -21,9 +21,9 @@ pub(super) fn parse(
     let numbered: Vec<(usize, Output)> = raw
         .into_iter()
         .enumerate()
-        .filter_map(|(index, raw)| Some((index, output(index, raw, sources, mistakes)?)))
+        .filter_map(|(index, raw)| Some((index, output(index, raw, sources, diagnostics)?)))
         .collect();
-    collisions(&numbered, mistakes);
+    conflicts(&numbered, diagnostics);
     numbered.into_iter().map(|(_, output)| output).collect()
 }
 
@@ -31,49 +31,54 @@ fn output(
     index: usize,
     raw: RawOutput,
     sources: &BTreeMap<String, RawSource>,
-    mistakes: &mut Mistakes,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Output> {
     let at = |key: &str| format!("outputs[{index}].{key}");
-    let mode = raw.mode.as_deref().and_then(|text| mode(&at("mode"), text, mistakes));
+    let mode = raw.mode.as_deref().and_then(|text| mode(&at("mode"), text, diagnostics));
     if let Some(name) = raw.source.as_deref().filter(|name| !sources.contains_key(*name)) {
         let known: Vec<_> = sources.keys().map(String::as_str).collect();
-        let message = format!("is not a name in `sources`; {}", suggestion(name, known.iter().copied()));
-        mistakes.wrong(&at("source"), name, message);
+        let message = format!("must be a name in `sources`; {}", suggestion(name, known.iter().copied()));
+        diagnostics.invalid(&at("source"), name, message);
     }
-    // What kind of output it is to be, `key` and `format` say.
-    if mistakes.told(&at("key")) || mistakes.told(&at("format")) {
+    // `key` and `format` determine the kind of the output.
+    if diagnostics.contains(&at("key")) || diagnostics.contains(&at("format")) {
         return None;
     }
     let base64 = raw.encoding == Some(RawEncoding::Base64);
     let mut path = |key: &str, text: Option<String>| {
         let parsed = text.map(|text| FilePath::new(&text).map_err(|error| (text, error))).transpose();
-        parsed.map_err(|(text, error)| mistakes.wrong(&at(key), text, error.to_string()))
+        parsed.map_err(|(text, error)| diagnostics.invalid(&at(key), text, error.to_string()))
     };
     let (prefix, file) = (path("prefix", raw.prefix), path("file", raw.file));
-    let unfit = match (&raw.key, raw.format) {
-        (Some(_), Some(_)) => Some(("format", "does not go with `key`: a format is for a file with all keys")),
+    let conflict = match (&raw.key, raw.format) {
+        (Some(_), Some(_)) => Some(("format", "cannot be combined with `key`; `format` writes all keys to one file")),
         (None, None) if !matches!(file, Ok(None)) => Some((
             "file",
-            "needs `key` (one key) or `format` (all keys in one file); a directory for every key is `prefix`",
+            "requires `key` (one key) or `format` (all keys in one file); for a directory with one file per key, use `prefix`",
         )),
         (None, None) => None,
         _ if !matches!(prefix, Ok(None)) => {
-            Some(("prefix", "is for an output with every key; write the directory into `file`"))
+            Some(("prefix", "cannot be combined with `key` or `format`; write the directory into `file`"))
         }
-        (None, Some(_)) if base64 => Some(("encoding", "does not go with `format`: there values stay as they are")),
+        (None, Some(_)) if base64 => {
+            Some(("encoding", "cannot be combined with `format`, which writes values as they are"))
+        }
         (None, Some(_)) if matches!(file, Ok(None)) => {
-            Some(("file", "is missing; `format` needs the file's path, like \"config.json\""))
+            diagnostics.required(&at("file"), "is missing; set it to the path of the file, like \"config.json\"");
+            return None;
         }
         _ => None,
     };
-    if let Some((key, message)) = unfit {
-        mistakes.missing(&at(key), message);
+    if let Some((key, message)) = conflict {
+        if !diagnostics.contains(&at(key)) {
+            diagnostics.forbidden(&at(key), message);
+        }
         return None;
     }
     let (prefix, file) = (prefix.ok()?, file.ok()?);
     let kind = match (raw.key, raw.format) {
         (Some(key), _) => {
-            OutputKind::Key { path: file.or_else(|| named_after(&at("key"), &key, mistakes))?, key, base64 }
+            OutputKind::Key { path: file.or_else(|| named_after(&at("key"), &key, diagnostics))?, key, base64 }
         }
         (None, Some(format)) => OutputKind::Whole { path: file?, format: whole(format) },
         (None, None) => OutputKind::EachKey { prefix, base64 },
@@ -81,10 +86,10 @@ fn output(
     Some(Output { source: SourceName::new(&raw.source?).ok()?, kind, mode })
 }
 
-/// The file of a key that is not given another name.
-fn named_after(at: &str, key: &str, mistakes: &mut Mistakes) -> Option<FilePath> {
+/// The file of an output with `key` and without `file`.
+fn named_after(at: &str, key: &str, diagnostics: &mut Diagnostics) -> Option<FilePath> {
     FilePath::new(key)
-        .map_err(|error| mistakes.wrong(at, key, format!("cannot be the name of the file ({error}); say `file`")))
+        .map_err(|error| diagnostics.invalid(at, key, format!("cannot be a file name ({error}); set `file`")))
         .ok()
 }
 
@@ -97,7 +102,7 @@ const fn whole(format: RawFormat) -> FileFormat {
     }
 }
 
-/// The file of an output, if it is known before the secret is read.
+/// The file of an output. `None` if it depends on the keys of the secret.
 pub(super) fn file(output: &Output) -> Option<&FilePath> {
     match &output.kind {
         OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => Some(path),
@@ -105,43 +110,39 @@ pub(super) fn file(output: &Output) -> Option<&FilePath> {
     }
 }
 
-/// Collisions that are certain. Those that hang on the keys of a secret are found when it is rendered.
-fn collisions(outputs: &[(usize, Output)], mistakes: &mut Mistakes) {
+/// Reports conflicts between outputs. Conflicts that depend on the keys of a secret are found when it is rendered.
+fn conflicts(outputs: &[(usize, Output)], diagnostics: &mut Diagnostics) {
     for (place, (index, output)) in outputs.iter().enumerate() {
-        for (other_index, other) in &outputs[..place] {
-            let message = match (&output.kind, &other.kind) {
+        let at = format!("outputs[{index}]");
+        for (earlier, other) in &outputs[..place] {
+            let names = match (&output.kind, &other.kind) {
                 (OutputKind::EachKey { prefix, .. }, OutputKind::EachKey { prefix: other_prefix, .. }) => {
-                    (output.source == other.source && prefix == other_prefix)
-                        .then(|| format!("makes the same files as outputs[{other_index}]"))
+                    if output.source == other.source && prefix == other_prefix {
+                        let message = format!("source and prefix; outputs[{earlier}] writes the same files");
+                        diagnostics.duplicate(&at, (), message);
+                    }
+                    None
                 }
-                (OutputKind::EachKey { prefix: Some(prefix), .. }, _) => {
-                    file(other).filter(|file| is_below_or_same(prefix, file)).map(|file| {
-                        format!(
-                            "its directory \"{prefix}\" collides with the file \"{file}\" of outputs[{other_index}]"
-                        )
-                    })
-                }
-                (_, OutputKind::EachKey { prefix: Some(prefix), .. }) => {
-                    file(output).filter(|file| is_below_or_same(prefix, file)).map(|file| {
-                        format!(
-                            "its file \"{file}\" collides with the directory \"{prefix}\" of outputs[{other_index}]"
-                        )
-                    })
-                }
-                _ => file(output).zip(file(other)).filter(|(ours, theirs)| ours.collides_with(theirs)).map(
-                    |(ours, theirs)| {
-                        format!("its file \"{ours}\" collides with \"{theirs}\" of outputs[{other_index}]")
-                    },
-                ),
+                (OutputKind::EachKey { prefix: Some(prefix), .. }, _) => file(other)
+                    .filter(|file| is_below_or_same(prefix, file))
+                    .map(|file| (format!("directory \"{prefix}\""), format!("file \"{file}\""))),
+                (_, OutputKind::EachKey { prefix: Some(prefix), .. }) => file(output)
+                    .filter(|file| is_below_or_same(prefix, file))
+                    .map(|file| (format!("file \"{file}\""), format!("directory \"{prefix}\""))),
+                _ => file(output)
+                    .zip(file(other))
+                    .filter(|(file, other)| file.collides_with(other))
+                    .map(|(file, other)| (format!("file \"{file}\""), format!("file \"{other}\""))),
             };
-            if let Some(message) = message {
-                mistakes.at(&format!("outputs[{index}]"), message);
+            if let Some((name, other_name)) = names {
+                let message = format!("{name} conflicts with {other_name} of outputs[{earlier}]; rename one of them");
+                diagnostics.invalid_hidden(&at, message);
             }
         }
     }
 }
 
-/// Whether a directory cannot exist because of a file: the file is at its place or above it.
+/// Whether the file is at the path of the directory or above it, so that the directory cannot exist.
 fn is_below_or_same(directory: &FilePath, file: &FilePath) -> bool {
     directory.collides_with(file) && file.as_str().len() <= directory.as_str().len()
 }

@@ -7,112 +7,112 @@ use http::Uri;
 use rustls::pki_types::ServerName;
 
 use super::super::defaults;
-use super::super::mistakes::Mistakes;
+use super::super::diagnostics::Diagnostics;
 use super::super::raw::{RawTls, RawVault};
 use super::{duration, is_plain};
 use crate::model::{Tls, VaultServer};
 
-pub(super) fn parse(raw: RawVault, mistakes: &mut Mistakes) -> Option<VaultServer> {
+pub(super) fn parse(raw: RawVault, diagnostics: &mut Diagnostics) -> Option<VaultServer> {
     if raw.address.is_none() {
-        mistakes.missing("vault.address", "is missing; give Vault's address here or in VAULT_ADDR");
+        diagnostics.required("vault.address", "is missing; set the address of Vault here or in VAULT_ADDR");
     }
-    let address = raw.address.and_then(|text| address("vault.address", &text, mistakes));
+    let address = raw.address.and_then(|text| address("vault.address", &text, diagnostics));
     let redirect_to = raw.redirect_to.unwrap_or_default();
     let redirect_to = redirect_to
         .iter()
         .enumerate()
-        .filter_map(|(index, text)| self::address(&format!("vault.redirectTo[{index}]"), text, mistakes))
+        .filter_map(|(index, text)| self::address(&format!("vault.redirectTo[{index}]"), text, diagnostics))
         .collect();
-    let timeout = duration("vault.timeout", raw.timeout.as_ref(), defaults::TIMEOUT, mistakes);
+    let timeout = duration("vault.timeout", raw.timeout.as_ref(), defaults::TIMEOUT, diagnostics);
     if timeout.is_zero() {
-        mistakes.at("vault.timeout", "must be more than 0");
+        diagnostics.invalid("vault.timeout", 0, "must be greater than 0");
     }
     Some(VaultServer {
-        namespace: raw.namespace.and_then(|text| namespace("vault.namespace", &text, mistakes)),
-        tls: tls(raw.tls.unwrap_or_default(), address.as_deref(), mistakes),
+        namespace: raw.namespace.and_then(|text| namespace("vault.namespace", &text, diagnostics)),
+        tls: tls(raw.tls.unwrap_or_default(), address.as_deref(), diagnostics),
         address: address?,
         redirect_to,
         timeout,
     })
 }
 
-/// A namespace as the header takes it; a slash at the end is what the Vault CLI prints.
-pub(super) fn namespace(path: &str, text: &str, mistakes: &mut Mistakes) -> Option<String> {
+/// Parses a namespace for the request header. The Vault CLI prints namespaces with a slash at the end.
+pub(super) fn namespace(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<String> {
     let plain = text.trim_matches('/');
     if plain.is_empty() || !is_plain(plain) || !plain.is_ascii() {
-        mistakes.wrong(path, text, "is not a namespace, like \"team-a\" or \"team-a/dev\"");
+        diagnostics.invalid(path, text, "must be a namespace, like \"team-a\" or \"team-a/dev\"");
         return None;
     }
     Some(plain.to_owned())
 }
 
-/// `http://host:port`, without anything after it.
-fn address(path: &str, text: &str, mistakes: &mut Mistakes) -> Option<String> {
+/// Parses an address into `http://host:port` or `https://host:port`.
+fn address(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<String> {
     const FORM: &str = "must be like \"https://vault.example.com:8200\"";
     let uri: Option<Uri> = text.trim().parse().ok();
     let Some((uri, scheme, authority)) = uri.as_ref().and_then(|uri| Some((uri, uri.scheme_str()?, uri.authority()?)))
     else {
-        mistakes.wrong(path, text, FORM);
+        diagnostics.invalid(path, text, FORM);
         return None;
     };
     if !matches!(scheme, "http" | "https") {
-        mistakes.wrong(path, text, format!("{FORM}: http or https"));
+        diagnostics.invalid(path, text, format!("{FORM}; use http or https"));
         return None;
     }
     if authority.as_str().contains('@') {
-        mistakes.at(path, format!("{FORM}: without user and password, Vault does not use them"));
+        diagnostics.invalid_hidden(path, format!("{FORM}; remove user and password, which Vault does not use"));
         return None;
     }
-    // Behind the host there is a port that fits, or nothing at all.
+    // The host is followed by a valid port or by nothing.
     let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
     if authority.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none()) {
-        mistakes.wrong(path, text, FORM);
+        diagnostics.invalid(path, text, FORM);
         return None;
     }
-    // The parser drops a fragment, so the text is asked.
+    // The parser drops a fragment.
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('#') {
-        mistakes.wrong(path, text, format!("{FORM}: nothing after host and port (`/v1` is added)"));
+        diagnostics.invalid(path, text, format!("{FORM}; remove everything after host and port (keyferry adds `/v1`)"));
         return None;
     }
     Some(format!("{scheme}://{authority}"))
 }
 
-fn tls(raw: RawTls, address: Option<&str>, mistakes: &mut Mistakes) -> Tls {
+fn tls(raw: RawTls, address: Option<&str>, diagnostics: &mut Diagnostics) -> Tls {
     let client = match (raw.client_cert_file, raw.client_key_file) {
         (Some(certificate), Some(key)) => Some((PathBuf::from(certificate), PathBuf::from(key))),
         (Some(_), None) => {
-            mistakes.missing(
+            diagnostics.required(
                 "vault.tls.clientKeyFile",
-                "is missing; a client certificate needs its key (VAULT_CLIENT_KEY)",
+                "is missing; a client certificate requires its key (VAULT_CLIENT_KEY)",
             );
             None
         }
         (None, Some(_)) => {
-            let message = "is missing; a client key needs its certificate (VAULT_CLIENT_CERT)";
-            mistakes.missing("vault.tls.clientCertFile", message);
+            let message = "is missing; a client key requires its certificate (VAULT_CLIENT_CERT)";
+            diagnostics.required("vault.tls.clientCertFile", message);
             None
         }
         (None, None) => None,
     };
-    let server_name = raw.server_name.and_then(|name| server_name(name, address, mistakes));
+    let server_name = raw.server_name.and_then(|name| server_name(name, address, diagnostics));
     Tls { ca_file: raw.ca_file.map(PathBuf::from), server_name, client }
 }
 
-/// A name to check in the place of the address's host. `None` where it is that host already: an IP address cannot be checked
-/// at another one, since the HTTP client would connect to it (`vault/tls.rs`).
-fn server_name(name: String, address: Option<&str>, mistakes: &mut Mistakes) -> Option<String> {
+/// Parses the name to verify instead of the host of the address. `None` if it is that host: any other IP address is not
+/// supported, because the HTTP client would connect to it (`vault/http/tls.rs`).
+fn server_name(name: String, address: Option<&str>, diagnostics: &mut Diagnostics) -> Option<String> {
     const FORM: &str = "must be a DNS name, like \"vault.internal\"";
     let host = |address: &str| address.parse::<Uri>().ok()?.host()?.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     match (ServerName::try_from(name.as_str()), name.parse::<IpAddr>()) {
         (Ok(ServerName::DnsName(_)), _) => Some(name),
         (_, Ok(ip)) if address.and_then(host) == Some(ip) => None,
         (_, Ok(_)) => {
-            let message = format!("{FORM}; an IP address is checked only where it is the host of vault.address");
-            mistakes.wrong("vault.tls.serverName", name, message);
+            let message = format!("{FORM}; an IP address is supported only if it is the host of vault.address");
+            diagnostics.invalid("vault.tls.serverName", name, message);
             None
         }
         (_, Err(_)) => {
-            mistakes.wrong("vault.tls.serverName", name, FORM);
+            diagnostics.invalid("vault.tls.serverName", name, FORM);
             None
         }
     }

@@ -1,4 +1,4 @@
-//! What is written down for people is made from the same source as what is checked.
+//! The committed schema and reference are generated from the same types that parse the configuration.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn written(file: &str) -> (std::path::PathBuf, String) {
     (path, text)
 }
 
-fn must_be(file: &str, current: &str) {
+fn assert_current(file: &str, current: &str) {
     let (path, text) = written(file);
     if ProcessEnvironment.get("UPDATE_DOCS").is_some() {
         std::fs::write(&path, current).expect("docs can be written");
@@ -27,21 +27,21 @@ fn must_be(file: &str, current: &str) {
 }
 
 #[test]
-fn the_committed_schema_is_current() {
+fn committed_schema_is_current() {
     // The same bytes as `keyferry schema > docs/config.schema.json`.
-    must_be("config.schema.json", &format!("{:#}\n", schema()));
+    assert_current("config.schema.json", &format!("{:#}\n", schema()));
 }
 
 #[test]
-fn the_reference_has_every_key_and_no_other() {
+fn committed_reference_is_current() {
     let (_, text) = written("config.md");
     let (before, rest) = text.split_once(BEGIN).expect("docs/config.md has the begin mark");
     let (_, after) = rest.split_once(END).expect("docs/config.md has the end mark");
-    must_be("config.md", &format!("{before}{BEGIN}\n{}\n{END}{after}", reference()));
+    assert_current("config.md", &format!("{before}{BEGIN}\n{}\n{END}{after}", reference()));
 }
 
 #[test]
-fn the_examples_in_the_guide_work() {
+fn examples_in_the_configuration_page_load() {
     let (_, text) = written("config.md");
     let blocks: Vec<_> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!blocks.is_empty());
@@ -51,7 +51,7 @@ fn the_examples_in_the_guide_work() {
 }
 
 #[test]
-fn every_object_is_closed_and_every_key_explained() {
+fn schema_objects_are_closed_and_keys_have_descriptions() {
     fn walk(schema: &Value, path: &str) {
         let Some(object) = schema.as_object() else { return };
         assert!(!object.contains_key("$ref"), "{path}");
@@ -70,8 +70,8 @@ fn every_object_is_closed_and_every_key_explained() {
 }
 
 #[test]
-fn the_defaults_in_the_schema_are_those_in_force() {
-    /// A document with every default written out, below what the schema needs.
+fn schema_defaults_match_effective_defaults() {
+    /// A configuration with every default of the schema written out.
     fn defaults(schema: &Value) -> Value {
         let mut document = json!({});
         for (name, property) in schema["properties"].as_object().expect("an object") {

@@ -1,34 +1,34 @@
-//! Input that is not even a document, or that holds what must not be echoed.
+//! Input that is no valid YAML, or that contains what must not be echoed.
 
 use super::super::environment::Environment;
 use super::super::load;
-use super::{MINIMAL, refused};
+use super::{MINIMAL, rejected};
 
 #[test]
-fn bad_yaml_is_told_with_its_line_and_nothing_else() {
-    // Nine references to a list of nine references, nine times over.
+fn invalid_yaml_is_the_only_error_and_has_its_line() {
+    // Nine aliases of a list of nine aliases, nested eight times.
     let bomb = (1..9).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
         let references = vec![format!("*a{}", n - 1); 9].join(", ");
         format!("{text}a{n}: &a{n} [{references}]\n")
     });
     for (document, line, part) in [
-        ("vault:\n  address: a\n  address: b\n", "line 3", "the key `address` is there twice"),
-        ("vault: {address: a\nlisten: x", "line 2", "not valid YAML"),
-        ("a: 1\n---\nb: 2\n", "line", "a second document begins here (`---`); write everything into one"),
-        (&bomb, "line", "too large once its aliases (`*name`) are expanded"),
-        ("a: *nowhere\n", "line 1", "not valid YAML"),
-        ("vault: {\n  a: 'x\n", "line", "not valid YAML"),
+        ("vault:\n  address: a\n  address: b\n", "line 3", "duplicate key `address`"),
+        ("vault: {address: a\nlisten: x", "line 2", "invalid YAML"),
+        ("a: 1\n---\nb: 2\n", "line", "must be one YAML document, but a second one starts here (`---`)"),
+        (&bomb, "line", "too large after YAML aliases (`*name`) are expanded"),
+        ("a: *nowhere\n", "line 1", "invalid YAML"),
+        ("vault: {\n  a: 'x\n", "line", "invalid YAML"),
     ] {
-        let error = refused(&[], Some(document));
+        let error = rejected(&[], Some(document));
         let text = error.to_string();
-        assert_eq!(error.mistakes.len(), 1, "{text}");
+        assert_eq!(error.diagnostics.len(), 1, "{text}");
         assert!(text.contains(line) && text.contains(part), "{text}");
     }
-    assert!(refused(&[], Some("just text")).to_string().starts_with("configuration: must be a mapping, not text"));
+    assert!(rejected(&[], Some("just text")).to_string().starts_with("configuration: must be a mapping, not text"));
 }
 
 #[test]
-fn no_secret_gets_into_the_text() {
+fn errors_contain_no_secret() {
     const PLANTED: &str = "hvs.Losungwort";
     let good = [("VAULT_ADDR", "https://v"), ("KEYFERRY_ROLE", "r"), ("KEYFERRY_SECRETS", "secret/a")];
     for document in [
@@ -59,13 +59,13 @@ fn no_secret_gets_into_the_text() {
         "password: Losungwort\n".to_owned(),
         "- Losungwort\n".to_owned(),
     ] {
-        let text = refused(&good, Some(&document)).to_string();
+        let text = rejected(&good, Some(&document)).to_string();
         // A mount is a name, not a credential: it is shown.
         if !document.contains("mount") {
             assert!(!text.contains("Losungwort"), "{document}\n{text}");
         }
     }
-    let text = refused(&[good[0], good[2], ("VAULT_TOKEN", "hvs.Losung wort")], None).to_string();
+    let text = rejected(&[good[0], good[2], ("VAULT_TOKEN", "hvs.Losung wort")], None).to_string();
     assert!(text.starts_with("VAULT_TOKEN: ") && !text.contains("Losung"), "{text}");
 }
 
@@ -87,10 +87,10 @@ impl Environment for Broken {
 }
 
 #[test]
-fn a_variable_that_is_not_utf8_is_told_and_not_taken_for_unset() {
+fn variable_that_is_not_utf8_is_reported_instead_of_ignored() {
     for name in ["VAULT_TOKEN", "BAO_TOKEN", "KEYFERRY_CONFIG", "VAULT_ADDR", "POD_NAME"] {
-        let error = load(&Broken(name), Some(MINIMAL)).err().unwrap_or_else(|| panic!("{name} must be refused"));
-        assert_eq!(error.to_string(), format!("{name}: is not UTF-8 text"));
+        let error = load(&Broken(name), Some(MINIMAL)).err().unwrap_or_else(|| panic!("{name} must be rejected"));
+        assert_eq!(error.to_string(), format!("{name}: must be UTF-8 text"));
     }
-    assert!(load(&Broken("HTTPS_PROXY"), Some(MINIMAL)).is_ok(), "what is not used need not be read");
+    assert!(load(&Broken("HTTPS_PROXY"), Some(MINIMAL)).is_ok(), "an unused variable is not read");
 }

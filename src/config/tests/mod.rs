@@ -1,8 +1,8 @@
-//! The room as a whole: text and variables in, settings or mistakes out.
+//! The module as a whole: text and variables in, settings or errors out.
 
+mod diagnostics;
 mod docs;
 mod input;
-mod mistakes;
 mod settings;
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::{ConfigError, load};
 use crate::model::Settings;
 
-/// A document with everything that has no default, and nothing else.
+/// A configuration file with only the keys that have no default.
 pub(super) const MINIMAL: &str = "
 vault: {address: 'https://vault:8200'}
 auth: {role: webapp}
@@ -25,8 +25,8 @@ fn loaded(variables: &[(&str, &str)], document: Option<&str>) -> Settings {
     load(&environment(variables), document).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn refused(variables: &[(&str, &str)], document: Option<&str>) -> ConfigError {
-    let Err(error) = load(&environment(variables), document) else { panic!("must be refused: {document:?}") };
-    assert!(!error.mistakes.is_empty());
+fn rejected(variables: &[(&str, &str)], document: Option<&str>) -> ConfigError {
+    let Err(error) = load(&environment(variables), document) else { panic!("must be rejected: {document:?}") };
+    assert!(!error.diagnostics.is_empty());
     error
 }

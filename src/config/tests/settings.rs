@@ -1,4 +1,4 @@
-//! What a good configuration means.
+//! The settings that a valid configuration yields.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const THREE: [(&str, &str); 3] =
     [("VAULT_ADDR", "https://vault:8200/"), ("KEYFERRY_ROLE", "webapp"), ("KEYFERRY_SECRETS", "secret/webapp/config")];
 
 #[test]
-fn three_variables_suffice() {
+fn three_variables_are_enough() {
     let settings = loaded(&THREE, None);
     assert_eq!(settings.server.address, "https://vault:8200");
     assert_eq!(settings.auth.mount, "kubernetes");
@@ -30,7 +30,7 @@ fn three_variables_suffice() {
 }
 
 #[test]
-fn the_articles_case_takes_four() {
+fn mirror_with_conditions_needs_three_more_variables() {
     let variables =
         [&THREE[..], &[("KEYFERRY_MIRROR", "top-secret-ks"), ("POD_NAME", "web-0"), ("POD_UID", "u-1")]].concat();
     let settings = loaded(&variables, None);
@@ -41,14 +41,14 @@ fn the_articles_case_takes_four() {
 }
 
 #[test]
-fn the_list_of_secrets_may_name_them() {
+fn list_of_secrets_accepts_names() {
     let settings = loaded(&[THREE[0], THREE[1], ("KEYFERRY_SECRETS", " secret/a, db=/secret/b/ ,")], None);
     let names: Vec<_> = settings.sources.iter().map(|(name, source)| (name.as_str(), source.path.as_str())).collect();
     assert_eq!(names, [("db", "secret/b"), ("secret/a", "secret/a")]);
 }
 
 #[test]
-fn the_document_wins_and_variables_fill_what_it_leaves_open() {
+fn configuration_file_overrides_variables_key_by_key() {
     let variables = [
         ("VAULT_ADDR", "https://other:8200"),
         ("VAULT_NAMESPACE", "team-a/"),
@@ -71,7 +71,7 @@ fn the_document_wins_and_variables_fill_what_it_leaves_open() {
 }
 
 #[test]
-fn openbaos_variables_go_before_vaults() {
+fn openbao_variables_override_vault_variables() {
     let variables = [
         THREE[0],
         THREE[1],
@@ -93,7 +93,7 @@ fn openbaos_variables_go_before_vaults() {
 }
 
 #[test]
-fn a_server_name_that_is_the_host_anyway_is_nothing_to_check_in_its_place() {
+fn server_name_equal_to_the_host_is_ignored() {
     for (address, name) in [("https://10.0.0.1:8200", "10.0.0.1"), ("https://[::1]:8200", "::1")] {
         let variables = [("VAULT_ADDR", address), THREE[1], THREE[2], ("VAULT_TLS_SERVER_NAME", name)];
         assert_eq!(loaded(&variables, None).server.tls.server_name, None, "{address}");
@@ -101,16 +101,16 @@ fn a_server_name_that_is_the_host_anyway_is_nothing_to_check_in_its_place() {
 }
 
 #[test]
-fn a_given_token_is_used_and_not_revoked() {
+fn supplied_token_is_used_and_not_revoked() {
     let settings = loaded(&[THREE[0], THREE[2], ("VAULT_TOKEN", "hvs.x\n")], None);
     assert!(matches!(&settings.auth.method, AuthMethod::Token { token } if token.expose() == b"hvs.x"));
     assert!(!settings.revoke_on_exit);
     let with_role = loaded(&[THREE[0], THREE[1], THREE[2], ("VAULT_TOKEN", "hvs.x")], None);
-    assert!(matches!(with_role.auth.method, AuthMethod::Kubernetes { .. }), "a role asks for a login");
+    assert!(matches!(with_role.auth.method, AuthMethod::Kubernetes { .. }), "a role selects a login");
 }
 
 #[test]
-fn a_full_document_means_what_it_says() {
+fn full_configuration_is_parsed() {
     let document = r#"
 vault:
   address: https://vault:8200
@@ -163,11 +163,7 @@ drain: 3s
             OutputKind::Whole { path: path("config.json"), format: FileFormat::Json },
         ]
     );
-    assert_eq!(
-        settings.outputs[1].mode.map(Mode::bits),
-        Some(0o400),
-        "an unquoted 0400 is octal, as everybody means it"
-    );
+    assert_eq!(settings.outputs[1].mode.map(Mode::bits), Some(0o400), "an unquoted 0400 is octal");
     assert_eq!(settings.directory.max_bytes, Some(1 << 20));
     let mirrors: Vec<_> = settings.mirrors.iter().map(|(name, mirror)| (name.as_str(), mirror)).collect();
     let [(_, collected), (_, empty), (_, full)] = mirrors[..] else { panic!("three mirrors") };
@@ -181,14 +177,14 @@ drain: 3s
 }
 
 #[test]
-fn an_empty_document_or_key_is_left_out() {
+fn empty_file_or_key_counts_as_unset() {
     for document in ["", "# only a comment", "---\n", "vault:\nmirrors:\noutputs: []\nlisten: ~"] {
         assert!(load(&environment(&THREE), Some(document)).is_ok(), "{document:?}");
     }
 }
 
 #[test]
-fn the_command_line_wins_then_the_path_then_the_inline_text() {
+fn command_line_overrides_path_and_path_overrides_inline_text() {
     let both = environment(&[("KEYFERRY_CONFIG", "/c.yaml"), ("KEYFERRY_CONFIG_INLINE", "listen: ':1'")]);
     assert_eq!(document_location(&both, Some("/cli.yaml".into())), Some(DocumentLocation::File("/cli.yaml".into())));
     assert_eq!(document_location(&both, None), Some(DocumentLocation::File("/c.yaml".into())));
@@ -198,18 +194,18 @@ fn the_command_line_wins_then_the_path_then_the_inline_text() {
 }
 
 #[test]
-fn variables_of_others_are_left_alone() {
+fn unrelated_variables_are_ignored() {
     let others = [("KEYFERRY_SERVICE_HOST", "10.0.0.1"), ("KEYFERRY_PORT", "tcp://10.0.0.1:80"), ("PATH", "/bin")];
     loaded(&[&THREE[..], &others].concat(), None);
 }
 
 #[test]
-fn a_proxy_is_named_as_ignored_and_changes_nothing() {
+fn proxy_variables_are_ignored_with_a_warning() {
     let proxies = [("https_proxy", "http://proxy:3128"), ("VAULT_PROXY_ADDR", "http://proxy:3128"), ("HTTP_PROXY", "")];
     let variables = [&THREE[..], &proxies].concat();
     let warning = proxy_warning(&environment(&variables));
-    let told = "VAULT_PROXY_ADDR, https_proxy are ignored; keyferry connects to Vault directly";
-    assert_eq!(warning.as_deref(), Some(told));
+    let expected = "VAULT_PROXY_ADDR, https_proxy are ignored; keyferry connects to Vault directly";
+    assert_eq!(warning.as_deref(), Some(expected));
     let one = proxy_warning(&environment(&[("HTTPS_PROXY", "proxy")]));
     assert_eq!(one.as_deref(), Some("HTTPS_PROXY is ignored; keyferry connects to Vault directly"));
     assert_eq!(proxy_warning(&environment(&THREE)), None);
@@ -217,7 +213,7 @@ fn a_proxy_is_named_as_ignored_and_changes_nothing() {
 }
 
 #[test]
-fn the_hand_over_file_lies_beside_the_output_directory_and_not_in_it() {
+fn handover_file_must_be_outside_the_output_directory() {
     let settings = loaded(&[("KEYFERRY_DIRECTORY", "/run/keyferry/sensitive")], Some(MINIMAL));
     let found = |variable: &str, line: Option<&str>| {
         handover_file(&environment(&[("KEYFERRY_HANDOVER", variable)]), line.map(Into::into), &settings)

@@ -103,7 +103,7 @@ async fn a_hand_over_that_cannot_be_written_fails_the_init_container_and_leaves_
         let inside = stage.case.directory.join("handover").display().to_string();
         let mut once = stage.agent(&["once", "--handover", &inside], &[])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(64), "{}", once.report());
-        assert!(once.report().contains("must not lie in the output directory"), "{}", once.report());
+        assert!(once.report().contains("must be outside the output directory"), "{}", once.report());
         let absent = file(stage)?.join("absent").display().to_string();
         let mut once = stage.agent(&["once", "--handover", &absent], &[])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(74), "{}", once.report());

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: everything at once, and never a secret.
+//! Errors in a configuration, collected so that all are reported at once. Never contains a secret.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,50 +7,50 @@ use std::fmt;
 use serde_json::Value;
 use thiserror::Error;
 
-/// Name of the whole document in messages.
+/// Path of the configuration as a whole.
 pub(super) const DOCUMENT: &str = "configuration";
 
-/// Longest text of an offending value in a message.
+/// Maximum characters of a value in a message.
 const MAX_SHOWN: usize = 80;
 
-/// Keys below `auth` whose value cannot be a credential; every other one is never shown, for a user may have put the
-/// credential itself where its file's name belongs.
+/// Keys below `auth` whose values are shown. Others are hidden: a user may have written the credential itself instead
+/// of the name of its file.
 const SHOWN_OF_AUTH: [&str; 6] = ["method", "mount", "namespace", "role", "audience", "removeSecretId"];
 
-/// How Vault's tokens start (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
+/// Prefixes of Vault tokens (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
 const TOKEN_PREFIXES: [&str; 6] = ["hvs.", "hvb.", "hvr.", "s.", "b.", "r."];
 
-/// All mistakes of a configuration. Its text has one line per mistake.
+/// All errors of a configuration. `Display` prints one line per error.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct ConfigError {
-    /// At least one.
-    pub mistakes: Vec<Mistake>,
+    /// Not empty.
+    pub diagnostics: Vec<Diagnostic>,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, mistake) in self.mistakes.iter().enumerate() {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{mistake}")?;
+            write!(f, "{diagnostic}")?;
         }
         Ok(())
     }
 }
 
-/// One mistake.
+/// One error of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct Diagnostic {
     /// Key path (`outputs[2].mode`) or the name of the environment variable.
     pub path: String,
-    /// What was found there; absent where it may be a secret.
+    /// The value found, as text. `None` if it may be a secret or is not a scalar.
     pub value: Option<String>,
-    /// What would be right.
+    /// What is expected, and what to do.
     pub message: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.message)?;
         match &self.value {
@@ -60,44 +60,65 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Collects mistakes, and knows which keys were filled from a variable, so that the user is told about what they wrote.
+/// Collects errors. Remembers which keys were set by an environment variable, so that an error names what the user
+/// wrote.
 #[derive(Default)]
-pub(super) struct Mistakes {
-    list: Vec<Mistake>,
+pub(super) struct Diagnostics {
+    list: Vec<Diagnostic>,
     origins: BTreeMap<String, String>,
 }
 
-impl Mistakes {
-    /// The value at `path` (and below it) came from the variable `name`.
-    pub(super) fn came_from(&mut self, path: &str, name: &str) {
+impl Diagnostics {
+    /// Records that the value at `path`, and below it, came from the environment variable `name`.
+    pub(super) fn set_origin(&mut self, path: &str, name: &str) {
         self.origins.insert(path.to_owned(), name.to_owned());
     }
 
-    /// Adds a mistake about the value found at `path`.
-    pub(super) fn wrong(&mut self, path: &str, found: impl Into<Value>, message: impl Into<String>) {
+    /// Reports the value found at `path`. `message` says what the value must be.
+    pub(super) fn invalid(&mut self, path: &str, found: impl Into<Value>, message: impl Into<String>) {
         let value = showable(path, &found.into());
         self.push(path, value, message.into());
     }
 
-    /// Adds a mistake about something whose value says nothing or may be a secret.
-    pub(super) fn at(&mut self, path: &str, message: impl Into<String>) {
+    /// Reports a value that is not shown, because it may be a secret or too large to help.
+    pub(super) fn invalid_hidden(&mut self, path: &str, message: impl Into<String>) {
         self.push(path, None, message.into());
     }
 
-    /// Adds a mistake about an absent value, unless the key or one above it is already in the list: then it was there,
-    /// but wrong.
-    pub(super) fn missing(&mut self, path: &str, message: impl Into<String>) {
-        if !self.told(path) {
+    /// Reports an absent value, unless `path` is already reported: then the value was present but invalid.
+    pub(super) fn required(&mut self, path: &str, message: impl Into<String>) {
+        if !self.contains(path) {
             self.push(path, None, message.into());
         }
     }
 
-    fn push(&mut self, path: &str, value: Option<String>, message: String) {
-        let path = self.origin(path).unwrap_or(path).to_owned();
-        self.list.push(Mistake { path, value, message });
+    /// Reports a key that must not be set, whatever its value.
+    pub(super) fn forbidden(&mut self, path: &str, message: impl Into<String>) {
+        self.push(path, None, message.into());
     }
 
-    /// The variable that filled `path` or the nearest key above it.
+    /// Reports a value that an earlier entry has too. `message` starts with what is duplicate.
+    pub(super) fn duplicate(&mut self, path: &str, found: impl Into<Value>, message: impl fmt::Display) {
+        self.invalid(path, found, format!("duplicate {message}"));
+    }
+
+    /// Reports a name that keyferry does not know. `path` ends with the name, `kind` says what kind of name it is.
+    pub(super) fn unknown<'a>(
+        &mut self,
+        path: &str,
+        kind: &str,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str> + Clone,
+    ) {
+        self.push(path, None, format!("unknown {kind}; {}", suggestion(name, known)));
+    }
+
+    fn push(&mut self, path: &str, value: Option<String>, message: String) {
+        let path = self.origin(path).unwrap_or(path).to_owned();
+        self.list.push(Diagnostic { path, value, message });
+    }
+
+    /// The environment variable that set `path` or the nearest key above it.
     fn origin(&self, path: &str) -> Option<&str> {
         self.origins
             .iter()
@@ -106,30 +127,28 @@ impl Mistakes {
             .map(|(_, name)| name.as_str())
     }
 
-    /// Whether the key or one above it is already in the list.
-    pub(super) fn told(&self, path: &str) -> bool {
+    /// Whether an error of `path` or of a key above it is reported.
+    pub(super) fn contains(&self, path: &str) -> bool {
         let shown = self.origin(path).unwrap_or(path);
-        self.list.iter().any(|mistake| covers(&mistake.path, path) || mistake.path == shown)
+        self.list.iter().any(|diagnostic| covers(&diagnostic.path, path) || diagnostic.path == shown)
     }
 
-    /// Whether something below the key is in the list, so that what was parsed of it is not complete.
-    pub(super) fn told_below(&self, path: &str) -> bool {
-        self.list.iter().any(|mistake| covers(path, &mistake.path))
+    /// Whether an error of `path` or of a key below it is reported, so that its parsed value is incomplete.
+    pub(super) fn contains_below(&self, path: &str) -> bool {
+        self.list.iter().any(|diagnostic| covers(path, &diagnostic.path))
     }
 
-    /// Whether the document as a whole could not be read.
-    pub(super) fn stopped(&self) -> bool {
-        self.list.iter().any(|mistake| mistake.path == DOCUMENT)
+    /// Whether the configuration file as a whole is unreadable.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.path == DOCUMENT)
     }
 
-    /// Whether all is well so far.
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// All of them as one error.
     pub(super) fn into_error(self) -> ConfigError {
-        ConfigError { mistakes: self.list }
+        ConfigError { diagnostics: self.list }
     }
 }
 
@@ -138,7 +157,7 @@ fn covers(key: &str, path: &str) -> bool {
     path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// The value as text for a message, unless it may hold a secret.
+/// The value as text for a message. `None` if it may contain a secret.
 fn showable(path: &str, value: &Value) -> Option<String> {
     if let Some(key) = path.strip_prefix("auth") {
         let key = key.trim_start_matches('.');
@@ -146,11 +165,11 @@ fn showable(path: &str, value: &Value) -> Option<String> {
             return None;
         }
     }
-    // A document that is one text is no document: perhaps the wrong file, with a password in it.
+    // The file is a single text: probably the wrong file, perhaps with a password in it.
     if path == DOCUMENT {
         return None;
     }
-    // Values of annotations may be anything; an address may hold `user:password@`.
+    // Annotations can contain anything.
     if path.contains(".annotations.") {
         return None;
     }
@@ -159,6 +178,7 @@ fn showable(path: &str, value: &Value) -> Option<String> {
         Value::Number(_) | Value::Bool(_) => return Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => return None,
     };
+    // `@`: an address can contain `user:password@`.
     if text.contains('@') || text.contains('\n') || TOKEN_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
         return None;
     }
@@ -167,27 +187,27 @@ fn showable(path: &str, value: &Value) -> Option<String> {
     Some(format!("{short:?}{dots}"))
 }
 
-/// Longest name of a key that is shown.
+/// Maximum bytes of an unknown key in a message.
 const MAX_KEY: usize = 64;
 
-/// The name of a key that is unknown, for a key path: as it is if it looks like a key, since somebody may have pasted a secret
-/// where a key belongs.
+/// The name of an unknown key for a key path. Hidden if it does not look like a key: it may be a secret pasted in the
+/// wrong place.
 pub(super) fn shown_name(name: &str) -> Cow<'_, str> {
     let plain = name.len() <= MAX_KEY
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
         && !TOKEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    if plain { name.into() } else { Cow::Owned("<a name that is not shown>".to_owned()) }
+    if plain { name.into() } else { Cow::Owned("<name not shown>".to_owned()) }
 }
 
-/// The same for a sentence.
+/// [`shown_name`] for a sentence, in backquotes.
 pub(super) fn shown_key(name: &str) -> String {
     match shown_name(name) {
         Cow::Borrowed(name) => format!("`{name}`"),
-        Cow::Owned(told) => told,
+        Cow::Owned(placeholder) => placeholder,
     }
 }
 
-/// The known name nearest to `typed`, if it is near enough to be what was meant.
+/// The known name that is most similar to `typed`, if it is similar enough to be a suggestion.
 pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', '_'], "");
     let typed = plain(typed);
@@ -203,13 +223,13 @@ pub(super) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>)
         .map(|(_, name)| name)
 }
 
-/// "did you mean ..." or the list of what is known.
+/// "did you mean ...?", or the list of known names.
 pub(super) fn suggestion<'a>(typed: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(name) = nearest(typed, known.clone()) {
         return format!("did you mean `{name}`?");
     }
     let names: Vec<_> = known.into_iter().map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "there is none".to_owned() } else { format!("known: {}", names.join(", ")) }
+    if names.is_empty() { "none is configured".to_owned() } else { format!("use one of {}", names.join(", ")) }
 }
 
 #[cfg(test)]
@@ -217,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_that_may_be_secret_are_not_shown() {
+    fn value_that_may_be_secret_is_not_shown() {
         for (path, value) in [
             ("auth.tokenFile", "correct horse"),
             ("auth.secretIdFile", "correct horse"),
@@ -226,24 +246,24 @@ mod tests {
             ("vault.namespace", "hvs.horse"),
             ("mirrors.a.annotations.b", "correct horse"),
         ] {
-            let mut mistakes = Mistakes::default();
-            mistakes.wrong(path, value, "is wrong");
-            assert!(!mistakes.into_error().to_string().contains("horse"), "{path}");
+            let mut diagnostics = Diagnostics::default();
+            diagnostics.invalid(path, value, "is wrong");
+            assert!(!diagnostics.into_error().to_string().contains("horse"), "{path}");
         }
     }
 
     #[test]
-    fn a_mistake_names_the_variable_that_the_value_came_from() {
-        let mut mistakes = Mistakes::default();
-        mistakes.came_from("vault.address", "VAULT_ADDR");
-        mistakes.wrong("vault.address", "ftp://x", "is not http");
-        mistakes.wrong("vault.addresses", "y", "is not known");
-        let text = mistakes.into_error().to_string();
+    fn error_names_the_variable_that_set_the_value() {
+        let mut diagnostics = Diagnostics::default();
+        diagnostics.set_origin("vault.address", "VAULT_ADDR");
+        diagnostics.invalid("vault.address", "ftp://x", "is not http");
+        diagnostics.invalid("vault.addresses", "y", "is not known");
+        let text = diagnostics.into_error().to_string();
         assert_eq!(text, "VAULT_ADDR: is not http (found \"ftp://x\")\nvault.addresses: is not known (found \"y\")");
     }
 
     #[test]
-    fn the_nearest_name_is_found_across_spellings() {
+    fn similar_name_is_suggested_across_spellings() {
         let known = ["redirectTo", "timeout", "tokenFile"];
         assert_eq!(nearest("redirect_to", known), Some("redirectTo"));
         assert_eq!(nearest("tiemout", known), Some("timeout"));

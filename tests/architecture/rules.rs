@@ -1,18 +1,18 @@
-//! The walls, as data. Each has its reason, which is printed with a violation.
+//! The dependency rules of the modules in `src/`, as data. A violation prints the reason of its rule.
 
-/// What a room may name.
-pub(crate) struct Room {
+/// The rules of one module.
+pub(crate) struct Module {
     /// Directory or file (without `.rs`) in `src/`.
     pub(crate) name: &'static str,
-    /// Other rooms it may use. `None` = all.
-    pub(crate) rooms: Option<&'static [&'static str]>,
-    /// Crates it may use beside `std`. `None` = all that `forbidden` does not name.
+    /// Other modules it may use. `None`: all.
+    pub(crate) modules: Option<&'static [&'static str]>,
+    /// Crates it may use in addition to `std`. `None`: all that `forbidden` does not name.
     pub(crate) crates: Option<&'static [&'static str]>,
-    /// Paths it must not name, each list with its reason.
+    /// Paths it must not name.
     pub(crate) forbidden: &'static [Ban],
 }
 
-/// Paths (prefixes) and why they are not for this room.
+/// Prefixes of paths, and the reason why a module must not name them.
 pub(crate) type Ban = (&'static [&'static str], &'static str);
 
 const CLOCK: Ban = (
@@ -32,9 +32,9 @@ const TASKS: Ban = (
         "tokio::signal",
         "signal_hook",
     ],
-    "tasks, sleeps, timeouts and signals belong to runtime/; a hand tries once and returns",
+    "tasks, sleeps, timeouts, and signals belong to runtime/; an adapter makes one attempt and returns",
 );
-const ENVIRONMENT: Ban = (&["std::env"], "the environment is read in config/ through a trait, and handed to main.rs");
+const ENVIRONMENT: Ban = (&["std::env"], "config/ reads the environment through a trait");
 const WRITES: Ban = (
     &[
         "std::fs::write",
@@ -47,18 +47,18 @@ const WRITES: Ban = (
         "std::fs::set_permissions",
         "std::os::unix::fs::symlink",
     ],
-    "files are written by volume/ only",
+    "only volume/ writes files",
 );
 const VAULT_WIRE: Ban = (&["reqwest"], "HTTP to Vault belongs to vault/");
 const CLUSTER_WIRE: Ban = (&["kube", "k8s_openapi"], "the API server belongs to kubernetes/");
 const SERVER: Ban = (&["hyper", "hyper_util", "prometheus_client"], "the listener belongs to runtime/");
 const WATCH: Ban = (&["notify"], "watching the file system belongs to volume/");
-const DICE: Ban = (&["fastrand"], "dice are thrown by runtime/ and arrive as an argument");
+const RANDOM: Ban = (&["fastrand"], "runtime/ draws random numbers; take them as an argument");
 const VAULT_WORDS: Ban = (
     &["crate::model::VaultToken", "crate::model::TokenInfo", "crate::model::Auth", "crate::model::VaultServer"],
-    "this room knows neither Vault nor its tokens",
+    "only vault/, agent/, and checkpoint/ handle Vault tokens",
 );
-const COMMAND_LINE: Ban = (&["clap", "schemars"], "the command line and the schema belong to config/ and main.rs");
+const COMMAND_LINE: Ban = (&["clap", "schemars"], "the command line and the schema belong to config/ and cli/");
 const ALL_IO: Ban = (
     &[
         "std::env",
@@ -76,16 +76,32 @@ const ALL_IO: Ban = (
         "jiff::Timestamp::now",
         "jiff::Zoned::now",
     ],
-    "this room is pure: no file, socket, process, thread, environment or clock",
+    "this module is pure: no file, socket, process, thread, environment, or clock",
 );
 
-/// Every room. A new one must be added here, with its walls, and in `ARCHITECTURE.md`.
-pub(crate) const ROOMS: &[Room] = &[
-    Room { name: "main", rooms: None, crates: None, forbidden: &[VAULT_WIRE, CLUSTER_WIRE, CLOCK, WRITES] },
-    Room { name: "lib", rooms: None, crates: None, forbidden: &[VAULT_WIRE, CLUSTER_WIRE, CLOCK, WRITES, ENVIRONMENT] },
-    Room {
+/// Every module. Add a new one here with its rules, and in `ARCHITECTURE.md`.
+pub(crate) const MODULES: &[Module] = &[
+    Module {
+        name: "main",
+        modules: Some(&["cli", "config", "runtime"]),
+        crates: Some(&[]),
+        forbidden: &[CLOCK, WRITES],
+    },
+    Module {
+        name: "cli",
+        modules: Some(&["config", "model", "runtime", "telemetry"]),
+        crates: None,
+        forbidden: &[VAULT_WIRE, CLUSTER_WIRE, SERVER, WATCH, RANDOM, CLOCK, TASKS, WRITES],
+    },
+    Module {
+        name: "lib",
+        modules: None,
+        crates: None,
+        forbidden: &[VAULT_WIRE, CLUSTER_WIRE, CLOCK, WRITES, ENVIRONMENT],
+    },
+    Module {
         name: "config",
-        rooms: Some(&["model"]),
+        modules: Some(&["model"]),
         crates: None,
         forbidden: &[
             (
@@ -96,42 +112,42 @@ pub(crate) const ROOMS: &[Room] = &[
             CLUSTER_WIRE,
             SERVER,
             WATCH,
-            DICE,
+            RANDOM,
             CLOCK,
             TASKS,
             WRITES,
         ],
     },
-    Room {
+    Module {
         name: "model",
-        rooms: Some(&[]),
+        modules: Some(&[]),
         crates: Some(&["jiff", "thiserror", "zeroize"]),
-        forbidden: &[ALL_IO, (&["tracing"], "nouns do not log")],
+        forbidden: &[ALL_IO, (&["tracing"], "domain types do not log")],
     },
-    Room {
+    Module {
         name: "agent",
-        rooms: Some(&["model", "render"]),
+        modules: Some(&["model", "render"]),
         crates: Some(&["jiff", "ring"]),
-        forbidden: &[ALL_IO, DICE, (&["tracing"], "the agent's lines are actions; the runtime writes them")],
+        forbidden: &[ALL_IO, RANDOM, (&["tracing"], "the agent returns log lines as actions; the runtime writes them")],
     },
-    Room {
+    Module {
         name: "render",
-        rooms: Some(&["model"]),
+        modules: Some(&["model"]),
         crates: Some(&["base64", "serde", "serde_json", "serde_saphyr", "thiserror", "zeroize"]),
         forbidden: &[
-            (&["std::env", "std::fs", "std::net", "std::process", "std::thread"], "render makes bytes, no I/O"),
+            (&["std::env", "std::fs", "std::net", "std::process", "std::thread"], "render/ builds bytes, without I/O"),
             CLOCK,
         ],
     },
-    Room {
+    Module {
         name: "vault",
-        rooms: Some(&["model"]),
+        modules: Some(&["model"]),
         crates: None,
-        forbidden: &[CLUSTER_WIRE, SERVER, WATCH, DICE, CLOCK, TASKS, ENVIRONMENT, WRITES, COMMAND_LINE],
+        forbidden: &[CLUSTER_WIRE, SERVER, WATCH, RANDOM, CLOCK, TASKS, ENVIRONMENT, WRITES, COMMAND_LINE],
     },
-    Room {
+    Module {
         name: "volume",
-        rooms: Some(&["model"]),
+        modules: Some(&["model"]),
         crates: None,
         forbidden: &[
             VAULT_WIRE,
@@ -142,27 +158,30 @@ pub(crate) const ROOMS: &[Room] = &[
             TASKS,
             ENVIRONMENT,
             COMMAND_LINE,
-            (&["std::net", "http", "rustls"], "the publisher has no network"),
+            (&["std::net", "http", "rustls"], "volume/ does not use the network"),
         ],
     },
-    Room {
+    Module {
         name: "checkpoint",
-        rooms: Some(&["model"]),
+        modules: Some(&["model"]),
         crates: Some(&["base64", "jiff", "serde", "serde_json", "zeroize"]),
         forbidden: &[
-            (&["std::env", "std::fs", "std::net", "std::process", "std::thread"], "checkpoint makes bytes, no I/O"),
+            (
+                &["std::env", "std::fs", "std::net", "std::process", "std::thread"],
+                "checkpoint/ builds bytes, without I/O",
+            ),
             CLOCK,
         ],
     },
-    Room {
+    Module {
         name: "kubernetes",
-        rooms: Some(&["model"]),
+        modules: Some(&["model"]),
         crates: None,
-        forbidden: &[VAULT_WIRE, VAULT_WORDS, SERVER, WATCH, DICE, CLOCK, TASKS, ENVIRONMENT, WRITES, COMMAND_LINE],
+        forbidden: &[VAULT_WIRE, VAULT_WORDS, SERVER, WATCH, RANDOM, CLOCK, TASKS, ENVIRONMENT, WRITES, COMMAND_LINE],
     },
-    Room {
+    Module {
         name: "runtime",
-        rooms: None,
+        modules: None,
         crates: None,
         forbidden: &[
             VAULT_WIRE,
@@ -173,20 +192,20 @@ pub(crate) const ROOMS: &[Room] = &[
             (&["base64", "serde_saphyr"], "formats belong to render/ and config/"),
         ],
     },
-    Room {
+    Module {
         name: "telemetry",
-        rooms: Some(&["model"]),
+        modules: Some(&["model"]),
         crates: None,
         forbidden: &[VAULT_WIRE, CLUSTER_WIRE, SERVER, WATCH, CLOCK, TASKS, ENVIRONMENT, WRITES],
     },
 ];
 
-/// One file of a room that may do what the room may not: path in `src/`, banned prefix, reason.
+/// Exceptions for one file: path in `src/`, prefix that the file may name, reason.
 pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] =
-    &[("model/secret.rs", "std::io", "a writer into memory, so that serializers can fill a buffer that never grows")];
+    &[("model/secret.rs", "std::io", "`Write` into memory, so that serializers fill a buffer that never reallocates")];
 
-/// Most lines a source file may have. Longer ones are hard to hold in the head: split by concern.
-pub(crate) const LONGEST_FILE: usize = 400;
+/// Maximum lines of a source file. Split a longer one by concern.
+pub(crate) const MAX_LINES: usize = 400;
 
-/// Files that may be longer: path, limit, reason.
+/// Files that can be longer: path, limit, reason.
 pub(crate) const LONG_FILES: &[(&str, usize, &str)] = &[];

@@ -1,32 +1,32 @@
-//! The walls of the house (`ARCHITECTURE.md`), checked from the source: who may know whom, and who may do what.
+//! Checks the module boundaries of `ARCHITECTURE.md` in the source: which modules and crates a module may use.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-#[path = "rooms/source.rs"]
+#[path = "architecture/rules.rs"]
+mod rules;
+#[path = "architecture/source.rs"]
 mod source;
-#[path = "rooms/walls.rs"]
-mod walls;
 
+use rules::{EXCEPTIONS, LONG_FILES, MAX_LINES, MODULES, Module};
 use source::NamedPath;
-use walls::{EXCEPTIONS, LONG_FILES, LONGEST_FILE, ROOMS, Room};
 
-/// A source file: path below the repository, text.
+/// A source file: path from the root of the repository, text.
 type File = (String, String);
 
 #[test]
-fn every_room_keeps_its_walls() {
+fn modules_respect_dependency_rules() {
     let violations = violations(&rust_files("src"));
-    assert!(violations.is_empty(), "{} broken walls:\n{}", violations.len(), violations.join("\n"));
+    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
 }
 
 #[test]
-fn no_file_is_too_long_to_hold_in_the_head() {
+fn source_files_stay_below_the_line_limit() {
     let mut report = String::new();
     for (path, text) in ["src", "tests", "benches", "examples"].into_iter().flat_map(rust_files) {
         let lines = text.lines().count();
-        let limit = LONG_FILES.iter().find(|(long, ..)| *long == path).map_or(LONGEST_FILE, |(_, limit, _)| *limit);
+        let limit = LONG_FILES.iter().find(|(long, ..)| *long == path).map_or(MAX_LINES, |(_, limit, _)| *limit);
         if lines > limit {
             let _ = writeln!(report, "{path}:{lines}: more than {limit} lines; split it by concern");
         }
@@ -35,10 +35,10 @@ fn no_file_is_too_long_to_hold_in_the_head() {
 }
 
 #[test]
-fn every_exception_is_still_needed() {
+fn exceptions_are_still_needed() {
     for (path, _, reason) in LONG_FILES {
         let lines = std::fs::read_to_string(root().join(path)).map_or(0, |text| text.lines().count());
-        assert!(lines > LONGEST_FILE, "{path} has {lines} lines and needs no exception ({reason})");
+        assert!(lines > MAX_LINES, "{path} has {lines} lines and needs no exception ({reason})");
     }
     for (path, banned, reason) in EXCEPTIONS {
         let used = rust_files("src").iter().any(|file| file.0 == format!("src/{path}") && names(file, banned));
@@ -47,7 +47,7 @@ fn every_exception_is_still_needed() {
 }
 
 #[test]
-fn a_planted_violation_is_found_with_file_line_and_reason() {
+fn planted_violation_is_found_with_file_line_and_reason() {
     let planted = |path: &str, text: &str| violations(&[(path.to_owned(), text.to_owned())]);
     for (path, text, expected) in [
         ("src/volume/mod.rs", "\nuse crate::vault::Vault;", "src/volume/mod.rs:2: volume must not use vault"),
@@ -75,8 +75,19 @@ fn a_planted_violation_is_found_with_file_line_and_reason() {
             "fn f<'a>(x: &'a str) { std::fs::write(\"p\", x); }",
             "kubernetes must not name std::fs::write",
         ),
+        (
+            "src/vault/a.rs",
+            "fn f() { vec![\nstd::fs::write(a, b)] }",
+            "src/vault/a.rs:2: vault must not name std::fs::write",
+        ),
+        ("src/model/a.rs", "#[derive(serde::Serialize)] struct A;", "model must not use the crate serde"),
+        (
+            "src/agent/a.rs",
+            "fn f() { net::bind() }\nuse tokio::net;",
+            "src/agent/a.rs:1: agent must not use the crate tokio",
+        ),
         ("src/render/a.rs", "mod inner { use super::super::super::volume::Publisher; }", "render must not use volume"),
-        ("src/cellar/mod.rs", "", "src/cellar/mod.rs:1: a room without walls"),
+        ("src/cellar/mod.rs", "", "src/cellar/mod.rs:1: module cellar has no rules"),
     ] {
         let found = planted(path, text);
         assert!(found.iter().any(|v| v.contains(expected)), "{path}: {text:?}\nexpected {expected:?}\ngot {found:#?}");
@@ -84,7 +95,7 @@ fn a_planted_violation_is_found_with_file_line_and_reason() {
 }
 
 #[test]
-fn what_is_allowed_or_is_no_code_is_not_a_violation() {
+fn allowed_paths_and_text_outside_code_are_no_violations() {
     let innocent = r##"
         //! use crate::vault::Vault; tokio::spawn
         /* nested /* crate::vault */ std::fs::write */
@@ -103,12 +114,12 @@ fn what_is_allowed_or_is_no_code_is_not_a_violation() {
         #[cfg(test)]
         use tokio::time::sleep;
     "##;
-    let out_of_line = "#[cfg(test)]\nmod laws;";
+    let out_of_line = "#[cfg(test)]\nmod properties;";
     let files = [
         ("src/agent/retry.rs", innocent),
         ("src/agent/mod.rs", out_of_line),
-        ("src/agent/laws.rs", "use proptest::prelude::*; use crate::vault::Vault;"),
-        ("src/agent/laws/deep.rs", "use crate::vault::Vault;"),
+        ("src/agent/properties.rs", "use proptest::prelude::*; use crate::vault::Vault;"),
+        ("src/agent/properties/deep.rs", "use crate::vault::Vault;"),
         ("src/vault/mod.rs", "use tokio::sync::Mutex; use std::time::Duration; mod http;"),
         ("src/runtime/mod.rs", "use crate::{agent, config, vault}; use tokio::time::sleep;"),
     ]
@@ -116,7 +127,7 @@ fn what_is_allowed_or_is_no_code_is_not_a_violation() {
     assert_eq!(violations(&files), Vec::<String>::new());
 }
 
-/// All broken walls in these files, one line each.
+/// All violations in these files, one line each.
 fn violations(files: &[File]) -> Vec<String> {
     let dependencies = dependencies();
     let mut all = BTreeSet::new();
@@ -133,56 +144,49 @@ fn violations(files: &[File]) -> Vec<String> {
         if test_files.iter().any(|test| module.starts_with(test)) {
             continue;
         }
-        let name = room_name(path);
-        let Some(room) = ROOMS.iter().find(|room| room.name == name) else {
-            all.insert((
-                path.clone(),
-                1,
-                "a room without walls; add it to tests/rooms/walls.rs with what it may use".into(),
-            ));
+        let name = module.first().map_or_else(|| root_name(path), String::as_str);
+        let Some(rules) = MODULES.iter().find(|rules| rules.name == name) else {
+            let message = format!("module {name} has no rules; add it to tests/architecture/rules.rs");
+            all.insert((path.clone(), 1, message));
             continue;
         };
         for named in &source.paths {
-            for complaint in complaints(room, path, named, &dependencies) {
-                all.insert((path.clone(), named.line, complaint));
+            for message in broken_rules(rules, path, named, &dependencies) {
+                all.insert((path.clone(), named.line, message));
             }
         }
     }
-    all.into_iter().map(|(path, line, complaint)| format!("{path}:{line}: {complaint}")).collect()
+    all.into_iter().map(|(path, line, message)| format!("{path}:{line}: {message}")).collect()
 }
 
-fn complaints(room: &Room, path: &str, named: &NamedPath, dependencies: &BTreeSet<String>) -> Vec<String> {
-    let mut found = Vec::new();
-    let segments = &named.segments;
+fn broken_rules(rules: &Module, path: &str, named: &NamedPath, dependencies: &BTreeSet<String>) -> Vec<String> {
+    let mut broken = Vec::new();
+    let (name, segments) = (rules.name, &named.segments);
     let first = segments.first().map_or("", String::as_str);
-    if let Some(rooms) = room.rooms.filter(|_| first == "crate") {
+    if let Some(modules) = rules.modules.filter(|_| first == "crate") {
         let target = segments.get(1).map_or("*", String::as_str);
         if target == "*" {
-            found.push(format!("{} must not use the whole crate; name the room", room.name));
-        } else if target != room.name && !rooms.contains(&target) {
-            let allowed = if rooms.is_empty() { "no other room".into() } else { rooms.join(", ") };
-            found.push(format!("{} must not use {target}: it may know {allowed}", room.name));
+            broken.push(format!("{name} must not use the whole crate; name the module"));
+        } else if target != name && !modules.contains(&target) {
+            let allowed = if modules.is_empty() { "no other module".into() } else { modules.join(", ") };
+            broken.push(format!("{name} must not use {target}; allowed: {allowed}"));
         }
     }
-    if let Some(crates) = room.crates
-        && dependencies.contains(first)
-        && !crates.contains(&first)
-    {
-        let allowed = crates.join(", ");
-        found.push(format!("{} must not use the crate {first}: this room is pure, it may use {allowed}", room.name));
+    if let Some(crates) = rules.crates.filter(|crates| dependencies.contains(first) && !crates.contains(&first)) {
+        broken.push(format!("{name} must not use the crate {first}; allowed: {}", crates.join(", ")));
     }
-    for (banned, reason) in room.forbidden {
+    for (banned, reason) in rules.forbidden {
         for ban in *banned {
             let excepted = EXCEPTIONS.iter().any(|(file, what, _)| path == format!("src/{file}") && what == ban);
             if matches(segments, ban) && !excepted {
-                found.push(format!("{} must not name {}: {reason}", room.name, segments.join("::")));
+                broken.push(format!("{name} must not name {}: {reason}", segments.join("::")));
             }
         }
     }
-    found
+    broken
 }
 
-/// Whether `segments` lies below `ban`, or takes it in by a `*`.
+/// Whether `segments` is `ban` or below it, or imports it with a `*`.
 fn matches(segments: &[String], ban: &str) -> bool {
     let ban: Vec<&str> = ban.split("::").collect();
     let is_glob = segments.last().is_some_and(|last| last == "*");
@@ -194,7 +198,7 @@ fn names(file: &File, ban: &str) -> bool {
     source::read(&file.1, &module(&file.0)).paths.iter().any(|named| matches(&named.segments, ban))
 }
 
-/// `src/agent/session.rs` → `["agent", "session"]`.
+/// `src/agent/token.rs` → `["agent", "token"]`; empty for `src/lib.rs` and `src/main.rs`.
 fn module(path: &str) -> Vec<String> {
     let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
     let mut module: Vec<String> = inner.split('/').map(ToOwned::to_owned).collect();
@@ -204,16 +208,16 @@ fn module(path: &str) -> Vec<String> {
     module
 }
 
-fn room_name(path: &str) -> String {
-    let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
-    inner.split('/').next().unwrap_or(inner).to_owned()
+/// `src/main.rs` → `main`.
+fn root_name(path: &str) -> &str {
+    path.trim_start_matches("src/").trim_end_matches(".rs")
 }
 
-/// The crates of `Cargo.toml`, as code names them.
+/// The dependencies in `Cargo.toml`, as code names them.
 fn dependencies() -> BTreeSet<String> {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml is readable");
     let section =
-        manifest.split("\n[").find(|part| part.starts_with("dependencies]")).expect("[dependencies] is there");
+        manifest.split("\n[").find(|part| part.starts_with("dependencies]")).expect("Cargo.toml has [dependencies]");
     let lines = section.lines().skip(1).filter_map(|line| line.split_once('='));
     lines.map(|(name, _)| name.trim().replace('-', "_")).filter(|name| !name.starts_with('#')).collect()
 }
@@ -222,7 +226,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files below `folder`, sorted; none if there is no such folder.
+/// All Rust files below `folder`, sorted. Empty if the folder does not exist.
 fn rust_files(folder: &str) -> Vec<File> {
     fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {

@@ -1,0 +1,39 @@
+//! `keyferry run` and `keyferry once`: run the agent.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use keyferry::config::{self, ProcessEnvironment};
+use keyferry::model::Settings;
+use keyferry::runtime::{self, ConfigSource, EXIT_INTERNAL_ERROR, Work};
+use keyferry::telemetry;
+
+/// Runs the agent to its end and returns its exit code.
+pub(crate) fn run(
+    settings: Settings,
+    source: ConfigSource,
+    environment: ProcessEnvironment,
+    work: Work,
+    handover: Option<PathBuf>,
+) -> ExitCode {
+    if let Err(error) = telemetry::harden() {
+        tracing::warn!(%error, "failed to protect the memory of the process from other processes");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = settings.server.address, "keyferry starts");
+    if let Some(warning) = config::proxy_warning(&environment) {
+        tracing::warn!("{warning}");
+    }
+    // The one TLS provider. rustls does not choose between two.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::error!("failed to install the TLS provider: one is already installed; report this bug");
+        return EXIT_INTERNAL_ERROR.into();
+    }
+    match runtime::run(settings, source, Box::new(environment), work, handover) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            let exit_code = runtime::exit_code(&failure);
+            tracing::error!(target: telemetry::FINAL, reason = %failure.reason, exit_code, "{failure}");
+            exit_code.into()
+        }
+    }
+}

@@ -33,16 +33,23 @@ fn start() -> Result<ExitCode, ExitCode> {
             });
         }
     };
-    if let Command::Probe { what } = command {
-        // Before the handover file, which only `run` and `once` use: a probe must not fail because of it.
-        return Ok(probe::run(what, settings.listener, &settings.directory.path));
-    }
-    let handover = config::handover_file(&environment, command.handover(), &settings)
-        .map_err(|message| errors.report(&message))?;
+    // Only for the commands that use it: a probe must not fail because of a handover file.
+    let handover_file =
+        |flag| config::handover_file(&environment, flag, &settings).map_err(|message| errors.report(&message));
     Ok(match command {
-        Command::Run { .. } => run::run(settings, source, environment, Work::Run, handover),
-        Command::Once { timeout, .. } => run::run(settings, source, environment, Work::Once(timeout), handover),
-        Command::Check => check::run(),
-        Command::Schema | Command::Probe { .. } => unreachable!("handled above"),
+        Command::Run { handover } => {
+            let handover = handover_file(handover)?;
+            run::run(settings, source, environment, Work::Run, handover)
+        }
+        Command::Once { timeout, handover } => {
+            let handover = handover_file(handover)?;
+            run::run(settings, source, environment, Work::Once(timeout), handover)
+        }
+        Command::Check => {
+            handover_file(None)?;
+            check::run()
+        }
+        Command::Schema => schema::run(),
+        Command::Probe { what } => probe::run(what, settings.listener, &settings.directory.path),
     })
 }

@@ -11,7 +11,8 @@ use super::quantity::{RawDuration, Scalar};
 use super::raw::{RawDocument, RawMirror, RawSource};
 use crate::model::SecretBytes;
 
-/// A supported variable.
+/// A supported variable. Only the generated reference uses `fills` and `meaning`.
+#[cfg_attr(not(test), allow(dead_code, reason = "the reference is generated in tests"))]
 pub(super) struct Variable {
     pub(super) name: &'static str,
     /// Key of the configuration file that the variable sets; empty if there is none.

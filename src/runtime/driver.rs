@@ -102,7 +102,7 @@ impl<A: Adapters> Driver<A> {
                     }
                     // Only a bug ends a task without an outcome, and release builds abort on a panic.
                     Err(error) => {
-                        tracing::error!(%error, "internal error: a task ended without a result; report it with the log");
+                        tracing::error!(%error, "internal error: a task ended without a result; report this bug");
                         self.exit = Some(EXIT_INTERNAL_ERROR);
                         continue;
                     }

@@ -89,7 +89,11 @@ fn decode_rejects_unusable_checkpoint_without_quoting_secrets() {
     let text = String::from_utf8(saved().expose().to_vec()).expect("text");
     let planted = STANDARD.encode("hvs.planted");
     let table = [
-        ("\"version\":2", "\"version\":1", "expected format version 2, found 1; run both containers from the same image"),
+        (
+            "\"version\":2",
+            "\"version\":1",
+            "expected format version 2, found 1; run both containers from the same image",
+        ),
         ("\"renewable\":true", "\"renewable\":\"hvs.planted\"", "line 1"),
         ("\"renewable\":true", "\"renewable\":true,\"more\":1", "line 1"),
         (planted.as_str(), "hvs.planted", "line 1"),

@@ -139,7 +139,9 @@ impl Mode {
     /// If bits beyond 0777 are set, or if the owner, which is the agent, cannot read the file.
     pub fn new(bits: u32) -> Result<Self, NameError> {
         if bits > 0o777 || bits & 0o400 == 0 {
-            return Err(NameError("expected an octal mode of at most 0777 that its owner can read, such as \"0440\"".into()));
+            return Err(NameError(
+                "expected an octal mode of at most 0777 that its owner can read, such as \"0440\"".into(),
+            ));
         }
         Ok(Self(bits))
     }

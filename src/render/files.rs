@@ -97,7 +97,8 @@ pub fn join<'a>(parts: impl IntoIterator<Item = &'a BTreeMap<FilePath, FileEntry
     for (path, entry) in &files {
         if let Some((file, other)) = blocked_by(path, &files) {
             let (this_source, other_source) = (named(&entry.sources), named(&other.sources));
-            let cause = format!("{other_source} produces a file where {this_source} requires the directory {}", shown(file));
+            let cause =
+                format!("{other_source} produces a file where {this_source} requires the directory {}", shown(file));
             return Err(failure(FailureClass::Invalid, path, &format!("{cause}; {SEPARATE}")));
         }
     }

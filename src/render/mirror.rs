@@ -54,8 +54,9 @@ pub fn mirror_data(
     }
     for MirrorKey { key, file: path } in &mirror.keys {
         let Some(file) = set.files.get(path) else {
-            let cause =
-                format!("file {path} for key {key:?} is not published; check the source of the file, or remove the key");
+            let cause = format!(
+                "file {path} for key {key:?} is not published; check the source of the file, or remove the key"
+            );
             return Err(fail(FailureClass::Missing, cause));
         };
         if let Some(source) = lease_of(file) {
@@ -76,7 +77,10 @@ pub fn mirror_data(
     }
     if let Some(missing) = mirror.secret_type.missing_key(|key| data.contains_key(key)) {
         let kind = mirror.secret_type.as_str();
-        return Err(fail(FailureClass::Invalid, format!("type {kind} requires {missing}; add them to `mirrors.{name}.keys`")));
+        return Err(fail(
+            FailureClass::Invalid,
+            format!("type {kind} requires {missing}; add them to `mirrors.{name}.keys`"),
+        ));
     }
     if data.values().map(|bytes| bytes.len()).sum::<usize>() > MAX_SECRET_SIZE {
         let cause = "a Secret holds at most 1 MiB; choose fewer keys".to_owned();

@@ -14,7 +14,7 @@ use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, ObjectName,
     PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
 };
-use crate::vault::{SecretIdCache, LoginCredential, Vault};
+use crate::vault::{LoginCredential, SecretIdCache, Vault};
 use crate::volume::{self, Published, Publisher};
 
 /// Connections kept: the configuration in force, one on trial, and one whose tokens are being revoked.

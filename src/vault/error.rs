@@ -146,7 +146,9 @@ fn http(error: &HttpError) -> (FailureClass, Reason) {
         HttpError::Header(_) => (Local, Reason::CredentialUnreadable),
         // A missing file can appear later. Wrong content requires a change by a person.
         HttpError::PemFile { .. } => (Local, Reason::TlsUnusable),
-        HttpError::PemContent { .. } | HttpError::NoCaCertificate(_) | HttpError::Client { .. } => (Invalid, Reason::TlsUnusable),
+        HttpError::PemContent { .. } | HttpError::NoCaCertificate(_) | HttpError::Client { .. } => {
+            (Invalid, Reason::TlsUnusable)
+        }
         // Certificate errors count as unreachable too: the server's certificate can be replaced at any time.
         HttpError::Unreachable { .. } => (Unreachable, Reason::VaultUnreachable),
         HttpError::RedirectLoop(_) => (Transient, Reason::ServerError),

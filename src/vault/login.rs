@@ -6,7 +6,7 @@ use super::api::token::lookup_self;
 use super::auth;
 use super::credential::Credential;
 use super::error::VaultError;
-use super::secret_id::{SecretIdCache, FoundSecretId, SecretIdFile};
+use super::secret_id::{FoundSecretId, SecretIdCache, SecretIdFile};
 use crate::model::{Auth, AuthMethod, Session, TokenInfo, VaultToken};
 
 /// Credentials for one login, as read from their files.

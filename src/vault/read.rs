@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::value::RawValue;
 
 use super::api::kv::KvV2;
-use super::api::secret::{Envelope, EngineKind, get, read_error, read_error_with_rule};
+use super::api::secret::{EngineKind, Envelope, get, read_error, read_error_with_rule};
 use super::api::{Api, is_from_vault, mount::mount_of};
 use super::error::VaultError;
 use super::http::Response;
@@ -113,7 +113,9 @@ impl Read<'_> {
             }
             AttemptResult::Failed(_) => self.finish(second),
             // Report the first attempt, because KV version 2 is the more likely engine.
-            AttemptResult::Forbidden(_) | AttemptResult::NotFound | AttemptResult::Unexpected(_) => self.finish_with_assumed_mount(first),
+            AttemptResult::Forbidden(_) | AttemptResult::NotFound | AttemptResult::Unexpected(_) => {
+                self.finish_with_assumed_mount(first)
+            }
         }
     }
 
@@ -137,13 +139,19 @@ impl Read<'_> {
     fn classify(&self, mount: Mount, request_path: String, response: Response) -> Attempt {
         let result = match response.status {
             StatusCode::OK => self.parse_found(&response, &mount, &request_path).unwrap_or_else(AttemptResult::Failed),
-            _ if response.status.is_client_error() && !is_from_vault(&response) => AttemptResult::Failed(read_error(self.path, &response)),
+            _ if response.status.is_client_error() && !is_from_vault(&response) => {
+                AttemptResult::Failed(read_error(self.path, &response))
+            }
             StatusCode::FORBIDDEN => match read_error_with_rule(self.path, &request_path, &response) {
                 error @ VaultError::Forbidden { .. } => AttemptResult::Forbidden(error),
                 error => AttemptResult::Failed(error),
             },
-            StatusCode::NOT_FOUND => self.deleted_version(&response).map_or(AttemptResult::NotFound, AttemptResult::Failed),
-            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => AttemptResult::Unexpected(read_error(self.path, &response)),
+            StatusCode::NOT_FOUND => {
+                self.deleted_version(&response).map_or(AttemptResult::NotFound, AttemptResult::Failed)
+            }
+            StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED => {
+                AttemptResult::Unexpected(read_error(self.path, &response))
+            }
             _ => AttemptResult::Failed(read_error(self.path, &response)),
         };
         Attempt { mount, request_path, response, result }
@@ -153,7 +161,9 @@ impl Read<'_> {
     fn parse_found(&self, response: &Response, mount: &Mount, request_path: &str) -> Result<AttemptResult, VaultError> {
         let envelope = Envelope::parse(request_path, response)?;
         let Some(data) = envelope.data else {
-            return Ok(AttemptResult::Unexpected(self.not_readable_error("expected data in the response, found none; check the path".into())));
+            return Ok(AttemptResult::Unexpected(
+                self.not_readable_error("expected data in the response, found none; check the path".into()),
+            ));
         };
         let versioned = match mount.engine {
             Engine::KvV2 if mount.confirmed => KvV2::parse(data),
@@ -188,8 +198,9 @@ impl Read<'_> {
         validity: Validity,
         warnings: Vec<String>,
     ) -> Result<AttemptResult, VaultError> {
-        let data = json::values(object)
-            .ok_or_else(|| self.not_readable_error("expected an object with keys, found other data; check the path".into()))?;
+        let data = json::values(object).ok_or_else(|| {
+            self.not_readable_error("expected an object with keys, found other data; check the path".into())
+        })?;
         Ok(AttemptResult::Found(Reading { data, version, validity, warnings }))
     }
 
@@ -231,7 +242,9 @@ impl Read<'_> {
     fn finish_with(&self, attempt: Attempt, engine: String) -> Result<Reading, VaultError> {
         match attempt.result {
             AttemptResult::Found(reading) => Ok(reading),
-            AttemptResult::Failed(error) | AttemptResult::Forbidden(error) | AttemptResult::Unexpected(error) => Err(error),
+            AttemptResult::Failed(error) | AttemptResult::Forbidden(error) | AttemptResult::Unexpected(error) => {
+                Err(error)
+            }
             AttemptResult::NotFound => {
                 let version = self.source.version;
                 let missing =

@@ -153,8 +153,14 @@ async fn rejected_login_names_role_service_account_and_audience() {
          bound_service_account_names, bound_service_account_namespaces and audience accept this token"
     );
     let failure = failure_of(vault.login(&login).await);
-    assert!(failure.message.contains("permission denied; check the mount and the namespace of the auth method"), "{failure}");
-    assert!(failure.message.contains("if the ServiceAccount was deleted or re-created, re-create the pod"), "{failure}");
+    assert!(
+        failure.message.contains("permission denied; check the mount and the namespace of the auth method"),
+        "{failure}"
+    );
+    assert!(
+        failure.message.contains("if the ServiceAccount was deleted or re-created, re-create the pod"),
+        "{failure}"
+    );
     let failure = failure_of(vault.login(&login).await);
     assert!(failure.message.ends_with("check the mount and the namespace of the auth method"), "{failure}");
 }
@@ -235,7 +241,10 @@ async fn given_token_lookup_keeps_message_of_other_failures() {
     assert!(failure.message.contains("this is an HTTPS port; use https://"), "{failure}");
     let failure = failure_of(vault.login(&given()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
-    assert!(failure.message.contains("to https://other.test:8200: the token is sent only to configured servers"), "{failure}");
+    assert!(
+        failure.message.contains("to https://other.test:8200: the token is sent only to configured servers"),
+        "{failure}"
+    );
     assert!(failure.message.contains("add it to vault.redirectTo"), "{failure}");
     let failure = failure_of(vault.login(&given()).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::Sealed));

@@ -198,7 +198,9 @@ async fn missing_rule_states_that_mount_is_assumed() {
     assert_eq!(failure.class, FailureClass::Forbidden);
     let rule = failure.missing_rule.expect("a rule");
     assert!(
-        rule.starts_with(r#"path "team/data/kv/webapp" { capabilities = ["read"] }, assuming that team is a KV version 2"#),
+        rule.starts_with(
+            r#"path "team/data/kv/webapp" { capabilities = ["read"] }, assuming that team is a KV version 2"#
+        ),
         "{rule}"
     );
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use keyferry::model::{Auth, AuthMethod, FailureClass, Reason};
 use serde_json::json;
 
-use super::login::{Files, accepted, auth, issued, failure_of};
+use super::login::{Files, accepted, auth, failure_of, issued};
 use super::stub::{Exchange, Stub, post};
 use super::*;
 
@@ -95,7 +95,10 @@ async fn used_wrapping_token_reports_interception_but_outage_does_not() {
         let failure = failure_of(vault(&stub.address()).login(&auth).await);
         assert_eq!((failure.class, failure.reason), (FailureClass::Denied, Reason::LoginRefused));
         assert!(failure.message.contains("INTERCEPTED") && !failure.message.contains("hvs."), "{failure}");
-        assert!(failure.message.contains("An earlier process of this pod may have used it before a restart"), "{failure}");
+        assert!(
+            failure.message.contains("An earlier process of this pod may have used it before a restart"),
+            "{failure}"
+        );
     }
     let stub = Stub::start([lookup(CREATION_PATH).answer(500, errors("internal error"))]);
     let failure = failure_of(vault(&stub.address()).login(&auth).await);

@@ -82,7 +82,10 @@ async fn only_ca_certificate_in_file_is_trusted() {
     let stub = Stub::start_tls([], untrusted.server("127.0.0.1", None));
     let failure = read(&vault_at(&with_ca(&stub, &ca))).await.err().expect("a failure");
     assert_eq!(failure.class, FailureClass::Unreachable);
-    assert!(failure.message.contains("not signed by a CA certificate in") && failure.message.contains("ca.pem"), "{failure}");
+    assert!(
+        failure.message.contains("not signed by a CA certificate in") && failure.message.contains("ca.pem"),
+        "{failure}"
+    );
     // The system store does not contain the CA certificate either.
     let failure = read(&vault(&stub.address())).await.err().expect("a failure");
     assert!(matches!(failure.reason, Reason::VaultUnreachable | Reason::TlsUnusable), "{failure}");
@@ -138,7 +141,8 @@ async fn server_name_is_verified_instead_of_address() {
         vault_at(&server)
     };
     let failure = read(&named(None)).await.err().expect("a failure");
-    let words = "the server's certificate is valid for \"vault.internal\", not for \"127.0.0.1\"; set VAULT_TLS_SERVER_NAME";
+    let words =
+        "the server's certificate is valid for \"vault.internal\", not for \"127.0.0.1\"; set VAULT_TLS_SERVER_NAME";
     assert!(failure.message.contains(words), "{failure}");
     assert!(read(&named(Some("other.internal"))).await.is_err());
     assert_eq!(read(&named(Some("10.0.0.1"))).await.err().expect("a failure").class, FailureClass::Invalid);
@@ -174,7 +178,10 @@ async fn client_key_of_other_certificate_is_tls_unusable() {
     server.tls.client = Some((file("client.pem"), file("client.key")));
     let failure = read(&vault_at(&server)).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::TlsUnusable), "{failure}");
-    assert!(failure.message.contains("client.key") && failure.message.contains("check that the key belongs"), "{failure}");
+    assert!(
+        failure.message.contains("client.key") && failure.message.contains("check that the key belongs"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::super::error::VaultError;
-use super::super::http::{Response, Http, Request, body, sensitive_header};
+use super::super::http::{Http, Request, Response, body, sensitive_header};
 use crate::model::{SecretBytes, VaultServer, VaultToken};
 
 /// The API of one server.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::VaultError;
 use super::super::json::{Seconds, body};
-use super::response::{parse, token_error, rule, errors};
+use super::response::{errors, parse, rule, token_error};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, VaultToken};
 

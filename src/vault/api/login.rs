@@ -12,7 +12,7 @@ use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{Seconds, text};
 use super::super::server_text::{clip, redact};
-use super::response::{joined_errors, is_from_vault, parse, status_error};
+use super::response::{is_from_vault, joined_errors, parse, status_error};
 use super::{Api, Call};
 use crate::model::{SecretBytes, TokenInfo, VaultToken};
 

@@ -8,8 +8,8 @@ pub(super) mod secret;
 pub(super) mod token;
 pub(super) mod wrapping;
 
-mod response;
 mod call;
+mod response;
 
-pub(super) use response::is_from_vault;
 pub(super) use call::{Api, Call};
+pub(super) use response::is_from_vault;

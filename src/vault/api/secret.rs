@@ -11,7 +11,7 @@ use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
 use super::super::server_text::clip;
-use super::response::{parse, status_error, token_error, rule};
+use super::response::{parse, rule, status_error, token_error};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, Validity, VaultToken};
 
@@ -128,7 +128,13 @@ impl TtlFields {
     ///
     /// A secret of KV version 1 can have keys with these names. If the engine is unknown, the mount type in the response or the
     /// path must match.
-    fn expires(&self, path: &str, known: EngineKind, mount_type: Option<&str>, date: Option<Timestamp>) -> Option<Duration> {
+    fn expires(
+        &self,
+        path: &str,
+        known: EngineKind,
+        mount_type: Option<&str>,
+        date: Option<Timestamp>,
+    ) -> Option<Duration> {
         if !self.token {
             return None;
         }
@@ -201,7 +207,9 @@ mod tests {
     fn static_role_rotates_even_when_rotation_is_due() {
         let role =
             |ttl: &str| format!(r#"{{"last_vault_rotation":"2026-01-01T00:00:00.5Z","ttl":{ttl},"password":"p"}}"#);
-        for (known, kind) in [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("database")), (EngineKind::Unknown, None)] {
+        for (known, kind) in
+            [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("database")), (EngineKind::Unknown, None)]
+        {
             assert_eq!(data("a", known, kind, &role("1800")), Validity::Rotates(Duration::from_mins(30)));
             assert_eq!(data("a", known, kind, &role("0")), Validity::Rotates(Duration::ZERO));
             assert_eq!(data("a", known, kind, &role("18446744073709551615")), Validity::Rotates(MAX_TIME));
@@ -217,11 +225,15 @@ mod tests {
     fn expiry_in_data_is_recognized_for_known_engines() {
         let identity = r#"{"client_id":"c","token":"eyJ","ttl":86400}"#;
         let path = "identity/oidc/token/app";
-        for (known, kind) in [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("identity")), (EngineKind::Unknown, None)] {
+        for (known, kind) in
+            [(EngineKind::NotKv, None), (EngineKind::Unknown, Some("identity")), (EngineKind::Unknown, None)]
+        {
             assert_eq!(data(path, known, kind, identity), Validity::Expires(DAY));
         }
         let path = "gcp/roleset/app/token";
-        for (known, kind) in [(EngineKind::NotKv, Some("gcp")), (EngineKind::Unknown, Some("gcp")), (EngineKind::Unknown, None)] {
+        for (known, kind) in
+            [(EngineKind::NotKv, Some("gcp")), (EngineKind::Unknown, Some("gcp")), (EngineKind::Unknown, None)]
+        {
             let both = r#"{"token":"ya29","token_ttl":3599,"expires_at_seconds":1767229200}"#;
             assert_eq!(data(path, known, kind, both), Validity::Expires(Duration::from_secs(3599)));
             let end = r#"{"token":"ya29","expires_at_seconds":1767229200}"#;

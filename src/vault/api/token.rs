@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::super::error::VaultError;
 use super::super::http::Response;
 use super::super::json::{MAX_TIME, Seconds};
-use super::response::{parse, token_error, rule};
 use super::login::auth;
+use super::response::{parse, rule, token_error};
 use super::{Api, Call};
 use crate::model::{TokenInfo, VaultToken};
 

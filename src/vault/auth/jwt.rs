@@ -10,18 +10,13 @@ use super::claims::Claims;
 /// The login request with `role`, or with the default role of the mount.
 pub(in crate::vault) fn request(mount: &str, role: Option<&str>, jwt: Credential) -> Login {
     let claims = Claims::of(jwt.expose()).unwrap_or_default();
-    let advice = "check that the role exists and that its bound_subject, bound_claims and bound_audiences accept this token";
+    let advice =
+        "check that the role exists and that its bound_subject, bound_claims and bound_audiences accept this token";
     login(mount, role, jwt, &claims, Advice { denied: CHECK_MOUNT, refused: advice })
 }
 
 /// The request of the methods `jwt` and `kubernetes`.
-pub(super) fn login(
-    mount: &str,
-    role: Option<&str>,
-    jwt: Credential,
-    claims: &Claims,
-    advice: Advice,
-) -> Login {
+pub(super) fn login(mount: &str, role: Option<&str>, jwt: Credential, claims: &Claims, advice: Advice) -> Login {
     #[derive(Serialize)]
     struct Body<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]

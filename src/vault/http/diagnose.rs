@@ -61,7 +61,9 @@ fn tls_cause(error: &rustls::Error, cause: String, ca: &str) -> ConnectionError 
         _ => return ConnectionError::Other(cause),
     };
     match certificate {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => ConnectionError::UnknownIssuer(ca.to_owned()),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            ConnectionError::UnknownIssuer(ca.to_owned())
+        }
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<String> = presented.iter().map(|name| bare_name(name).to_owned()).collect();
             ConnectionError::WrongName { expected: expected.to_str().into_owned(), found: quoted_list(&names) }

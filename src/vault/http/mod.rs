@@ -5,11 +5,11 @@
 //!   credential, to any host.
 //! - **Proxies from the environment are not used.** A forgotten `HTTP_PROXY` would expose tokens and secrets to a third party.
 
-mod response;
 mod body;
 mod clients;
 mod diagnose;
 mod error;
+mod response;
 mod tls;
 mod url;
 
@@ -21,10 +21,10 @@ use http::{HeaderMap, Method, StatusCode};
 use reqwest::Url;
 use zeroize::Zeroizing;
 
-pub(super) use response::Response;
 use clients::{Clients, connect_timeout};
 use diagnose::{RequestContext, diagnose};
 pub(super) use error::HttpError;
+pub(super) use response::Response;
 use url::origin;
 
 use crate::model::{SecretBytes, VaultServer};

@@ -42,7 +42,10 @@ pub(super) fn configure(builder: ClientBuilder, tls: &Tls, url: &Url) -> Result<
     if let Some(file) = &tls.ca_file {
         let ca_certificates = Certificate::from_pem_bundle(&pem(file)?).map_err(|error| invalid_pem(file, &error))?;
         if ca_certificates.is_empty() {
-            return Err(pem_error(file, "no PEM certificate in the file; store the CA certificate there in PEM format"));
+            return Err(pem_error(
+                file,
+                "no PEM certificate in the file; store the CA certificate there in PEM format",
+            ));
         }
         builder = builder.tls_certs_only(ca_certificates);
     }

@@ -140,7 +140,7 @@ impl Mode {
     pub fn new(bits: u32) -> Result<Self, NameError> {
         if bits > 0o777 || bits & 0o400 == 0 {
             return Err(NameError(
-                "expected an octal mode of at most 0777 that its owner can read, such as \"0440\"".into(),
+                "expected an octal mode, at most 0777 and readable by its owner, such as \"0440\"".into(),
             ));
         }
         Ok(Self(bits))

@@ -160,9 +160,9 @@ mod tests {
 
         let mut explicit = mirror(SecretType::Opaque, &[("k", "db")]);
         let failure = of(&explicit, &set, &["db"]).expect_err("leased");
-        let expected = "failed to mirror to Secret top-secret-ks: file db of its key \"k\" is from source db, which has a \
-                        lease and stops working when this pod ends; set mirrors.top-secret-ks.allowLeased: true to mirror it \
-                        all the same";
+        let expected = "failed to mirror to Secret top-secret-ks: file db for key \"k\" is from source db, which has a \
+                        lease and stops working when this pod terminates; set mirrors.top-secret-ks.allowLeased: true to \
+                        mirror it anyway";
         assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Invalid, expected));
         explicit.allow_leased = true;
         assert_eq!(of(&explicit, &set, &["db"]), Ok(chosen(&["k"], &["db"])));

@@ -48,7 +48,7 @@ pub(super) fn diagnose(error: reqwest::Error, context: &RequestContext<'_>) -> C
         (true, false) => ConnectionError::NoAnswer(context.request),
         (false, true) if io_kind(&error) == Some(ErrorKind::ConnectionRefused) => ConnectionError::Refused,
         (false, true) if chain.starts_with("dns error: ") => {
-            ConnectionError::Unresolved(chain.trim_start_matches("dns error: ").to_owned())
+            ConnectionError::Unresolved(chain.rsplit(": ").next().unwrap_or_default().to_owned())
         }
         (false, _) => ConnectionError::Other(chain),
     }

@@ -134,5 +134,6 @@ fn root_cause(error: &reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    // rustls has the same error for certificates of the peer and of a PEM file.
+    cause.to_string().trim_start_matches("invalid peer certificate: ").to_owned()
 }

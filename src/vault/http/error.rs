@@ -18,7 +18,7 @@ pub(in crate::vault) enum HttpError {
     Address(String),
     #[error("failed to build the URL for path {0}: the segments '.' and '..' are not supported; correct the path")]
     Path(String),
-    #[error("failed to send {0} in an HTTP header: it contains control characters; remove them")]
+    #[error("failed to send {0} in an HTTP header: found control characters; remove them")]
     Header(&'static str),
     #[error(
         "failed to use vault.tls.serverName {0}: expected a DNS name; set vault.tls.serverName to a DNS name in Vault's \

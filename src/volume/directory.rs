@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::at::{self, StepError, context};
-use super::unusable::{creation_failed, not_a_directory, unusable_directory, why_unusable};
+use super::unusable::{creation_failed, not_a_directory, remedy, unusable_directory, why_unusable};
 use super::{lock, names};
 use crate::model::{Directory, Failure};
 
@@ -86,7 +86,7 @@ impl OwnedDirectory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOTDIR | Errno::LOOP => not_a_directory(path),
-            _ => unusable_directory(format!("failed to open output directory {shown}: {errno}")),
+            _ => unusable_directory(format!("failed to open output directory {shown}: {errno}{}", remedy(errno))),
         })?;
         let inspect_failed =
             |errno: Errno| unusable_directory(format!("failed to inspect output directory {shown}: {errno}"));
@@ -109,7 +109,7 @@ impl OwnedDirectory {
         directory.access(settings)?;
         // Set explicitly: mkdir applies the umask, and an earlier process may have crashed in between.
         rustix::fs::fchmod(&directory.fd, DIRECTORY_MODE).map_err(|errno| {
-            unusable_directory(format!("failed to set the mode of output directory {shown}: {errno}"))
+            unusable_directory(format!("failed to set the mode of output directory {shown}: {errno}{}", remedy(errno)))
         })?;
         Ok(directory)
     }

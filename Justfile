@@ -6,7 +6,7 @@ musl := "x86_64-unknown-linux-musl"
 default:
     @just --list --unsorted
 
-# Shows the article's case on real servers, step by step
+# Shows the reference scenario on real servers, step by step
 demo:
     cargo demo
 

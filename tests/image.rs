@@ -152,7 +152,7 @@ async fn the_arm64_binary_reads_from_vault_over_tls() -> Result<()> {
     let binaries = testbed::binaries::Binaries::find_or_build()?;
     let vault =
         vault::Vault::start(&binaries, &guardian, vault::Options { tls: true, ..vault::Options::default() }).await?;
-    vault.admin()?.put_kv("secret", "webapp/config", &testbed::article::article_data()).await?;
+    vault.admin()?.put_kv("secret", "webapp/config", &testbed::reference_scenario::secret_data()).await?;
     let directory = guardian.memory.join("sensitive");
     let ca = vault.ca_file().context("Vault serves TLS")?;
     let output = Command::new("qemu-aarch64-static")

@@ -1,4 +1,4 @@
-//! Where the measurement happens: a Vault with the article's case, and the binaries to compare.
+//! Where the measurement happens: a Vault with the reference scenario, and the binaries to compare.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,9 +7,9 @@ use tokio::runtime::Runtime;
 
 use super::Result;
 use super::testbed::binaries::Binaries;
-use super::testbed::{Case, Servers, article};
+use super::testbed::{Case, Servers, reference_scenario};
 
-/// The article's case on real servers.
+/// The reference scenario on real servers.
 pub struct Ground {
     /// `http://host:port`
     pub address: String,
@@ -42,7 +42,7 @@ impl Ground {
         let binaries = Binaries::find_or_build()?;
         let (servers, case) = runtime.block_on(async {
             let servers = Servers::start_from(&binaries).await?;
-            let case = Case::article(&servers).await?;
+            let case = Case::reference(&servers).await?;
             Ok::<_, anyhow::Error>((servers, case))
         })?;
         let ground = Self {
@@ -50,7 +50,7 @@ impl Ground {
             role: case.role.clone(),
             jwt_file: case.jwt_file.clone(),
             secret: case.secret_path(),
-            files: article_files(),
+            files: reference_files(),
             vault: binaries.vault,
             keyferry,
         };
@@ -68,7 +68,7 @@ impl Ground {
             role: variable("ROLE")?,
             jwt_file: variable("JWT_FILE")?.into(),
             secret: variable("SECRET").unwrap_or_else(|_| "secret/webapp/config".into()),
-            files: article_files(),
+            files: reference_files(),
             vault: variable("VAULT")?.into(),
             keyferry: Self::release_binary()?,
         })
@@ -109,8 +109,8 @@ impl Ground {
     }
 }
 
-fn article_files() -> Vec<(String, String)> {
-    let data = article::article_data();
+fn reference_files() -> Vec<(String, String)> {
+    let data = reference_scenario::secret_data();
     let values = data.as_object().into_iter().flatten();
     values.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
 }

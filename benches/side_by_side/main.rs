@@ -1,6 +1,6 @@
 //! `just bench`: keyferry beside bare requests and `vault agent`, in one run on one machine, and prints tables.
 //!
-//! The article's case: login with the method `kubernetes`, one KV secret, two files. Runs alternate, so that a slow
+//! The reference scenario: login with the method `kubernetes`, one KV secret, two files. Runs alternate, so that a slow
 //! minute of the machine is everybody's; every run starts from an empty directory in memory and is checked.
 //! `--quick` makes a rehearsal of it: few runs, seconds instead of minutes. `--density N` (`just density N`) starts N agents
 //! against one Vault instead.

@@ -117,7 +117,7 @@ fn a_value_that_does_not_exist_is_refused() {
     let mistakes =
         ["vault.adress=x", "mod=init", "mode=sidcar", "config.sources.a.pth=x", "mirror.names=x", "secrets[0].path=x"];
     for mistake in mistakes {
-        let own = helm.values(Of::Keyferry, "article").expect("values");
+        let own = helm.values(Of::Keyferry, "reference").expect("values");
         let refused = helm.render(Of::Keyferry, "playground", NEWEST, &["--values", &own, "--set", mistake]);
         assert!(format!("{:#}", refused.expect_err(mistake)).contains("values don't meet"), "{mistake}");
         let nested = format!("keyferry.{mistake}");
@@ -148,7 +148,7 @@ fn rights(objects: &[Value]) -> Value {
 #[test]
 fn the_rights_are_those_of_the_manifests() {
     let Some(helm) = Helm::shared("the_rights_are_those_of_the_manifests") else { return };
-    let objects = helm.scenario(Of::Keyferry, "article", "playground").expect("rendered");
+    let objects = helm.scenario(Of::Keyferry, "reference", "playground").expect("rendered");
     let viewer = |object: &&Value| {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         name.ends_with("pod-viewer") || name == "non-privileged-sa"

@@ -1,5 +1,5 @@
 //! `just cluster-up` and `just cluster-down`: the cluster of the tests, for people. It runs in the background until it is taken
-//! down, with the article's case set up in its Vault and the shipped images on its node.
+//! down, with the reference scenario set up in its Vault and the shipped images on its node.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../testbed/mod.rs"]
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use state::State;
-use testbed::article::{self, APPLICATION, AUDIENCE};
 use testbed::cluster::{self, RealCluster};
 use testbed::pki;
+use testbed::reference_scenario::{self, APPLICATION, AUDIENCE};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "cargo run --example cluster -- COMMAND
@@ -220,13 +220,13 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
-/// The article's case in Vault.
+/// The reference scenario in Vault.
 async fn set_up(cluster: &RealCluster) -> Result<()> {
     let (vault, admin) = (cluster.vault.admin()?, cluster.admin().await?);
     let (api, ca) = (cluster.api_server_inside(), cluster.kube.ca_pem());
-    article::trust(&vault, &admin, "kubernetes", &api, ca).await?;
-    article::trust_keys(&vault, &admin, "jwt", &api, ca).await?;
-    vault.put_kv("secret", "webapp/config", &article::article_data()).await?;
+    reference_scenario::trust(&vault, &admin, "kubernetes", &api, ca).await?;
+    reference_scenario::trust_keys(&vault, &admin, "jwt", &api, ca).await?;
+    vault.put_kv("secret", "webapp/config", &reference_scenario::secret_data()).await?;
     let policy = "path \"secret/data/webapp/config\" { capabilities = [\"read\"] }";
     vault.policy(APPLICATION, policy).await?;
     let role = json!({

@@ -1,4 +1,4 @@
-//! `cargo demo`: the article's case on a real Vault and a real Kubernetes API server, step by step. Each step checks what it
+//! `cargo demo`: the reference scenario on a real Vault and a real Kubernetes API server, step by step. Each step checks what it
 //! shows; the exit code is 0 only if everything held.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stdout)]
 

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::screen::{Screen, seconds};
 use super::testbed::agent::{self, Agent};
-use super::testbed::article::{APPLICATION, Case, SECRET};
 use super::testbed::binaries::Binaries;
 use super::testbed::kube::{Cluster, client_from, status_of};
+use super::testbed::reference_scenario::{APPLICATION, Case, SECRET};
 use super::testbed::{Servers, wait_until};
 
 /// Far beyond what any step needs.
@@ -50,7 +50,7 @@ pub(super) async fn start_servers(screen: &mut Screen, binaries: &Binaries) -> R
     Ok(servers)
 }
 
-/// The article's case, and the agent in it.
+/// The reference scenario, and the agent in it.
 pub(super) struct Story<'a> {
     servers: &'a Servers,
     case: Case,
@@ -60,8 +60,8 @@ pub(super) struct Story<'a> {
 
 impl<'a> Story<'a> {
     pub(super) async fn seed(screen: &mut Screen, servers: &'a Servers) -> Result<Self> {
-        screen.step("Put the article's case into them");
-        let case = Case::article(servers).await?;
+        screen.step("Put the reference scenario into them");
+        let case = Case::reference(servers).await?;
         screen.holds("Vault: secret/webapp/config has username and password; policy webapp may read it, nothing else");
         screen.holds(&format!(
             "Vault: a Pod of ServiceAccount {}/{} may log in, with a token made for Vault only",

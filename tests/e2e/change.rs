@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::helm::Helm;
 use crate::playground::{ACCOUNT, Playground, condition, containers, is_ready, message, name};
-use crate::testbed::article::AUDIENCE;
+use crate::testbed::reference_scenario::AUDIENCE;
 
 impl Playground {
     /// Waits for a fact about each of these pods.

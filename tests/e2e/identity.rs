@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::manifest::{IDLE, Object};
 use crate::playground::Playground;
-use crate::testbed::article::trust_keys;
+use crate::testbed::reference_scenario::trust_keys;
 
 /// A file's owner, group and mode as the application sees them, and that it can read the file.
 const LOOK: &str = "cat /etc/sensitive/password >/dev/null && stat -L -c '%u:%g %a' /etc/sensitive/password";

@@ -10,7 +10,6 @@ mod testbed;
 #[path = "../chart/helm.rs"]
 mod helm;
 
-mod article;
 mod change;
 mod chart;
 mod ending;
@@ -22,5 +21,6 @@ mod manifest;
 mod mirror;
 mod outage;
 mod playground;
+mod reference_scenario;
 mod start;
 mod ways;

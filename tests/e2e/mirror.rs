@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::manifest::IDLE;
 use crate::playground::{ACCOUNT, Playground, condition, is_ready, message, name};
-use crate::testbed::article::SECRET;
+use crate::testbed::reference_scenario::SECRET;
 
 /// "Within a minute", and what a loaded machine takes beside.
 const MINUTE: Duration = Duration::from_secs(70);

@@ -1,4 +1,4 @@
-//! A namespace of its own for each test, with what the article's case needs in it and in Vault.
+//! A namespace of its own for each test, with what the reference scenario needs in it and in Vault.
 
 use std::process::Command;
 
@@ -10,10 +10,10 @@ use serde_json::json;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::manifest::{self, Object};
-use crate::testbed::article::{AUDIENCE, SECRET, article_data, trust};
 use crate::testbed::cluster::{PATIENCE, RealCluster, output};
 use crate::testbed::kube::Cluster;
 use crate::testbed::leaks::{Leaks, Seen};
+use crate::testbed::reference_scenario::{AUDIENCE, SECRET, secret_data, trust};
 use crate::testbed::vault::Admin;
 use crate::testbed::wait_until;
 
@@ -68,7 +68,7 @@ impl Playground {
     }
 
     /// As `shared`, under the article's own names.
-    pub async fn article(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+    pub async fn reference(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await else { return Ok(()) };
         let quiet = Quiet::Shared { _guard: QUIET.read().await };
         Self::named(cluster, "playground", "webapp", quiet).await?.run(body).await
@@ -138,8 +138,8 @@ impl Playground {
             "token_ttl": "20m",
         });
         vault.role(&self.mount(), &self.unique, bound).await?;
-        self.leaks.plant_data(&article_data());
-        vault.put_kv("secret", &self.path(), &article_data()).await.map(|_| ())
+        self.leaks.plant_data(&secret_data());
+        vault.put_kv("secret", &self.path(), &secret_data()).await.map(|_| ())
     }
 
     /// Mount of the login: the article's is the default one, every other test counts logins at a mount of its own.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::testbed::{self, Case, Servers, article, kube, vault};
+use crate::testbed::{self, Case, Servers, kube, reference_scenario, vault};
 
 #[tokio::test]
 async fn the_article_s_case_can_be_logged_in_to_and_read() {
@@ -16,7 +16,7 @@ async fn the_article_s_case_can_be_logged_in_to_and_read() {
     let pod = servers.vault.client(&token).expect("a client");
     let path = format!("{}/data/webapp/config", case.kv_mount);
     let answer = pod.get(&path).await.expect("the policy lets it read");
-    assert_eq!(answer["data"]["data"], article::article_data());
+    assert_eq!(answer["data"]["data"], reference_scenario::secret_data());
 
     let other = format!("{}/data/webapp/other", case.kv_mount);
     let (status, _) = pod.request(Method::GET, &other, Value::Null).await.expect("an answer");
@@ -46,11 +46,11 @@ async fn the_pod_may_write_one_secret_and_read_none() {
     let pod = kube::Cluster { client: kube::client_from(&kubeconfig).await.expect("a client") };
     let secret = |name: &str| format!("{{apiVersion: v1, kind: Secret, metadata: {{name: {name}}}}}");
 
-    pod.apply(&case.namespace, &secret(article::SECRET)).await.expect("its own Secret");
-    assert!(case.cluster.secret(&case.namespace, article::SECRET).await.expect("an answer").is_some());
+    pod.apply(&case.namespace, &secret(reference_scenario::SECRET)).await.expect("its own Secret");
+    assert!(case.cluster.secret(&case.namespace, reference_scenario::SECRET).await.expect("an answer").is_some());
     let other = pod.apply(&case.namespace, &secret("other")).await.expect_err("another Secret");
     assert!(format!("{other:#}").contains("forbidden"), "{other:#}");
-    let read = pod.secret(&case.namespace, article::SECRET).await.expect_err("a read");
+    let read = pod.secret(&case.namespace, reference_scenario::SECRET).await.expect_err("a read");
     assert!(format!("{read:#}").contains("forbidden"), "{read:#}");
 }
 
@@ -71,7 +71,7 @@ async fn servers_stop_and_come_back_with_their_data() {
     let token = case.login(&servers).await.expect("the Pod's token still logs in");
     let path = format!("{}/data/webapp/config", case.kv_mount);
     let answer = servers.vault.client(&token).expect("a client").get(&path).await.expect("a read");
-    assert_eq!(answer["data"]["data"], article::article_data());
+    assert_eq!(answer["data"]["data"], reference_scenario::secret_data());
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::testbed::article::SECRET;
 use crate::testbed::binaries::Binaries;
+use crate::testbed::reference_scenario::SECRET;
 use crate::testbed::vault::Options;
 use crate::testbed::{Agent, Case, Servers, free_port, skipped};
 

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::article::Case;
 use super::guardian::{Guardian, Process};
+use super::reference_scenario::Case;
 use super::said::Said;
 use super::wait_until;
 

@@ -1,4 +1,4 @@
-//! The test ground: a real Vault and a real Kubernetes API server on this machine, the article's case in them, and the
+//! The test ground: a real Vault and a real Kubernetes API server on this machine, the reference scenario in them, and the
 //! agent as a process. Used by the integration tests and by `cargo demo`.
 //!
 //! Tests that only use the servers share one pair per process (`Servers::shared`) and keep apart by `Case`: each has its
@@ -11,7 +11,6 @@
 
 pub mod admin;
 pub mod agent;
-pub mod article;
 pub mod binaries;
 pub mod cluster;
 pub mod guardian;
@@ -21,6 +20,7 @@ pub mod leaks;
 pub mod needs;
 pub mod pki;
 mod programs;
+pub mod reference_scenario;
 pub mod rights;
 pub mod said;
 #[path = "../support/skip.rs"]
@@ -41,7 +41,7 @@ use kube::Kube;
 use vault::Vault;
 
 pub use agent::Agent;
-pub use article::Case;
+pub use reference_scenario::Case;
 pub(crate) use skip::skip_test;
 
 /// Set to anything to skip every test that needs real servers.

@@ -1,6 +1,5 @@
 //! The real agent as a process.
 
-mod article;
 mod auth;
 mod crash;
 mod faults;
@@ -16,6 +15,7 @@ mod mirror_truth;
 mod network;
 mod outages;
 mod outputs;
+mod reference_scenario;
 mod reload;
 mod restart;
 mod tokens;

@@ -1,4 +1,4 @@
-//! The article's case: Vault holds the user name and password of `webapp`, whose Pod runs in namespace `playground` and whose
+//! The reference scenario: Vault holds the user name and password of `webapp`, whose Pod runs in namespace `playground` and whose
 //! Secret is `top-secret-ks`.
 
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub const SECRET: &str = "top-secret-ks";
 pub const APPLICATION: &str = "webapp";
 
 /// What the article's Secret holds.
-pub fn article_data() -> Value {
+pub fn secret_data() -> Value {
     json!({"username": "Nutzername", "password": "Losungwort"})
 }
 
@@ -124,7 +124,7 @@ impl Case {
     }
 
     /// The case under the article's names; once per pair of servers.
-    pub async fn article(servers: &Servers) -> Result<Self> {
+    pub async fn reference(servers: &Servers) -> Result<Self> {
         let names = Names {
             kv_mount: "secret".into(),
             auth_mount: "kubernetes".into(),
@@ -147,14 +147,14 @@ impl Case {
         let for_vault = cluster.token(&namespace, &account, Some(AUDIENCE), pod()).await?;
         let for_cluster = cluster.token(&namespace, &account, None, pod()).await?;
         let leaks = Leaks::default();
-        leaks.plant_data(&article_data());
+        leaks.plant_data(&secret_data());
         leaks.plant_jwt(&for_vault);
         leaks.plant_jwt(&for_cluster);
 
         if kv_mount != "secret" {
             admin.enable_secrets(&kv_mount, "kv", json!({"version": "2"})).await?;
         }
-        admin.put_kv(&kv_mount, "webapp/config", &article_data()).await?;
+        admin.put_kv(&kv_mount, "webapp/config", &secret_data()).await?;
         admin.policy(&role, &format!("path \"{kv_mount}/data/webapp/config\" {{ capabilities = [\"read\"] }}")).await?;
         trust(&admin, &cluster, &auth_mount, servers.kube.url(), servers.kube.ca_pem()).await?;
         let mut case = Self {

@@ -1,4 +1,4 @@
-//! The article's case, row by row, under its own names.
+//! The reference scenario, row by row, under its own names.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::playground::{Playground, container};
 
 #[tokio::test]
 async fn the_article_s_case_row_by_row() -> Result<()> {
-    Playground::article("the_article_s_case_row_by_row", async |playground| {
+    Playground::reference("the_article_s_case_row_by_row", async |playground| {
         playground.apply(&playground.demo()?.script(IDLE)).await?;
         let pod = playground.ready("webapp").await?;
 

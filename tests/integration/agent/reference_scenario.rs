@@ -1,4 +1,4 @@
-//! The article's case.
+//! The reference scenario.
 
 use std::os::unix::fs::PermissionsExt as _;
 

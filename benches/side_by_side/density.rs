@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::ground::Ground;
 use super::proxy::Proxy;
 use super::stats::{Summary, megabytes, milliseconds, table};
-use super::testbed::guardian::{Guardian, Process};
+use super::testbed::watchdog::{Process, Watchdog};
 use super::{Result, contenders, process};
 
 /// More processes say nothing new, and a machine has limits of its own.
@@ -50,17 +50,17 @@ pub fn measure(ground: &Ground, number: usize) -> Result<String> {
         .into());
     }
     // Kills what is left, and removes the directories, however this process ends.
-    let guardian = Guardian::start()?;
+    let watchdog = Watchdog::start()?;
     let proxy = Proxy::start(&ground.address)?;
     let start = Instant::now();
     let mut all = Vec::with_capacity(number);
     for index in 0..number {
         let address = if index < SAMPLE { &proxy.address } else { &ground.address };
-        let files = guardian.memory.join(format!("{index}/files"));
-        std::fs::create_dir_all(guardian.memory.join(index.to_string()))?;
+        let files = watchdog.memory.join(format!("{index}/files"));
+        std::fs::create_dir_all(watchdog.memory.join(index.to_string()))?;
         let mut command = contenders::keyferry(ground, address, &files);
         command.arg("run").stderr(std::process::Stdio::null());
-        all.push(Agent { process: guardian.spawn(&mut command)?, files, complete: None });
+        all.push(Agent { process: watchdog.spawn(&mut command)?, files, complete: None });
     }
     let started = start.elapsed();
     await_all(ground, &mut all, start)?;

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::testbed::guardian::Guardian;
+use crate::testbed::watchdog::Watchdog;
 use crate::testbed::{binaries, skipped};
 
 /// A Kubernetes that has all that the chart may use.
@@ -33,7 +33,7 @@ pub enum Of {
 pub struct Helm {
     program: PathBuf,
     /// Removes what it wrote: a `TempDir` in a static would stay.
-    guardian: Guardian,
+    watchdog: Watchdog,
 }
 
 static HELM: OnceLock<Result<Helm, String>> = OnceLock::new();
@@ -52,8 +52,8 @@ impl Helm {
     }
 
     fn new() -> Result<Self> {
-        let helm = Self { program: binaries::find_or_build("helm")?, guardian: Guardian::start()? };
-        copy(&chart(), &helm.guardian.directory.join("chart"))?;
+        let helm = Self { program: binaries::find_or_build("helm")?, watchdog: Watchdog::start()? };
+        copy(&chart(), &helm.watchdog.directory.join("chart"))?;
         let webapp = helm.path(Of::Webapp);
         // From the directory beside it: needs no network.
         let built = helm.run(&["dependency", "build", &webapp])?;
@@ -63,7 +63,7 @@ impl Helm {
 
     /// Directory of the chart's copy.
     pub fn path(&self, of: Of) -> String {
-        let own = self.guardian.directory.join("chart");
+        let own = self.watchdog.directory.join("chart");
         match of {
             Of::Keyferry => own.display().to_string(),
             Of::Webapp => own.join("examples/webapp").display().to_string(),
@@ -73,9 +73,9 @@ impl Helm {
     /// Runs it away from the user's own settings and repositories.
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
-        command.args(arguments).current_dir(&self.guardian.directory);
+        command.args(arguments).current_dir(&self.watchdog.directory);
         for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(home, self.guardian.directory.join("home"));
+            command.env(home, self.watchdog.directory.join("home"));
         }
         command.output().context("failed to run helm")
     }
@@ -90,9 +90,9 @@ impl Helm {
                 format!("keyferry:\n{}\n", indented.join("\n"))
             }
         };
-        let file = self.guardian.directory.join(format!("{scenario}-{of:?}.yaml"));
+        let file = self.watchdog.directory.join(format!("{scenario}-{of:?}.yaml"));
         // Written whole, then renamed: tests run side by side.
-        let unique = tempfile::NamedTempFile::new_in(&self.guardian.directory)?;
+        let unique = tempfile::NamedTempFile::new_in(&self.watchdog.directory)?;
         std::fs::write(unique.path(), text)?;
         unique.persist(&file)?;
         Ok(file.display().to_string())

@@ -173,12 +173,12 @@ fn down() -> Result<()> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    // The guardian holds the lock until all is taken back, the directory last; the next run may be quicker to get the lock.
+    // The watchdog holds the lock until all is taken back, the directory last; the next run may be quicker to get the lock.
     let is_gone = || directory.as_ref().is_some_and(|directory| !directory.exists());
     while !(is_gone() || cluster::sweep()?) {
         ensure!(
             start.elapsed() < Duration::from_secs(20),
-            "its guardian is not done after 20 s; the next run takes back what is left"
+            "its watchdog is not done after 20 s; the next run takes back what is left"
         );
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -190,7 +190,7 @@ fn down() -> Result<()> {
     Ok(())
 }
 
-/// The cluster itself, until SIGTERM. While it starts, a signal ends us as it ends any process, and the guardian takes back
+/// The cluster itself, until SIGTERM. While it starts, a signal ends us as it ends any process, and the watchdog takes back
 /// what is there already: a build or a wait for a lock would not look for signals.
 async fn run() -> Result<()> {
     state::write_process()?;

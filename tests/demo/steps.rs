@@ -86,7 +86,7 @@ impl<'a> Story<'a> {
         }
         screen.show(&shown);
         let since = Instant::now();
-        let agent = self.agent.insert(Agent::for_case(&self.servers.guardian, &self.case, &["run"], &changes)?);
+        let agent = self.agent.insert(Agent::for_case(&self.servers.watchdog, &self.case, &["run"], &changes)?);
         let case = &self.case;
         agent
             .wait_for("both files are published", PATIENCE, || async {

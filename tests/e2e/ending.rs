@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::testbed::cluster::cgroups;
 use crate::testbed::cluster::namespaces::Namespaces;
-use crate::testbed::guardian::{self, Guardian};
-use crate::testbed::{needs, wait_until};
+use crate::testbed::watchdog::{self, Watchdog};
+use crate::testbed::{requirements, wait_until};
 
 /// Journal of the run that `child` plays.
 const JOURNAL: &str = "KEYFERRY_TEST_JOURNAL";
@@ -23,22 +23,22 @@ async fn child() -> Result<()> {
     let journal = PathBuf::from(std::env::var_os(JOURNAL).context("started by another test")?);
     let file = std::fs::File::options().create(true).append(true).open(&journal)?;
     file.lock()?;
-    let mut guardian = Guardian::start_with_journal(file, &journal)?;
-    let namespaces = Namespaces::start(&guardian, &["10.96.0.1".parse()?]).await?;
-    guardian.enter(namespaces.pid());
-    let group = guardian.directory.file_name().context("a name")?.to_string_lossy().into_owned();
-    cgroups::make(&guardian, &group)?;
+    let mut watchdog = Watchdog::start_with_journal(file, &journal)?;
+    let namespaces = Namespaces::start(&watchdog, &["10.96.0.1".parse()?]).await?;
+    watchdog.enter(namespaces.pid());
+    let group = watchdog.directory.file_name().context("a name")?.to_string_lossy().into_owned();
+    cgroups::make(&watchdog, &group)?;
     let tenant = "mkdir $1/mount && mount -t tmpfs tmpfs $1/mount && ip link add left type bridge && \
                   mkdir $2/deeper && echo $$ >$2/deeper/cgroup.procs && echo ready && sleep 600";
     let any = group_paths(&group).first().context("a hierarchy")?.clone();
-    let mut command = guardian.command(Path::new("/bin/sh"));
-    command.args(["-c", tenant, "tenant"]).args([&guardian.directory, &any]).stdout(Stdio::piped());
-    let mut tenant = guardian.spawn(&mut command)?;
+    let mut command = watchdog.command(Path::new("/bin/sh"));
+    command.args(["-c", tenant, "tenant"]).args([&watchdog.directory, &any]).stdout(Stdio::piped());
+    let mut tenant = watchdog.spawn(&mut command)?;
     let mut line = String::new();
     BufReader::new(tenant.child().stdout.take().context("a pipe")?).read_line(&mut line)?;
     ensure!(line == "ready\n", "{line}");
     let first = namespaces.pid();
-    println!("up {group} {first} {} {}", tenant.program().context("it runs")?.as_raw_nonzero(), guardian.watch());
+    println!("up {group} {first} {} {}", tenant.program().context("it runs")?.as_raw_nonzero(), watchdog.watch());
     // Until the test that started it is gone, however it went.
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
@@ -114,8 +114,8 @@ fn group_paths(group: &str) -> Vec<PathBuf> {
 }
 
 fn can_run(test: &str) -> bool {
-    needs::is_root(test)
-        && needs::has(test, &[("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")])
+    requirements::is_root(test)
+        && requirements::has(test, &[("unshare", "util-linux"), ("nsenter", "util-linux"), ("ip", "iproute2")])
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn what_is_left_of_a_run_killed_with_its_watch_is_swept_by_the_next() -> R
     // With nobody to kill them: by the pipe.
     run.processes_are_gone().await?;
     ensure!(!run.left().is_empty(), "nobody has swept yet");
-    guardian::sweep(&journal)?;
+    watchdog::sweep(&journal)?;
     ensure!(run.left().is_empty(), "left: {:?}", run.left());
     ensure!(std::fs::read_to_string(&journal)?.is_empty(), "swept once");
     Ok(())

@@ -114,7 +114,7 @@ async fn an_agent_killed_while_vault_is_away_leaves_the_pod_ready() -> Result<()
         assert_eq!(container(&now, "webapp").map(|app| app.restart_count), Some(0));
         assert_eq!(playground.file(&name, "password").as_deref(), Some("Losungwort"), "the application reads on");
 
-        vault.start_again(&playground.cluster.guardian).await?;
+        vault.start_again(&playground.cluster.watchdog).await?;
         let admin = vault.admin()?;
         playground.put_to(&admin, "Nutzername", "nach-dem-Ausfall").await?;
         playground.file_is(&name, "password", "nach-dem-Ausfall").await?;

@@ -95,7 +95,7 @@ async fn a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_cle
         async |playground| {
             let unprivileged =
                 manifest::one("manifests/unprivileged.yaml", "Deployment")?.namespace(&playground.namespace);
-            let file = playground.cluster.guardian.directory.join("unprivileged.json");
+            let file = playground.cluster.watchdog.directory.join("unprivileged.json");
             std::fs::write(&file, unprivileged.0.to_string())?;
             let refused = playground
                 .wait_for("the policy acts", || async {

@@ -65,8 +65,8 @@ async fn servers_stop_and_come_back_with_their_data() {
     servers.vault.stop().await.expect("stopped");
     servers.kube.stop().await.expect("stopped");
     assert!(case.admin.get("sys/health").await.is_err());
-    servers.vault.start_again(&servers.guardian).await.expect("Vault is back");
-    servers.kube.start_again(&servers.guardian).await.expect("the API server is back");
+    servers.vault.start_again(&servers.watchdog).await.expect("Vault is back");
+    servers.kube.start_again(&servers.watchdog).await.expect("the API server is back");
 
     let token = case.login(&servers).await.expect("the Pod's token still logs in");
     let path = format!("{}/data/webapp/config", case.kv_mount);
@@ -79,7 +79,7 @@ async fn vault_serves_tls() {
     let Some(servers) = Servers::shared("vault_serves_tls").await else { return };
     let binaries = testbed::binaries::Binaries::find_or_build().expect("found for the shared servers");
     let options = vault::Options { tls: true, ..vault::Options::default() };
-    let vault = vault::Vault::start(&binaries, &servers.guardian, options).await.expect("Vault with TLS");
+    let vault = vault::Vault::start(&binaries, &servers.watchdog, options).await.expect("Vault with TLS");
     assert!(vault.address().starts_with("https://"));
     assert!(vault.ca_file().is_some_and(std::path::Path::exists));
     vault.stop().await.expect("stopped");
@@ -88,12 +88,12 @@ async fn vault_serves_tls() {
 #[tokio::test]
 async fn nothing_is_left_when_the_guardian_ends() {
     testbed::install_tls();
-    let guardian = testbed::guardian::Guardian::start().expect("a guardian");
-    let (directory, memory) = (guardian.directory.clone(), guardian.memory.clone());
+    let watchdog = testbed::watchdog::Watchdog::start().expect("a watchdog");
+    let (directory, memory) = (watchdog.directory.clone(), watchdog.memory.clone());
     // A child of the child, as Vault's plugin is.
     let mut sleeper = std::process::Command::new("/bin/sh");
     sleeper.args(["-c", "sleep 600 & echo $! > pid; wait"]).current_dir(&directory);
-    let process = guardian.spawn(&mut sleeper).expect("a process");
+    let process = watchdog.spawn(&mut sleeper).expect("a process");
     let pid = directory.join("pid");
     let child = testbed::wait_until("the child's child runs", Duration::from_secs(5), || async {
         std::fs::read_to_string(&pid).ok()?.trim().parse::<u32>().ok()
@@ -101,7 +101,7 @@ async fn nothing_is_left_when_the_guardian_ends() {
     .await
     .expect("a pid");
     // As if this process died: the pipe closes, nothing is dropped.
-    drop(guardian);
+    drop(watchdog);
     let gone = |pid: u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         status.is_empty() || status.contains(") Z ")

@@ -66,7 +66,7 @@ impl Stage<'_> {
         if arguments.first() == Some(&"run") && changes.iter().all(|(name, _)| *name != "KEYFERRY_LISTEN") {
             changes.push(("KEYFERRY_LISTEN", &listen));
         }
-        Agent::under(wrapper, &self.servers.guardian, &self.case, arguments, &changes)
+        Agent::under(wrapper, &self.servers.watchdog, &self.case, arguments, &changes)
     }
 
     /// An agent with this document instead of the article's variables (server and credentials stay).

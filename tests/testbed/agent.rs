@@ -12,10 +12,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::guardian::{Guardian, Process};
+use super::capture::Capture;
 use super::reference_scenario::Case;
-use super::said::Said;
 use super::wait_until;
+use super::watchdog::{Process, Watchdog};
 
 /// The agent's binary: Cargo builds it for tests and says where; the demo asks Cargo itself, once.
 pub fn binary() -> Result<PathBuf> {
@@ -62,21 +62,21 @@ pub fn forget_this_package(command: &mut Command) {
 /// A running agent. Dropping it kills it; where a test is failing, it first prints what the agent said and wrote.
 pub struct Agent {
     process: Process,
-    said: Arc<Said>,
+    capture: Arc<Capture>,
     directory: PathBuf,
     looked_at: bool,
 }
 
 impl Agent {
     /// Start it for a case, with changes to the environment: `("NAME", "")` takes a variable away.
-    pub fn for_case(guardian: &Guardian, case: &Case, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Self> {
-        Self::under(&[], guardian, case, arguments, changes)
+    pub fn for_case(watchdog: &Watchdog, case: &Case, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Self> {
+        Self::under(&[], watchdog, case, arguments, changes)
     }
 
     /// As `for_case`, started by another program, which gets the agent's command line behind its own.
     pub fn under(
         wrapper: &[&str],
-        guardian: &Guardian,
+        watchdog: &Watchdog,
         case: &Case,
         arguments: &[&str],
         changes: &[(&str, &str)],
@@ -100,13 +100,13 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut process = guardian.spawn(&mut command)?;
-        let said = Arc::new(Said::new(format!("keyferry {}", arguments.join(" ")), listens));
+        let mut process = watchdog.spawn(&mut command)?;
+        let capture = Arc::new(Capture::new(format!("keyferry {}", arguments.join(" ")), listens));
         let child = process.child();
-        said.collect(child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
-        said.take_environ(process.id())?;
-        case.leaks.watch(Arc::clone(&said));
-        Ok(Self { process, said, directory: case.directory.clone(), looked_at: false })
+        capture.collect(child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
+        capture.take_environ(process.id())?;
+        case.leaks.watch(Arc::clone(&capture));
+        Ok(Self { process, capture, directory: case.directory.clone(), looked_at: false })
     }
 
     pub fn id(&self) -> u32 {
@@ -115,12 +115,12 @@ impl Agent {
 
     /// What it logged so far.
     pub fn log(&self) -> Vec<String> {
-        self.said.log()
+        self.capture.log()
     }
 
     /// What it printed so far.
     pub fn stdout(&self) -> Vec<String> {
-        self.said.stdout()
+        self.capture.stdout()
     }
 
     /// Wait for a fact, which may be about anything; an agent that ended meanwhile fails at once.
@@ -138,10 +138,10 @@ impl Agent {
 
     /// Wait for a line in its log that holds this text.
     pub async fn wait_for_log(&mut self, text: &str, deadline: Duration) -> Result<String> {
-        let said = Arc::clone(&self.said);
+        let capture = Arc::clone(&self.capture);
         let what = format!("the log has {text:?}");
         self.wait_for(&what, deadline, || {
-            let found = said.log().into_iter().find(|line| line.contains(text));
+            let found = capture.log().into_iter().find(|line| line.contains(text));
             async move { found }
         })
         .await
@@ -157,7 +157,7 @@ impl Agent {
     /// Takes what it shows of itself, once: before it is told to end.
     pub fn look_at(&mut self) {
         if !std::mem::replace(&mut self.looked_at, true) {
-            self.said.take_pages(self.process.id());
+            self.capture.take_pages(self.process.id());
         }
     }
 

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::binaries::{self, Binaries};
-use super::guardian::{Guardian, Process};
+use super::watchdog::{Process, Watchdog};
 use super::{free_port, pki, wait_until};
 
 pub use super::kubeconfig::{client_certificate, client_from, kubeconfig, path};
@@ -53,23 +53,23 @@ pub struct Place {
 
 impl Kube {
     /// Make certificates, start both on free loopback ports, wait until the API server is ready.
-    pub async fn start(binaries: &Binaries, guardian: &Guardian) -> Result<Self> {
+    pub async fn start(binaries: &Binaries, watchdog: &Watchdog) -> Result<Self> {
         let here = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        Self::start_at(binaries, guardian, Place { inside: here, outside: here, plugins: "NodeRestriction" }).await
+        Self::start_at(binaries, watchdog, Place { inside: here, outside: here, plugins: "NodeRestriction" }).await
     }
 
     /// As `start`, at another place.
-    pub async fn start_at(binaries: &Binaries, guardian: &Guardian, place: Place) -> Result<Self> {
+    pub async fn start_at(binaries: &Binaries, watchdog: &Watchdog, place: Place) -> Result<Self> {
         let Place { inside, outside, plugins } = place;
         let url = format!("https://{outside}");
-        let directory = guardian.directory.join(format!("kube-{}", outside.port()));
+        let directory = watchdog.directory.join(format!("kube-{}", outside.port()));
         let authority = pki::Authority::new("keyferry test cluster", &directory.join("pki"))?;
         let names = ["127.0.0.1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
         let server = authority.issue("apiserver", "kube-apiserver", None, &names)?;
         let admin = authority.issue("admin", "admin", Some("system:masters"), &[])?;
         let signer = authority.signing_key("service-accounts")?;
         let etcd_url = format!("http://127.0.0.1:{}", free_port()?);
-        let etcd = spawn_etcd(&binaries.etcd, guardian, &directory, &etcd_url)?;
+        let etcd = spawn_etcd(&binaries.etcd, watchdog, &directory, &etcd_url)?;
 
         let user = client_certificate(&admin);
         let admin_kubeconfig = directory.join("admin.kubeconfig");
@@ -108,7 +108,7 @@ impl Kube {
             process: Mutex::new(None),
             _etcd: Some(etcd),
         };
-        kube.start_again(guardian).await?;
+        kube.start_again(watchdog).await?;
         Ok(kube)
     }
 
@@ -134,13 +134,13 @@ impl Kube {
     }
 
     /// Start the API server after `stop`, on the same port, with the same data and keys.
-    pub async fn start_again(&self, guardian: &Guardian) -> Result<()> {
+    pub async fn start_again(&self, watchdog: &Watchdog) -> Result<()> {
         let mut running = self.process.lock().await;
         ensure!(running.is_none(), "the API server is running");
         let log = self.directory.join("apiserver.log");
-        let mut command = guardian.command(&self.apiserver);
+        let mut command = watchdog.command(&self.apiserver);
         command.args(&self.arguments);
-        let mut process = guardian.spawn(into_log(&mut command, &log)?)?;
+        let mut process = watchdog.spawn(into_log(&mut command, &log)?)?;
         let client = self.client().await?;
         let ready = tokio::select! {
             ready = wait_until("the API server is ready", Duration::from_secs(60), || async {
@@ -212,15 +212,15 @@ impl Kube {
     }
 }
 
-fn spawn_etcd(binary: &Path, guardian: &Guardian, directory: &Path, url: &str) -> Result<Process> {
+fn spawn_etcd(binary: &Path, watchdog: &Watchdog, directory: &Path, url: &str) -> Result<Process> {
     let peer = format!("http://127.0.0.1:{}", free_port()?);
     let data = directory.join("etcd");
-    let mut command = guardian.command(binary);
+    let mut command = watchdog.command(binary);
     command
         .args(["--data-dir", path(&data), "--listen-client-urls", url, "--advertise-client-urls", url])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync", "--log-level", "warn"]);
-    guardian.spawn(into_log(&mut command, &directory.join("etcd.log"))?)
+    watchdog.spawn(into_log(&mut command, &directory.join("etcd.log"))?)
 }
 
 /// Output of a server into its log.

@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine};
 use serde_json::Value;
 
-use super::said::Said;
+use super::capture::Capture;
 
 /// Shorter texts are found by chance.
 const SHORTEST: usize = 6;
@@ -44,7 +44,7 @@ impl Seen {
 pub struct Leaks {
     /// In each form in which they could be seen.
     planted: Mutex<BTreeSet<String>>,
-    agents: Mutex<Vec<Arc<Said>>>,
+    agents: Mutex<Vec<Arc<Capture>>>,
     asked: AtomicBool,
 }
 
@@ -73,7 +73,7 @@ impl Leaks {
         self.plant(jwt.rsplit('.').next().unwrap_or(jwt));
     }
 
-    pub(super) fn watch(&self, agent: Arc<Said>) {
+    pub(super) fn watch(&self, agent: Arc<Capture>) {
         locked(&self.agents).push(agent);
     }
 
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "ended without the leak test")]
     fn a_test_with_an_agent_cannot_end_without_it() {
-        Leaks::default().watch(Arc::new(Said::new("keyferry run".into(), None)));
+        Leaks::default().watch(Arc::new(Capture::new("keyferry run".into(), None)));
     }
 
     #[test]

@@ -12,20 +12,20 @@
 pub mod admin;
 pub mod agent;
 pub mod binaries;
+pub mod capture;
 pub mod cluster;
-pub mod guardian;
 pub mod kube;
 pub mod kubeconfig;
 pub mod leaks;
-pub mod needs;
+pub mod permissions;
 pub mod pki;
 mod programs;
 pub mod reference_scenario;
-pub mod rights;
-pub mod said;
+pub mod requirements;
 #[path = "../support/skip.rs"]
 mod skip;
 pub mod vault;
+pub mod watchdog;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -36,9 +36,9 @@ use anyhow::{Result, anyhow};
 use tokio::sync::OnceCell;
 
 use binaries::Binaries;
-use guardian::Guardian;
 use kube::Kube;
 use vault::Vault;
+use watchdog::Watchdog;
 
 pub use agent::Agent;
 pub use reference_scenario::Case;
@@ -51,8 +51,8 @@ pub const SKIP: &str = "KEYFERRY_SKIP_SERVERS";
 pub struct Servers {
     pub vault: Vault,
     pub kube: Kube,
-    // Last: fields are dropped in this order, and the guardian ends what is left.
-    pub guardian: Guardian,
+    // Last: fields are dropped in this order, and the watchdog ends what is left.
+    pub watchdog: Watchdog,
 }
 
 static SHARED: OnceCell<Result<Servers, String>> = OnceCell::const_new();
@@ -96,10 +96,10 @@ impl Servers {
     /// Start these servers, with a Vault as it is wanted.
     pub async fn start_with(binaries: &Binaries, options: vault::Options) -> Result<Self> {
         install_tls();
-        let guardian = Guardian::start()?;
+        let watchdog = Watchdog::start()?;
         let (vault, kube) =
-            tokio::try_join!(Vault::start(binaries, &guardian, options), Kube::start(binaries, &guardian))?;
-        Ok(Self { vault, kube, guardian })
+            tokio::try_join!(Vault::start(binaries, &watchdog, options), Kube::start(binaries, &watchdog))?;
+        Ok(Self { vault, kube, watchdog })
     }
 }
 

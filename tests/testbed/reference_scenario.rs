@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::kube::{Cluster, PodReference};
 use super::leaks::{Leaks, Seen};
-use super::rights::{self, Rights};
+use super::permissions::{self, Permissions};
 use super::vault::Admin;
 use super::{Servers, agent, pki};
 
@@ -139,7 +139,7 @@ impl Case {
         let Names { kv_mount, auth_mount, role, namespace } = names;
 
         cluster.namespace(&namespace).await?;
-        let Rights { account, yaml } = rights::shipped_for(&namespace)?;
+        let Permissions { account, yaml } = permissions::shipped_for(&namespace)?;
         cluster.apply(&namespace, &yaml).await?;
         let pod_name = format!("{APPLICATION}-0");
         let pod_uid = cluster.pod(&namespace, &pod_name, &account).await?;
@@ -169,14 +169,14 @@ impl Case {
             leaks,
             jwt_file: PathBuf::new(),
             kubeconfig: PathBuf::new(),
-            directory: servers.guardian.memory.join(&namespace).join("sensitive"),
+            directory: servers.watchdog.memory.join(&namespace).join("sensitive"),
             vault_address: servers.vault.address().to_owned(),
             vault_ca: servers.vault.ca_file().map(Path::to_path_buf),
             namespace,
         };
         case.vault_role(json!({})).await?;
 
-        let files = servers.guardian.directory.join(&case.namespace);
+        let files = servers.watchdog.directory.join(&case.namespace);
         std::fs::create_dir_all(&files)?;
         std::fs::create_dir_all(case.directory.parent().context("the directory has a parent")?)?;
         case.jwt_file = files.join("vault-token");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::binaries::{self, Binaries};
-use super::guardian::{Guardian, Process};
+use super::watchdog::{Process, Watchdog};
 use super::{free_port, pki, wait_until};
 
 pub use super::admin::Admin;
@@ -48,12 +48,12 @@ pub struct Vault {
 
 impl Vault {
     /// Start, initialise, unseal.
-    pub async fn start(binaries: &Binaries, guardian: &Guardian, options: Options) -> Result<Self> {
+    pub async fn start(binaries: &Binaries, watchdog: &Watchdog, options: Options) -> Result<Self> {
         let loopback = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let Place { inside, outside } = options.place.unwrap_or(Place { inside: loopback, outside: loopback });
         let port = outside.port();
-        let directory = guardian.directory.join(format!("vault-{port}"));
-        let data = guardian.memory.join(format!("vault-{port}"));
+        let directory = watchdog.directory.join(format!("vault-{port}"));
+        let data = watchdog.memory.join(format!("vault-{port}"));
         std::fs::create_dir_all(directory.join("plugins"))?;
         std::fs::create_dir_all(&data)?;
         let scheme = if options.tls { "https" } else { "http" };
@@ -92,7 +92,7 @@ impl Vault {
             "storage": {"raft": {"node_id": "one", "path": data, "performance_multiplier": "1"}},
         });
         pki::write(&vault.directory.join("config.json"), &config.to_string())?;
-        vault.spawn(guardian).await?;
+        vault.spawn(watchdog).await?;
         vault.initialise().await?;
         vault.unseal().await?;
 
@@ -125,21 +125,21 @@ impl Vault {
         }
     }
 
-    async fn spawn(&self, guardian: &Guardian) -> Result<()> {
+    async fn spawn(&self, watchdog: &Watchdog) -> Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
-        let mut command = guardian.command(&self.binary);
+        let mut command = watchdog.command(&self.binary);
         command
             .arg("server")
             .arg(format!("-config={}", self.directory.join("config.json").display()))
             .env_remove("VAULT_TOKEN")
-            // Sockets of plugins: a Vault that is killed leaves them, so they belong where the guardian cleans up.
+            // Sockets of plugins: a Vault that is killed leaves them, so they belong where the watchdog cleans up.
             .env("TMPDIR", &self.directory)
             .env("VAULT_PLUGIN_TMPDIR", &self.directory)
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let mut process = guardian.spawn(&mut command)?;
+        let mut process = watchdog.spawn(&mut command)?;
         let admin = self.admin()?;
         let ready = tokio::select! {
             ready = wait_until("Vault answers", Duration::from_secs(30), || async {
@@ -239,15 +239,15 @@ impl Vault {
     }
 
     /// Start it again after `stop`, on the same port, unsealed.
-    pub async fn start_again(&self, guardian: &Guardian) -> Result<()> {
-        self.start_again_sealed(guardian).await?;
+    pub async fn start_again(&self, watchdog: &Watchdog) -> Result<()> {
+        self.start_again_sealed(watchdog).await?;
         self.unseal().await
     }
 
     /// As `start_again`, but leave it sealed, as a restarted Vault is.
-    pub async fn start_again_sealed(&self, guardian: &Guardian) -> Result<()> {
+    pub async fn start_again_sealed(&self, watchdog: &Watchdog) -> Result<()> {
         ensure!(self.process.lock().await.is_none(), "Vault is running");
-        self.spawn(guardian).await
+        self.spawn(watchdog).await
     }
 
     /// Stop the process without ending it: connections hang until `thaw`.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::leased::{allow, data_path};
 use crate::stage::{QUICK, SOON, Stage, login};
-use crate::testbed::needs;
+use crate::testbed::requirements;
 
 #[tokio::test]
 async fn a_denied_read_is_told_within_the_tolerance_and_after_it_since_when() -> Result<()> {
@@ -94,7 +94,7 @@ impl Drop for Volume {
 
 #[tokio::test]
 async fn a_volume_that_others_have_filled_is_told_from_one_that_is_too_small() -> Result<()> {
-    if !needs::is_root("a_volume_that_others_have_filled_is_told_from_one_that_is_too_small") {
+    if !requirements::is_root("a_volume_that_others_have_filled_is_told_from_one_that_is_too_small") {
         return Ok(());
     }
     Stage::shared("full", async |stage| {

@@ -28,7 +28,7 @@ async fn vault_stopped_for_a_minute_makes_the_set_stale_and_then_fresh() -> Resu
             assert_eq!(stage.case.read("username").as_deref(), Some("Nutzername"));
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        stage.servers.vault.start_again(&stage.servers.guardian).await?;
+        stage.servers.vault.start_again(&stage.servers.watchdog).await?;
         stage.case.put(&login("Nutzername", "wieder-da")).await?;
         stage.file_is(&mut agent, "password", "wieder-da").await?;
         stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
@@ -71,7 +71,7 @@ async fn files_keep_flowing_while_the_api_server_is_down() -> Result<()> {
             stage.file_is(&mut agent, "password", &password).await?;
         }
         agent.wait_for_log("ApiUnavailable", SOON).await?;
-        stage.servers.kube.start_again(&stage.servers.guardian).await?;
+        stage.servers.kube.start_again(&stage.servers.watchdog).await?;
         // The mirror catches up with the last set; the ones between were never wanted any more.
         wait_until("the Secret has the last password", Duration::from_secs(90), || async {
             let data = stage.secret().await.ok()??;

@@ -36,7 +36,7 @@ async fn an_agent_that_is_killed_while_vault_is_away_adopts_the_set_and_stays_re
         assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"));
         assert_eq!(std::fs::read_link(stage.case.directory.join("..data"))?, set, "not published again");
 
-        stage.servers.vault.start_again(&stage.servers.guardian).await?;
+        stage.servers.vault.start_again(&stage.servers.watchdog).await?;
         stage.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
         stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         assert_eq!(std::fs::read_link(stage.case.directory.join("..data"))?, set, "the same bytes are the same set");

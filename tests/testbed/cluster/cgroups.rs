@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::super::guardian::Guardian;
+use super::super::watchdog::Watchdog;
 
 const TOP: &str = "/sys/fs/cgroup";
 
 /// Make a group of this name in every hierarchy, as the kubelet wants it. Removed when the processes in it are gone.
-pub fn make(guardian: &Guardian, name: &str) -> Result<()> {
+pub fn make(watchdog: &Watchdog, name: &str) -> Result<()> {
     // Deepest first; the kernel refuses a group with a process in it, so that a group in use stays.
-    guardian.undo(&format!(
+    watchdog.undo(&format!(
         "n=0; while left=; for g in {TOP}/{name} {TOP}/*/{name}; do [ -d $g ] || continue; \
          find $g -depth -type d -exec rmdir {{}} ';' 2>/dev/null; [ ! -d $g ] || left=yes; done; \
          [ -n \"$left\" ] && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.1; done"

@@ -9,9 +9,9 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::super::binaries::{find_or_build, say};
-use super::super::guardian::Guardian;
 use super::super::kube::Kube;
 use super::super::vault::Vault;
+use super::super::watchdog::Watchdog;
 use super::RealCluster;
 
 /// `1`: use the cluster of `KUBECONFIG`.
@@ -44,7 +44,7 @@ pub(super) async fn connect() -> Result<RealCluster> {
         vault,
         ours: None,
         kubectl: find_or_build("kubectl")?,
-        guardian: Guardian::start()?,
+        watchdog: Watchdog::start()?,
         _lock: None,
         images: OnceCell::new(),
     })

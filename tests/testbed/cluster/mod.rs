@@ -3,7 +3,7 @@
 //! All of it runs in network, mount and PID namespaces of its own: when their first process ends, every process, mount and
 //! network device goes with it, so nothing is left however this process ends, and nothing is touched that was not made
 //! here. In there the API server has the address that pods are told (10.96.0.1), so that no proxy and no NAT is needed.
-//! What stays for the guardian: our cgroups, our directories, and the one setting of the kernel that is not in a
+//! What stays for the watchdog: our cgroups, our directories, and the one setting of the kernel that is not in a
 //! namespace (`fs.protected_symlinks`, which real nodes have). For its sake there is one cluster at a time.
 //!
 //! Or a cluster that is there already (`existing`): then nothing is started.
@@ -25,10 +25,10 @@ use anyhow::{Context, Result, ensure};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::binaries::{Binaries, find_or_build};
-use super::guardian::Guardian;
 use super::kube::{self, Cluster, Kube};
 use super::vault::{self, Vault};
-use super::{install_tls, needs, skipped};
+use super::watchdog::Watchdog;
+use super::{install_tls, requirements, skipped};
 use namespaces::Namespaces;
 use node::Node;
 
@@ -59,8 +59,8 @@ pub struct RealCluster {
     pub vault: Vault,
     ours: Option<Ours>,
     kubectl: PathBuf,
-    // Last: fields are dropped in this order, and the guardian ends what is left.
-    pub guardian: Guardian,
+    // Last: fields are dropped in this order, and the watchdog ends what is left.
+    pub watchdog: Watchdog,
     _lock: Option<File>,
     images: OnceCell<()>,
 }
@@ -97,20 +97,20 @@ impl RealCluster {
         let programs = node::Programs::find_or_build()?;
         let kubectl = find_or_build("kubectl")?;
         let lock = lock()?;
-        let mut guardian = Guardian::start_with_journal(lock.try_clone()?, Path::new(JOURNAL))?;
+        let mut watchdog = Watchdog::start_with_journal(lock.try_clone()?, Path::new(JOURNAL))?;
         let addresses = [API_SERVER.ip(), VAULT.ip(), SPARE.into(), NODE.into()];
-        let namespaces = Namespaces::start(&guardian, &addresses).await?;
-        guardian.enter(namespaces.pid());
-        protect_symlinks(&guardian)?;
+        let namespaces = Namespaces::start(&watchdog, &addresses).await?;
+        watchdog.enter(namespaces.pid());
+        protect_symlinks(&watchdog)?;
         let (api, vault) = (namespaces.relay(API_SERVER)?, namespaces.relay(VAULT)?);
         let options = vault::Options { place: Some(vault::Place { inside: VAULT, outside: vault }), tls: false };
         let (vault, kube) = tokio::try_join!(
-            Vault::start(&binaries, &guardian, options),
-            Kube::start_at(&binaries, &guardian, kube::Place { inside: API_SERVER, outside: api, plugins: PLUGINS })
+            Vault::start(&binaries, &watchdog, options),
+            Kube::start_at(&binaries, &watchdog, kube::Place { inside: API_SERVER, outside: api, plugins: PLUGINS })
         )?;
-        let node = Node::start(programs, &guardian, &kube).await?;
+        let node = Node::start(programs, &watchdog, &kube).await?;
         let ours = Some(Ours { node: Mutex::new(node), namespaces });
-        Ok(Self { kube, vault, ours, kubectl, guardian, _lock: Some(lock), images: OnceCell::new() })
+        Ok(Self { kube, vault, ours, kubectl, watchdog, _lock: Some(lock), images: OnceCell::new() })
     }
 
     /// Whether a test may stop and kill things, look at files of the node and read Vault's audit log. If not, it is skipped.
@@ -118,7 +118,7 @@ impl RealCluster {
     /// # Panics
     /// In CI, if not.
     pub fn is_ours(&self, test: &str) -> bool {
-        self.has_power() || needs::skip(test, "needs power over the node, and this cluster was there already")
+        self.has_power() || requirements::skip(test, "needs power over the node, and this cluster was there already")
     }
 
     /// As `is_ours`, without a word.
@@ -144,7 +144,7 @@ impl RealCluster {
     pub async fn spare_vault(&self, tls: bool, port: u16) -> Result<Vault> {
         let inside = SocketAddr::from((SPARE, port));
         let place = vault::Place { inside, outside: self.relay(inside)? };
-        Vault::start(&Binaries::find_or_build()?, &self.guardian, vault::Options { tls, place: Some(place) }).await
+        Vault::start(&Binaries::find_or_build()?, &self.watchdog, vault::Options { tls, place: Some(place) }).await
     }
 
     /// A loopback address of this machine that leads to an address in the cluster, a pod's for example.
@@ -159,7 +159,7 @@ impl RealCluster {
         }
         let import = async || {
             let shipped = tokio::task::spawn_blocking(|| images::build(images::architecture())).await??;
-            let toolbox = images::toolbox(&self.guardian.directory, &self.kubectl)?;
+            let toolbox = images::toolbox(&self.watchdog.directory, &self.kubectl)?;
             for archive in [shipped.join("keyferry.tar"), shipped.join("webapp.tar"), toolbox] {
                 self.import(&archive).await?;
             }
@@ -171,19 +171,19 @@ impl RealCluster {
     /// Give the node an image, from a docker-archive or an OCI archive. To a cluster that was there already its user gives them.
     pub async fn import(&self, archive: &Path) -> Result<()> {
         match &self.ours {
-            Some(ours) => ours.node.lock().await.import(&self.guardian, archive),
+            Some(ours) => ours.node.lock().await.import(&self.watchdog, archive),
             None => Ok(()),
         }
     }
 
     /// A command that imports the archive that is given as its last argument, for other processes of this machine.
     pub async fn import_command(&self) -> Result<Vec<String>> {
-        Ok(self.ours()?.node.lock().await.import_command(&self.guardian))
+        Ok(self.ours()?.node.lock().await.import_command(&self.watchdog))
     }
 
     /// End the kubelet by SIGKILL and start it again; pods go on meanwhile.
     pub async fn restart_kubelet(&self) -> Result<()> {
-        self.ours()?.node.lock().await.restart_kubelet(&self.guardian).await
+        self.ours()?.node.lock().await.restart_kubelet(&self.watchdog).await
     }
 
     /// `kubectl` with the rights of an administrator.
@@ -208,7 +208,7 @@ impl RealCluster {
 
     /// Where the kubelet keeps a pod's volume of kind `emptyDir`.
     pub fn volume(&self, pod_uid: &str, volume: &str) -> PathBuf {
-        let pods = self.guardian.directory.join("node/kubelet/pods");
+        let pods = self.watchdog.directory.join("node/kubelet/pods");
         self.node_path(&pods.join(pod_uid).join("volumes/kubernetes.io~empty-dir").join(volume))
     }
 
@@ -229,7 +229,7 @@ fn lock() -> Result<File> {
         super::binaries::say("waiting: another test cluster runs on this machine (a test, or one of just cluster-up)");
         file.lock().with_context(|| format!("failed to lock {JOURNAL}"))?;
     }
-    super::guardian::sweep(Path::new(JOURNAL))?;
+    super::watchdog::sweep(Path::new(JOURNAL))?;
     Ok(file)
 }
 
@@ -238,7 +238,7 @@ pub fn sweep() -> Result<bool> {
     let file = open_journal()?;
     let free = file.try_lock().is_ok();
     if free {
-        super::guardian::sweep(Path::new(JOURNAL))?;
+        super::watchdog::sweep(Path::new(JOURNAL))?;
     }
     Ok(free)
 }
@@ -248,11 +248,11 @@ fn open_journal() -> Result<File> {
 }
 
 /// As on real nodes (systemd sets it): a link in a sticky directory is followed only for its owner. Put back at the end.
-fn protect_symlinks(guardian: &Guardian) -> Result<()> {
+fn protect_symlinks(watchdog: &Watchdog) -> Result<()> {
     let setting = "/proc/sys/fs/protected_symlinks";
     let before = std::fs::read_to_string(setting).context("failed to read fs.protected_symlinks")?;
     if before.trim() != "1" {
-        guardian.undo(&format!("echo {} >{setting}", before.trim()));
+        watchdog.undo(&format!("echo {} >{setting}", before.trim()));
         std::fs::write(setting, "1").context("failed to set fs.protected_symlinks")?;
     }
     Ok(())
@@ -263,11 +263,14 @@ fn protect_symlinks(guardian: &Guardian) -> Result<()> {
 /// # Panics
 /// In CI, if not.
 pub fn can_run(test: &str) -> bool {
-    needs::is_root(test)
-        && needs::has(test, &TOOLS)
-        && needs::has(test, &images::TOOLS)
+    requirements::is_root(test)
+        && requirements::has(test, &TOOLS)
+        && requirements::has(test, &images::TOOLS)
         && (node::cni_plugins().is_some() || {
-            needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
+            requirements::skip(
+                test,
+                "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)",
+            )
         })
 }
 

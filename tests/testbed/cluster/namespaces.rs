@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::super::binaries;
-use super::super::guardian::{Guardian, Process, UNSHARE};
 use super::super::wait_until;
+use super::super::watchdog::{Process, UNSHARE, Watchdog};
 use super::relay;
 
 /// Directories of this machine that a node writes to, covered by empty ones inside.
@@ -43,8 +43,8 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// Make them, with these addresses on the loopback device.
-    pub async fn start(guardian: &Guardian, addresses: &[IpAddr]) -> Result<Self> {
-        for (needed, cure) in [(guardian.directory.clone(), "TMPDIR"), (binaries::cache()?, "XDG_CACHE_HOME")] {
+    pub async fn start(watchdog: &Watchdog, addresses: &[IpAddr]) -> Result<Self> {
+        for (needed, cure) in [(watchdog.directory.clone(), "TMPDIR"), (binaries::cache()?, "XDG_CACHE_HOME")] {
             let hidden = HIDDEN.into_iter().find(|hidden| needed.starts_with(hidden));
             let needed = needed.display();
             ensure!(
@@ -52,8 +52,8 @@ impl Namespaces {
                 "{needed} is hidden inside the cluster; set {cure} to a place that is not in {hidden:?}"
             );
         }
-        let ready = guardian.directory.join("namespaces-ready");
-        let log = guardian.directory.join("namespaces.log");
+        let ready = watchdog.directory.join("namespaces-ready");
+        let log = watchdog.directory.join("namespaces.log");
         let mut command = Command::new(UNSHARE);
         command
             .args(["--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"])
@@ -65,7 +65,7 @@ impl Namespaces {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
-        let unshare = guardian.spawn(&mut command)?;
+        let unshare = watchdog.spawn(&mut command)?;
         wait_until("the namespaces are ready", Duration::from_secs(10), || async { ready.exists().then_some(()) })
             .await
             .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;

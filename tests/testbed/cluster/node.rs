@@ -10,8 +10,8 @@ use kube::api::Api;
 use serde_json::{Value, json};
 
 use super::super::binaries::{self, find_or_build};
-use super::super::guardian::{Guardian, Process};
 use super::super::kube::{Kube, client_certificate, into_log, kubeconfig, path};
+use super::super::watchdog::{Process, Watchdog};
 use super::super::{pki, wait_until};
 use super::{API_SERVER, NODE, cgroups, images, output};
 
@@ -59,14 +59,14 @@ pub struct Node {
 
 impl Node {
     /// Start everything; ready when the node is.
-    pub async fn start(programs: Programs, guardian: &Guardian, kube: &Kube) -> Result<Self> {
-        let directory = guardian.directory.join("node");
+    pub async fn start(programs: Programs, watchdog: &Watchdog, kube: &Kube) -> Result<Self> {
+        let directory = watchdog.directory.join("node");
         for part in ["cni", "containerd", "images", "kubelet", "opt", "pods"] {
             std::fs::create_dir_all(directory.join(part))?;
         }
         let mut node = Self { programs, directory, kubelet: None, others: Vec::new() };
         node.write_files(kube)?;
-        cgroups::make(guardian, &node.cgroup())?;
+        cgroups::make(watchdog, &node.cgroup())?;
         let (authority, signer) = kube.keys()?;
         let (ca, key) = (format!("--root-ca-file={}", path(&authority.file)), path(&signer.key));
         let own_key = format!("--service-account-private-key-file={key}");
@@ -76,15 +76,15 @@ impl Node {
             (node.programs.scheduler.clone(), "scheduler", &["--leader-elect=false"]),
         ];
         for (program, name, arguments) in control {
-            let mut command = guardian.command(&program);
+            let mut command = watchdog.command(&program);
             command.arg(format!("--kubeconfig={}", node.file(&format!("{name}.kubeconfig")).display()));
             // Their own ports would be the only ones: nothing asks them anything here.
             command.args(["--bind-address=127.0.0.1"]).args(arguments);
-            node.others.push(guardian.spawn(into_log(&mut command, &node.file(&format!("{name}.log")))?)?);
+            node.others.push(watchdog.spawn(into_log(&mut command, &node.file(&format!("{name}.log")))?)?);
         }
-        node.start_containerd(guardian).await?;
-        node.import(guardian, &images::pause(&node.file("images"))?)?;
-        node.start_kubelet(guardian)?;
+        node.start_containerd(watchdog).await?;
+        node.import(watchdog, &images::pause(&node.file("images"))?)?;
+        node.start_kubelet(watchdog)?;
         let nodes: Api<NodeObject> = Api::all(kube.client().await?);
         wait_until("the node is Ready and takes pods", Duration::from_secs(90), || async {
             let found = nodes.get_opt(NAME).await.ok()??;
@@ -204,56 +204,56 @@ state = "{state}"
         self.file("containerd/containerd.sock")
     }
 
-    /// Unique on this machine, as the guardian's directory is.
+    /// Unique on this machine, as the watchdog's directory is.
     fn cgroup(&self) -> String {
         let run = self.directory.parent().and_then(Path::file_name).unwrap_or_default();
         run.to_string_lossy().into_owned()
     }
 
-    async fn start_containerd(&mut self, guardian: &Guardian) -> Result<()> {
-        let mut command = guardian.command(&self.programs.containerd);
+    async fn start_containerd(&mut self, watchdog: &Watchdog) -> Result<()> {
+        let mut command = watchdog.command(&self.programs.containerd);
         command.arg("--config").arg(self.file("containerd.toml"));
-        self.others.push(guardian.spawn(into_log(&mut command, &self.file("containerd.log"))?)?);
+        self.others.push(watchdog.spawn(into_log(&mut command, &self.file("containerd.log"))?)?);
         wait_until("containerd answers", Duration::from_secs(30), || async {
-            output(self.ctr(guardian).arg("version")).ok().map(|_| ())
+            output(self.ctr(watchdog).arg("version")).ok().map(|_| ())
         })
         .await
         .with_context(|| format!("containerd's log ends with:\n{}", binaries::tail(&self.file("containerd.log"), 15)))
     }
 
-    fn ctr(&self, guardian: &Guardian) -> Command {
-        let mut ctr = guardian.command(&self.programs.ctr);
+    fn ctr(&self, watchdog: &Watchdog) -> Command {
+        let mut ctr = watchdog.command(&self.programs.ctr);
         ctr.args(["--address", path(&self.socket()), "--namespace", "k8s.io"]);
         ctr
     }
 
-    pub fn import(&self, guardian: &Guardian, archive: &Path) -> Result<()> {
+    pub fn import(&self, watchdog: &Watchdog, archive: &Path) -> Result<()> {
         let archive = std::fs::canonicalize(archive).with_context(|| format!("no image at {}", archive.display()))?;
-        output(self.ctr(guardian).args(["images", "import"]).arg(archive)).map(|_| ())
+        output(self.ctr(watchdog).args(["images", "import"]).arg(archive)).map(|_| ())
     }
 
-    pub fn import_command(&self, guardian: &Guardian) -> Vec<String> {
-        let mut ctr = self.ctr(guardian);
+    pub fn import_command(&self, watchdog: &Watchdog) -> Vec<String> {
+        let mut ctr = self.ctr(watchdog);
         ctr.args(["images", "import"]);
         [ctr.get_program()].into_iter().chain(ctr.get_args()).map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
-    fn start_kubelet(&mut self, guardian: &Guardian) -> Result<()> {
-        let mut command = guardian.command(&self.programs.kubelet);
+    fn start_kubelet(&mut self, watchdog: &Watchdog) -> Result<()> {
+        let mut command = watchdog.command(&self.programs.kubelet);
         command
             .arg(format!("--config={}", self.file("kubelet.json").display()))
             .arg(format!("--kubeconfig={}", self.file("kubelet.kubeconfig").display()))
             .arg(format!("--root-dir={}", self.file("kubelet").display()))
             .args([format!("--hostname-override={NAME}"), format!("--node-ip={NODE}")]);
-        self.kubelet = Some(guardian.spawn(into_log(&mut command, &self.file("kubelet.log"))?)?);
+        self.kubelet = Some(watchdog.spawn(into_log(&mut command, &self.file("kubelet.log"))?)?);
         Ok(())
     }
 
-    pub async fn restart_kubelet(&mut self, guardian: &Guardian) -> Result<()> {
+    pub async fn restart_kubelet(&mut self, watchdog: &Watchdog) -> Result<()> {
         if let Some(mut kubelet) = self.kubelet.take() {
             kubelet.kill().await?;
         }
-        self.start_kubelet(guardian)
+        self.start_kubelet(watchdog)
     }
 }
 

@@ -15,7 +15,7 @@ use super::leaks::Seen;
 const SERVES: &str = "probes and metrics are served";
 
 /// Filled while the agent runs; what was taken stays after its end.
-pub struct Said {
+pub struct Capture {
     /// The command line, to tell agents apart.
     name: String,
     listens: Option<SocketAddr>,
@@ -28,7 +28,7 @@ pub struct Said {
     readers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl Said {
+impl Capture {
     pub(super) fn new(name: String, listens: Option<SocketAddr>) -> Self {
         let (log, stdout, taken, looked, missed, readers) = Default::default();
         Self { name, listens, log, stdout, taken, looked, missed, readers }

@@ -12,7 +12,7 @@ const SHIPPED: &str = include_str!("../../deploy/manifests/rbac.yaml");
 const NAMESPACE: &str = "playground";
 
 /// The shipped rights in another namespace.
-pub struct Rights {
+pub struct Permissions {
     /// The `ServiceAccount` that gets them, as the file names it.
     pub account: String,
     /// The whole file; only namespaces differ.
@@ -23,7 +23,7 @@ pub struct Rights {
 ///
 /// # Errors
 /// If the file is not as we know it: an object without the namespace, or no binding of exactly one `ServiceAccount`.
-pub fn shipped_for(namespace: &str) -> Result<Rights> {
+pub fn shipped_for(namespace: &str) -> Result<Permissions> {
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(SHIPPED).context("deploy/manifests/rbac.yaml")?;
     let mut accounts = BTreeSet::new();
     for object in &mut objects {
@@ -42,7 +42,7 @@ pub fn shipped_for(namespace: &str) -> Result<Rights> {
     let yaml = objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
     let left = yaml.contains(&json!(NAMESPACE).to_string());
     ensure!(!left || namespace == NAMESPACE, "{NAMESPACE} is left in {yaml}");
-    Ok(Rights { account: accounts.pop_first().context("there is one")?, yaml })
+    Ok(Permissions { account: accounts.pop_first().context("there is one")?, yaml })
 }
 
 fn replace(field: &mut Value, namespace: &str) -> Result<()> {

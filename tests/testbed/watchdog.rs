@@ -41,7 +41,7 @@ const NSENTER: &str = "nsenter";
 pub(super) const UNSHARE: &str = "unshare";
 
 /// Ends processes and removes directories when dropped, or when this process ends.
-pub struct Guardian {
+pub struct Watchdog {
     shell: Child,
     pipe: Arc<Mutex<Option<ChildStdin>>>,
     /// For servers' files: on disk.
@@ -53,7 +53,7 @@ pub struct Guardian {
     journal: Option<File>,
 }
 
-impl Guardian {
+impl Watchdog {
     /// Start the watch and make the two directories.
     pub fn start() -> Result<Self> {
         Self::start_holding(Stdio::null(), "")
@@ -63,11 +63,11 @@ impl Guardian {
     /// `path` is the file's own name.
     pub fn start_with_journal(journal: File, path: &Path) -> Result<Self> {
         let path = path.to_str().context("the journal has a plain name")?;
-        let mut guardian = Self::start_holding(journal.try_clone()?.into(), path)?;
-        guardian.journal = Some(journal);
-        let (directory, memory) = (guardian.directory.display(), guardian.memory.display());
-        guardian.note(&format!("rm -rf -- '{directory}' '{memory}'"))?;
-        Ok(guardian)
+        let mut watchdog = Self::start_holding(journal.try_clone()?.into(), path)?;
+        watchdog.journal = Some(journal);
+        let (directory, memory) = (watchdog.directory.display(), watchdog.memory.display());
+        watchdog.note(&format!("rm -rf -- '{directory}' '{memory}'"))?;
+        Ok(watchdog)
     }
 
     /// The watch empties the journal as its last act, when all is undone.
@@ -80,7 +80,7 @@ impl Guardian {
         let directory = make(&std::env::temp_dir())?;
         let memory = make(Path::new("/dev/shm"))?;
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", WATCH, "guardian", journal])
+            .args(["-c", WATCH, "watchdog", journal])
             .args([&directory, &memory])
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -135,7 +135,7 @@ impl Guardian {
     }
 }
 
-impl Drop for Guardian {
+impl Drop for Watchdog {
     fn drop(&mut self) {
         self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = self.shell.wait();

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::ground::Ground;
 use super::proxy::Proxy;
+use super::setup::Setup;
 use super::stats::{Summary, megabytes, milliseconds, table};
 use super::testbed::watchdog::{Process, Watchdog};
 use super::{Result, contenders, process};
@@ -40,30 +40,28 @@ struct Agent {
 }
 
 /// Starts them, waits for their files, looks at them at rest, and ends them.
-pub fn measure(ground: &Ground, number: usize) -> Result<String> {
+pub fn measure(setup: &Setup, number: usize) -> Result<String> {
     let loopback = ["http://127.0.0.1:", "http://[::1]:", "http://localhost:"];
-    if !loopback.iter().any(|start| ground.address.starts_with(start)) {
-        return Err(format!(
-            "{number} agents are started against a Vault on this machine only, not {}",
-            ground.address
-        )
-        .into());
+    if !loopback.iter().any(|start| setup.address.starts_with(start)) {
+        return Err(
+            format!("{number} agents are started against a Vault on this machine only, not {}", setup.address).into()
+        );
     }
     // Kills what is left, and removes the directories, however this process ends.
     let watchdog = Watchdog::start()?;
-    let proxy = Proxy::start(&ground.address)?;
+    let proxy = Proxy::start(&setup.address)?;
     let start = Instant::now();
     let mut all = Vec::with_capacity(number);
     for index in 0..number {
-        let address = if index < SAMPLE { &proxy.address } else { &ground.address };
+        let address = if index < SAMPLE { &proxy.address } else { &setup.address };
         let files = watchdog.memory.join(format!("{index}/files"));
         std::fs::create_dir_all(watchdog.memory.join(index.to_string()))?;
-        let mut command = contenders::keyferry(ground, address, &files);
+        let mut command = contenders::keyferry(setup, address, &files);
         command.arg("run").stderr(std::process::Stdio::null());
         all.push(Agent { process: watchdog.spawn(&mut command)?, files, complete: None });
     }
     let started = start.elapsed();
-    await_all(ground, &mut all, start)?;
+    await_all(setup, &mut all, start)?;
     let at_start = proxy.take().len();
 
     std::thread::sleep(REST);
@@ -100,12 +98,12 @@ pub fn measure(ground: &Ground, number: usize) -> Result<String> {
 }
 
 /// Notes for each when its files are there.
-fn await_all(ground: &Ground, all: &mut [Agent], start: Instant) -> Result<()> {
+fn await_all(setup: &Setup, all: &mut [Agent], start: Instant) -> Result<()> {
     let limit = Duration::from_mins(1) + PER_AGENT * u32::try_from(all.len())?;
     loop {
         let mut missing = 0;
         for agent in all.iter_mut().filter(|agent| agent.complete.is_none()) {
-            if contenders::is_complete(ground, &agent.files) {
+            if contenders::is_complete(setup, &agent.files) {
                 agent.complete = Some(start.elapsed());
             } else if let Some(status) = agent.process.ended() {
                 return Err(format!("an agent ended before it had its files: {status}").into());

@@ -9,9 +9,9 @@
 
 mod contenders;
 mod density;
-mod ground;
 mod process;
 mod proxy;
+mod setup;
 mod stats;
 #[path = "../../tests/testbed/mod.rs"]
 mod testbed;
@@ -22,17 +22,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use contenders::{Running, Scratch};
-use ground::Ground;
 use proxy::Proxy;
+use setup::Setup;
 use stats::{Summary, megabytes, milliseconds, table};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Brings the two files into a directory.
-type Contender = fn(&Ground, &Path) -> Result<()>;
+type Contender = fn(&Setup, &Path) -> Result<()>;
 
 /// Starts a resident towards an address, with the time between reads.
-type Start = fn(&Ground, &str, &Path, Duration) -> Result<Running>;
+type Start = fn(&Setup, &str, &Path, Duration) -> Result<Running>;
 
 /// How much is measured.
 struct Effort {
@@ -55,15 +55,15 @@ fn main() -> Result<()> {
     let effort = if quick { QUICK } else { FULL };
     // Plain HTTP is measured; the client is built for TLS all the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (ground, _started) = if std::env::var_os("KEYFERRY_BENCH_ADDR").is_some() {
-        (Ground::from_environment()?, None)
+    let (setup, _started) = if std::env::var_os("KEYFERRY_BENCH_ADDR").is_some() {
+        (Setup::from_environment()?, None)
     } else {
-        Ground::start().map(|(ground, started)| (ground, Some(started)))?
+        Setup::start().map(|(setup, started)| (setup, Some(started)))?
     };
 
-    println!("{}", ground.versions());
+    println!("{}", setup.versions());
     if let Some(agents) = many {
-        println!("{}", density::measure(&ground, agents)?);
+        println!("{}", density::measure(&setup, agents)?);
         return Ok(());
     }
     println!(
@@ -72,8 +72,8 @@ fn main() -> Result<()> {
         effort.runs,
         if quick { " (rehearsal)" } else { "" }
     );
-    println!("{}", times(&ground, &effort)?);
-    println!("{}", residents(&ground, &effort)?);
+    println!("{}", times(&setup, &effort)?);
+    println!("{}", residents(&setup, &effort)?);
     Ok(())
 }
 
@@ -82,7 +82,7 @@ fn cores() -> usize {
 }
 
 /// From start of the process (or client) to two files on the disk.
-fn times(ground: &Ground, effort: &Effort) -> Result<String> {
+fn times(setup: &Setup, effort: &Effort) -> Result<String> {
     let contenders: [(&str, Contender); 4] = [
         ("two requests, HTTP client in process", contenders::client),
         ("two requests, curl", contenders::curl),
@@ -96,9 +96,9 @@ fn times(ground: &Ground, effort: &Effort) -> Result<String> {
             let scratch = Scratch::new("once")?;
             let files = scratch.join("files");
             let start = Instant::now();
-            contender(ground, &files).map_err(|error| format!("{name}: {error}"))?;
+            contender(setup, &files).map_err(|error| format!("{name}: {error}"))?;
             let time = start.elapsed();
-            if !contenders::is_complete(ground, &files) {
+            if !contenders::is_complete(setup, &files) {
                 return Err(format!("{name}: the files are not there or not right").into());
             }
             if run > 0 {
@@ -116,16 +116,16 @@ fn times(ground: &Ground, effort: &Effort) -> Result<String> {
 }
 
 /// What it costs to stay.
-fn residents(ground: &Ground, effort: &Effort) -> Result<String> {
+fn residents(setup: &Setup, effort: &Effort) -> Result<String> {
     let starts: [(&str, &Path, Start); 2] = [
-        ("keyferry run", &ground.keyferry, contenders::keyferry_run),
-        ("vault agent", &ground.vault, contenders::agent_run),
+        ("keyferry run", &setup.keyferry, contenders::keyferry_run),
+        ("vault agent", &setup.vault, contenders::agent_run),
     ];
     let (mut columns, mut requests) = (Vec::new(), String::new());
     for (name, binary, start) in starts {
         let mut column = vec![megabytes(std::fs::metadata(binary)?.len())];
-        column.extend(rest(ground, effort, start)?);
-        let (numbers, listed) = count(ground, effort, start)?;
+        column.extend(rest(setup, effort, start)?);
+        let (numbers, listed) = count(setup, effort, start)?;
         column.extend(numbers);
         let _ = writeln!(requests, "- {name}: {listed}");
         columns.push(column);
@@ -148,11 +148,11 @@ fn residents(ground: &Ground, effort: &Effort) -> Result<String> {
 }
 
 /// Memory and CPU time of a resident that is left alone with its default interval.
-fn rest(ground: &Ground, effort: &Effort, start: Start) -> Result<Vec<String>> {
+fn rest(setup: &Setup, effort: &Effort, start: Start) -> Result<Vec<String>> {
     let scratch = Scratch::new("rest")?;
     let files = scratch.join("files");
-    let mut process = start(ground, &ground.address, &files, Duration::from_mins(1))?;
-    contenders::await_files(ground, &files, &mut process)?;
+    let mut process = start(setup, &setup.address, &files, Duration::from_mins(1))?;
+    contenders::await_files(setup, &files, &mut process)?;
     let before = process::cpu(process.id())?;
     std::thread::sleep(effort.rest);
     let used = process::cpu(process.id())?.saturating_sub(before);
@@ -161,19 +161,19 @@ fn rest(ground: &Ground, effort: &Effort, start: Start) -> Result<Vec<String>> {
 }
 
 /// Requests to Vault, seen by a proxy: until the files are there, and on average for each refresh.
-fn count(ground: &Ground, effort: &Effort, start: Start) -> Result<(Vec<String>, String)> {
-    let proxy = Proxy::start(&ground.address)?;
+fn count(setup: &Setup, effort: &Effort, start: Start) -> Result<(Vec<String>, String)> {
+    let proxy = Proxy::start(&setup.address)?;
     let scratch = Scratch::new("count")?;
     let files = scratch.join("files");
-    let mut process = start(ground, &proxy.address, &files, effort.refresh)?;
-    contenders::await_files(ground, &files, &mut process)?;
+    let mut process = start(setup, &proxy.address, &files, effort.refresh)?;
+    contenders::await_files(setup, &files, &mut process)?;
     // What follows at once belongs to the start too.
     std::thread::sleep(effort.refresh / 3);
     let at_start = proxy.take();
     std::thread::sleep(effort.refresh * effort.refreshes);
     let later = proxy.take();
     // Intervals have jitter, so the number of refreshes is counted too: reads of the secret.
-    let path = format!("/v1/{}", ground.api_path());
+    let path = format!("/v1/{}", setup.api_path());
     let reads = later.iter().filter(|request| request.ends_with(&path)).count();
     #[allow(clippy::cast_precision_loss, reason = "a handful")]
     let per_read = later.len() as f64 / reads.max(1) as f64;

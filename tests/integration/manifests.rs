@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::policies::ground::{APPLY, Answer, MOUNTS, STATUS, WRITERS, accepted, ask, in_force, refused};
+use crate::policies::setup::{APPLY, Answer, MOUNTS, STATUS, WRITERS, accepted, ask, in_force, refused};
 use crate::testbed::Servers;
 use crate::testbed::binaries::find_or_build;
 use crate::testbed::kube::Cluster;

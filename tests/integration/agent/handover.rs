@@ -6,45 +6,45 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::stage::{QUICK, SOON, Stage};
+use crate::setup::{QUICK, SOON, Setup};
 
-fn file(stage: &Stage<'_>) -> Result<PathBuf> {
-    Ok(stage.case.directory.parent().context("a parent")?.join("handover"))
+fn file(setup: &Setup<'_>) -> Result<PathBuf> {
+    Ok(setup.case.directory.parent().context("a parent")?.join("handover"))
 }
 
-fn logins(stage: &Stage<'_>) -> usize {
-    stage.servers.vault.audited_requests(&format!("auth/{}/login", stage.case.auth_mount)).len()
+fn logins(setup: &Setup<'_>) -> usize {
+    setup.servers.vault.audited_requests(&format!("auth/{}/login", setup.case.auth_mount)).len()
 }
 
-async fn init(stage: &Stage<'_>, file: &str) -> Result<()> {
-    let mut once = stage.agent(&["once", "--handover", file], &[])?;
+async fn init(setup: &Setup<'_>, file: &str) -> Result<()> {
+    let mut once = setup.agent(&["once", "--handover", file], &[])?;
     assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
     Ok(())
 }
 
 #[tokio::test]
 async fn two_containers_need_one_login_and_the_second_renews_and_revokes() -> Result<()> {
-    Stage::shared("handover", async |stage| {
-        stage.case.vault_role(json!({"token_ttl": "12s"})).await?;
-        let file = file(stage)?;
+    Setup::shared("handover", async |setup| {
+        setup.case.vault_role(json!({"token_ttl": "12s"})).await?;
+        let file = file(setup)?;
         let path = file.display().to_string();
-        init(stage, &path).await?;
+        init(setup, &path).await?;
         assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o7777, 0o600);
-        assert!(stage.secret().await?.is_some(), "the mirror was made before");
-        let accessors = stage.case.admin.accessors_of(&stage.case.auth_mount).await?;
-        assert_eq!((logins(stage), accessors.len()), (1, 1), "the token lives on");
-        let set = std::fs::read_link(stage.case.directory.join("..data"))?;
+        assert!(setup.secret().await?.is_some(), "the mirror was made before");
+        let accessors = setup.case.admin.accessors_of(&setup.case.auth_mount).await?;
+        assert_eq!((logins(setup), accessors.len()), (1, 1), "the token lives on");
+        let set = std::fs::read_link(setup.case.directory.join("..data"))?;
 
-        let mut agent = stage.agent(&["run"], &[("KEYFERRY_HANDOVER", path.as_str())])?;
+        let mut agent = setup.agent(&["run"], &[("KEYFERRY_HANDOVER", path.as_str())])?;
         agent.wait_for_log("took over the vault token", SOON).await?;
         assert!(!file.exists(), "the token does not lie around");
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
-        assert_eq!(std::fs::read_link(stage.case.directory.join("..data"))?, set, "the published set is the same");
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        assert_eq!(std::fs::read_link(setup.case.directory.join("..data"))?, set, "the published set is the same");
         agent.wait_for_log("renewed the vault token", SOON).await?;
-        assert_eq!(logins(stage), 1, "one login for both: {}", agent.report());
-        assert_eq!(stage.case.admin.accessors_of(&stage.case.auth_mount).await?, accessors);
+        assert_eq!(logins(setup), 1, "one login for both: {}", agent.report());
+        assert_eq!(setup.case.admin.accessors_of(&setup.case.auth_mount).await?, accessors);
         assert_eq!(agent.terminate(SOON).await?.code(), Some(0), "{}", agent.report());
-        assert_eq!(stage.case.admin.token(&accessors[0]).await?, None, "the second one revokes it");
+        assert_eq!(setup.case.admin.token(&accessors[0]).await?, None, "the second one revokes it");
         Ok(())
     })
     .await
@@ -52,8 +52,8 @@ async fn two_containers_need_one_login_and_the_second_renews_and_revokes() -> Re
 
 #[tokio::test]
 async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
-    Stage::shared("refused", async |stage| {
-        let file = file(stage)?;
+    Setup::shared("refused", async |setup| {
+        let file = file(setup)?;
         let path = file.display().to_string();
         let with = [QUICK, &[("KEYFERRY_HANDOVER", path.as_str())]].concat();
         for (what, expected) in [
@@ -62,11 +62,11 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
             ("mode", Some("0644")),
             ("role", Some("auth mount or role")),
         ] {
-            let before = logins(stage);
+            let before = logins(setup);
             match what {
                 "garbage" => std::fs::write(&file, "{}")?,
                 "nothing" => {}
-                _ => init(stage, &path).await?,
+                _ => init(setup, &path).await?,
             }
             if what == "garbage" {
                 std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
@@ -74,13 +74,13 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
                 std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
             } else if what == "role" {
                 let text = std::fs::read_to_string(&file)?;
-                assert!(text.contains(&format!("\"{}\"", stage.case.role)));
-                std::fs::write(&file, text.replace(&format!("\"{}\"", stage.case.role), "\"another\""))?;
+                assert!(text.contains(&format!("\"{}\"", setup.case.role)));
+                std::fs::write(&file, text.replace(&format!("\"{}\"", setup.case.role), "\"another\""))?;
             }
-            let by_init = logins(stage) - before;
-            let mut agent = stage.agent(&["run"], &with)?;
+            let by_init = logins(setup) - before;
+            let mut agent = setup.agent(&["run"], &with)?;
             agent.wait_for_log("logged in to vault", SOON).await?;
-            stage.file_is(&mut agent, "password", "Losungwort").await?;
+            setup.file_is(&mut agent, "password", "Losungwort").await?;
             if let Some(why) = expected {
                 assert!(
                     agent.report().contains("HandoverRefused") && agent.report().contains(why),
@@ -89,7 +89,7 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
                 );
             }
             assert!(!file.exists(), "{what}: it is gone");
-            assert_eq!(logins(stage) - before - by_init, 1, "{what}: {}", agent.report());
+            assert_eq!(logins(setup) - before - by_init, 1, "{what}: {}", agent.report());
             agent.terminate(SOON).await?;
         }
         Ok(())
@@ -99,15 +99,15 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
 
 #[tokio::test]
 async fn a_hand_over_that_cannot_be_written_fails_the_init_container_and_leaves_no_token() -> Result<()> {
-    Stage::shared("nowhere", async |stage| {
-        let inside = stage.case.directory.join("handover").display().to_string();
-        let mut once = stage.agent(&["once", "--handover", &inside], &[])?;
+    Setup::shared("nowhere", async |setup| {
+        let inside = setup.case.directory.join("handover").display().to_string();
+        let mut once = setup.agent(&["once", "--handover", &inside], &[])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(64), "{}", once.report());
         assert!(once.report().contains("must not lie in the output directory"), "{}", once.report());
-        let absent = file(stage)?.join("absent").display().to_string();
-        let mut once = stage.agent(&["once", "--handover", &absent], &[])?;
+        let absent = file(setup)?.join("absent").display().to_string();
+        let mut once = setup.agent(&["once", "--handover", &absent], &[])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(74), "{}", once.report());
-        assert!(stage.case.admin.accessors_of(&stage.case.auth_mount).await?.is_empty(), "its token is revoked");
+        assert!(setup.case.admin.accessors_of(&setup.case.auth_mount).await?.is_empty(), "its token is revoked");
         Ok(())
     })
     .await

@@ -11,7 +11,7 @@ mod lifecycle;
 mod logins;
 mod messages;
 mod mirror;
-mod mirror_truth;
+mod mirror_drift;
 mod network;
 mod outages;
 mod outputs;

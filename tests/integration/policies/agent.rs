@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::ground::{MOUNTS, STATUS, WRITERS, in_force};
-use crate::stage::{QUICK, SOON, Stage, login};
+use super::setup::{MOUNTS, STATUS, WRITERS, in_force};
+use crate::setup::{QUICK, SOON, Setup, login};
 
 /// The shipped namespace under another name.
 fn shipped(namespace: &str) -> Result<String> {
@@ -15,17 +15,17 @@ fn shipped(namespace: &str) -> Result<String> {
 
 #[tokio::test]
 async fn the_agent_mirrors_and_reports_in_a_namespace_under_all_policies() -> Result<()> {
-    Stage::shared("policies", async |stage| {
-        let case = &stage.case;
+    Setup::shared("policies", async |setup| {
+        let case = &setup.case;
         case.cluster.apply("", &shipped(&case.namespace)?).await?;
-        in_force(stage.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
-        let mut agent = stage.agent(&["run"], QUICK)?;
-        stage.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
-        stage.secret_is(&mut agent, "password", "Losungwort").await?;
+        in_force(setup.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+        let mut agent = setup.agent(&["run"], QUICK)?;
+        setup.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        setup.secret_is(&mut agent, "password", "Losungwort").await?;
         case.put(&login("Nutzername", "Stichwort")).await?;
-        stage.file_is(&mut agent, "password", "Stichwort").await?;
-        stage.secret_is(&mut agent, "password", "Stichwort").await?;
+        setup.file_is(&mut agent, "password", "Stichwort").await?;
+        setup.secret_is(&mut agent, "password", "Stichwort").await?;
         agent
             .wait_for("an Event is recorded", SOON, || async {
                 let events = case.cluster.events(&case.namespace).await.ok()?;
@@ -42,16 +42,16 @@ async fn the_agent_mirrors_and_reports_in_a_namespace_under_all_policies() -> Re
 
 #[tokio::test]
 async fn the_agent_says_forbidden_where_the_namespace_does_not_name_its_secret() -> Result<()> {
-    Stage::shared("unnamed", async |stage| {
-        let case = &stage.case;
+    Setup::shared("unnamed", async |setup| {
+        let case = &setup.case;
         let mut namespace: Value = serde_saphyr::from_str(&shipped(&case.namespace)?)?;
         namespace["metadata"]["annotations"]["keyferry.dev/secret-writers"] = json!("secret-privileged-sa=another");
         case.cluster.apply("", &namespace.to_string()).await?;
-        in_force(stage.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
-        let mut agent = stage.agent(&["run"], QUICK)?;
-        stage.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
-        stage.condition_is(&mut agent, "Mirrored", "False", "Forbidden").await?;
-        assert_eq!(stage.secret().await?, None);
+        in_force(setup.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+        let mut agent = setup.agent(&["run"], QUICK)?;
+        setup.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
+        setup.condition_is(&mut agent, "Mirrored", "False", "Forbidden").await?;
+        assert_eq!(setup.secret().await?, None);
         // Whoever looks finds which list it is.
         let conditions = case.cluster.conditions(&case.namespace, &case.pod_name).await?;
         let mirrored = conditions.iter().find(|condition| condition.type_ == "keyferry.dev/Mirrored");

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::ground::{Answer, Ground, MERGE, MOUNTS, STRATEGIC, accepted, ask, consumer, in_force, pod, refused};
+use super::setup::{Answer, MERGE, MOUNTS, PolicySetup, STRATEGIC, accepted, ask, consumer, in_force, pod, refused};
 
 const WORKLOADS: [(&str, &str, &str); 7] = [
     ("apps/v1", "Deployment", "deployments"),
@@ -16,22 +16,22 @@ const WORKLOADS: [(&str, &str, &str); 7] = [
     ("v1", "ReplicationController", "replicationcontrollers"),
 ];
 
-async fn ground(test: &str) -> Result<Option<Ground>> {
+async fn setup(test: &str) -> Result<Option<PolicySetup>> {
     // With a blank, as people write lists.
     let listed = json!({"keyferry.dev/secret-mounts-allowed-for": "listed, second"});
-    let Some(ground) = Ground::new(test, &[MOUNTS], listed).await? else { return Ok(None) };
+    let Some(setup) = PolicySetup::new(test, &[MOUNTS], listed).await? else { return Ok(None) };
     for account in ["listed", "second", "plain"] {
-        ground.account(account).await?;
+        setup.account(account).await?;
     }
-    Ok(Some(ground))
+    Ok(Some(setup))
 }
 
 fn words(account: &str) -> String {
     format!("pods of ServiceAccount \"{account}\" may not consume Secrets in this namespace")
 }
 
-async fn make(ground: &Ground, pod: &Value) -> Answer {
-    ask(&ground.admin.client, &Method::POST, &ground.core("pods?dryRun=All"), "", pod).await
+async fn make(setup: &PolicySetup, pod: &Value) -> Answer {
+    ask(&setup.admin.client, &Method::POST, &setup.core("pods?dryRun=All"), "", pod).await
 }
 
 /// Every way to a Secret: a key of the Pod or of its container, and its value.
@@ -86,23 +86,23 @@ fn ways() -> Vec<(&'static str, &'static str, Value)> {
 #[tokio::test]
 async fn a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way() -> Result<()> {
     let name = "a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way";
-    let Some(ground) = ground(name).await? else { return Ok(()) };
+    let Some(setup) = setup(name).await? else { return Ok(()) };
     for (what, key, value) in ways() {
-        let answer = make(&ground, &consumer("plain", key, value.clone())).await;
+        let answer = make(&setup, &consumer("plain", key, value.clone())).await;
         refused(what, answer, &words("plain"))?;
-        accepted(what, make(&ground, &consumer("listed", key, value)).await)?;
+        accepted(what, make(&setup, &consumer("listed", key, value)).await)?;
     }
     let (_, key, value) = ways().swap_remove(0);
     let mut unnamed = consumer("any", key, value.clone());
     unnamed["spec"].as_object_mut().context("an object")?.remove("serviceAccountName");
-    refused("no ServiceAccount named", make(&ground, &unnamed).await, &words("default"))?;
-    accepted("the second of the list", make(&ground, &consumer("second", key, value)).await)?;
+    refused("no ServiceAccount named", make(&setup, &unnamed).await, &words("default"))?;
+    accepted("the second of the list", make(&setup, &consumer("second", key, value)).await)?;
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_no_secret_is_mounted_by_everybody() -> Result<()> {
-    let Some(ground) = ground("what_is_no_secret_is_mounted_by_everybody").await? else { return Ok(()) };
+    let Some(setup) = setup("what_is_no_secret_is_mounted_by_everybody").await? else { return Ok(()) };
     let token = json!({"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 3600}});
     for (what, key, value) in [
         ("a memory volume", "volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory"}}])),
@@ -113,17 +113,17 @@ async fn what_is_no_secret_is_mounted_by_everybody() -> Result<()> {
         ("variables of a ConfigMap", "envFrom", json!([{"configMapRef": {"name": "c"}}])),
         ("a registry's password, for the kubelet", "imagePullSecrets", json!([{"name": "s"}])),
     ] {
-        accepted(what, make(&ground, &consumer("plain", key, value)).await)?;
+        accepted(what, make(&setup, &consumer("plain", key, value)).await)?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn a_debug_container_does_not_bring_in_a_secret() -> Result<()> {
-    let Some(ground) = ground("a_debug_container_does_not_bring_in_a_secret").await? else { return Ok(()) };
-    let admin = &ground.admin.client;
-    accepted("a Pod", ask(admin, &Method::POST, &ground.core("pods"), "", &pod("plain")).await)?;
-    let path = ground.core("pods/plain/ephemeralcontainers?dryRun=All");
+    let Some(setup) = setup("a_debug_container_does_not_bring_in_a_secret").await? else { return Ok(()) };
+    let admin = &setup.admin.client;
+    accepted("a Pod", ask(admin, &Method::POST, &setup.core("pods"), "", &pod("plain")).await)?;
+    let path = setup.core("pods/plain/ephemeralcontainers?dryRun=All");
     let with = |env: Value| {
         let mut container = pod("plain")["spec"]["containers"][0].clone();
         container["name"] = json!("debug");
@@ -159,13 +159,13 @@ fn workload(namespace: &str, kind: (&str, &str, &str), pod: &Value) -> (String, 
 
 #[tokio::test]
 async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
-    let Some(ground) = ground("a_workload_is_refused_at_once_with_the_same_words").await? else { return Ok(()) };
+    let Some(setup) = setup("a_workload_is_refused_at_once_with_the_same_words").await? else { return Ok(()) };
     for kind in WORKLOADS {
         for (what, key, value) in [ways().swap_remove(0), ways().swap_remove(3)] {
             let what = format!("{} with {what}", kind.1);
             for account in ["plain", "listed"] {
-                let (path, object) = workload(&ground.namespace, kind, &consumer(account, key, value.clone()));
-                let made = ask(&ground.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
+                let (path, object) = workload(&setup.namespace, kind, &consumer(account, key, value.clone()));
+                let made = ask(&setup.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
                 if account == "plain" {
                     refused(&what, made, &words("plain"))?;
                 } else {
@@ -173,14 +173,14 @@ async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
                 }
             }
         }
-        let (path, object) = workload(&ground.namespace, kind, &pod("plain"));
-        accepted(kind.1, ask(&ground.admin.client, &Method::POST, &path, "", &object).await)?;
+        let (path, object) = workload(&setup.namespace, kind, &pod("plain"));
+        accepted(kind.1, ask(&setup.admin.client, &Method::POST, &path, "", &object).await)?;
         // A change of what runs is asked as well; a Job's template cannot change.
         if kind.1 != "Job" {
             let pods = &consumer("plain", "volumes", ways().swap_remove(0).2);
-            let (path, object) = workload(&ground.namespace, kind, pods);
+            let (path, object) = workload(&setup.namespace, kind, pods);
             let change = json!({"spec": object["spec"]});
-            let changed = ask(&ground.admin.client, &Method::PATCH, &format!("{path}/w"), MERGE, &change).await;
+            let changed = ask(&setup.admin.client, &Method::PATCH, &format!("{path}/w"), MERGE, &change).await;
             refused(&format!("a change of {}", kind.1), changed, &words("plain"))?;
         }
     }
@@ -191,21 +191,21 @@ async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
 #[tokio::test]
 async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> Result<()> {
     let name = "a_workload_that_was_there_before_is_scaled_mended_and_not_spread";
-    let Some(ground) = Ground::new(name, &[], json!({})).await? else { return Ok(()) };
-    ground.account("plain").await?;
-    let admin = &ground.admin.client;
+    let Some(setup) = PolicySetup::new(name, &[], json!({})).await? else { return Ok(()) };
+    setup.account("plain").await?;
+    let admin = &setup.admin.client;
     let mounts = consumer("plain", "volumes", ways().swap_remove(0).2);
     for kind in WORKLOADS {
-        let (path, object) = workload(&ground.namespace, kind, &mounts);
+        let (path, object) = workload(&setup.namespace, kind, &mounts);
         accepted(kind.1, ask(admin, &Method::POST, &path, "", &object).await)?;
     }
-    let path = format!("/api/v1/namespaces/{}", ground.namespace);
+    let path = format!("/api/v1/namespaces/{}", setup.namespace);
     let opts_in = json!({"metadata": {"labels": {"keyferry.dev/no-secret-mounts": "true"}}});
     accepted("the label", ask(admin, &Method::PATCH, &path, MERGE, &opts_in).await)?;
-    in_force(ground.servers, &ground.admin, &ground.namespace, &[MOUNTS]).await?;
+    in_force(setup.servers, &setup.admin, &setup.namespace, &[MOUNTS]).await?;
 
     for kind in WORKLOADS {
-        let (path, object) = workload(&ground.namespace, kind, &mounts);
+        let (path, object) = workload(&setup.namespace, kind, &mounts);
         let path = format!("{path}/w");
         let change = match kind.1 {
             "Job" => json!({"spec": {"suspend": true}}),

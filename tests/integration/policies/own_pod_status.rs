@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::ground::{APPLY, Answer, Ground, JSON_PATCH, STATUS, STRATEGIC, accepted, ask, condition, refused};
+use super::setup::{APPLY, Answer, JSON_PATCH, PolicySetup, STATUS, STRATEGIC, accepted, ask, condition, refused};
 
 const FOREIGN: &str = "only conditions of type keyferry.dev/*";
 const METADATA: &str = "metadata may not be changed";
@@ -14,7 +14,7 @@ const OTHER_FIELD: &str = "only status.conditions may be changed";
 
 /// Two Pods of one `ServiceAccount`, and a token of each.
 struct Pods {
-    ground: Ground,
+    setup: PolicySetup,
     a: Client,
     b: Client,
     unbound: Client,
@@ -22,30 +22,30 @@ struct Pods {
 
 impl Pods {
     async fn new(test: &str, policies: &[&str]) -> Result<Option<Self>> {
-        let Some(ground) = Ground::new(test, policies, json!({})).await? else { return Ok(None) };
-        ground.account("app").await?;
-        let a = ground.admin.pod(&ground.namespace, "a", "app").await?;
-        let b = ground.admin.pod(&ground.namespace, "b", "app").await?;
+        let Some(setup) = PolicySetup::new(test, policies, json!({})).await? else { return Ok(None) };
+        setup.account("app").await?;
+        let a = setup.admin.pod(&setup.namespace, "a", "app").await?;
+        let b = setup.admin.pod(&setup.namespace, "b", "app").await?;
         // As the kubelet would.
         let conditions = json!([{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}]);
         let running = json!({"status": {"conditions": conditions, "message": "runs"}});
         for pod in ["a", "b"] {
-            let path = ground.core(&format!("pods/{pod}/status"));
-            accepted("the kubelet's", ask(&ground.admin.client, &Method::PATCH, &path, STRATEGIC, &running).await)?;
+            let path = setup.core(&format!("pods/{pod}/status"));
+            accepted("the kubelet's", ask(&setup.admin.client, &Method::PATCH, &path, STRATEGIC, &running).await)?;
         }
-        let (a, b) = (ground.client("app", Some(("a", &a))).await?, ground.client("app", Some(("b", &b))).await?);
-        let unbound = ground.client("app", None).await?;
-        Ok(Some(Self { ground, a, b, unbound }))
+        let (a, b) = (setup.client("app", Some(("a", &a))).await?, setup.client("app", Some(("b", &b))).await?);
+        let unbound = setup.client("app", None).await?;
+        Ok(Some(Self { setup, a, b, unbound }))
     }
 
     async fn patch(&self, client: &Client, pod: &str, kind: &str, body: &Value) -> Answer {
-        let path = self.ground.core(&format!("pods/{pod}/status?fieldManager=keyferry"));
+        let path = self.setup.core(&format!("pods/{pod}/status?fieldManager=keyferry"));
         ask(client, &Method::PATCH, &path, kind, body).await
     }
 
     /// What a Pod is, without the record of who wrote what.
     async fn now(&self, pod: &str) -> Result<Value> {
-        let api: Api<Pod> = Api::namespaced(self.ground.admin.client.clone(), &self.ground.namespace);
+        let api: Api<Pod> = Api::namespaced(self.setup.admin.client.clone(), &self.setup.namespace);
         let mut pod = serde_json::to_value(api.get(pod).await?)?;
         let metadata = pod["metadata"].as_object_mut().context("a Pod has metadata")?;
         metadata.remove("managedFields");
@@ -71,7 +71,7 @@ async fn a_pod_s_token_writes_our_conditions_of_its_own_pod() -> Result<()> {
         ("of the other pod, by its own token", &pods.b, "b", STRATEGIC, &one),
         ("by apply", &pods.b, "b", APPLY, &applied),
         // Whoever is no ServiceAccount of the namespace is not asked.
-        ("an administrator", &pods.ground.admin.client, "a", STRATEGIC, &condition("example.com/Other")),
+        ("an administrator", &pods.setup.admin.client, "a", STRATEGIC, &condition("example.com/Other")),
     ] {
         accepted(what, pods.patch(client, pod, kind, body).await)?;
     }

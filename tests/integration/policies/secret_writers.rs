@@ -5,13 +5,13 @@ use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::ground::{APPLY, Answer, Ground, JSON_PATCH, MERGE, WRITERS, accepted, ask, refused};
+use super::setup::{APPLY, Answer, JSON_PATCH, MERGE, PolicySetup, WRITERS, accepted, ask, refused};
 
 const NOT_NAMED: &str = "may not write Secret";
 const FOREIGN: &str = "was not made by keyferry";
 
 struct Writers {
-    ground: Ground,
+    setup: PolicySetup,
     writer: Client,
     other: Client,
     stranger: Client,
@@ -21,13 +21,13 @@ impl Writers {
     async fn new(test: &str) -> Result<Option<Self>> {
         // With a blank, as people write lists.
         let named = json!({"keyferry.dev/secret-writers": "writer=ours,writer=foreign, other=theirs"});
-        let Some(ground) = Ground::new(test, &[WRITERS], named).await? else { return Ok(None) };
+        let Some(setup) = PolicySetup::new(test, &[WRITERS], named).await? else { return Ok(None) };
         for account in ["writer", "other", "stranger"] {
-            ground.account(account).await?;
+            setup.account(account).await?;
         }
-        let writer = ground.client("writer", None).await?;
-        let (other, stranger) = (ground.client("other", None).await?, ground.client("stranger", None).await?);
-        Ok(Some(Self { ground, writer, other, stranger }))
+        let writer = setup.client("writer", None).await?;
+        let (other, stranger) = (setup.client("other", None).await?, setup.client("stranger", None).await?);
+        Ok(Some(Self { setup, writer, other, stranger }))
     }
 
     async fn apply(&self, client: &Client, name: &str, change: Value) -> Answer {
@@ -35,20 +35,20 @@ impl Writers {
     }
 
     async fn apply_with(&self, client: &Client, name: &str, change: Value, query: &str) -> Answer {
-        let path = self.ground.core(&format!("secrets/{name}?fieldManager=keyferry{query}"));
+        let path = self.setup.core(&format!("secrets/{name}?fieldManager=keyferry{query}"));
         ask(client, &Method::PATCH, &path, APPLY, &secret(name, change)).await
     }
 
     async fn patch(&self, kind: &str, name: &str, change: &Value) -> Answer {
-        let path = self.ground.core(&format!("secrets/{name}"));
+        let path = self.setup.core(&format!("secrets/{name}"));
         ask(&self.writer, &Method::PATCH, &path, kind, change).await
     }
 
     /// A Secret that an administrator made.
     async fn foreign(&self) -> Result<()> {
         let theirs = json!({"metadata": {"name": "foreign"}, "stringData": {"a": "fremd"}});
-        let path = self.ground.core("secrets");
-        accepted("an administrator", ask(&self.ground.admin.client, &Method::POST, &path, "", &theirs).await).map(drop)
+        let path = self.setup.core("secrets");
+        accepted("an administrator", ask(&self.setup.admin.client, &Method::POST, &path, "", &theirs).await).map(drop)
     }
 }
 
@@ -96,7 +96,7 @@ async fn a_writer_makes_and_changes_the_secrets_named_for_it() -> Result<()> {
 
     // keyferry looks by a dry run that changes nothing, also at what it will then leave alone.
     writers.foreign().await?;
-    let path = writers.ground.core("secrets/foreign?fieldManager=keyferry-look&dryRun=All");
+    let path = writers.setup.core("secrets/foreign?fieldManager=keyferry-look&dryRun=All");
     let nothing = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign"}});
     accepted("a look", ask(writer, &Method::PATCH, &path, APPLY, &nothing).await)?;
     Ok(())
@@ -105,7 +105,7 @@ async fn a_writer_makes_and_changes_the_secrets_named_for_it() -> Result<()> {
 #[tokio::test]
 async fn nobody_writes_a_secret_that_is_not_named_for_it() -> Result<()> {
     let Some(writers) = Writers::new("nobody_writes_a_secret_that_is_not_named_for_it").await? else { return Ok(()) };
-    let Writers { writer, stranger, ground, .. } = &writers;
+    let Writers { writer, stranger, setup, .. } = &writers;
     refused("another's", writers.apply(writer, "theirs", json!({})).await, r#"may not write Secret "theirs""#)?;
     refused("nobody's", writers.apply(writer, "free", json!({})).await, NOT_NAMED)?;
     refused("the beginning of a name", writers.apply(writer, "our", json!({})).await, NOT_NAMED)?;
@@ -113,20 +113,20 @@ async fn nobody_writes_a_secret_that_is_not_named_for_it() -> Result<()> {
     refused("a stranger", writers.apply(stranger, "ours", json!({})).await, r#"ServiceAccount "stranger""#)?;
     let dry = writers.apply_with(stranger, "ours", json!({}), "&dryRun=All").await;
     refused("a stranger's dry run", dry, NOT_NAMED)?;
-    let posted = ask(stranger, &Method::POST, &ground.core("secrets"), "", &secret("ours", json!({}))).await;
+    let posted = ask(stranger, &Method::POST, &setup.core("secrets"), "", &secret("ours", json!({}))).await;
     refused("a stranger's POST", posted, NOT_NAMED)?;
 
     accepted("made", writers.apply(writer, "ours", json!({})).await)?;
-    let put = ask(stranger, &Method::PUT, &ground.core("secrets/ours"), "", &secret("ours", json!({}))).await;
+    let put = ask(stranger, &Method::PUT, &setup.core("secrets/ours"), "", &secret("ours", json!({}))).await;
     refused("a stranger's PUT", put, NOT_NAMED)?;
     // The answer to a patch that changes nothing would hold all values.
     for query in ["", "?dryRun=All"] {
-        let path = ground.core(&format!("secrets/ours{query}"));
+        let path = setup.core(&format!("secrets/ours{query}"));
         let read = ask(stranger, &Method::PATCH, &path, MERGE, &json!({})).await;
         refused("a stranger's way to read", read, NOT_NAMED)?;
     }
     // Controllers and operators have their own namespace and are not asked.
-    accepted("an administrator", writers.apply(&ground.admin.client, "free", json!({})).await)?;
+    accepted("an administrator", writers.apply(&setup.admin.client, "free", json!({})).await)?;
     Ok(())
 }
 
@@ -134,14 +134,14 @@ async fn nobody_writes_a_secret_that_is_not_named_for_it() -> Result<()> {
 async fn a_service_account_of_another_namespace_is_not_asked() -> Result<()> {
     let name = "a_service_account_of_another_namespace_is_not_asked";
     let Some(writers) = Writers::new(name).await? else { return Ok(()) };
-    let Some(elsewhere) = Ground::new(name, &[], json!({})).await? else { return Ok(()) };
+    let Some(elsewhere) = PolicySetup::new(name, &[], json!({})).await? else { return Ok(()) };
     elsewhere.account("operator").await?;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "operator"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "wide"},
         "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": elsewhere.namespace}],
     });
-    writers.ground.admin.apply(&writers.ground.namespace, &binding.to_string()).await?;
+    writers.setup.admin.apply(&writers.setup.namespace, &binding.to_string()).await?;
     let operator = elsewhere.client("operator", None).await?;
     accepted("an operator", writers.apply(&operator, "free", json!({})).await)?;
     Ok(())
@@ -179,7 +179,7 @@ async fn a_writer_grants_no_identity_and_holds_up_no_deletion() -> Result<()> {
 async fn a_secret_that_somebody_else_made_stays_as_it_is() -> Result<()> {
     let Some(writers) = Writers::new("a_secret_that_somebody_else_made_stays_as_it_is").await? else { return Ok(()) };
     writers.foreign().await?;
-    let read = || writers.ground.admin.secret(&writers.ground.namespace, "foreign");
+    let read = || writers.setup.admin.secret(&writers.setup.namespace, "foreign");
     let before = read().await?.context("just made")?;
     refused("an apply that would merge", writers.apply(&writers.writer, "foreign", json!({})).await, FOREIGN)?;
     for (what, kind, change) in [

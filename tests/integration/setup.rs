@@ -18,40 +18,40 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub const QUICK: &[(&str, &str)] = &[("KEYFERRY_REFRESH", "1s")];
 
 /// A case on its servers, given to a test, which ends with the leak test.
-pub struct Stage<'a> {
+pub struct Setup<'a> {
     pub servers: &'a Servers,
     pub case: Case,
 }
 
-impl Stage<'_> {
+impl Setup<'_> {
     /// Runs a test on the servers that all tests share. `word` says in names whose they are.
-    pub async fn shared(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+    pub async fn shared(word: &str, test: impl AsyncFnOnce(&Setup<'_>) -> Result<()>) -> Result<()> {
         let Some(servers) = Servers::shared(&test_name(word)).await else { return Ok(()) };
-        Stage::run(servers, word, test).await
+        Setup::run(servers, word, test).await
     }
 
     /// Runs a test on servers of its own, which it stops, seals or breaks, or where it counts requests.
-    pub async fn own(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+    pub async fn own(word: &str, test: impl AsyncFnOnce(&Setup<'_>) -> Result<()>) -> Result<()> {
         let Some(servers) = Servers::own(&test_name(word)).await else { return Ok(()) };
-        Stage::run(&servers, word, test).await
+        Setup::run(&servers, word, test).await
     }
 
     /// As `own`, with a Vault that serves HTTPS.
-    pub async fn own_tls(word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
+    pub async fn own_tls(word: &str, test: impl AsyncFnOnce(&Setup<'_>) -> Result<()>) -> Result<()> {
         let name = test_name(word);
         if skipped(&name) {
             return Ok(());
         }
         let servers =
             Servers::start_with(&Binaries::find_or_build()?, Options { tls: true, ..Options::default() }).await?;
-        Stage::run(&servers, word, test).await
+        Setup::run(&servers, word, test).await
     }
 
-    async fn run(servers: &Servers, word: &str, test: impl AsyncFnOnce(&Stage<'_>) -> Result<()>) -> Result<()> {
-        let stage = Stage { servers, case: Case::new(servers, word).await };
+    async fn run(servers: &Servers, word: &str, test: impl AsyncFnOnce(&Setup<'_>) -> Result<()>) -> Result<()> {
+        let setup = Setup { servers, case: Case::new(servers, word).await };
         // Its agents are its own, so they have ended when it returns.
-        test(&stage).await.inspect_err(|_| stage.case.leaks.asked())?;
-        stage.case.nothing_leaked().await
+        test(&setup).await.inspect_err(|_| setup.case.leaks.asked())?;
+        setup.case.nothing_leaked().await
     }
 
     pub fn agent(&self, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Agent> {

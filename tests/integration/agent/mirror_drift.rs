@@ -8,18 +8,18 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::stage::{QUICK, SOON, Stage, login};
+use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::Agent;
 
 /// A minute, and what a busy machine needs.
 const RIGHT_AGAIN: Duration = Duration::from_secs(70);
 
-fn secrets(stage: &Stage<'_>) -> Api<Secret> {
-    Api::namespaced(stage.case.cluster.client.clone(), &stage.case.namespace)
+fn secrets(setup: &Setup<'_>) -> Api<Secret> {
+    Api::namespaced(setup.case.cluster.client.clone(), &setup.case.namespace)
 }
 
 /// The rights that we ship, for more names.
-async fn may_write(stage: &Stage<'_>, names: &[&str]) -> Result<()> {
+async fn may_write(setup: &Setup<'_>, names: &[&str]) -> Result<()> {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "keyferry"},
         "rules": [
@@ -28,11 +28,11 @@ async fn may_write(stage: &Stage<'_>, names: &[&str]) -> Result<()> {
             {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
         ],
     });
-    stage.case.cluster.apply(&stage.case.namespace, &role.to_string()).await
+    setup.case.cluster.apply(&setup.case.namespace, &role.to_string()).await
 }
 
-async fn data(stage: &Stage<'_>, name: &str) -> Result<Option<BTreeMap<String, String>>> {
-    let secret = secrets(stage).get_opt(name).await?;
+async fn data(setup: &Setup<'_>, name: &str) -> Result<Option<BTreeMap<String, String>>> {
+    let secret = secrets(setup).get_opt(name).await?;
     Ok(secret.map(|secret| {
         let data = secret.data.unwrap_or_default().into_iter();
         data.map(|(key, bytes)| (key, String::from_utf8_lossy(&bytes.0).into_owned())).collect()
@@ -40,69 +40,69 @@ async fn data(stage: &Stage<'_>, name: &str) -> Result<Option<BTreeMap<String, S
 }
 
 /// Waits until this Secret holds the article's values and no others; gives the time that it took.
-async fn right_again(stage: &Stage<'_>, agent: &mut Agent, name: &str, since: Instant) -> Result<Duration> {
+async fn right_again(setup: &Setup<'_>, agent: &mut Agent, name: &str, since: Instant) -> Result<Duration> {
     let wanted: BTreeMap<_, _> = [("username", "Nutzername"), ("password", "Losungwort")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
     agent
         .wait_for(&format!("{name} is right again"), RIGHT_AGAIN, || async {
-            (data(stage, name).await.ok()?? == wanted).then_some(())
+            (data(setup, name).await.ok()?? == wanted).then_some(())
         })
         .await?;
     Ok(since.elapsed())
 }
 
 /// As a backup tool does: the same object, without what the API server manages.
-async fn restore(stage: &Stage<'_>, name: &str) -> Result<()> {
-    let mut object = serde_json::to_value(secrets(stage).get(name).await?)?;
+async fn restore(setup: &Setup<'_>, name: &str) -> Result<()> {
+    let mut object = serde_json::to_value(secrets(setup).get(name).await?)?;
     let metadata = object["metadata"].as_object_mut().context("metadata")?;
     for field in ["managedFields", "uid", "resourceVersion", "creationTimestamp"] {
         metadata.remove(field);
     }
-    secrets(stage).delete(name, &DeleteParams::default()).await?;
+    secrets(setup).delete(name, &DeleteParams::default()).await?;
     let restored: Secret = serde_json::from_value(object)?;
     let by = PostParams { field_manager: Some("kubectl-create".into()), ..PostParams::default() };
-    secrets(stage).create(&by, &restored).await?;
+    secrets(setup).create(&by, &restored).await?;
     Ok(())
 }
 
-async fn patch(stage: &Stage<'_>, name: &str, change: &Value) -> Result<()> {
+async fn patch(setup: &Setup<'_>, name: &str, change: &Value) -> Result<()> {
     let by = PatchParams { field_manager: Some("kubectl-patch".into()), ..PatchParams::default() };
-    secrets(stage).patch(name, &by, &Patch::Merge(change)).await?;
+    secrets(setup).patch(name, &by, &Patch::Merge(change)).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_deleted_an_edited_and_a_restored_secret_are_right_again_within_a_minute() -> Result<()> {
-    Stage::shared("truth", async |stage| {
+    Setup::shared("truth", async |setup| {
         let names = ["deleted", "edited", "restored"];
-        may_write(stage, &names).await?;
+        may_write(setup, &names).await?;
         // `refresh` is as users have it: nothing in Vault changes, and no round of the sources helps.
         let document = format!(
             "sources: {{webapp: {{path: {}}}}}\nmirrors: {{deleted: {{}}, edited: {{}}, restored: {{adopt: true}}}}\n",
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
-        let mut agent = stage.agent_with(&["run"], &document)?;
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        let mut agent = setup.agent_with(&["run"], &document)?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         let since = Instant::now();
-        secrets(stage).delete("deleted", &DeleteParams::default()).await?;
-        patch(stage, "edited", &json!({"stringData": {"password": "von-fremder-Seite", "extra": "auch-von-dort"}}))
+        secrets(setup).delete("deleted", &DeleteParams::default()).await?;
+        patch(setup, "edited", &json!({"stringData": {"password": "von-fremder-Seite", "extra": "auch-von-dort"}}))
             .await?;
-        restore(stage, "restored").await?;
+        restore(setup, "restored").await?;
         for name in names {
-            let took = right_again(stage, &mut agent, name, since).await?;
+            let took = right_again(setup, &mut agent, name, since).await?;
             println!("{name}: right again after {took:?}");
         }
         agent
             .wait_for("the restored Secret is taken over", RIGHT_AGAIN, || async {
-                let managers = secrets(stage).get("restored").await.ok()?.metadata.managed_fields?;
+                let managers = secrets(setup).get("restored").await.ok()?.metadata.managed_fields?;
                 managers.into_iter().any(|entry| entry.manager.as_deref() == Some("keyferry")).then_some(())
             })
             .await?;
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         println!("{:#?}", agent.log().iter().filter(|line| line.contains("mirror")).collect::<Vec<_>>());
-        println!("{:#?}", stage.events("Normal").await?);
-        println!("{:#?}", stage.events("Warning").await?);
+        println!("{:#?}", setup.events("Normal").await?);
+        println!("{:#?}", setup.events("Warning").await?);
         agent.terminate(SOON).await?;
         Ok(())
     })
@@ -111,27 +111,27 @@ async fn a_deleted_an_edited_and_a_restored_secret_are_right_again_within_a_minu
 
 #[tokio::test]
 async fn a_restored_secret_that_may_not_be_taken_over_is_refused_with_what_to_do() -> Result<()> {
-    Stage::shared("restored", async |stage| {
-        let mut agent = stage.agent(&["run"], QUICK)?;
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
-        restore(stage, "top-secret-ks").await?;
-        stage.case.put(&login("Nutzername", "nach-der-Sicherung")).await?;
-        stage.file_is(&mut agent, "password", "nach-der-Sicherung").await?;
-        stage.condition_is(&mut agent, "Mirrored", "False", "Foreign").await?;
-        let message = stage.message("Mirrored").await.unwrap_or_default();
+    Setup::shared("restored", async |setup| {
+        let mut agent = setup.agent(&["run"], QUICK)?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        restore(setup, "top-secret-ks").await?;
+        setup.case.put(&login("Nutzername", "nach-der-Sicherung")).await?;
+        setup.file_is(&mut agent, "password", "nach-der-Sicherung").await?;
+        setup.condition_is(&mut agent, "Mirrored", "False", "Foreign").await?;
+        let message = setup.message("Mirrored").await.unwrap_or_default();
         println!("{message}");
         assert!(message.contains("adopt"), "{message}");
-        assert_eq!(stage.secret().await?.context("it is there")?["password"], "Losungwort", "left alone");
+        assert_eq!(setup.secret().await?.context("it is there")?["password"], "Losungwort", "left alone");
         // Deleted, it is made again.
-        secrets(stage).delete("top-secret-ks", &DeleteParams::default()).await?;
+        secrets(setup).delete("top-secret-ks", &DeleteParams::default()).await?;
         let since = Instant::now();
         agent
             .wait_for("the Secret is there again", RIGHT_AGAIN, || async {
-                (data(stage, "top-secret-ks").await.ok()??["password"] == "nach-der-Sicherung").then_some(())
+                (data(setup, "top-secret-ks").await.ok()??["password"] == "nach-der-Sicherung").then_some(())
             })
             .await?;
         println!("made again after {:?}", since.elapsed());
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         agent.terminate(SOON).await?;
         Ok(())
     })
@@ -140,17 +140,17 @@ async fn a_restored_secret_that_may_not_be_taken_over_is_refused_with_what_to_do
 
 #[tokio::test]
 async fn two_configurations_do_not_take_one_secret_from_each_other_in_turns() -> Result<()> {
-    Stage::shared("twolists", async |stage| {
+    Setup::shared("twolists", async |setup| {
         let document = |key: &str| {
             format!(
                 "sources: {{webapp: {{path: {}, refresh: 1s}}}}\n\
                  mirrors: {{top-secret-ks: {{keys: {{{key}: {key}}}}}}}\n",
-                stage.case.secret_path()
+                setup.case.secret_path()
             )
         };
-        let mut one = stage.agent_with(&["run"], &document("username"))?;
-        stage.secret_is(&mut one, "username", "Nutzername").await?;
-        let directory = stage.case.directory.with_file_name("two").display().to_string();
+        let mut one = setup.agent_with(&["run"], &document("username"))?;
+        setup.secret_is(&mut one, "username", "Nutzername").await?;
+        let directory = setup.case.directory.with_file_name("two").display().to_string();
         let inline = document("password");
         let changes = [
             ("KEYFERRY_SECRETS", ""),
@@ -158,17 +158,17 @@ async fn two_configurations_do_not_take_one_secret_from_each_other_in_turns() ->
             ("KEYFERRY_DIRECTORY", directory.as_str()),
             ("KEYFERRY_CONFIG_INLINE", inline.as_str()),
         ];
-        let mut two = stage.agent(&["run"], &changes)?;
-        stage.secret_is(&mut two, "password", "Losungwort").await?;
+        let mut two = setup.agent(&["run"], &changes)?;
+        setup.secret_is(&mut two, "password", "Losungwort").await?;
         // Rotations make both look at the Secret; its keys must not change any more.
         let mut seen = Vec::new();
         for round in 0..4 {
-            stage.case.put(&login(&format!("Nutzer-Runde-{round}"), &format!("Losung-Runde-{round}"))).await?;
-            stage.file_is(&mut one, "username", &format!("Nutzer-Runde-{round}")).await?;
+            setup.case.put(&login(&format!("Nutzer-Runde-{round}"), &format!("Losung-Runde-{round}"))).await?;
+            setup.file_is(&mut one, "username", &format!("Nutzer-Runde-{round}")).await?;
             let until = Instant::now() + Duration::from_secs(1);
             while Instant::now() < until {
                 let keys: BTreeSet<String> =
-                    data(stage, "top-secret-ks").await?.unwrap_or_default().into_keys().collect();
+                    data(setup, "top-secret-ks").await?.unwrap_or_default().into_keys().collect();
                 if seen.last() != Some(&keys) {
                     seen.push(keys);
                 }
@@ -179,7 +179,7 @@ async fn two_configurations_do_not_take_one_secret_from_each_other_in_turns() ->
         assert_eq!(seen.len(), 1, "{seen:?}\n{}{}", one.report(), two.report());
         let line = one.wait_for_log("MirrorConflict", SOON).await?;
         println!("{line}");
-        stage.secret_is(&mut two, "password", "Losung-Runde-3").await?;
+        setup.secret_is(&mut two, "password", "Losung-Runde-3").await?;
         one.terminate(SOON).await?;
         two.terminate(SOON).await?;
         Ok(())

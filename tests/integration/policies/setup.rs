@@ -46,13 +46,13 @@ pub struct Refusal {
 pub type Answer = Result<Value, Refusal>;
 
 /// A namespace of one test.
-pub struct Ground {
+pub struct PolicySetup {
     pub servers: &'static Servers,
     pub admin: Cluster,
     pub namespace: String,
 }
 
-impl Ground {
+impl PolicySetup {
     /// A namespace that opts in to these policies, which are in force when this returns. `None` where there are no servers.
     pub async fn new(test: &str, policies: &[&str], annotations: Value) -> Result<Option<Self>> {
         let Some(servers) = Servers::shared(test).await else { return Ok(None) };
@@ -64,11 +64,11 @@ impl Ground {
             "metadata": {"name": namespace, "labels": labels, "annotations": annotations},
         });
         admin.apply("", &object.to_string()).await?;
-        let ground = Self { servers, admin, namespace };
+        let setup = Self { servers, admin, namespace };
         // Nobody makes it here; the kubelet's pods have it.
-        ground.account("default").await?;
-        in_force(servers, &ground.admin, &ground.namespace, policies).await?;
-        Ok(Some(ground))
+        setup.account("default").await?;
+        in_force(servers, &setup.admin, &setup.namespace, policies).await?;
+        Ok(Some(setup))
     }
 
     /// A `ServiceAccount` with wide rights in the namespace.

@@ -1,4 +1,4 @@
-//! The test ground itself: if these fail, look at the servers before the agent.
+//! The test setup itself: if these fail, look at the servers before the agent.
 
 use std::time::Duration;
 

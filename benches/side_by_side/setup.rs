@@ -10,7 +10,7 @@ use super::testbed::binaries::Binaries;
 use super::testbed::{Case, Servers, reference_scenario};
 
 /// The reference scenario on real servers.
-pub struct Ground {
+pub struct Setup {
     /// `http://host:port`
     pub address: String,
     /// Role of the auth method `kubernetes`.
@@ -34,7 +34,7 @@ pub struct Started {
     _runtime: Runtime,
 }
 
-impl Ground {
+impl Setup {
     /// On the test ground: a real Vault and a real API server, with the article's names.
     pub fn start() -> Result<(Self, Started)> {
         let keyferry = Self::release_binary()?;
@@ -45,7 +45,7 @@ impl Ground {
             let case = Case::reference(&servers).await?;
             Ok::<_, anyhow::Error>((servers, case))
         })?;
-        let ground = Self {
+        let setup = Self {
             address: servers.vault.address().to_owned(),
             role: case.role.clone(),
             jwt_file: case.jwt_file.clone(),
@@ -54,7 +54,7 @@ impl Ground {
             vault: binaries.vault,
             keyferry,
         };
-        Ok((ground, Started { _servers: servers, _case: case, _runtime: runtime }))
+        Ok((setup, Started { _servers: servers, _case: case, _runtime: runtime }))
     }
 
     /// From servers that somebody started: `KEYFERRY_BENCH_ADDR`, `_ROLE`, `_JWT_FILE`, `_VAULT` (the binary).

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::policies::setup::{APPLY, Answer, MOUNTS, STATUS, WRITERS, accepted, ask, in_force, refused};
+use crate::policies::setup::{APPLY, ApiResult, MOUNTS, STATUS, WRITERS, accepted, denied, send, wait_until_enforced};
 use crate::testbed::Servers;
 use crate::testbed::binaries::find_or_build;
 use crate::testbed::kube::Cluster;
@@ -33,7 +33,7 @@ fn objects(path: &Path, namespace: &str) -> Result<Vec<Value>> {
 }
 
 /// Applies by server-side apply; unknown fields are mistakes.
-async fn apply(cluster: &Cluster, object: &Value, dry_run: bool) -> Answer {
+async fn apply(cluster: &Cluster, object: &Value, dry_run: bool) -> ApiResult {
     let (group, plural) = match object["kind"].as_str().unwrap_or_default() {
         "Namespace" => ("api/v1", "namespaces"),
         "ServiceAccount" => ("api/v1", "serviceaccounts"),
@@ -49,7 +49,7 @@ async fn apply(cluster: &Cluster, object: &Value, dry_run: bool) -> Answer {
     let dry_run = if dry_run { "&dryRun=All" } else { "" };
     let query = format!("fieldManager=test&fieldValidation=Strict{dry_run}");
     let path = format!("/{group}{place}/{plural}/{name}?{query}");
-    ask(&cluster.client, &Method::PATCH, &path, APPLY, object).await
+    send(&cluster.client, &Method::PATCH, &path, APPLY, object).await
 }
 
 /// The Pod that a workload would make.
@@ -72,7 +72,7 @@ async fn playground(servers: &Servers) -> Result<(Cluster, String)> {
             accepted(file, apply(&cluster, &object, false).await)?;
         }
     }
-    in_force(servers, &cluster, &namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+    wait_until_enforced(servers, &cluster, &namespace, &[STATUS, WRITERS, MOUNTS]).await?;
     Ok((cluster, namespace))
 }
 
@@ -117,9 +117,9 @@ async fn the_unprivileged_workload_is_refused_with_a_clear_message() -> Result<(
     let (cluster, namespace) = playground(servers).await?;
     let words = "pods of ServiceAccount \"non-privileged-sa\" may not consume Secrets in this namespace";
     for workload in objects(&deploy("manifests/unprivileged.yaml"), &namespace)? {
-        refused("the Deployment", apply(&cluster, &workload, true).await, words)?;
+        denied("the Deployment", apply(&cluster, &workload, true).await, words)?;
         let mut pod = pod_of(&workload).context("a Deployment makes Pods")?;
-        refused("its Pod", apply(&cluster, &pod, true).await, words)?;
+        denied("its Pod", apply(&cluster, &pod, true).await, words)?;
         // The Secret is all that is wrong with it.
         pod["spec"]["serviceAccountName"] = json!("secret-privileged-sa");
         accepted("the same of the one that may", apply(&cluster, &pod, true).await)?;

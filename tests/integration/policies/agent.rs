@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::setup::{MOUNTS, STATUS, WRITERS, in_force};
+use super::setup::{MOUNTS, STATUS, WRITERS, wait_until_enforced};
 use crate::setup::{QUICK, SOON, Setup, login};
 
 /// The shipped namespace under another name.
@@ -18,7 +18,7 @@ async fn the_agent_mirrors_and_reports_in_a_namespace_under_all_policies() -> Re
     Setup::shared("policies", async |setup| {
         let case = &setup.case;
         case.cluster.apply("", &shipped(&case.namespace)?).await?;
-        in_force(setup.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+        wait_until_enforced(setup.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
         setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
@@ -47,7 +47,7 @@ async fn the_agent_says_forbidden_where_the_namespace_does_not_name_its_secret()
         let mut namespace: Value = serde_saphyr::from_str(&shipped(&case.namespace)?)?;
         namespace["metadata"]["annotations"]["keyferry.dev/secret-writers"] = json!("secret-privileged-sa=another");
         case.cluster.apply("", &namespace.to_string()).await?;
-        in_force(setup.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+        wait_until_enforced(setup.servers, &case.cluster, &case.namespace, &[STATUS, WRITERS, MOUNTS]).await?;
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
         setup.condition_is(&mut agent, "Mirrored", "False", "Forbidden").await?;

@@ -4,7 +4,9 @@ use anyhow::{Context as _, Result};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::setup::{Answer, MERGE, MOUNTS, PolicySetup, STRATEGIC, accepted, ask, consumer, in_force, pod, refused};
+use super::setup::{
+    ApiResult, MERGE, MOUNTS, PolicySetup, STRATEGIC, accepted, consumer, denied, pod, send, wait_until_enforced,
+};
 
 const WORKLOADS: [(&str, &str, &str); 7] = [
     ("apps/v1", "Deployment", "deployments"),
@@ -30,8 +32,8 @@ fn words(account: &str) -> String {
     format!("pods of ServiceAccount \"{account}\" may not consume Secrets in this namespace")
 }
 
-async fn make(setup: &PolicySetup, pod: &Value) -> Answer {
-    ask(&setup.admin.client, &Method::POST, &setup.core("pods?dryRun=All"), "", pod).await
+async fn make(setup: &PolicySetup, pod: &Value) -> ApiResult {
+    send(&setup.admin.client, &Method::POST, &setup.core("pods?dryRun=All"), "", pod).await
 }
 
 /// Every way to a Secret: a key of the Pod or of its container, and its value.
@@ -89,13 +91,13 @@ async fn a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way() -> Result
     let Some(setup) = setup(name).await? else { return Ok(()) };
     for (what, key, value) in ways() {
         let answer = make(&setup, &consumer("plain", key, value.clone())).await;
-        refused(what, answer, &words("plain"))?;
+        denied(what, answer, &words("plain"))?;
         accepted(what, make(&setup, &consumer("listed", key, value)).await)?;
     }
     let (_, key, value) = ways().swap_remove(0);
     let mut unnamed = consumer("any", key, value.clone());
     unnamed["spec"].as_object_mut().context("an object")?.remove("serviceAccountName");
-    refused("no ServiceAccount named", make(&setup, &unnamed).await, &words("default"))?;
+    denied("no ServiceAccount named", make(&setup, &unnamed).await, &words("default"))?;
     accepted("the second of the list", make(&setup, &consumer("second", key, value)).await)?;
     Ok(())
 }
@@ -122,7 +124,7 @@ async fn what_is_no_secret_is_mounted_by_everybody() -> Result<()> {
 async fn a_debug_container_does_not_bring_in_a_secret() -> Result<()> {
     let Some(setup) = setup("a_debug_container_does_not_bring_in_a_secret").await? else { return Ok(()) };
     let admin = &setup.admin.client;
-    accepted("a Pod", ask(admin, &Method::POST, &setup.core("pods"), "", &pod("plain")).await)?;
+    accepted("a Pod", send(admin, &Method::POST, &setup.core("pods"), "", &pod("plain")).await)?;
     let path = setup.core("pods/plain/ephemeralcontainers?dryRun=All");
     let with = |env: Value| {
         let mut container = pod("plain")["spec"]["containers"][0].clone();
@@ -131,9 +133,9 @@ async fn a_debug_container_does_not_bring_in_a_secret() -> Result<()> {
         json!({"spec": {"ephemeralContainers": [container]}})
     };
     let plain = with(json!({"name": "E", "value": "e"}));
-    accepted("without", ask(admin, &Method::PATCH, &path, STRATEGIC, &plain).await)?;
+    accepted("without", send(admin, &Method::PATCH, &path, STRATEGIC, &plain).await)?;
     let secret = with(json!({"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}));
-    refused("with one", ask(admin, &Method::PATCH, &path, STRATEGIC, &secret).await, &words("plain"))
+    denied("with one", send(admin, &Method::PATCH, &path, STRATEGIC, &secret).await, &words("plain"))
 }
 
 /// A workload of that kind, and the path to its collection.
@@ -165,23 +167,23 @@ async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
             let what = format!("{} with {what}", kind.1);
             for account in ["plain", "listed"] {
                 let (path, object) = workload(&setup.namespace, kind, &consumer(account, key, value.clone()));
-                let made = ask(&setup.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
+                let made = send(&setup.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
                 if account == "plain" {
-                    refused(&what, made, &words("plain"))?;
+                    denied(&what, made, &words("plain"))?;
                 } else {
                     accepted(&what, made)?;
                 }
             }
         }
         let (path, object) = workload(&setup.namespace, kind, &pod("plain"));
-        accepted(kind.1, ask(&setup.admin.client, &Method::POST, &path, "", &object).await)?;
+        accepted(kind.1, send(&setup.admin.client, &Method::POST, &path, "", &object).await)?;
         // A change of what runs is asked as well; a Job's template cannot change.
         if kind.1 != "Job" {
             let pods = &consumer("plain", "volumes", ways().swap_remove(0).2);
             let (path, object) = workload(&setup.namespace, kind, pods);
             let change = json!({"spec": object["spec"]});
-            let changed = ask(&setup.admin.client, &Method::PATCH, &format!("{path}/w"), MERGE, &change).await;
-            refused(&format!("a change of {}", kind.1), changed, &words("plain"))?;
+            let changed = send(&setup.admin.client, &Method::PATCH, &format!("{path}/w"), MERGE, &change).await;
+            denied(&format!("a change of {}", kind.1), changed, &words("plain"))?;
         }
     }
     Ok(())
@@ -197,12 +199,12 @@ async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> R
     let mounts = consumer("plain", "volumes", ways().swap_remove(0).2);
     for kind in WORKLOADS {
         let (path, object) = workload(&setup.namespace, kind, &mounts);
-        accepted(kind.1, ask(admin, &Method::POST, &path, "", &object).await)?;
+        accepted(kind.1, send(admin, &Method::POST, &path, "", &object).await)?;
     }
     let path = format!("/api/v1/namespaces/{}", setup.namespace);
     let opts_in = json!({"metadata": {"labels": {"keyferry.dev/no-secret-mounts": "true"}}});
-    accepted("the label", ask(admin, &Method::PATCH, &path, MERGE, &opts_in).await)?;
-    in_force(setup.servers, &setup.admin, &setup.namespace, &[MOUNTS]).await?;
+    accepted("the label", send(admin, &Method::PATCH, &path, MERGE, &opts_in).await)?;
+    wait_until_enforced(setup.servers, &setup.admin, &setup.namespace, &[MOUNTS]).await?;
 
     for kind in WORKLOADS {
         let (path, object) = workload(&setup.namespace, kind, &mounts);
@@ -213,18 +215,18 @@ async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> R
             "DaemonSet" => json!({"spec": {"minReadySeconds": 7}}),
             _ => json!({"spec": {"replicas": 0}}),
         };
-        accepted(&format!("{} scaled", kind.1), ask(admin, &Method::PATCH, &path, MERGE, &change).await)?;
+        accepted(&format!("{} scaled", kind.1), send(admin, &Method::PATCH, &path, MERGE, &change).await)?;
         let label = json!({"metadata": {"labels": {"a": "b"}}});
-        accepted(&format!("{} labelled", kind.1), ask(admin, &Method::PATCH, &path, MERGE, &label).await)?;
+        accepted(&format!("{} labelled", kind.1), send(admin, &Method::PATCH, &path, MERGE, &label).await)?;
         if kind.1 != "Job" {
             let place =
                 if kind.1 == "CronJob" { "/spec/jobTemplate/spec/template/spec" } else { "/spec/template/spec" };
             let mut other = json!({"spec": object["spec"]});
             *other.pointer_mut(place).context(place)?.pointer_mut("/containers/0/image").context("image")? = json!("b");
-            let changed = ask(admin, &Method::PATCH, &path, MERGE, &other).await;
-            refused(&format!("{} with other Pods that mount it", kind.1), changed, &words("plain"))?;
+            let changed = send(admin, &Method::PATCH, &path, MERGE, &other).await;
+            denied(&format!("{} with other Pods that mount it", kind.1), changed, &words("plain"))?;
             other.pointer_mut(place).context(place)?["volumes"] = Value::Null;
-            let mended = ask(admin, &Method::PATCH, &path, MERGE, &other).await;
+            let mended = send(admin, &Method::PATCH, &path, MERGE, &other).await;
             accepted(&format!("{} mended", kind.1), mended)?;
         }
     }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use super::setup::{APPLY, Answer, JSON_PATCH, PolicySetup, STATUS, STRATEGIC, accepted, ask, condition, refused};
+use super::setup::{APPLY, ApiResult, JSON_PATCH, PolicySetup, STATUS, STRATEGIC, accepted, condition, denied, send};
 
 const FOREIGN: &str = "only conditions of type keyferry.dev/*";
 const METADATA: &str = "metadata may not be changed";
@@ -31,16 +31,16 @@ impl Pods {
         let running = json!({"status": {"conditions": conditions, "message": "runs"}});
         for pod in ["a", "b"] {
             let path = setup.core(&format!("pods/{pod}/status"));
-            accepted("the kubelet's", ask(&setup.admin.client, &Method::PATCH, &path, STRATEGIC, &running).await)?;
+            accepted("the kubelet's", send(&setup.admin.client, &Method::PATCH, &path, STRATEGIC, &running).await)?;
         }
         let (a, b) = (setup.client("app", Some(("a", &a))).await?, setup.client("app", Some(("b", &b))).await?);
         let unbound = setup.client("app", None).await?;
         Ok(Some(Self { setup, a, b, unbound }))
     }
 
-    async fn patch(&self, client: &Client, pod: &str, kind: &str, body: &Value) -> Answer {
+    async fn patch(&self, client: &Client, pod: &str, kind: &str, body: &Value) -> ApiResult {
         let path = self.setup.core(&format!("pods/{pod}/status?fieldManager=keyferry"));
-        ask(client, &Method::PATCH, &path, kind, body).await
+        send(client, &Method::PATCH, &path, kind, body).await
     }
 
     /// What a Pod is, without the record of who wrote what.
@@ -91,9 +91,9 @@ async fn a_pod_s_token_changes_nothing_else_of_a_pod() -> Result<()> {
     let before = (pods.now("a").await?, pods.now("b").await?);
 
     let ours = condition("keyferry.dev/SecretsReady");
-    refused("of a by b", pods.patch(&pods.b, "a", STRATEGIC, &ours).await, r#"bound to pod "b""#)?;
-    refused("of b by a", pods.patch(&pods.a, "b", STRATEGIC, &ours).await, r#"bound to pod "a""#)?;
-    refused("by no pod", pods.patch(&pods.unbound, "a", STRATEGIC, &ours).await, r#"bound to pod """#)?;
+    denied("of a by b", pods.patch(&pods.b, "a", STRATEGIC, &ours).await, r#"bound to pod "b""#)?;
+    denied("of b by a", pods.patch(&pods.a, "b", STRATEGIC, &ours).await, r#"bound to pod "a""#)?;
+    denied("by no pod", pods.patch(&pods.unbound, "a", STRATEGIC, &ours).await, r#"bound to pod """#)?;
 
     let scheduled = &before.0["status"]["conditions"][0];
     for (what, kind, body, words) in [
@@ -122,7 +122,7 @@ async fn a_pod_s_token_changes_nothing_else_of_a_pod() -> Result<()> {
         ("a field less", STRATEGIC, json!({"status": {"message": null}}), OTHER_FIELD),
         ("a new field", STRATEGIC, json!({"status": {"podIP": "10.0.0.7"}}), OTHER_FIELD),
     ] {
-        refused(what, pods.patch(&pods.a, "a", kind, &body).await, words)?;
+        denied(what, pods.patch(&pods.a, "a", kind, &body).await, words)?;
     }
     assert_eq!(before, (pods.now("a").await?, pods.now("b").await?), "something was stored");
     Ok(())

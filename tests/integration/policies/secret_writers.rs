@@ -5,7 +5,7 @@ use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::setup::{APPLY, Answer, JSON_PATCH, MERGE, PolicySetup, WRITERS, accepted, ask, refused};
+use super::setup::{APPLY, ApiResult, JSON_PATCH, MERGE, PolicySetup, WRITERS, accepted, denied, send};
 
 const NOT_NAMED: &str = "may not write Secret";
 const FOREIGN: &str = "was not made by keyferry";
@@ -30,25 +30,25 @@ impl Writers {
         Ok(Some(Self { setup, writer, other, stranger }))
     }
 
-    async fn apply(&self, client: &Client, name: &str, change: Value) -> Answer {
+    async fn apply(&self, client: &Client, name: &str, change: Value) -> ApiResult {
         self.apply_with(client, name, change, "").await
     }
 
-    async fn apply_with(&self, client: &Client, name: &str, change: Value, query: &str) -> Answer {
+    async fn apply_with(&self, client: &Client, name: &str, change: Value, query: &str) -> ApiResult {
         let path = self.setup.core(&format!("secrets/{name}?fieldManager=keyferry{query}"));
-        ask(client, &Method::PATCH, &path, APPLY, &secret(name, change)).await
+        send(client, &Method::PATCH, &path, APPLY, &secret(name, change)).await
     }
 
-    async fn patch(&self, kind: &str, name: &str, change: &Value) -> Answer {
+    async fn patch(&self, kind: &str, name: &str, change: &Value) -> ApiResult {
         let path = self.setup.core(&format!("secrets/{name}"));
-        ask(&self.writer, &Method::PATCH, &path, kind, change).await
+        send(&self.writer, &Method::PATCH, &path, kind, change).await
     }
 
     /// A Secret that an administrator made.
     async fn foreign(&self) -> Result<()> {
         let theirs = json!({"metadata": {"name": "foreign"}, "stringData": {"a": "fremd"}});
         let path = self.setup.core("secrets");
-        accepted("an administrator", ask(&self.setup.admin.client, &Method::POST, &path, "", &theirs).await).map(drop)
+        accepted("an administrator", send(&self.setup.admin.client, &Method::POST, &path, "", &theirs).await).map(drop)
     }
 }
 
@@ -98,7 +98,7 @@ async fn a_writer_makes_and_changes_the_secrets_named_for_it() -> Result<()> {
     writers.foreign().await?;
     let path = writers.setup.core("secrets/foreign?fieldManager=keyferry-look&dryRun=All");
     let nothing = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign"}});
-    accepted("a look", ask(writer, &Method::PATCH, &path, APPLY, &nothing).await)?;
+    accepted("a look", send(writer, &Method::PATCH, &path, APPLY, &nothing).await)?;
     Ok(())
 }
 
@@ -106,24 +106,24 @@ async fn a_writer_makes_and_changes_the_secrets_named_for_it() -> Result<()> {
 async fn nobody_writes_a_secret_that_is_not_named_for_it() -> Result<()> {
     let Some(writers) = Writers::new("nobody_writes_a_secret_that_is_not_named_for_it").await? else { return Ok(()) };
     let Writers { writer, stranger, setup, .. } = &writers;
-    refused("another's", writers.apply(writer, "theirs", json!({})).await, r#"may not write Secret "theirs""#)?;
-    refused("nobody's", writers.apply(writer, "free", json!({})).await, NOT_NAMED)?;
-    refused("the beginning of a name", writers.apply(writer, "our", json!({})).await, NOT_NAMED)?;
-    refused("two names", writers.apply(writer, "ours-foreign", json!({})).await, NOT_NAMED)?;
-    refused("a stranger", writers.apply(stranger, "ours", json!({})).await, r#"ServiceAccount "stranger""#)?;
+    denied("another's", writers.apply(writer, "theirs", json!({})).await, r#"may not write Secret "theirs""#)?;
+    denied("nobody's", writers.apply(writer, "free", json!({})).await, NOT_NAMED)?;
+    denied("the beginning of a name", writers.apply(writer, "our", json!({})).await, NOT_NAMED)?;
+    denied("two names", writers.apply(writer, "ours-foreign", json!({})).await, NOT_NAMED)?;
+    denied("a stranger", writers.apply(stranger, "ours", json!({})).await, r#"ServiceAccount "stranger""#)?;
     let dry = writers.apply_with(stranger, "ours", json!({}), "&dryRun=All").await;
-    refused("a stranger's dry run", dry, NOT_NAMED)?;
-    let posted = ask(stranger, &Method::POST, &setup.core("secrets"), "", &secret("ours", json!({}))).await;
-    refused("a stranger's POST", posted, NOT_NAMED)?;
+    denied("a stranger's dry run", dry, NOT_NAMED)?;
+    let posted = send(stranger, &Method::POST, &setup.core("secrets"), "", &secret("ours", json!({}))).await;
+    denied("a stranger's POST", posted, NOT_NAMED)?;
 
     accepted("made", writers.apply(writer, "ours", json!({})).await)?;
-    let put = ask(stranger, &Method::PUT, &setup.core("secrets/ours"), "", &secret("ours", json!({}))).await;
-    refused("a stranger's PUT", put, NOT_NAMED)?;
+    let put = send(stranger, &Method::PUT, &setup.core("secrets/ours"), "", &secret("ours", json!({}))).await;
+    denied("a stranger's PUT", put, NOT_NAMED)?;
     // The answer to a patch that changes nothing would hold all values.
     for query in ["", "?dryRun=All"] {
         let path = setup.core(&format!("secrets/ours{query}"));
-        let read = ask(stranger, &Method::PATCH, &path, MERGE, &json!({})).await;
-        refused("a stranger's way to read", read, NOT_NAMED)?;
+        let read = send(stranger, &Method::PATCH, &path, MERGE, &json!({})).await;
+        denied("a stranger's way to read", read, NOT_NAMED)?;
     }
     // Controllers and operators have their own namespace and are not asked.
     accepted("an administrator", writers.apply(&setup.admin.client, "free", json!({})).await)?;
@@ -156,7 +156,7 @@ async fn a_writer_grants_no_identity_and_holds_up_no_deletion() -> Result<()> {
         let identity = json!({
             "type": kind, "metadata": {"annotations": {"kubernetes.io/service-account.name": "stranger"}},
         });
-        refused(kind, writers.apply(writer, "ours", identity).await, kind)?;
+        denied(kind, writers.apply(writer, "ours", identity).await, kind)?;
     }
     for made in [false, true] {
         if made {
@@ -169,7 +169,7 @@ async fn a_writer_grants_no_identity_and_holds_up_no_deletion() -> Result<()> {
             ("an owner that waits", owner(json!({"blockOwnerDeletion": true})), "block the deletion"),
         ] {
             let what = format!("{what} of a Secret that is {}", if made { "there" } else { "not there" });
-            refused(&what, writers.apply(writer, "ours", change).await, words)?;
+            denied(&what, writers.apply(writer, "ours", change).await, words)?;
         }
     }
     Ok(())
@@ -181,7 +181,7 @@ async fn a_secret_that_somebody_else_made_stays_as_it_is() -> Result<()> {
     writers.foreign().await?;
     let read = || writers.setup.admin.secret(&writers.setup.namespace, "foreign");
     let before = read().await?.context("just made")?;
-    refused("an apply that would merge", writers.apply(&writers.writer, "foreign", json!({})).await, FOREIGN)?;
+    denied("an apply that would merge", writers.apply(&writers.writer, "foreign", json!({})).await, FOREIGN)?;
     for (what, kind, change) in [
         ("a value", MERGE, json!({"data": {"a": "YQ=="}})),
         ("a value as text", MERGE, json!({"stringData": {"a": "a"}})),
@@ -191,7 +191,7 @@ async fn a_secret_that_somebody_else_made_stays_as_it_is() -> Result<()> {
         ("an annotation", JSON_PATCH, json!([{"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}}])),
         ("an owner", MERGE, owner(json!({}))),
     ] {
-        refused(what, writers.patch(kind, "foreign", &change).await, FOREIGN)?;
+        denied(what, writers.patch(kind, "foreign", &change).await, FOREIGN)?;
     }
     assert_eq!(before, read().await?.context("still there")?);
     Ok(())

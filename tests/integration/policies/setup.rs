@@ -38,12 +38,12 @@ rules:
 
 /// What the API server answers where it does not do as asked.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ApiError {
     pub code: u16,
     pub message: String,
 }
 
-pub type Answer = Result<Value, Refusal>;
+pub type ApiResult = Result<Value, ApiError>;
 
 /// A namespace of one test.
 pub struct PolicySetup {
@@ -67,7 +67,7 @@ impl PolicySetup {
         let setup = Self { servers, admin, namespace };
         // Nobody makes it here; the kubelet's pods have it.
         setup.account("default").await?;
-        in_force(servers, &setup.admin, &setup.namespace, policies).await?;
+        wait_until_enforced(servers, &setup.admin, &setup.namespace, policies).await?;
         Ok(Some(setup))
     }
 
@@ -101,7 +101,7 @@ async fn account(admin: &Cluster, namespace: &str, name: &str) -> Result<()> {
 }
 
 /// Applies the policies, once, and waits until these ones act in the namespace. Everything asked for it is a dry run.
-pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, policies: &[&str]) -> Result<()> {
+pub async fn wait_until_enforced(servers: &Servers, admin: &Cluster, namespace: &str, policies: &[&str]) -> Result<()> {
     static APPLIED: OnceCell<()> = OnceCell::const_new();
     APPLIED
         .get_or_try_init(async || {
@@ -115,8 +115,8 @@ pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, polic
         .await?;
     account(admin, namespace, PROBE).await?;
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
-    let made = ask(&admin.client, &Method::POST, &pods, "", &pod(PROBE)).await;
-    ensure!(made.as_ref().err().is_none_or(|refusal| refusal.code == 409), "failed to make Pod {PROBE}: {made:?}");
+    let made = send(&admin.client, &Method::POST, &pods, "", &pod(PROBE)).await;
+    ensure!(made.as_ref().err().is_none_or(|error| error.code == 409), "failed to make Pod {PROBE}: {made:?}");
     let token = admin.token(namespace, PROBE, None, None).await?;
     let probe = servers.kube.client_for(namespace, &token).await?;
     for policy in policies {
@@ -139,8 +139,8 @@ pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, polic
         };
         let path = format!("/api/v1/namespaces/{namespace}/{path}?dryRun=All");
         wait_until(&format!("policy {policy} acts in {namespace}"), PATIENCE, || async {
-            let answer = ask(client, &method, &path, STRATEGIC, &body).await;
-            answer.is_err_and(|refusal| refusal.message.contains(words)).then_some(())
+            let answer = send(client, &method, &path, STRATEGIC, &body).await;
+            answer.is_err_and(|error| error.message.contains(words)).then_some(())
         })
         .await?;
     }
@@ -148,26 +148,26 @@ pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, polic
 }
 
 /// One request. A POST or a PUT is JSON, whatever `kind` of patch is named.
-pub async fn ask(client: &Client, method: &Method, path: &str, kind: &str, body: &Value) -> Answer {
+pub async fn send(client: &Client, method: &Method, path: &str, kind: &str, body: &Value) -> ApiResult {
     let content = if *method == Method::PATCH { kind } else { "application/json" };
     let request = Request::builder().method(method).uri(path).header("content-type", content);
     let request = request.body(body.to_string().into_bytes()).expect("method and path are plain");
     client.request::<Value>(request).await.map_err(|error| match error {
-        kube::Error::Api(status) => Refusal { code: status.code, message: status.message },
-        error => Refusal { code: 0, message: error.to_string() },
+        kube::Error::Api(status) => ApiError { code: status.code, message: status.message },
+        error => ApiError { code: 0, message: error.to_string() },
     })
 }
 
-/// Fails if it was not this policy that refused, with these words.
-pub fn refused(what: &str, answer: Answer, words: &str) -> Result<()> {
-    let refusal = answer.err().with_context(|| format!("{what}: was accepted"))?;
-    ensure!(refusal.code == 403 && refusal.message.contains("ValidatingAdmissionPolicy"), "{what}: {refusal:?}");
-    ensure!(refusal.message.contains(words), "{what}: not {words:?} but {}", refusal.message);
+/// Fails if it was not this policy that denied, with these words.
+pub fn denied(what: &str, answer: ApiResult, words: &str) -> Result<()> {
+    let error = answer.err().with_context(|| format!("{what}: was accepted"))?;
+    ensure!(error.code == 403 && error.message.contains("ValidatingAdmissionPolicy"), "{what}: {error:?}");
+    ensure!(error.message.contains(words), "{what}: not {words:?} but {}", error.message);
     Ok(())
 }
 
-pub fn accepted(what: &str, answer: Answer) -> Result<Value> {
-    answer.map_err(|refusal| anyhow::anyhow!("{what}: was refused: {refusal:?}"))
+pub fn accepted(what: &str, answer: ApiResult) -> Result<Value> {
+    answer.map_err(|error| anyhow::anyhow!("{what}: was refused: {error:?}"))
 }
 
 /// A change of a Pod's status: one condition.

@@ -10,17 +10,17 @@ mod testbed;
 #[path = "../chart/helm.rs"]
 mod helm;
 
-mod change;
 mod chart;
-mod ending;
+mod cluster;
+mod deployment_modes;
 mod faults;
-mod ground;
 mod identity;
 mod leases;
+mod lifecycle;
 mod manifest;
 mod mirror;
 mod outage;
-mod playground;
 mod reference_scenario;
-mod start;
-mod ways;
+mod setup;
+mod teardown;
+mod upgrade;

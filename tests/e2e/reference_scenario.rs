@@ -6,39 +6,37 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::manifest::{self, IDLE};
-use crate::playground::{Playground, container};
+use crate::setup::{Setup, container};
 
 #[tokio::test]
 async fn the_article_s_case_row_by_row() -> Result<()> {
-    Playground::reference("the_article_s_case_row_by_row", async |playground| {
-        playground.apply(&playground.demo()?.script(IDLE)).await?;
-        let pod = playground.ready("webapp").await?;
+    Setup::reference("the_article_s_case_row_by_row", async |setup| {
+        setup.apply(&setup.demo()?.script(IDLE)).await?;
+        let pod = setup.ready("webapp").await?;
 
         // The files.
-        assert_eq!(playground.exec(&pod, "webapp", "ls /etc/sensitive")?, "password\nusername\n");
-        assert_eq!(playground.file(&pod, "username").as_deref(), Some("Nutzername"));
-        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-        let written = playground.exec(&pod, "webapp", "(echo x > /etc/sensitive/password) 2>&1 || true")?;
+        assert_eq!(setup.exec(&pod, "webapp", "ls /etc/sensitive")?, "password\nusername\n");
+        assert_eq!(setup.file(&pod, "username").as_deref(), Some("Nutzername"));
+        assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
+        let written = setup.exec(&pod, "webapp", "(echo x > /etc/sensitive/password) 2>&1 || true")?;
         assert!(written.contains("Read-only file system"), "{written}");
 
         // The Secret.
-        playground.secret_is("password", "Losungwort").await?;
-        let secret = playground.secret().await?.expect("just seen");
+        setup.secret_is("password", "Losungwort").await?;
+        let secret = setup.secret().await?.expect("just seen");
         assert_eq!(secret.type_.as_deref(), Some("Opaque"));
         let keys: Vec<_> = secret.data.expect("just seen").into_keys().collect();
         assert_eq!(keys, ["password", "username"]);
 
         // The application has no token; with the token of its ServiceAccount the API still says no.
-        let tokens = playground.exec(&pod, "webapp", "ls /var/run/secrets 2>&1 || true")?;
+        let tokens = setup.exec(&pod, "webapp", "ls /var/run/secrets 2>&1 || true")?;
         assert!(tokens.contains("No such file"), "{tokens}");
         for (account, may_see_pods) in [("secret-privileged-sa", false), ("non-privileged-sa", true)] {
             let look = looker(account);
-            playground.admin.apply(&playground.namespace, &look.to_string()).await?;
+            setup.admin.apply(&setup.namespace, &look.to_string()).await?;
             let look = format!("look-{account}");
             let ask = async |question: &str| {
-                playground
-                    .wait_for("the looker answers", || async { playground.exec(&look, "look", question).ok() })
-                    .await
+                setup.wait_for("the looker answers", || async { setup.exec(&look, "look", question).ok() }).await
             };
             let read = ask("kubectl get secret top-secret-ks 2>&1 || true").await?;
             assert!(read.contains("Forbidden"), "{account}: {read}");
@@ -53,17 +51,17 @@ async fn the_article_s_case_row_by_row() -> Result<()> {
 
         // What the article could not: a change in Vault is followed, without a restart.
         let changed = Instant::now();
-        playground.put("Nutzername", "Stichwort").await?;
-        playground.file_is(&pod, "password", "Stichwort").await?;
+        setup.put("Nutzername", "Stichwort").await?;
+        setup.file_is(&pod, "password", "Stichwort").await?;
         let in_file = changed.elapsed();
-        playground.secret_is("password", "Stichwort").await?;
+        setup.secret_is("password", "Stichwort").await?;
         assert!(in_file < Duration::from_secs(5), "refresh is 1 s: {in_file:?}");
         println!("refresh 1 s: in the file after {in_file:.1?}, in the Secret after {:.1?}", changed.elapsed());
-        let now = playground.pod(&pod).await?.expect("the same pod");
+        let now = setup.pod(&pod).await?.expect("the same pod");
         for name in ["keyferry", "webapp"] {
             assert_eq!(container(&now, name).map(|status| status.restart_count), Some(0), "{name}");
         }
-        assert!(playground.logins().is_none_or(|logins| logins == 1));
+        assert!(setup.logins().is_none_or(|logins| logins == 1));
         Ok(())
     })
     .await
@@ -90,23 +88,19 @@ fn looker(account: &str) -> serde_json::Value {
 
 #[tokio::test]
 async fn a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_clear_message() -> Result<()> {
-    Playground::shared(
-        "a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_clear_message",
-        async |playground| {
-            let unprivileged =
-                manifest::one("manifests/unprivileged.yaml", "Deployment")?.namespace(&playground.namespace);
-            let file = playground.cluster.watchdog.directory.join("unprivileged.json");
-            std::fs::write(&file, unprivileged.0.to_string())?;
-            let refused = playground
-                .wait_for("the policy acts", || async {
-                    let file = file.display().to_string();
-                    playground.ask(&["apply", "--server-side", "--dry-run=server", "--filename", &file]).err()
-                })
-                .await?;
-            let refused = format!("{refused:#}");
-            assert!(refused.contains("non-privileged-sa") && refused.contains("may not consume Secrets"), "{refused}");
-            Ok(())
-        },
-    )
+    Setup::shared("a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_clear_message", async |setup| {
+        let unprivileged = manifest::one("manifests/unprivileged.yaml", "Deployment")?.namespace(&setup.namespace);
+        let file = setup.cluster.watchdog.directory.join("unprivileged.json");
+        std::fs::write(&file, unprivileged.0.to_string())?;
+        let refused = setup
+            .wait_for("the policy acts", || async {
+                let file = file.display().to_string();
+                setup.ask(&["apply", "--server-side", "--dry-run=server", "--filename", &file]).err()
+            })
+            .await?;
+        let refused = format!("{refused:#}");
+        assert!(refused.contains("non-privileged-sa") && refused.contains("may not consume Secrets"), "{refused}");
+        Ok(())
+    })
     .await
 }

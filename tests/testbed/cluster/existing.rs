@@ -42,7 +42,7 @@ pub(super) async fn connect() -> Result<RealCluster> {
     Ok(RealCluster {
         kube,
         vault,
-        ours: None,
+        control: None,
         kubectl: find_or_build("kubectl")?,
         watchdog: Watchdog::start()?,
         _lock: None,

@@ -57,7 +57,7 @@ const TOOLS: [(&str, &str); 7] = [
 pub struct RealCluster {
     pub kube: Kube,
     pub vault: Vault,
-    ours: Option<Ours>,
+    control: Option<NodeControl>,
     kubectl: PathBuf,
     // Last: fields are dropped in this order, and the watchdog ends what is left.
     pub watchdog: Watchdog,
@@ -66,7 +66,7 @@ pub struct RealCluster {
 }
 
 /// What gives power over the cluster.
-struct Ours {
+struct NodeControl {
     node: Mutex<Node>,
     namespaces: Namespaces,
 }
@@ -109,30 +109,31 @@ impl RealCluster {
             Kube::start_at(&binaries, &watchdog, kube::Place { inside: API_SERVER, outside: api, plugins: PLUGINS })
         )?;
         let node = Node::start(programs, &watchdog, &kube).await?;
-        let ours = Some(Ours { node: Mutex::new(node), namespaces });
-        Ok(Self { kube, vault, ours, kubectl, watchdog, _lock: Some(lock), images: OnceCell::new() })
+        let control = Some(NodeControl { node: Mutex::new(node), namespaces });
+        Ok(Self { kube, vault, control, kubectl, watchdog, _lock: Some(lock), images: OnceCell::new() })
     }
 
     /// Whether a test may stop and kill things, look at files of the node and read Vault's audit log. If not, it is skipped.
     ///
     /// # Panics
     /// In CI, if not.
-    pub fn is_ours(&self, test: &str) -> bool {
-        self.has_power() || requirements::skip(test, "needs power over the node, and this cluster was there already")
+    pub fn require_node_control(&self, test: &str) -> bool {
+        self.has_node_control()
+            || requirements::skip(test, "needs power over the node, and this cluster was there already")
     }
 
-    /// As `is_ours`, without a word.
-    pub fn has_power(&self) -> bool {
-        self.ours.is_some()
+    /// As `require_node_control`, without a word.
+    pub fn has_node_control(&self) -> bool {
+        self.control.is_some()
     }
 
-    fn ours(&self) -> Result<&Ours> {
-        self.ours.as_ref().context("this cluster was there already: no power over it")
+    fn control(&self) -> Result<&NodeControl> {
+        self.control.as_ref().context("this cluster was there already: no power over it")
     }
 
     /// The URL of the API server in the cluster.
     pub fn api_server_inside(&self) -> String {
-        if self.ours.is_some() { format!("https://{API_SERVER}") } else { self.kube.url().to_owned() }
+        if self.control.is_some() { format!("https://{API_SERVER}") } else { self.kube.url().to_owned() }
     }
 
     /// Helpers around an admin client.
@@ -149,12 +150,12 @@ impl RealCluster {
 
     /// A loopback address of this machine that leads to an address in the cluster, a pod's for example.
     pub fn relay(&self, inside: SocketAddr) -> Result<SocketAddr> {
-        self.ours()?.namespaces.relay(inside)
+        self.control()?.namespaces.relay(inside)
     }
 
     /// Give the node the shipped images, built now, and the toolbox; once.
     pub async fn with_images(&self) -> Result<()> {
-        if self.ours.is_none() {
+        if self.control.is_none() {
             return Ok(()); // Its user has loaded them.
         }
         let import = async || {
@@ -170,20 +171,20 @@ impl RealCluster {
 
     /// Give the node an image, from a docker-archive or an OCI archive. To a cluster that was there already its user gives them.
     pub async fn import(&self, archive: &Path) -> Result<()> {
-        match &self.ours {
-            Some(ours) => ours.node.lock().await.import(&self.watchdog, archive),
+        match &self.control {
+            Some(control) => control.node.lock().await.import(&self.watchdog, archive),
             None => Ok(()),
         }
     }
 
     /// A command that imports the archive that is given as its last argument, for other processes of this machine.
     pub async fn import_command(&self) -> Result<Vec<String>> {
-        Ok(self.ours()?.node.lock().await.import_command(&self.watchdog))
+        Ok(self.control()?.node.lock().await.import_command(&self.watchdog))
     }
 
     /// End the kubelet by SIGKILL and start it again; pods go on meanwhile.
     pub async fn restart_kubelet(&self) -> Result<()> {
-        self.ours()?.node.lock().await.restart_kubelet(&self.watchdog).await
+        self.control()?.node.lock().await.restart_kubelet(&self.watchdog).await
     }
 
     /// `kubectl` with the rights of an administrator.
@@ -201,7 +202,7 @@ impl RealCluster {
     /// A path of the node, with the mounts that only its namespace has.
     pub fn node_path(&self, path: &Path) -> PathBuf {
         // A cluster that is not ours has nothing there.
-        let first = self.ours.as_ref().map_or(0, |ours| ours.namespaces.pid());
+        let first = self.control.as_ref().map_or(0, |control| control.namespaces.pid());
         let root = PathBuf::from(format!("/proc/{first}/root"));
         root.join(path.strip_prefix("/").unwrap_or(path))
     }

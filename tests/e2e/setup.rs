@@ -29,7 +29,7 @@ enum Quiet {
 }
 
 /// One test's part of the cluster.
-pub struct Playground {
+pub struct Setup {
     pub cluster: &'static RealCluster,
     pub admin: Cluster,
     pub vault: Admin,
@@ -40,7 +40,7 @@ pub struct Playground {
     _quiet: Quiet,
 }
 
-impl Playground {
+impl Setup {
     /// Runs a test in a namespace made from the shipped manifests, and ends it with the leak test. Where no cluster can run,
     /// that is said.
     pub async fn shared(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
@@ -50,17 +50,17 @@ impl Playground {
     }
 
     /// As `shared`, where this test may kill what runs on the node, look at its files, and start servers beside it.
-    pub async fn with_power(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
-        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.is_ours(test)) else {
+    pub async fn with_node_control(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.require_node_control(test)) else {
             return Ok(());
         };
         let quiet = Quiet::Shared { _guard: QUIET.read().await };
         Self::set_up(cluster, test, quiet).await?.run(body).await
     }
 
-    /// As `with_power`, while no other test runs.
+    /// As `with_node_control`, while no other test runs.
     pub async fn alone(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
-        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.is_ours(test)) else {
+        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.require_node_control(test)) else {
             return Ok(());
         };
         let quiet = Quiet::Alone { _guard: QUIET.write().await };
@@ -95,7 +95,7 @@ impl Playground {
                 admin.apply("", &object.0.to_string()).await?;
             }
         }
-        let playground = Self {
+        let setup = Self {
             cluster,
             admin,
             vault,
@@ -104,8 +104,8 @@ impl Playground {
             leaks: Leaks::default(),
             _quiet: quiet,
         };
-        playground.fill(&playground.vault).await?;
-        let namespaces: Api<Namespace> = Api::all(playground.admin.client.clone());
+        setup.fill(&setup.vault).await?;
+        let namespaces: Api<Namespace> = Api::all(setup.admin.client.clone());
         wait_until("an earlier namespace of this name is gone", PATIENCE, || async {
             let old = namespaces.get_opt(namespace).await.ok()?;
             old.is_none_or(|old| old.metadata.deletion_timestamp.is_none()).then_some(())
@@ -113,10 +113,10 @@ impl Playground {
         .await?;
         for file in ["manifests/namespace.yaml", "manifests/rbac.yaml", "manifests/viewer.yaml"] {
             for object in manifest::read(file)? {
-                playground.apply(&object.namespace(namespace)).await?;
+                setup.apply(&object.namespace(namespace)).await?;
             }
         }
-        Ok(playground)
+        Ok(setup)
     }
 
     /// Path of the secret below the mount `secret`.
@@ -287,7 +287,7 @@ impl Playground {
 
     /// How many logins Vault saw at this test's mount; `None` where its audit log is not ours to read.
     pub fn logins(&self) -> Option<usize> {
-        let audit = self.cluster.has_power().then_some(&self.cluster.vault)?;
+        let audit = self.cluster.has_node_control().then_some(&self.cluster.vault)?;
         let logins = audit.audited_requests(&format!("auth/{}/login", self.mount()));
         Some(logins.len())
     }
@@ -344,7 +344,7 @@ impl Playground {
     }
 }
 
-impl Drop for Playground {
+impl Drop for Setup {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.report());

@@ -24,7 +24,7 @@ spec:
 async fn a_restricted_pod_runs_is_heard_and_reaches_the_api_server() -> Result<()> {
     let name = "a_restricted_pod_runs_is_heard_and_reaches_the_api_server";
     let Some(cluster) = RealCluster::shared(name).await else { return Ok(()) };
-    if cluster.has_power() {
+    if cluster.has_node_control() {
         cluster.import(&images::toolbox(&cluster.watchdog.directory, cluster.kubectl_binary())?).await?;
         assert_eq!(std::fs::read_to_string("/proc/sys/fs/protected_symlinks")?.trim(), "1", "as on every real node");
     }

@@ -8,18 +8,18 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
 use crate::manifest::{self, IDLE};
-use crate::playground::{Playground, condition, container, containers, name};
+use crate::setup::{Setup, condition, container, containers, name};
 
 #[tokio::test]
 async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
-    Playground::shared("the_readiness_gate_holds_the_pod_and_releases_it", async |playground| {
-        playground.vault.policy(&playground.unique, "# nothing yet").await?;
+    Setup::shared("the_readiness_gate_holds_the_pod_and_releases_it", async |setup| {
+        setup.vault.policy(&setup.unique, "# nothing yet").await?;
         // The application starts as soon as the agent lives, and has made its directory; only the gate holds.
-        let demo = playground.demo()?.script(IDLE).change(|demo| {
+        let demo = setup.demo()?.script(IDLE).change(|demo| {
             demo.agent()["startupProbe"]["exec"]["command"] = json!(["/keyferry", "probe", "live"]);
         });
         let demo = demo.env("KEYFERRY_CONFIG_INLINE", "retry: {base: 100ms, max: 1s, slow: 1s}");
-        playground.apply(&demo).await?;
+        setup.apply(&demo).await?;
         let held = |pod: &Pod| {
             let ours = condition(pod, "keyferry.dev/SecretsReady")?;
             let ready = condition(pod, "Ready")?;
@@ -29,10 +29,10 @@ async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
                 && ready == ("False".into(), "ReadinessGatesNotReady".into()))
                 .then_some(())
         };
-        let (pod, ()) = playground.pod_where("webapp", "the gate holds a pod whose containers are ready", held).await?;
-        let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", playground.path());
-        playground.vault.policy(&playground.unique, &policy).await?;
-        assert_eq!(playground.ready("webapp").await?, name(&pod));
+        let (pod, ()) = setup.pod_where("webapp", "the gate holds a pod whose containers are ready", held).await?;
+        let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", setup.path());
+        setup.vault.policy(&setup.unique, &policy).await?;
+        assert_eq!(setup.ready("webapp").await?, name(&pod));
         Ok(())
     })
     .await
@@ -40,16 +40,16 @@ async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
 
 #[tokio::test]
 async fn a_job_with_the_sidecar_completes() -> Result<()> {
-    Playground::shared("a_job_with_the_sidecar_completes", async |playground| {
-        let mut demo = playground.demo()?.script("cat /etc/sensitive/username; sleep 1");
+    Setup::shared("a_job_with_the_sidecar_completes", async |setup| {
+        let mut demo = setup.demo()?.script("cat /etc/sensitive/username; sleep 1");
         let mut pod = demo.pod().take();
         pod["restartPolicy"] = json!("Never");
         pod.as_object_mut().expect("a specification").remove("readinessGates");
         let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "with-sidecar"},
         "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": {"app": "job"}}, "spec": pod}}});
-        playground.admin.apply(&playground.namespace, &job.to_string()).await?;
-        completes(playground, "with-sidecar").await?;
-        let ended = playground.pods_of("job").await?;
+        setup.admin.apply(&setup.namespace, &job.to_string()).await?;
+        completes(setup, "with-sidecar").await?;
+        let ended = setup.pods_of("job").await?;
         let codes: Vec<_> =
             ended.iter().flat_map(containers).map(|status| status.state?.terminated.map(|end| end.exit_code)).collect();
         assert_eq!(codes, [Some(0), Some(0)], "the agent ends well too");
@@ -60,22 +60,21 @@ async fn a_job_with_the_sidecar_completes() -> Result<()> {
 
 #[tokio::test]
 async fn a_job_with_the_shipped_init_container_completes() -> Result<()> {
-    Playground::shared("a_job_with_the_shipped_init_container_completes", async |playground| {
-        let job = playground.here(manifest::one("manifests/job.yaml", "Job")?);
-        playground.apply(&job).await?;
-        completes(playground, "demo-job").await?;
-        assert_eq!(playground.logs(&name(&playground.pods_of("job").await?[0]), "work")?, "done\n");
-        assert!(playground.vault.accessors_of(&playground.mount()).await?.is_empty(), "its token is revoked");
+    Setup::shared("a_job_with_the_shipped_init_container_completes", async |setup| {
+        let job = setup.here(manifest::one("manifests/job.yaml", "Job")?);
+        setup.apply(&job).await?;
+        completes(setup, "demo-job").await?;
+        assert_eq!(setup.logs(&name(&setup.pods_of("job").await?[0]), "work")?, "done\n");
+        assert!(setup.vault.accessors_of(&setup.mount()).await?.is_empty(), "its token is revoked");
         Ok(())
     })
     .await
 }
 
-async fn completes(playground: &Playground, job: &str) -> Result<()> {
-    let jobs: Api<k8s_openapi::api::batch::v1::Job> =
-        Api::namespaced(playground.admin.client.clone(), &playground.namespace);
+async fn completes(setup: &Setup, job: &str) -> Result<()> {
+    let jobs: Api<k8s_openapi::api::batch::v1::Job> = Api::namespaced(setup.admin.client.clone(), &setup.namespace);
     let started = Instant::now();
-    playground
+    setup
         .wait_for("the Job is complete", || async {
             let status = jobs.get_opt(job).await.ok()??.status?;
             status.conditions?.iter().any(|c| c.type_ == "Complete" && c.status == "True").then_some(())
@@ -87,28 +86,28 @@ async fn completes(playground: &Playground, job: &str) -> Result<()> {
 
 #[tokio::test]
 async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
-    Playground::shared("the_agent_stops_last_and_its_token_is_revoked", async |playground| {
+    Setup::shared("the_agent_stops_last_and_its_token_is_revoked", async |setup| {
         // The application takes its time to end, and reads its files at the very end.
         let slow = "trap 'sleep 3; cat /etc/sensitive/password >/dev/null || exit 9; exit 0' TERM
             while :; do sleep 1 & wait; done";
-        let demo = playground.demo()?.script(slow).change(|demo| {
+        let demo = setup.demo()?.script(slow).change(|demo| {
             // Keeps the object after its end, to be looked at.
             demo.0["spec"]["template"]["metadata"]["finalizers"] = json!(["keyferry.dev/look"]);
         });
-        playground.apply(&demo).await?;
-        let pod = playground.ready("webapp").await?;
-        assert_eq!(playground.vault.accessors_of(&playground.mount()).await?.len(), 1);
-        playground.ask(&["delete", "deployment", "demo-dp", "--wait=false"])?;
-        let ends = playground
+        setup.apply(&demo).await?;
+        let pod = setup.ready("webapp").await?;
+        assert_eq!(setup.vault.accessors_of(&setup.mount()).await?.len(), 1);
+        setup.ask(&["delete", "deployment", "demo-dp", "--wait=false"])?;
+        let ends = setup
             .wait_for("both containers have ended", || async {
-                let pod = playground.pod(&pod).await.ok()??;
+                let pod = setup.pod(&pod).await.ok()??;
                 let end = |of: &str| container(&pod, of)?.state?.terminated;
                 Some((end("webapp")?, end("keyferry")?))
             })
             .await?;
-        let accessors = playground.vault.accessors_of(&playground.mount()).await?;
-        let last = condition(&playground.pod(&pod).await?.context("kept")?, "keyferry.dev/SecretsFresh");
-        let pods: Api<Pod> = Api::namespaced(playground.admin.client.clone(), &playground.namespace);
+        let accessors = setup.vault.accessors_of(&setup.mount()).await?;
+        let last = condition(&setup.pod(&pod).await?.context("kept")?, "keyferry.dev/SecretsFresh");
+        let pods: Api<Pod> = Api::namespaced(setup.admin.client.clone(), &setup.namespace);
         pods.patch(&pod, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await?;
         assert_eq!((ends.0.exit_code, ends.1.exit_code), (0, 0));
         assert!(ends.0.finished_at <= ends.1.finished_at, "{ends:?}");
@@ -121,22 +120,22 @@ async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
 
 #[tokio::test]
 async fn a_directory_that_the_kubelet_made_is_refused_where_describe_shows_it() -> Result<()> {
-    Playground::shared("a_directory_that_the_kubelet_made_is_refused_where_describe_shows_it", async |playground| {
+    Setup::shared("a_directory_that_the_kubelet_made_is_refused_where_describe_shows_it", async |setup| {
         // A container before the agent mounts the files: the kubelet makes the directory, as root.
-        let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
+        let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
             let mut early = demo.container("webapp").clone();
             early["name"] = json!("early");
             early["args"] = json!(["true"]);
             demo.pod()["initContainers"].as_array_mut().expect("init containers").insert(0, early);
         });
-        playground.apply(&demo).await?;
+        setup.apply(&demo).await?;
         let refused = |pod: &Pod| container(pod, "keyferry")?.last_state?.terminated;
-        let (pod, end) = playground.pod_where("webapp", "the agent has ended", refused).await?;
+        let (pod, end) = setup.pod_where("webapp", "the agent has ended", refused).await?;
         let words = "belongs to UID 0 and we are UID 65532";
         println!("{:?}", end.message);
         assert_eq!(end.exit_code, 74);
         assert!(end.message.as_deref().is_some_and(|message| message.contains(words)), "{end:?}");
-        let seen = playground.ask(&["describe", "pod", &name(&pod)])?;
+        let seen = setup.ask(&["describe", "pod", &name(&pod)])?;
         assert!(seen.contains(words) && seen.contains("DirectoryUnusable"), "{seen}");
         Ok(())
     })

@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// A run that never ends by itself: namespaces with a process, a mount and a control group in them. Not a test of its own.
 #[tokio::test]
 #[ignore = "the child of the tests beside it"]
-async fn child() -> Result<()> {
+async fn child_process() -> Result<()> {
     let journal = PathBuf::from(std::env::var_os(JOURNAL).context("started by another test")?);
     let file = std::fs::File::options().create(true).append(true).open(&journal)?;
     file.lock()?;
@@ -55,7 +55,7 @@ struct Run {
 impl Run {
     fn start(journal: &Path) -> Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["--ignored", "--exact", "ending::child", "--nocapture"])
+            .args(["--ignored", "--exact", "teardown::child_process", "--nocapture"])
             .env(JOURNAL, journal)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,0 +1,125 @@
+//! The other ways to take keyferry in: the smallest manifest, kustomize, the classic mode; and the demo application itself.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::manifest::{self, IDLE};
+use crate::setup::{Setup, condition, container, is_ready, name};
+
+#[tokio::test]
+async fn the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster() -> Result<()> {
+    Setup::shared("the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster", async |setup| {
+        // It asks for no Pod Security level and no token of its own; so its namespace does not either, and Vault takes the token
+        // that every container has.
+        let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
+        let patch = ["patch", "namespace", &setup.namespace, "--type=merge", "--patch", &labels.to_string()];
+        setup.ask(&patch)?;
+        setup.admin.service_account(&setup.namespace, "webapp").await?;
+        let bound = json!({"audience": "", "bound_service_account_names": ["webapp"],
+        "bound_service_account_namespaces": [setup.namespace], "token_policies": [setup.unique]});
+        setup.vault.role(&setup.mount(), &setup.unique, bound).await?;
+        let smallest = setup.here(manifest::one("manifests/sidecar.yaml", "Deployment")?).script(IDLE);
+        setup.apply(&smallest).await?;
+        let pod = setup.ready("webapp").await?;
+        assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
+        setup.put("Nutzername", "auch-im-Kleinen").await?;
+        setup.file_is(&pod, "password", "auch-im-Kleinen").await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_kustomize_component_makes_an_application_a_user_of_keyferry() -> Result<()> {
+    Setup::shared("the_kustomize_component_makes_an_application_a_user_of_keyferry", async |setup| {
+        for object in manifest::kustomize(&mut setup.cluster.kubectl(), "manifests/component/example")? {
+            let object = if object.0["kind"] == "Deployment" { setup.here(object).script(IDLE) } else { object };
+            setup.apply(&object.namespace(&setup.namespace)).await?;
+        }
+        let pod = setup.ready("webapp").await?;
+        assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
+        setup.secret_is("password", "Losungwort").await?;
+        let now = setup.pod(&pod).await?.context("the pod")?;
+        assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), Some(("True".into(), "Published".into())));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_classic_mode_hands_over_with_a_single_login() -> Result<()> {
+    Setup::with_node_control("the_classic_mode_hands_over_with_a_single_login", async |setup| {
+        let classic = setup.here(manifest::one("manifests/classic.yaml", "Deployment")?).script(IDLE);
+        setup.apply(&classic).await?;
+        let pod = setup.ready("webapp").await?;
+        assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
+        setup.put("Nutzername", "uebernommen").await?;
+        setup.file_is(&pod, "password", "uebernommen").await?;
+        setup.secret_is("password", "uebernommen").await?;
+        assert_eq!(setup.logins(), Some(1));
+        let now = setup.pod(&pod).await?.context("the pod")?;
+        let handover = setup.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry").join("handover");
+        assert!(!handover.exists(), "what was handed over is gone");
+        let seen = setup.exec(&pod, "webapp", "find / -name 'handover*' 2>/dev/null || true")?;
+        assert_eq!(seen, "", "and the application never saw it");
+
+        // A restarted container finds nothing, and logs in anew.
+        setup.kill(&now, "/keyferry")?;
+        setup
+            .pod_where("webapp", "the agent runs again", |pod| {
+                let status = container(pod, "keyferry")?;
+                (status.restart_count == 1 && is_ready(pod)).then_some(())
+            })
+            .await?;
+        setup.put("Nutzername", "nach-dem-Neustart").await?;
+        setup.file_is(&pod, "password", "nach-dem-Neustart").await?;
+        assert_eq!(setup.logins(), Some(2));
+        let before = setup.vault.accessors_of(&setup.mount()).await?;
+        assert_eq!(before.len(), 2, "the killed agent's and its successor's");
+        setup.ask(&["delete", "pod", &pod, "--wait=false"])?;
+        setup
+            .wait_for("the token is revoked", || async {
+                let now = setup.vault.accessors_of(&setup.mount()).await.ok()?;
+                // That of the killed agent is left until its TTL ends; the new pod has one as well.
+                (before.iter().filter(|accessor| now.contains(accessor)).count() == 1).then_some(())
+            })
+            .await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_demo_application_shows_generations_and_no_value() -> Result<()> {
+    Setup::with_node_control("the_demo_application_shows_generations_and_no_value", async |setup| {
+        setup.apply(&setup.demo()?).await?;
+        let pod = setup.ready("webapp").await?;
+        let status = setup.pod(&pod).await?.context("the pod")?.status.context("a status")?;
+        let inside: SocketAddr = format!("{}:8080", status.pod_ip.context("an address")?).parse()?;
+        let url = format!("http://{}", setup.cluster.relay(inside)?);
+        let seen = async || anyhow::Ok(reqwest::get(format!("{url}/generation")).await?.json::<Value>().await?);
+        let before = seen().await?;
+        assert_eq!(before["files"].as_array().map(Vec::len), Some(2), "{before}");
+        assert!(before["files"].as_array().is_some_and(|files| files.iter().all(|file| file["readable"] == true)));
+        setup.put("Nutzername", "kein-Wort-davon").await?;
+        let after = setup
+            .wait_for("the application sees another generation", || async {
+                seen().await.ok().filter(|now| now["generation"] != before["generation"])
+            })
+            .await?;
+        assert_eq!(after["changes"], 1, "without a restart: {after}");
+        let page = reqwest::get(format!("{url}/")).await?.text().await?;
+        assert!(page.contains(after["generation"].as_str().context("a name")?), "{page}");
+        let log = setup.logs(&pod, "webapp")?;
+        for said in [&page, &log, &after.to_string()] {
+            for secret in ["Losungwort", "kein-Wort-davon", "Nutzername"] {
+                assert!(!said.contains(secret), "{said}");
+            }
+        }
+        assert_eq!(name(&setup.pods_of("webapp").await?[0]), pod);
+        Ok(())
+    })
+    .await
+}

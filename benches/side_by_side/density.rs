@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_agents_is_bounded() {
+    fn agent_count_out_of_range_is_rejected() {
         assert_eq!(agents(Some("1000")).ok(), Some(1000));
         for wrong in [None, Some(""), Some("0"), Some("-1"), Some("5001"), Some("many")] {
             assert!(agents(wrong).is_err(), "{wrong:?}");

@@ -62,26 +62,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_is_read_by_name() {
+    fn parse_status_finds_fields_by_name() {
         let text = "Name:\tx\nVmPeak:\t9 kB\nVmRSS:\t    5000 kB\nRssAnon:\t 700 kB\nThreads:\t2\n";
         assert_eq!(parse_status(text), Some(Memory { resident: 5_120_000, anonymous: 716_800, threads: 2 }));
         assert_eq!(parse_status("Name:\tx\n"), None);
     }
 
     #[test]
-    fn the_proportional_share_is_not_taken_for_its_parts() {
+    fn parse_rollup_ignores_partial_pss_fields() {
         let text = "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 5000 kB\nPss_Anon: 9 kB\nPss:    570 kB\n";
         assert_eq!(parse_rollup(text), Some(583_680));
     }
 
     #[test]
-    fn a_name_with_blanks_and_parentheses_does_not_shift_the_times() {
+    fn parse_stat_accepts_process_name_with_spaces_and_parentheses() {
         let text = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 5\n";
         assert_eq!(parse_stat(text), Some(Duration::from_secs(2)));
     }
 
     #[test]
-    fn our_own_process_can_be_read() {
+    fn memory_and_cpu_time_are_readable_for_own_process() {
         let own = memory(std::process::id()).expect("/proc is mounted");
         assert!(own.resident > own.anonymous && own.threads >= 1);
         assert!(cpu(std::process::id()).is_ok());

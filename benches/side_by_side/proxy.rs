@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_on_one_connection_are_told_apart_and_passed_on_whole() {
+    fn proxy_splits_and_forwards_requests_of_one_connection() {
         let wire = "POST /v1/login HTTP/1.1\r\nContent-Length: 7\r\n\r\nGET /x\nGET /v1/secret?a=b HTTP/1.1\r\n\r\n";
         let (mut from, mut to) = (wire.as_bytes(), Vec::new());
         assert_eq!(next_request(&mut from, &mut to).as_deref(), Some("POST /v1/login"));

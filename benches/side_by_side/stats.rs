@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
+    fn median_ignores_sample_order() {
         let ms = |list: &[u64]| list.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
         let summary = Summary::of(&ms(&[9, 1, 5])).expect("three samples");
         assert_eq!([summary.min, summary.median, summary.max].to_vec(), ms(&[1, 5, 9]));
@@ -67,14 +67,14 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_markdown_with_straight_columns() {
+    fn table_renders_aligned_markdown() {
         let rows = [vec!["one".into(), "1.0 ms".into()], vec!["ü".into(), "2".into()]];
         let expected = "| who | time   |\n| --- | ------ |\n| one | 1.0 ms |\n| ü   | 2      |\n";
         assert_eq!(table(&["who", "time"], &rows), expected);
     }
 
     #[test]
-    fn units_are_decimal() {
+    fn units_use_decimal_prefixes() {
         assert_eq!(milliseconds(Duration::from_micros(12_340)), "12.3 ms");
         assert_eq!(megabytes(9_960_000), "10.0 MB");
     }

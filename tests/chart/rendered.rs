@@ -15,8 +15,8 @@ fn manifest(file: &str) -> Vec<Value> {
 }
 
 #[test]
-fn every_unit_test_of_the_charts_passes() {
-    let Some(helm) = Helm::shared("every_unit_test_of_the_charts_passes") else { return };
+fn chart_unit_tests_pass() {
+    let Some(helm) = Helm::shared("chart_unit_tests_pass") else { return };
     let unittest = binaries::find_or_build("helm-unittest").expect("helm-unittest");
     for of in [Of::Keyferry, Of::Webapp] {
         let path = helm.path(of);
@@ -33,8 +33,8 @@ fn every_unit_test_of_the_charts_passes() {
 }
 
 #[test]
-fn every_scenario_passes_the_linter() {
-    let Some(helm) = Helm::shared("every_scenario_passes_the_linter") else { return };
+fn scenarios_pass_helm_lint() {
+    let Some(helm) = Helm::shared("scenarios_pass_helm_lint") else { return };
     for of in [Of::Keyferry, Of::Webapp] {
         for scenario in scenarios() {
             let (path, values) = (helm.path(of), helm.values(of, &scenario).expect("values"));
@@ -46,8 +46,8 @@ fn every_scenario_passes_the_linter() {
 }
 
 #[test]
-fn the_agent_takes_every_document_that_the_chart_makes() {
-    let Some(helm) = Helm::shared("the_agent_takes_every_document_that_the_chart_makes") else { return };
+fn agent_accepts_rendered_configuration() {
+    let Some(helm) = Helm::shared("agent_accepts_rendered_configuration") else { return };
     for scenario in scenarios().iter().filter(|scenario| *scenario != "off") {
         for of in [Of::Keyferry, Of::Webapp] {
             let objects = helm.scenario(of, scenario, "playground").expect("rendered");
@@ -69,8 +69,8 @@ fn the_agent_takes_every_document_that_the_chart_makes() {
 }
 
 #[test]
-fn the_agent_knows_every_command_that_the_chart_gives_it() {
-    let Some(helm) = Helm::shared("the_agent_knows_every_command_that_the_chart_gives_it") else { return };
+fn agent_accepts_rendered_commands() {
+    let Some(helm) = Helm::shared("agent_accepts_rendered_commands") else { return };
     let mut commands = 0;
     for scenario in scenarios().iter().filter(|scenario| *scenario != "off") {
         let objects = helm.scenario(Of::Webapp, scenario, "playground").expect("rendered");
@@ -96,8 +96,8 @@ fn the_agent_knows_every_command_that_the_chart_gives_it() {
 }
 
 #[test]
-fn switched_off_leaves_the_application_as_it_would_be_without_us() {
-    let Some(helm) = Helm::shared("switched_off_leaves_the_application_as_it_would_be_without_us") else { return };
+fn disabled_chart_leaves_application_unchanged() {
+    let Some(helm) = Helm::shared("disabled_chart_leaves_application_unchanged") else { return };
     assert_eq!(helm.scenario(Of::Keyferry, "off", "playground").expect("rendered"), Vec::<Value>::new());
     let objects = helm.scenario(Of::Webapp, "off", "playground").expect("rendered");
     assert_eq!(objects.len(), 1, "{objects:#?}");
@@ -112,8 +112,8 @@ fn switched_off_leaves_the_application_as_it_would_be_without_us() {
 }
 
 #[test]
-fn a_value_that_does_not_exist_is_refused() {
-    let Some(helm) = Helm::shared("a_value_that_does_not_exist_is_refused") else { return };
+fn unknown_value_is_rejected() {
+    let Some(helm) = Helm::shared("unknown_value_is_rejected") else { return };
     let mistakes =
         ["vault.adress=x", "mod=init", "mode=sidcar", "config.sources.a.pth=x", "mirror.names=x", "secrets[0].path=x"];
     for mistake in mistakes {
@@ -127,8 +127,8 @@ fn a_value_that_does_not_exist_is_refused() {
 }
 
 #[test]
-fn all_that_is_missing_is_told_at_once() {
-    let Some(helm) = Helm::shared("all_that_is_missing_is_told_at_once") else { return };
+fn missing_values_are_reported_together() {
+    let Some(helm) = Helm::shared("missing_values_are_reported_together") else { return };
     let error = format!("{:#}", helm.render(Of::Keyferry, "playground", OLD, &[]).expect_err("nothing is set"));
     for what in ["vault.address is missing", "auth.role is missing", "secrets is empty", "set mode: classic"] {
         assert!(error.contains(what), "{what} is not told: {error}");
@@ -146,8 +146,8 @@ fn rights(objects: &[Value]) -> Value {
 }
 
 #[test]
-fn the_rights_are_those_of_the_manifests() {
-    let Some(helm) = Helm::shared("the_rights_are_those_of_the_manifests") else { return };
+fn chart_permissions_match_manifests() {
+    let Some(helm) = Helm::shared("chart_permissions_match_manifests") else { return };
     let objects = helm.scenario(Of::Keyferry, "reference", "playground").expect("rendered");
     let viewer = |object: &&Value| {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -184,8 +184,8 @@ fn comparable(mut deployment: Value) -> Value {
 }
 
 #[test]
-fn the_example_makes_the_deployment_of_the_manifests() {
-    let Some(helm) = Helm::shared("the_example_makes_the_deployment_of_the_manifests") else { return };
+fn example_deployment_matches_manifest() {
+    let Some(helm) = Helm::shared("example_deployment_matches_manifest") else { return };
     let objects = helm.render(Of::Webapp, "playground", NEWEST, &[]).expect("rendered");
     let chart = comparable(one(&objects, "Deployment").clone());
     let manifest = comparable(one(&manifest("demo.yaml"), "Deployment").clone());
@@ -194,8 +194,8 @@ fn the_example_makes_the_deployment_of_the_manifests() {
 
 /// What changes without new pods, and what comes with new ones.
 #[test]
-fn a_change_of_the_login_makes_new_pods_and_a_change_of_the_sources_does_not() {
-    let Some(helm) = Helm::shared("a_change_of_the_login_makes_new_pods_and_a_change_of_the_sources_does_not") else {
+fn login_change_replaces_pods_but_source_change_does_not() {
+    let Some(helm) = Helm::shared("login_change_replaces_pods_but_source_change_does_not") else {
         return;
     };
     let template = |changes: &[&str]| {

@@ -19,8 +19,8 @@ async fn restricted(cluster: &Cluster, name: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_scenario_is_accepted_by_the_api_server_and_its_pod_is_restricted() {
-    let test = "every_scenario_is_accepted_by_the_api_server_and_its_pod_is_restricted";
+async fn scenarios_pass_api_server_and_pod_security_restricted() {
+    let test = "scenarios_pass_api_server_and_pod_security_restricted";
     let (Some(helm), Some(servers)) = (Helm::shared(test), Servers::shared(test).await) else { return };
     let cluster = servers.kube.admin().await.expect("a client");
     for scenario in scenarios() {

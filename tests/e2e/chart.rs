@@ -33,8 +33,8 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods() -> Result<()> {
-    let test = "a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods";
+async fn dependent_chart_delivers_files_secret_and_readiness_gate() -> Result<()> {
+    let test = "dependent_chart_delivers_files_secret_and_readiness_gate";
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
     Setup::shared(test, async |setup| {
         setup.install(helm, &[]).await?;
@@ -63,8 +63,8 @@ async fn a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods() 
 }
 
 #[tokio::test]
-async fn the_chart_s_modes_classic_and_init_work_on_a_kubelet() -> Result<()> {
-    let test = "the_chart_s_modes_classic_and_init_work_on_a_kubelet";
+async fn chart_modes_classic_and_init_run_on_kubelet() -> Result<()> {
+    let test = "chart_modes_classic_and_init_run_on_kubelet";
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
     Setup::shared(test, async |setup| {
         setup.install(helm, &["keyferry.mode=classic"]).await?;

@@ -21,8 +21,8 @@ spec:
 "#;
 
 #[tokio::test]
-async fn a_restricted_pod_runs_is_heard_and_reaches_the_api_server() -> Result<()> {
-    let name = "a_restricted_pod_runs_is_heard_and_reaches_the_api_server";
+async fn restricted_pod_logs_and_reaches_api_server() -> Result<()> {
+    let name = "restricted_pod_logs_and_reaches_api_server";
     let Some(cluster) = RealCluster::shared(name).await else { return Ok(()) };
     if cluster.has_node_control() {
         cluster.import(&images::toolbox(&cluster.watchdog.directory, cluster.kubectl_binary())?).await?;

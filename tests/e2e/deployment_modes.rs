@@ -9,8 +9,8 @@ use crate::manifest::{self, IDLE};
 use crate::setup::{Setup, condition, container, is_ready, name};
 
 #[tokio::test]
-async fn the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster() -> Result<()> {
-    Setup::shared("the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster", async |setup| {
+async fn smallest_manifest_works_with_three_variables_and_without_rbac() -> Result<()> {
+    Setup::shared("smallest_manifest_works_with_three_variables_and_without_rbac", async |setup| {
         // It asks for no Pod Security level and no token of its own; so its namespace does not either, and Vault takes the token
         // that every container has.
         let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
@@ -32,8 +32,8 @@ async fn the_smallest_manifest_needs_three_variables_and_no_right_in_the_cluster
 }
 
 #[tokio::test]
-async fn the_kustomize_component_makes_an_application_a_user_of_keyferry() -> Result<()> {
-    Setup::shared("the_kustomize_component_makes_an_application_a_user_of_keyferry", async |setup| {
+async fn kustomize_component_adds_keyferry_to_application() -> Result<()> {
+    Setup::shared("kustomize_component_adds_keyferry_to_application", async |setup| {
         for object in manifest::kustomize(&mut setup.cluster.kubectl(), "manifests/component/example")? {
             let object = if object.0["kind"] == "Deployment" { setup.here(object).script(IDLE) } else { object };
             setup.apply(&object.namespace(&setup.namespace)).await?;
@@ -49,8 +49,8 @@ async fn the_kustomize_component_makes_an_application_a_user_of_keyferry() -> Re
 }
 
 #[tokio::test]
-async fn the_classic_mode_hands_over_with_a_single_login() -> Result<()> {
-    Setup::with_node_control("the_classic_mode_hands_over_with_a_single_login", async |setup| {
+async fn classic_mode_hands_over_with_one_login() -> Result<()> {
+    Setup::with_node_control("classic_mode_hands_over_with_one_login", async |setup| {
         let classic = setup.here(manifest::one("manifests/classic.yaml", "Deployment")?).script(IDLE);
         setup.apply(&classic).await?;
         let pod = setup.ready("webapp").await?;
@@ -92,8 +92,8 @@ async fn the_classic_mode_hands_over_with_a_single_login() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_demo_application_shows_generations_and_no_value() -> Result<()> {
-    Setup::with_node_control("the_demo_application_shows_generations_and_no_value", async |setup| {
+async fn demo_application_shows_generations_without_values() -> Result<()> {
+    Setup::with_node_control("demo_application_shows_generations_without_values", async |setup| {
         setup.apply(&setup.demo()?).await?;
         let pod = setup.ready("webapp").await?;
         let status = setup.pod(&pod).await?.context("the pod")?.status.context("a status")?;

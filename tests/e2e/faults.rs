@@ -44,8 +44,8 @@ async fn restarted(setup: &Setup, app: &str, of: &str, times: i32) -> Result<()>
 }
 
 #[tokio::test]
-async fn files_are_whole_while_containers_are_killed() -> Result<()> {
-    Setup::with_node_control("files_are_whole_while_containers_are_killed", async |setup| {
+async fn files_stay_consistent_while_containers_are_killed() -> Result<()> {
+    Setup::with_node_control("files_stay_consistent_while_containers_are_killed", async |setup| {
         setup.put("Nutzer-0", "Losung-0").await?;
         setup.apply(&setup.demo()?.script(READER)).await?;
         let pod_name = setup.ready("webapp").await?;
@@ -69,8 +69,8 @@ async fn files_are_whole_while_containers_are_killed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn files_flow_on_while_the_kubelet_restarts() -> Result<()> {
-    Setup::alone("files_flow_on_while_the_kubelet_restarts", async |setup| {
+async fn files_update_while_kubelet_restarts() -> Result<()> {
+    Setup::alone("files_update_while_kubelet_restarts", async |setup| {
         setup.put("Nutzer-0", "Losung-0").await?;
         setup.apply(&setup.demo()?.script(READER)).await?;
         let pod_name = setup.ready("webapp").await?;
@@ -92,8 +92,8 @@ async fn files_flow_on_while_the_kubelet_restarts() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
-    Setup::with_node_control("a_full_volume_keeps_the_old_set_and_says_so", async |setup| {
+async fn full_volume_keeps_previous_set_and_reports_no_space() -> Result<()> {
+    Setup::with_node_control("full_volume_keeps_previous_set_and_reports_no_space", async |setup| {
         let quick = "retry: {base: 100ms, max: 1s, slow: 1s}";
         setup.apply(&setup.demo()?.script(IDLE).env("KEYFERRY_CONFIG_INLINE", quick)).await?;
         let pod_name = setup.ready("webapp").await?;
@@ -125,8 +125,8 @@ async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_agent_without_rights_in_the_cluster_still_delivers_files() -> Result<()> {
-    Setup::shared("an_agent_without_rights_in_the_cluster_still_delivers_files", async |setup| {
+async fn agent_without_rbac_delivers_files() -> Result<()> {
+    Setup::shared("agent_without_rbac_delivers_files", async |setup| {
         setup.ask(&["delete", "rolebinding", "keyferry"])?;
         // A gate that nobody may open would hold the pod for ever.
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
@@ -150,8 +150,8 @@ async fn an_agent_without_rights_in_the_cluster_still_delivers_files() -> Result
 /// What the defaults allow at most: sets of half of the volume, two of them at once while one replaces the other. The pages of a
 /// memory volume count for the container that wrote them.
 #[tokio::test]
-async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
-    Setup::with_node_control("the_memory_limit_holds_with_the_largest_set", async |setup| {
+async fn largest_set_fits_in_memory_limit() -> Result<()> {
+    Setup::with_node_control("largest_set_fits_in_memory_limit", async |setup| {
         // Four secrets of 500 KiB: a little below half of 4 MiB, since files are stored in whole pages.
         let value = |letter: &str| letter.repeat(500 * 1024);
         let put = async |letter: &str| -> Result<()> {
@@ -198,8 +198,8 @@ async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
 }
 
 #[tokio::test]
-async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_leaves_it() -> Result<()> {
-    Setup::shared("two_replicas_write_one_secret_once_per_version_and_a_rolling_update_leaves_it", async |setup| {
+async fn replicas_write_secret_once_per_version_and_not_on_rolling_update() -> Result<()> {
+    Setup::shared("replicas_write_secret_once_per_version_and_not_on_rolling_update", async |setup| {
         let mut demo = setup.demo()?.script(IDLE);
         demo.0["spec"]["replicas"] = json!(2);
         setup.apply(&demo).await?;

@@ -22,8 +22,8 @@ fn security(object: &mut Object, of: &str, change: &Value) {
 }
 
 #[tokio::test]
-async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
-    Setup::shared("the_application_reads_live_whatever_the_uids_are", async |setup| {
+async fn application_reads_updates_with_any_uid_combination() -> Result<()> {
+    Setup::shared("application_reads_updates_with_any_uid_combination", async |setup| {
         let none = json!({"runAsUser": null, "runAsGroup": null});
         let table = [
             // Different UIDs, no common group: the file is readable for everybody in a directory of the agent's.
@@ -75,8 +75,8 @@ async fn the_application_reads_live_whatever_the_uids_are() -> Result<()> {
 }
 
 #[tokio::test]
-async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
-    Setup::shared("jwt_logs_in_by_the_cluster_s_keys", async |setup| {
+async fn jwt_login_verifies_token_with_published_cluster_keys() -> Result<()> {
+    Setup::shared("jwt_login_verifies_token_with_published_cluster_keys", async |setup| {
         let mount = format!("jwt-{}", setup.unique);
         let (api, ca) = (setup.cluster.api_server_inside(), setup.cluster.kube.ca_pem());
         trust_keys(&setup.vault, &setup.admin, &mount, &api, ca).await?;
@@ -95,8 +95,8 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
 }
 
 #[tokio::test]
-async fn tls_is_verified_by_an_authority_from_a_config_map() -> Result<()> {
-    Setup::with_node_control("tls_is_verified_by_an_authority_from_a_config_map", async |setup| {
+async fn ca_certificate_from_config_map_verifies_vault() -> Result<()> {
+    Setup::with_node_control("ca_certificate_from_config_map_verifies_vault", async |setup| {
         let vault = setup.cluster.spare_vault(true, 8302).await?;
         setup.fill(&vault.admin()?).await?;
         let address = vault.address_inside().to_owned();

@@ -23,8 +23,8 @@ fn list() -> Result<reqwest::Method> {
 }
 
 #[tokio::test]
-async fn leases_outlive_the_agent_s_container_and_end_with_the_pod() -> Result<()> {
-    Setup::with_node_control("leases_outlive_the_agent_s_container_and_end_with_the_pod", async |setup| {
+async fn leases_outlive_agent_container_and_end_with_pod() -> Result<()> {
+    Setup::with_node_control("leases_outlive_agent_container_and_end_with_pod", async |setup| {
         // KV version 1 as a database's engine: each read gives a lease.
         let mount = format!("leased-{}", setup.unique);
         let path = format!("{mount}/config");

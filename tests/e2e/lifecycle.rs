@@ -11,8 +11,8 @@ use crate::manifest::{self, IDLE};
 use crate::setup::{Setup, condition, container, containers, name};
 
 #[tokio::test]
-async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
-    Setup::shared("the_readiness_gate_holds_the_pod_and_releases_it", async |setup| {
+async fn readiness_gate_keeps_pod_unready_until_first_set() -> Result<()> {
+    Setup::shared("readiness_gate_keeps_pod_unready_until_first_set", async |setup| {
         setup.vault.policy(&setup.unique, "# nothing yet").await?;
         // The application starts as soon as the agent lives, and has made its directory; only the gate holds.
         let demo = setup.demo()?.script(IDLE).change(|demo| {
@@ -39,8 +39,8 @@ async fn the_readiness_gate_holds_the_pod_and_releases_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_job_with_the_sidecar_completes() -> Result<()> {
-    Setup::shared("a_job_with_the_sidecar_completes", async |setup| {
+async fn job_with_sidecar_completes() -> Result<()> {
+    Setup::shared("job_with_sidecar_completes", async |setup| {
         let mut demo = setup.demo()?.script("cat /etc/sensitive/username; sleep 1");
         let mut pod = demo.pod().take();
         pod["restartPolicy"] = json!("Never");
@@ -59,8 +59,8 @@ async fn a_job_with_the_sidecar_completes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_job_with_the_shipped_init_container_completes() -> Result<()> {
-    Setup::shared("a_job_with_the_shipped_init_container_completes", async |setup| {
+async fn job_with_init_container_completes() -> Result<()> {
+    Setup::shared("job_with_init_container_completes", async |setup| {
         let job = setup.here(manifest::one("manifests/job.yaml", "Job")?);
         setup.apply(&job).await?;
         completes(setup, "demo-job").await?;
@@ -85,8 +85,8 @@ async fn completes(setup: &Setup, job: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
-    Setup::shared("the_agent_stops_last_and_its_token_is_revoked", async |setup| {
+async fn agent_stops_after_application_and_revokes_token() -> Result<()> {
+    Setup::shared("agent_stops_after_application_and_revokes_token", async |setup| {
         // The application takes its time to end, and reads its files at the very end.
         let slow = "trap 'sleep 3; cat /etc/sensitive/password >/dev/null || exit 9; exit 0' TERM
             while :; do sleep 1 & wait; done";
@@ -119,8 +119,8 @@ async fn the_agent_stops_last_and_its_token_is_revoked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_directory_that_the_kubelet_made_is_refused_where_describe_shows_it() -> Result<()> {
-    Setup::shared("a_directory_that_the_kubelet_made_is_refused_where_describe_shows_it", async |setup| {
+async fn directory_created_by_kubelet_is_rejected_and_shown_by_describe() -> Result<()> {
+    Setup::shared("directory_created_by_kubelet_is_rejected_and_shown_by_describe", async |setup| {
         // A container before the agent mounts the files: the kubelet makes the directory, as root.
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
             let mut early = demo.container("webapp").clone();

@@ -18,8 +18,8 @@ fn mirrored(pod: &Pod) -> Option<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_deleted_secret_and_an_edited_one_are_right_again_within_a_minute() -> Result<()> {
-    Setup::shared("a_deleted_secret_and_an_edited_one_are_right_again_within_a_minute", async |setup| {
+async fn deleted_and_edited_secrets_are_restored_within_one_minute() -> Result<()> {
+    Setup::shared("deleted_and_edited_secrets_are_restored_within_one_minute", async |setup| {
         setup.may_also_mirror("edited")?;
         let document = "mirrors: {top-secret-ks: {}, edited: {}}\nretry: {base: 100ms, max: 1s, slow: 1s}";
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").env("KEYFERRY_CONFIG_INLINE", document);
@@ -53,8 +53,8 @@ async fn a_deleted_secret_and_an_edited_one_are_right_again_within_a_minute() ->
 }
 
 #[tokio::test]
-async fn without_its_service_account_the_secret_goes_and_the_files_flow_on() -> Result<()> {
-    Setup::shared("without_its_service_account_the_secret_goes_and_the_files_flow_on", async |setup| {
+async fn deleted_service_account_removes_secret_and_files_still_update() -> Result<()> {
+    Setup::shared("deleted_service_account_removes_secret_and_files_still_update", async |setup| {
         let document = "mirrors: {top-secret-ks: {owner: serviceAccount}}\nretry: {base: 100ms, max: 1s, slow: 1s}";
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").env("KEYFERRY_CONFIG_INLINE", document);
         setup.apply(&demo).await?;
@@ -98,8 +98,8 @@ async fn without_its_service_account_the_secret_goes_and_the_files_flow_on() -> 
 
 /// The cluster has the admission plugin `OwnerReferencesPermissionEnforcement`, as `OpenShift` has it.
 #[tokio::test]
-async fn where_owners_may_not_be_changed_an_older_secret_is_mirrored_without() -> Result<()> {
-    Setup::with_node_control("where_owners_may_not_be_changed_an_older_secret_is_mirrored_without", async |setup| {
+async fn existing_secret_is_mirrored_without_owner_if_owner_change_is_denied() -> Result<()> {
+    Setup::with_node_control("existing_secret_is_mirrored_without_owner_if_owner_change_is_denied", async |setup| {
         setup.apply(&setup.demo()?.script(IDLE)).await?;
         let old = setup.ready("webapp").await?;
         setup.secret_is("password", "Losungwort").await?;

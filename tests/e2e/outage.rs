@@ -43,8 +43,8 @@ async fn look_while(
 }
 
 #[tokio::test]
-async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<()> {
-    Setup::with_node_control("the_application_waits_for_a_vault_that_comes_a_minute_late", async |setup| {
+async fn application_waits_for_vault_that_starts_late() -> Result<()> {
+    Setup::with_node_control("application_waits_for_vault_that_starts_late", async |setup| {
         let port = 8301;
         let address = format!("http://{}:{port}", crate::testbed::cluster::SPARE);
         let quick = "retry: {max: 10s}";
@@ -82,8 +82,8 @@ async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<
 }
 
 #[tokio::test]
-async fn an_agent_killed_while_vault_is_away_leaves_the_pod_ready() -> Result<()> {
-    Setup::with_node_control("an_agent_killed_while_vault_is_away_leaves_the_pod_ready", async |setup| {
+async fn agent_killed_during_outage_leaves_pod_ready() -> Result<()> {
+    Setup::with_node_control("agent_killed_during_outage_leaves_pod_ready", async |setup| {
         let vault = setup.cluster.spare_vault(false, 8303).await?;
         setup.fill(&vault.admin()?).await?;
         setup.apply(&setup.demo()?.script(IDLE).env("VAULT_ADDR", vault.address_inside())).await?;
@@ -140,8 +140,8 @@ fn impatient(demo: Object, app: &str) -> Object {
 }
 
 #[tokio::test]
-async fn an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words() -> Result<()> {
-    Setup::shared("an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words", async |setup| {
+async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<()> {
+    Setup::shared("agent_stopped_before_first_set_reports_cause_and_exit_code", async |setup| {
         // Nothing listens there.
         let away = format!("http://{}:8309", crate::testbed::cluster::SPARE);
         let missing = format!("secret/{}/none", setup.unique);

@@ -9,8 +9,8 @@ use crate::manifest::{self, IDLE};
 use crate::setup::{Setup, container};
 
 #[tokio::test]
-async fn the_article_s_case_row_by_row() -> Result<()> {
-    Setup::reference("the_article_s_case_row_by_row", async |setup| {
+async fn reference_scenario_passes_each_row() -> Result<()> {
+    Setup::reference("reference_scenario_passes_each_row", async |setup| {
         setup.apply(&setup.demo()?.script(IDLE)).await?;
         let pod = setup.ready("webapp").await?;
 
@@ -87,8 +87,8 @@ fn looker(account: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_clear_message() -> Result<()> {
-    Setup::shared("a_pod_whose_service_account_may_not_mount_secrets_is_refused_with_a_clear_message", async |setup| {
+async fn unlisted_service_account_pod_is_denied_with_clear_message() -> Result<()> {
+    Setup::shared("unlisted_service_account_pod_is_denied_with_clear_message", async |setup| {
         let unprivileged = manifest::one("manifests/unprivileged.yaml", "Deployment")?.namespace(&setup.namespace);
         let file = setup.cluster.watchdog.directory.join("unprivileged.json");
         std::fs::write(&file, unprivileged.0.to_string())?;

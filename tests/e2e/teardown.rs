@@ -119,8 +119,8 @@ fn can_run(test: &str) -> bool {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_a_killed_run() -> Result<()> {
-    if !can_run("nothing_is_left_of_a_killed_run") {
+async fn killed_run_leaves_nothing() -> Result<()> {
+    if !can_run("killed_run_leaves_nothing") {
         return Ok(());
     }
     let directory = tempfile::tempdir()?;
@@ -140,8 +140,8 @@ async fn nothing_is_left_of_a_killed_run() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_run_killed_with_its_watch_is_swept_by_the_next() -> Result<()> {
-    if !can_run("what_is_left_of_a_run_killed_with_its_watch_is_swept_by_the_next") {
+async fn next_run_cleans_up_after_run_killed_with_watchdog() -> Result<()> {
+    if !can_run("next_run_cleans_up_after_run_killed_with_watchdog") {
         return Ok(());
     }
     let directory = tempfile::tempdir()?;

@@ -43,8 +43,8 @@ fn fresh(pod: &Pod) -> Option<(String, String)> {
 }
 
 #[tokio::test]
-async fn an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_login() -> Result<()> {
-    let test = "an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_login";
+async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
+    let test = "upgrade_to_unknown_role_keeps_logins_of_running_pods";
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
     Setup::shared(test, async |setup| {
         setup.install(helm, &["replicas=2"]).await?;

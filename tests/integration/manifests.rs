@@ -77,8 +77,8 @@ async fn playground(servers: &Servers) -> Result<(Cluster, String)> {
 }
 
 #[tokio::test]
-async fn every_workload_is_accepted_by_a_namespace_under_restricted_and_all_policies() -> Result<()> {
-    let name = "every_workload_is_accepted_by_a_namespace_under_restricted_and_all_policies";
+async fn workloads_pass_pod_security_restricted_and_all_policies() -> Result<()> {
+    let name = "workloads_pass_pod_security_restricted_and_all_policies";
     let Some(servers) = Servers::shared(name).await else { return Ok(()) };
     let (cluster, namespace) = playground(servers).await?;
     let others = ["namespace.yaml", "rbac.yaml", "viewer.yaml", "sidecar.yaml", "unprivileged.yaml"];
@@ -111,8 +111,8 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
 }
 
 #[tokio::test]
-async fn the_unprivileged_workload_is_refused_with_a_clear_message() -> Result<()> {
-    let name = "the_unprivileged_workload_is_refused_with_a_clear_message";
+async fn unprivileged_workload_is_denied_with_clear_message() -> Result<()> {
+    let name = "unprivileged_workload_is_denied_with_clear_message";
     let Some(servers) = Servers::shared(name).await else { return Ok(()) };
     let (cluster, namespace) = playground(servers).await?;
     let words = "pods of ServiceAccount \"non-privileged-sa\" may not consume Secrets in this namespace";
@@ -129,8 +129,8 @@ async fn the_unprivileged_workload_is_refused_with_a_clear_message() -> Result<(
 
 /// It says the least that works, so that it fits on a page, and leaves Pod Security's fields to demo.yaml.
 #[tokio::test]
-async fn the_smallest_use_is_accepted_by_a_namespace_without_labels() -> Result<()> {
-    let name = "the_smallest_use_is_accepted_by_a_namespace_without_labels";
+async fn smallest_manifest_is_accepted_without_namespace_labels() -> Result<()> {
+    let name = "smallest_manifest_is_accepted_without_namespace_labels";
     let Some(servers) = Servers::shared(name).await else { return Ok(()) };
     let cluster = servers.kube.admin().await?;
     let namespace = format!("smallest-{:06x}", fastrand::u32(..0x0100_0000));
@@ -200,8 +200,8 @@ fn kustomized(test: &str, components: &[&str], application: &str) -> Result<Opti
 }
 
 #[test]
-fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Result<()> {
-    let Some(made) = kustomized("kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it", &[], "")? else {
+fn kustomize_component_produces_demo_manifest() -> Result<()> {
+    let Some(made) = kustomized("kustomize_component_produces_demo_manifest", &[], "")? else {
         return Ok(());
     };
     let demo = objects(&deploy("manifests/demo.yaml"), "playground")?.swap_remove(0);
@@ -210,8 +210,8 @@ fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Resu
 }
 
 #[test]
-fn kustomize_adds_vault_s_authority_to_files_alone() -> Result<()> {
-    let test = "kustomize_adds_vault_s_authority_to_files_alone";
+fn kustomize_ca_component_extends_files_component() -> Result<()> {
+    let test = "kustomize_ca_component_extends_files_component";
     let Some(made) = kustomized(test, &["../files", "../ca"], "")? else { return Ok(()) };
     let pod = &made["spec"]["template"]["spec"];
     let agent = &pod["initContainers"][0];
@@ -230,7 +230,7 @@ fn kustomize_adds_vault_s_authority_to_files_alone() -> Result<()> {
 
 /// Arguments and variables are the agent's own words: it takes both as they are, up to where Vault would be asked.
 #[test]
-fn the_agent_understands_what_every_manifest_tells_it() -> Result<()> {
+fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {
     let mut asked = 0;
     for file in ["sidecar.yaml", "demo.yaml", "classic.yaml", "job.yaml"] {
         let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
@@ -261,7 +261,7 @@ fn the_agent_understands_what_every_manifest_tells_it() -> Result<()> {
 
 /// Every container of the agent that we ship has the same limit, so that a measured one is set everywhere.
 #[test]
-fn the_agent_s_containers_have_the_same_resources_everywhere() -> Result<()> {
+fn agent_containers_have_equal_resources() -> Result<()> {
     let mut seen = BTreeSet::new();
     for file in ["demo.yaml", "classic.yaml", "job.yaml", "component/files/deployment.yaml"] {
         let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
@@ -276,9 +276,9 @@ fn the_agent_s_containers_have_the_same_resources_everywhere() -> Result<()> {
 }
 
 #[test]
-fn the_component_comes_before_the_application_s_own_init_containers() -> Result<()> {
+fn kustomize_component_precedes_application_init_containers() -> Result<()> {
     let own = "      initContainers:\n        - {name: own, image: own}\n";
-    let test = "the_component_comes_before_the_application_s_own_init_containers";
+    let test = "kustomize_component_precedes_application_init_containers";
     let Some(made) = kustomized(test, &["../files"], own)? else { return Ok(()) };
     let names: Vec<_> = made["spec"]["template"]["spec"]["initContainers"]
         .as_array()

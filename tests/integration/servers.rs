@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::testbed::{self, Case, Servers, kube, reference_scenario, vault};
 
 #[tokio::test]
-async fn the_article_s_case_can_be_logged_in_to_and_read() {
-    let Some(servers) = Servers::shared("the_article_s_case_can_be_logged_in_to_and_read").await else { return };
+async fn reference_scenario_allows_login_and_read() {
+    let Some(servers) = Servers::shared("reference_scenario_allows_login_and_read").await else { return };
     let case = Case::new(servers, "login").await;
 
     let token = case.login(servers).await.expect("the Pod's token logs in");
@@ -29,8 +29,8 @@ async fn the_article_s_case_can_be_logged_in_to_and_read() {
 }
 
 #[tokio::test]
-async fn a_token_for_another_audience_does_not_log_in() {
-    let Some(servers) = Servers::shared("a_token_for_another_audience_does_not_log_in").await else { return };
+async fn login_with_wrong_audience_is_denied() {
+    let Some(servers) = Servers::shared("login_with_wrong_audience_is_denied").await else { return };
     let case = Case::new(servers, "audience").await;
     let jwt = case.cluster.token(&case.namespace, &case.account, None, None).await.expect("a token");
     let body = json!({"role": case.role, "jwt": jwt});
@@ -39,8 +39,8 @@ async fn a_token_for_another_audience_does_not_log_in() {
 }
 
 #[tokio::test]
-async fn the_pod_may_write_one_secret_and_read_none() {
-    let Some(servers) = Servers::shared("the_pod_may_write_one_secret_and_read_none").await else { return };
+async fn pod_can_write_one_secret_and_read_none() {
+    let Some(servers) = Servers::shared("pod_can_write_one_secret_and_read_none").await else { return };
     let case = Case::new(servers, "rbac").await;
     let kubeconfig = std::fs::read_to_string(&case.kubeconfig).expect("a kubeconfig");
     let pod = kube::Cluster { client: kube::client_from(&kubeconfig).await.expect("a client") };
@@ -55,8 +55,8 @@ async fn the_pod_may_write_one_secret_and_read_none() {
 }
 
 #[tokio::test]
-async fn servers_stop_and_come_back_with_their_data() {
-    let Some(servers) = Servers::own("servers_stop_and_come_back_with_their_data").await else { return };
+async fn servers_restart_with_their_data() {
+    let Some(servers) = Servers::own("servers_restart_with_their_data").await else { return };
     let case = Case::new(&servers, "restart").await;
 
     servers.vault.seal().await.expect("sealed");
@@ -86,7 +86,7 @@ async fn vault_serves_tls() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_the_guardian_ends() {
+async fn watchdog_removes_everything_when_test_process_ends() {
     testbed::install_tls();
     let watchdog = testbed::watchdog::Watchdog::start().expect("a watchdog");
     let (directory, memory) = (watchdog.directory.clone(), watchdog.memory.clone());

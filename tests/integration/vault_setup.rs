@@ -9,7 +9,7 @@ use crate::testbed::binaries::find_or_build;
 use crate::testbed::pki;
 
 #[tokio::test]
-async fn an_agent_logs_in_to_a_vault_that_was_set_up_by_the_shipped_script() -> Result<()> {
+async fn agent_logs_in_after_vault_setup_script() -> Result<()> {
     Setup::shared("setup", async |setup| {
         let (case, servers) = (&setup.case, setup.servers);
         case.cluster.apply("vault", include_str!("../../deploy/vault/reviewer.yaml")).await?;

@@ -72,7 +72,7 @@ fn seed() -> Option<u64> {
 }
 
 #[test]
-fn every_property_holds_in_a_million_events() {
+fn properties_hold_for_one_million_events() {
     let mut largest = Largest::new();
     if let Some(seed) = seed() {
         let events = run(seed, &mut largest);
@@ -91,7 +91,7 @@ fn every_property_holds_in_a_million_events() {
 }
 
 #[test]
-fn soak() {
+fn properties_hold_during_soak() {
     let Some(hours) = std::env::var("SIMULATE_HOURS").ok().and_then(|hours| hours.parse::<f64>().ok()) else {
         println!("not asked for; run it with `just simulate HOURS`");
         return;

@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_go_version_is_read_from_its_answer() {
+    fn go_version_is_parsed_from_command_output() {
         assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some((1, 26)));
         assert_eq!(go_version("go version go1.27rc1 linux/arm64"), Some((1, 27)));
         assert_eq!(go_version("go: cannot find GOROOT"), None);

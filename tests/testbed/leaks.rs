@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_told_from_the_name_of_an_event() {
+    fn vault_token_is_distinguished_from_event_name() {
         let long = "CAESIJlU02LQZq2kz";
         for leaked in
             [format!("token hvs.{long}"), format!("hvb.{long}"), "\"hvs.short\"".into(), format!("xhvs.{long}")]
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_found_in_every_form() {
+    fn secret_is_found_in_every_encoding() {
         let leaks = Leaks::default();
         leaks.plant_data(&json!({"a": ["first line\n\"second\" line"], "short": "x"}));
         leaks.plant_jwt("head.body.signature");
@@ -188,12 +188,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "ended without the leak test")]
-    fn a_test_with_an_agent_cannot_end_without_it() {
+    fn agent_test_without_leak_check_panics() {
         Leaks::default().watch(Arc::new(Capture::new("keyferry run".into(), None)));
     }
 
     #[test]
-    fn only_the_environment_may_hold_the_given_token() {
+    fn supplied_token_is_allowed_only_in_environment() {
         let leaks = Leaks::default();
         leaks.plant("hvs.given");
         let given = "POD_NAME=a\0VAULT_TOKEN=hvs.given\0";

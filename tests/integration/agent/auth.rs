@@ -27,7 +27,7 @@ async fn once_with(setup: &Setup<'_>, auth: &str) -> Result<(Option<i32>, Agent)
 }
 
 #[tokio::test]
-async fn approle_logs_in_with_a_plain_and_with_a_wrapped_secret_id() -> Result<()> {
+async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
     Setup::shared("approle", async |setup| {
         let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         let mount = format!("approle-{role}");
@@ -77,7 +77,7 @@ async fn wrap(servers: &Servers, path: &str) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_given_token_is_used_and_never_revoked() -> Result<()> {
+async fn supplied_token_is_used_and_not_revoked() -> Result<()> {
     Setup::shared("given", async |setup| {
         // The article's token lives 744 hours.
         let request = json!({"policies": [setup.case.role], "ttl": "744h"});
@@ -96,7 +96,7 @@ async fn a_given_token_is_used_and_never_revoked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
+async fn jwt_login_verifies_token_with_configured_public_key() -> Result<()> {
     Setup::shared("jwt", async |setup| {
         let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         let mount = format!("jwt-{role}");
@@ -122,7 +122,7 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_token_for_another_audience_never_leaves_the_pod() -> Result<()> {
+async fn token_for_wrong_audience_is_not_sent() -> Result<()> {
     Setup::own("audience", async |setup| {
         let before = setup.servers.vault.audit_lines().len();
         let jwt = setup.case.jwt_file.display();

@@ -34,7 +34,7 @@ fn matches((username, password): &(String, String)) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_never_sees_a_mixed_pair_in_ten_thousand_reads() -> Result<()> {
+async fn reader_sees_consistent_pairs_in_ten_thousand_reads() -> Result<()> {
     Setup::shared("reader", async |setup| {
         setup.case.put(&pair(0)).await?;
         let mut agent = setup.agent(&["run"], &[("KEYFERRY_REFRESH", "1s"), ("KEYFERRY_MIRROR", "")])?;
@@ -74,7 +74,7 @@ async fn a_reader_never_sees_a_mixed_pair_in_ten_thousand_reads() -> Result<()> 
 }
 
 #[tokio::test]
-async fn kill_nine_at_random_moments_leaves_a_whole_set_and_a_restart_goes_on() -> Result<()> {
+async fn sigkill_at_any_time_leaves_complete_set_and_restart_continues() -> Result<()> {
     Setup::shared("kill", async |setup| {
         // Many keys make a publication long enough to be hit.
         let many = |round: u64| {

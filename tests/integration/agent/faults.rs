@@ -17,7 +17,7 @@ fn impatient(setup: &Setup<'_>) -> String {
 }
 
 #[tokio::test]
-async fn a_policy_taken_away_makes_the_set_stale_and_given_back_fresh() -> Result<()> {
+async fn set_is_stale_while_policy_is_removed_and_fresh_once_restored() -> Result<()> {
     Setup::shared("policy", async |setup| {
         let mut agent = setup.agent_with(&["run"], &impatient(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
@@ -35,7 +35,7 @@ async fn a_policy_taken_away_makes_the_set_stale_and_given_back_fresh() -> Resul
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_replaced_by_a_new_login() -> Result<()> {
+async fn revoked_token_is_replaced_by_new_login() -> Result<()> {
     Setup::shared("revoked", async |setup| {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
@@ -50,7 +50,7 @@ async fn a_revoked_token_is_replaced_by_a_new_login() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_short_lived_token_is_renewed_and_then_replaced_before_its_maximum() -> Result<()> {
+async fn short_lived_token_is_renewed_then_replaced_before_max_ttl() -> Result<()> {
     Setup::shared("short", async |setup| {
         setup.case.vault_role(json!({"token_ttl": "3s", "token_max_ttl": "8s"})).await?;
         let mut agent = setup.agent(&["run"], QUICK)?;
@@ -73,7 +73,7 @@ fn agent_log_count(log: &[String], text: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_deleted_and_a_destroyed_version_keep_the_files() -> Result<()> {
+async fn deleted_or_destroyed_version_keeps_files() -> Result<()> {
     Setup::shared("deleted", async |setup| {
         let mut agent = setup.agent_with(&["run"], &impatient(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
@@ -99,7 +99,7 @@ async fn a_deleted_and_a_destroyed_version_keep_the_files() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_moved_mount_keeps_the_files_until_it_is_back() -> Result<()> {
+async fn moved_mount_keeps_files_until_moved_back() -> Result<()> {
     Setup::shared("moved", async |setup| {
         let mut agent = setup.agent_with(&["run"], &impatient(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
@@ -130,7 +130,7 @@ async fn remount(setup: &Setup<'_>, from: &str, to: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_rate_limit_is_honoured_with_its_retry_after() -> Result<()> {
+async fn rate_limited_agent_honors_retry_after() -> Result<()> {
     Setup::own("quota", async |setup| {
         let mut agent = setup.agent_with(&["run"], &impatient(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;

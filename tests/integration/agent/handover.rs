@@ -23,7 +23,7 @@ async fn init(setup: &Setup<'_>, file: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn two_containers_need_one_login_and_the_second_renews_and_revokes() -> Result<()> {
+async fn second_container_renews_and_revokes_handed_over_token() -> Result<()> {
     Setup::shared("handover", async |setup| {
         setup.case.vault_role(json!({"token_ttl": "12s"})).await?;
         let file = file(setup)?;
@@ -51,7 +51,7 @@ async fn two_containers_need_one_login_and_the_second_renews_and_revokes() -> Re
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
+async fn unusable_handover_file_causes_one_login() -> Result<()> {
     Setup::shared("refused", async |setup| {
         let file = file(setup)?;
         let path = file.display().to_string();
@@ -98,7 +98,7 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_hand_over_that_cannot_be_written_fails_the_init_container_and_leaves_no_token() -> Result<()> {
+async fn unwritable_handover_file_fails_init_container_and_revokes_token() -> Result<()> {
     Setup::shared("nowhere", async |setup| {
         let inside = setup.case.directory.join("handover").display().to_string();
         let mut once = setup.agent(&["once", "--handover", &inside], &[])?;

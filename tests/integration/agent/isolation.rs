@@ -9,7 +9,7 @@ use crate::leased::{Leased, allow, data_path, put_secret};
 use crate::setup::{SOON, Setup};
 
 #[tokio::test]
-async fn a_source_that_lost_a_key_keeps_its_file_and_no_other_source_waits() -> Result<()> {
+async fn source_with_missing_key_keeps_file_and_does_not_delay_others() -> Result<()> {
     Setup::shared("lostkey", async |setup| {
         allow(setup, &[&data_path(setup, "*")]).await?;
         put_secret(setup, "a", json!({"password": "a-eins-geheim"})).await?;
@@ -39,7 +39,7 @@ async fn a_source_that_lost_a_key_keeps_its_file_and_no_other_source_waits() -> 
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_a_file_name_is_left_out_and_named() -> Result<()> {
+async fn key_invalid_as_file_name_is_skipped_and_reported() -> Result<()> {
     Setup::shared("badkey", async |setup| {
         allow(setup, &[&data_path(setup, "*")]).await?;
         put_secret(setup, "a", json!({"user": "Nutzer-von-a"})).await?;
@@ -70,7 +70,7 @@ async fn a_key_that_cannot_be_a_file_name_is_left_out_and_named() -> Result<()> 
 }
 
 #[tokio::test]
-async fn beside_a_source_that_cannot_be_rendered_no_file_outlives_its_lease() -> Result<()> {
+async fn unrenderable_source_does_not_delay_replacement_of_leased_files() -> Result<()> {
     Setup::shared("leasebeside", async |setup| {
         const LONGEST: Duration = Duration::from_secs(4);
         let leased = Leased::new(setup).await?;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::setup::{QUICK, SOON, Setup};
 
 #[tokio::test]
-async fn the_leak_test_sees_every_place() -> Result<()> {
+async fn leak_test_searches_every_output() -> Result<()> {
     Setup::shared("leaks", async |setup| {
         let listen = format!("127.0.0.1:{}", crate::testbed::free_port()?);
         let changes = [QUICK[0], ("KEYFERRY_LISTEN", listen.as_str())];

@@ -11,7 +11,7 @@ use crate::setup::{SOON, Setup};
 use crate::testbed::free_port;
 
 #[tokio::test]
-async fn a_lease_is_stale_within_a_second_of_the_end_of_its_token() -> Result<()> {
+async fn lease_is_stale_within_one_second_of_token_expiry() -> Result<()> {
     Setup::shared("deadlease", async |setup| {
         let leased = Leased::new(setup).await?;
         leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
@@ -53,7 +53,7 @@ async fn a_lease_is_stale_within_a_second_of_the_end_of_its_token() -> Result<()
 }
 
 #[tokio::test]
-async fn once_warns_that_a_lease_ends_with_the_token_and_leaves_nothing_when_it_fails() -> Result<()> {
+async fn once_warns_about_lease_bound_to_token_and_cleans_up_on_failure() -> Result<()> {
     Setup::shared("onceleases", async |setup| {
         let leased = Leased::new(setup).await?;
         leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
@@ -94,7 +94,7 @@ async fn static_role(setup: &Setup<'_>, data: &Value) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_static_role_whose_rotation_fails_is_not_read_in_a_loop_and_is_mirrored() -> Result<()> {
+async fn static_role_with_failed_rotation_backs_off_and_is_mirrored() -> Result<()> {
     Setup::shared("static", async |setup| {
         let data = json!({
             "last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": 0, "username": "u", "password": "festes-Losungswort",
@@ -128,7 +128,7 @@ async fn a_static_role_whose_rotation_fails_is_not_read_in_a_loop_and_is_mirrore
 }
 
 #[tokio::test]
-async fn once_with_a_static_role_keeps_no_token() -> Result<()> {
+async fn once_with_static_role_revokes_token() -> Result<()> {
     Setup::shared("oncestatic", async |setup| {
         // The same shape from KV version 1, since a login's token has a cubbyhole of its own.
         let mount = format!("static-{}", setup.case.kv_mount);
@@ -147,7 +147,7 @@ async fn once_with_a_static_role_keeps_no_token() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_life_that_is_stated_in_the_data_sets_the_pace() -> Result<()> {
+async fn ttl_in_data_sets_read_interval() -> Result<()> {
     Setup::shared("oidc", async |setup| {
         let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         admin.put(&format!("identity/oidc/key/{role}"), json!({"allowed_client_ids": "*"})).await?;

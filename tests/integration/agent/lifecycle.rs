@@ -9,7 +9,7 @@ use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::{free_port, skip_test};
 
 #[tokio::test]
-async fn sigterm_revokes_the_token_and_says_the_last_word() -> Result<()> {
+async fn sigterm_revokes_token_and_reports_agent_stopped() -> Result<()> {
     Setup::shared("term", async |setup| {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
@@ -27,7 +27,7 @@ async fn sigterm_revokes_the_token_and_says_the_last_word() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
+async fn second_signal_stops_agent_immediately() -> Result<()> {
     Setup::own("twice", async |setup| {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
@@ -46,7 +46,7 @@ async fn a_second_signal_ends_the_agent_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn sighup_refreshes_now() -> Result<()> {
+async fn sighup_triggers_refresh() -> Result<()> {
     Setup::shared("hup", async |setup| {
         let mut agent = setup.agent(&["run"], &[("KEYFERRY_REFRESH", "1h")])?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
@@ -59,7 +59,7 @@ async fn sighup_refreshes_now() -> Result<()> {
 }
 
 #[tokio::test]
-async fn exit_codes_say_whose_fault_it_is() -> Result<()> {
+async fn exit_code_matches_failure_kind() -> Result<()> {
     Setup::shared("exit", async |setup| {
         let quick = "retry: {base: 50ms, max: 100ms, slow: 100ms}";
         let source = |path: &str| format!("sources: {{s: {{path: {path}}}}}\n{quick}");
@@ -97,7 +97,7 @@ async fn exit_codes_say_whose_fault_it_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn probes_and_metrics_answer_with_and_without_a_listener() -> Result<()> {
+async fn probes_and_metrics_work_with_and_without_listener() -> Result<()> {
     Setup::shared("probe", async |setup| {
         let address = format!("127.0.0.1:{}", free_port()?);
         for listen in ["", address.as_str()] {
@@ -143,7 +143,7 @@ fn kubelet_writes(volume: &std::path::Path, number: u32, text: &str) -> Result<(
 }
 
 #[tokio::test]
-async fn a_configuration_swapped_by_the_kubelet_is_taken_over_twice_and_a_bad_one_refused() -> Result<()> {
+async fn config_map_update_is_applied_and_invalid_one_rejected() -> Result<()> {
     Setup::shared("reload", async |setup| {
         let volume = setup.case.directory.parent().context("a parent")?.join("config");
         let document = |file: &str| {
@@ -183,11 +183,14 @@ async fn a_configuration_swapped_by_the_kubelet_is_taken_over_twice_and_a_bad_on
 
 /// The kernel gives PID 1 no default action for signals: what is not handled is ignored, and the pod hangs in its grace.
 #[tokio::test]
-async fn as_pid_one_it_ends_on_sigterm() -> Result<()> {
+async fn agent_as_pid_one_stops_on_sigterm() -> Result<()> {
     const NAMESPACE: [&str; 5] = ["unshare", "--user", "--map-root-user", "--pid", "--fork"];
     let tried = std::process::Command::new(NAMESPACE[0]).args(&NAMESPACE[1..]).arg("true").output();
     if !tried.as_ref().is_ok_and(|tried| tried.status.success()) {
-        skip_test("as_pid_one_it_ends_on_sigterm", &format!("{} does not work here: {tried:?}", NAMESPACE.join(" ")));
+        skip_test(
+            "agent_as_pid_one_stops_on_sigterm",
+            &format!("{} does not work here: {tried:?}", NAMESPACE.join(" ")),
+        );
         return Ok(());
     }
     Setup::shared("pid", async |setup| {

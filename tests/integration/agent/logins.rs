@@ -12,7 +12,7 @@ use crate::proxy::Proxy;
 use crate::setup::{QUICK, SOON, Setup, login};
 
 #[tokio::test]
-async fn attempts_to_log_in_again_grow_apart_while_reads_succeed() -> Result<()> {
+async fn repeated_logins_back_off_while_reads_succeed() -> Result<()> {
     Setup::shared("relogin", async |setup| {
         setup.case.vault_role(json!({"token_ttl": "12s", "token_max_ttl": "12s"})).await?;
         let proxy = Proxy::counting(setup.servers.vault.address()).await?;
@@ -64,7 +64,7 @@ fn jwt(subject: &str, valid_in: u64) -> Result<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_credential_of_the_near_future_is_waited_for() -> Result<()> {
+async fn login_waits_for_jwt_that_is_not_yet_valid() -> Result<()> {
     Setup::shared("future", async |setup| {
         let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         let start = async |mode: &str| -> Result<()> {
@@ -127,7 +127,7 @@ async fn a_credential_of_the_near_future_is_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token() -> Result<()> {
+async fn lagging_standby_is_retried_with_same_token() -> Result<()> {
     Setup::shared("lagging", async |setup| {
         let proxy = || async {
             let mut issued: std::collections::BTreeMap<String, Instant> = std::collections::BTreeMap::new();
@@ -166,7 +166,7 @@ async fn a_node_that_does_not_know_the_token_yet_is_asked_again_with_the_same_to
 }
 
 #[tokio::test]
-async fn a_restart_after_a_wrapped_secret_id_says_that_it_may_have_been_a_restart() -> Result<()> {
+async fn used_wrapping_token_after_restart_names_earlier_process() -> Result<()> {
     Setup::shared("wrapped", async |setup| {
         let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         let mount = format!("approle-{role}");

@@ -10,7 +10,7 @@ use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::requirements;
 
 #[tokio::test]
-async fn a_denied_read_is_told_within_the_tolerance_and_after_it_since_when() -> Result<()> {
+async fn denied_read_reports_tolerance_and_then_last_read_time() -> Result<()> {
     Setup::shared("since", async |setup| {
         let document = format!(
             "sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 6s}}}}\nretry: {{base: 200ms, max: 1s, slow: 2s}}\n",
@@ -41,7 +41,7 @@ async fn a_denied_read_is_told_within_the_tolerance_and_after_it_since_when() ->
 }
 
 #[tokio::test]
-async fn an_undeleted_version_is_fresh_again_and_a_secret_without_any_is_not_found() -> Result<()> {
+async fn undeleted_version_is_fresh_and_secret_without_versions_is_not_found() -> Result<()> {
     Setup::shared("undelete", async |setup| {
         let mount = setup.case.kv_mount.clone();
         let document = format!(
@@ -93,8 +93,8 @@ impl Drop for Volume {
 }
 
 #[tokio::test]
-async fn a_volume_that_others_have_filled_is_told_from_one_that_is_too_small() -> Result<()> {
-    if !requirements::is_root("a_volume_that_others_have_filled_is_told_from_one_that_is_too_small") {
+async fn volume_filled_by_other_files_is_not_reported_as_too_small() -> Result<()> {
+    if !requirements::is_root("volume_filled_by_other_files_is_not_reported_as_too_small") {
         return Ok(());
     }
     Setup::shared("full", async |setup| {
@@ -125,7 +125,7 @@ async fn a_volume_that_others_have_filled_is_told_from_one_that_is_too_small() -
 }
 
 #[tokio::test]
-async fn a_refusal_by_rbac_is_named_though_a_value_is_a_word_in_it() -> Result<()> {
+async fn rbac_denial_is_reported_though_message_contains_secret_value() -> Result<()> {
     Setup::shared("rbacword", async |setup| {
         let nothing = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: keyferry}\nrules: []\n";
         setup.case.cluster.apply(&setup.case.namespace, nothing).await?;

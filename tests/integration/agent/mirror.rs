@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::setup::{QUICK, SOON, Setup, login};
 
 #[tokio::test]
-async fn a_foreign_secret_of_the_same_name_is_refused_and_untouched() -> Result<()> {
+async fn unmanaged_secret_is_rejected_and_left_unchanged() -> Result<()> {
     Setup::shared("foreign", async |setup| {
         let theirs = "apiVersion: v1\nkind: Secret\nmetadata: {name: top-secret-ks}\nstringData: {other: fremd}\n";
         setup.case.cluster.apply(&setup.case.namespace, theirs).await?;
@@ -31,7 +31,7 @@ fn sibling(setup: &Setup<'_>, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn two_agents_write_one_secret_once_per_version() -> Result<()> {
+async fn agents_write_shared_secret_once_per_version() -> Result<()> {
     Setup::shared("two", async |setup| {
         let mut one = setup.agent(&["run"], QUICK)?;
         let mut two = setup.agent(&["run"], &[QUICK[0], ("KEYFERRY_DIRECTORY", &sibling(setup, "two"))])?;
@@ -62,7 +62,7 @@ async fn two_agents_write_one_secret_once_per_version() -> Result<()> {
 }
 
 #[tokio::test]
-async fn without_rbac_the_agent_says_so_and_still_delivers_files() -> Result<()> {
+async fn missing_rbac_is_reported_and_files_are_delivered() -> Result<()> {
     Setup::shared("norbac", async |setup| {
         let nothing = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: keyferry}\nrules: []\n";
         setup.case.cluster.apply(&setup.case.namespace, nothing).await?;
@@ -82,7 +82,7 @@ async fn without_rbac_the_agent_says_so_and_still_delivers_files() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_typed_secret_has_its_keys_labels_and_owner() -> Result<()> {
+async fn typed_secret_has_keys_labels_and_owner() -> Result<()> {
     Setup::shared("typed", async |setup| {
         let document = format!(
             "sources: {{webapp: {{path: {}}}}}\nmirrors:\n  top-secret-ks:\n    type: kubernetes.io/basic-auth\n    \

@@ -73,7 +73,7 @@ async fn patch(setup: &Setup<'_>, name: &str, change: &Value) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_deleted_an_edited_and_a_restored_secret_are_right_again_within_a_minute() -> Result<()> {
+async fn deleted_edited_and_restored_secrets_converge_within_one_minute() -> Result<()> {
     Setup::shared("truth", async |setup| {
         let names = ["deleted", "edited", "restored"];
         may_write(setup, &names).await?;
@@ -110,7 +110,7 @@ async fn a_deleted_an_edited_and_a_restored_secret_are_right_again_within_a_minu
 }
 
 #[tokio::test]
-async fn a_restored_secret_that_may_not_be_taken_over_is_refused_with_what_to_do() -> Result<()> {
+async fn restored_secret_without_adopt_is_rejected_with_remedy() -> Result<()> {
     Setup::shared("restored", async |setup| {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
@@ -139,7 +139,7 @@ async fn a_restored_secret_that_may_not_be_taken_over_is_refused_with_what_to_do
 }
 
 #[tokio::test]
-async fn two_configurations_do_not_take_one_secret_from_each_other_in_turns() -> Result<()> {
+async fn conflicting_configurations_do_not_overwrite_each_other_in_turns() -> Result<()> {
     Setup::shared("twolists", async |setup| {
         let document = |key: &str| {
             format!(

@@ -11,7 +11,7 @@ use crate::setup::{SOON, Setup, login};
 use crate::testbed::{free_port, skip_test};
 
 #[tokio::test]
-async fn a_silent_http2_connection_is_replaced() -> Result<()> {
+async fn silent_http2_connection_is_replaced() -> Result<()> {
     Setup::own_tls("silent", async |setup| {
         let vault = setup.servers.vault.address().trim_start_matches("https://").parse()?;
         let relay = Relay::start(vault).await?;
@@ -71,13 +71,13 @@ async fn swallowing(port: u16) -> Result<Box<dyn std::any::Any + Send>> {
 }
 
 #[tokio::test]
-async fn the_second_address_of_a_name_is_tried_when_the_first_swallows_packets() -> Result<()> {
+async fn second_address_is_tried_when_first_drops_packets() -> Result<()> {
     const HOSTS: &str = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
     const NAMESPACE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--mount"];
     let tried = std::process::Command::new(NAMESPACE[0]).args(&NAMESPACE[1..]).arg("true").output();
     if !tried.as_ref().is_ok_and(|tried| tried.status.success()) {
         let why = format!("{} does not work here: {tried:?}", NAMESPACE.join(" "));
-        skip_test("the_second_address_of_a_name_is_tried_when_the_first_swallows_packets", &why);
+        skip_test("second_address_is_tried_when_first_drops_packets", &why);
         return Ok(());
     }
     Setup::shared("addresses", async |setup| {
@@ -100,7 +100,7 @@ async fn the_second_address_of_a_name_is_tried_when_the_first_swallows_packets()
 }
 
 #[tokio::test]
-async fn a_failed_once_says_why_in_one_error_line() -> Result<()> {
+async fn failed_once_logs_cause_in_one_error_line() -> Result<()> {
     Setup::shared("oncewhy", async |setup| {
         // It accepts connections and never answers.
         let silent = TcpListener::bind("127.0.0.1:0")?;
@@ -133,7 +133,7 @@ async fn a_failed_once_says_why_in_one_error_line() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_listen_port_that_is_taken_is_a_mistake_of_the_configuration() -> Result<()> {
+async fn busy_listen_port_is_configuration_error() -> Result<()> {
     Setup::shared("busyport", async |setup| {
         let taken = TcpListener::bind("127.0.0.1:0")?;
         let address = taken.local_addr()?.to_string();

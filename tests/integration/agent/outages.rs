@@ -15,7 +15,7 @@ fn document(setup: &Setup<'_>) -> String {
 }
 
 #[tokio::test]
-async fn vault_stopped_for_a_minute_makes_the_set_stale_and_then_fresh() -> Result<()> {
+async fn set_is_stale_during_vault_outage_and_fresh_afterwards() -> Result<()> {
     Setup::own("outage", async |setup| {
         let mut agent = setup.agent_with(&["run"], &document(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
@@ -45,7 +45,7 @@ async fn vault_stopped_for_a_minute_makes_the_set_stale_and_then_fresh() -> Resu
 }
 
 #[tokio::test]
-async fn a_sealed_vault_keeps_the_files_and_is_named() -> Result<()> {
+async fn sealed_vault_is_reported_and_keeps_files() -> Result<()> {
     Setup::own("sealed", async |setup| {
         let mut agent = setup.agent_with(&["run"], &document(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
@@ -60,7 +60,7 @@ async fn a_sealed_vault_keeps_the_files_and_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn files_keep_flowing_while_the_api_server_is_down() -> Result<()> {
+async fn files_update_while_api_server_is_down() -> Result<()> {
     Setup::own("noapi", async |setup| {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.secret_is(&mut agent, "password", "Losungwort").await?;
@@ -84,7 +84,7 @@ async fn files_keep_flowing_while_the_api_server_is_down() -> Result<()> {
 }
 
 #[tokio::test]
-async fn once_gives_up_at_its_deadline_when_vault_is_not_there() -> Result<()> {
+async fn once_exits_at_deadline_if_vault_is_unreachable() -> Result<()> {
     Setup::own("absent", async |setup| {
         setup.servers.vault.stop().await?;
         let mut agent = setup.agent(&["once", "--timeout", "2s"], &[])?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::setup::{SOON, Setup};
 
 #[tokio::test]
-async fn every_format_holds_exactly_the_bytes() -> Result<()> {
+async fn formats_preserve_exact_bytes() -> Result<()> {
     Setup::shared("formats", async |setup| {
         let nasty = "it's $HOME `id` \"q\" \\n\nzwei Zeilen ü";
         setup
@@ -48,7 +48,7 @@ async fn every_format_holds_exactly_the_bytes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn kv_version_one_nested_mounts_and_pinned_versions_are_found() -> Result<()> {
+async fn kv_v1_nested_mounts_and_pinned_versions_are_read() -> Result<()> {
     Setup::shared("engines", async |setup| {
         let (admin, unique) = (&setup.case.admin, setup.case.kv_mount.clone());
         for secret in ["aus-Version-eins", "aus-der-Tiefe"] {
@@ -83,7 +83,7 @@ async fn kv_version_one_nested_mounts_and_pinned_versions_are_found() -> Result<
 }
 
 #[tokio::test]
-async fn a_pod_s_start_costs_vault_two_requests_and_a_refresh_one() -> Result<()> {
+async fn pod_start_sends_two_requests_and_refresh_sends_one() -> Result<()> {
     Setup::own("requests", async |setup| {
         let before = setup.servers.vault.audit_lines().len();
         let ours = |lines: Vec<serde_json::Value>| {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::setup::{QUICK, SOON, Setup, login};
 
 #[tokio::test]
-async fn the_article_s_case_as_an_init_container() -> Result<()> {
+async fn reference_scenario_works_as_init_container() -> Result<()> {
     Setup::shared("init", async |setup| {
         let mut agent = setup.agent(&["once"], &[])?;
         let status = agent.wait(SOON).await?;
@@ -28,7 +28,7 @@ async fn the_article_s_case_as_an_init_container() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_article_s_case_as_a_sidecar_follows_a_rotation_everywhere() -> Result<()> {
+async fn reference_scenario_as_sidecar_follows_rotation() -> Result<()> {
     Setup::shared("sidecar", async |setup| {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;

@@ -13,7 +13,7 @@ fn with_role(setup: &Setup<'_>, role: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_login_that_does_not_work_leaves_the_session_and_one_that_works_takes_over() -> Result<()> {
+async fn failed_login_on_reload_keeps_session_and_successful_login_replaces_it() -> Result<()> {
     Setup::shared("newrole", async |setup| {
         let (admin, mount, role) = (&setup.case.admin, &setup.case.auth_mount, setup.case.role.clone());
         let mut agent = setup.agent_with_file(&["run"], &with_role(setup, &role))?;
@@ -72,7 +72,7 @@ async fn a_login_that_does_not_work_leaves_the_session_and_one_that_works_takes_
 }
 
 #[tokio::test]
-async fn the_mirror_follows_a_source_that_moves_to_a_secret_written_earlier() -> Result<()> {
+async fn mirror_follows_source_moved_to_older_secret() -> Result<()> {
     Setup::shared("moves", async |setup| {
         allow(setup, &[&data_path(setup, "*")]).await?;
         put_secret(setup, "a", json!({"password": "frueher-geschrieben"})).await?;
@@ -99,7 +99,7 @@ async fn the_mirror_follows_a_source_that_moves_to_a_secret_written_earlier() ->
 }
 
 #[tokio::test]
-async fn a_source_that_a_reload_adds_raises_no_alarm() -> Result<()> {
+async fn source_added_by_reload_raises_no_warning() -> Result<()> {
     Setup::shared("adds", async |setup| {
         allow(setup, &[&data_path(setup, "*")]).await?;
         put_secret(setup, "added", json!({"token": "dazu-gekommen"})).await?;
@@ -123,7 +123,7 @@ async fn a_source_that_a_reload_adds_raises_no_alarm() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_directory_that_a_reload_moves_leaves_no_secrets_behind() -> Result<()> {
+async fn directory_change_on_reload_removes_secrets_from_old_directory() -> Result<()> {
     Setup::shared("newdir", async |setup| {
         let (old, new) = (setup.case.directory.clone(), setup.case.directory.with_file_name("elsewhere"));
         let document = |directory: &std::path::Path| {

@@ -7,7 +7,7 @@ use crate::leased::{allow, data_path, put_secret};
 use crate::setup::{QUICK, SOON, Setup, login};
 
 #[tokio::test]
-async fn an_agent_that_is_killed_while_vault_is_away_adopts_the_set_and_stays_ready() -> Result<()> {
+async fn restarted_agent_adopts_set_during_outage_and_stays_ready() -> Result<()> {
     Setup::own("adopts", async |setup| {
         let document = format!(
             "sources: {{webapp: {{path: {}, refresh: 1s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n\
@@ -52,7 +52,7 @@ async fn an_agent_that_is_killed_while_vault_is_away_adopts_the_set_and_stays_re
 }
 
 #[tokio::test]
-async fn a_directory_that_somebody_removed_is_created_again() -> Result<()> {
+async fn removed_directory_is_recreated() -> Result<()> {
     Setup::shared("removed", async |setup| {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
@@ -69,7 +69,7 @@ async fn a_directory_that_somebody_removed_is_created_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_second_agent_on_the_same_directory_ends_and_names_the_first() -> Result<()> {
+async fn second_agent_on_same_directory_exits_and_names_first() -> Result<()> {
     Setup::shared("twoagents", async |setup| {
         allow(setup, &[&data_path(setup, "*")]).await?;
         put_secret(setup, "other", json!({"theirs": "des-zweiten"})).await?;

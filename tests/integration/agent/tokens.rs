@@ -21,7 +21,7 @@ fn given<'a>(proxy: &'a str, token: &'a str) -> [(&'a str, &'a str); 5] {
 }
 
 #[tokio::test]
-async fn a_denied_source_under_a_token_that_may_not_look_itself_up_causes_no_logins() -> Result<()> {
+async fn denied_source_without_lookup_permission_causes_no_logins() -> Result<()> {
     Setup::shared("nolookup", async |setup| {
         let leased = Leased::new(setup).await?;
         leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
@@ -55,7 +55,7 @@ async fn a_denied_source_under_a_token_that_may_not_look_itself_up_causes_no_log
 }
 
 #[tokio::test]
-async fn a_given_token_without_the_default_policy_is_used() -> Result<()> {
+async fn supplied_token_without_default_policy_is_used() -> Result<()> {
     Setup::shared("nodefault", async |setup| {
         let request = json!({"policies": [setup.case.role], "no_default_policy": true, "ttl": "1h"});
         let (token, _) = setup.case.admin.create_token(request).await?;
@@ -71,7 +71,7 @@ async fn a_given_token_without_the_default_policy_is_used() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_end_of_a_given_token_costs_a_handful_of_requests_and_is_told_before() -> Result<()> {
+async fn expiring_supplied_token_is_reported_and_causes_few_requests() -> Result<()> {
     Setup::shared("tokenend", async |setup| {
         let leased = Leased::new(setup).await?;
         leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
@@ -120,7 +120,7 @@ async fn the_end_of_a_given_token_costs_a_handful_of_requests_and_is_told_before
 }
 
 #[tokio::test]
-async fn a_given_token_whose_time_to_live_is_negative_is_used() -> Result<()> {
+async fn supplied_token_with_negative_ttl_is_used() -> Result<()> {
     Setup::shared("negative", async |setup| {
         let request = json!({"policies": [setup.case.role, "default"], "ttl": "1h"});
         let (token, _) = setup.case.admin.create_token(request).await?;
@@ -148,7 +148,7 @@ async fn a_given_token_whose_time_to_live_is_negative_is_used() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_token_file_that_never_answers_holds_up_neither_the_deadline_nor_sigterm() -> Result<()> {
+async fn blocking_token_file_does_not_delay_deadline_or_sigterm() -> Result<()> {
     Setup::shared("fifo", async |setup| {
         let fifo = setup.case.jwt_file.with_file_name("token.fifo");
         assert!(std::process::Command::new("mkfifo").arg(&fifo).status()?.success());

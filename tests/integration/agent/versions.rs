@@ -8,7 +8,7 @@ use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::wait_until;
 
 #[tokio::test]
-async fn a_higher_version_is_newer_though_a_clock_that_was_ahead_wrote_the_one_before() -> Result<()> {
+async fn higher_version_is_newer_despite_older_creation_time() -> Result<()> {
     Setup::shared("ahead", async |setup| {
         let proxy = Proxy::with_rule(setup.servers.vault.address(), |request, _, answer| {
             let created = &mut answer["data"]["metadata"];
@@ -33,7 +33,7 @@ async fn a_higher_version_is_newer_though_a_clock_that_was_ahead_wrote_the_one_b
 }
 
 #[tokio::test]
-async fn after_a_restore_of_a_snapshot_running_agents_and_the_mirror_follow() -> Result<()> {
+async fn agent_and_mirror_follow_vault_snapshot_restore() -> Result<()> {
     Setup::own("restore", async |setup| {
         let vault = &setup.servers.vault;
         let document = format!(

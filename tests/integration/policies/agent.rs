@@ -14,7 +14,7 @@ fn shipped(namespace: &str) -> Result<String> {
 }
 
 #[tokio::test]
-async fn the_agent_mirrors_and_reports_in_a_namespace_under_all_policies() -> Result<()> {
+async fn agent_mirrors_and_reports_under_all_policies() -> Result<()> {
     Setup::shared("policies", async |setup| {
         let case = &setup.case;
         case.cluster.apply("", &shipped(&case.namespace)?).await?;
@@ -41,7 +41,7 @@ async fn the_agent_mirrors_and_reports_in_a_namespace_under_all_policies() -> Re
 }
 
 #[tokio::test]
-async fn the_agent_says_forbidden_where_the_namespace_does_not_name_its_secret() -> Result<()> {
+async fn agent_reports_forbidden_if_secret_is_not_listed() -> Result<()> {
     Setup::shared("unnamed", async |setup| {
         let case = &setup.case;
         let mut namespace: Value = serde_saphyr::from_str(&shipped(&case.namespace)?)?;

@@ -86,8 +86,8 @@ fn ways() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way() -> Result<()> {
-    let name = "a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way";
+async fn unlisted_pod_cannot_consume_secret() -> Result<()> {
+    let name = "unlisted_pod_cannot_consume_secret";
     let Some(setup) = setup(name).await? else { return Ok(()) };
     for (what, key, value) in ways() {
         let answer = make(&setup, &consumer("plain", key, value.clone())).await;
@@ -103,8 +103,8 @@ async fn a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way() -> Result
 }
 
 #[tokio::test]
-async fn what_is_no_secret_is_mounted_by_everybody() -> Result<()> {
-    let Some(setup) = setup("what_is_no_secret_is_mounted_by_everybody").await? else { return Ok(()) };
+async fn non_secret_volumes_are_allowed_for_unlisted_account() -> Result<()> {
+    let Some(setup) = setup("non_secret_volumes_are_allowed_for_unlisted_account").await? else { return Ok(()) };
     let token = json!({"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 3600}});
     for (what, key, value) in [
         ("a memory volume", "volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory"}}])),
@@ -121,8 +121,8 @@ async fn what_is_no_secret_is_mounted_by_everybody() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_debug_container_does_not_bring_in_a_secret() -> Result<()> {
-    let Some(setup) = setup("a_debug_container_does_not_bring_in_a_secret").await? else { return Ok(()) };
+async fn debug_container_cannot_consume_secret() -> Result<()> {
+    let Some(setup) = setup("debug_container_cannot_consume_secret").await? else { return Ok(()) };
     let admin = &setup.admin.client;
     accepted("a Pod", send(admin, &Method::POST, &setup.core("pods"), "", &pod("plain")).await)?;
     let path = setup.core("pods/plain/ephemeralcontainers?dryRun=All");
@@ -160,8 +160,8 @@ fn workload(namespace: &str, kind: (&str, &str, &str), pod: &Value) -> (String, 
 }
 
 #[tokio::test]
-async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
-    let Some(setup) = setup("a_workload_is_refused_at_once_with_the_same_words").await? else { return Ok(()) };
+async fn workload_is_denied_with_same_message_as_pod() -> Result<()> {
+    let Some(setup) = setup("workload_is_denied_with_same_message_as_pod").await? else { return Ok(()) };
     for kind in WORKLOADS {
         for (what, key, value) in [ways().swap_remove(0), ways().swap_remove(3)] {
             let what = format!("{} with {what}", kind.1);
@@ -191,8 +191,8 @@ async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
 
 /// Controllers must be able to clean up after a namespace has opted in: a new `ReplicaSet` runs, the old one is scaled to zero.
 #[tokio::test]
-async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> Result<()> {
-    let name = "a_workload_that_was_there_before_is_scaled_mended_and_not_spread";
+async fn existing_workload_can_scale_or_drop_secret_but_not_roll_out_with_it() -> Result<()> {
+    let name = "existing_workload_can_scale_or_drop_secret_but_not_roll_out_with_it";
     let Some(setup) = PolicySetup::new(name, &[], json!({})).await? else { return Ok(()) };
     setup.account("plain").await?;
     let admin = &setup.admin.client;

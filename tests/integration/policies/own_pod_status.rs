@@ -54,8 +54,8 @@ impl Pods {
 }
 
 #[tokio::test]
-async fn a_pod_s_token_writes_our_conditions_of_its_own_pod() -> Result<()> {
-    let name = "a_pod_s_token_writes_our_conditions_of_its_own_pod";
+async fn pod_token_can_write_keyferry_conditions_of_own_pod() -> Result<()> {
+    let name = "pod_token_can_write_keyferry_conditions_of_own_pod";
     let Some(pods) = Pods::new(name, &[STATUS]).await? else { return Ok(()) };
     let one = condition("keyferry.dev/SecretsReady");
     let gone = json!({"status": {"conditions": [{"type": "keyferry.dev/Mirrored", "$patch": "delete"}]}});
@@ -85,8 +85,8 @@ async fn a_pod_s_token_writes_our_conditions_of_its_own_pod() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_pod_s_token_changes_nothing_else_of_a_pod() -> Result<()> {
-    let name = "a_pod_s_token_changes_nothing_else_of_a_pod";
+async fn pod_token_cannot_change_anything_else_in_pod() -> Result<()> {
+    let name = "pod_token_cannot_change_anything_else_in_pod";
     let Some(pods) = Pods::new(name, &[STATUS]).await? else { return Ok(()) };
     let before = (pods.now("a").await?, pods.now("b").await?);
 
@@ -129,8 +129,10 @@ async fn a_pod_s_token_changes_nothing_else_of_a_pod() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_namespace_that_does_not_opt_in_is_not_asked() -> Result<()> {
-    let Some(pods) = Pods::new("a_namespace_that_does_not_opt_in_is_not_asked", &[]).await? else { return Ok(()) };
+async fn own_pod_status_policy_ignores_namespace_without_label() -> Result<()> {
+    let Some(pods) = Pods::new("own_pod_status_policy_ignores_namespace_without_label", &[]).await? else {
+        return Ok(());
+    };
     // This is why the policy is there: by RBAC alone one pod may stop another.
     let stopped = json!({"status": {"phase": "Failed"}});
     accepted("the end of another pod", pods.patch(&pods.b, "a", STRATEGIC, &stopped).await)?;

@@ -81,8 +81,8 @@ fn owner(more: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_writer_makes_and_changes_the_secrets_named_for_it() -> Result<()> {
-    let Some(writers) = Writers::new("a_writer_makes_and_changes_the_secrets_named_for_it").await? else {
+async fn writer_can_create_and_change_listed_secrets() -> Result<()> {
+    let Some(writers) = Writers::new("writer_can_create_and_change_listed_secrets").await? else {
         return Ok(());
     };
     let Writers { writer, other, .. } = &writers;
@@ -103,8 +103,8 @@ async fn a_writer_makes_and_changes_the_secrets_named_for_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nobody_writes_a_secret_that_is_not_named_for_it() -> Result<()> {
-    let Some(writers) = Writers::new("nobody_writes_a_secret_that_is_not_named_for_it").await? else { return Ok(()) };
+async fn write_to_unlisted_secret_is_denied() -> Result<()> {
+    let Some(writers) = Writers::new("write_to_unlisted_secret_is_denied").await? else { return Ok(()) };
     let Writers { writer, stranger, setup, .. } = &writers;
     denied("another's", writers.apply(writer, "theirs", json!({})).await, r#"may not write Secret "theirs""#)?;
     denied("nobody's", writers.apply(writer, "free", json!({})).await, NOT_NAMED)?;
@@ -131,8 +131,8 @@ async fn nobody_writes_a_secret_that_is_not_named_for_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_service_account_of_another_namespace_is_not_asked() -> Result<()> {
-    let name = "a_service_account_of_another_namespace_is_not_asked";
+async fn secret_writers_policy_ignores_accounts_of_other_namespaces() -> Result<()> {
+    let name = "secret_writers_policy_ignores_accounts_of_other_namespaces";
     let Some(writers) = Writers::new(name).await? else { return Ok(()) };
     let Some(elsewhere) = PolicySetup::new(name, &[], json!({})).await? else { return Ok(()) };
     elsewhere.account("operator").await?;
@@ -148,8 +148,8 @@ async fn a_service_account_of_another_namespace_is_not_asked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_writer_grants_no_identity_and_holds_up_no_deletion() -> Result<()> {
-    let name = "a_writer_grants_no_identity_and_holds_up_no_deletion";
+async fn writer_cannot_create_tokens_or_block_deletion() -> Result<()> {
+    let name = "writer_cannot_create_tokens_or_block_deletion";
     let Some(writers) = Writers::new(name).await? else { return Ok(()) };
     let Writers { writer, .. } = &writers;
     for kind in ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "helm.sh/release.v1"] {
@@ -176,8 +176,8 @@ async fn a_writer_grants_no_identity_and_holds_up_no_deletion() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_secret_that_somebody_else_made_stays_as_it_is() -> Result<()> {
-    let Some(writers) = Writers::new("a_secret_that_somebody_else_made_stays_as_it_is").await? else { return Ok(()) };
+async fn writer_cannot_change_unmanaged_secret() -> Result<()> {
+    let Some(writers) = Writers::new("writer_cannot_change_unmanaged_secret").await? else { return Ok(()) };
     writers.foreign().await?;
     let read = || writers.setup.admin.secret(&writers.setup.namespace, "foreign");
     let before = read().await?.context("just made")?;

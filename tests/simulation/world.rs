@@ -319,7 +319,7 @@ impl World {
         let process = self.process.take().expect("only a process exits");
         self.check_exit(&process);
         if let Some(detail) = process.revoked_in_use.clone().filter(|_| code == 0) {
-            self.violate(Property::NothingInUseRevoked, detail);
+            self.violate(Property::NoLiveCredentialRevoked, detail);
         }
         if self.stage == Stage::Ending {
             self.check_leftovers(&process);

@@ -32,7 +32,7 @@ impl World {
         Some(*self.watch.dead_since.entry(Rc::clone(id)).or_insert(now))
     }
 
-    /// [`Property::NoDeadCredential`], second half: what the agent can know.
+    /// [`Property::NoExpiredCredential`], second half: what the agent can know.
     pub fn check_known_deaths(&mut self) {
         let Some(process) = self.process.as_ref().filter(|process| process.terminated.is_none() && !process.is_once())
         else {
@@ -58,7 +58,7 @@ impl World {
             })
         });
         if let Some(over) = over {
-            self.violate(Property::NoDeadCredential, over);
+            self.violate(Property::NoExpiredCredential, over);
         }
     }
 
@@ -73,7 +73,7 @@ impl World {
         self.visible.values().flatten().find(|(_, id)| of_token(id)).map(|(source, _)| source.clone())
     }
 
-    /// [`Property::NothingInUseRevoked`] when a revocation starts.
+    /// [`Property::NoLiveCredentialRevoked`] when a revocation starts.
     pub fn check_revocation(&mut self, token: &[u8]) {
         if self.cluster.deleting {
             return;
@@ -85,11 +85,11 @@ impl World {
             // Its exit code says whether the application starts.
             process.revoked_in_use = Some(detail);
         } else {
-            self.violate(Property::NothingInUseRevoked, detail);
+            self.violate(Property::NoLiveCredentialRevoked, detail);
         }
     }
 
-    /// [`Property::NothingLeftBehind`] while a process runs.
+    /// [`Property::NoLeakedTokens`] while a process runs.
     pub fn check_tokens(&mut self) {
         let now = self.now;
         let id = self.processes;
@@ -104,11 +104,11 @@ impl World {
         self.watch.measure("tokens alive", alive as f64, || format!("at {now:?}"));
         self.watch.measure("leases alive", leases as f64, || format!("at {now:?}"));
         if alive > MAX_TOKENS {
-            self.violate(Property::NothingLeftBehind, format!("{alive} tokens are alive"));
+            self.violate(Property::NoLeakedTokens, format!("{alive} tokens are alive"));
         }
     }
 
-    /// [`Property::NothingLeftBehind`] at the end of a pod.
+    /// [`Property::NoLeakedTokens`] at the end of a pod.
     pub fn check_leftovers(&mut self, process: &Process) {
         let now = self.now;
         let settings = process.agent.settings();
@@ -133,7 +133,7 @@ impl World {
             left.extend(unsent.map(|(token, _)| String::from_utf8_lossy(token).into_owned()));
         }
         if !left.is_empty() {
-            self.violate(Property::NothingLeftBehind, format!("tokens {left:?} live on"));
+            self.violate(Property::NoLeakedTokens, format!("tokens {left:?} live on"));
         }
     }
 }

@@ -11,11 +11,11 @@ use super::Property;
 const OUTAGES: f64 = 200.0;
 
 impl World {
-    /// [`Property::NoStormOfWakeups`] of one wake-up.
+    /// [`Property::BoundedWakeups`] of one wake-up.
     pub fn check_wake(&mut self, at: Elapsed, wake: Option<Elapsed>, timer: bool, operations: usize) {
         let hour = self.now.as_secs() / 3600;
         if wake.is_some_and(|wake| wake <= at) {
-            self.violate(Property::NoStormOfWakeups, format!("wake-up at {wake:?}, now {at:?}"));
+            self.violate(Property::BoundedWakeups, format!("wake-up at {wake:?}, now {at:?}"));
         }
         if !timer {
             return;
@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    /// [`Property::FewRequests`] and the rest of [`Property::NoStormOfWakeups`], over each hour of a run.
+    /// [`Property::BoundedRequests`] and the rest of [`Property::BoundedWakeups`], over each hour of a run.
     pub fn check_sums(&mut self) {
         let (_, max, slow) = self.document.retry;
         // A failing thing is asked for at half the ceiling on average, or at three quarters of the slow one.
@@ -58,7 +58,7 @@ impl World {
             }
         }
         if let Some(wrong) = wrong {
-            self.violate(Property::FewRequests, wrong);
+            self.violate(Property::BoundedRequests, wrong);
         }
         for (hour, idle) in self.watch.idle_wakes.clone() {
             let requests: usize = self
@@ -73,7 +73,7 @@ impl World {
             });
             if idle as f64 > bound {
                 self.violate(
-                    Property::NoStormOfWakeups,
+                    Property::BoundedWakeups,
                     format!("{idle} idle wake-ups in an hour beside {requests} requests"),
                 );
             }

@@ -20,17 +20,17 @@ use super::process::Flight;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Property {
     OneReadingPerSource,
-    NothingOlder,
-    NoDeadCredential,
-    NoDelay,
+    NoRollback,
+    NoExpiredCredential,
+    NoStarvation,
     Recovery,
-    FewRequests,
-    NothingLeftBehind,
-    NothingInUseRevoked,
-    ConfigurationTold,
-    NoStormOfWakeups,
-    OneAtATime,
-    ForwardOnly,
+    BoundedRequests,
+    NoLeakedTokens,
+    NoLiveCredentialRevoked,
+    ConfigStatusReported,
+    BoundedWakeups,
+    SingleFlight,
+    MonotonicState,
     BoundedReports,
 }
 
@@ -41,37 +41,37 @@ impl Property {
             Self::OneReadingPerSource => {
                 "every file of a source in the visible set is of one and the same reading, as one answer served it"
             }
-            Self::NothingOlder => {
+            Self::NoRollback => {
                 "no older reading replaces a newer one in the visible set or a mirror, except after maxStale of steady \
                  older answers, after a refresh that a person asked for, or after a move of the source"
             }
-            Self::NoDeadCredential => {
+            Self::NoExpiredCredential => {
                 "no credential in the visible set is dead for longer than the bound while a server that would issue another \
                  one answers; none ends by itself in calm; and SecretsFresh is not True while one is known to be dead"
             }
-            Self::NoDelay => {
+            Self::NoStarvation => {
                 "a healthy source is read in time and what it gives becomes visible in time, whatever other sources, \
                  mirrors and reports do"
             }
             Self::Recovery => "when the faults stop, everything is fresh, mirrored and reported within the bound",
-            Self::FewRequests => {
+            Self::BoundedRequests => {
                 "requests per source and hour, and logins and questions per hour, stay below the bound"
             }
-            Self::NothingLeftBehind => {
+            Self::NoLeakedTokens => {
                 "after SIGTERM with the pod's deletion no token is left behind, and few are alive at any time"
             }
-            Self::NothingInUseRevoked => {
+            Self::NoLiveCredentialRevoked => {
                 "no revocation ends a live credential of the visible set, unless the pod is being deleted or `once` has failed"
             }
-            Self::ConfigurationTold => {
+            Self::ConfigStatusReported => {
                 "ConfigRejected is reported exactly while the configuration read last is neither in force nor on trial"
             }
-            Self::NoStormOfWakeups => "wake-ups lie ahead and are few, and hardly one does nothing",
-            Self::OneAtATime => {
+            Self::BoundedWakeups => "wake-ups lie ahead and are few, and hardly one does nothing",
+            Self::SingleFlight => {
                 "at most one operation is in flight for one thing; after the drain has begun there are only report, save \
                  and revoke; and it ends in time"
             }
-            Self::ForwardOnly => "generations go forward, and SecretsReady stays True for the life of a pod",
+            Self::MonotonicState => "generations go forward, and SecretsReady stays True for the life of a pod",
             Self::BoundedReports => {
                 "a condition's message has at most 1.5 KiB, and reports that differ in words only are 5 s apart"
             }

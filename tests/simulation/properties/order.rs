@@ -23,7 +23,7 @@ impl World {
             .any(|condition| condition.kind == ConditionType::SecretsReady && condition.status == ConditionStatus::True)
     }
 
-    /// [`Property::OneAtATime`], and the pace of reports.
+    /// [`Property::SingleFlight`], and the pace of reports.
     pub fn check_start(&mut self, ticket: Ticket, op: &Op, flight: &Flight) {
         let now = self.now;
         let Some(process) = &mut self.process else { return };
@@ -34,12 +34,12 @@ impl World {
         if let Some(twin) = twin {
             let what = &flight.what;
             return self
-                .violate(Property::OneAtATime, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
+                .violate(Property::SingleFlight, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
         }
         let leaving = matches!(op, Op::Report { .. } | Op::Save { .. } | Op::Revoke { .. });
         if process.terminated.is_some() && !leaving {
             let what = &flight.what;
-            return self.violate(Property::OneAtATime, format!("{what} starts after SIGTERM"));
+            return self.violate(Property::SingleFlight, format!("{what} starts after SIGTERM"));
         }
         match op {
             Op::Revoke { token, .. } => self.check_revocation(token.expose()),
@@ -79,7 +79,7 @@ impl World {
         let Some(terminated) = process.terminated else { return };
         let took = self.now - terminated;
         if took > process.agent.settings().drain + Duration::from_millis(10) {
-            self.violate(Property::OneAtATime, format!("the drain took {took:?}"));
+            self.violate(Property::SingleFlight, format!("the drain took {took:?}"));
         }
     }
 
@@ -91,12 +91,12 @@ impl World {
         if let Some(generation) = process.agent.generation() {
             let last = std::mem::replace(&mut process.generation, generation.0);
             if generation.0 < last {
-                return self.violate(Property::ForwardOnly, format!("generation {} after {last}", generation.0));
+                return self.violate(Property::MonotonicState, format!("generation {} after {last}", generation.0));
             }
         }
         let was = std::mem::replace(&mut process.ready, ready);
         if was && !ready {
-            return self.violate(Property::ForwardOnly, "SecretsReady is no longer True".into());
+            return self.violate(Property::MonotonicState, "SecretsReady is no longer True".into());
         }
         let long = process.agent.conditions().iter().map(|condition| condition.message.len()).max().unwrap_or_default();
         self.watch.measure("message", long as f64, String::new);
@@ -105,14 +105,14 @@ impl World {
         }
         if let Some(terminated) = process.terminated {
             if now > terminated + process.agent.settings().drain + Duration::from_millis(10) {
-                self.violate(Property::OneAtATime, "the drain has not ended in time".into());
+                self.violate(Property::SingleFlight, "the drain has not ended in time".into());
             }
             return;
         }
         self.check_configuration();
     }
 
-    /// [`Property::ConfigurationTold`].
+    /// [`Property::ConfigStatusReported`].
     fn check_configuration(&mut self) {
         let now = self.now;
         let Some(process) = &mut self.process else { return };
@@ -120,10 +120,10 @@ impl World {
         let settled = process.last_read.as_ref().is_some_and(|last| **last == **in_force);
         let rejected = process.agent.is_config_rejected();
         if settled && rejected {
-            return self.violate(Property::ConfigurationTold, "rejected, but it is in force".into());
+            return self.violate(Property::ConfigStatusReported, "rejected, but it is in force".into());
         }
         if process.last_read.is_none() && !rejected {
-            return self.violate(Property::ConfigurationTold, "an invalid configuration is not rejected".into());
+            return self.violate(Property::ConfigStatusReported, "an invalid configuration is not rejected".into());
         }
         if settled || rejected {
             self.watch.unsettled_since = None;
@@ -137,7 +137,10 @@ impl World {
         let bound = timeout * (reads + 4);
         self.watch.measure("trial seconds", (now - since).as_secs_f64(), String::new);
         if now > since + bound {
-            self.violate(Property::ConfigurationTold, format!("neither in force nor rejected for {:?}", now - since));
+            self.violate(
+                Property::ConfigStatusReported,
+                format!("neither in force nor rejected for {:?}", now - since),
+            );
         }
     }
 }

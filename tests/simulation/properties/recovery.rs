@@ -148,7 +148,7 @@ impl World {
                 let detail = format!(
                     "source {name} is healthy since {healthy:?} and wrong since {wrong:?}; the bound is {bound:?}"
                 );
-                return self.violate(Property::NoDelay, detail);
+                return self.violate(Property::NoStarvation, detail);
             }
         }
         self.check_cluster(&settings);
@@ -175,7 +175,7 @@ impl World {
             self.watch.measure("report seconds", late.as_secs_f64(), String::new);
             // A report that has no answer takes its timeout before it waits.
             if late > wait + Duration::from_secs(30) {
-                return self.violate(Property::NoDelay, format!("the conditions are not reported for {late:?}"));
+                return self.violate(Property::NoStarvation, format!("the conditions are not reported for {late:?}"));
             }
         }
         let quiet = [faults.down, faults.mirrors_hang, faults.mirrors_denied, faults.conflicts]
@@ -198,7 +198,7 @@ impl World {
             let tolerance = settings.sources.values().map(|source| source.max_stale).max().unwrap_or_default();
             let superseded = if self.watch.superseded.contains_key(name) { tolerance } else { Duration::ZERO };
             if late > wait + Duration::from_secs(75) + superseded {
-                return self.violate(Property::NoDelay, format!("Secret {name} is not in line for {late:?}"));
+                return self.violate(Property::NoStarvation, format!("Secret {name} is not in line for {late:?}"));
             }
         }
     }

@@ -31,7 +31,7 @@ fn ids(bytes: &[u8]) -> BTreeSet<String> {
 }
 
 impl World {
-    /// [`Property::OneReadingPerSource`] and [`Property::NothingOlder`] of a set that becomes visible. Returns the reading
+    /// [`Property::OneReadingPerSource`] and [`Property::NoRollback`] of a set that becomes visible. Returns the reading
     /// of each source.
     pub fn check_set(
         &mut self,
@@ -69,7 +69,7 @@ impl World {
             self.violate(Property::OneReadingPerSource, wrong);
         }
         if let Some(before) = before {
-            self.nothing_older(path, set, before, &of);
+            self.check_no_rollback(path, set, before, &of);
         }
         for id in of.values() {
             let record = &self.records[id];
@@ -106,7 +106,7 @@ impl World {
         expected.keys().find(|path| !set.files.files.contains_key(*path)).map(|path| format!("file {path} is missing"))
     }
 
-    fn nothing_older(
+    fn check_no_rollback(
         &mut self,
         path: &Path,
         set: &PublishedSet,
@@ -128,7 +128,7 @@ impl World {
             }
             if new.version.order(&old.version) == Order::Older {
                 let detail = format!("source {source}: {:?} after {:?}", new.version.number, old.version.number);
-                return self.violate(Property::NothingOlder, detail);
+                return self.violate(Property::NoRollback, detail);
             }
         }
     }
@@ -209,13 +209,13 @@ impl World {
         });
         if same && same_outputs && !self.is_ready() {
             self.violate(
-                Property::ForwardOnly,
+                Property::MonotonicState,
                 "SecretsReady is not True after a restart, though the set is there".into(),
             );
         }
     }
 
-    /// [`Property::NothingOlder`] of a mirror.
+    /// [`Property::NoRollback`] of a mirror.
     pub fn check_mirror_write(&mut self, name: &ObjectName, request: &MirrorRequest, write: &Write) {
         if write.result == MirrorResult::Superseded {
             let now = self.now;
@@ -239,7 +239,7 @@ impl World {
             let allowed = records.any(|record| record.may_be_older);
             if older && !long && !allowed {
                 let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);
-                return self.violate(Property::NothingOlder, detail);
+                return self.violate(Property::NoRollback, detail);
             }
         }
     }

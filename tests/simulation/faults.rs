@@ -8,7 +8,7 @@ use keyferry::agent::Input;
 
 use super::secrets::{Content, Kind, Shape, version};
 use super::server::Role;
-use super::world::{Event, Stage, World};
+use super::world::{Event, Phase, World};
 
 impl World {
     /// Until when the next fault lasts.
@@ -18,15 +18,15 @@ impl World {
     }
 
     pub fn any_server(&mut self) -> &'static str {
-        if self.random.chance(80) { self.document_server() } else { "b" }
+        if self.random.chance(80) { self.config_server() } else { "b" }
     }
 
-    pub fn document_server(&self) -> &'static str {
-        if self.document.address == "b" { "b" } else { "a" }
+    pub fn config_server(&self) -> &'static str {
+        if self.config.address == "b" { "b" } else { "a" }
     }
 
     pub fn any_path(&mut self, server: &str) -> String {
-        let used: Vec<_> = self.document.sources.values().map(|spec| spec.path.clone()).collect();
+        let used: Vec<_> = self.config.sources.values().map(|spec| spec.path.clone()).collect();
         let protected = |path: &String| self.protected && path.starts_with("secret/s0");
         let paths = &self.servers[server].secrets;
         let pool: Vec<_> = if self.random.chance(80) && !self.protected {
@@ -47,7 +47,7 @@ impl World {
             _ if self.protected => self.disturb_path(until),
             58..76 => self.disturb_server(until),
             76..82 => self.disturb_tokens(),
-            82..88 => self.edit_document(),
+            82..88 => self.edit_config(),
             88..90 => {
                 self.watch_refresh();
                 self.input(Input::Refresh, "refresh");
@@ -135,7 +135,7 @@ impl World {
         for (id, reading) in gone {
             server.leases.remove(&id);
             if let Some(record) = self.records.get_mut(&reading) {
-                record.ended_by_hand = true;
+                record.ended_by_operator = true;
             }
         }
     }
@@ -168,9 +168,9 @@ impl World {
     }
 
     fn disturb_tokens(&mut self) {
-        let name = self.document_server();
+        let name = self.config_server();
         match self.random.below(4) {
-            0 if self.document.role.is_none() => self.give_token(),
+            0 if self.config.role.is_none() => self.give_token(),
             1 => {
                 let role = *self.random.pick(&["web", "api"]);
                 let changed = Role { default_policy: self.random.chance(75), ..self.servers[name].roles[role] };
@@ -181,31 +181,31 @@ impl World {
                 let server = self.servers.get_mut(name).expect("a server");
                 let tokens: Vec<_> = server.tokens.keys().cloned().collect();
                 for token in tokens {
-                    self.end_by_hand(name, token);
+                    self.end_by_operator(name, token);
                 }
-                if self.document.role.is_none() {
+                if self.config.role.is_none() {
                     self.give_token();
                 }
             }
         }
     }
 
-    fn end_by_hand(&mut self, name: &'static str, token: Vec<u8>) {
+    fn end_by_operator(&mut self, name: &'static str, token: Vec<u8>) {
         let server = self.servers.get_mut(name).expect("a server");
         let readings: Vec<_> =
             server.leases.values().filter(|lease| lease.token == token).map(|lease| Rc::clone(&lease.id)).collect();
         server.end_token(&token);
         for reading in readings {
             if let Some(record) = self.records.get_mut(&reading) {
-                record.ended_by_hand = true;
+                record.ended_by_operator = true;
             }
         }
-        self.tokens_ended_by_hand.insert(token);
+        self.tokens_ended_by_operator.insert(token);
     }
 
     /// A person puts another token into the file.
     pub fn give_token(&mut self) {
-        let ttl = if self.stage == Stage::Calm { 86_400 } else { *self.random.pick(&[60, 600, 7200]) };
+        let ttl = if self.phase == Phase::Calm { 86_400 } else { *self.random.pick(&[60, 600, 7200]) };
         let ttl = Duration::from_secs(ttl);
         let role =
             Role { ttl, max_ttl: ttl * 2, renewable: self.random.chance(50), default_policy: self.random.chance(75) };
@@ -319,7 +319,7 @@ impl World {
     /// People write secrets as they always do.
     pub fn write_secrets(&mut self) {
         let name = self.any_server();
-        let used: Vec<_> = self.document.sources.values().map(|spec| spec.path.clone()).collect();
+        let used: Vec<_> = self.config.sources.values().map(|spec| spec.path.clone()).collect();
         let path = self.random.pick(&used).clone();
         if self.servers[name].secrets[&path].kind == Kind::Versioned {
             self.note(|| format!("{name}:{path} is written"));
@@ -329,7 +329,7 @@ impl World {
 
     /// All faults stop.
     pub fn calm(&mut self) {
-        self.stage = Stage::Calm;
+        self.phase = Phase::Calm;
         self.note(|| "all faults stop".into());
         let now = self.now;
         self.volume.full = now;
@@ -352,10 +352,10 @@ impl World {
                 }
             }
         }
-        if self.document.role.is_none() || self.working.role.is_none() {
+        if self.config.role.is_none() || self.working.role.is_none() {
             self.give_token();
         }
-        self.repair_document();
+        self.repair_config();
         let bound = self.calm_bound();
         self.schedule(now + bound, Event::Check);
     }

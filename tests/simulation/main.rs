@@ -7,17 +7,17 @@
 #![allow(missing_docs, unreachable_pub, clippy::cast_precision_loss, reason = "a test")]
 
 mod cluster;
-mod documents;
-mod edits;
+mod config_edits;
+mod config_file;
 mod faults;
+mod new_world;
 mod outcomes;
 mod process;
 mod properties;
 mod random;
+mod requests;
 mod secrets;
 mod server;
-mod serving;
-mod setup;
 mod volume;
 mod world;
 
@@ -62,7 +62,7 @@ fn show(seed: u64) {
     panic!(
         "SEED={seed} violates {property:?}: {}\n{detail}\n{:?}\nthe last events:\n{}",
         property.sentence(),
-        world.document,
+        world.config,
         world.last(lines)
     );
 }

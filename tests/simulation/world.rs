@@ -12,7 +12,7 @@ use keyferry::agent::{Action, Input, Mode, Now, Op, Outcome, Ticket};
 use keyferry::model::{Checkpoint, Settings, SourceName, Version};
 
 use super::cluster::Cluster;
-use super::documents::Document;
+use super::config_file::ConfigFile;
 use super::process::{Process, flight};
 use super::properties::{Property, Watch};
 use super::random::Random;
@@ -26,13 +26,13 @@ pub enum Pod {
     /// `run` as a sidecar.
     Sidecar,
     /// `once`, whose checkpoint `run` takes.
-    InitThenBeside,
+    InitThenContainer,
     /// `once` alone.
     Once,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Stage {
+pub enum Phase {
     Faults,
     /// No more faults.
     Calm,
@@ -52,9 +52,9 @@ pub struct Record {
     pub token: Vec<u8>,
     pub born: Duration,
     /// When it ends, as the agent was told and as it counts.
-    pub told_end: Option<Duration>,
+    pub reported_end: Option<Duration>,
     /// A person ended it.
-    pub ended_by_hand: bool,
+    pub ended_by_operator: bool,
     /// It may take the place of a newer one: it was asked for, or older answers had been steady.
     pub may_be_older: bool,
     /// It was older than what the agent had, and nothing allowed it.
@@ -95,13 +95,13 @@ pub struct World {
     pub cluster: Cluster,
     pub volume: Volume,
     pub checkpoint: Option<(Duration, Arc<Settings>, Checkpoint)>,
-    pub document: Document,
+    pub config: ConfigFile,
     /// The last configuration that works.
-    pub working: Document,
-    pub document_valid: bool,
+    pub working: ConfigFile,
+    pub config_valid: bool,
     pub pod: Pod,
     pub handed_over: bool,
-    pub stage: Stage,
+    pub phase: Phase,
     pub calm_at: Duration,
     pub fault_gap: Duration,
     pub write_gap: Duration,
@@ -116,8 +116,8 @@ pub struct World {
     /// Which reading of each source is visible, by directory.
     pub visible: BTreeMap<PathBuf, BTreeMap<SourceName, Rc<str>>>,
     /// When a token ends, as the agent counts.
-    pub token_told: BTreeMap<Vec<u8>, Duration>,
-    pub tokens_ended_by_hand: BTreeSet<Vec<u8>>,
+    pub reported_token_end: BTreeMap<Vec<u8>, Duration>,
+    pub tokens_ended_by_operator: BTreeSet<Vec<u8>>,
     pub watch: Watch,
     pub events: u64,
     pub tracing: bool,
@@ -131,7 +131,7 @@ impl World {
         self.queue.insert((at, self.sequence), event);
     }
 
-    pub fn assemble(random: Random, servers: BTreeMap<&'static str, Server>, document: Document, pod: Pod) -> Self {
+    pub fn assemble(random: Random, servers: BTreeMap<&'static str, Server>, config: ConfigFile, pod: Pod) -> Self {
         Self {
             random,
             now: Duration::from_secs(1),
@@ -142,12 +142,12 @@ impl World {
             cluster: Cluster::default(),
             volume: Volume::default(),
             checkpoint: None,
-            working: document.clone(),
-            document,
-            document_valid: true,
+            working: config.clone(),
+            config,
+            config_valid: true,
             pod,
             handed_over: false,
-            stage: Stage::Faults,
+            phase: Phase::Faults,
             calm_at: Duration::ZERO,
             fault_gap: Duration::ZERO,
             write_gap: Duration::ZERO,
@@ -158,8 +158,8 @@ impl World {
             crashes: 0,
             records: BTreeMap::new(),
             visible: BTreeMap::new(),
-            token_told: BTreeMap::new(),
-            tokens_ended_by_hand: BTreeSet::new(),
+            reported_token_end: BTreeMap::new(),
+            tokens_ended_by_operator: BTreeSet::new(),
             watch: Watch::default(),
             events: 0,
             tracing: false,
@@ -191,7 +191,7 @@ impl World {
 
     /// Runs to the end or to the first violation.
     pub fn run(&mut self) {
-        while self.stage != Stage::Over && self.violation.is_none() {
+        while self.phase != Phase::Over && self.violation.is_none() {
             let wake = self.process.as_ref().and_then(|process| process.wake);
             let next = self.queue.first_key_value().map(|((at, _), _)| *at);
             if let Some(wake) = wake.filter(|wake| next.is_none_or(|next| *wake < next)) {
@@ -213,7 +213,7 @@ impl World {
             Event::Serve(process, ticket, op, started) => self.serve(process, ticket, op, started),
             Event::Deliver(process, ticket, outcome, note) => self.deliver(process, ticket, *outcome, &note),
             Event::Disturb => {
-                if self.stage == Stage::Faults {
+                if self.phase == Phase::Faults {
                     self.disturb();
                     let gap = self.random.gap(self.fault_gap);
                     self.schedule(self.now + gap, Event::Disturb);
@@ -224,7 +224,7 @@ impl World {
                 let gap = self.random.gap(self.write_gap);
                 self.schedule(self.now + gap, Event::Write);
             }
-            Event::Edit => self.repair_document(),
+            Event::Edit => self.repair_config(),
             Event::Rotate(server, path) => self.rotate(server, &path),
             Event::Calm => self.calm(),
             Event::Check => self.check_calm(0),
@@ -238,21 +238,21 @@ impl World {
     }
 
     pub fn start_process(&mut self) {
-        if self.process.is_some() || self.stage == Stage::Over {
+        if self.process.is_some() || self.phase == Phase::Over {
             return;
         }
-        if !self.document_valid {
+        if !self.config_valid {
             // `run` exits at once; a person repairs it.
             self.schedule(self.now + Duration::from_secs(30), Event::Edit);
             self.schedule(self.now + Duration::from_secs(31), Event::Start);
             return;
         }
         self.processes += 1;
-        let settings = self.document.settings();
+        let settings = self.config.settings();
         let mode = match self.pod {
             Pod::Sidecar => Mode::Run { restore: false },
-            Pod::InitThenBeside if self.handed_over => Mode::Run { restore: true },
-            Pod::InitThenBeside => Mode::Once { deadline: Duration::from_secs(120), save: true },
+            Pod::InitThenContainer if self.handed_over => Mode::Run { restore: true },
+            Pod::InitThenContainer => Mode::Once { deadline: Duration::from_secs(120), save: true },
             Pod::Once => Mode::Once { deadline: Duration::from_secs(120), save: false },
         };
         let moment = self.moment(self.now);
@@ -321,13 +321,13 @@ impl World {
         if let Some(detail) = process.revoked_in_use.clone().filter(|_| code == 0) {
             self.violate(Property::NoLiveCredentialRevoked, detail);
         }
-        if self.stage == Stage::Ending {
+        if self.phase == Phase::Ending {
             self.check_leftovers(&process);
-            self.stage = Stage::Over;
+            self.phase = Phase::Over;
             return;
         }
         let wait = match self.pod {
-            Pod::InitThenBeside if process.is_once() && code == 0 => {
+            Pod::InitThenContainer if process.is_once() && code == 0 => {
                 self.handed_over = true;
                 Duration::from_millis(300)
             }

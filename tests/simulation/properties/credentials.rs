@@ -17,7 +17,7 @@ const MAX_TOKENS: usize = 6;
 
 impl World {
     /// When the credential of a reading died; `None` while it lives, and for what is no credential.
-    pub fn dead_since(&mut self, id: &Rc<str>) -> Option<Duration> {
+    pub fn expired_since(&mut self, id: &Rc<str>) -> Option<Duration> {
         let now = self.now;
         let record = &self.records[id];
         let dead = match (&record.kind, &record.lease) {
@@ -26,14 +26,14 @@ impl World {
             _ => false,
         };
         if !dead {
-            self.watch.dead_since.remove(id);
+            self.watch.expired_since.remove(id);
             return None;
         }
-        Some(*self.watch.dead_since.entry(Rc::clone(id)).or_insert(now))
+        Some(*self.watch.expired_since.entry(Rc::clone(id)).or_insert(now))
     }
 
     /// [`Property::NoExpiredCredential`], second half: what the agent can know.
-    pub fn check_known_deaths(&mut self) {
+    pub fn check_known_expiries(&mut self) {
         let Some(process) = self.process.as_ref().filter(|process| process.terminated.is_none() && !process.is_once())
         else {
             return;
@@ -51,8 +51,8 @@ impl World {
         let Some(visible) = self.visible.get(&directory) else { return };
         let over = visible.iter().find_map(|(source, id)| {
             let record = &self.records[id];
-            let token = record.lease.as_ref().and_then(|_| self.token_told.get(&record.token));
-            let end = record.told_end?.min(token.copied().unwrap_or(Duration::MAX));
+            let token = record.lease.as_ref().and_then(|_| self.reported_token_end.get(&record.token));
+            let end = record.reported_end?.min(token.copied().unwrap_or(Duration::MAX));
             (end < self.now).then(|| {
                 format!("SecretsFresh is True, but the credential of {source} has ended at {:.3}", end.as_secs_f64())
             })

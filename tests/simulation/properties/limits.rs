@@ -27,7 +27,7 @@ impl World {
 
     /// [`Property::BoundedRequests`] and the rest of [`Property::BoundedWakeups`], over each hour of a run.
     pub fn check_sums(&mut self) {
-        let (_, max, slow) = self.document.retry;
+        let (_, max, slow) = self.config.retry;
         // A failing thing is asked for at half the ceiling on average, or at three quarters of the slow one.
         let failing = 3600.0 / (0.5 * max as f64).min(0.75 * slow as f64);
         let ttl = self
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Notes the pace that the configuration and the servers set.
-    pub fn note_pace(&mut self) {
+    pub fn record_pace(&mut self) {
         let Some(process) = &self.process else { return };
         for (name, source) in &process.agent.settings().sources {
             let life = self

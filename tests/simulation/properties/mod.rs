@@ -89,7 +89,7 @@ pub struct Watch {
     mirror_wrong_since: BTreeMap<ObjectName, Duration>,
     report_wrong_since: Option<Duration>,
     /// When a credential was first seen to be dead.
-    dead_since: BTreeMap<Rc<str>, Duration>,
+    expired_since: BTreeMap<Rc<str>, Duration>,
     /// The newest version that the agent may show, by server and path.
     best: BTreeMap<(String, String), Version>,
     older_since: BTreeMap<(String, String), Duration>,

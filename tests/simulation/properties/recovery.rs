@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use keyferry::model::{Condition, Settings, Source, SourceName};
 
-use super::super::documents::Layout;
+use super::super::config_file::Layout;
 use super::super::secrets::{Kind, Shape};
 use super::super::server::Server;
-use super::super::world::{Event, Stage, World};
+use super::super::world::{Event, Phase, World};
 use super::Property;
 
 /// A refused report rests this long.
@@ -38,7 +38,7 @@ impl World {
 
     /// The bound for everything together, and a reload that has to prove itself before.
     pub fn calm_bound(&self) -> Duration {
-        let settings = self.document.settings();
+        let settings = self.config.settings();
         let server = self.server(&settings).expect("a working configuration");
         let sources =
             settings.sources.values().map(|source| Self::bound(&settings, source, server)).max().unwrap_or_default();
@@ -68,7 +68,7 @@ impl World {
             Kind::Versioned | Kind::Rotates(_) => secret.current().map(|content| content.shape),
             _ => Some(secret.shape),
         };
-        let layout = self.document.sources.get(name.as_str()).map(|spec| spec.layout);
+        let layout = self.config.sources.get(name.as_str()).map(|spec| spec.layout);
         let needs = matches!(layout, None | Some(Layout::Password | Layout::Both));
         quiet && shape.is_some_and(|shape| shape != Shape::NoPassword || !needs) && Self::renders(settings, name, shape)
     }
@@ -100,7 +100,7 @@ impl World {
         }
         match record.kind {
             Kind::Versioned | Kind::Rotates(_) => self.servers[record.server].secrets[&record.path].replaced_at(&id),
-            _ => self.dead_since(&id),
+            _ => self.expired_since(&id),
         }
     }
 
@@ -113,15 +113,15 @@ impl World {
             process.in_force = Arc::clone(process.agent.settings());
             process.in_force_since = now;
             self.watch.configuration_changed();
-            self.note_pace();
+            self.record_pace();
         } else if process.in_force_since == process.started {
-            self.note_pace();
+            self.record_pace();
         }
         let Some(process) = &self.process else { return };
-        if process.terminated.is_some() || process.is_once() || self.stage == Stage::Ending {
+        if process.terminated.is_some() || process.is_once() || self.phase == Phase::Ending {
             return;
         }
-        self.check_known_deaths();
+        self.check_known_expiries();
         let process = self.process.as_ref().expect("it is there");
         let (settings, since) = (Arc::clone(process.agent.settings()), process.in_force_since);
         // With many sources a closer look at each of them after each event is too slow.
@@ -222,7 +222,7 @@ impl World {
             return self.end_of_pod();
         }
         let settings = Arc::clone(process.agent.settings());
-        let wanted = self.document.settings();
+        let wanted = self.config.settings();
         let mut wrong = Vec::new();
         if *settings != *wanted {
             wrong.push("the configuration is not in force".to_owned());
@@ -252,10 +252,10 @@ impl World {
         self.check_sums();
         self.cluster.deleting = true;
         if self.process.is_none() {
-            self.stage = Stage::Over;
+            self.phase = Phase::Over;
             return;
         }
-        self.stage = Stage::Ending;
+        self.phase = Phase::Ending;
         self.terminate();
     }
 }

@@ -29,7 +29,7 @@ pub struct SourceSpec {
 
 /// A configuration.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Document {
+pub struct ConfigFile {
     pub address: &'static str,
     pub authority: &'static str,
     /// `None`: the token in the file.
@@ -44,7 +44,7 @@ pub struct Document {
     pub revoke_on_exit: bool,
 }
 
-impl Document {
+impl ConfigFile {
     /// Settings by the real parser.
     pub fn settings(&self) -> Arc<Settings> {
         let text = self.text();

@@ -208,8 +208,8 @@ impl World {
             lease: reading.validity.lease().map(|lease| lease.id.0.clone()),
             token: token.to_vec(),
             born: self.now,
-            told_end: None,
-            ended_by_hand: false,
+            reported_end: None,
+            ended_by_operator: false,
             may_be_older: false,
             too_old: false,
         };

@@ -12,7 +12,7 @@ use super::testbed::watchdog::{Process, Watchdog};
 use super::{Result, contenders, process};
 
 /// More processes say nothing new, and a machine has limits of its own.
-const MOST: usize = 5000;
+const MAX_AGENTS: usize = 5000;
 
 /// Agents whose requests are counted. A proxy in front of all of them would be measured itself.
 const SAMPLE: usize = 20;
@@ -28,8 +28,8 @@ const END: Duration = Duration::from_secs(60);
 
 /// The number on the command line.
 pub fn agents(argument: Option<&str>) -> Result<usize> {
-    let number = argument.and_then(|text| text.parse().ok()).filter(|number| (1..=MOST).contains(number));
-    number.ok_or_else(|| format!("--density needs a number of agents, 1 to {MOST}").into())
+    let number = argument.and_then(|text| text.parse().ok()).filter(|number| (1..=MAX_AGENTS).contains(number));
+    number.ok_or_else(|| format!("--density needs a number of agents, 1 to {MAX_AGENTS}").into())
 }
 
 struct Agent {
@@ -105,7 +105,7 @@ fn await_all(setup: &Setup, all: &mut [Agent], start: Instant) -> Result<()> {
         for agent in all.iter_mut().filter(|agent| agent.complete.is_none()) {
             if contenders::is_complete(setup, &agent.files) {
                 agent.complete = Some(start.elapsed());
-            } else if let Some(status) = agent.process.ended() {
+            } else if let Some(status) = agent.process.exit_status() {
                 return Err(format!("an agent ended before it had its files: {status}").into());
             } else {
                 missing += 1;
@@ -127,7 +127,7 @@ fn end_all(all: &mut [Agent]) -> Result<Duration> {
     for agent in all.iter_mut() {
         agent.process.signal(Signal::TERM)?;
     }
-    while all.iter_mut().any(|agent| agent.process.ended().is_none()) {
+    while all.iter_mut().any(|agent| agent.process.exit_status().is_none()) {
         if start.elapsed() > END {
             return Err(format!("not all agents have ended {END:?} after SIGTERM").into());
         }

@@ -64,21 +64,21 @@ async fn main() -> ExitCode {
 fn up() -> Result<()> {
     if let Some(state) = State::running()? {
         println!("a cluster is up already\n");
-        tell(&state);
+        print_state(&state);
         return Ok(());
     }
     ensure!(state::process().is_none(), "a cluster is starting already; just cluster-down ends it");
     ensure!(cluster::can_run("cluster-up"), "this machine cannot run a node yet");
     let log = state::directory()?.join("log");
-    let said = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
+    let output = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
     // setsid: what a closing terminal sends must not reach it.
     let mut child = Command::new("setsid")
         .arg(std::env::current_exe()?)
         .arg("run")
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(said.try_clone()?)
-        .stderr(said)
+        .stdout(output.try_clone()?)
+        .stderr(output)
         .spawn()
         .context("failed to start setsid (util-linux)")?;
     let mut follow = File::open(&log)?;
@@ -92,14 +92,14 @@ fn up() -> Result<()> {
             bail!("the cluster did not come up: {status}; its log is {}", log.display());
         }
         if let Some(state) = State::running()? {
-            tell(&state);
+            print_state(&state);
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-fn tell(state: &State) {
+fn print_state(state: &State) {
     let program = "cargo run --quiet --example cluster --";
     println!(
         "Kubernetes and Vault are up. In this shell:\n\n  eval \"$({program} env)\"\n\n\
@@ -196,7 +196,7 @@ async fn run() -> Result<()> {
     state::write_process()?;
     let cluster = RealCluster::start().await?;
     set_up(&cluster).await?;
-    testbed::binaries::say("the node is Ready; its images are next");
+    testbed::binaries::print_uncaptured("the node is Ready; its images are next");
     cluster.with_images().await?;
     let (mut end, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let token = state::directory()?.join("vault-token");

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use screen::Screen;
-use steps::Story;
+use steps::Demo;
 
 const HELP: &str = "cargo demo [--keep]
 
@@ -40,19 +40,19 @@ async fn main() -> ExitCode {
         }
     };
     let mut screen = Screen::new();
-    let told = tokio::select! {
+    let result = tokio::select! {
         biased;
         _ = interrupted(), if !keep => None,
-        told = tell(&mut screen, keep) => Some(told),
+        result = run_steps(&mut screen, keep) => Some(result),
     };
-    match told {
+    match result {
         None => ExitCode::from(INTERRUPTED),
         Some(Ok(())) => {
             screen.summary();
             ExitCode::SUCCESS
         }
         Some(Err(error)) => {
-            screen.fails(&format!("{error:#}"));
+            screen.fail(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -64,21 +64,21 @@ async fn interrupted() -> Result<()> {
     Ok(())
 }
 
-async fn tell(screen: &mut Screen, keep: bool) -> Result<()> {
+async fn run_steps(screen: &mut Screen, keep: bool) -> Result<()> {
     let binaries = steps::find_servers(screen)?;
     steps::build_agent(screen)?;
     let servers = steps::start_servers(screen, &binaries).await?;
-    let mut story = Story::seed(screen, &servers).await?;
-    story.start_agent(screen).await?;
-    story.look_at_files(screen)?;
-    story.look_at_secret(screen).await?;
-    story.look_at_conditions(screen).await?;
-    story.change_the_password(screen).await?;
-    story.try_other_paths_in_vault(screen).await?;
-    story.try_other_rights_in_kubernetes(screen).await?;
+    let mut demo = Demo::seed(screen, &servers).await?;
+    demo.start_agent(screen).await?;
+    demo.show_files(screen)?;
+    demo.show_secret(screen).await?;
+    demo.show_conditions(screen).await?;
+    demo.change_the_password(screen).await?;
+    demo.try_other_paths_in_vault(screen).await?;
+    demo.try_other_objects_in_kubernetes(screen).await?;
     if keep {
-        story.explain_how_to_look(screen);
+        demo.print_commands_to_inspect(screen);
         tokio::signal::ctrl_c().await?;
     }
-    story.end(screen).await
+    demo.stop_agent(screen).await
 }

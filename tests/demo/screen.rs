@@ -47,7 +47,7 @@ impl Screen {
     }
 
     /// A line of explanation.
-    pub(super) fn say(&self, text: &str) {
+    pub(super) fn explain(&self, text: &str) {
         println!("    {}", self.paint(Paint::Dim, text));
     }
 
@@ -60,12 +60,12 @@ impl Screen {
     }
 
     /// A fact that was checked and holds.
-    pub(super) fn holds(&self, fact: &str) {
+    pub(super) fn pass(&self, fact: &str) {
         println!("    {} {fact}", self.paint(Paint::Green, "✓"));
     }
 
     /// What did not hold, with its reasons.
-    pub(super) fn fails(&self, why: &str) {
+    pub(super) fn fail(&self, why: &str) {
         println!("    {} {why}", self.paint(Paint::Red, "✗"));
     }
 

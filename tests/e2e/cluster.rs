@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::testbed::cluster::{PATIENCE, RealCluster, images, output};
+use crate::testbed::cluster::{RealCluster, TIMEOUT, images, output};
 use crate::testbed::wait_until;
 
 const POD: &str = r#"
@@ -31,9 +31,9 @@ async fn restricted_pod_logs_and_reaches_api_server() -> Result<()> {
     let admin = cluster.admin().await?;
     let namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: ground\n  labels: {pod-security.kubernetes.io/enforce: restricted}\n";
     admin.apply("", namespace).await?;
-    wait_until("the default ServiceAccount is there", PATIENCE, || async { admin.apply("ground", POD).await.ok() })
+    wait_until("the default ServiceAccount is there", TIMEOUT, || async { admin.apply("ground", POD).await.ok() })
         .await?;
-    let logs = wait_until("the pod has logged", PATIENCE, || async {
+    let logs = wait_until("the pod has logged", TIMEOUT, || async {
         output(cluster.kubectl().args(["--namespace=ground", "logs", "look"])).ok().filter(|log| log.contains("tmpfs"))
     })
     .await?;

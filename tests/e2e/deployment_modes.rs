@@ -15,12 +15,12 @@ async fn smallest_manifest_works_with_three_variables_and_without_rbac() -> Resu
         // that every container has.
         let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
         let patch = ["patch", "namespace", &setup.namespace, "--type=merge", "--patch", &labels.to_string()];
-        setup.ask(&patch)?;
+        setup.kubectl(&patch)?;
         setup.admin.service_account(&setup.namespace, "webapp").await?;
         let bound = json!({"audience": "", "bound_service_account_names": ["webapp"],
         "bound_service_account_namespaces": [setup.namespace], "token_policies": [setup.unique]});
         setup.vault.role(&setup.mount(), &setup.unique, bound).await?;
-        let smallest = setup.here(manifest::one("manifests/sidecar.yaml", "Deployment")?).script(IDLE);
+        let smallest = setup.configure(manifest::one("manifests/sidecar.yaml", "Deployment")?).script(IDLE);
         setup.apply(&smallest).await?;
         let pod = setup.ready("webapp").await?;
         assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
@@ -35,7 +35,7 @@ async fn smallest_manifest_works_with_three_variables_and_without_rbac() -> Resu
 async fn kustomize_component_adds_keyferry_to_application() -> Result<()> {
     Setup::shared("kustomize_component_adds_keyferry_to_application", async |setup| {
         for object in manifest::kustomize(&mut setup.cluster.kubectl(), "manifests/component/example")? {
-            let object = if object.0["kind"] == "Deployment" { setup.here(object).script(IDLE) } else { object };
+            let object = if object.0["kind"] == "Deployment" { setup.configure(object).script(IDLE) } else { object };
             setup.apply(&object.namespace(&setup.namespace)).await?;
         }
         let pod = setup.ready("webapp").await?;
@@ -51,7 +51,7 @@ async fn kustomize_component_adds_keyferry_to_application() -> Result<()> {
 #[tokio::test]
 async fn classic_mode_hands_over_with_one_login() -> Result<()> {
     Setup::with_node_control("classic_mode_hands_over_with_one_login", async |setup| {
-        let classic = setup.here(manifest::one("manifests/classic.yaml", "Deployment")?).script(IDLE);
+        let classic = setup.configure(manifest::one("manifests/classic.yaml", "Deployment")?).script(IDLE);
         setup.apply(&classic).await?;
         let pod = setup.ready("webapp").await?;
         assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
@@ -78,7 +78,7 @@ async fn classic_mode_hands_over_with_one_login() -> Result<()> {
         assert_eq!(setup.logins(), Some(2));
         let before = setup.vault.accessors_of(&setup.mount()).await?;
         assert_eq!(before.len(), 2, "the killed agent's and its successor's");
-        setup.ask(&["delete", "pod", &pod, "--wait=false"])?;
+        setup.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
         setup
             .wait_for("the token is revoked", || async {
                 let now = setup.vault.accessors_of(&setup.mount()).await.ok()?;

@@ -27,7 +27,7 @@ async fn rotate(setup: &Setup, pod: &str, round: u32) -> Result<()> {
 }
 
 /// The reader did read, and nothing was missing or mixed.
-async fn whole(setup: &Setup, pod: &str) -> Result<()> {
+async fn check_reader(setup: &Setup, pod: &str) -> Result<()> {
     let log = setup
         .wait_for("the reader reads", || async { setup.logs(pod, "webapp").ok().filter(|log| log.contains("reads ")) })
         .await?;
@@ -35,7 +35,7 @@ async fn whole(setup: &Setup, pod: &str) -> Result<()> {
     Ok(())
 }
 
-async fn restarted(setup: &Setup, app: &str, of: &str, times: i32) -> Result<()> {
+async fn wait_for_restart(setup: &Setup, app: &str, of: &str, times: i32) -> Result<()> {
     let again = |pod: &Pod| {
         let status = container(pod, of)?;
         (status.restart_count == times && status.state?.running.is_some() && is_ready(pod)).then_some(())
@@ -53,16 +53,16 @@ async fn files_stay_consistent_while_containers_are_killed() -> Result<()> {
         rotate(setup, &pod_name, 1).await?;
 
         setup.kill(&pod, "/keyferry")?;
-        restarted(setup, "webapp", "keyferry", 1).await?;
+        wait_for_restart(setup, "webapp", "keyferry", 1).await?;
         rotate(setup, &pod_name, 2).await?;
-        whole(setup, &pod_name).await?;
+        check_reader(setup, &pod_name).await?;
         assert_eq!(setup.logins(), Some(2), "a killed agent cannot keep its token");
 
         setup.kill(&pod, "/bin/sh")?;
-        restarted(setup, "webapp", "webapp", 1).await?;
+        wait_for_restart(setup, "webapp", "webapp", 1).await?;
         assert_eq!(setup.file(&pod_name, "password").as_deref(), Some("Losung-2"));
         rotate(setup, &pod_name, 3).await?;
-        whole(setup, &pod_name).await?;
+        check_reader(setup, &pod_name).await?;
         Ok(())
     })
     .await
@@ -70,7 +70,7 @@ async fn files_stay_consistent_while_containers_are_killed() -> Result<()> {
 
 #[tokio::test]
 async fn files_update_while_kubelet_restarts() -> Result<()> {
-    Setup::alone("files_update_while_kubelet_restarts", async |setup| {
+    Setup::exclusive("files_update_while_kubelet_restarts", async |setup| {
         setup.put("Nutzer-0", "Losung-0").await?;
         setup.apply(&setup.demo()?.script(READER)).await?;
         let pod_name = setup.ready("webapp").await?;
@@ -78,7 +78,7 @@ async fn files_update_while_kubelet_restarts() -> Result<()> {
         setup.cluster.restart_kubelet().await?;
         rotate(setup, &pod_name, 1).await?;
         setup.pod_where("webapp", "the pod is Ready", |pod| is_ready(pod).then_some(())).await?;
-        whole(setup, &pod_name).await?;
+        check_reader(setup, &pod_name).await?;
         let after = setup.pod(&pod_name).await?.context("the pod")?;
         for of in ["keyferry", "webapp"] {
             assert_eq!(
@@ -127,7 +127,7 @@ async fn full_volume_keeps_previous_set_and_reports_no_space() -> Result<()> {
 #[tokio::test]
 async fn agent_without_rbac_delivers_files() -> Result<()> {
     Setup::shared("agent_without_rbac_delivers_files", async |setup| {
-        setup.ask(&["delete", "rolebinding", "keyferry"])?;
+        setup.kubectl(&["delete", "rolebinding", "keyferry"])?;
         // A gate that nobody may open would hold the pod for ever.
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
             demo.pod().as_object_mut().expect("a specification").remove("readinessGates");

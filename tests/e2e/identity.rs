@@ -98,7 +98,7 @@ async fn jwt_login_verifies_token_with_published_cluster_keys() -> Result<()> {
 async fn ca_certificate_from_config_map_verifies_vault() -> Result<()> {
     Setup::with_node_control("ca_certificate_from_config_map_verifies_vault", async |setup| {
         let vault = setup.cluster.spare_vault(true, 8302).await?;
-        setup.fill(&vault.admin()?).await?;
+        setup.seed_vault(&vault.admin()?).await?;
         let address = vault.address_inside().to_owned();
 
         // The image has no authorities of its own: without a file nobody is trusted, and the log says what to do.

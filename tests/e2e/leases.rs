@@ -55,7 +55,7 @@ async fn leases_outlive_agent_container_and_end_with_pod() -> Result<()> {
         ensure!(second.len() == 2, "and its successor has one of its own: {second:?}");
 
         // The pod: nothing but what the first agent left is left, and that ends by its time.
-        setup.ask(&["delete", "deployment", "demo-dp", "--wait=false"])?;
+        setup.kubectl(&["delete", "deployment", "demo-dp", "--wait=false"])?;
         setup
             .wait_for("the lease of the agent that ended with its pod is revoked", || async {
                 (leases(setup, &path).await.ok()? == first).then_some(())

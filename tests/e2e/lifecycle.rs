@@ -61,7 +61,7 @@ async fn job_with_sidecar_completes() -> Result<()> {
 #[tokio::test]
 async fn job_with_init_container_completes() -> Result<()> {
     Setup::shared("job_with_init_container_completes", async |setup| {
-        let job = setup.here(manifest::one("manifests/job.yaml", "Job")?);
+        let job = setup.configure(manifest::one("manifests/job.yaml", "Job")?);
         setup.apply(&job).await?;
         completes(setup, "demo-job").await?;
         assert_eq!(setup.logs(&name(&setup.pods_of("job").await?[0]), "work")?, "done\n");
@@ -97,7 +97,7 @@ async fn agent_stops_after_application_and_revokes_token() -> Result<()> {
         setup.apply(&demo).await?;
         let pod = setup.ready("webapp").await?;
         assert_eq!(setup.vault.accessors_of(&setup.mount()).await?.len(), 1);
-        setup.ask(&["delete", "deployment", "demo-dp", "--wait=false"])?;
+        setup.kubectl(&["delete", "deployment", "demo-dp", "--wait=false"])?;
         let ends = setup
             .wait_for("both containers have ended", || async {
                 let pod = setup.pod(&pod).await.ok()??;
@@ -135,7 +135,7 @@ async fn directory_created_by_kubelet_is_rejected_and_shown_by_describe() -> Res
         println!("{:?}", end.message);
         assert_eq!(end.exit_code, 74);
         assert!(end.message.as_deref().is_some_and(|message| message.contains(words)), "{end:?}");
-        let seen = setup.ask(&["describe", "pod", &name(&pod)])?;
+        let seen = setup.kubectl(&["describe", "pod", &name(&pod)])?;
         assert!(seen.contains(words) && seen.contains("DirectoryUnusable"), "{seen}");
         Ok(())
     })

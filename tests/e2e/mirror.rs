@@ -20,7 +20,7 @@ fn mirrored(pod: &Pod) -> Option<(String, String)> {
 #[tokio::test]
 async fn deleted_and_edited_secrets_are_restored_within_one_minute() -> Result<()> {
     Setup::shared("deleted_and_edited_secrets_are_restored_within_one_minute", async |setup| {
-        setup.may_also_mirror("edited")?;
+        setup.permit_mirror("edited")?;
         let document = "mirrors: {top-secret-ks: {}, edited: {}}\nretry: {base: 100ms, max: 1s, slow: 1s}";
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").env("KEYFERRY_CONFIG_INLINE", document);
         setup.apply(&demo).await?;
@@ -29,8 +29,8 @@ async fn deleted_and_edited_secrets_are_restored_within_one_minute() -> Result<(
         setup.pod_where("webapp", "both Secrets are mirrored", whole).await?;
 
         let foreign = "{\"stringData\": {\"password\": \"von-Hand\", \"extra\": \"auch\"}}";
-        setup.ask(&["patch", "secret", "edited", "--type=merge", "--patch", foreign])?;
-        setup.ask(&["delete", "secret", SECRET])?;
+        setup.kubectl(&["patch", "secret", "edited", "--type=merge", "--patch", foreign])?;
+        setup.kubectl(&["delete", "secret", SECRET])?;
         let touched = Instant::now();
         setup.secret_is("password", "Losungwort").await?;
         let back = touched.elapsed();
@@ -66,7 +66,7 @@ async fn deleted_service_account_removes_secret_and_files_still_update() -> Resu
         assert_eq!(owner.block_owner_deletion, None, "who may delete the account need not ask us");
 
         let deleted = Instant::now();
-        setup.ask(&["delete", "serviceaccount", ACCOUNT])?;
+        setup.kubectl(&["delete", "serviceaccount", ACCOUNT])?;
         setup
             .wait_for("the Secret is garbage-collected", || async {
                 setup.secret().await.ok()?.is_none().then_some(())
@@ -122,7 +122,7 @@ async fn existing_secret_is_mirrored_without_owner_if_owner_change_is_denied() -
         // As the log advises: one that is created gets its owner.
         let gone = || async { setup.pod(&old).await.ok()?.is_none().then_some(()) };
         setup.wait_for("the old pod, whose agent sets no owner, is gone", gone).await?;
-        setup.ask(&["delete", "secret", SECRET])?;
+        setup.kubectl(&["delete", "secret", SECRET])?;
         setup.put("Nutzername", "mit-Besitzer").await?;
         setup.secret_is("password", "mit-Besitzer").await?;
         let owners = setup.secret().await?.context("the Secret")?.metadata.owner_references.unwrap_or_default();
@@ -134,10 +134,10 @@ async fn existing_secret_is_mirrored_without_owner_if_owner_change_is_denied() -
 
 impl Setup {
     /// Gives keyferry the right to mirror into one Secret more.
-    fn may_also_mirror(&self, name: &str) -> Result<()> {
+    fn permit_mirror(&self, name: &str) -> Result<()> {
         let rules = json!([{"op": "add", "path": "/rules/0/resourceNames/-", "value": name}]);
-        self.ask(&["patch", "role", "keyferry", "--type=json", "--patch", &rules.to_string()])?;
+        self.kubectl(&["patch", "role", "keyferry", "--type=json", "--patch", &rules.to_string()])?;
         let writers = format!("keyferry.dev/secret-writers={ACCOUNT}={SECRET},{ACCOUNT}={name}");
-        self.ask(&["annotate", "namespace", &self.namespace, "--overwrite", &writers]).map(|_| ())
+        self.kubectl(&["annotate", "namespace", &self.namespace, "--overwrite", &writers]).map(|_| ())
     }
 }

@@ -10,14 +10,14 @@ use crate::manifest::{IDLE, Object};
 use crate::setup::{Setup, condition, container, containers, is_ready, message, name};
 
 /// How often the pod is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Longest time that the pod may be unready because the kubelet starts one of its containers again. It asks a startup probe
 /// once a second, and hears of a dead container within another one.
 const RESTART: Duration = Duration::from_secs(20);
 
 /// Looks at a pod until `until` ends: how long it was not Ready, and each other status that its readiness gate had.
-async fn look_while(
+async fn observe_until(
     setup: &Setup,
     pod: &str,
     until: impl Future<Output = Result<()>>,
@@ -28,7 +28,7 @@ async fn look_while(
     loop {
         tokio::select! {
             ended = &mut until => return ended.map(|()| (unready, gates)),
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
         let now = setup.pod(pod).await?.context("the pod is there")?;
         if !is_ready(&now) {
@@ -69,7 +69,7 @@ async fn application_waits_for_vault_that_starts_late() -> Result<()> {
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         let vault = setup.cluster.spare_vault(false, port).await?;
-        setup.fill(&vault.admin()?).await?;
+        setup.seed_vault(&vault.admin()?).await?;
         let came = Instant::now();
         assert_eq!(setup.ready("webapp").await?, pod, "the same pod");
         println!("ready {:.1?} after Vault came", came.elapsed());
@@ -85,7 +85,7 @@ async fn application_waits_for_vault_that_starts_late() -> Result<()> {
 async fn agent_killed_during_outage_leaves_pod_ready() -> Result<()> {
     Setup::with_node_control("agent_killed_during_outage_leaves_pod_ready", async |setup| {
         let vault = setup.cluster.spare_vault(false, 8303).await?;
-        setup.fill(&vault.admin()?).await?;
+        setup.seed_vault(&vault.admin()?).await?;
         setup.apply(&setup.demo()?.script(IDLE).env("VAULT_ADDR", vault.address_inside())).await?;
         let name = setup.ready("webapp").await?;
         setup.secret_is("password", "Losungwort").await?;
@@ -104,7 +104,7 @@ async fn agent_killed_during_outage_leaves_pod_ready() -> Result<()> {
             };
             setup.pod_where("webapp", "the pod is Ready with an adopted set", ready).await.map(|_| ())
         };
-        let (unready, gates) = look_while(setup, &name, adopted).await?;
+        let (unready, gates) = observe_until(setup, &name, adopted).await?;
         println!("agent killed while Vault is away: right after {:.1?}, not Ready for {unready:.1?}", killed.elapsed());
         ensure!(gates.is_empty(), "the gate stays open: {gates:?}");
         ensure!(unready < RESTART, "not Ready for {unready:?}");
@@ -130,7 +130,7 @@ async fn agent_killed_during_outage_leaves_pod_ready() -> Result<()> {
 }
 
 /// The demo under another name, whose startup probe gives up soon.
-fn impatient(demo: Object, app: &str) -> Object {
+fn with_short_startup_probe(demo: Object, app: &str) -> Object {
     demo.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
         demo.0["metadata"]["name"] = json!(app);
         demo.0["spec"]["selector"]["matchLabels"]["app"] = json!(app);
@@ -154,7 +154,7 @@ async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<
             ("missing", "KEYFERRY_SECRETS", &missing, 66, "SecretNotFound", "no secret at that path"),
         ];
         for (app, variable, value, ..) in table {
-            setup.apply(&impatient(setup.demo()?, app).env(variable, value)).await?;
+            setup.apply(&with_short_startup_probe(setup.demo()?, app).env(variable, value)).await?;
         }
         for (app, _, _, code, reason, words) in table {
             let ended = |pod: &Pod| -> Option<ContainerStateTerminated> {
@@ -171,7 +171,7 @@ async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<
                 .unwrap_or_default();
             println!("{app}: {line}");
             ensure!(line.contains(reason) && line.contains(words), "{app}: the end of the log says why: {last}");
-            let events = setup.ask(&["get", "events", "--output=jsonpath={.items[*].message}"])?;
+            let events = setup.kubectl(&["get", "events", "--output=jsonpath={.items[*].message}"])?;
             ensure!(!events.contains("the files stay"), "there never was a file: {events}");
             assert_eq!(
                 condition(&pod, "keyferry.dev/SecretsReady").map(|(status, _)| status).as_deref(),
@@ -179,7 +179,7 @@ async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<
             );
             let said = |pod: &Pod| message(pod, "keyferry.dev/SecretsReady")?.contains(words).then_some(());
             setup.pod_where(app, "the gate says why as well", said).await?;
-            setup.ask(&["delete", "deployment", app, "--wait=false"])?;
+            setup.kubectl(&["delete", "deployment", app, "--wait=false"])?;
         }
         Ok(())
     })

@@ -32,20 +32,20 @@ async fn reference_scenario_passes_each_row() -> Result<()> {
         let tokens = setup.exec(&pod, "webapp", "ls /var/run/secrets 2>&1 || true")?;
         assert!(tokens.contains("No such file"), "{tokens}");
         for (account, may_see_pods) in [("secret-privileged-sa", false), ("non-privileged-sa", true)] {
-            let look = looker(account);
+            let look = kubectl_pod(account);
             setup.admin.apply(&setup.namespace, &look.to_string()).await?;
             let look = format!("look-{account}");
-            let ask = async |question: &str| {
-                setup.wait_for("the looker answers", || async { setup.exec(&look, "look", question).ok() }).await
+            let run = async |script: &str| {
+                setup.wait_for("the looker answers", || async { setup.exec(&look, "look", script).ok() }).await
             };
-            let read = ask("kubectl get secret top-secret-ks 2>&1 || true").await?;
+            let read = run("kubectl get secret top-secret-ks 2>&1 || true").await?;
             assert!(read.contains("Forbidden"), "{account}: {read}");
-            let pods = ask("kubectl get pods 2>&1 || true").await?;
+            let pods = run("kubectl get pods 2>&1 || true").await?;
             assert_eq!(!pods.contains("Forbidden"), may_see_pods, "{account}: {pods}");
             for verb in ["get", "list", "watch"] {
                 let can = |what: &str| format!("kubectl auth can-i {verb} {what} || true");
-                assert_eq!(ask(&can("secrets")).await?.trim(), "no", "{account}");
-                assert_eq!(ask(&can("pods")).await?.trim() == "yes", may_see_pods, "{account}");
+                assert_eq!(run(&can("secrets")).await?.trim(), "no", "{account}");
+                assert_eq!(run(&can("pods")).await?.trim() == "yes", may_see_pods, "{account}");
             }
         }
 
@@ -68,7 +68,7 @@ async fn reference_scenario_passes_each_row() -> Result<()> {
 }
 
 /// A pod that looks at the API as a `ServiceAccount`.
-fn looker(account: &str) -> serde_json::Value {
+fn kubectl_pod(account: &str) -> serde_json::Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": format!("look-{account}")},
@@ -95,7 +95,7 @@ async fn unlisted_service_account_pod_is_denied_with_clear_message() -> Result<(
         let refused = setup
             .wait_for("the policy acts", || async {
                 let file = file.display().to_string();
-                setup.ask(&["apply", "--server-side", "--dry-run=server", "--filename", &file]).err()
+                setup.kubectl(&["apply", "--server-side", "--dry-run=server", "--filename", &file]).err()
             })
             .await?;
         let refused = format!("{refused:#}");

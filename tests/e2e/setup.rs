@@ -10,9 +10,9 @@ use serde_json::json;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::manifest::{self, Object};
-use crate::testbed::cluster::{PATIENCE, RealCluster, output};
+use crate::testbed::cluster::{RealCluster, TIMEOUT, output};
 use crate::testbed::kube::Cluster;
-use crate::testbed::leaks::{Leaks, Seen};
+use crate::testbed::leaks::{Leaks, Observed};
 use crate::testbed::reference_scenario::{AUDIENCE, SECRET, secret_data, trust};
 use crate::testbed::vault::Admin;
 use crate::testbed::wait_until;
@@ -21,11 +21,11 @@ use crate::testbed::wait_until;
 pub const ACCOUNT: &str = "secret-privileged-sa";
 
 /// Taken for reading by all, for writing by a test that stops something which all use.
-static QUIET: RwLock<()> = RwLock::const_new(());
+static ACCESS: RwLock<()> = RwLock::const_new(());
 
-enum Quiet {
+enum Access {
     Shared { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Exclusive { _guard: RwLockWriteGuard<'static, ()> },
 }
 
 /// One test's part of the cluster.
@@ -37,7 +37,7 @@ pub struct Setup {
     /// Vault: mount of the login, role, policy.
     pub unique: String,
     leaks: Leaks,
-    _quiet: Quiet,
+    _access: Access,
 }
 
 impl Setup {
@@ -45,8 +45,8 @@ impl Setup {
     /// that is said.
     pub async fn shared(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await else { return Ok(()) };
-        let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::set_up(cluster, test, quiet).await?.run(body).await
+        let access = Access::Shared { _guard: ACCESS.read().await };
+        Self::set_up(cluster, test, access).await?.run(body).await
     }
 
     /// As `shared`, where this test may kill what runs on the node, look at its files, and start servers beside it.
@@ -54,24 +54,24 @@ impl Setup {
         let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.require_node_control(test)) else {
             return Ok(());
         };
-        let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::set_up(cluster, test, quiet).await?.run(body).await
+        let access = Access::Shared { _guard: ACCESS.read().await };
+        Self::set_up(cluster, test, access).await?.run(body).await
     }
 
     /// As `with_node_control`, while no other test runs.
-    pub async fn alone(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+    pub async fn exclusive(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.require_node_control(test)) else {
             return Ok(());
         };
-        let quiet = Quiet::Alone { _guard: QUIET.write().await };
-        Self::set_up(cluster, test, quiet).await?.run(body).await
+        let access = Access::Exclusive { _guard: ACCESS.write().await };
+        Self::set_up(cluster, test, access).await?.run(body).await
     }
 
     /// As `shared`, under the article's own names.
     pub async fn reference(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await else { return Ok(()) };
-        let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::named(cluster, "playground", "webapp", quiet).await?.run(body).await
+        let access = Access::Shared { _guard: ACCESS.read().await };
+        Self::with_names(cluster, "playground", "webapp", access).await?.run(body).await
     }
 
     async fn run(self, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
@@ -81,13 +81,13 @@ impl Setup {
         }
     }
 
-    async fn set_up(cluster: &'static RealCluster, test: &str, quiet: Quiet) -> Result<Self> {
+    async fn set_up(cluster: &'static RealCluster, test: &str, access: Access) -> Result<Self> {
         let short: String = test.chars().take(24).collect::<String>().replace('_', "-");
         let unique = format!("{}-{:04x}", short.trim_end_matches('-'), fastrand::u16(..));
-        Self::named(cluster, &unique, &unique, quiet).await
+        Self::with_names(cluster, &unique, &unique, access).await
     }
 
-    async fn named(cluster: &'static RealCluster, namespace: &str, role: &str, quiet: Quiet) -> Result<Self> {
+    async fn with_names(cluster: &'static RealCluster, namespace: &str, role: &str, access: Access) -> Result<Self> {
         cluster.with_images().await?;
         let (admin, vault) = (cluster.admin().await?, cluster.vault.admin()?);
         for policy in ["own-pod-status", "secret-writers", "no-secret-mounts"] {
@@ -102,11 +102,11 @@ impl Setup {
             namespace: namespace.to_owned(),
             unique: role.to_owned(),
             leaks: Leaks::default(),
-            _quiet: quiet,
+            _access: access,
         };
-        setup.fill(&setup.vault).await?;
+        setup.seed_vault(&setup.vault).await?;
         let namespaces: Api<Namespace> = Api::all(setup.admin.client.clone());
-        wait_until("an earlier namespace of this name is gone", PATIENCE, || async {
+        wait_until("an earlier namespace of this name is gone", TIMEOUT, || async {
             let old = namespaces.get_opt(namespace).await.ok()?;
             old.is_none_or(|old| old.metadata.deletion_timestamp.is_none()).then_some(())
         })
@@ -125,7 +125,7 @@ impl Setup {
     }
 
     /// Puts this test's secret, its policy and its login into a Vault.
-    pub async fn fill(&self, vault: &Admin) -> Result<()> {
+    pub async fn seed_vault(&self, vault: &Admin) -> Result<()> {
         let (api, ca) = (self.cluster.api_server_inside(), self.cluster.kube.ca_pem());
         trust(vault, &self.admin, &self.mount(), &api, ca).await?;
         let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", self.path());
@@ -160,7 +160,7 @@ impl Setup {
     }
 
     /// The agent's part of a shipped workload set to this test's Vault, role and secret, with a quick refresh.
-    pub fn here(&self, object: Object) -> Object {
+    pub fn configure(&self, object: Object) -> Object {
         object
             .namespace(&self.namespace)
             .env("VAULT_ADDR", self.cluster.vault.address_inside())
@@ -172,7 +172,7 @@ impl Setup {
 
     /// The shipped Deployment, so set.
     pub fn demo(&self) -> Result<Object> {
-        Ok(self.here(manifest::one("manifests/demo.yaml", "Deployment")?))
+        Ok(self.configure(manifest::one("manifests/demo.yaml", "Deployment")?))
     }
 
     pub async fn apply(&self, object: &Object) -> Result<()> {
@@ -195,7 +195,7 @@ impl Setup {
 
     /// Waits for something about the one pod of `app`.
     pub async fn pod_where<T>(&self, app: &str, what: &str, fact: impl Fn(&Pod) -> Option<T>) -> Result<(Pod, T)> {
-        let found = wait_until(what, PATIENCE, || async {
+        let found = wait_until(what, TIMEOUT, || async {
             let pods = self.pods_of(app).await.ok()?;
             let [pod] = pods.as_slice() else { return None };
             fact(pod).map(|found| (pod.clone(), found))
@@ -211,11 +211,11 @@ impl Setup {
 
     /// Waits for a fact, with patience for a slow machine.
     pub async fn wait_for<T, F: Future<Output = Option<T>>>(&self, what: &str, fact: impl FnMut() -> F) -> Result<T> {
-        wait_until(what, PATIENCE, fact).await
+        wait_until(what, TIMEOUT, fact).await
     }
 
     /// `kubectl` in this namespace, bounded in time.
-    fn kubectl(&self, arguments: &[&str]) -> Command {
+    fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let kubectl = self.cluster.kubectl();
         let mut bounded = Command::new("timeout");
         bounded.arg("60").arg(kubectl.get_program()).args(kubectl.get_args());
@@ -224,13 +224,13 @@ impl Setup {
     }
 
     /// What `kubectl` prints; it must succeed.
-    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
-        output(&mut self.kubectl(arguments))
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        output(&mut self.kubectl_command(arguments))
     }
 
     /// A shell script in a container, by `kubectl exec`.
     pub fn exec(&self, pod: &str, container: &str, script: &str) -> Result<String> {
-        self.ask(&["exec", pod, "--container", container, "--", "sh", "-c", script])
+        self.kubectl(&["exec", pod, "--container", container, "--", "sh", "-c", script])
     }
 
     /// What a file says to the application.
@@ -247,7 +247,7 @@ impl Setup {
     }
 
     pub fn logs(&self, pod: &str, container: &str) -> Result<String> {
-        self.ask(&["logs", pod, "--container", container])
+        self.kubectl(&["logs", pod, "--container", container])
     }
 
     /// The mirrored Secret.
@@ -296,8 +296,8 @@ impl Setup {
     /// gone by now are not searched.
     async fn finish(self) -> Result<()> {
         let mut seen = vec![
-            Seen::new("describe", self.ask(&["describe", "pods,deployments,replicasets,jobs"])?),
-            Seen::new("get", self.ask(&["get", "pods,events", "--output=yaml"])?),
+            Observed::new("describe", self.kubectl(&["describe", "pods,deployments,replicasets,jobs"])?),
+            Observed::new("get", self.kubectl(&["get", "pods,events", "--output=yaml"])?),
         ];
         for pod in self.pods().list(&ListParams::default()).await?.items {
             let agents = containers(&pod).into_iter().filter(|container| container.name.starts_with("keyferry"));
@@ -306,8 +306,8 @@ impl Setup {
                 let started = state.running.is_some() || state.terminated.is_some();
                 let logs = [("--previous=false", started), ("--previous=true", agent.restart_count > 0)];
                 for (which, _) in logs.into_iter().filter(|(_, exists)| *exists) {
-                    match self.ask(&["logs", &name(&pod), "--container", &agent.name, which]) {
-                        Ok(log) => seen.push(Seen::new(format!("log of {}/{}", name(&pod), agent.name), log)),
+                    match self.kubectl(&["logs", &name(&pod), "--container", &agent.name, which]) {
+                        Ok(log) => seen.push(Observed::new(format!("log of {}/{}", name(&pod), agent.name), log)),
                         Err(error) => {
                             // One that was being deleted may be gone since it was listed.
                             let now = self.pod(&name(&pod)).await?;
@@ -318,18 +318,18 @@ impl Setup {
             }
         }
         if let Some(secret) = self.secret().await? {
-            seen.push(Seen::new("the Secret's metadata", serde_json::to_string(&secret.metadata)?));
+            seen.push(Observed::new("the Secret's metadata", serde_json::to_string(&secret.metadata)?));
         }
         self.leaks.check(&seen)?;
         // Its pods leave the node to the other tests.
-        self.ask(&["delete", &format!("namespace/{}", self.namespace), "--wait=false"]).map(|_| ())
+        self.kubectl(&["delete", &format!("namespace/{}", self.namespace), "--wait=false"]).map(|_| ())
     }
 
     /// What a person needs to see when a test fails. By `kubectl` alone, so that it can be made while a test panics.
     pub fn report(&self) -> String {
-        let read = |arguments: &[&str]| self.ask(arguments).unwrap_or_else(|error| format!("{error:#}"));
+        let read = |arguments: &[&str]| self.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}"));
         let mut parts = vec![format!("--- describe\n{}", read(&["describe", "pods,replicasets,jobs"]))];
-        let list = self.ask(&["get", "pods", "--output=json"]).unwrap_or_default();
+        let list = self.kubectl(&["get", "pods", "--output=json"]).unwrap_or_default();
         let pods = serde_json::from_str::<k8s_openapi::List<Pod>>(&list).map(|list| list.items).unwrap_or_default();
         for pod in pods {
             let pod_name = name(&pod);

@@ -38,7 +38,7 @@ async fn child_process() -> Result<()> {
     BufReader::new(tenant.child().stdout.take().context("a pipe")?).read_line(&mut line)?;
     ensure!(line == "ready\n", "{line}");
     let first = namespaces.pid();
-    println!("up {group} {first} {} {}", tenant.program().context("it runs")?.as_raw_nonzero(), watchdog.watch());
+    println!("up {group} {first} {} {}", tenant.program().context("it runs")?.as_raw_nonzero(), watchdog.pid());
     // Until the test that started it is gone, however it went.
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
@@ -49,7 +49,7 @@ struct Run {
     child: std::process::Child,
     group: String,
     processes: Vec<u32>,
-    watch: u32,
+    watchdog: u32,
 }
 
 impl Run {
@@ -64,20 +64,20 @@ impl Run {
         let up = lines.into_iter().find_map(|line| Some(line.split_once("up keyferry-")?.1.to_owned()));
         let up = up.context("the child did not come up")?;
         let words: Vec<&str> = up.split_whitespace().collect();
-        let [group, first, tenant, watch] = words[..] else { anyhow::bail!("the child said: {up}") };
+        let [group, first, tenant, watchdog] = words[..] else { anyhow::bail!("the child said: {up}") };
         Ok(Self {
             child,
             group: format!("keyferry-{group}"),
             processes: vec![first.parse()?, tenant.parse()?],
-            watch: watch.parse()?,
+            watchdog: watchdog.parse()?,
         })
     }
 
     /// As the kernel does when memory is short, or an impatient person.
-    fn kill(&mut self, also_the_watch: bool) -> Result<()> {
-        if also_the_watch {
-            let watch = rustix::process::Pid::from_raw(self.watch.try_into()?).context("a pid")?;
-            rustix::process::kill_process(watch, rustix::process::Signal::KILL)?;
+    fn kill(&mut self, also_watchdog: bool) -> Result<()> {
+        if also_watchdog {
+            let watchdog = rustix::process::Pid::from_raw(self.watchdog.try_into()?).context("a pid")?;
+            rustix::process::kill_process(watchdog, rustix::process::Signal::KILL)?;
         }
         self.child.kill()?;
         self.child.wait()?;
@@ -85,7 +85,7 @@ impl Run {
     }
 
     /// Directories and control groups, by their name.
-    fn left(&self) -> Vec<PathBuf> {
+    fn leftovers(&self) -> Vec<PathBuf> {
         let directories = [std::env::temp_dir().join(&self.group), Path::new("/dev/shm").join(&self.group)];
         directories.into_iter().filter(|path| path.exists()).chain(group_paths(&self.group)).collect()
     }
@@ -126,12 +126,12 @@ async fn killed_run_leaves_nothing() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let journal = directory.path().join("journal");
     let mut run = Run::start(&journal)?;
-    ensure!(run.left().len() > 2, "directories and control groups: {:?}", run.left());
+    ensure!(run.leftovers().len() > 2, "directories and control groups: {:?}", run.leftovers());
     run.kill(false)?;
     run.processes_are_gone().await?;
-    wait_until("directories and control groups are gone", SOON, || async { run.left().is_empty().then_some(()) })
+    wait_until("directories and control groups are gone", SOON, || async { run.leftovers().is_empty().then_some(()) })
         .await
-        .with_context(|| format!("left: {:?}", run.left()))?;
+        .with_context(|| format!("left: {:?}", run.leftovers()))?;
     wait_until("nothing is to be undone any more", SOON, || async {
         std::fs::read_to_string(&journal).ok()?.is_empty().then_some(())
     })
@@ -150,9 +150,9 @@ async fn next_run_cleans_up_after_run_killed_with_watchdog() -> Result<()> {
     run.kill(true)?;
     // With nobody to kill them: by the pipe.
     run.processes_are_gone().await?;
-    ensure!(!run.left().is_empty(), "nobody has swept yet");
+    ensure!(!run.leftovers().is_empty(), "nobody has swept yet");
     watchdog::sweep(&journal)?;
-    ensure!(run.left().is_empty(), "left: {:?}", run.left());
+    ensure!(run.leftovers().is_empty(), "left: {:?}", run.leftovers());
     ensure!(std::fs::read_to_string(&journal)?.is_empty(), "swept once");
     Ok(())
 }

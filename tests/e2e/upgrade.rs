@@ -13,7 +13,7 @@ use crate::testbed::reference_scenario::AUDIENCE;
 
 impl Setup {
     /// Waits for a fact about each of these pods.
-    async fn each(&self, pods: &[String], what: &str, fact: impl Fn(&Pod) -> bool) -> Result<()> {
+    async fn wait_for_each(&self, pods: &[String], what: &str, fact: impl Fn(&Pod) -> bool) -> Result<()> {
         for pod in pods {
             self.wait_for(&format!("{pod}: {what}"), || async {
                 self.pod(pod).await.ok()?.filter(|pod| fact(pod)).map(|_| ())
@@ -24,7 +24,7 @@ impl Setup {
     }
 
     /// Waits until there are two pods and both are Ready; `old` are not among them.
-    async fn two(&self, what: &str, old: &[String]) -> Result<Vec<String>> {
+    async fn two_ready_pods(&self, what: &str, old: &[String]) -> Result<Vec<String>> {
         self.wait_for(what, || async {
             let pods = self.pods_of("webapp").await.ok()?;
             let right = pods.len() == 2 && pods.iter().all(|pod| is_ready(pod) && !old.contains(&name(pod)));
@@ -48,7 +48,7 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
     Setup::shared(test, async |setup| {
         setup.install(helm, &["replicas=2"]).await?;
-        let pods = setup.two("both replicas are Ready", &[]).await?;
+        let pods = setup.two_ready_pods("both replicas are Ready", &[]).await?;
         let logins = setup.accessors().await?;
         assert_eq!(logins.len(), 2);
 
@@ -56,7 +56,7 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
         let upgraded = Instant::now();
         setup.install(helm, &["replicas=2", "keyferry.auth.role=nobody"]).await?;
         let rejected = |pod: &Pod| fresh(pod) == Some(("False".into(), "ConfigRejected".into()));
-        setup.each(&pods, "the new configuration is rejected", rejected).await?;
+        setup.wait_for_each(&pods, "the new configuration is rejected", rejected).await?;
         println!("both pods have rejected the configuration {:.1?} after the upgrade", upgraded.elapsed());
         for pod in &pods {
             let now = setup.pod(pod).await?.context("the pod")?;
@@ -64,7 +64,7 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
             let why = message(&now, "keyferry.dev/SecretsFresh").unwrap_or_default();
             ensure!(why.contains("invalid role name") && why.contains("the old one stays in force"), "{why}");
             let selector = format!("involvedObject.name={pod},reason=ConfigRejected");
-            let events = setup.ask(&[
+            let events = setup.kubectl(&[
                 "get",
                 "events",
                 "--field-selector",
@@ -91,9 +91,11 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
         // Taken back.
         let back = Instant::now();
         setup.install(helm, &["replicas=2"]).await?;
-        setup.each(&pods, "everything is fresh", |pod| fresh(pod) == Some(("True".into(), "Fresh".into()))).await?;
+        setup
+            .wait_for_each(&pods, "everything is fresh", |pod| fresh(pod) == Some(("True".into(), "Fresh".into())))
+            .await?;
         println!("fresh {:.1?} after it was taken back", back.elapsed());
-        let mut same = setup.two("the new pod is gone", &[]).await?;
+        let mut same = setup.two_ready_pods("the new pod is gone", &[]).await?;
         let mut before = pods.clone();
         same.sort();
         before.sort();
@@ -111,7 +113,7 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
         setup.vault.role(&setup.mount(), &other, bound).await?;
         let role = format!("keyferry.auth.role={other}");
         setup.install(helm, &["replicas=2", &role]).await?;
-        let new = setup.two("two new pods have taken over", &pods).await?;
+        let new = setup.two_ready_pods("two new pods have taken over", &pods).await?;
         for pod in &new {
             assert_eq!(setup.file(pod, "password").as_deref(), Some("trotzdem"));
         }

@@ -50,23 +50,23 @@ impl Setup<'_> {
     async fn run(servers: &Servers, word: &str, test: impl AsyncFnOnce(&Setup<'_>) -> Result<()>) -> Result<()> {
         let setup = Setup { servers, case: Case::new(servers, word).await };
         // Its agents are its own, so they have ended when it returns.
-        test(&setup).await.inspect_err(|_| setup.case.leaks.asked())?;
-        setup.case.nothing_leaked().await
+        test(&setup).await.inspect_err(|_| setup.case.leaks.mark_checked())?;
+        setup.case.check_for_leaks().await
     }
 
     pub fn agent(&self, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Agent> {
-        self.agent_under(&[], arguments, changes)
+        self.agent_with_wrapper(&[], arguments, changes)
     }
 
     /// An agent started by another program. One that stays serves its pages, for the leak test, where the test does not say
     /// something else.
-    pub fn agent_under(&self, wrapper: &[&str], arguments: &[&str], changes: &[(&str, &str)]) -> Result<Agent> {
+    pub fn agent_with_wrapper(&self, wrapper: &[&str], arguments: &[&str], changes: &[(&str, &str)]) -> Result<Agent> {
         let mut changes = changes.to_vec();
         let listen = format!("127.0.0.1:{}", free_port()?);
         if arguments.first() == Some(&"run") && changes.iter().all(|(name, _)| *name != "KEYFERRY_LISTEN") {
             changes.push(("KEYFERRY_LISTEN", &listen));
         }
-        Agent::under(wrapper, &self.servers.watchdog, &self.case, arguments, &changes)
+        Agent::with_wrapper(wrapper, &self.servers.watchdog, &self.case, arguments, &changes)
     }
 
     /// An agent with this document instead of the article's variables (server and credentials stay).

@@ -9,7 +9,7 @@ use keyferry::model::{AuthMethod, Settings, SourceName};
 
 /// An operation that was started.
 pub struct Flight {
-    pub thing: String,
+    pub subject: String,
     pub what: String,
     pub started: Duration,
     /// The source of a read or a renewal.
@@ -80,7 +80,7 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
         _ => "token file".to_owned(),
     };
     let text = |token: &keyferry::model::VaultToken| String::from_utf8_lossy(token.expose()).into_owned();
-    let (thing, what, source, token, settings) = match op {
+    let (subject, what, source, token, settings) = match op {
         Op::LogIn { settings, .. } => {
             let what = format!("login {} {}", settings.server.address, login(settings));
             (format!("{what} {:?}", settings.server.tls.ca_file), what, None, None, Some(settings))
@@ -129,7 +129,7 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
         Op::Save { settings, .. } => ("save".into(), "save".into(), None, None, Some(settings)),
     };
     Flight {
-        thing,
+        subject,
         what,
         started: now,
         source: source.cloned(),

@@ -32,7 +32,7 @@ fn find_binary() -> Result<PathBuf> {
         return Ok(binary.into());
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    forget_this_package(&mut cargo);
+    unset_package_variables(&mut cargo);
     let output = cargo
         // Together with the demo, which is built already: so dependencies have the same features, and are not built again.
         .args(["build", "--quiet", "--bin", "keyferry", "--example", "demo"])
@@ -52,9 +52,9 @@ fn find_binary() -> Result<PathBuf> {
 
 /// Takes from a command what Cargo tells about this package; ring's build script watches it, so passed on it builds the TLS
 /// stack anew here, and again at the next `cargo` by hand.
-pub fn forget_this_package(command: &mut Command) {
-    let about_us = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(about_us) {
+pub fn unset_package_variables(command: &mut Command) {
+    let is_about_package = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_about_package) {
         command.env_remove(name);
     }
 }
@@ -64,17 +64,17 @@ pub struct Agent {
     process: Process,
     capture: Arc<Capture>,
     directory: PathBuf,
-    looked_at: bool,
+    pages_captured: bool,
 }
 
 impl Agent {
     /// Start it for a case, with changes to the environment: `("NAME", "")` takes a variable away.
     pub fn for_case(watchdog: &Watchdog, case: &Case, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Self> {
-        Self::under(&[], watchdog, case, arguments, changes)
+        Self::with_wrapper(&[], watchdog, case, arguments, changes)
     }
 
     /// As `for_case`, started by another program, which gets the agent's command line behind its own.
-    pub fn under(
+    pub fn with_wrapper(
         wrapper: &[&str],
         watchdog: &Watchdog,
         case: &Case,
@@ -85,8 +85,8 @@ impl Agent {
         environment.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
         let added = changes.iter().filter(|(_, value)| !value.is_empty());
         environment.extend(added.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let listens = environment.iter().find(|(name, _)| name == "KEYFERRY_LISTEN");
-        let listens = listens.and_then(|(_, address)| address.parse().ok());
+        let listen = environment.iter().find(|(name, _)| name == "KEYFERRY_LISTEN");
+        let listen = listen.and_then(|(_, address)| address.parse().ok());
 
         let binary = binary()?;
         let line: Vec<&OsStr> = wrapper.iter().map(OsStr::new).chain([binary.as_os_str()]).collect();
@@ -101,12 +101,12 @@ impl Agent {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process = watchdog.spawn(&mut command)?;
-        let capture = Arc::new(Capture::new(format!("keyferry {}", arguments.join(" ")), listens));
+        let capture = Arc::new(Capture::new(format!("keyferry {}", arguments.join(" ")), listen));
         let child = process.child();
         capture.collect(child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
         capture.take_environ(process.id())?;
-        case.leaks.watch(Arc::clone(&capture));
-        Ok(Self { process, capture, directory: case.directory.clone(), looked_at: false })
+        case.leaks.add_agent(Arc::clone(&capture));
+        Ok(Self { process, capture, directory: case.directory.clone(), pages_captured: false })
     }
 
     pub fn id(&self) -> u32 {
@@ -149,21 +149,21 @@ impl Agent {
 
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if signal != Signal::HUP {
-            self.look_at();
+            self.capture_pages();
         }
         self.process.signal(signal)
     }
 
     /// Takes what it shows of itself, once: before it is told to end.
-    pub fn look_at(&mut self) {
-        if !std::mem::replace(&mut self.looked_at, true) {
+    pub fn capture_pages(&mut self) {
+        if !std::mem::replace(&mut self.pages_captured, true) {
             self.capture.take_pages(self.process.id());
         }
     }
 
     /// End it as a node's power loss would.
     pub async fn kill(&mut self) -> Result<()> {
-        self.look_at();
+        self.capture_pages();
         self.process.kill().await
     }
 
@@ -197,7 +197,7 @@ impl Drop for Agent {
         if std::thread::panicking() {
             eprintln!("{}", self.report());
         } else {
-            self.look_at();
+            self.capture_pages();
         }
     }
 }
@@ -219,11 +219,11 @@ pub fn tree(directory: &Path) -> String {
             _ => '-',
         };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let leads = std::fs::read_link(&path).map(|to| format!(" -> {}", to.display())).unwrap_or_default();
+        let target = std::fs::read_link(&path).map(|to| format!(" -> {}", to.display())).unwrap_or_default();
         let mode = metadata.permissions().mode() & 0o7777;
         let _ = writeln!(
             text,
-            "{kind}{mode:04o} {}:{} {:>6}  {name}{leads}",
+            "{kind}{mode:04o} {}:{} {:>6}  {name}{target}",
             metadata.uid(),
             metadata.gid(),
             metadata.len()

@@ -18,7 +18,7 @@ use super::programs::{CHART_PROGRAMS, KUBE, PROGRAMS, Program};
 const GO: (u32, u32) = (1, 26);
 
 /// What a user can do who has neither Go nor the servers.
-const WAYS_OUT: &str = "the tests and the demo run against a real Vault, etcd and kube-apiserver. One of these helps:
+const REMEDY: &str = "the tests and the demo run against a real Vault, etcd and kube-apiserver. One of these helps:
   - install Go 1.26 or newer (https://go.dev/dl): they are then built once, about 10 minutes on two cores, and kept in the cache
   - put vault, kube-apiserver and etcd on PATH, or into a directory named by KEYFERRY_SERVERS_DIR
     (KUBEBUILDER_ASSETS works for kube-apiserver and etcd: `setup-envtest use -p path`)
@@ -135,7 +135,7 @@ fn build(program: &Program) -> Result<PathBuf> {
     progress.end(status.success());
     if !status.success() {
         let _ = fs::remove_file(&temporary);
-        bail!("go build {} ended with {status}:\n{}\n{WAYS_OUT}", program.package, tail(&log, 15));
+        bail!("go build {} ended with {status}:\n{}\n{REMEDY}", program.package, tail(&log, 15));
     }
     fs::rename(&temporary, &target).with_context(|| format!("failed to move to {}", target.display()))?;
     Ok(target)
@@ -147,7 +147,10 @@ fn lock(program: &Program, path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            say(&format!("waiting: another process is building {} (usually {})", program.name, program.usual));
+            print_uncaptured(&format!(
+                "waiting: another process is building {} (usually {})",
+                program.name, program.usual
+            ));
             file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
         }
         Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("failed to lock {}", path.display())),
@@ -169,14 +172,14 @@ fn go(directory: &Path) -> Command {
 fn check_go(directory: &Path) -> Result<()> {
     let output = match go(directory).arg("version").output() {
         Ok(output) => output,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!("go is not on PATH; {WAYS_OUT}"),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!("go is not on PATH; {REMEDY}"),
         Err(e) => return Err(e).context("failed to run go"),
     };
     let text = String::from_utf8_lossy(&output.stdout);
     match go_version(&text) {
         Some(version) if version >= GO => Ok(()),
-        Some((major, minor)) => bail!("go {major}.{minor} is too old; {WAYS_OUT}"),
-        None => bail!("go version said: {}{}\n{WAYS_OUT}", text.trim(), String::from_utf8_lossy(&output.stderr).trim()),
+        Some((major, minor)) => bail!("go {major}.{minor} is too old; {REMEDY}"),
+        None => bail!("go version said: {}{}\n{REMEDY}", text.trim(), String::from_utf8_lossy(&output.stderr).trim()),
     }
 }
 
@@ -188,7 +191,7 @@ fn go_version(text: &str) -> Option<(u32, u32)> {
 }
 
 /// A line that `cargo test` does not capture: a build of minutes must not look like a hang.
-pub fn say(line: &str) {
+pub fn print_uncaptured(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -203,26 +206,26 @@ pub fn tail(file: &Path, lines: usize) -> String {
 struct Progress<'a> {
     program: &'a Program,
     start: Instant,
-    told: Duration,
+    last_report: Duration,
     terminal: bool,
 }
 
 impl<'a> Progress<'a> {
     fn new(program: &'a Program, start: Instant) -> Self {
-        let progress = Self { program, start, told: Duration::ZERO, terminal: std::io::stderr().is_terminal() };
-        progress.tell();
+        let progress = Self { program, start, last_report: Duration::ZERO, terminal: std::io::stderr().is_terminal() };
+        progress.report();
         progress
     }
 
     fn tick(&mut self) {
         let elapsed = self.start.elapsed();
-        if elapsed - self.told >= Duration::from_secs(if self.terminal { 1 } else { 30 }) {
-            self.told = elapsed;
-            self.tell();
+        if elapsed - self.last_report >= Duration::from_secs(if self.terminal { 1 } else { 30 }) {
+            self.last_report = elapsed;
+            self.report();
         }
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         let line = format!(
             "building {} once, for the cache: {} s so far, usually {} on two cores",
             self.program.name,
@@ -232,7 +235,7 @@ impl<'a> Progress<'a> {
         if self.terminal {
             let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
         } else {
-            say(&line);
+            print_uncaptured(&line);
         }
     }
 
@@ -241,7 +244,7 @@ impl<'a> Progress<'a> {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
         let verb = if built { "built" } else { "failed to build" };
-        say(&format!("{verb} {} after {} s", self.program.name, self.start.elapsed().as_secs()));
+        print_uncaptured(&format!("{verb} {} after {} s", self.program.name, self.start.elapsed().as_secs()));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::leaks::Seen;
+use super::leaks::Observed;
 
 /// What the agent logs once its pages can be asked for.
 const SERVES: &str = "probes and metrics are served";
@@ -18,20 +18,20 @@ const SERVES: &str = "probes and metrics are served";
 pub struct Capture {
     /// The command line, to tell agents apart.
     name: String,
-    listens: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     log: Mutex<Vec<String>>,
     stdout: Mutex<Vec<String>>,
-    taken: Mutex<Vec<Seen>>,
+    taken: Mutex<Vec<Observed>>,
     /// Whether its pages were asked for, and which did not answer.
-    looked: AtomicBool,
-    missed: Mutex<Vec<String>>,
+    pages_taken: AtomicBool,
+    failed_pages: Mutex<Vec<String>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Capture {
-    pub(super) fn new(name: String, listens: Option<SocketAddr>) -> Self {
-        let (log, stdout, taken, looked, missed, readers) = Default::default();
-        Self { name, listens, log, stdout, taken, looked, missed, readers }
+    pub(super) fn new(name: String, address: Option<SocketAddr>) -> Self {
+        let (log, stdout, taken, pages_taken, failed_pages, readers) = Default::default();
+        Self { name, address, log, stdout, taken, pages_taken, failed_pages, readers }
     }
 
     /// What it logged so far.
@@ -77,36 +77,36 @@ impl Capture {
 
     /// Takes what can be asked only while it runs: before it is told to end.
     pub(super) fn take_pages(&self, pid: u32) {
-        self.looked.store(true, Ordering::Relaxed);
+        self.pages_taken.store(true, Ordering::Relaxed);
         // One that does not serve yet has said nothing on its pages.
         let serves = self.log().iter().any(|line| line.contains(SERVES));
-        let Some(address) = self.listens.filter(|_| serves) else { return };
+        let Some(address) = self.address.filter(|_| serves) else { return };
         for path in ["/metrics", "/readyz", "/livez"] {
             match page(address, path) {
                 Ok(text) => self.take(path, &text),
                 Err(_) if has_ended(pid) => {}
-                Err(error) => locked(&self.missed).push(format!("{path}: {error}")),
+                Err(error) => locked(&self.failed_pages).push(format!("{path}: {error}")),
             }
         }
     }
 
     fn take(&self, what: &str, text: &str) {
-        locked(&self.taken).push(Seen::new(format!("{}: {what}", self.name), text));
+        locked(&self.taken).push(Observed::new(format!("{}: {what}", self.name), text));
     }
 
     /// All that was taken, and all its output. Waits for the end of the pipes, so the agent must have ended.
-    pub(super) fn seen(&self) -> Result<Vec<Seen>> {
+    pub(super) fn seen(&self) -> Result<Vec<Observed>> {
         for reader in locked(&self.readers).drain(..) {
             reader.join().ok().context("a reader of the agent's output panicked")?;
         }
         let mut seen = locked(&self.taken).clone();
         for (what, lines) in [("log", self.log()), ("stdout", self.stdout())] {
-            seen.extend(lines.into_iter().map(|line| Seen::new(format!("{}: {what}", self.name), line)));
+            seen.extend(lines.into_iter().map(|line| Observed::new(format!("{}: {what}", self.name), line)));
         }
         let serves = seen.iter().any(|seen| seen.text.contains(SERVES));
-        ensure!(!serves || self.looked.load(Ordering::Relaxed), "{}: nobody looked at its pages", self.name);
-        let missed = locked(&self.missed);
-        ensure!(missed.is_empty(), "{}: failed to look at {missed:?}", self.name);
+        ensure!(!serves || self.pages_taken.load(Ordering::Relaxed), "{}: nobody looked at its pages", self.name);
+        let failed_pages = locked(&self.failed_pages);
+        ensure!(failed_pages.is_empty(), "{}: failed to look at {failed_pages:?}", self.name);
         Ok(seen)
     }
 }

@@ -42,7 +42,7 @@ pub struct Kube {
 }
 
 /// Where an API server listens and what it admits.
-pub struct Place {
+pub struct Options {
     /// Where it listens.
     pub inside: SocketAddr,
     /// Where this process reaches it.
@@ -55,12 +55,12 @@ impl Kube {
     /// Make certificates, start both on free loopback ports, wait until the API server is ready.
     pub async fn start(binaries: &Binaries, watchdog: &Watchdog) -> Result<Self> {
         let here = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        Self::start_at(binaries, watchdog, Place { inside: here, outside: here, plugins: "NodeRestriction" }).await
+        Self::start_at(binaries, watchdog, Options { inside: here, outside: here, plugins: "NodeRestriction" }).await
     }
 
     /// As `start`, at another place.
-    pub async fn start_at(binaries: &Binaries, watchdog: &Watchdog, place: Place) -> Result<Self> {
-        let Place { inside, outside, plugins } = place;
+    pub async fn start_at(binaries: &Binaries, watchdog: &Watchdog, options: Options) -> Result<Self> {
+        let Options { inside, outside, plugins } = options;
         let url = format!("https://{outside}");
         let directory = watchdog.directory.join(format!("kube-{}", outside.port()));
         let authority = pki::Authority::new("keyferry test cluster", &directory.join("pki"))?;

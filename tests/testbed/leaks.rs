@@ -28,12 +28,12 @@ const GIVEN_TOKEN: &str = "VAULT_TOKEN=";
 
 /// A text that was seen, and where.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct Observed {
     pub place: String,
     pub text: String,
 }
 
-impl Seen {
+impl Observed {
     pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
         Self { place: place.into(), text: text.into() }
     }
@@ -45,7 +45,7 @@ pub struct Leaks {
     /// In each form in which they could be seen.
     planted: Mutex<BTreeSet<String>>,
     agents: Mutex<Vec<Arc<Capture>>>,
-    asked: AtomicBool,
+    checked: AtomicBool,
 }
 
 impl Leaks {
@@ -73,21 +73,21 @@ impl Leaks {
         self.plant(jwt.rsplit('.').next().unwrap_or(jwt));
     }
 
-    pub(super) fn watch(&self, agent: Arc<Capture>) {
+    pub(super) fn add_agent(&self, agent: Arc<Capture>) {
         locked(&self.agents).push(agent);
     }
 
     /// What all agents let be seen.
-    pub fn seen(&self) -> Result<Vec<Seen>> {
+    pub fn seen(&self) -> Result<Vec<Observed>> {
         let agents = locked(&self.agents).clone();
         agents.iter().map(|agent| agent.seen()).collect::<Result<Vec<_>>>().map(|seen| seen.concat())
     }
 
     /// Fails if one of these texts holds a secret, and says where.
-    pub fn check(&self, seen: &[Seen]) -> Result<()> {
+    pub fn check(&self, seen: &[Observed]) -> Result<()> {
         let planted = locked(&self.planted);
         ensure!(!planted.is_empty(), "no secret was planted");
-        for Seen { place, text } in seen {
+        for Observed { place, text } in seen {
             let text = if place.ends_with("environ") { without_given_token(text) } else { text.clone() };
             let leaked =
                 planted.iter().map(String::as_str).find(|secret| text.contains(secret)).or_else(|| token(&text));
@@ -97,15 +97,15 @@ impl Leaks {
     }
 
     /// The leak test runs, or the test has failed before and tells its own reason.
-    pub fn asked(&self) {
-        self.asked.store(true, Ordering::Relaxed);
+    pub fn mark_checked(&self) {
+        self.checked.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Leaks {
     fn drop(&mut self) {
-        let forgotten = cfg!(test) && !self.asked.load(Ordering::Relaxed) && !locked(&self.agents).is_empty();
-        assert!(!forgotten || std::thread::panicking(), "a test with an agent ended without the leak test");
+        let unchecked = cfg!(test) && !self.checked.load(Ordering::Relaxed) && !locked(&self.agents).is_empty();
+        assert!(!unchecked || std::thread::panicking(), "a test with an agent ended without the leak test");
     }
 }
 
@@ -177,19 +177,19 @@ mod tests {
             "Bearer head.body.signature",
             "hvs.CAESI",
         ] {
-            let leaked = leaks.check(&[Seen::new("the log", "innocent"), Seen::new("a page", text)]);
+            let leaked = leaks.check(&[Observed::new("the log", "innocent"), Observed::new("a page", text)]);
             assert!(leaked.is_err_and(|error| error.to_string().contains("a page")), "{text}");
         }
-        assert!(leaks.check(&[Seen::new("the log", "first, second, x, head.body.")]).is_ok());
+        assert!(leaks.check(&[Observed::new("the log", "first, second, x, head.body.")]).is_ok());
         let chance = Leaks::default();
         chance.plant_data(&json!({"a": "15-132", "b": "unmistakable"}));
-        assert!(chance.check(&[Seen::new("a UID", "03f07ae6-8d15-132b")]).is_ok());
+        assert!(chance.check(&[Observed::new("a UID", "03f07ae6-8d15-132b")]).is_ok());
     }
 
     #[test]
     #[should_panic(expected = "ended without the leak test")]
     fn agent_test_without_leak_check_panics() {
-        Leaks::default().watch(Arc::new(Capture::new("keyferry run".into(), None)));
+        Leaks::default().add_agent(Arc::new(Capture::new("keyferry run".into(), None)));
     }
 
     #[test]
@@ -197,8 +197,8 @@ mod tests {
         let leaks = Leaks::default();
         leaks.plant("hvs.given");
         let given = "POD_NAME=a\0VAULT_TOKEN=hvs.given\0";
-        assert!(leaks.check(&[Seen::new("run: environ", given)]).is_ok());
-        assert!(leaks.check(&[Seen::new("run: log", given)]).is_err());
-        assert!(leaks.check(&[Seen::new("run: environ", "OTHER=hvs.given\0")]).is_err());
+        assert!(leaks.check(&[Observed::new("run: environ", given)]).is_ok());
+        assert!(leaks.check(&[Observed::new("run: log", given)]).is_err());
+        assert!(leaks.check(&[Observed::new("run: environ", "OTHER=hvs.given\0")]).is_err());
     }
 }

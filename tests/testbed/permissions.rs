@@ -29,10 +29,10 @@ pub fn shipped_for(namespace: &str) -> Result<Permissions> {
     for object in &mut objects {
         let kind = object["kind"].as_str().context("an object without a kind")?.to_owned();
         replace(&mut object["metadata"]["namespace"], namespace).with_context(|| kind.clone())?;
-        let is_ours = kind == "RoleBinding" && object["roleRef"]["name"] == "keyferry";
+        let binds_role = kind == "RoleBinding" && object["roleRef"]["name"] == "keyferry";
         for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
             replace(&mut subject["namespace"], namespace).with_context(|| format!("a subject of {kind}"))?;
-            if is_ours {
+            if binds_role {
                 accounts.insert(subject["name"].as_str().context("a subject without a name")?.to_owned());
             }
         }

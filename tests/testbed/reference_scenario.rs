@@ -8,7 +8,7 @@ use keyferry::volume::STATE_FILE;
 use serde_json::{Value, json};
 
 use super::kube::{Cluster, PodReference};
-use super::leaks::{Leaks, Seen};
+use super::leaks::{Leaks, Observed};
 use super::permissions::{self, Permissions};
 use super::vault::Admin;
 use super::{Servers, agent, pki};
@@ -222,27 +222,27 @@ impl Case {
 
     /// The leak test, at the end of every test with an agent: everything that the agents of this case said anywhere, and
     /// what they wrote where others can read it. They must have ended.
-    pub async fn nothing_leaked(&self) -> Result<()> {
-        self.leaks.asked();
+    pub async fn check_for_leaks(&self) -> Result<()> {
+        self.leaks.mark_checked();
         self.leaks.check(&self.seen().await?)
     }
 
-    /// What `nothing_leaked` searches.
-    pub async fn seen(&self) -> Result<Vec<Seen>> {
+    /// What `check_for_leaks` searches.
+    pub async fn seen(&self) -> Result<Vec<Observed>> {
         let mut seen = self.leaks.seen()?;
         for condition in self.cluster.conditions(&self.namespace, &self.pod_name).await? {
-            seen.push(Seen::new("a condition", json!(condition).to_string()));
+            seen.push(Observed::new("a condition", json!(condition).to_string()));
         }
         for event in self.cluster.events(&self.namespace).await? {
-            seen.push(Seen::new("an Event", json!(event).to_string()));
+            seen.push(Observed::new("an Event", json!(event).to_string()));
         }
         if let Some(secret) = self.cluster.secret(&self.namespace, SECRET).await? {
-            seen.push(Seen::new("the metadata of the Secret", json!(secret.metadata).to_string()));
+            seen.push(Observed::new("the metadata of the Secret", json!(secret.metadata).to_string()));
         }
         if let Some(state) = self.read(STATE_FILE) {
-            seen.push(Seen::new("the state for probes", state));
+            seen.push(Observed::new("the state for probes", state));
         }
-        seen.push(Seen::new("the names of the files", agent::tree(&self.directory)));
+        seen.push(Observed::new("the names of the files", agent::tree(&self.directory)));
         Ok(seen)
     }
 

@@ -20,15 +20,15 @@ pub use super::admin::Admin;
 /// How to run it.
 #[derive(Default, Clone)]
 pub struct Options {
-    /// Serve HTTPS with a certificate for 127.0.0.1, localhost and `place`; its authority is `Vault::ca_file`.
+    /// Serve HTTPS with a certificate for 127.0.0.1, localhost and `endpoint`; its authority is `Vault::ca_file`.
     pub tls: bool,
     /// Where it listens, if not on a free loopback port.
-    pub place: Option<Place>,
+    pub endpoint: Option<Endpoint>,
 }
 
 /// An address in other namespaces, and how this process reaches it.
 #[derive(Clone)]
-pub struct Place {
+pub struct Endpoint {
     pub inside: SocketAddr,
     pub outside: SocketAddr,
 }
@@ -50,7 +50,7 @@ impl Vault {
     /// Start, initialise, unseal.
     pub async fn start(binaries: &Binaries, watchdog: &Watchdog, options: Options) -> Result<Self> {
         let loopback = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let Place { inside, outside } = options.place.unwrap_or(Place { inside: loopback, outside: loopback });
+        let Endpoint { inside, outside } = options.endpoint.unwrap_or(Endpoint { inside: loopback, outside: loopback });
         let port = outside.port();
         let directory = watchdog.directory.join(format!("vault-{port}"));
         let data = watchdog.memory.join(format!("vault-{port}"));
@@ -93,7 +93,7 @@ impl Vault {
         });
         pki::write(&vault.directory.join("config.json"), &config.to_string())?;
         vault.spawn(watchdog).await?;
-        vault.initialise().await?;
+        vault.initialize().await?;
         vault.unseal().await?;
 
         let admin = vault.admin()?;
@@ -154,7 +154,7 @@ impl Vault {
         Ok(())
     }
 
-    async fn initialise(&mut self) -> Result<()> {
+    async fn initialize(&mut self) -> Result<()> {
         let body = json!({"secret_shares": 1, "secret_threshold": 1});
         let answer = self.admin()?.ok(Method::PUT, "sys/init", body).await?;
         let text = |value: &Value| value.as_str().map(str::to_owned).context("sys/init answered without keys");

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-const WATCH: &str = r#"
+const SCRIPT: &str = r#"
 groups= undo=:
 while read -r verb what; do
   if [ "$verb" = undo ]; then undo="$what; $undo"; continue; fi
@@ -80,7 +80,7 @@ impl Watchdog {
         let directory = make(&std::env::temp_dir())?;
         let memory = make(Path::new("/dev/shm"))?;
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", WATCH, "watchdog", journal])
+            .args(["-c", SCRIPT, "watchdog", journal])
             .args([&directory, &memory])
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -94,7 +94,7 @@ impl Watchdog {
     }
 
     /// The process of the watch.
-    pub fn watch(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.shell.id()
     }
 
@@ -107,7 +107,7 @@ impl Watchdog {
     pub fn undo(&self, command: &str) {
         // Before what it undoes is done; a journal that cannot be written is a full disk, on which nothing else works either.
         let _ = self.note(command);
-        tell(&self.pipe, "undo", command);
+        send(&self.pipe, "undo", command);
     }
 
     fn note(&self, command: &str) -> Result<()> {
@@ -128,10 +128,10 @@ impl Watchdog {
     /// Start a program in a process group of its own and watch it.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let through = name == NSENTER || name == UNSHARE;
+        let wrapped = name == NSENTER || name == UNSHARE;
         let child = command.process_group(0).spawn().with_context(|| format!("failed to start {name}"))?;
-        tell(&self.pipe, "watch", &child.id().to_string());
-        Ok(Process { child, pipe: Arc::clone(&self.pipe), through, ended: None })
+        send(&self.pipe, "watch", &child.id().to_string());
+        Ok(Process { child, pipe: Arc::clone(&self.pipe), wrapped, status: None })
     }
 }
 
@@ -147,7 +147,7 @@ pub fn sweep(journal: &Path) -> Result<()> {
     let text = std::fs::read_to_string(journal).with_context(|| format!("failed to read {}", journal.display()))?;
     let commands: Vec<&str> = text.lines().rev().collect();
     if !commands.is_empty() {
-        super::binaries::say("sweeping what a killed test cluster left");
+        super::binaries::print_uncaptured("sweeping what a killed test cluster left");
         let script = commands.join("\n");
         let status = Command::new("/bin/sh").args(["-c", &script]).current_dir("/").stdin(Stdio::null()).status()?;
         ensure!(status.success(), "failed to sweep by {}: {status}", journal.display());
@@ -156,7 +156,7 @@ pub fn sweep(journal: &Path) -> Result<()> {
     Ok(())
 }
 
-fn tell(pipe: &Mutex<Option<ChildStdin>>, verb: &str, what: &str) {
+fn send(pipe: &Mutex<Option<ChildStdin>>, verb: &str, what: &str) {
     if let Some(pipe) = pipe.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         let _ = writeln!(pipe, "{verb} {what}");
     }
@@ -167,8 +167,8 @@ pub struct Process {
     child: Child,
     pipe: Arc<Mutex<Option<ChildStdin>>>,
     /// Whether the child is `nsenter` or `unshare`, and the program its only child.
-    through: bool,
-    ended: Option<ExitStatus>,
+    wrapped: bool,
+    status: Option<ExitStatus>,
 }
 
 impl Process {
@@ -182,24 +182,24 @@ impl Process {
     }
 
     /// How it ended, or `None` while it runs.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        if self.ended.is_none() {
-            self.ended = self.child.try_wait().ok().flatten();
-            if self.ended.is_some() {
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+            if self.status.is_some() {
                 // What it left in its group (a plugin) ends too; only then may the number be used again.
                 self.kill_group();
-                tell(&self.pipe, "forget", &self.child.id().to_string());
+                send(&self.pipe, "forget", &self.child.id().to_string());
             }
         }
-        self.ended
+        self.status
     }
 
     /// To the program itself. (`nsenter` would end by SIGTERM before its child, which then counts as ended.)
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        if self.ended().is_none() {
+        if self.exit_status().is_none() {
             let pid = self.program().context("nsenter has not started its program yet")?;
             kill_process(pid, signal).with_context(|| format!("failed to send {signal:?} to process {pid:?}"))?;
-            if self.through && signal == Signal::CONT {
+            if self.wrapped && signal == Signal::CONT {
                 // `nsenter` stops when its child stops, and nobody else wakes it.
                 kill_process(Pid::from_child(&self.child), signal).context("failed to wake nsenter")?;
             }
@@ -209,7 +209,7 @@ impl Process {
 
     /// The program's process, as this PID namespace numbers it.
     pub fn program(&self) -> Option<Pid> {
-        if !self.through {
+        if !self.wrapped {
             return Some(Pid::from_child(&self.child));
         }
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).ok()?;
@@ -220,9 +220,9 @@ impl Process {
     pub async fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         loop {
-            let ended = self.ended();
-            if ended.is_some() || start.elapsed() > deadline {
-                return ended;
+            let status = self.exit_status();
+            if status.is_some() || start.elapsed() > deadline {
+                return status;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -250,10 +250,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.ended().is_none() {
+        if self.exit_status().is_none() {
             self.kill_group();
             let _ = self.child.wait();
-            tell(&self.pipe, "forget", &self.child.id().to_string());
+            send(&self.pipe, "forget", &self.child.id().to_string());
         }
     }
 }

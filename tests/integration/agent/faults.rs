@@ -8,7 +8,7 @@ use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::wait_until;
 
 /// Quick rounds that call a set stale after two seconds without a good answer.
-fn impatient(setup: &Setup<'_>) -> String {
+fn short_max_stale(setup: &Setup<'_>) -> String {
     format!(
         "sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 2s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n\
          mirrors: {{top-secret-ks: {{}}}}\n",
@@ -19,7 +19,7 @@ fn impatient(setup: &Setup<'_>) -> String {
 #[tokio::test]
 async fn set_is_stale_while_policy_is_removed_and_fresh_once_restored() -> Result<()> {
     Setup::shared("policy", async |setup| {
-        let mut agent = setup.agent_with(&["run"], &impatient(setup))?;
+        let mut agent = setup.agent_with(&["run"], &short_max_stale(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         setup.case.admin.policy(&setup.case.role, "path \"nothing\" { capabilities = [\"read\"] }").await?;
         setup.condition_is(&mut agent, "SecretsFresh", "False", "Denied").await?;
@@ -75,7 +75,7 @@ fn agent_log_count(log: &[String], text: &str) -> usize {
 #[tokio::test]
 async fn deleted_or_destroyed_version_keeps_files() -> Result<()> {
     Setup::shared("deleted", async |setup| {
-        let mut agent = setup.agent_with(&["run"], &impatient(setup))?;
+        let mut agent = setup.agent_with(&["run"], &short_max_stale(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         let mount = &setup.case.kv_mount;
         setup.case.admin.delete(&format!("{mount}/data/webapp/config")).await?;
@@ -101,7 +101,7 @@ async fn deleted_or_destroyed_version_keeps_files() -> Result<()> {
 #[tokio::test]
 async fn moved_mount_keeps_files_until_moved_back() -> Result<()> {
     Setup::shared("moved", async |setup| {
-        let mut agent = setup.agent_with(&["run"], &impatient(setup))?;
+        let mut agent = setup.agent_with(&["run"], &short_max_stale(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         let (here, there) = (setup.case.kv_mount.clone(), format!("{}-elsewhere", setup.case.kv_mount));
         remount(setup, &here, &there).await?;
@@ -132,7 +132,7 @@ async fn remount(setup: &Setup<'_>, from: &str, to: &str) -> Result<()> {
 #[tokio::test]
 async fn rate_limited_agent_honors_retry_after() -> Result<()> {
     Setup::own("quota", async |setup| {
-        let mut agent = setup.agent_with(&["run"], &impatient(setup))?;
+        let mut agent = setup.agent_with(&["run"], &short_max_stale(setup))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         let admin = &setup.case.admin;
         admin.put("sys/quotas/config", json!({"enable_rate_limit_response_headers": true})).await?;

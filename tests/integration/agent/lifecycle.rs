@@ -194,12 +194,12 @@ async fn agent_as_pid_one_stops_on_sigterm() -> Result<()> {
         return Ok(());
     }
     Setup::shared("pid", async |setup| {
-        let mut agent = setup.agent_under(&[&NAMESPACE[..], &["--kill-child"]].concat(), &["run"], QUICK)?;
+        let mut agent = setup.agent_with_wrapper(&[&NAMESPACE[..], &["--kill-child"]].concat(), &["run"], QUICK)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.id()))?;
         let pid = children.trim().parse().context("unshare has one child")?;
         let pid = rustix::process::Pid::from_raw(pid).context("a pid")?;
-        agent.look_at();
+        agent.capture_pages();
         rustix::process::kill_process(pid, Signal::TERM)?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(0), "{}", agent.report());
         assert!(setup.case.admin.accessors_of(&setup.case.auth_mount).await?.is_empty(), "its token is revoked");

@@ -12,14 +12,14 @@ use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::Agent;
 
 /// A minute, and what a busy machine needs.
-const RIGHT_AGAIN: Duration = Duration::from_secs(70);
+const RESYNC_TIMEOUT: Duration = Duration::from_secs(70);
 
 fn secrets(setup: &Setup<'_>) -> Api<Secret> {
     Api::namespaced(setup.case.cluster.client.clone(), &setup.case.namespace)
 }
 
 /// The rights that we ship, for more names.
-async fn may_write(setup: &Setup<'_>, names: &[&str]) -> Result<()> {
+async fn permit_writes(setup: &Setup<'_>, names: &[&str]) -> Result<()> {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "keyferry"},
         "rules": [
@@ -40,12 +40,12 @@ async fn data(setup: &Setup<'_>, name: &str) -> Result<Option<BTreeMap<String, S
 }
 
 /// Waits until this Secret holds the article's values and no others; gives the time that it took.
-async fn right_again(setup: &Setup<'_>, agent: &mut Agent, name: &str, since: Instant) -> Result<Duration> {
+async fn wait_until_restored(setup: &Setup<'_>, agent: &mut Agent, name: &str, since: Instant) -> Result<Duration> {
     let wanted: BTreeMap<_, _> = [("username", "Nutzername"), ("password", "Losungwort")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
     agent
-        .wait_for(&format!("{name} is right again"), RIGHT_AGAIN, || async {
+        .wait_for(&format!("{name} is right again"), RESYNC_TIMEOUT, || async {
             (data(setup, name).await.ok()?? == wanted).then_some(())
         })
         .await?;
@@ -76,7 +76,7 @@ async fn patch(setup: &Setup<'_>, name: &str, change: &Value) -> Result<()> {
 async fn deleted_edited_and_restored_secrets_converge_within_one_minute() -> Result<()> {
     Setup::shared("truth", async |setup| {
         let names = ["deleted", "edited", "restored"];
-        may_write(setup, &names).await?;
+        permit_writes(setup, &names).await?;
         // `refresh` is as users have it: nothing in Vault changes, and no round of the sources helps.
         let document = format!(
             "sources: {{webapp: {{path: {}}}}}\nmirrors: {{deleted: {{}}, edited: {{}}, restored: {{adopt: true}}}}\n",
@@ -90,11 +90,11 @@ async fn deleted_edited_and_restored_secrets_converge_within_one_minute() -> Res
             .await?;
         restore(setup, "restored").await?;
         for name in names {
-            let took = right_again(setup, &mut agent, name, since).await?;
+            let took = wait_until_restored(setup, &mut agent, name, since).await?;
             println!("{name}: right again after {took:?}");
         }
         agent
-            .wait_for("the restored Secret is taken over", RIGHT_AGAIN, || async {
+            .wait_for("the restored Secret is taken over", RESYNC_TIMEOUT, || async {
                 let managers = secrets(setup).get("restored").await.ok()?.metadata.managed_fields?;
                 managers.into_iter().any(|entry| entry.manager.as_deref() == Some("keyferry")).then_some(())
             })
@@ -126,7 +126,7 @@ async fn restored_secret_without_adopt_is_rejected_with_remedy() -> Result<()> {
         secrets(setup).delete("top-secret-ks", &DeleteParams::default()).await?;
         let since = Instant::now();
         agent
-            .wait_for("the Secret is there again", RIGHT_AGAIN, || async {
+            .wait_for("the Secret is there again", RESYNC_TIMEOUT, || async {
                 (data(setup, "top-secret-ks").await.ok()??["password"] == "nach-der-Sicherung").then_some(())
             })
             .await?;

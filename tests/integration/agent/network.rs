@@ -89,7 +89,7 @@ async fn second_address_is_tried_when_first_drops_packets() -> Result<()> {
         let url = format!("http://vault.test:{}", proxy.port());
         let wrapper = [&NAMESPACE[..], &["sh", "-c", HOSTS, "sh", hosts.to_str().context("a plain name")?]].concat();
         let started = Instant::now();
-        let mut once = setup.agent_under(&wrapper, &["once", "--timeout", "30s"], &[("VAULT_ADDR", &url)])?;
+        let mut once = setup.agent_with_wrapper(&wrapper, &["once", "--timeout", "30s"], &[("VAULT_ADDR", &url)])?;
         assert_eq!(once.wait(Duration::from_secs(40)).await?.code(), Some(0), "{}", once.report());
         println!("done after {:?}: {} requests", started.elapsed(), proxy.seen().len());
         assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());

@@ -7,11 +7,11 @@ use anyhow::Result;
 use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::wait_until;
 
-const IMPATIENT: &str = "retry: {base: 200ms, max: 2s, slow: 2s}\nmirrors: {top-secret-ks: {}}\n";
+const FAST_RETRY: &str = "retry: {base: 200ms, max: 2s, slow: 2s}\nmirrors: {top-secret-ks: {}}\n";
 
 fn document(setup: &Setup<'_>) -> String {
     let path = setup.case.secret_path();
-    format!("sources: {{webapp: {{path: {path}, refresh: 1s, maxStale: 3s}}}}\n{IMPATIENT}")
+    format!("sources: {{webapp: {{path: {path}, refresh: 1s, maxStale: 3s}}}}\n{FAST_RETRY}")
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ pub const WRITERS: &str = "secret-writers";
 pub const MOUNTS: &str = "no-secret-mounts";
 
 /// A new policy, or a new label on a namespace, acts after some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// Is on no list of any namespace, and may do everything that the policies confine.
 const PROBE: &str = "policy-probe";
 
@@ -138,7 +138,7 @@ pub async fn wait_until_enforced(servers: &Servers, admin: &Cluster, namespace: 
             ),
         };
         let path = format!("/api/v1/namespaces/{namespace}/{path}?dryRun=All");
-        wait_until(&format!("policy {policy} acts in {namespace}"), PATIENCE, || async {
+        wait_until(&format!("policy {policy} acts in {namespace}"), TIMEOUT, || async {
             let answer = send(client, &method, &path, STRATEGIC, &body).await;
             answer.is_err_and(|error| error.message.contains(words)).then_some(())
         })

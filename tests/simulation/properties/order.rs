@@ -27,7 +27,7 @@ impl World {
     pub fn check_start(&mut self, ticket: Ticket, op: &Op, flight: &Flight) {
         let now = self.now;
         let Some(process) = &mut self.process else { return };
-        let twin = process.in_flight.values().find(|other| other.thing == flight.thing);
+        let twin = process.in_flight.values().find(|other| other.subject == flight.subject);
         // A login of a trial that was abandoned goes on; its session is revoked when it comes.
         let abandoned = |other: &Flight| matches!(op, Op::LogIn { .. }) && other.started <= process.last_read_at;
         let twin = twin.filter(|other| !abandoned(other)).map(|other| other.what.clone());

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::super::binaries::{find_or_build, say};
+use super::super::binaries::{find_or_build, print_uncaptured};
 use super::super::kube::Kube;
 use super::super::vault::Vault;
 use super::super::watchdog::Watchdog;
@@ -37,8 +37,10 @@ pub(super) async fn connect() -> Result<RealCluster> {
     let vault = Vault::existing(address, inside, needed(VAULT_TOKEN)?);
     let (status, _) = vault.admin()?.request(Method::GET, "auth/token/lookup-self", Value::Null).await?;
     ensure!(status == 200, "Vault at {VAULT} answered {status} about the token of {VAULT_TOKEN}");
-    say("using the cluster of KUBECONFIG; it must have the images keyferry:0.1.0, keyferry-webapp:0.1.0 and \
-         keyferry-toolbox:0.1.0 (docs/testbed.md tells how to make and load them)");
+    print_uncaptured(
+        "using the cluster of KUBECONFIG; it must have the images keyferry:0.1.0, keyferry-webapp:0.1.0 and \
+         keyferry-toolbox:0.1.0 (docs/testbed.md tells how to make and load them)",
+    );
     Ok(RealCluster {
         kube,
         vault,

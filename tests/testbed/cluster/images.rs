@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::super::agent::forget_this_package;
+use super::super::agent::unset_package_variables;
 use super::output;
 
 /// What busybox is called by in the toolbox.
@@ -17,10 +17,10 @@ const APPLETS: &str = "sh ls cat id mount sleep mkdir rm ln echo touch wget ps k
 pub const TOOLS: [(&str, &str); 2] = [("buildah", "buildah"), ("musl-gcc", "musl-tools")];
 
 /// Cargo's target directory of this build. Cargo tells it to tests; an example lies in `target/<profile>/examples`.
-pub fn target() -> PathBuf {
+pub fn target_directory() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
-    let told = option_env!("CARGO_TARGET_TMPDIR").and_then(|inside| Path::new(inside).parent());
-    told.or_else(|| own.ancestors().nth(3)).map_or_else(|| "target".into(), Path::to_path_buf)
+    let from_cargo = option_env!("CARGO_TARGET_TMPDIR").and_then(|inside| Path::new(inside).parent());
+    from_cargo.or_else(|| own.ancestors().nth(3)).map_or_else(|| "target".into(), Path::to_path_buf)
 }
 
 /// The architecture of this machine, as images name it.
@@ -31,11 +31,13 @@ pub fn architecture() -> &'static str {
 /// Builds the shipped images with `images/build.sh`; gives the directory with the archives `keyferry.tar` and `webapp.tar`.
 pub fn build(architectures: &str) -> Result<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
-    super::super::binaries::say("building the images: the release binary takes two minutes or more the first time");
+    super::super::binaries::print_uncaptured(
+        "building the images: the release binary takes two minutes or more the first time",
+    );
     let mut build = Command::new(script);
-    forget_this_package(&mut build);
-    output(build.args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()))?;
-    Ok(target().join("image"))
+    unset_package_variables(&mut build);
+    output(build.args(["--arch", architectures]).env("CARGO_TARGET_DIR", target_directory()).stdin(Stdio::null()))?;
+    Ok(target_directory().join("image"))
 }
 
 /// An image to write.

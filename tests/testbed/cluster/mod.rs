@@ -103,10 +103,10 @@ impl RealCluster {
         watchdog.enter(namespaces.pid());
         protect_symlinks(&watchdog)?;
         let (api, vault) = (namespaces.relay(API_SERVER)?, namespaces.relay(VAULT)?);
-        let options = vault::Options { place: Some(vault::Place { inside: VAULT, outside: vault }), tls: false };
+        let options = vault::Options { endpoint: Some(vault::Endpoint { inside: VAULT, outside: vault }), tls: false };
         let (vault, kube) = tokio::try_join!(
             Vault::start(&binaries, &watchdog, options),
-            Kube::start_at(&binaries, &watchdog, kube::Place { inside: API_SERVER, outside: api, plugins: PLUGINS })
+            Kube::start_at(&binaries, &watchdog, kube::Options { inside: API_SERVER, outside: api, plugins: PLUGINS })
         )?;
         let node = Node::start(programs, &watchdog, &kube).await?;
         let control = Some(NodeControl { node: Mutex::new(node), namespaces });
@@ -144,8 +144,9 @@ impl RealCluster {
     /// A second Vault at `SPARE`, not started before; with TLS, whose authority is `Vault::ca_file`.
     pub async fn spare_vault(&self, tls: bool, port: u16) -> Result<Vault> {
         let inside = SocketAddr::from((SPARE, port));
-        let place = vault::Place { inside, outside: self.relay(inside)? };
-        Vault::start(&Binaries::find_or_build()?, &self.watchdog, vault::Options { tls, place: Some(place) }).await
+        let endpoint = vault::Endpoint { inside, outside: self.relay(inside)? };
+        Vault::start(&Binaries::find_or_build()?, &self.watchdog, vault::Options { tls, endpoint: Some(endpoint) })
+            .await
     }
 
     /// A loopback address of this machine that leads to an address in the cluster, a pod's for example.
@@ -227,7 +228,9 @@ const JOURNAL: &str = "/run/lock/keyferry-test-cluster";
 fn lock() -> Result<File> {
     let file = open_journal()?;
     if file.try_lock().is_err() {
-        super::binaries::say("waiting: another test cluster runs on this machine (a test, or one of just cluster-up)");
+        super::binaries::print_uncaptured(
+            "waiting: another test cluster runs on this machine (a test, or one of just cluster-up)",
+        );
         file.lock().with_context(|| format!("failed to lock {JOURNAL}"))?;
     }
     super::watchdog::sweep(Path::new(JOURNAL))?;
@@ -276,7 +279,7 @@ pub fn can_run(test: &str) -> bool {
 }
 
 /// How long a pod may take for what usually takes seconds, on a machine that compiles beside it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The output of a command that must succeed.
 pub fn output(command: &mut Command) -> Result<String> {

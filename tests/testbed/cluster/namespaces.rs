@@ -44,12 +44,12 @@ pub struct Namespaces {
 impl Namespaces {
     /// Make them, with these addresses on the loopback device.
     pub async fn start(watchdog: &Watchdog, addresses: &[IpAddr]) -> Result<Self> {
-        for (needed, cure) in [(watchdog.directory.clone(), "TMPDIR"), (binaries::cache()?, "XDG_CACHE_HOME")] {
+        for (needed, variable) in [(watchdog.directory.clone(), "TMPDIR"), (binaries::cache()?, "XDG_CACHE_HOME")] {
             let hidden = HIDDEN.into_iter().find(|hidden| needed.starts_with(hidden));
             let needed = needed.display();
             ensure!(
                 hidden.is_none(),
-                "{needed} is hidden inside the cluster; set {cure} to a place that is not in {hidden:?}"
+                "{needed} is hidden inside the cluster; set {variable} to a place that is not in {hidden:?}"
             );
         }
         let ready = watchdog.directory.join("namespaces-ready");

@@ -259,10 +259,10 @@ state = "{state}"
 
 /// Processes of this machine in a pod's cgroup whose program is this, by its path in the image.
 pub fn processes(pod_uid: &str, program: &str) -> Vec<u32> {
-    let is_ours = |pid: &u32| {
+    let is_match = |pid: &u32| {
         let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
         read("cgroup").contains(pod_uid) && read("cmdline").split('\0').next() == Some(program)
     };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_match).collect()
 }

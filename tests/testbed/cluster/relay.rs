@@ -15,16 +15,16 @@ pub fn start(namespace: File, inside: SocketAddr) -> Result<SocketAddr> {
     listener.set_nonblocking(true)?;
     let outside = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (gone_over, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::Builder::new().name(format!("relay-{}", outside.port())).spawn(move || {
         let moved = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
-        let went = moved.is_ok();
-        let _ = gone_over.send(moved);
-        if went {
+        let entered = moved.is_ok();
+        let _ = sender.send(moved);
+        if entered {
             runtime.block_on(serve(listener, inside));
         }
     })?;
-    told.recv()?.context("failed to enter the cluster's network namespace")?;
+    receiver.recv()?.context("failed to enter the cluster's network namespace")?;
     Ok(outside)
 }
 

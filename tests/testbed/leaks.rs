@@ -1,7 +1,7 @@
-//! The leak test: nothing that an agent lets be seen holds a secret of its case.
+//! The leak test: no output of an agent contains a secret of its case.
 //!
-//! A case knows its secrets, since they are put into Vault through it, and the agents that were started for it. What an agent
-//! let be seen is taken while it runs: `/proc` and the pages of its listener are gone after its end.
+//! A case knows its secrets, because they are written to Vault through it, and its agents. Outputs are captured while an
+//! agent runs: `/proc` and the pages of its listener are gone after the exit.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,19 +14,19 @@ use serde_json::Value;
 
 use super::capture::Capture;
 
-/// Shorter texts are found by chance.
+/// Shorter texts would be found by chance.
 const SHORTEST: usize = 6;
 
-/// As long must be one that could be a part of a UID, a time or a number.
+/// Minimum length of a text that could be part of a UID, a time or a number.
 const SHORTEST_NUMBER: usize = 16;
 
-/// How every Vault token begins (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
+/// Prefixes of Vault tokens (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
 const TOKENS: [&str; 3] = ["hvs.", "hvb.", "hvr."];
 
-/// The one secret that an environment may hold: the user himself gives it there.
+/// The only secret that is allowed in an environment: the user sets it there.
 const GIVEN_TOKEN: &str = "VAULT_TOKEN=";
 
-/// A text that was seen, and where.
+/// A captured text and its origin.
 #[derive(Debug, Clone)]
 pub struct Observed {
     pub place: String,
@@ -39,26 +39,26 @@ impl Observed {
     }
 }
 
-/// The secrets of a case and its agents. In a test it must be asked before it is dropped.
+/// The secrets and the agents of a case. A test with an agent must run the leak test before it drops this value.
 #[derive(Default)]
 pub struct Leaks {
-    /// In each form in which they could be seen.
+    /// Every encoding in which a secret could appear.
     planted: Mutex<BTreeSet<String>>,
     agents: Mutex<Vec<Arc<Capture>>>,
     checked: AtomicBool,
 }
 
 impl Leaks {
-    /// A text that nobody may say.
+    /// Adds a text that must not appear in any output.
     ///
     /// # Panics
-    /// If it cannot be searched for.
+    /// If the text is so short that it would be found by chance.
     pub fn plant(&self, secret: &str) {
         assert!(is_unmistakable(secret), "{secret:?} would be found by chance");
         locked(&self.planted).extend(forms(secret));
     }
 
-    /// All texts in a secret's data that can be searched for.
+    /// Adds all texts in a secret's data that are long enough to be searched for.
     pub fn plant_data(&self, data: &Value) {
         match data {
             Value::String(text) if is_unmistakable(text) => self.plant(text),
@@ -68,7 +68,7 @@ impl Leaks {
         }
     }
 
-    /// A JWT: its signature alone is searched for, so that a part of it is found as well.
+    /// Adds a JWT by its signature, so that a truncated JWT is found too.
     pub fn plant_jwt(&self, jwt: &str) {
         self.plant(jwt.rsplit('.').next().unwrap_or(jwt));
     }
@@ -77,13 +77,13 @@ impl Leaks {
         locked(&self.agents).push(agent);
     }
 
-    /// What all agents let be seen.
+    /// Everything captured from all agents.
     pub fn seen(&self) -> Result<Vec<Observed>> {
         let agents = locked(&self.agents).clone();
         agents.iter().map(|agent| agent.seen()).collect::<Result<Vec<_>>>().map(|seen| seen.concat())
     }
 
-    /// Fails if one of these texts holds a secret, and says where.
+    /// Fails if one of these texts contains a secret; the error names its origin.
     pub fn check(&self, seen: &[Observed]) -> Result<()> {
         let planted = locked(&self.planted);
         ensure!(!planted.is_empty(), "no secret was planted");
@@ -96,7 +96,7 @@ impl Leaks {
         Ok(())
     }
 
-    /// The leak test runs, or the test has failed before and tells its own reason.
+    /// Records that the leak test ran, or that the test has already failed.
     pub fn mark_checked(&self) {
         self.checked.store(true, Ordering::Relaxed);
     }
@@ -105,12 +105,12 @@ impl Leaks {
 impl Drop for Leaks {
     fn drop(&mut self) {
         let unchecked = cfg!(test) && !self.checked.load(Ordering::Relaxed) && !locked(&self.agents).is_empty();
-        assert!(!unchecked || std::thread::panicking(), "a test with an agent ended without the leak test");
+        assert!(!unchecked || std::thread::panicking(), "a test with an agent did not run the leak test");
     }
 }
 
-/// How the Vault token begins that the text holds. The random end of a pod's name may look like that beginning; the pod's Events
-/// are called after it, with a dot and a number of 16 digits.
+/// Prefix of a Vault token in the text. The random suffix of a pod's name can look like such a prefix: Events are named
+/// after their pod, with a dot and a number of 16 digits.
 fn token(text: &str) -> Option<&'static str> {
     let is_token = |prefix: &str, at: usize| {
         let in_a_name = text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
@@ -120,13 +120,13 @@ fn token(text: &str) -> Option<&'static str> {
     TOKENS.into_iter().find(|prefix| text.match_indices(prefix).any(|(at, _)| is_token(prefix, at)))
 }
 
-/// Whether a text that holds it can only come from it.
+/// Whether a match cannot be a coincidence.
 fn is_unmistakable(secret: &str) -> bool {
     let number = |byte: u8| byte.is_ascii_hexdigit() || b"-:.".contains(&byte);
     secret.len() >= if secret.bytes().all(number) { SHORTEST_NUMBER } else { SHORTEST }
 }
 
-/// A secret as it is, each of its lines, and as JSON, base64 and hex.
+/// The lines of a secret, and the secret as JSON, base64 and hex.
 fn forms(secret: &str) -> BTreeSet<String> {
     let escaped = Value::from(secret).to_string();
     let mut hex = String::new();
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "ended without the leak test")]
+    #[should_panic(expected = "did not run the leak test")]
     fn agent_test_without_leak_check_panics() {
         Leaks::default().add_agent(Arc::new(Capture::new("keyferry run".into(), None)));
     }

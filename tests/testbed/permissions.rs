@@ -1,28 +1,28 @@
-//! The rights that we ship, for a namespace of a test: what users apply is what is tested.
+//! The shipped RBAC manifest, for the namespace of a test: tests use the file that users apply.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// The file that users apply. It is included here and nowhere else.
+/// The shipped manifest.
 const SHIPPED: &str = include_str!("../../deploy/manifests/rbac.yaml");
 
-/// The namespace in it.
+/// The namespace in the shipped manifest.
 const NAMESPACE: &str = "playground";
 
-/// The shipped rights in another namespace.
+/// The shipped manifest for another namespace.
 pub struct Permissions {
-    /// The `ServiceAccount` that gets them, as the file names it.
+    /// The `ServiceAccount` to which the manifest binds the Role.
     pub account: String,
-    /// The whole file; only namespaces differ.
+    /// The whole manifest; only namespaces differ.
     pub yaml: String,
 }
 
-/// The shipped file with `namespace` in the place of its own.
+/// The shipped manifest with `namespace` instead of its own.
 ///
 /// # Errors
-/// If the file is not as we know it: an object without the namespace, or no binding of exactly one `ServiceAccount`.
+/// If an object is not in the expected namespace, or if the Role is not bound to exactly one `ServiceAccount`.
 pub fn shipped_for(namespace: &str) -> Result<Permissions> {
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(SHIPPED).context("deploy/manifests/rbac.yaml")?;
     let mut accounts = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! The node: controller manager and scheduler, containerd with runc, the kubelet.
+//! The node: controller manager, scheduler, containerd with runc, kubelet.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ use super::{API_SERVER, NODE, cgroups, images, output};
 /// Name of the node.
 const NAME: &str = "node-1";
 
-/// Where distributions put the CNI plugins.
+/// Directories in which distributions install the CNI plugins.
 const CNI: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
 
 /// The directory with the CNI plugins.
@@ -26,7 +26,7 @@ pub fn cni_plugins() -> Option<&'static str> {
     CNI.into_iter().find(|directory| Path::new(directory).join("bridge").is_file())
 }
 
-/// What runs on the node.
+/// The programs of a node.
 pub struct Programs {
     controller_manager: PathBuf,
     scheduler: PathBuf,
@@ -58,7 +58,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Start everything; ready when the node is.
+    /// Starts all programs and waits until the node is Ready.
     pub async fn start(programs: Programs, watchdog: &Watchdog, kube: &Kube) -> Result<Self> {
         let directory = watchdog.directory.join("node");
         for part in ["cni", "containerd", "images", "kubelet", "opt", "pods"] {
@@ -78,7 +78,7 @@ impl Node {
         for (program, name, arguments) in control {
             let mut command = watchdog.command(&program);
             command.arg(format!("--kubeconfig={}", node.file(&format!("{name}.kubeconfig")).display()));
-            // Their own ports would be the only ones: nothing asks them anything here.
+            // Nothing queries their own ports.
             command.args(["--bind-address=127.0.0.1"]).args(arguments);
             node.others.push(watchdog.spawn(into_log(&mut command, &node.file(&format!("{name}.log")))?)?);
         }
@@ -86,7 +86,7 @@ impl Node {
         node.import(watchdog, &images::pause(&node.file("images"))?)?;
         node.start_kubelet(watchdog)?;
         let nodes: Api<NodeObject> = Api::all(kube.client().await?);
-        wait_until("the node is Ready and takes pods", Duration::from_secs(90), || async {
+        wait_until("the node is Ready and accepts pods", Duration::from_secs(90), || async {
             let found = nodes.get_opt(NAME).await.ok()??;
             let ready = |c: &k8s_openapi::api::core::v1::NodeCondition| c.type_ == "Ready" && c.status == "True";
             let open = found.spec.is_none_or(|spec| spec.taints.is_none_or(|taints| taints.is_empty()));
@@ -168,9 +168,9 @@ state = "{state}"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "docker.io/library/keyferry-pause:0.1.0"
 [plugins."io.containerd.cri.v1.runtime"]
-  # Root of a container or a small virtual machine may lack CAP_SYS_RESOURCE.
+  # Root in a container or a small virtual machine can lack CAP_SYS_RESOURCE.
   restrict_oom_score_adj = true
-  # A profile would be loaded into this machine's kernel, and stay there.
+  # A profile would be loaded into this machine's kernel and stay there.
   disable_apparmor = true
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["{plugins}"]
@@ -188,14 +188,14 @@ state = "{state}"
             socket = path(&self.socket()),
             opt = part("opt"),
             cni = part("cni"),
-            // An overlay cannot lie on an overlay, as the root of a container is.
+            // overlayfs does not work on overlayfs, which is the root file system of a container.
             snapshotter = if self.on_overlay() { "native" } else { "overlayfs" },
             plugins = cni_plugins().unwrap_or(CNI[0]),
             shim = path(&self.programs.shim),
         )
     }
 
-    /// By the magic number of statfs(2).
+    /// Whether the directory is on overlayfs, by the magic number of statfs(2).
     fn on_overlay(&self) -> bool {
         rustix::fs::statfs(&self.directory).is_ok_and(|file_system| file_system.f_type == 0x794c_7630)
     }
@@ -204,7 +204,7 @@ state = "{state}"
         self.file("containerd/containerd.sock")
     }
 
-    /// Unique on this machine, as the watchdog's directory is.
+    /// Name of the cgroup: that of the watchdog's directory, which is unique on this machine.
     fn cgroup(&self) -> String {
         let run = self.directory.parent().and_then(Path::file_name).unwrap_or_default();
         run.to_string_lossy().into_owned()
@@ -214,7 +214,7 @@ state = "{state}"
         let mut command = watchdog.command(&self.programs.containerd);
         command.arg("--config").arg(self.file("containerd.toml"));
         self.others.push(watchdog.spawn(into_log(&mut command, &self.file("containerd.log"))?)?);
-        wait_until("containerd answers", Duration::from_secs(30), || async {
+        wait_until("containerd responds", Duration::from_secs(30), || async {
             output(self.ctr(watchdog).arg("version")).ok().map(|_| ())
         })
         .await
@@ -257,7 +257,7 @@ state = "{state}"
     }
 }
 
-/// Processes of this machine in a pod's cgroup whose program is this, by its path in the image.
+/// PIDs, on this machine, of the processes in a pod's cgroup that run this program.
 pub fn processes(pod_uid: &str, program: &str) -> Vec<u32> {
     let is_match = |pid: &u32| {
         let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();

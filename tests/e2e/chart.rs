@@ -1,4 +1,4 @@
-//! The example chart, which turns keyferry on by its values, in real pods.
+//! The example chart, which enables keyferry by its values, in real pods.
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
@@ -8,7 +8,7 @@ use crate::manifest::{IDLE, Object};
 use crate::setup::{Setup, condition, container, containers, is_ready, name};
 
 impl Setup {
-    /// Renders the example for this test's Vault and namespace, and applies it; the ServiceAccount and the rights too are the chart's.
+    /// Renders the example for this test's Vault and namespace and applies it, including its ServiceAccount and RBAC rules.
     pub async fn install(&self, helm: &Helm, values: &[&str]) -> Result<()> {
         let own = [
             format!("keyferry.vault.address={}", self.cluster.vault.address_inside()),
@@ -49,7 +49,7 @@ async fn dependent_chart_delivers_files_secret_and_readiness_gate() -> Result<()
         setup.file_is(&pod, "password", "Stichwort").await?;
         setup.secret_is("password", "Stichwort").await?;
 
-        // A change of the document is read by the running agent.
+        // The running agent reloads a changed configuration file.
         setup.install(helm, &["keyferry.outputs[0].source=app", "keyferry.outputs[0].prefix=deep"]).await?;
         setup.file_is(&pod, "deep/password", "Stichwort").await?;
         let seen = setup.pod(&pod).await?.context("the same pod")?;
@@ -75,10 +75,10 @@ async fn chart_modes_classic_and_init_run_on_kubelet() -> Result<()> {
         setup.secret_is("password", "im-Paar").await?;
         assert_eq!(setup.vault.accessors_of(&setup.mount()).await?.len(), 1, "one login for both containers");
         let seen = setup.pod(&pod).await?.context("the pod")?;
-        let init = container(&seen, "keyferry-init").context("the first half")?.state.unwrap_or_default();
+        let init = container(&seen, "keyferry-init").context("the init container")?.state.unwrap_or_default();
         assert_eq!(init.terminated.map(|end| end.exit_code), Some(0));
 
-        // The other mode comes with a new pod, whose agent has ended when the application starts.
+        // In mode init, the agent of the new pod has exited when the application starts.
         setup.install(helm, &["keyferry.mode=init"]).await?;
         let ended = |pod: &Pod| {
             let end = container(pod, "keyferry")?.state?.terminated?;

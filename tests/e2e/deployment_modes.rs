@@ -1,4 +1,5 @@
-//! The other ways to take keyferry in: the smallest manifest, kustomize, the classic mode; and the demo application itself.
+//! Other deployment modes: the smallest manifest, kustomize, classic mode (init container and ordinary container); and the
+//! demo application.
 
 use std::net::SocketAddr;
 
@@ -11,8 +12,8 @@ use crate::setup::{Setup, condition, container, is_ready, name};
 #[tokio::test]
 async fn smallest_manifest_works_with_three_variables_and_without_rbac() -> Result<()> {
     Setup::shared("smallest_manifest_works_with_three_variables_and_without_rbac", async |setup| {
-        // It asks for no Pod Security level and no token of its own; so its namespace does not either, and Vault takes the token
-        // that every container has.
+        // This manifest does not meet Pod Security `restricted` and mounts no token for Vault. So the namespace enforces
+        // `baseline`, and Vault accepts the default token of every container.
         let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
         let patch = ["patch", "namespace", &setup.namespace, "--type=merge", "--patch", &labels.to_string()];
         setup.kubectl(&patch)?;
@@ -61,11 +62,11 @@ async fn classic_mode_hands_over_with_one_login() -> Result<()> {
         assert_eq!(setup.logins(), Some(1));
         let now = setup.pod(&pod).await?.context("the pod")?;
         let handover = setup.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry").join("handover");
-        assert!(!handover.exists(), "what was handed over is gone");
+        assert!(!handover.exists(), "the handover file is removed");
         let seen = setup.exec(&pod, "webapp", "find / -name 'handover*' 2>/dev/null || true")?;
-        assert_eq!(seen, "", "and the application never saw it");
+        assert_eq!(seen, "", "the application cannot see it");
 
-        // A restarted container finds nothing, and logs in anew.
+        // A restarted container finds no handover file and logs in again.
         setup.kill(&now, "/keyferry")?;
         setup
             .pod_where("webapp", "the agent runs again", |pod| {
@@ -77,12 +78,12 @@ async fn classic_mode_hands_over_with_one_login() -> Result<()> {
         setup.file_is(&pod, "password", "nach-dem-Neustart").await?;
         assert_eq!(setup.logins(), Some(2));
         let before = setup.vault.accessors_of(&setup.mount()).await?;
-        assert_eq!(before.len(), 2, "the killed agent's and its successor's");
+        assert_eq!(before.len(), 2, "the tokens of the killed and of the restarted agent");
         setup.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
         setup
             .wait_for("the token is revoked", || async {
                 let now = setup.vault.accessors_of(&setup.mount()).await.ok()?;
-                // That of the killed agent is left until its TTL ends; the new pod has one as well.
+                // The token of the killed agent remains until its TTL ends; the new pod has one as well.
                 (before.iter().filter(|accessor| now.contains(accessor)).count() == 1).then_some(())
             })
             .await?;
@@ -113,9 +114,9 @@ async fn demo_application_shows_generations_without_values() -> Result<()> {
         let page = reqwest::get(format!("{url}/")).await?.text().await?;
         assert!(page.contains(after["generation"].as_str().context("a name")?), "{page}");
         let log = setup.logs(&pod, "webapp")?;
-        for said in [&page, &log, &after.to_string()] {
+        for output in [&page, &log, &after.to_string()] {
             for secret in ["Losungwort", "kein-Wort-davon", "Nutzername"] {
-                assert!(!said.contains(secret), "{said}");
+                assert!(!output.contains(secret), "{output}");
             }
         }
         assert_eq!(name(&setup.pods_of("webapp").await?[0]), pod);

@@ -1,4 +1,4 @@
-//! What breaks in a running pod: containers, the kubelet, the volume, the rights.
+//! Faults around a running pod: killed containers, kubelet restart, full volume, missing permissions.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::manifest::IDLE;
 use crate::setup::{Setup, condition, container, is_ready, message, name};
 
-/// The application opens the set over and over, and says so if a file is missing or a pair does not belong together.
+/// An application that reads the set in a loop and reports a missing file or a mixed pair.
 const READER: &str = r#"
 trap 'exit 0' TERM
 n=0
@@ -26,7 +26,7 @@ async fn rotate(setup: &Setup, pod: &str, round: u32) -> Result<()> {
     setup.file_is(pod, "password", &format!("Losung-{round}")).await
 }
 
-/// The reader did read, and nothing was missing or mixed.
+/// Checks that the reader has read and has reported no missing file and no mixed pair.
 async fn check_reader(setup: &Setup, pod: &str) -> Result<()> {
     let log = setup
         .wait_for("the reader reads", || async { setup.logs(pod, "webapp").ok().filter(|log| log.contains("reads ")) })
@@ -109,14 +109,14 @@ async fn full_volume_keeps_previous_set_and_reports_no_space() -> Result<()> {
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
         drop(file);
         setup.put("Nutzername", "passt-nicht-mehr").await?;
-        let said = |pod: &Pod| {
+        let is_full = |pod: &Pod| {
             (condition(pod, "keyferry.dev/SecretsFresh")? == ("False".into(), "NoSpace".into())).then_some(())
         };
-        let (full, ()) = setup.pod_where("webapp", "the condition says that there is no space", said).await?;
+        let (full, ()) = setup.pod_where("webapp", "the condition has the reason NoSpace", is_full).await?;
         let words = message(&full, "keyferry.dev/SecretsFresh").unwrap_or_default();
         ensure!(words.contains("used by files that are not keyferry's; remove them or raise sizeLimit"), "{words}");
-        assert_eq!(setup.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the old set stays");
-        assert!(is_ready(&setup.pod(&pod_name).await?.context("the pod")?), "and serves");
+        assert_eq!(setup.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the previous set stays");
+        assert!(is_ready(&setup.pod(&pod_name).await?.context("the pod")?), "the pod stays Ready");
         std::fs::remove_file(&filler)?;
         setup.file_is(&pod_name, "password", "passt-nicht-mehr").await?;
         Ok(())
@@ -128,7 +128,7 @@ async fn full_volume_keeps_previous_set_and_reports_no_space() -> Result<()> {
 async fn agent_without_rbac_delivers_files() -> Result<()> {
     Setup::shared("agent_without_rbac_delivers_files", async |setup| {
         setup.kubectl(&["delete", "rolebinding", "keyferry"])?;
-        // A gate that nobody may open would hold the pod for ever.
+        // Without permission to write conditions, the readiness gate would never pass.
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
             demo.pod().as_object_mut().expect("a specification").remove("readinessGates");
         });
@@ -138,8 +138,8 @@ async fn agent_without_rbac_delivers_files() -> Result<()> {
         setup.put("Nutzername", "auch-ohne-Rechte").await?;
         setup.file_is(&pod, "password", "auch-ohne-Rechte").await?;
         let log = setup.logs(&pod, "keyferry")?;
-        let told = |line: &&str| line.contains("Forbidden") && line.contains("pods/status");
-        assert_eq!(log.lines().filter(told).count(), 1, "it says so once: {log}");
+        let is_report = |line: &&str| line.contains("Forbidden") && line.contains("pods/status");
+        assert_eq!(log.lines().filter(is_report).count(), 1, "the missing permission is logged once: {log}");
         let now = setup.pod(&pod).await?.context("the pod")?;
         assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), None);
         Ok(())
@@ -147,12 +147,12 @@ async fn agent_without_rbac_delivers_files() -> Result<()> {
     .await
 }
 
-/// What the defaults allow at most: sets of half of the volume, two of them at once while one replaces the other. The pages of a
-/// memory volume count for the container that wrote them.
+/// The largest set that the defaults allow is half of the volume, and during a publication two sets exist. The pages of a
+/// memory volume count towards the memory of the container that wrote them.
 #[tokio::test]
 async fn largest_set_fits_in_memory_limit() -> Result<()> {
     Setup::with_node_control("largest_set_fits_in_memory_limit", async |setup| {
-        // Four secrets of 500 KiB: a little below half of 4 MiB, since files are stored in whole pages.
+        // Four secrets of 500 KiB: slightly less than half of 4 MiB, because files occupy whole pages.
         let value = |letter: &str| letter.repeat(500 * 1024);
         let put = async |letter: &str| -> Result<()> {
             for number in 0..4 {
@@ -179,7 +179,7 @@ async fn largest_set_fits_in_memory_limit() -> Result<()> {
         for letter in ["b", "c", "d"] {
             put(letter).await?;
             setup
-                .wait_for("the new values are there", || async {
+                .wait_for("the application reads the new values", || async {
                     let heads =
                         setup.exec(&pod_name, "webapp", "for n in 0 1 2 3; do head -c 1 /etc/sensitive/value$n; done");
                     (heads.ok()? == letter.repeat(4)).then_some(())
@@ -190,7 +190,7 @@ async fn largest_set_fits_in_memory_limit() -> Result<()> {
         let peak = crate::testbed::cluster::peak_memory(*pid.first().context("the agent runs")?)?;
         let now = setup.pod(&pod_name).await?.context("the pod")?;
         let status = container(&now, "keyferry").context("the agent")?;
-        println!("largest set: {} KiB at most in the agent's cgroup, files included", peak / 1024);
+        println!("largest set: peak of {} KiB in the agent's cgroup, including files", peak / 1024);
         assert_eq!(status.restart_count, 0);
         Ok(())
     })
@@ -230,13 +230,13 @@ async fn replicas_write_secret_once_per_version_and_not_on_rolling_update() -> R
             Ok(count)
         };
         assert_eq!(writes(&pods, "mirrored: created")?, 1);
-        assert_eq!(writes(&pods, "mirrored: updated")?, 3, "one writer for each version");
+        assert_eq!(writes(&pods, "mirrored: updated")?, 3, "one write per version");
 
         let version = setup.secret().await?.context("the Secret")?.metadata.resource_version;
         demo.0["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/restarted": "yes"});
         setup.apply(&demo).await?;
         let new = setup
-            .wait_for("two new replicas are Ready, and no old one is left", || async {
+            .wait_for("two new replicas are Ready, and no old replica is left", || async {
                 let now = setup.pods_of("webapp").await.ok()?;
                 let new = now.len() == 2 && now.iter().all(|pod| is_ready(pod) && !pods.contains(&name(pod)));
                 new.then(|| now.iter().map(name).collect::<Vec<_>>())

@@ -1,4 +1,4 @@
-//! Who runs as whom, and how the agent shows who it is.
+//! UIDs of agent and application, the login with JWT, and the CA certificate.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -7,8 +7,8 @@ use crate::manifest::{IDLE, Object};
 use crate::setup::Setup;
 use crate::testbed::reference_scenario::trust_keys;
 
-/// A file's owner, group and mode as the application sees them, and that it can read the file.
-const LOOK: &str = "cat /etc/sensitive/password >/dev/null && stat -L -c '%u:%g %a' /etc/sensitive/password";
+/// Checks that the application can read a file; prints its owner, group and mode.
+const STAT: &str = "cat /etc/sensitive/password >/dev/null && stat -L -c '%u:%g %a' /etc/sensitive/password";
 
 fn security(object: &mut Object, of: &str, change: &Value) {
     let context = &mut object.container(of)["securityContext"];
@@ -26,7 +26,7 @@ async fn application_reads_updates_with_any_uid_combination() -> Result<()> {
     Setup::shared("application_reads_updates_with_any_uid_combination", async |setup| {
         let none = json!({"runAsUser": null, "runAsGroup": null});
         let table = [
-            // Different UIDs, no common group: the file is readable for everybody in a directory of the agent's.
+            // Different UIDs and no common group: files are world-readable, in a directory that only the agent writes.
             ("different", json!({}), json!({"runAsUser": 2000, "runAsGroup": 2000}), json!({}), "65532:65532 444"),
             // A common group.
             (
@@ -58,7 +58,7 @@ async fn application_reads_updates_with_any_uid_combination() -> Result<()> {
             });
             setup.apply(&demo).await?;
             let pod = setup.ready(what).await?;
-            assert_eq!(setup.exec(&pod, "webapp", LOOK)?.trim(), seen, "{what}");
+            assert_eq!(setup.exec(&pod, "webapp", STAT)?.trim(), seen, "{what}");
             let password = format!("gedreht-{what}");
             setup.put("Nutzername", &password).await?;
             setup.file_is(&pod, "password", &password).await?;
@@ -66,7 +66,7 @@ async fn application_reads_updates_with_any_uid_combination() -> Result<()> {
             assert_eq!(
                 token.matches("No such file").count(),
                 2,
-                "{what}: the application sees its files only: {token}"
+                "{what}: the application sees more than its files: {token}"
             );
         }
         Ok(())
@@ -101,15 +101,15 @@ async fn ca_certificate_from_config_map_verifies_vault() -> Result<()> {
         setup.seed_vault(&vault.admin()?).await?;
         let address = vault.address_inside().to_owned();
 
-        // The image has no authorities of its own: without a file nobody is trusted, and the log says what to do.
+        // The image contains no CA certificates: without a file, verification fails, and the log names the setting.
         let demo = setup.demo()?.script(IDLE).env("VAULT_ADDR", &address).change(|demo| {
-            // A pod that never gets ready would hold up the next one.
+            // A pod that never becomes Ready would block the next one.
             demo.0["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
         });
         setup.apply(&demo).await?;
-        let pod = setup.pod_where("webapp", "the pod is there", |pod| Some(crate::setup::name(pod))).await?.1;
+        let pod = setup.pod_where("webapp", "the pod exists", |pod| Some(crate::setup::name(pod))).await?.1;
         setup
-            .wait_for("the agent says that it needs an authority", || async {
+            .wait_for("the agent asks for a CA certificate", || async {
                 setup.logs(&pod, "keyferry").ok()?.contains("vault.tls.caFile").then_some(())
             })
             .await?;

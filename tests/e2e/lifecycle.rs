@@ -1,4 +1,4 @@
-//! The order of start and end of a pod's containers.
+//! Start and stop of a pod's containers.
 
 use std::time::Instant;
 
@@ -14,22 +14,23 @@ use crate::setup::{Setup, condition, container, containers, name};
 async fn readiness_gate_keeps_pod_unready_until_first_set() -> Result<()> {
     Setup::shared("readiness_gate_keeps_pod_unready_until_first_set", async |setup| {
         setup.vault.policy(&setup.unique, "# nothing yet").await?;
-        // The application starts as soon as the agent lives, and has made its directory; only the gate holds.
+        // The application starts once the agent is live and has created its directory, so only the gate keeps the pod unready.
         let demo = setup.demo()?.script(IDLE).change(|demo| {
             demo.agent()["startupProbe"]["exec"]["command"] = json!(["/keyferry", "probe", "live"]);
         });
         let demo = demo.env("KEYFERRY_CONFIG_INLINE", "retry: {base: 100ms, max: 1s, slow: 1s}");
         setup.apply(&demo).await?;
         let held = |pod: &Pod| {
-            let ours = condition(pod, "keyferry.dev/SecretsReady")?;
+            let gate = condition(pod, "keyferry.dev/SecretsReady")?;
             let ready = condition(pod, "Ready")?;
             let runs = container(pod, "webapp")?.ready;
             (runs
-                && ours == ("False".into(), "Denied".into())
+                && gate == ("False".into(), "Denied".into())
                 && ready == ("False".into(), "ReadinessGatesNotReady".into()))
                 .then_some(())
         };
-        let (pod, ()) = setup.pod_where("webapp", "the gate holds a pod whose containers are ready", held).await?;
+        let (pod, ()) =
+            setup.pod_where("webapp", "the gate keeps the pod unready although its containers are ready", held).await?;
         let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", setup.path());
         setup.vault.policy(&setup.unique, &policy).await?;
         assert_eq!(setup.ready("webapp").await?, name(&pod));
@@ -52,7 +53,7 @@ async fn job_with_sidecar_completes() -> Result<()> {
         let ended = setup.pods_of("job").await?;
         let codes: Vec<_> =
             ended.iter().flat_map(containers).map(|status| status.state?.terminated.map(|end| end.exit_code)).collect();
-        assert_eq!(codes, [Some(0), Some(0)], "the agent ends well too");
+        assert_eq!(codes, [Some(0), Some(0)], "the agent exits with 0 as well");
         Ok(())
     })
     .await
@@ -87,19 +88,19 @@ async fn completes(setup: &Setup, job: &str) -> Result<()> {
 #[tokio::test]
 async fn agent_stops_after_application_and_revokes_token() -> Result<()> {
     Setup::shared("agent_stops_after_application_and_revokes_token", async |setup| {
-        // The application takes its time to end, and reads its files at the very end.
+        // The application stops slowly and reads its files last.
         let slow = "trap 'sleep 3; cat /etc/sensitive/password >/dev/null || exit 9; exit 0' TERM
             while :; do sleep 1 & wait; done";
         let demo = setup.demo()?.script(slow).change(|demo| {
-            // Keeps the object after its end, to be looked at.
-            demo.0["spec"]["template"]["metadata"]["finalizers"] = json!(["keyferry.dev/look"]);
+            // Keeps the Pod object after its termination, for the checks.
+            demo.0["spec"]["template"]["metadata"]["finalizers"] = json!(["keyferry.dev/test"]);
         });
         setup.apply(&demo).await?;
         let pod = setup.ready("webapp").await?;
         assert_eq!(setup.vault.accessors_of(&setup.mount()).await?.len(), 1);
         setup.kubectl(&["delete", "deployment", "demo-dp", "--wait=false"])?;
         let ends = setup
-            .wait_for("both containers have ended", || async {
+            .wait_for("both containers have exited", || async {
                 let pod = setup.pod(&pod).await.ok()??;
                 let end = |of: &str| container(&pod, of)?.state?.terminated;
                 Some((end("webapp")?, end("keyferry")?))
@@ -121,7 +122,7 @@ async fn agent_stops_after_application_and_revokes_token() -> Result<()> {
 #[tokio::test]
 async fn directory_created_by_kubelet_is_rejected_and_shown_by_describe() -> Result<()> {
     Setup::shared("directory_created_by_kubelet_is_rejected_and_shown_by_describe", async |setup| {
-        // A container before the agent mounts the files: the kubelet makes the directory, as root.
+        // A container that starts before the agent mounts the files, so the kubelet creates the directory, as root.
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
             let mut early = demo.container("webapp").clone();
             early["name"] = json!("early");
@@ -129,8 +130,8 @@ async fn directory_created_by_kubelet_is_rejected_and_shown_by_describe() -> Res
             demo.pod()["initContainers"].as_array_mut().expect("init containers").insert(0, early);
         });
         setup.apply(&demo).await?;
-        let refused = |pod: &Pod| container(pod, "keyferry")?.last_state?.terminated;
-        let (pod, end) = setup.pod_where("webapp", "the agent has ended", refused).await?;
+        let rejected = |pod: &Pod| container(pod, "keyferry")?.last_state?.terminated;
+        let (pod, end) = setup.pod_where("webapp", "the agent has exited", rejected).await?;
         let words = "belongs to UID 0 and we are UID 65532";
         println!("{:?}", end.message);
         assert_eq!(end.exit_code, 74);

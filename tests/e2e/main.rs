@@ -1,5 +1,5 @@
-//! The agent in real pods: a real kubelet, a real container runtime, the image, the manifests and the chart as they are
-//! shipped. One binary, so that the cluster starts once.
+//! The agent in real pods: a real kubelet, a real container runtime, and the shipped image, manifests and chart. One test
+//! binary, so that the cluster starts once.
 #![allow(unreachable_pub, reason = "modules of one test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait, spawn and read the environment")]
 

@@ -1,4 +1,4 @@
-//! The mirrored Secret in the hands of others: deleted, edited, and without the account of its pods.
+//! The mirrored Secret after changes by others: deleted, edited, and without the ServiceAccount that owns it.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::manifest::IDLE;
 use crate::setup::{ACCOUNT, Setup, condition, is_ready, message, name};
 use crate::testbed::reference_scenario::SECRET;
 
-/// "Within a minute", and what a loaded machine takes beside.
+/// One minute, and a margin for a loaded machine.
 const MINUTE: Duration = Duration::from_secs(70);
 
 fn mirrored(pod: &Pod) -> Option<(String, String)> {
@@ -25,8 +25,8 @@ async fn deleted_and_edited_secrets_are_restored_within_one_minute() -> Result<(
         let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").env("KEYFERRY_CONFIG_INLINE", document);
         setup.apply(&demo).await?;
         let pod_name = setup.ready("webapp").await?;
-        let whole = |pod: &Pod| (mirrored(pod)? == ("True".into(), "Mirrored".into())).then_some(());
-        setup.pod_where("webapp", "both Secrets are mirrored", whole).await?;
+        let is_mirrored = |pod: &Pod| (mirrored(pod)? == ("True".into(), "Mirrored".into())).then_some(());
+        setup.pod_where("webapp", "both Secrets are mirrored", is_mirrored).await?;
 
         let foreign = "{\"stringData\": {\"password\": \"von-Hand\", \"extra\": \"auch\"}}";
         setup.kubectl(&["patch", "secret", "edited", "--type=merge", "--patch", foreign])?;
@@ -42,11 +42,14 @@ async fn deleted_and_edited_secrets_are_restored_within_one_minute() -> Result<(
             })
             .await?;
         let repaired = touched.elapsed();
-        println!("deleted Secret back after {back:.1?}, edited one right after {repaired:.1?}");
+        println!("deleted Secret re-created after {back:.1?}, edited Secret repaired after {repaired:.1?}");
         ensure!(back < MINUTE && repaired < MINUTE, "{back:?}, {repaired:?}");
         let log = setup.logs(&pod_name, "keyferry")?;
-        ensure!(log.contains("Drifted") && !log.contains("von-Hand"), "that it was edited, and not how: {log}");
-        setup.pod_where("webapp", "both Secrets are mirrored again", whole).await?;
+        ensure!(
+            log.contains("Drifted") && !log.contains("von-Hand"),
+            "the log reports the edit without its values: {log}"
+        );
+        setup.pod_where("webapp", "both Secrets are mirrored again", is_mirrored).await?;
         Ok(())
     })
     .await
@@ -63,7 +66,7 @@ async fn deleted_service_account_removes_secret_and_files_still_update() -> Resu
         let owners = setup.secret().await?.context("the Secret")?.metadata.owner_references.unwrap_or_default();
         let owner = owners.first().context("an owner")?;
         assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("ServiceAccount", ACCOUNT));
-        assert_eq!(owner.block_owner_deletion, None, "who may delete the account need not ask us");
+        assert_eq!(owner.block_owner_deletion, None, "keyferry does not block the deletion of the account");
 
         let deleted = Instant::now();
         setup.kubectl(&["delete", "serviceaccount", ACCOUNT])?;
@@ -72,25 +75,25 @@ async fn deleted_service_account_removes_secret_and_files_still_update() -> Resu
                 setup.secret().await.ok()?.is_none().then_some(())
             })
             .await?;
-        println!("the Secret went {:.1?} after its ServiceAccount", deleted.elapsed());
+        println!("the Secret was deleted {:.1?} after its ServiceAccount", deleted.elapsed());
 
-        // The token for Vault lives on, the one for the API server does not.
+        // The token for Vault is still valid; the token for the API server is not.
         setup.put("Nutzername", "ohne-Konto").await?;
         setup.file_is(&pod_name, "password", "ohne-Konto").await?;
-        let said = setup
-            .wait_for("the agent says that the API server knows its token no more", || async {
+        let report = setup
+            .wait_for("the agent reports that the API server rejects its token", || async {
                 let log = setup.logs(&pod_name, "keyferry").ok()?;
                 log.lines().find(|line| line.contains("answered 401")).map(str::to_owned)
             })
             .await?;
-        println!("{said}");
+        println!("{report}");
         ensure!(
-            said.contains("ServiceAccount deleted or re-created") && said.contains("a new pod gets a new one"),
-            "{said}"
+            report.contains("ServiceAccount deleted or re-created") && report.contains("a new pod gets a new one"),
+            "{report}"
         );
-        ensure!(setup.secret().await?.is_none(), "and nobody makes it again");
+        ensure!(setup.secret().await?.is_none(), "the Secret is not re-created");
         let pod = setup.pod(&pod_name).await?.context("the pod")?;
-        println!("conditions stay as they were: {:?} {:?}", mirrored(&pod), message(&pod, "keyferry.dev/Mirrored"));
+        println!("unchanged conditions: {:?} {:?}", mirrored(&pod), message(&pod, "keyferry.dev/Mirrored"));
         Ok(())
     })
     .await
@@ -107,19 +110,19 @@ async fn existing_secret_is_mirrored_without_owner_if_owner_change_is_denied() -
         let document = "mirrors: {top-secret-ks: {owner: serviceAccount}}";
         let owned = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").env("KEYFERRY_CONFIG_INLINE", document);
         setup.apply(&owned).await?;
-        let whole = |pod: &Pod| {
+        let is_mirrored = |pod: &Pod| {
             let new = name(pod) != old && is_ready(pod);
             (new && mirrored(pod)? == ("True".into(), "Mirrored".into())).then_some(())
         };
-        let (new, ()) = setup.pod_where("webapp", "the new pod mirrors", whole).await?;
+        let (new, ()) = setup.pod_where("webapp", "the new pod mirrors", is_mirrored).await?;
         setup.put("Nutzername", "ohne-Besitzer").await?;
         setup.secret_is("password", "ohne-Besitzer").await?;
         let log = setup.logs(&name(&new), "keyferry")?;
-        let said = log.lines().filter(|line| line.contains("OwnerReferencesPermissionEnforcement")).count();
-        assert_eq!(said, 1, "it says so once: {log}");
+        let count = log.lines().filter(|line| line.contains("OwnerReferencesPermissionEnforcement")).count();
+        assert_eq!(count, 1, "the denied owner change is logged once: {log}");
         assert_eq!(setup.secret().await?.context("the Secret")?.metadata.owner_references, None);
 
-        // As the log advises: one that is created gets its owner.
+        // As the log advises: a Secret that is created again gets its owner.
         let gone = || async { setup.pod(&old).await.ok()?.is_none().then_some(()) };
         setup.wait_for("the old pod, whose agent sets no owner, is gone", gone).await?;
         setup.kubectl(&["delete", "secret", SECRET])?;
@@ -133,7 +136,7 @@ async fn existing_secret_is_mirrored_without_owner_if_owner_change_is_denied() -
 }
 
 impl Setup {
-    /// Gives keyferry the right to mirror into one Secret more.
+    /// Permits keyferry to mirror into one more Secret.
     fn permit_mirror(&self, name: &str) -> Result<()> {
         let rules = json!([{"op": "add", "path": "/rules/0/resourceNames/-", "value": name}]);
         self.kubectl(&["patch", "role", "keyferry", "--type=json", "--patch", &rules.to_string()])?;

@@ -1,4 +1,4 @@
-//! What a pod shows while Vault is away, and what an agent says that ends before its first set.
+//! Pods during a Vault outage, and the exit report of an agent that stops before its first set.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,15 @@ use serde_json::json;
 use crate::manifest::{IDLE, Object};
 use crate::setup::{Setup, condition, container, containers, is_ready, message, name};
 
-/// How often the pod is looked at.
+/// Time between two observations of the pod.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Longest time that the pod may be unready because the kubelet starts one of its containers again. It asks a startup probe
-/// once a second, and hears of a dead container within another one.
+/// Maximum time that the pod is unready because the kubelet restarts one of its containers. The kubelet runs a startup
+/// probe once per second and notices an exited container within another second.
 const RESTART: Duration = Duration::from_secs(20);
 
-/// Looks at a pod until `until` ends: how long it was not Ready, and each other status that its readiness gate had.
+/// Observes a pod until `until` completes: the time that it was not Ready, and each status of its readiness gate other than
+/// `True`.
 async fn observe_until(
     setup: &Setup,
     pod: &str,
@@ -30,7 +31,7 @@ async fn observe_until(
             ended = &mut until => return ended.map(|()| (unready, gates)),
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
-        let now = setup.pod(pod).await?.context("the pod is there")?;
+        let now = setup.pod(pod).await?.context("the pod exists")?;
         if !is_ready(&now) {
             unready += last.elapsed();
         }
@@ -55,7 +56,7 @@ async fn application_waits_for_vault_that_starts_late() -> Result<()> {
         let (pod, _) = setup.pod_where("webapp", "the agent runs", running).await?;
         let pod = name(&pod);
         setup
-            .wait_for("the agent says why it waits", || async {
+            .wait_for("the agent reports why it waits", || async {
                 setup.logs(&pod, "keyferry").ok()?.contains("VaultUnreachable").then_some(())
             })
             .await?;
@@ -64,18 +65,18 @@ async fn application_waits_for_vault_that_starts_late() -> Result<()> {
             state.is_some_and(|state| state.waiting.is_some_and(|why| why.reason.as_deref() == Some("PodInitializing")))
         };
         while since.elapsed() < Duration::from_secs(60) {
-            let now = setup.pod(&pod).await?.context("the pod is there")?;
+            let now = setup.pod(&pod).await?.context("the pod exists")?;
             assert!(not_started(&now) && !is_ready(&now));
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         let vault = setup.cluster.spare_vault(false, port).await?;
         setup.seed_vault(&vault.admin()?).await?;
-        let came = Instant::now();
+        let started = Instant::now();
         assert_eq!(setup.ready("webapp").await?, pod, "the same pod");
-        println!("ready {:.1?} after Vault came", came.elapsed());
+        println!("ready {:.1?} after the start of Vault", started.elapsed());
         assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
-        let now = setup.pod(&pod).await?.context("the pod is there")?;
-        assert!(containers(&now).iter().all(|status| status.restart_count == 0), "nothing had to be restarted");
+        let now = setup.pod(&pod).await?.context("the pod exists")?;
+        assert!(containers(&now).iter().all(|status| status.restart_count == 0), "no container was restarted");
         vault.stop().await
     })
     .await
@@ -105,14 +106,18 @@ async fn agent_killed_during_outage_leaves_pod_ready() -> Result<()> {
             setup.pod_where("webapp", "the pod is Ready with an adopted set", ready).await.map(|_| ())
         };
         let (unready, gates) = observe_until(setup, &name, adopted).await?;
-        println!("agent killed while Vault is away: right after {:.1?}, not Ready for {unready:.1?}", killed.elapsed());
-        ensure!(gates.is_empty(), "the gate stays open: {gates:?}");
+        println!("agent killed during an outage: adopted after {:.1?}, not Ready for {unready:.1?}", killed.elapsed());
+        ensure!(gates.is_empty(), "the readiness gate keeps passing: {gates:?}");
         ensure!(unready < RESTART, "not Ready for {unready:?}");
         let now = setup.pod(&name).await?.context("the pod")?;
         assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), Some(("True".into(), "Adopted".into())));
         assert_eq!(condition(&now, "keyferry.dev/SecretsFresh"), Some(("False".into(), "Adopted".into())));
         assert_eq!(container(&now, "webapp").map(|app| app.restart_count), Some(0));
-        assert_eq!(setup.file(&name, "password").as_deref(), Some("Losungwort"), "the application reads on");
+        assert_eq!(
+            setup.file(&name, "password").as_deref(),
+            Some("Losungwort"),
+            "the application still reads the file"
+        );
 
         vault.start_again(&setup.cluster.watchdog).await?;
         let admin = vault.admin()?;
@@ -129,7 +134,7 @@ async fn agent_killed_during_outage_leaves_pod_ready() -> Result<()> {
     .await
 }
 
-/// The demo under another name, whose startup probe gives up soon.
+/// The demo under another name, with a startup probe that fails after 4 attempts.
 fn with_short_startup_probe(demo: Object, app: &str) -> Object {
     demo.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
         demo.0["metadata"]["name"] = json!(app);
@@ -143,12 +148,12 @@ fn with_short_startup_probe(demo: Object, app: &str) -> Object {
 async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<()> {
     Setup::shared("agent_stopped_before_first_set_reports_cause_and_exit_code", async |setup| {
         // Nothing listens there.
-        let away = format!("http://{}:8309", crate::testbed::cluster::SPARE);
+        let unreachable = format!("http://{}:8309", crate::testbed::cluster::SPARE);
         let missing = format!("secret/{}/none", setup.unique);
         let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", setup.unique);
         setup.vault.policy(&setup.unique, &policy).await?;
         let table = [
-            ("away", "VAULT_ADDR", away.as_str(), 69, "VaultUnreachable", "failed to reach Vault at"),
+            ("unreachable", "VAULT_ADDR", unreachable.as_str(), 69, "VaultUnreachable", "failed to reach Vault at"),
             ("role", "KEYFERRY_ROLE", "nobody", 77, "LoginRefused", "invalid role name"),
             ("path", "KEYFERRY_SECRETS", "secret/nothing/here", 77, "Denied", "secret/data/nothing/here"),
             ("missing", "KEYFERRY_SECRETS", &missing, 66, "SecretNotFound", "no secret at that path"),
@@ -162,7 +167,7 @@ async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<
                 let last = agent.last_state.and_then(|state| state.terminated);
                 last.or_else(|| agent.state?.terminated)
             };
-            let (pod, end) = setup.pod_where(app, "the kubelet has ended the agent", ended).await?;
+            let (pod, end) = setup.pod_where(app, "the kubelet has stopped the agent", ended).await?;
             assert_eq!(end.exit_code, code, "{app}: {end:?}");
             let last = end.message.unwrap_or_default();
             let line = last
@@ -170,15 +175,18 @@ async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<
                 .find(|line| line.contains("stopped before the first set was published"))
                 .unwrap_or_default();
             println!("{app}: {line}");
-            ensure!(line.contains(reason) && line.contains(words), "{app}: the end of the log says why: {last}");
+            ensure!(
+                line.contains(reason) && line.contains(words),
+                "{app}: the termination message contains no cause: {last}"
+            );
             let events = setup.kubectl(&["get", "events", "--output=jsonpath={.items[*].message}"])?;
-            ensure!(!events.contains("the files stay"), "there never was a file: {events}");
+            ensure!(!events.contains("the files stay"), "no file was published: {events}");
             assert_eq!(
                 condition(&pod, "keyferry.dev/SecretsReady").map(|(status, _)| status).as_deref(),
                 Some("False")
             );
-            let said = |pod: &Pod| message(pod, "keyferry.dev/SecretsReady")?.contains(words).then_some(());
-            setup.pod_where(app, "the gate says why as well", said).await?;
+            let has_cause = |pod: &Pod| message(pod, "keyferry.dev/SecretsReady")?.contains(words).then_some(());
+            setup.pod_where(app, "the condition contains the cause as well", has_cause).await?;
             setup.kubectl(&["delete", "deployment", app, "--wait=false"])?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The reference scenario, row by row, under its own names.
+//! The reference scenario under its own names, one row after another.
 
 use std::time::{Duration, Instant};
 
@@ -28,15 +28,15 @@ async fn reference_scenario_passes_each_row() -> Result<()> {
         let keys: Vec<_> = secret.data.expect("just seen").into_keys().collect();
         assert_eq!(keys, ["password", "username"]);
 
-        // The application has no token; with the token of its ServiceAccount the API still says no.
+        // The application has no API token, and its ServiceAccount has no permission to read Secrets.
         let tokens = setup.exec(&pod, "webapp", "ls /var/run/secrets 2>&1 || true")?;
         assert!(tokens.contains("No such file"), "{tokens}");
         for (account, may_see_pods) in [("secret-privileged-sa", false), ("non-privileged-sa", true)] {
-            let look = kubectl_pod(account);
-            setup.admin.apply(&setup.namespace, &look.to_string()).await?;
-            let look = format!("look-{account}");
+            let pod = kubectl_pod(account);
+            setup.admin.apply(&setup.namespace, &pod.to_string()).await?;
+            let pod = format!("kubectl-{account}");
             let run = async |script: &str| {
-                setup.wait_for("the looker answers", || async { setup.exec(&look, "look", script).ok() }).await
+                setup.wait_for("kubectl runs in the pod", || async { setup.exec(&pod, "kubectl", script).ok() }).await
             };
             let read = run("kubectl get secret top-secret-ks 2>&1 || true").await?;
             assert!(read.contains("Forbidden"), "{account}: {read}");
@@ -49,7 +49,7 @@ async fn reference_scenario_passes_each_row() -> Result<()> {
             }
         }
 
-        // What the article could not: a change in Vault is followed, without a restart.
+        // A change in Vault reaches file and Secret without a restart.
         let changed = Instant::now();
         setup.put("Nutzername", "Stichwort").await?;
         setup.file_is(&pod, "password", "Stichwort").await?;
@@ -67,18 +67,18 @@ async fn reference_scenario_passes_each_row() -> Result<()> {
     .await
 }
 
-/// A pod that looks at the API as a `ServiceAccount`.
+/// A pod in which `kubectl` runs as a `ServiceAccount`.
 fn kubectl_pod(account: &str) -> serde_json::Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": format!("look-{account}")},
+        "metadata": {"name": format!("kubectl-{account}")},
         "spec": {
             "serviceAccountName": account,
             "automountServiceAccountToken": true,
             "terminationGracePeriodSeconds": 1,
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{
-                "name": "look", "image": "keyferry-toolbox:0.1.0", "args": [IDLE],
+                "name": "kubectl", "image": "keyferry-toolbox:0.1.0", "args": [IDLE],
                 "env": [{"name": "HOME", "value": "/tmp"}],
                 "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             }],
@@ -92,14 +92,14 @@ async fn unlisted_service_account_pod_is_denied_with_clear_message() -> Result<(
         let unprivileged = manifest::one("manifests/unprivileged.yaml", "Deployment")?.namespace(&setup.namespace);
         let file = setup.cluster.watchdog.directory.join("unprivileged.json");
         std::fs::write(&file, unprivileged.0.to_string())?;
-        let refused = setup
-            .wait_for("the policy acts", || async {
+        let denied = setup
+            .wait_for("the policy is enforced", || async {
                 let file = file.display().to_string();
                 setup.kubectl(&["apply", "--server-side", "--dry-run=server", "--filename", &file]).err()
             })
             .await?;
-        let refused = format!("{refused:#}");
-        assert!(refused.contains("non-privileged-sa") && refused.contains("may not consume Secrets"), "{refused}");
+        let denied = format!("{denied:#}");
+        assert!(denied.contains("non-privileged-sa") && denied.contains("may not consume Secrets"), "{denied}");
         Ok(())
     })
     .await

@@ -1,4 +1,4 @@
-//! However a run ends, nothing of it is left. On namespaces as the cluster's, but with a small tenant.
+//! A run leaves nothing on the machine, however it ends. Uses namespaces like those of the cluster, with a small workload.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::testbed::cluster::namespaces::Namespaces;
 use crate::testbed::watchdog::{self, Watchdog};
 use crate::testbed::{requirements, wait_until};
 
-/// Journal of the run that `child` plays.
+/// Variable with the path of the journal for `child_process`.
 const JOURNAL: &str = "KEYFERRY_TEST_JOURNAL";
 const SOON: Duration = Duration::from_secs(20);
 
-/// A run that never ends by itself: namespaces with a process, a mount and a control group in them. Not a test of its own.
+/// A run that never ends by itself: namespaces with a process, a mount and a control group. Not a test.
 #[tokio::test]
-#[ignore = "the child of the tests beside it"]
+#[ignore = "started by the other tests in this module"]
 async fn child_process() -> Result<()> {
     let journal = PathBuf::from(std::env::var_os(JOURNAL).context("started by another test")?);
     let file = std::fs::File::options().create(true).append(true).open(&journal)?;
@@ -39,12 +39,12 @@ async fn child_process() -> Result<()> {
     ensure!(line == "ready\n", "{line}");
     let first = namespaces.pid();
     println!("up {group} {first} {} {}", tenant.program().context("it runs")?.as_raw_nonzero(), watchdog.pid());
-    // Until the test that started it is gone, however it went.
+    // Wait until the test that started this process exits, for any reason.
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
-/// What a run made and somebody else must take back.
+/// A started run, and what must be cleaned up after it.
 struct Run {
     child: std::process::Child,
     group: String,
@@ -62,9 +62,9 @@ impl Run {
             .spawn()?;
         let lines = BufReader::new(child.stdout.take().context("a pipe")?).lines().map_while(Result::ok);
         let up = lines.into_iter().find_map(|line| Some(line.split_once("up keyferry-")?.1.to_owned()));
-        let up = up.context("the child did not come up")?;
+        let up = up.context("the child did not start")?;
         let words: Vec<&str> = up.split_whitespace().collect();
-        let [group, first, tenant, watchdog] = words[..] else { anyhow::bail!("the child said: {up}") };
+        let [group, first, tenant, watchdog] = words[..] else { anyhow::bail!("unexpected output of the child: {up}") };
         Ok(Self {
             child,
             group: format!("keyferry-{group}"),
@@ -73,7 +73,7 @@ impl Run {
         })
     }
 
-    /// As the kernel does when memory is short, or an impatient person.
+    /// Sends SIGKILL, as the kernel does when memory is short.
     fn kill(&mut self, also_watchdog: bool) -> Result<()> {
         if also_watchdog {
             let watchdog = rustix::process::Pid::from_raw(self.watchdog.try_into()?).context("a pid")?;
@@ -84,7 +84,7 @@ impl Run {
         Ok(())
     }
 
-    /// Directories and control groups, by their name.
+    /// Directories and control groups that still exist.
     fn leftovers(&self) -> Vec<PathBuf> {
         let directories = [std::env::temp_dir().join(&self.group), Path::new("/dev/shm").join(&self.group)];
         directories.into_iter().filter(|path| path.exists()).chain(group_paths(&self.group)).collect()
@@ -132,7 +132,7 @@ async fn killed_run_leaves_nothing() -> Result<()> {
     wait_until("directories and control groups are gone", SOON, || async { run.leftovers().is_empty().then_some(()) })
         .await
         .with_context(|| format!("left: {:?}", run.leftovers()))?;
-    wait_until("nothing is to be undone any more", SOON, || async {
+    wait_until("the journal is empty", SOON, || async {
         std::fs::read_to_string(&journal).ok()?.is_empty().then_some(())
     })
     .await?;
@@ -148,11 +148,11 @@ async fn next_run_cleans_up_after_run_killed_with_watchdog() -> Result<()> {
     let journal = directory.path().join("journal");
     let mut run = Run::start(&journal)?;
     run.kill(true)?;
-    // With nobody to kill them: by the pipe.
+    // The kernel kills them: the first process of the namespaces exits when its pipe closes.
     run.processes_are_gone().await?;
-    ensure!(!run.leftovers().is_empty(), "nobody has swept yet");
+    ensure!(!run.leftovers().is_empty(), "something is left to clean up");
     watchdog::sweep(&journal)?;
     ensure!(run.leftovers().is_empty(), "left: {:?}", run.leftovers());
-    ensure!(std::fs::read_to_string(&journal)?.is_empty(), "swept once");
+    ensure!(std::fs::read_to_string(&journal)?.is_empty(), "the journal is empty after the cleanup");
     Ok(())
 }

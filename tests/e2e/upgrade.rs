@@ -1,4 +1,4 @@
-//! A change of the release in a cluster with running pods: one that cannot log in, taken back, and one that can.
+//! Upgrades of a release with running pods: to a role that cannot log in, back, and to another role that can.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -23,7 +23,7 @@ impl Setup {
         Ok(())
     }
 
-    /// Waits until there are two pods and both are Ready; `old` are not among them.
+    /// Waits until there are two pods, both Ready, and none of them is one of `old`.
     async fn two_ready_pods(&self, what: &str, old: &[String]) -> Result<Vec<String>> {
         self.wait_for(what, || async {
             let pods = self.pods_of("webapp").await.ok()?;
@@ -52,7 +52,7 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
         let logins = setup.accessors().await?;
         assert_eq!(logins.len(), 2);
 
-        // The wrong one: new pods hang, those that run keep what they have.
+        // An unknown role: new pods do not start, running pods keep their session.
         let upgraded = Instant::now();
         setup.install(helm, &["replicas=2", "keyferry.auth.role=nobody"]).await?;
         let rejected = |pod: &Pod| fresh(pod) == Some(("False".into(), "ConfigRejected".into()));
@@ -60,7 +60,7 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
         println!("both pods have rejected the configuration {:.1?} after the upgrade", upgraded.elapsed());
         for pod in &pods {
             let now = setup.pod(pod).await?.context("the pod")?;
-            ensure!(is_ready(&now), "{pod} serves on");
+            ensure!(is_ready(&now), "{pod} is not Ready");
             let why = message(&now, "keyferry.dev/SecretsFresh").unwrap_or_default();
             ensure!(why.contains("invalid role name") && why.contains("the old one stays in force"), "{why}");
             let selector = format!("involvedObject.name={pod},reason=ConfigRejected");
@@ -80,7 +80,7 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
         setup.secret_is("password", "trotzdem").await?;
         assert_eq!(setup.accessors().await?, logins, "the same logins");
         setup
-            .wait_for("the template has changed: a new pod, which cannot log in", || async {
+            .wait_for("the changed template creates a new pod, which cannot log in", || async {
                 let all = setup.pods_of("webapp").await.ok()?;
                 let new = all.iter().find(|pod| !pods.contains(&name(pod)))?;
                 let ready = condition(new, "keyferry.dev/SecretsReady")?;
@@ -88,13 +88,13 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
             })
             .await?;
 
-        // Taken back.
+        // Roll back.
         let back = Instant::now();
         setup.install(helm, &["replicas=2"]).await?;
         setup
             .wait_for_each(&pods, "everything is fresh", |pod| fresh(pod) == Some(("True".into(), "Fresh".into())))
             .await?;
-        println!("fresh {:.1?} after it was taken back", back.elapsed());
+        println!("fresh {:.1?} after the rollback", back.elapsed());
         let mut same = setup.two_ready_pods("the new pod is gone", &[]).await?;
         let mut before = pods.clone();
         same.sort();
@@ -106,14 +106,14 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
         }
         assert_eq!(setup.accessors().await?, logins);
 
-        // Another role, which exists: the checksum brings it with new pods.
+        // Another existing role: the changed checksum replaces the pods.
         let other = format!("{}-other", setup.unique);
         let bound = json!({"audience": AUDIENCE, "bound_service_account_names": [ACCOUNT],
             "bound_service_account_namespaces": [setup.namespace], "token_policies": [setup.unique]});
         setup.vault.role(&setup.mount(), &other, bound).await?;
         let role = format!("keyferry.auth.role={other}");
         setup.install(helm, &["replicas=2", &role]).await?;
-        let new = setup.two_ready_pods("two new pods have taken over", &pods).await?;
+        let new = setup.two_ready_pods("two new pods are Ready", &pods).await?;
         for pod in &new {
             assert_eq!(setup.file(pod, "password").as_deref(), Some("trotzdem"));
         }

@@ -1,4 +1,4 @@
-//! Leases without a database: KV version 1 issues them when told to. `ttl` in the data is the lease's duration.
+//! Leases without a database: KV version 1 with `leased_passthrough` issues them, with the duration `ttl` of the data.
 
 use anyhow::Result;
 use reqwest::Method;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::setup::Setup;
 
-/// A mount of such secrets.
+/// A mount of leased secrets.
 pub struct Leased {
     pub mount: String,
 }
@@ -29,7 +29,7 @@ impl Leased {
         format!("{}/app", self.mount)
     }
 
-    /// Leases of it that are alive in Vault.
+    /// Number of live leases of the secret `app`.
     pub async fn alive(&self, setup: &Setup<'_>) -> Result<usize> {
         let list = Method::from_bytes(b"LIST")?;
         let path = format!("sys/leases/lookup/{}/app", self.mount);
@@ -38,13 +38,13 @@ impl Leased {
     }
 }
 
-/// Replaces the policy of the case: these paths may be read.
+/// Replaces the policy of the case: it allows reads of these paths.
 pub async fn allow(setup: &Setup<'_>, paths: &[&str]) -> Result<()> {
     let rules: String = paths.iter().map(|path| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n")).collect();
     setup.case.admin.policy(&setup.case.role, &rules).await
 }
 
-/// The path of a KV version 2 secret of the case in requests and policies.
+/// API path of a KV version 2 secret of the case, for policies.
 pub fn data_path(setup: &Setup<'_>, secret: &str) -> String {
     format!("{}/data/{secret}", setup.case.kv_mount)
 }

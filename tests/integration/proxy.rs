@@ -1,5 +1,5 @@
-//! What stands between the agent and Vault: a proxy that counts requests and changes answers, and a relay of bytes that falls
-//! silent.
+//! Servers between the agent and Vault: an HTTP proxy that records requests and changes responses, and a TCP relay that can
+//! go silent.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,18 +15,18 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A request that went through the proxy, and the status that the agent got.
+/// A request through the proxy, and the status that the agent received.
 #[derive(Debug, Clone)]
 pub struct RecordedRequest {
     pub at: Instant,
     pub method: String,
-    /// Behind `/v1/`.
+    /// Path without `/v1/`.
     pub path: String,
     pub token: Option<String>,
     pub status: u16,
 }
 
-/// Changes the answer to a request: its status and its JSON.
+/// Changes the status and the JSON body of a response.
 type Rule = Box<dyn FnMut(&RecordedRequest, &mut u16, &mut Value) + Send>;
 
 /// An HTTP proxy in front of Vault.
@@ -36,7 +36,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Passes everything on as it is.
+    /// A proxy that changes nothing.
     pub async fn counting(vault: &str) -> Result<Self> {
         Self::with_rule(vault, |_, _, _| {}).await
     }
@@ -48,7 +48,7 @@ impl Proxy {
         Self::at("127.0.0.1:0", vault, rule).await
     }
 
-    /// As `with_rule`, on an address of the caller's choice.
+    /// As `with_rule`, on this address.
     pub async fn at(
         address: &str,
         vault: &str,
@@ -87,7 +87,7 @@ impl Proxy {
         locked(&self.seen).clone()
     }
 
-    /// Requests whose path ends so.
+    /// Requests whose path ends with `path`.
     pub fn of(&self, path: &str) -> Vec<RecordedRequest> {
         self.seen().into_iter().filter(|seen| seen.path.ends_with(path)).collect()
     }
@@ -96,7 +96,7 @@ impl Proxy {
         self.of(path).len()
     }
 
-    /// One line for each path and status, for messages.
+    /// One line for each method, path and status, for messages.
     pub fn summary(&self) -> String {
         let mut counts = std::collections::BTreeMap::new();
         for seen in self.seen() {
@@ -137,7 +137,7 @@ async fn pass(
     Ok(response.body(Full::new(body))?)
 }
 
-/// A TCP relay. Open connections can be made to fall silent: they stay open, and what is sent on them is swallowed.
+/// A TCP relay. Its connections can go silent: they stay open, and bytes sent on them are dropped.
 pub struct Relay {
     address: SocketAddr,
     generation: Arc<AtomicU64>,
@@ -166,12 +166,12 @@ impl Relay {
         self.address.port()
     }
 
-    /// Connections so far.
+    /// Number of accepted connections.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The connections that are open fall silent; new ones work.
+    /// Silences all open connections; new connections work.
     pub fn silence(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The test setup itself: if these fail, look at the servers before the agent.
+//! Tests of the testbed itself. If they fail, fix the servers before looking at the agent.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn reference_scenario_allows_login_and_read() {
     let other = format!("{}/data/webapp/other", case.kv_mount);
     let (status, _) = pod.request(Method::GET, &other, Value::Null).await.expect("an answer");
     assert_eq!(status, 403, "the policy names one path");
-    assert_eq!(servers.vault.audited_requests(&path).len(), 2, "one write by us, one read");
+    assert_eq!(servers.vault.audited_requests(&path).len(), 2, "one write by the test, one read");
     let accessors = case.admin.accessors_of(&case.auth_mount).await.expect("accessors");
     assert_eq!(accessors.len(), 1);
     case.admin.revoke_accessor(&accessors[0]).await.expect("revoked");
@@ -90,27 +90,27 @@ async fn watchdog_removes_everything_when_test_process_ends() {
     testbed::install_tls();
     let watchdog = testbed::watchdog::Watchdog::start().expect("a watchdog");
     let (directory, memory) = (watchdog.directory.clone(), watchdog.memory.clone());
-    // A child of the child, as Vault's plugin is.
+    // A grandchild, like a plugin of Vault.
     let mut sleeper = std::process::Command::new("/bin/sh");
     sleeper.args(["-c", "sleep 600 & echo $! > pid; wait"]).current_dir(&directory);
     let process = watchdog.spawn(&mut sleeper).expect("a process");
     let pid = directory.join("pid");
-    let child = testbed::wait_until("the child's child runs", Duration::from_secs(5), || async {
+    let child = testbed::wait_until("the grandchild runs", Duration::from_secs(5), || async {
         std::fs::read_to_string(&pid).ok()?.trim().parse::<u32>().ok()
     })
     .await
     .expect("a pid");
-    // As if this process died: the pipe closes, nothing is dropped.
+    // As if this process were killed: the pipe closes, and no other value is dropped.
     drop(watchdog);
     let gone = |pid: u32| {
         let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         status.is_empty() || status.contains(") Z ")
     };
-    testbed::wait_until("both are gone", Duration::from_secs(5), || async {
+    testbed::wait_until("both processes have exited", Duration::from_secs(5), || async {
         (gone(process.id()) && gone(child)).then_some(())
     })
     .await
-    .expect("nothing runs");
+    .expect("no process is left");
     assert!(!directory.exists() && !memory.exists());
     std::mem::forget(process);
 }

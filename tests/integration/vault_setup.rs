@@ -1,4 +1,4 @@
-//! Vault's side, as `deploy/vault` sets it up: the agent can log in and read, and its token can do no more.
+//! The Vault configuration of `deploy/vault`: the agent can log in and read, and its token allows nothing else.
 
 use std::process::Command;
 
@@ -19,10 +19,10 @@ async fn agent_logs_in_after_vault_setup_script() -> Result<()> {
         pki::write(&jwt, &case.cluster.token("vault", "vault", None, None).await?)?;
 
         let vault = find_or_build("vault")?;
-        let beside = vault.parent().context("a program lies in a directory")?;
-        let path = format!("{}:{}", beside.display(), std::env::var("PATH").unwrap_or_default());
+        let directory = vault.parent().context("a program is in a directory")?;
+        let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap_or_default());
         let (mount, role) = (format!("script-{}", case.auth_mount), format!("script-{}", case.role));
-        // Twice: who adds an application runs it again, without what is there once per cluster.
+        // Run twice: to add an application, users run the script again, without the parts that exist once per cluster.
         for round in 1..=2 {
             let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/vault/setup.sh"));
             script
@@ -42,7 +42,7 @@ async fn agent_logs_in_after_vault_setup_script() -> Result<()> {
         let mut agent =
             setup.agent(&["run"], &[QUICK[0], ("KEYFERRY_AUTH_MOUNT", &mount), ("KEYFERRY_ROLE", &role)])?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
-        // What docs/security.md says to do after a break-in ends every token of that login; an agent that lives logs in anew.
+        // The response to a compromise in docs/security.md revokes every token of the auth mount; a running agent logs in again.
         let before = case.admin.accessors_of(&mount).await?;
         let output = Command::new(&vault)
             .args(["token", "revoke", "-mode", "path", &format!("auth/{mount}/login")])

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::setup::{SOON, Setup};
 use crate::testbed::{Agent, Servers};
 
-/// Runs `once` with this `auth` block and gives the exit code.
+/// Runs `once` with this `auth` block; returns the exit code and the agent.
 async fn once_with(setup: &Setup<'_>, auth: &str) -> Result<(Option<i32>, Agent)> {
     let document = format!(
         "sources: {{s: {{path: {}}}}}\nauth: {auth}\nretry: {{base: 50ms, max: 100ms, slow: 100ms}}\n",
@@ -50,15 +50,15 @@ async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
         let (code, agent) =
             once_with(setup, &auth(&format!(", wrappedCreationPath: {path}, removeSecretId: true"))).await?;
         assert_eq!(code, Some(0), "{}", agent.report());
-        assert!(!std::path::Path::new(&secret_id).exists(), "removed after its use");
+        assert!(!std::path::Path::new(&secret_id).exists(), "the secret ID is removed after use");
 
-        // Unwrapped by somebody else before us: an alarm, not a retry for ever.
+        // A wrapping token that was already used: the agent reports an interception and does not retry forever.
         setup.case.credential("secret-id", &wrapped)?;
         let (code, agent) = once_with(setup, &auth(&format!(", wrappedCreationPath: {path}"))).await?;
         assert_eq!(code, Some(77), "{}", agent.report());
         assert!(agent.log().iter().any(|line| line.contains("INTERCEPTED")), "{}", agent.report());
 
-        // Made by another path: somebody else's secret id.
+        // A wrapping token that was created at another path: not the expected secret ID.
         setup.case.credential("secret-id", &wrap(setup.servers, &path).await?)?;
         let (code, agent) = once_with(setup, &auth(", wrappedCreationPath: auth/other/role/x/secret-id")).await?;
         assert_eq!(code, Some(77), "{}", agent.report());
@@ -67,7 +67,7 @@ async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
     .await
 }
 
-/// A new secret id, wrapped.
+/// Creates a secret ID and returns its wrapping token.
 async fn wrap(servers: &Servers, path: &str) -> Result<String> {
     let url = format!("{}/v1/{path}", servers.vault.address());
     let request = reqwest::Client::new().post(url).header("x-vault-token", servers.vault.root_token());
@@ -78,14 +78,14 @@ async fn wrap(servers: &Servers, path: &str) -> Result<String> {
 
 #[tokio::test]
 async fn supplied_token_is_used_and_not_revoked() -> Result<()> {
-    Setup::shared("given", async |setup| {
-        // The article's token lives 744 hours.
+    Setup::shared("supplied", async |setup| {
+        // A long-lived token.
         let request = json!({"policies": [setup.case.role], "ttl": "744h"});
         let (token, accessor) = setup.case.admin.create_token(request).await?;
-        let token_file = setup.case.credential("given-token", &token)?;
+        let token_file = setup.case.credential("supplied-token", &token)?;
         let (code, agent) = once_with(setup, &format!("{{method: token, tokenFile: {token_file}}}")).await?;
         assert_eq!(code, Some(0), "{}", agent.report());
-        assert!(setup.case.admin.token(&accessor).await?.is_some(), "it is not ours to revoke");
+        assert!(setup.case.admin.token(&accessor).await?.is_some(), "the supplied token is not revoked");
         let changes =
             [("KEYFERRY_ROLE", ""), ("KEYFERRY_AUTH_MOUNT", ""), ("KEYFERRY_JWT_FILE", ""), ("VAULT_TOKEN", &token)];
         let mut agent = setup.agent(&["once"], &changes)?;

@@ -1,4 +1,4 @@
-//! Vault says no, or something else than before.
+//! Vault denies requests or returns something else than before.
 
 use anyhow::Result;
 use reqwest::Method;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::wait_until;
 
-/// Quick rounds that call a set stale after two seconds without a good answer.
+/// A configuration with short intervals, in which a set is stale two seconds after its last successful read.
 fn short_max_stale(setup: &Setup<'_>) -> String {
     format!(
         "sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 2s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n\
@@ -62,7 +62,7 @@ async fn short_lived_token_is_renewed_then_replaced_before_max_ttl() -> Result<(
         })
         .await?;
         let log = agent.log().join("\n");
-        assert!(!log.contains("TokenExpired"), "never past the end:\n{log}");
+        assert!(!log.contains("TokenExpired"), "the token expired before it was replaced:\n{log}");
         Ok(())
     })
     .await
@@ -87,7 +87,7 @@ async fn deleted_or_destroyed_version_keeps_files() -> Result<()> {
         setup.case.put(&login("Nutzername", "neue-Fassung")).await?;
         setup.file_is(&mut agent, "password", "neue-Fassung").await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        // All versions and their history: the numbers start again at 1, and that is newer.
+        // Delete all versions and the metadata: numbers restart at 1, which counts as newer.
         setup.case.admin.delete(&format!("{mount}/metadata/webapp/config")).await?;
         setup.condition_is(&mut agent, "SecretsFresh", "False", "SecretNotFound").await?;
         setup.case.put(&login("Nutzername", "von-vorn")).await?;
@@ -140,11 +140,11 @@ async fn rate_limited_agent_honors_retry_after() -> Result<()> {
             json!({"path": format!("{}/", setup.case.kv_mount), "rate": 1, "interval": "10s", "block_interval": "4s"});
         admin.put("sys/quotas/rate-limit/tight", quota).await?;
         agent.wait_for_log("RateLimited", SOON).await?;
-        // After a 429 the server asked for seconds; the schedule alone would come back within one.
-        let asked = |log: &[String]| log.iter().filter(|line| line.contains("\"RateLimited\"")).count();
-        let before = asked(&agent.log());
+        // Retry-After is some seconds; the retry schedule alone would retry within one.
+        let count = |log: &[String]| log.iter().filter(|line| line.contains("\"RateLimited\"")).count();
+        let before = count(&agent.log());
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        assert!(asked(&agent.log()) <= before + 1, "waits as it was asked to:\n{}", agent.report());
+        assert!(count(&agent.log()) <= before + 1, "the agent did not wait for Retry-After:\n{}", agent.report());
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"));
         admin.delete("sys/quotas/rate-limit/tight").await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;

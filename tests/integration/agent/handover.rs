@@ -1,4 +1,4 @@
-//! The classic mode: `once` as an init container leaves its token, `run` as an ordinary container takes it over.
+//! Classic mode: `once` as an init container writes its token to a handover file, which `run` as an ordinary container uses.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -30,21 +30,21 @@ async fn second_container_renews_and_revokes_handed_over_token() -> Result<()> {
         let path = file.display().to_string();
         init(setup, &path).await?;
         assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o7777, 0o600);
-        assert!(setup.secret().await?.is_some(), "the mirror was made before");
+        assert!(setup.secret().await?.is_some(), "the init container has mirrored the Secret");
         let accessors = setup.case.admin.accessors_of(&setup.case.auth_mount).await?;
-        assert_eq!((logins(setup), accessors.len()), (1, 1), "the token lives on");
+        assert_eq!((logins(setup), accessors.len()), (1, 1), "the token is still valid");
         let set = std::fs::read_link(setup.case.directory.join("..data"))?;
 
         let mut agent = setup.agent(&["run"], &[("KEYFERRY_HANDOVER", path.as_str())])?;
         agent.wait_for_log("took over the vault token", SOON).await?;
-        assert!(!file.exists(), "the token does not lie around");
+        assert!(!file.exists(), "the handover file is removed");
         setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         assert_eq!(std::fs::read_link(setup.case.directory.join("..data"))?, set, "the published set is the same");
         agent.wait_for_log("renewed the vault token", SOON).await?;
-        assert_eq!(logins(setup), 1, "one login for both: {}", agent.report());
+        assert_eq!(logins(setup), 1, "one login for both containers: {}", agent.report());
         assert_eq!(setup.case.admin.accessors_of(&setup.case.auth_mount).await?, accessors);
         assert_eq!(agent.terminate(SOON).await?.code(), Some(0), "{}", agent.report());
-        assert_eq!(setup.case.admin.token(&accessors[0]).await?, None, "the second one revokes it");
+        assert_eq!(setup.case.admin.token(&accessors[0]).await?, None, "the second container revokes the token");
         Ok(())
     })
     .await
@@ -88,7 +88,7 @@ async fn unusable_handover_file_causes_one_login() -> Result<()> {
                     agent.report()
                 );
             }
-            assert!(!file.exists(), "{what}: it is gone");
+            assert!(!file.exists(), "{what}: the handover file is removed");
             assert_eq!(logins(setup) - before - by_init, 1, "{what}: {}", agent.report());
             agent.terminate(SOON).await?;
         }
@@ -99,7 +99,7 @@ async fn unusable_handover_file_causes_one_login() -> Result<()> {
 
 #[tokio::test]
 async fn unwritable_handover_file_fails_init_container_and_revokes_token() -> Result<()> {
-    Setup::shared("nowhere", async |setup| {
+    Setup::shared("unwritable", async |setup| {
         let inside = setup.case.directory.join("handover").display().to_string();
         let mut once = setup.agent(&["once", "--handover", &inside], &[])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(64), "{}", once.report());

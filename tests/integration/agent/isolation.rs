@@ -1,4 +1,4 @@
-//! One source that cannot be rendered delays no other.
+//! A source that cannot be rendered does not delay other sources.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::setup::{SOON, Setup};
 
 #[tokio::test]
 async fn source_with_missing_key_keeps_file_and_does_not_delay_others() -> Result<()> {
-    Setup::shared("lostkey", async |setup| {
+    Setup::shared("missingkey", async |setup| {
         allow(setup, &[&data_path(setup, "*")]).await?;
         put_secret(setup, "a", json!({"password": "a-eins-geheim"})).await?;
         put_secret(setup, "b", json!({"password": "b-eins-geheim"})).await?;
@@ -28,7 +28,7 @@ async fn source_with_missing_key_keeps_file_and_does_not_delay_others() -> Resul
         assert!(message.contains("source b") && message.contains("password"), "{message}");
         put_secret(setup, "a", json!({"password": "a-zwei-geheim"})).await?;
         setup.file_is(&mut agent, "a/password", "a-zwei-geheim").await?;
-        assert_eq!(setup.case.read("b/password").as_deref(), Some("b-eins-geheim"), "the last good one stays");
+        assert_eq!(setup.case.read("b/password").as_deref(), Some("b-eins-geheim"), "the last good file stays");
         put_secret(setup, "b", json!({"password": "b-drei-geheim"})).await?;
         setup.file_is(&mut agent, "b/password", "b-drei-geheim").await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
@@ -49,7 +49,7 @@ async fn key_invalid_as_file_name_is_skipped_and_reported() -> Result<()> {
         for (number, key) in ["/etc/nginx/tls.crt", ".", "..a"].into_iter().enumerate() {
             let value = format!("guter-Wert-{number}");
             put_secret(setup, "b", json!({key: "nirgendwohin", "good": value})).await?;
-            // Also at a first start.
+            // The first start has the same behavior.
             let mut once = setup.agent_with(&["once"], &document)?;
             assert_eq!(once.wait(SOON).await?.code(), Some(0), "{key}: {}", once.report());
             assert_eq!(setup.case.read("good"), Some(value), "{key}");
@@ -71,7 +71,7 @@ async fn key_invalid_as_file_name_is_skipped_and_reported() -> Result<()> {
 
 #[tokio::test]
 async fn unrenderable_source_does_not_delay_replacement_of_leased_files() -> Result<()> {
-    Setup::shared("leasebeside", async |setup| {
+    Setup::shared("leaserender", async |setup| {
         const LONGEST: Duration = Duration::from_secs(4);
         let leased = Leased::new(setup).await?;
         let tune = json!({"default_lease_ttl": "2s", "max_lease_ttl": "4s"});
@@ -89,8 +89,8 @@ async fn unrenderable_source_does_not_delay_replacement_of_leased_files() -> Res
         setup.file_is(&mut agent, "db/password", "auf-Zeit-0").await?;
         put_secret(setup, "b", json!({"other": "ohne-den-Eintrag"})).await?;
         setup.condition_is(&mut agent, "SecretsFresh", "False", "RenderFailed").await?;
-        // Three lives of a lease. Each half second another credential would be issued; the one in the file must be so young that its
-        // lease can still live.
+        // For three lease durations, every half second a read would issue another credential. The credential in the file must be
+        // so recent that its lease can still be valid.
         let mut issued_until = vec![None];
         let mut seen = std::collections::BTreeSet::new();
         let end = Instant::now() + 3 * LONGEST;

@@ -1,4 +1,4 @@
-//! The leak test can fail: it sees every place that it claims to search.
+//! A test of the leak test: it searches every output.
 
 use anyhow::Result;
 
@@ -14,7 +14,7 @@ async fn leak_test_searches_every_output() -> Result<()> {
         let mut agent = setup.agent(&["run"], &changes)?;
         setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         agent
-            .wait_for("an Event is there", SOON, || async {
+            .wait_for("an Event exists", SOON, || async {
                 setup.case.cluster.events(&setup.case.namespace).await.is_ok_and(|all| !all.is_empty()).then_some(())
             })
             .await?;
@@ -39,10 +39,10 @@ async fn leak_test_searches_every_output() -> Result<()> {
             ("the names of the files", "password -> ..data/password"),
         ] {
             if text == "KEYFERRY_SECRETS=" && !rustix::process::geteuid().is_root() {
-                continue; // Nobody but root can read it: the agent is not dumpable.
+                continue; // Only root can read it, because the agent is not dumpable.
             }
             let found = seen.iter().any(|seen| seen.place == place && seen.text.contains(text));
-            assert!(found, "{text:?} is not seen in {place}: {seen:#?}");
+            assert!(found, "{text:?} is missing in {place}: {seen:#?}");
         }
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! What ends: leases, static roles whose rotation fails, tokens whose life is in the data only.
+//! Expiry: leases, static roles with a failed rotation, tokens whose TTL is only in the data.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::testbed::free_port;
 
 #[tokio::test]
 async fn lease_is_stale_within_one_second_of_token_expiry() -> Result<()> {
-    Setup::shared("deadlease", async |setup| {
+    Setup::shared("leaseexpiry", async |setup| {
         let leased = Leased::new(setup).await?;
         leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
         allow(setup, &[&leased.path()]).await?;
@@ -38,7 +38,7 @@ async fn lease_is_stale_within_one_second_of_token_expiry() -> Result<()> {
         agent.wait_for("SecretsFresh is False", SOON, fresh).await?;
         let (early, late) = (ends.saturating_duration_since(Instant::now()), ends.elapsed());
         println!(
-            "False {early:?} before or {late:?} after the end of the token; {} leases",
+            "SecretsFresh is False {early:?} before or {late:?} after the token expires; {} leases",
             leased.alive(setup).await?
         );
         assert!(early < Duration::from_secs(1) && late < Duration::from_secs(1), "{early:?} {late:?}");
@@ -76,7 +76,7 @@ async fn once_warns_about_lease_bound_to_token_and_cleans_up_on_failure() -> Res
 
         let mut once = setup.agent_with(&["once"], &format!("sources:\n{source}"))?;
         assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
-        assert_eq!(leased.alive(setup).await?, 1, "the application may use it");
+        assert_eq!(leased.alive(setup).await?, 1, "the lease stays valid for the application");
         let warned = once.log().into_iter().find(|line| line.contains("\"warn\"") && line.contains("db"));
         println!("the warning: {warned:?}");
         assert!(warned.is_some_and(|line| line.contains("token")), "{}", once.report());
@@ -85,7 +85,7 @@ async fn once_warns_about_lease_bound_to_token_and_cleans_up_on_failure() -> Res
     .await
 }
 
-/// A token with the answer of a static role in its cubbyhole.
+/// Creates a token with the data of a static role in its cubbyhole.
 async fn static_role(setup: &Setup<'_>, data: &Value) -> Result<String> {
     setup.case.leaks.plant_data(&json!({"password": data["password"]}));
     let (token, _) = setup.case.admin.create_token(json!({"policies": ["default"], "ttl": "1h"})).await?;
@@ -115,7 +115,7 @@ async fn static_role_with_failed_rotation_backs_off_and_is_mirrored() -> Result<
         ];
         let mut agent = setup.agent(&["run"], &changes)?;
         setup.secret_is(&mut agent, "password", "festes-Losungswort").await?;
-        // The time is the subject. A minute has two or three reads more: the wait doubles each time.
+        // Sleep, because the number of reads in this time is tested. The wait between reads doubles each time.
         tokio::time::sleep(Duration::from_secs(16)).await;
         let reads = proxy.count("cubbyhole/static");
         println!("{reads} reads in 16 s");
@@ -130,7 +130,7 @@ async fn static_role_with_failed_rotation_backs_off_and_is_mirrored() -> Result<
 #[tokio::test]
 async fn once_with_static_role_revokes_token() -> Result<()> {
     Setup::shared("oncestatic", async |setup| {
-        // The same shape from KV version 1, since a login's token has a cubbyhole of its own.
+        // The same data from KV version 1, because the token of a login has its own cubbyhole.
         let mount = format!("static-{}", setup.case.kv_mount);
         setup.case.admin.enable_secrets(&mount, "kv", json!({"version": "1"})).await?;
         let data = json!({"last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": 0, "password": "festes-Losungswort"});
@@ -152,7 +152,7 @@ async fn ttl_in_data_sets_read_interval() -> Result<()> {
         let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         admin.put(&format!("identity/oidc/key/{role}"), json!({"allowed_client_ids": "*"})).await?;
         admin.put(&format!("identity/oidc/role/{role}"), json!({"key": role, "ttl": "24h"})).await?;
-        // Vault issues such a token only for an entity; a login by `kubernetes` has one.
+        // Vault issues such a token only for an entity; a login with the auth method `kubernetes` creates one.
         allow(setup, &[&format!("identity/oidc/token/{role}")]).await?;
         setup.case.vault_role(json!({"token_ttl": "1h"})).await?;
         let proxy = Proxy::counting(setup.servers.vault.address()).await?;
@@ -163,7 +163,7 @@ async fn ttl_in_data_sets_read_interval() -> Result<()> {
         );
         let mut agent = setup.agent_with(&["run"], &document)?;
         agent
-            .wait_for("the Secret is there", SOON, || async { setup.secret().await.ok()?.map(drop) })
+            .wait_for("the Secret exists", SOON, || async { setup.secret().await.ok()?.map(drop) })
             .await?;
         let version = || async {
             let secret = setup.case.cluster.secret(&setup.case.namespace, "top-secret-ks").await?;
@@ -172,7 +172,7 @@ async fn ttl_in_data_sets_read_interval() -> Result<()> {
         let before = version().await?;
         let token = setup.case.read("token").context("a token")?;
         setup.case.leaks.plant_jwt(&token);
-        // The time is the subject: four rounds of `refresh`.
+        // Sleep, because the number of reads in this time is tested: four refresh intervals.
         tokio::time::sleep(Duration::from_secs(5)).await;
         let reads = proxy.count(&format!("oidc/token/{role}"));
         println!("{reads} reads in 5 s at a refresh of 1 s; token the same: {}", setup.case.read("token").as_ref() == Some(&token));

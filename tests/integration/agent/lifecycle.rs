@@ -14,10 +14,10 @@ async fn sigterm_revokes_token_and_reports_agent_stopped() -> Result<()> {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         let accessors = setup.case.admin.accessors_of(&setup.case.auth_mount).await?;
-        assert_eq!(accessors.len(), 1, "one login in a life");
+        assert_eq!(accessors.len(), 1, "the agent has logged in once");
         let started = tokio::time::Instant::now();
         assert_eq!(agent.terminate(SOON).await?.code(), Some(0), "{}", agent.report());
-        assert!(started.elapsed() < Duration::from_secs(2), "leaves fast: {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(2), "the shutdown took {:?}", started.elapsed());
         assert_eq!(setup.case.admin.token(&accessors[0]).await?, None, "the token is revoked");
         assert_eq!(setup.condition("SecretsFresh").await, Some(("False".into(), "AgentStopped".into())));
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the files stay");
@@ -31,7 +31,7 @@ async fn second_signal_stops_agent_immediately() -> Result<()> {
     Setup::own("twice", async |setup| {
         let mut agent = setup.agent(&["run"], QUICK)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
-        // A Vault that hangs makes the drain wait for the revocation.
+        // With a suspended Vault, the drain waits for the revocation.
         setup.servers.vault.freeze().await?;
         agent.signal(Signal::TERM)?;
         agent.wait_for_log("told to stop", SOON).await?;
@@ -79,14 +79,14 @@ async fn exit_code_matches_failure_kind() -> Result<()> {
             let status = agent.wait(SOON).await?;
             assert_eq!(status.code(), Some(code), "{what}: {}", agent.report());
         }
-        // A token in the wrong place; in a file, since the environment is searched for it.
+        // A token in the configuration; in a file, because the leak test searches the environment.
         let file = setup.case.jwt_file.with_file_name("keyferry.yaml");
         std::fs::write(&file, "auth: {method: token, token: hvs.planted}\n")?;
         let config = file.display().to_string();
         let mut agent = setup.agent(&["once"], &[("KEYFERRY_CONFIG", config.as_str())])?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(64), "{}", agent.report());
         assert!(agent.report().contains("auth.token"), "{}", agent.report());
-        // Allowed, but nothing is there.
+        // The read is allowed, but the secret does not exist.
         let policy = format!("path \"{}/data/*\" {{ capabilities = [\"read\"] }}", setup.case.kv_mount);
         setup.case.admin.policy(&setup.case.role, &policy).await?;
         let mut agent = setup.agent_with(&["once", "--timeout", "10s"], &source(&elsewhere))?;
@@ -126,7 +126,7 @@ async fn probes_and_metrics_work_with_and_without_listener() -> Result<()> {
     .await
 }
 
-/// Writes a document as the kubelet writes a ConfigMap: a fresh directory, and one rename of `..data`.
+/// Writes a configuration file as the kubelet updates a ConfigMap volume: a new directory and one rename of `..data`.
 fn kubelet_writes(volume: &std::path::Path, number: u32, text: &str) -> Result<()> {
     use std::os::unix::fs::symlink;
     let fresh = format!("..2026_{number}");
@@ -161,14 +161,19 @@ async fn config_map_update_is_applied_and_invalid_one_rejected() -> Result<()> {
         for (number, file) in [(1, "two"), (2, "three")] {
             kubelet_writes(&volume, number, &document(file))?;
             setup.file_is(&mut agent, file, "Losungwort").await?;
-            assert_eq!(setup.case.read("one"), None, "a file that is not asked for any more is gone");
+            assert_eq!(setup.case.read("one"), None, "a file of the previous configuration is removed");
         }
         kubelet_writes(&volume, 3, &document("four").replace("refresh", "refesh"))?;
         setup.condition_is(&mut agent, "SecretsFresh", "False", "ConfigRejected").await?;
         for what in ["startup", "ready", "live"] {
             let mut probe = setup.agent(&["probe", what], &changes)?;
             let code = probe.wait(SOON).await?.code();
-            assert_eq!(code, Some(0), "{what}: a bad document is no reason for a restart: {}", probe.report());
+            assert_eq!(
+                code,
+                Some(0),
+                "{what}: an invalid configuration must not restart the container: {}",
+                probe.report()
+            );
         }
         agent.wait_for_log("refesh", SOON).await?;
         setup.case.put(&login("Nutzername", "die-alte-gilt")).await?;
@@ -181,7 +186,8 @@ async fn config_map_update_is_applied_and_invalid_one_rejected() -> Result<()> {
     .await
 }
 
-/// The kernel gives PID 1 no default action for signals: what is not handled is ignored, and the pod hangs in its grace.
+/// The kernel has no default signal actions for PID 1: an unhandled SIGTERM is ignored, and the pod waits for its grace
+/// period.
 #[tokio::test]
 async fn agent_as_pid_one_stops_on_sigterm() -> Result<()> {
     const NAMESPACE: [&str; 5] = ["unshare", "--user", "--map-root-user", "--pid", "--fork"];

@@ -1,4 +1,4 @@
-//! Logins that are refused, too early, or answered by a node that lags behind.
+//! Logins that are denied, too early, or answered by a lagging standby.
 
 use std::time::{Duration, Instant};
 
@@ -23,22 +23,22 @@ async fn repeated_logins_back_off_while_reads_succeed() -> Result<()> {
         );
         let mut agent = setup.agent_with(&["run"], &document)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
-        // The token lives on, also by a renewal; the login after it is refused, and due some seconds before its end.
+        // The token stays valid, but the login that replaces it is denied from some seconds before the expiry.
         let other = json!({"token_ttl": "12s", "token_max_ttl": "12s", "bound_service_account_names": ["other"]});
         setup.case.vault_role(other).await?;
-        let refused = || proxy.of("/login").into_iter().filter(|seen| seen.status >= 400).collect::<Vec<_>>();
+        let denied = || proxy.of("/login").into_iter().filter(|seen| seen.status >= 400).collect::<Vec<_>>();
         agent
-            .wait_for("five refused logins", Duration::from_secs(60), || {
-                let found = (refused().len() >= 5).then_some(());
+            .wait_for("five denied logins", Duration::from_secs(60), || {
+                let found = (denied().len() >= 5).then_some(());
                 async move { found }
             })
             .await?;
-        let times: Vec<Instant> = refused().iter().map(|seen| seen.at).collect();
+        let times: Vec<Instant> = denied().iter().map(|seen| seen.at).collect();
         let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let reads = proxy.of("webapp/config").iter().filter(|seen| seen.status == 200 && seen.at > times[0]).count();
-        println!("gaps between refused logins {gaps:?}; {reads} good reads since the first");
+        println!("gaps between denied logins {gaps:?}; {reads} successful reads since the first");
         assert!(gaps.len() >= 4 && gaps[3] >= Duration::from_millis(1800), "{gaps:?}\n{}", agent.report());
-        assert!(reads >= 1, "reads went on: {}", proxy.summary());
+        assert!(reads >= 1, "no read succeeded: {}", proxy.summary());
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"));
         setup.case.vault_role(json!({"token_max_ttl": 0})).await?;
         setup.case.put(&login("Nutzername", "wieder-angemeldet")).await?;
@@ -49,7 +49,7 @@ async fn repeated_logins_back_off_while_reads_succeed() -> Result<()> {
     .await
 }
 
-/// A JWT of the near future, and the public key.
+/// A JWT that becomes valid in `valid_in` seconds, and the public key.
 fn jwt(subject: &str, valid_in: u64) -> Result<(String, String)> {
     let key = rcgen::KeyPair::generate()?;
     let rng = ring::rand::SystemRandom::new();
@@ -200,7 +200,7 @@ async fn used_wrapping_token_after_restart_names_earlier_process() -> Result<()>
         let line = agent.wait_for_log("LoginRefused", SOON).await?;
         assert!(line.contains("An earlier process of this pod may have used it"), "{line}");
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the files stay");
-        // What was asked for in its place heals it.
+        // A new secret ID fixes it.
         let fresh = admin.ok(Method::POST, &path, json!({})).await?;
         let plain = fresh["data"]["secret_id"].as_str().context("a secret id")?;
         setup.condition_is(&mut agent, "SecretsReady", "True", "Adopted").await?;

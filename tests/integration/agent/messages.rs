@@ -1,4 +1,4 @@
-//! What an engineer on call reads in conditions and Events.
+//! Messages in conditions and Events.
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ async fn denied_read_reports_tolerance_and_then_last_read_time() -> Result<()> {
         let text = |words: &'static str| async move {
             setup.message("SecretsFresh").await.filter(|message| message.contains(words))
         };
-        let within = agent.wait_for("the tolerance is told", SOON, || text("within tolerance until")).await?;
+        let within = agent.wait_for("the tolerance is reported", SOON, || text("within tolerance until")).await?;
         assert!(within.contains("source webapp") && within.contains("a policy is missing"), "{within}");
         assert_eq!(setup.condition("SecretsFresh").await.map(|(status, _)| status).as_deref(), Some("True"));
         setup.condition_is(&mut agent, "SecretsFresh", "False", "Denied").await?;
-        let stale = agent.wait_for("since when is told", SOON, || text("not read since")).await?;
+        let stale = agent.wait_for("the last read time is reported", SOON, || text("not read since")).await?;
         println!("{within}\n{stale}");
         let warned = || async {
             setup.events("Warning").await.ok()?.into_iter().find(|(reason, _)| reason == "Denied").map(drop)
@@ -74,7 +74,7 @@ async fn undeleted_version_is_fresh_and_secret_without_versions_is_not_found() -
     .await
 }
 
-/// The case's volume as a file system of its own; unmounted when dropped.
+/// A tmpfs at the case's volume; unmounted when dropped.
 struct Volume(std::path::PathBuf);
 
 impl Volume {
@@ -98,7 +98,7 @@ async fn volume_filled_by_other_files_is_not_reported_as_too_small() -> Result<(
         return Ok(());
     }
     Setup::shared("full", async |setup| {
-        let parent = setup.case.directory.parent().expect("it has one").to_owned();
+        let parent = setup.case.directory.parent().expect("the directory has a parent").to_owned();
         let _volume = Volume::mount(&parent)?;
         let document = format!(
             "sources: {{webapp: {{path: {}, refresh: 1s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n",
@@ -129,7 +129,7 @@ async fn rbac_denial_is_reported_though_message_contains_secret_value() -> Resul
     Setup::shared("rbacword", async |setup| {
         let nothing = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: keyferry}\nrules: []\n";
         setup.case.cluster.apply(&setup.case.namespace, nothing).await?;
-        // User names equal to the namespace are usual. It is no secret here, so it is not planted.
+        // A user name that equals the namespace is common. It is not a secret here, so it is not planted for the leak test.
         let data = json!({"username": setup.case.namespace, "password": "Losungwort"});
         setup.case.admin.put_kv(&setup.case.kv_mount, "webapp/config", &data).await?;
         let mut agent = setup.agent(&["run"], QUICK)?;

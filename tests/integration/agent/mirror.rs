@@ -17,7 +17,7 @@ async fn unmanaged_secret_is_rejected_and_left_unchanged() -> Result<()> {
         setup.case.put(&login("Nutzername", "geheim-vor-Fremden")).await?;
         setup.file_is(&mut agent, "password", "geheim-vor-Fremden").await?;
         let after = setup.case.cluster.secret(&setup.case.namespace, "top-secret-ks").await?;
-        assert_eq!(before, after, "untouched, its version too");
+        assert_eq!(before, after, "unchanged, including its resourceVersion");
         let mut once = setup.agent(&["once"], &[("KEYFERRY_DIRECTORY", &sibling(setup, "once"))])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(73), "{}", once.report());
         Ok(())
@@ -25,7 +25,7 @@ async fn unmanaged_secret_is_rejected_and_left_unchanged() -> Result<()> {
     .await
 }
 
-/// Another directory in the same memory, for a second agent.
+/// Another directory in the same volume, for a second agent.
 fn sibling(setup: &Setup<'_>, name: &str) -> String {
     setup.case.directory.with_file_name(name).display().to_string()
 }
@@ -46,7 +46,7 @@ async fn agents_write_shared_secret_once_per_version() -> Result<()> {
             (text == "Runde-5" && setup.case.read("password")? == "Runde-5").then_some(())
         })
         .await?;
-        // The drain finishes what runs, so that nothing is written after the count.
+        // The drain finishes running writes, so that nothing is written after the count.
         one.terminate(SOON).await?;
         two.terminate(SOON).await?;
         let count = |text: &str| {
@@ -75,7 +75,7 @@ async fn missing_rbac_is_reported_and_files_are_delivered() -> Result<()> {
         setup.case.put(&login("Nutzername", "trotzdem")).await?;
         setup.file_is(&mut agent, "password", "trotzdem").await?;
         let reports = agent.log().iter().filter(|line| line.contains("pods/status")).count();
-        assert!(reports <= 4, "said once, not each round: {}", agent.report());
+        assert!(reports <= 4, "reported once, not at each refresh: {}", agent.report());
         Ok(())
     })
     .await
@@ -98,7 +98,7 @@ async fn typed_secret_has_keys_labels_and_owner() -> Result<()> {
         assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/basic-auth"));
         assert_eq!(secret.metadata.labels.as_ref().expect("labels")["team"], "blue");
         assert_eq!(secret.metadata.owner_references.as_ref().expect("an owner")[0].uid, setup.case.pod_uid);
-        // A secret that lacks what the type needs never reaches the API server.
+        // Data without the keys that the type requires is not sent to the API server.
         setup.case.put(&json!({"unrelated": "passt-nicht"})).await?;
         let mut agent = setup.agent_with(&["once"], &document)?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(64), "{}", agent.report());

@@ -1,4 +1,4 @@
-//! The mirrored Secret is what the condition says of it, also where others delete, edit or restore it.
+//! The mirrored Secret after others delete, edit or restore it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::Agent;
 
-/// A minute, and what a busy machine needs.
+/// One minute, and a margin for a loaded machine.
 const RESYNC_TIMEOUT: Duration = Duration::from_secs(70);
 
 fn secrets(setup: &Setup<'_>) -> Api<Secret> {
     Api::namespaced(setup.case.cluster.client.clone(), &setup.case.namespace)
 }
 
-/// The rights that we ship, for more names.
+/// The shipped permissions, for these Secrets.
 async fn permit_writes(setup: &Setup<'_>, names: &[&str]) -> Result<()> {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "keyferry"},
@@ -39,20 +39,20 @@ async fn data(setup: &Setup<'_>, name: &str) -> Result<Option<BTreeMap<String, S
     }))
 }
 
-/// Waits until this Secret holds the article's values and no others; gives the time that it took.
+/// Waits until this Secret contains exactly the data of the reference scenario; returns the time since `since`.
 async fn wait_until_restored(setup: &Setup<'_>, agent: &mut Agent, name: &str, since: Instant) -> Result<Duration> {
     let wanted: BTreeMap<_, _> = [("username", "Nutzername"), ("password", "Losungwort")]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
     agent
-        .wait_for(&format!("{name} is right again"), RESYNC_TIMEOUT, || async {
+        .wait_for(&format!("Secret {name} is restored"), RESYNC_TIMEOUT, || async {
             (data(setup, name).await.ok()?? == wanted).then_some(())
         })
         .await?;
     Ok(since.elapsed())
 }
 
-/// As a backup tool does: the same object, without what the API server manages.
+/// Deletes and re-creates a Secret as a backup tool does, without the fields that the API server manages.
 async fn restore(setup: &Setup<'_>, name: &str) -> Result<()> {
     let mut object = serde_json::to_value(secrets(setup).get(name).await?)?;
     let metadata = object["metadata"].as_object_mut().context("metadata")?;
@@ -74,10 +74,10 @@ async fn patch(setup: &Setup<'_>, name: &str, change: &Value) -> Result<()> {
 
 #[tokio::test]
 async fn deleted_edited_and_restored_secrets_converge_within_one_minute() -> Result<()> {
-    Setup::shared("truth", async |setup| {
+    Setup::shared("drift", async |setup| {
         let names = ["deleted", "edited", "restored"];
         permit_writes(setup, &names).await?;
-        // `refresh` is as users have it: nothing in Vault changes, and no round of the sources helps.
+        // The default `refresh`: nothing changes in Vault, so only the resync can restore the Secrets.
         let document = format!(
             "sources: {{webapp: {{path: {}}}}}\nmirrors: {{deleted: {{}}, edited: {{}}, restored: {{adopt: true}}}}\n",
             setup.case.secret_path()
@@ -91,10 +91,10 @@ async fn deleted_edited_and_restored_secrets_converge_within_one_minute() -> Res
         restore(setup, "restored").await?;
         for name in names {
             let took = wait_until_restored(setup, &mut agent, name, since).await?;
-            println!("{name}: right again after {took:?}");
+            println!("{name}: restored after {took:?}");
         }
         agent
-            .wait_for("the restored Secret is taken over", RESYNC_TIMEOUT, || async {
+            .wait_for("the restored Secret is adopted", RESYNC_TIMEOUT, || async {
                 let managers = secrets(setup).get("restored").await.ok()?.metadata.managed_fields?;
                 managers.into_iter().any(|entry| entry.manager.as_deref() == Some("keyferry")).then_some(())
             })
@@ -121,16 +121,20 @@ async fn restored_secret_without_adopt_is_rejected_with_remedy() -> Result<()> {
         let message = setup.message("Mirrored").await.unwrap_or_default();
         println!("{message}");
         assert!(message.contains("adopt"), "{message}");
-        assert_eq!(setup.secret().await?.context("it is there")?["password"], "Losungwort", "left alone");
-        // Deleted, it is made again.
+        assert_eq!(
+            setup.secret().await?.context("the Secret exists")?["password"],
+            "Losungwort",
+            "the Secret is left unchanged"
+        );
+        // After a deletion, the agent creates it again.
         secrets(setup).delete("top-secret-ks", &DeleteParams::default()).await?;
         let since = Instant::now();
         agent
-            .wait_for("the Secret is there again", RESYNC_TIMEOUT, || async {
+            .wait_for("the Secret is re-created", RESYNC_TIMEOUT, || async {
                 (data(setup, "top-secret-ks").await.ok()??["password"] == "nach-der-Sicherung").then_some(())
             })
             .await?;
-        println!("made again after {:?}", since.elapsed());
+        println!("re-created after {:?}", since.elapsed());
         setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         agent.terminate(SOON).await?;
         Ok(())
@@ -140,7 +144,7 @@ async fn restored_secret_without_adopt_is_rejected_with_remedy() -> Result<()> {
 
 #[tokio::test]
 async fn conflicting_configurations_do_not_overwrite_each_other_in_turns() -> Result<()> {
-    Setup::shared("twolists", async |setup| {
+    Setup::shared("twokeys", async |setup| {
         let document = |key: &str| {
             format!(
                 "sources: {{webapp: {{path: {}, refresh: 1s}}}}\n\
@@ -160,7 +164,7 @@ async fn conflicting_configurations_do_not_overwrite_each_other_in_turns() -> Re
         ];
         let mut two = setup.agent(&["run"], &changes)?;
         setup.secret_is(&mut two, "password", "Losungwort").await?;
-        // Rotations make both look at the Secret; its keys must not change any more.
+        // Rotations cause both agents to compare the Secret; its keys must not change again.
         let mut seen = Vec::new();
         for round in 0..4 {
             setup.case.put(&login(&format!("Nutzer-Runde-{round}"), &format!("Losung-Runde-{round}"))).await?;

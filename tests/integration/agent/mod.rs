@@ -1,4 +1,4 @@
-//! The real agent as a process.
+//! The agent as a process, on real servers.
 
 mod auth;
 mod crash;

@@ -1,4 +1,4 @@
-//! Connections that are silent, addresses that do not answer, ports that are taken.
+//! Silent connections, unreachable addresses, busy ports.
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::time::{Duration, Instant};
@@ -28,14 +28,14 @@ async fn silent_http2_connection_is_replaced() -> Result<()> {
         setup.case.put(&login("Nutzername", "auf-neuer-Verbindung")).await?;
         let since = Instant::now();
         setup.file_is(&mut agent, "password", "auf-neuer-Verbindung").await?;
-        let healed = since.elapsed();
-        println!("healed after {healed:?}, connections {before} -> {}", relay.connections());
-        assert!(healed < Duration::from_secs(10), "{healed:?}");
+        let recovered = since.elapsed();
+        println!("recovered after {recovered:?}, connections {before} -> {}", relay.connections());
+        assert!(recovered < Duration::from_secs(10), "{recovered:?}");
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         assert!(before <= 2 && relay.connections() <= before + 3, "{before} -> {}", relay.connections());
         agent.terminate(SOON).await?;
 
-        // A common slip: the server's port with the wrong scheme, and a token that is good.
+        // A common error: `http://` to the https port, with a valid token.
         let http = setup.servers.vault.address().replace("https://", "http://");
         let changes = [
             ("VAULT_ADDR", http.as_str()),
@@ -46,17 +46,17 @@ async fn silent_http2_connection_is_replaced() -> Result<()> {
         ];
         let mut once = setup.agent(&["once", "--timeout", "5s"], &changes)?;
         let code = once.wait(SOON).await?.code();
-        let said = once.report();
-        println!("http:// to the port of https: exit code {code:?}: {:?}", once.log().last());
-        assert!(said.contains("https://") && !said.contains("does not know"), "{said}");
-        assert_eq!(code, Some(64), "{said}");
+        let report = once.report();
+        println!("http:// to the https port: exit code {code:?}: {:?}", once.log().last());
+        assert!(report.contains("https://") && !report.contains("does not know"), "{report}");
+        assert_eq!(code, Some(64), "{report}");
         Ok(())
     })
     .await
 }
 
-/// A port on 127.0.0.1 that swallows packets: its queue is full and is never emptied.
-async fn swallowing(port: u16) -> Result<Box<dyn std::any::Any + Send>> {
+/// A port on 127.0.0.1 that drops packets, because the queue of its listener stays full.
+async fn packet_dropping_port(port: u16) -> Result<Box<dyn std::any::Any + Send>> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
     rustix::net::listen(&socket, 0)?;
@@ -82,7 +82,7 @@ async fn second_address_is_tried_when_first_drops_packets() -> Result<()> {
     }
     Setup::shared("addresses", async |setup| {
         let port = free_port()?;
-        let _swallows = swallowing(port).await?;
+        let _listener = packet_dropping_port(port).await?;
         let proxy = Proxy::at(&format!("127.0.0.2:{port}"), setup.servers.vault.address(), |_, _, _| {}).await?;
         let hosts = setup.case.jwt_file.with_file_name("hosts");
         std::fs::write(&hosts, "127.0.0.1 localhost vault.test\n127.0.0.2 vault.test\n")?;
@@ -101,14 +101,14 @@ async fn second_address_is_tried_when_first_drops_packets() -> Result<()> {
 
 #[tokio::test]
 async fn failed_once_logs_cause_in_one_error_line() -> Result<()> {
-    Setup::shared("oncewhy", async |setup| {
-        // It accepts connections and never answers.
+    Setup::shared("onceerror", async |setup| {
+        // Accepts connections and never responds.
         let silent = TcpListener::bind("127.0.0.1:0")?;
         let silent = &*format!("http://{}", silent.local_addr()?);
         let missing = &*format!("{}/absent", setup.case.kv_mount);
         let table = [
-            ("silence", "2s", vec![("VAULT_ADDR", silent)], 69),
-            ("a moment", "1ms", vec![("VAULT_ADDR", silent)], 69),
+            ("no response", "2s", vec![("VAULT_ADDR", silent)], 69),
+            ("a very short timeout", "1ms", vec![("VAULT_ADDR", silent)], 69),
             ("a role that does not exist", "10s", vec![("KEYFERRY_ROLE", "nobody")], 77),
             ("a path that is denied", "10s", vec![("KEYFERRY_SECRETS", missing)], 77),
         ];
@@ -121,8 +121,8 @@ async fn failed_once_logs_cause_in_one_error_line() -> Result<()> {
             println!("{what}: {:?} {log:?}", started.elapsed());
             assert_eq!(log.len(), 1, "{what}: {log:#?}");
             assert!(log[0].contains("gave up") && log[0].contains(&format!("exit code {code}")), "{what}: {log:#?}");
-            if what == "silence" {
-                // The login in flight has half of `drain` to end, since its token would stay behind.
+            if what == "no response" {
+                // The login in flight gets half of `drain` to complete, because otherwise its token would not be revoked.
                 assert!(log[0].contains(&format!("gave up after 2s: no answer from {silent}")), "{log:#?}");
                 assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
             }
@@ -135,8 +135,8 @@ async fn failed_once_logs_cause_in_one_error_line() -> Result<()> {
 #[tokio::test]
 async fn busy_listen_port_is_configuration_error() -> Result<()> {
     Setup::shared("busyport", async |setup| {
-        let taken = TcpListener::bind("127.0.0.1:0")?;
-        let address = taken.local_addr()?.to_string();
+        let busy = TcpListener::bind("127.0.0.1:0")?;
+        let address = busy.local_addr()?.to_string();
         let mut agent = setup.agent(&["run"], &[("KEYFERRY_LISTEN", &address)])?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(64), "{}", agent.report());
         println!("{:?}", agent.log().last());

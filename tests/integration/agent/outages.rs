@@ -1,4 +1,4 @@
-//! Servers that are not there. Each test has its own, because it breaks them.
+//! Outages of the servers. Each test starts its own servers, because it stops them.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn set_is_stale_during_vault_outage_and_fresh_afterwards() -> Result<()> {
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         setup.servers.vault.stop().await?;
         setup.condition_is(&mut agent, "SecretsFresh", "False", "VaultUnreachable").await?;
-        // The minute itself is the subject: the agent must neither give up, nor storm, nor touch the files.
+        // During the whole minute the agent must not give up, send many requests, or change the files.
         let minute = tokio::time::Instant::now() + Duration::from_secs(60);
         while tokio::time::Instant::now() < minute {
             assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"));
@@ -32,7 +32,7 @@ async fn set_is_stale_during_vault_outage_and_fresh_afterwards() -> Result<()> {
         setup.case.put(&login("Nutzername", "wieder-da")).await?;
         setup.file_is(&mut agent, "password", "wieder-da").await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        // The log counts what it does not repeat.
+        // The log contains the number of failures instead of a line for each.
         let log = agent.log();
         let counts = log.iter().filter_map(|line| line.split_once("recovered after ")?.1.split_once(" failures"));
         let tries: u32 = counts.filter_map(|(count, _)| count.parse::<u32>().ok()).max().unwrap_or_default();
@@ -72,7 +72,7 @@ async fn files_update_while_api_server_is_down() -> Result<()> {
         }
         agent.wait_for_log("ApiUnavailable", SOON).await?;
         setup.servers.kube.start_again(&setup.servers.watchdog).await?;
-        // The mirror catches up with the last set; the ones between were never wanted any more.
+        // The mirror is updated to the last set and skips the earlier ones.
         wait_until("the Secret has the last password", Duration::from_secs(90), || async {
             let data = setup.secret().await.ok()??;
             (data["password"] == "ohne-Schnittstelle-2").then_some(())

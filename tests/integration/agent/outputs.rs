@@ -1,4 +1,4 @@
-//! Engines and formats.
+//! Secrets engines and output formats.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -11,10 +11,10 @@ use crate::setup::{SOON, Setup};
 #[tokio::test]
 async fn formats_preserve_exact_bytes() -> Result<()> {
     Setup::shared("formats", async |setup| {
-        let nasty = "it's $HOME `id` \"q\" \\n\nzwei Zeilen ü";
+        let special = "it's $HOME `id` \"q\" \\n\nzwei Zeilen ü";
         setup
             .case
-            .put(&json!({"PASSWORD": nasty, "BINARY": "AAH/", "number": 1.50, "nested": {"a": [1, true]}}))
+            .put(&json!({"PASSWORD": special, "BINARY": "AAH/", "number": 1.50, "nested": {"a": [1, true]}}))
             .await?;
         let document = format!(
             "sources: {{s: {{path: {}}}}}\noutputs:\n\
@@ -29,19 +29,19 @@ async fn formats_preserve_exact_bytes() -> Result<()> {
         );
         let mut agent = setup.agent_with(&["once"], &document)?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(0), "{}", agent.report());
-        assert_eq!(setup.case.read("all/PASSWORD").as_deref(), Some(nasty));
+        assert_eq!(setup.case.read("all/PASSWORD").as_deref(), Some(special));
         assert_eq!(setup.case.read("all/nested").as_deref(), Some(r#"{"a":[1,true]}"#));
-        assert_eq!(setup.case.read("chosen/pw").as_deref(), Some(nasty));
+        assert_eq!(setup.case.read("chosen/pw").as_deref(), Some(special));
         let mode = std::fs::metadata(setup.case.directory.join("chosen/pw"))?.permissions().mode();
         assert_eq!(mode & 0o7777, 0o400);
         assert_eq!(std::fs::read(setup.case.directory.join("binary"))?, [0, 1, 255]);
-        let json: serde_json::Value = serde_json::from_str(&setup.case.read("s.json").expect("it is there"))?;
-        assert_eq!(json["PASSWORD"], nasty);
+        let json: serde_json::Value = serde_json::from_str(&setup.case.read("s.json").expect("the file exists"))?;
+        assert_eq!(json["PASSWORD"], special);
         assert_eq!(json["nested"]["a"][0], 1);
         let env = setup.case.directory.join("s.env");
         let script = format!(". {}; printf %s \"$PASSWORD\"", env.display());
         let sourced = Command::new("/bin/sh").args(["-c", &script]).output()?;
-        assert_eq!(String::from_utf8_lossy(&sourced.stdout), nasty);
+        assert_eq!(String::from_utf8_lossy(&sourced.stdout), special);
         Ok(())
     })
     .await
@@ -86,17 +86,22 @@ async fn kv_v1_nested_mounts_and_pinned_versions_are_read() -> Result<()> {
 async fn pod_start_sends_two_requests_and_refresh_sends_one() -> Result<()> {
     Setup::own("requests", async |setup| {
         let before = setup.servers.vault.audit_lines().len();
-        let ours = |lines: Vec<serde_json::Value>| {
+        let request_paths = |lines: Vec<serde_json::Value>| {
             let requests = lines.into_iter().skip(before).filter(|line| line["type"] == "request");
             requests.map(|line| line["request"]["path"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
         };
         let mut agent = setup.agent(&["run"], &[("KEYFERRY_REFRESH", "1h")])?;
         setup.secret_is(&mut agent, "password", "Losungwort").await?;
-        assert_eq!(ours(setup.servers.vault.audit_lines()).len(), 2, "{:?}", ours(setup.servers.vault.audit_lines()));
+        assert_eq!(
+            request_paths(setup.servers.vault.audit_lines()).len(),
+            2,
+            "{:?}",
+            request_paths(setup.servers.vault.audit_lines())
+        );
         agent.signal(rustix::process::Signal::HUP)?;
         agent
             .wait_for("the refresh is in the audit log", SOON, || {
-                let paths = ours(setup.servers.vault.audit_lines());
+                let paths = request_paths(setup.servers.vault.audit_lines());
                 async move { (paths.len() == 3).then_some(()) }
             })
             .await

@@ -14,13 +14,13 @@ async fn reference_scenario_works_as_init_container() -> Result<()> {
         assert_eq!(status.code(), Some(0), "{}", agent.report());
         assert_eq!(setup.case.read("username").as_deref(), Some("Nutzername"));
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"));
-        let secret = setup.secret().await?.expect("the Secret is there");
+        let secret = setup.secret().await?.expect("the Secret exists");
         assert_eq!(secret["username"], "Nutzername");
         assert_eq!(secret["password"], "Losungwort");
         let object = setup.case.cluster.secret(&setup.case.namespace, "top-secret-ks").await?.expect("there");
         assert_eq!(object.type_.as_deref(), Some("Opaque"));
         let mode = std::fs::metadata(setup.case.directory.join("password"))?.permissions().mode();
-        assert_eq!(mode & 0o7777, 0o444, "read-only for everybody, in a directory that only the agent writes");
+        assert_eq!(mode & 0o7777, 0o444, "world-readable, in a directory that only the agent writes");
         assert_eq!(setup.condition("SecretsReady").await, Some(("True".into(), "Published".into())));
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! A reload is accepted, refused, or taken back; a refused one costs nothing.
+//! Reloads that are applied, rejected or reverted; a rejected reload changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -36,11 +36,11 @@ async fn failed_login_on_reload_keeps_session_and_successful_login_replaces_it()
         setup.case.put(&login("Nutzername", "trotz-der-Ablehnung")).await?;
         setup.file_is(&mut agent, "password", "trotz-der-Ablehnung").await?;
         assert_eq!(setup.condition("SecretsReady").await, Some(("True".into(), "Published".into())));
-        assert_eq!(admin.accessors_of(mount).await?, first, "the old session is in use");
+        assert_eq!(admin.accessors_of(mount).await?, first, "the previous session is in use");
 
         setup.write_config(&with_role(setup, &role))?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        assert_eq!(admin.accessors_of(mount).await?, first, "the old session was never given up");
+        assert_eq!(admin.accessors_of(mount).await?, first, "the previous session was kept");
 
         let second = format!("{role}-2");
         let body = json!({
@@ -53,16 +53,16 @@ async fn failed_login_on_reload_keeps_session_and_successful_login_replaces_it()
         admin.role(mount, &second, body).await?;
         setup.write_config(&with_role(setup, &second))?;
         agent.wait_for_log("a new configuration is in force", SOON).await?;
-        let taken_over = Instant::now();
+        let reloaded = Instant::now();
         setup.case.put(&login("Nutzername", "durch-die-neue-Rolle")).await?;
         setup.file_is(&mut agent, "password", "durch-die-neue-Rolle").await?;
-        // The old token is kept for a while, for an application that has just read a credential of it.
+        // The previous token is kept for some time, for applications that have just read a credential that depends on it.
         agent
-            .wait_for("the old token is revoked", Duration::from_secs(60), || async {
+            .wait_for("the previous token is revoked", Duration::from_secs(60), || async {
                 admin.token(&first[0]).await.ok()?.is_none().then_some(())
             })
             .await?;
-        println!("the old token was revoked {:?} after the reload", taken_over.elapsed());
+        println!("the previous token was revoked {:?} after the reload", reloaded.elapsed());
         assert_eq!(admin.accessors_of(mount).await?.len(), 1);
         agent.terminate(SOON).await?;
         assert!(admin.accessors_of(mount).await?.is_empty());
@@ -113,8 +113,8 @@ async fn source_added_by_reload_raises_no_warning() -> Result<()> {
         };
         agent.wait_for("an Event about the reload", SOON, reloaded).await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        let alarm = agent.log().into_iter().find(|line| line.contains("SecretsFresh") && line.contains("\"False\""));
-        assert_eq!(alarm, None);
+        let warning = agent.log().into_iter().find(|line| line.contains("SecretsFresh") && line.contains("\"False\""));
+        assert_eq!(warning, None);
         assert_eq!(setup.events("Warning").await?, []);
         agent.terminate(SOON).await?;
         Ok(())
@@ -137,7 +137,7 @@ async fn directory_change_on_reload_removes_secrets_from_old_directory() -> Resu
         setup.file_is(&mut agent, "password", "Losungwort").await?;
         setup.write_config(&document(&new))?;
         agent
-            .wait_for("the files are in the new directory and not in the old one", SOON, || {
+            .wait_for("the files are in the new directory and not in the old directory", SOON, || {
                 let there = std::fs::read_to_string(new.join("password")).is_ok_and(|text| text == "Losungwort");
                 let gone = !old.join("password").exists() && !old.join("..data").exists();
                 async move { (there && gone).then_some(()) }
@@ -151,7 +151,7 @@ async fn directory_change_on_reload_removes_secrets_from_old_directory() -> Resu
             let found = std::fs::read_to_string(new.join("password")).context("no file").ok();
             async move { found.filter(|text| text == "am-neuen-Ort").map(drop) }
         };
-        agent.wait_for("a rotation arrives", SOON, found).await?;
+        agent.wait_for("a rotation reaches the file", SOON, found).await?;
         agent.terminate(SOON).await?;
         Ok(())
     })

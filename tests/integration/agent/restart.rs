@@ -1,4 +1,4 @@
-//! A set that an earlier process published, and directories that are not as the agent left them.
+//! Restarts: adoption of the set of an earlier process, and output directories that were changed in the meantime.
 
 use anyhow::Result;
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::setup::{QUICK, SOON, Setup, login};
 
 #[tokio::test]
 async fn restarted_agent_adopts_set_during_outage_and_stays_ready() -> Result<()> {
-    Setup::own("adopts", async |setup| {
+    Setup::own("adoption", async |setup| {
         let document = format!(
             "sources: {{webapp: {{path: {}, refresh: 1s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n\
              mirrors: {{top-secret-ks: {{}}}}\n",
@@ -23,7 +23,7 @@ async fn restarted_agent_adopts_set_during_outage_and_stays_ready() -> Result<()
         let mut agent = setup.agent_with(&["run"], &document)?;
         setup.condition_is(&mut agent, "SecretsReady", "True", "Adopted").await?;
         agent
-            .wait_for("SecretsFresh says why", SOON, || async {
+            .wait_for("SecretsFresh reports the cause", SOON, || async {
                 (setup.condition("SecretsFresh").await? == ("False".into(), "Adopted".into())).then_some(())?;
                 setup.message("SecretsFresh").await?.contains("failed to reach Vault").then_some(())
             })
@@ -40,7 +40,7 @@ async fn restarted_agent_adopts_set_during_outage_and_stays_ready() -> Result<()
         setup.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         assert_eq!(std::fs::read_link(setup.case.directory.join("..data"))?, set, "the same bytes are the same set");
-        // A change of SecretsReady would take the pod out of its Service.
+        // If SecretsReady became False, the pod would be removed from its Service.
         let flapped = agent.log().into_iter().find(|line| line.contains("SecretsReady") && line.contains("\"False\""));
         assert_eq!(flapped, None);
         setup.case.put(&login("Nutzername", "nach-dem-Ausfall")).await?;
@@ -81,16 +81,16 @@ async fn second_agent_on_same_directory_exits_and_names_first() -> Result<()> {
         );
         let mut second = setup.agent_with(&["run"], &document)?;
         assert_eq!(second.wait(SOON).await?.code(), Some(74), "{}", second.report());
-        let said = second.report();
+        let report = second.report();
         assert!(
-            said.contains("DirectoryUnusable") && said.contains(&format!("another agent (pid {})", first.id())),
-            "{said}"
+            report.contains("DirectoryUnusable") && report.contains(&format!("another agent (pid {})", first.id())),
+            "{report}"
         );
-        assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the first one's files stay");
+        assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the files of the first agent stay");
         setup.case.put(&login("Nutzername", "der-erste-arbeitet")).await?;
         setup.file_is(&mut first, "password", "der-erste-arbeitet").await?;
         assert_eq!(setup.case.read("theirs"), None);
-        // When the first one is gone, the directory is free.
+        // After the exit of the first agent, the directory is free.
         first.kill().await?;
         let mut second = setup.agent_with(&["run"], &document)?;
         setup.file_is(&mut second, "theirs", "des-zweiten").await?;

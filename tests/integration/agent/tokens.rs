@@ -1,4 +1,4 @@
-//! Tokens that may do less than others, and their ends.
+//! Supplied tokens, tokens with few permissions, and their expiry.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crate::leased::{Leased, allow, data_path};
 use crate::proxy::Proxy;
 use crate::setup::{SOON, Setup};
 
-/// Where the agent gets its token from the environment.
-fn given<'a>(proxy: &'a str, token: &'a str) -> [(&'a str, &'a str); 5] {
+/// Environment of an agent with a supplied token.
+fn supplied_token<'a>(proxy: &'a str, token: &'a str) -> [(&'a str, &'a str); 5] {
     [
         ("VAULT_ADDR", proxy),
         ("VAULT_TOKEN", token),
@@ -38,11 +38,11 @@ async fn denied_source_without_lookup_permission_causes_no_logins() -> Result<()
         let mut agent = setup.agent_with(&["run"], &document)?;
         setup.file_is(&mut agent, "password", "auf-Zeit").await?;
         agent.wait_for_log("cannot be told apart", SOON).await?;
-        // The time is the subject: it goes beyond that after which a token is suspected to be dead.
+        // Sleep longer than the time after which the agent suspects that a token is invalid.
         tokio::time::sleep(Duration::from_secs(33)).await;
         let (logins, lookups) = (proxy.count("/login"), proxy.count("lookup-self"));
         let denied = proxy.count("forbidden");
-        println!("logins {logins}, look-ups {lookups}, denied reads {denied}\n{}", proxy.summary());
+        println!("logins {logins}, lookups {lookups}, denied reads {denied}\n{}", proxy.summary());
         assert_eq!(logins, 1, "{}{}", proxy.summary(), agent.report());
         assert!(lookups <= 1, "{}", proxy.summary());
         assert!(denied <= 13, "{}", proxy.summary());
@@ -60,7 +60,7 @@ async fn supplied_token_without_default_policy_is_used() -> Result<()> {
         let request = json!({"policies": [setup.case.role], "no_default_policy": true, "ttl": "1h"});
         let (token, _) = setup.case.admin.create_token(request).await?;
         let proxy = Proxy::counting(setup.servers.vault.address()).await?;
-        let mut once = setup.agent(&["once", "--timeout", "10s"], &given(&proxy.url(), &token))?;
+        let mut once = setup.agent(&["once", "--timeout", "10s"], &supplied_token(&proxy.url(), &token))?;
         assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"));
         println!("{}", proxy.summary());
@@ -90,7 +90,7 @@ async fn expiring_supplied_token_is_reported_and_causes_few_requests() -> Result
         let url = proxy.url();
         let changes =
             [("KEYFERRY_SECRETS", ""), ("KEYFERRY_MIRROR", ""), ("KEYFERRY_CONFIG_INLINE", document.as_str())];
-        let mut agent = setup.agent(&["run"], &[&given(&url, &token)[..], &changes].concat())?;
+        let mut agent = setup.agent(&["run"], &[&supplied_token(&url, &token)[..], &changes].concat())?;
         setup.file_is(&mut agent, "db/password", "auf-Zeit").await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "TokenExpiring").await?;
         agent
@@ -99,19 +99,14 @@ async fn expiring_supplied_token_is_reported_and_causes_few_requests() -> Result
             })
             .await?;
         let overdue = Instant::now().saturating_duration_since(ends);
-        // A storm would be in the seconds around the end.
+        // Excessive requests would occur in the seconds around the expiry.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let (lookups, issued) = (proxy.count("lookup-self"), proxy.count(&leased.path()));
         let (_, reason) = setup.condition("SecretsFresh").await.context("a condition")?;
-        println!("look-ups {lookups}, leased reads {issued}, False ({reason}) {overdue:?} late\n{}", proxy.summary());
+        println!("lookups {lookups}, leased reads {issued}, False ({reason}) {overdue:?} late\n{}", proxy.summary());
         assert!(lookups <= 8, "{}{}", proxy.summary(), agent.report());
-        // The second one when the lease ends by its whole seconds, which is up to a second before the token does.
-        assert!(
-            issued <= 2,
-            "no storm of credentials that end with their token: {}{}",
-            proxy.summary(),
-            agent.report()
-        );
+        // The second read occurs when the lease, in whole seconds, expires up to a second before the token.
+        assert!(issued <= 2, "too many credentials were issued: {}{}", proxy.summary(), agent.report());
         assert!(overdue < Duration::from_secs(2), "SecretsFresh is False {overdue:?} after the end");
         agent.terminate(SOON).await?;
         Ok(())
@@ -124,7 +119,7 @@ async fn supplied_token_with_negative_ttl_is_used() -> Result<()> {
     Setup::shared("negative", async |setup| {
         let request = json!({"policies": [setup.case.role, "default"], "ttl": "1h"});
         let (token, _) = setup.case.admin.create_token(request).await?;
-        // A standby that answers reads shows the time that was left when it started (openbao#3505).
+        // A standby that serves reads reports the TTL as of its start (openbao#3505).
         let proxy = Proxy::with_rule(setup.servers.vault.address(), |request, _, answer| {
             if request.path.ends_with("lookup-self") {
                 answer["data"]["ttl"] = json!(-4000);
@@ -133,7 +128,7 @@ async fn supplied_token_with_negative_ttl_is_used() -> Result<()> {
         })
         .await?;
         let url = proxy.url();
-        let changes = [&given(&url, &token)[..], &[("KEYFERRY_REFRESH", "1s")]].concat();
+        let changes = [&supplied_token(&url, &token)[..], &[("KEYFERRY_REFRESH", "1s")]].concat();
         let mut agent = setup.agent(&["run"], &changes)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
         setup.case.put(&crate::setup::login("Nutzername", "trotz-negativer-Zeit")).await?;
@@ -175,10 +170,10 @@ async fn blocking_token_file_does_not_delay_deadline_or_sigterm() -> Result<()> 
 
         let mut agent = setup.agent(&["run"], &none)?;
         agent.wait_for_log("CredentialUnreadable", SOON).await?;
-        let told = Instant::now();
+        let stopped = Instant::now();
         agent.terminate(SOON).await?;
-        println!("run: ended {:?} after SIGTERM", told.elapsed());
-        assert!(told.elapsed() < Duration::from_secs(6), "within drain: {:?}", told.elapsed());
+        println!("run: exited {:?} after SIGTERM", stopped.elapsed());
+        assert!(stopped.elapsed() < Duration::from_secs(6), "the drain took {:?}", stopped.elapsed());
         Ok(())
     })
     .await

@@ -1,4 +1,4 @@
-//! Which of two readings is the newer one.
+//! The order of readings by version.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -51,14 +51,14 @@ async fn agent_and_mirror_follow_vault_snapshot_restore() -> Result<()> {
 
         let restored = request(http.post(url("snapshot-force")).body(snapshot)).await?;
         ensure!(restored.status().is_success(), "{}", restored.text().await?);
-        wait_until("the old version is back", SOON, || async {
+        wait_until("the previous version is restored", SOON, || async {
             let answer = setup.case.admin.get(&format!("{}/data/webapp/config", setup.case.kv_mount)).await.ok()?;
             (answer["data"]["metadata"]["version"] == 1).then_some(())
         })
         .await?;
         let since = std::time::Instant::now();
         setup.file_is(&mut agent, "password", "Losungwort").await?;
-        println!("the file follows after {:?} (maxStale is 3 s)", since.elapsed());
+        println!("the file is updated after {:?} (maxStale is 3 s)", since.elapsed());
         setup.secret_is(&mut agent, "password", "Losungwort").await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;

@@ -1,4 +1,4 @@
-//! The agent does its whole job under all policies at once.
+//! The agent under all policies at once.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::setup::{MOUNTS, STATUS, WRITERS, wait_until_enforced};
 use crate::setup::{QUICK, SOON, Setup, login};
 
-/// The shipped namespace under another name.
+/// The shipped Namespace manifest with another name.
 fn shipped(namespace: &str) -> Result<String> {
     let mut object: Value = serde_saphyr::from_str(include_str!("../../../deploy/manifests/namespace.yaml"))?;
     object["metadata"]["name"] = json!(namespace);
@@ -52,7 +52,7 @@ async fn agent_reports_forbidden_if_secret_is_not_listed() -> Result<()> {
         setup.condition_is(&mut agent, "SecretsReady", "True", "Published").await?;
         setup.condition_is(&mut agent, "Mirrored", "False", "Forbidden").await?;
         assert_eq!(setup.secret().await?, None);
-        // Whoever looks finds which list it is.
+        // The condition names the annotation.
         let conditions = case.cluster.conditions(&case.namespace, &case.pod_name).await?;
         let mirrored = conditions.iter().find(|condition| condition.type_ == "keyferry.dev/Mirrored");
         let message = mirrored.and_then(|condition| condition.message.clone()).unwrap_or_default();

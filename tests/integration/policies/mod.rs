@@ -1,4 +1,4 @@
-//! The admission policies of `deploy/policies`, asked by real tokens.
+//! The admission policies of `deploy/policies`, with requests of real tokens.
 
 mod agent;
 mod no_secret_mounts;

@@ -1,4 +1,4 @@
-//! Pods whose `ServiceAccount` is not on the namespace's list consume no Secret, by whatever way.
+//! Pods whose `ServiceAccount` is not on the namespace's list cannot consume a Secret in any way.
 
 use anyhow::{Context as _, Result};
 use http::Method;
@@ -19,7 +19,7 @@ const WORKLOADS: [(&str, &str, &str); 7] = [
 ];
 
 async fn setup(test: &str) -> Result<Option<PolicySetup>> {
-    // With a blank, as people write lists.
+    // With a space, as in hand-written lists.
     let listed = json!({"keyferry.dev/secret-mounts-allowed-for": "listed, second"});
     let Some(setup) = PolicySetup::new(test, &[MOUNTS], listed).await? else { return Ok(None) };
     for account in ["listed", "second", "plain"] {
@@ -32,12 +32,12 @@ fn words(account: &str) -> String {
     format!("pods of ServiceAccount \"{account}\" may not consume Secrets in this namespace")
 }
 
-async fn make(setup: &PolicySetup, pod: &Value) -> ApiResult {
+async fn create(setup: &PolicySetup, pod: &Value) -> ApiResult {
     send(&setup.admin.client, &Method::POST, &setup.core("pods?dryRun=All"), "", pod).await
 }
 
-/// Every way to a Secret: a key of the Pod or of its container, and its value.
-fn ways() -> Vec<(&'static str, &'static str, Value)> {
+/// Every reference to a Secret: a field of the Pod or of its container, and its value.
+fn references() -> Vec<(&'static str, &'static str, Value)> {
     let reference = json!({"name": "s"});
     let volume = |source: Value| {
         let mut volume = json!({"name": "v"});
@@ -64,7 +64,11 @@ fn ways() -> Vec<(&'static str, &'static str, Value)> {
         ("all variables", "envFrom", env_from.clone()),
         ("a variable of an init container", "initContainers", init("env", env)),
         ("all variables of an init container", "initContainers", init("envFrom", env_from)),
-        ("a driver", "volumes", volume(json!({"csi": {"driver": "example.com", "nodePublishSecretRef": reference}}))),
+        (
+            "a CSI driver",
+            "volumes",
+            volume(json!({"csi": {"driver": "example.com", "nodePublishSecretRef": reference}})),
+        ),
         ("flexVolume", "volumes", volume(json!({"flexVolume": {"driver": "example.com/d", "secretRef": reference}}))),
         ("cinder", "volumes", volume(json!({"cinder": {"volumeID": "v", "secretRef": reference}}))),
         ("cephfs", "volumes", volume(json!({"cephfs": {"monitors": ["m"], "secretRef": reference}}))),
@@ -89,16 +93,16 @@ fn ways() -> Vec<(&'static str, &'static str, Value)> {
 async fn unlisted_pod_cannot_consume_secret() -> Result<()> {
     let name = "unlisted_pod_cannot_consume_secret";
     let Some(setup) = setup(name).await? else { return Ok(()) };
-    for (what, key, value) in ways() {
-        let answer = make(&setup, &consumer("plain", key, value.clone())).await;
+    for (what, key, value) in references() {
+        let answer = create(&setup, &consumer("plain", key, value.clone())).await;
         denied(what, answer, &words("plain"))?;
-        accepted(what, make(&setup, &consumer("listed", key, value)).await)?;
+        accepted(what, create(&setup, &consumer("listed", key, value)).await)?;
     }
-    let (_, key, value) = ways().swap_remove(0);
+    let (_, key, value) = references().swap_remove(0);
     let mut unnamed = consumer("any", key, value.clone());
     unnamed["spec"].as_object_mut().context("an object")?.remove("serviceAccountName");
-    denied("no ServiceAccount named", make(&setup, &unnamed).await, &words("default"))?;
-    accepted("the second of the list", make(&setup, &consumer("second", key, value)).await)?;
+    denied("no ServiceAccount named", create(&setup, &unnamed).await, &words("default"))?;
+    accepted("the second account of the list", create(&setup, &consumer("second", key, value)).await)?;
     Ok(())
 }
 
@@ -110,12 +114,12 @@ async fn non_secret_volumes_are_allowed_for_unlisted_account() -> Result<()> {
         ("a memory volume", "volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory"}}])),
         ("a token of its own", "volumes", json!([{"name": "v", "projected": {"sources": [token]}}])),
         ("a ConfigMap", "volumes", json!([{"name": "v", "configMap": {"name": "c"}}])),
-        ("a driver without a Secret", "volumes", json!([{"name": "v", "csi": {"driver": "example.com"}}])),
+        ("a CSI driver without a Secret", "volumes", json!([{"name": "v", "csi": {"driver": "example.com"}}])),
         ("a variable", "env", json!([{"name": "E", "value": "e"}])),
         ("variables of a ConfigMap", "envFrom", json!([{"configMapRef": {"name": "c"}}])),
-        ("a registry's password, for the kubelet", "imagePullSecrets", json!([{"name": "s"}])),
+        ("an image pull secret, for the kubelet", "imagePullSecrets", json!([{"name": "s"}])),
     ] {
-        accepted(what, make(&setup, &consumer("plain", key, value)).await)?;
+        accepted(what, create(&setup, &consumer("plain", key, value)).await)?;
     }
     Ok(())
 }
@@ -133,12 +137,12 @@ async fn debug_container_cannot_consume_secret() -> Result<()> {
         json!({"spec": {"ephemeralContainers": [container]}})
     };
     let plain = with(json!({"name": "E", "value": "e"}));
-    accepted("without", send(admin, &Method::PATCH, &path, STRATEGIC, &plain).await)?;
+    accepted("without a Secret", send(admin, &Method::PATCH, &path, STRATEGIC, &plain).await)?;
     let secret = with(json!({"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}));
-    denied("with one", send(admin, &Method::PATCH, &path, STRATEGIC, &secret).await, &words("plain"))
+    denied("with a Secret", send(admin, &Method::PATCH, &path, STRATEGIC, &secret).await, &words("plain"))
 }
 
-/// A workload of that kind, and the path to its collection.
+/// A workload of this kind, and the API path of its collection.
 fn workload(namespace: &str, kind: (&str, &str, &str), pod: &Value) -> (String, Value) {
     let (version, kind, plural) = kind;
     let group = if version == "v1" { "api/v1".to_owned() } else { format!("apis/{version}") };
@@ -163,7 +167,7 @@ fn workload(namespace: &str, kind: (&str, &str, &str), pod: &Value) -> (String, 
 async fn workload_is_denied_with_same_message_as_pod() -> Result<()> {
     let Some(setup) = setup("workload_is_denied_with_same_message_as_pod").await? else { return Ok(()) };
     for kind in WORKLOADS {
-        for (what, key, value) in [ways().swap_remove(0), ways().swap_remove(3)] {
+        for (what, key, value) in [references().swap_remove(0), references().swap_remove(3)] {
             let what = format!("{} with {what}", kind.1);
             for account in ["plain", "listed"] {
                 let (path, object) = workload(&setup.namespace, kind, &consumer(account, key, value.clone()));
@@ -177,9 +181,9 @@ async fn workload_is_denied_with_same_message_as_pod() -> Result<()> {
         }
         let (path, object) = workload(&setup.namespace, kind, &pod("plain"));
         accepted(kind.1, send(&setup.admin.client, &Method::POST, &path, "", &object).await)?;
-        // A change of what runs is asked as well; a Job's template cannot change.
+        // Changes of the template are checked as well; a Job's template cannot change.
         if kind.1 != "Job" {
-            let pods = &consumer("plain", "volumes", ways().swap_remove(0).2);
+            let pods = &consumer("plain", "volumes", references().swap_remove(0).2);
             let (path, object) = workload(&setup.namespace, kind, pods);
             let change = json!({"spec": object["spec"]});
             let changed = send(&setup.admin.client, &Method::PATCH, &format!("{path}/w"), MERGE, &change).await;
@@ -189,14 +193,14 @@ async fn workload_is_denied_with_same_message_as_pod() -> Result<()> {
     Ok(())
 }
 
-/// Controllers must be able to clean up after a namespace has opted in: a new `ReplicaSet` runs, the old one is scaled to zero.
+/// After a namespace opts in, controllers must still be able to clean up, for example to scale an old `ReplicaSet` to zero.
 #[tokio::test]
 async fn existing_workload_can_scale_or_drop_secret_but_not_roll_out_with_it() -> Result<()> {
     let name = "existing_workload_can_scale_or_drop_secret_but_not_roll_out_with_it";
     let Some(setup) = PolicySetup::new(name, &[], json!({})).await? else { return Ok(()) };
     setup.account("plain").await?;
     let admin = &setup.admin.client;
-    let mounts = consumer("plain", "volumes", ways().swap_remove(0).2);
+    let mounts = consumer("plain", "volumes", references().swap_remove(0).2);
     for kind in WORKLOADS {
         let (path, object) = workload(&setup.namespace, kind, &mounts);
         accepted(kind.1, send(admin, &Method::POST, &path, "", &object).await)?;
@@ -226,8 +230,8 @@ async fn existing_workload_can_scale_or_drop_secret_but_not_roll_out_with_it() -
             let changed = send(admin, &Method::PATCH, &path, MERGE, &other).await;
             denied(&format!("{} with other Pods that mount it", kind.1), changed, &words("plain"))?;
             other.pointer_mut(place).context(place)?["volumes"] = Value::Null;
-            let mended = send(admin, &Method::PATCH, &path, MERGE, &other).await;
-            accepted(&format!("{} mended", kind.1), mended)?;
+            let fixed = send(admin, &Method::PATCH, &path, MERGE, &other).await;
+            accepted(&format!("{} without the Secret", kind.1), fixed)?;
         }
     }
     Ok(())

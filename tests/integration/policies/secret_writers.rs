@@ -1,4 +1,4 @@
-//! `ServiceAccount`s of a namespace write the Secrets that are named for them, as keyferry does, and no others.
+//! `ServiceAccount`s of a namespace can write the Secrets that are listed for them, as keyferry does, and no others.
 
 use anyhow::{Context as _, Result};
 use http::Method;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::setup::{APPLY, ApiResult, JSON_PATCH, MERGE, PolicySetup, WRITERS, accepted, denied, send};
 
-const NOT_NAMED: &str = "may not write Secret";
+const NOT_LISTED: &str = "may not write Secret";
 const FOREIGN: &str = "was not made by keyferry";
 
 struct Writers {
@@ -19,9 +19,9 @@ struct Writers {
 
 impl Writers {
     async fn new(test: &str) -> Result<Option<Self>> {
-        // With a blank, as people write lists.
-        let named = json!({"keyferry.dev/secret-writers": "writer=ours,writer=foreign, other=theirs"});
-        let Some(setup) = PolicySetup::new(test, &[WRITERS], named).await? else { return Ok(None) };
+        // With a space, as in hand-written lists.
+        let listed = json!({"keyferry.dev/secret-writers": "writer=ours,writer=foreign, other=theirs"});
+        let Some(setup) = PolicySetup::new(test, &[WRITERS], listed).await? else { return Ok(None) };
         for account in ["writer", "other", "stranger"] {
             setup.account(account).await?;
         }
@@ -44,7 +44,7 @@ impl Writers {
         send(&self.writer, &Method::PATCH, &path, kind, change).await
     }
 
-    /// A Secret that an administrator made.
+    /// Creates a Secret as an administrator.
     async fn foreign(&self) -> Result<()> {
         let theirs = json!({"metadata": {"name": "foreign"}, "stringData": {"a": "fremd"}});
         let path = self.setup.core("secrets");
@@ -52,7 +52,7 @@ impl Writers {
     }
 }
 
-/// A Secret as keyferry writes it, but for the change.
+/// A Secret as keyferry writes it, with a change.
 fn secret(name: &str, change: Value) -> Value {
     let mut secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
@@ -88,17 +88,17 @@ async fn writer_can_create_and_change_listed_secrets() -> Result<()> {
     let Writers { writer, other, .. } = &writers;
     let changed = json!({"data": {"password": "U3RpY2h3b3J0"}});
     accepted("a dry run", writers.apply_with(writer, "ours", json!({}), "&dryRun=All").await)?;
-    accepted("made", writers.apply(writer, "ours", json!({})).await)?;
-    accepted("changed", writers.apply(writer, "ours", changed).await)?;
-    accepted("with an owner", writers.apply(writer, "ours", owner(json!({}))).await)?;
+    accepted("create", writers.apply(writer, "ours", json!({})).await)?;
+    accepted("change", writers.apply(writer, "ours", changed).await)?;
+    accepted("add an owner", writers.apply(writer, "ours", owner(json!({}))).await)?;
     let pair = json!({"type": "kubernetes.io/basic-auth", "data": {"username": "Tg=="}});
-    accepted("another's, of another type", writers.apply(other, "theirs", pair).await)?;
+    accepted("another writer and another type", writers.apply(other, "theirs", pair).await)?;
 
-    // keyferry looks by a dry run that changes nothing, also at what it will then leave alone.
+    // keyferry first reads every Secret with an empty dry run, even one that it then leaves unchanged.
     writers.foreign().await?;
     let path = writers.setup.core("secrets/foreign?fieldManager=keyferry-look&dryRun=All");
     let nothing = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "foreign"}});
-    accepted("a look", send(writer, &Method::PATCH, &path, APPLY, &nothing).await)?;
+    accepted("an empty dry run", send(writer, &Method::PATCH, &path, APPLY, &nothing).await)?;
     Ok(())
 }
 
@@ -106,26 +106,30 @@ async fn writer_can_create_and_change_listed_secrets() -> Result<()> {
 async fn write_to_unlisted_secret_is_denied() -> Result<()> {
     let Some(writers) = Writers::new("write_to_unlisted_secret_is_denied").await? else { return Ok(()) };
     let Writers { writer, stranger, setup, .. } = &writers;
-    denied("another's", writers.apply(writer, "theirs", json!({})).await, r#"may not write Secret "theirs""#)?;
-    denied("nobody's", writers.apply(writer, "free", json!({})).await, NOT_NAMED)?;
-    denied("the beginning of a name", writers.apply(writer, "our", json!({})).await, NOT_NAMED)?;
-    denied("two names", writers.apply(writer, "ours-foreign", json!({})).await, NOT_NAMED)?;
-    denied("a stranger", writers.apply(stranger, "ours", json!({})).await, r#"ServiceAccount "stranger""#)?;
+    denied(
+        "a Secret of another writer",
+        writers.apply(writer, "theirs", json!({})).await,
+        r#"may not write Secret "theirs""#,
+    )?;
+    denied("an unlisted Secret", writers.apply(writer, "free", json!({})).await, NOT_LISTED)?;
+    denied("a prefix of a listed name", writers.apply(writer, "our", json!({})).await, NOT_LISTED)?;
+    denied("two listed names joined", writers.apply(writer, "ours-foreign", json!({})).await, NOT_LISTED)?;
+    denied("an unlisted account", writers.apply(stranger, "ours", json!({})).await, r#"ServiceAccount "stranger""#)?;
     let dry = writers.apply_with(stranger, "ours", json!({}), "&dryRun=All").await;
-    denied("a stranger's dry run", dry, NOT_NAMED)?;
+    denied("dry run of an unlisted account", dry, NOT_LISTED)?;
     let posted = send(stranger, &Method::POST, &setup.core("secrets"), "", &secret("ours", json!({}))).await;
-    denied("a stranger's POST", posted, NOT_NAMED)?;
+    denied("POST of an unlisted account", posted, NOT_LISTED)?;
 
-    accepted("made", writers.apply(writer, "ours", json!({})).await)?;
+    accepted("create", writers.apply(writer, "ours", json!({})).await)?;
     let put = send(stranger, &Method::PUT, &setup.core("secrets/ours"), "", &secret("ours", json!({}))).await;
-    denied("a stranger's PUT", put, NOT_NAMED)?;
-    // The answer to a patch that changes nothing would hold all values.
+    denied("PUT of an unlisted account", put, NOT_LISTED)?;
+    // The response to an empty patch would contain all values.
     for query in ["", "?dryRun=All"] {
         let path = setup.core(&format!("secrets/ours{query}"));
         let read = send(stranger, &Method::PATCH, &path, MERGE, &json!({})).await;
-        denied("a stranger's way to read", read, NOT_NAMED)?;
+        denied("empty patch of an unlisted account", read, NOT_LISTED)?;
     }
-    // Controllers and operators have their own namespace and are not asked.
+    // The policy does not apply to accounts outside of the namespace, such as controllers.
     accepted("an administrator", writers.apply(&setup.admin.client, "free", json!({})).await)?;
     Ok(())
 }
@@ -160,15 +164,15 @@ async fn writer_cannot_create_tokens_or_block_deletion() -> Result<()> {
     }
     for made in [false, true] {
         if made {
-            accepted("made", writers.apply(writer, "ours", json!({})).await)?;
+            accepted("create", writers.apply(writer, "ours", json!({})).await)?;
         }
         for (what, change, words) in [
             ("finalizers", json!({"metadata": {"finalizers": ["example.com/stay"]}}), "finalizers"),
             ("immutable", json!({"immutable": true}), "immutable"),
             ("a controller", owner(json!({"controller": true})), "controller"),
-            ("an owner that waits", owner(json!({"blockOwnerDeletion": true})), "block the deletion"),
+            ("blockOwnerDeletion", owner(json!({"blockOwnerDeletion": true})), "block the deletion"),
         ] {
-            let what = format!("{what} of a Secret that is {}", if made { "there" } else { "not there" });
+            let what = format!("{what} of {} Secret", if made { "an existing" } else { "a new" });
             denied(&what, writers.apply(writer, "ours", change).await, words)?;
         }
     }
@@ -180,19 +184,19 @@ async fn writer_cannot_change_unmanaged_secret() -> Result<()> {
     let Some(writers) = Writers::new("writer_cannot_change_unmanaged_secret").await? else { return Ok(()) };
     writers.foreign().await?;
     let read = || writers.setup.admin.secret(&writers.setup.namespace, "foreign");
-    let before = read().await?.context("just made")?;
-    denied("an apply that would merge", writers.apply(&writers.writer, "foreign", json!({})).await, FOREIGN)?;
+    let before = read().await?.context("just created")?;
+    denied("a merging apply", writers.apply(&writers.writer, "foreign", json!({})).await, FOREIGN)?;
     for (what, kind, change) in [
         ("a value", MERGE, json!({"data": {"a": "YQ=="}})),
         ("a value as text", MERGE, json!({"stringData": {"a": "a"}})),
-        ("one key less", MERGE, json!({"data": {"a": null}})),
-        // The way around would be to make it ours first, and to change it then.
-        ("our label", MERGE, json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "keyferry"}}})),
+        ("a removed key", MERGE, json!({"data": {"a": null}})),
+        // A bypass would be to add keyferry's label first and then change the Secret.
+        ("keyferry's label", MERGE, json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": "keyferry"}}})),
         ("an annotation", JSON_PATCH, json!([{"op": "add", "path": "/metadata/annotations", "value": {"a": "b"}}])),
         ("an owner", MERGE, owner(json!({}))),
     ] {
         denied(what, writers.patch(kind, "foreign", &change).await, FOREIGN)?;
     }
-    assert_eq!(before, read().await?.context("still there")?);
+    assert_eq!(before, read().await?.context("it still exists")?);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Changes of the configuration: good, invalid, not working, taken back.
+//! Changes of the configuration file: valid, invalid, not working, reverted.
 
 use keyferry::agent::Input;
 
@@ -15,7 +15,7 @@ impl World {
                 if let Some(process) = &mut self.process {
                     (process.last_read, process.last_read_at) = (None, self.now);
                 }
-                self.input(Input::ConfigInvalid("the document has 2 mistakes".repeat(30)), "invalid configuration");
+                self.input(Input::ConfigInvalid("the configuration has 2 errors".repeat(30)), "invalid configuration");
             }
             1 | 2 => {
                 self.config = self.working.clone();
@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    /// The document is written: a running agent reads it.
+    /// A running agent reads the changed configuration file.
     pub fn config_changed(&mut self) {
         self.config_valid = true;
         if self.config.works(self.servers[self.config_server()].authority) {
@@ -49,7 +49,7 @@ impl World {
         self.input(Input::ConfigRead(settings), &text);
     }
 
-    /// A person events that the document does not work and writes one that does.
+    /// A user notices that the configuration does not work and repairs it.
     pub fn repair_config(&mut self) {
         let authority = self.servers[self.config_server()].authority;
         if !self.config_valid || !self.config.works(authority) {

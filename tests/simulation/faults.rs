@@ -1,4 +1,4 @@
-//! What goes wrong in a world, and what people do to it.
+//! Faults, and actions of users and operators.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::server::Role;
 use super::world::{Event, Phase, World};
 
 impl World {
-    /// Until when the next fault lasts.
+    /// A random end time for the next fault.
     pub fn until(&mut self) -> Duration {
         let mean = Duration::from_secs(*self.random.pick(&[2, 15, 90, 400]));
         self.now + self.random.gap(mean)
@@ -38,7 +38,7 @@ impl World {
         if pool.is_empty() { fallback } else { self.random.pick(&pool).clone() }
     }
 
-    /// One thing goes wrong, or a person does something.
+    /// Injects a fault or an action of a user.
     pub fn disturb(&mut self) {
         let until = self.until();
         match self.random.below(100) {
@@ -49,7 +49,7 @@ impl World {
             76..82 => self.disturb_tokens(),
             82..88 => self.edit_config(),
             88..90 => {
-                self.watch_refresh();
+                self.record_refresh_request();
                 self.input(Input::Refresh, "refresh");
             }
             90..93 => self.kill(),
@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    /// A person revokes the leases of a path.
+    /// An operator revokes the leases of a path.
     fn revoke_leases(&mut self, name: &'static str, path: &str) {
         let server = self.servers.get_mut(name).expect("a server");
         let gone: Vec<_> = server
@@ -159,7 +159,7 @@ impl World {
             6 => server.faults.login_denied = until,
             _ if other_authority => {
                 server.authority = if server.authority == "/ca-1.pem" { "/ca-2.pem" } else { "/ca-1.pem" };
-                // A person follows with the configuration.
+                // A user adapts the configuration later.
                 let wait = self.random.seconds(10, 600);
                 self.schedule(self.now + wait, Event::Edit);
             }
@@ -203,7 +203,7 @@ impl World {
         self.tokens_ended_by_operator.insert(token);
     }
 
-    /// A person puts another token into the file.
+    /// A user writes another token to the file.
     pub fn give_token(&mut self) {
         let ttl = if self.phase == Phase::Calm { 86_400 } else { *self.random.pick(&[60, 600, 7200]) };
         let ttl = Duration::from_secs(ttl);
@@ -215,7 +215,7 @@ impl World {
             let token = server.issue(role, 0, now);
             server.given = Some(token);
         }
-        self.note(|| "another token is given".into());
+        self.note(|| "another token is supplied".into());
     }
 
     fn disturb_cluster(&mut self, until: Duration) {
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// Another replica of the same configuration has read what is there now and writes it.
+    /// Another replica with the same configuration has read the current secrets and writes the mirrors.
     fn replica_writes(&mut self) {
         let Some(process) = &self.process else { return };
         let settings = std::sync::Arc::clone(process.agent.settings());
@@ -289,7 +289,7 @@ impl World {
         }
     }
 
-    /// A new version at a path.
+    /// Writes a new version at a path.
     pub fn write_secret(&mut self, name: &'static str, path: &str) {
         let (now, wall) = (self.now, self.wall());
         let server = self.servers.get_mut(name).expect("a server");
@@ -309,14 +309,14 @@ impl World {
         }
     }
 
-    /// The server rotates a static role.
+    /// Rotates a static role.
     pub fn rotate(&mut self, name: &'static str, path: &str) {
         if self.servers[name].secrets[path].rotates_at <= self.now {
             self.write_secret(name, path);
         }
     }
 
-    /// People write secrets as they always do.
+    /// A user writes a secret, which is not a fault.
     pub fn write_secrets(&mut self) {
         let name = self.any_server();
         let used: Vec<_> = self.config.sources.values().map(|spec| spec.path.clone()).collect();
@@ -327,7 +327,7 @@ impl World {
         }
     }
 
-    /// All faults stop.
+    /// Ends all faults.
     pub fn calm(&mut self) {
         self.phase = Phase::Calm;
         self.note(|| "all faults stop".into());

@@ -1,4 +1,4 @@
-//! A world from its seed.
+//! Creates a world from its seed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -70,7 +70,8 @@ impl World {
             let paths: Vec<_> = self.servers[name].secrets.keys().cloned().collect();
             for path in paths {
                 let numbers = self.random.below(20) as u64 + 1;
-                self.servers.get_mut(name).expect("it").secrets.get_mut(&path).expect("it").number = numbers;
+                self.servers.get_mut(name).expect("it exists").secrets.get_mut(&path).expect("it exists").number =
+                    numbers;
                 self.write_secret(name, &path);
             }
         }
@@ -117,7 +118,7 @@ fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {
         tokens: BTreeMap::new(),
         leases: BTreeMap::new(),
         faults: ServerFaults::default(),
-        words: random.chance(50),
+        reports_invalid_token: random.chance(50),
         authority: "/ca-1.pem",
         retry_after: Duration::ZERO,
         asked_to_wait: Duration::ZERO,

@@ -1,4 +1,4 @@
-//! Outcomes reach the agent, and the world keeps its books of them.
+//! Delivers outcomes to the agent and records them for the checks.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use super::process::Flight;
 use super::world::{Note, World};
 
 impl World {
-    /// An answer reaches the process, if it still waits for it.
+    /// Delivers an outcome, if the process still waits for it.
     pub fn deliver(&mut self, process: u64, ticket: Ticket, outcome: Outcome, note: &Note) {
         let Some(running) = self.process.as_mut().filter(|running| running.id == process) else { return };
         let Some(flight) = running.in_flight.remove(&ticket) else { return };
@@ -22,7 +22,7 @@ impl World {
         self.input(Input::Completed(ticket, outcome), &what);
     }
 
-    /// Keeps the world's own books about an answer.
+    /// Records an outcome for the checks.
     pub fn record_outcome(&mut self, flight: &Flight, outcome: &Outcome, note: &Note) {
         let now = self.now;
         if let Some(token) = &note.token {
@@ -73,7 +73,7 @@ impl World {
         let source = flight.source.clone().expect("a read has a source");
         let settings = flight.settings.clone().expect("a read has settings");
         let may_be_older = self.judge_order(flight, &source, &settings, reading, id);
-        let record = self.records.get_mut(id).expect("it was served");
+        let record = self.records.get_mut(id).expect("the reading was served");
         record.reported_end = life.map(|life| self.now + life);
         record.may_be_older |= may_be_older.unwrap_or(false);
         record.too_old = may_be_older.is_none();
@@ -98,7 +98,7 @@ impl World {
     }
 }
 
-/// An outcome in words.
+/// Describes an outcome, for the trace.
 fn describe(outcome: &Outcome) -> String {
     let or = |result: Result<String, &keyferry::model::Failure>| {
         result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class))

@@ -1,4 +1,4 @@
-//! The world around an agent, event by event. Everything follows from one number.
+//! The world around an agent, event by event, determined by a seed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -20,12 +20,12 @@ use super::secrets::{Kind, Shape};
 use super::server::Server;
 use super::volume::Volume;
 
-/// Which processes a pod has.
+/// The processes of a pod.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pod {
     /// `run` as a sidecar.
     Sidecar,
-    /// `once`, whose checkpoint `run` takes.
+    /// `once`, whose checkpoint `run` restores.
     InitThenContainer,
     /// `once` alone.
     Once,
@@ -41,7 +41,7 @@ pub enum Phase {
     Over,
 }
 
-/// What is known of a reading that was served.
+/// A reading that was served.
 pub struct Record {
     pub server: &'static str,
     pub path: String,
@@ -50,18 +50,18 @@ pub struct Record {
     pub kind: Kind,
     pub lease: Option<String>,
     pub token: Vec<u8>,
-    pub born: Duration,
-    /// When it ends, as the agent was told and as it counts.
+    pub issued: Duration,
+    /// When it expires according to the response and the agent's clock.
     pub reported_end: Option<Duration>,
-    /// A person ended it.
+    /// An operator revoked it.
     pub ended_by_operator: bool,
-    /// It may take the place of a newer one: it was asked for, or older answers had been steady.
+    /// Whether it is allowed to replace a newer reading: after a requested refresh, or after `maxStale` of older responses.
     pub may_be_older: bool,
-    /// It was older than what the agent had, and nothing allowed it.
+    /// Whether it was older than the agent's reading and not allowed to replace it.
     pub too_old: bool,
 }
 
-/// What an answer carries for the world's own books.
+/// Data of a response for the checks.
 #[derive(Clone, Default)]
 pub struct Note {
     pub reading: Option<Rc<str>>,
@@ -77,7 +77,7 @@ pub enum Event {
     Write,
     Calm,
     Check,
-    /// The check in calm once more: an answer was slow.
+    /// Repeats the check after the faults, because a response was slow.
     CheckAgain(u32),
     Edit,
     /// A static role at this server and path is rotated.
@@ -96,7 +96,7 @@ pub struct World {
     pub volume: Volume,
     pub checkpoint: Option<(Duration, Arc<Settings>, Checkpoint)>,
     pub config: ConfigFile,
-    /// The last configuration that works.
+    /// The last configuration that worked.
     pub working: ConfigFile,
     pub config_valid: bool,
     pub pod: Pod,
@@ -106,16 +106,16 @@ pub struct World {
     pub fault_gap: Duration,
     pub write_gap: Duration,
     pub exotic: bool,
-    /// No fault touches this source or the server as a whole.
+    /// Whether source `s0` and the server as a whole have no faults.
     pub protected: bool,
     pub process: Option<Process>,
     pub processes: u64,
-    /// Exits in a row, for the kubelet's back-off.
+    /// Consecutive exits, for the kubelet's back-off.
     pub crashes: u32,
     pub records: BTreeMap<Rc<str>, Record>,
-    /// Which reading of each source is visible, by directory.
+    /// The visible reading of each source, by directory.
     pub visible: BTreeMap<PathBuf, BTreeMap<SourceName, Rc<str>>>,
-    /// When a token ends, as the agent counts.
+    /// When a token expires according to the responses and the agent's clock.
     pub reported_token_end: BTreeMap<Vec<u8>, Duration>,
     pub tokens_ended_by_operator: BTreeSet<Vec<u8>>,
     pub watch: Watch,
@@ -189,7 +189,7 @@ impl World {
         }
     }
 
-    /// Runs to the end or to the first violation.
+    /// Runs until the end or the first violation.
     pub fn run(&mut self) {
         while self.phase != Phase::Over && self.violation.is_none() {
             let wake = self.process.as_ref().and_then(|process| process.wake);
@@ -242,7 +242,7 @@ impl World {
             return;
         }
         if !self.config_valid {
-            // `run` exits at once; a person repairs it.
+            // `run` exits immediately; a user repairs the configuration.
             self.schedule(self.now + Duration::from_secs(30), Event::Edit);
             self.schedule(self.now + Duration::from_secs(31), Event::Start);
             return;
@@ -266,7 +266,7 @@ impl World {
         self.check_adoption(before.as_ref());
     }
 
-    /// SIGKILL.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         if self.process.take().is_some() {
             self.note(|| "process is killed".into());
@@ -275,14 +275,14 @@ impl World {
         }
     }
 
-    /// Lets the agent take an input and does what it asks for.
+    /// Passes an input to the agent and executes the returned actions.
     pub fn input(&mut self, input: Input, what: &str) {
         let Some(started) = self.process.as_ref().map(|process| process.started) else { return };
         self.events += 1;
         let moment = self.moment(started);
         let timer = matches!(input, Input::TimerFired);
         self.note(|| format!("-> {what}"));
-        let process = self.process.as_mut().expect("it is there");
+        let process = self.process.as_mut().expect("a process runs");
         let actions = process.handle(input, &moment);
         let wake = process.agent.wake_at(moment.at);
         process.wake = wake.map(|at| started + at);
@@ -333,7 +333,7 @@ impl World {
             }
             Pod::Once if code == 0 => self.new_pod(),
             _ => {
-                // The kubelet's own back-off for a container that ends again and again.
+                // The kubelet's back-off for a container that exits repeatedly.
                 self.crashes = if self.now > process.started + Duration::from_secs(600) { 0 } else { self.crashes + 1 };
                 Duration::from_secs(5 << self.crashes.min(6)).min(Duration::from_secs(300))
             }

@@ -1,4 +1,4 @@
-//! Credentials in the visible set, and tokens.
+//! Properties of tokens, and of the credentials in the visible set.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use super::super::secrets::Kind;
 use super::super::world::World;
 use super::Property;
 
-/// Tokens of one process that are alive and that it can revoke: one in use, one that is being replaced, one of a trial, one
-/// of a trial that was abandoned; two more may be on their way to be revoked.
+/// Maximum number of live tokens of one process: one in use, one that is being replaced, one of a trial, one of an
+/// abandoned trial, and two whose revocation is pending.
 const MAX_TOKENS: usize = 6;
 
 impl World {
-    /// When the credential of a reading died; `None` while it lives, and for what is no credential.
+    /// When the credential of a reading was first seen expired; `None` if it is valid or not a credential.
     pub fn expired_since(&mut self, id: &Rc<str>) -> Option<Duration> {
         let now = self.now;
         let record = &self.records[id];
         let dead = match (&record.kind, &record.lease) {
             (Kind::Leased { .. }, Some(lease)) => !self.servers[record.server].lease_is_alive(lease, now),
-            (Kind::Expires(life), _) => record.born + *life <= now,
+            (Kind::Expires(life), _) => record.issued + *life <= now,
             _ => false,
         };
         if !dead {
@@ -32,7 +32,7 @@ impl World {
         Some(*self.watch.expired_since.entry(Rc::clone(id)).or_insert(now))
     }
 
-    /// [`Property::NoExpiredCredential`], second half: what the agent can know.
+    /// [`Property::NoExpiredCredential`], for expiry times that the agent knows.
     pub fn check_known_expiries(&mut self) {
         let Some(process) = self.process.as_ref().filter(|process| process.terminated.is_none() && !process.is_once())
         else {
@@ -43,7 +43,7 @@ impl World {
             condition.kind == ConditionType::SecretsFresh && condition.status == ConditionStatus::True
         });
         let directory = process.agent.settings().directory.path.clone();
-        // What replaces it is on its way.
+        // A publication that replaces it is in flight.
         let publishing = process.in_flight.values().any(|flight| flight.what.starts_with("publish"));
         if !fresh || publishing {
             return;
@@ -54,7 +54,7 @@ impl World {
             let token = record.lease.as_ref().and_then(|_| self.reported_token_end.get(&record.token));
             let end = record.reported_end?.min(token.copied().unwrap_or(Duration::MAX));
             (end < self.now).then(|| {
-                format!("SecretsFresh is True, but the credential of {source} has ended at {:.3}", end.as_secs_f64())
+                format!("SecretsFresh is True, but the credential of {source} expired at {:.3}", end.as_secs_f64())
             })
         });
         if let Some(over) = over {
@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    /// The source whose visible credential lives by this token.
+    /// A source whose visible credential depends on this token.
     fn in_use(&self, token: &[u8]) -> Option<SourceName> {
         let now = self.now;
         let of_token = |id: &Rc<str>| {
@@ -80,9 +80,9 @@ impl World {
         }
         let Some(source) = self.in_use(token) else { return };
         let Some(process) = &mut self.process else { return };
-        let detail = format!("{} is revoked, and source {source} lives by it", String::from_utf8_lossy(token));
+        let detail = format!("{} is revoked, but source {source} depends on it", String::from_utf8_lossy(token));
         if process.is_once() {
-            // Its exit code says whether the application starts.
+            // The exit code of `once` decides whether the application starts.
             process.revoked_in_use = Some(detail);
         } else {
             self.violate(Property::NoLiveCredentialRevoked, detail);
@@ -121,19 +121,19 @@ impl World {
         }
         let mut left = Vec::new();
         for server in self.servers.values() {
-            let of_us = server
+            let of_process = server
                 .tokens
                 .iter()
                 .filter(|(_, token)| token.owner == process.id && token.ends > now && token.role.default_policy);
-            let left_alive = of_us.filter(|(_, token)| token.delivered && !token.unrevoked);
-            // A revocation that was sent arrives although the process is gone.
+            let left_alive = of_process.filter(|(_, token)| token.delivered && !token.unrevoked);
+            // A revocation that was sent is executed even if the process has exited.
             let unsent = left_alive.filter(|(token, _)| {
                 !process.in_flight.values().any(|flight| flight.what.starts_with("revoke") && flight.token == **token)
             });
             left.extend(unsent.map(|(token, _)| String::from_utf8_lossy(token).into_owned()));
         }
         if !left.is_empty() {
-            self.violate(Property::NoLeakedTokens, format!("tokens {left:?} live on"));
+            self.violate(Property::NoLeakedTokens, format!("tokens {left:?} are not revoked"));
         }
     }
 }

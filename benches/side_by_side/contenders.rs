@@ -1,4 +1,4 @@
-//! Those who are compared. Each brings the article's two files, from nothing, and is checked for it.
+//! The compared programs. Each delivers the two files of the reference scenario into an empty directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Result;
 use super::setup::Setup;
 
-/// A directory in memory of our own, removed at the end.
+/// A directory in memory, removed on drop.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -30,7 +30,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A process that ends with us.
+/// A process that is killed on drop.
 pub struct Running(Child);
 
 impl Running {
@@ -62,9 +62,9 @@ fn succeed(mut command: Command) -> Result<Vec<u8>> {
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let told = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<&str> = told.lines().rev().take(5).collect();
-    Err(format!("{} ended with {}: {}", command.get_program().display(), output.status, last.join(" / ")).into())
+    let log = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = log.lines().rev().take(5).collect();
+    Err(format!("{} exited with {}: {}", command.get_program().display(), output.status, last.join(" / ")).into())
 }
 
 fn login_body(setup: &Setup) -> Result<String> {
@@ -74,7 +74,7 @@ fn login_body(setup: &Setup) -> Result<String> {
 
 fn token(answer: &[u8]) -> Result<String> {
     let answer: Value = serde_json::from_slice(answer)?;
-    Ok(answer["auth"]["client_token"].as_str().ok_or("the login gave no token")?.to_owned())
+    Ok(answer["auth"]["client_token"].as_str().ok_or("the login returned no token")?.to_owned())
 }
 
 fn write(setup: &Setup, answer: &[u8], to: &Path) -> Result<()> {
@@ -86,7 +86,7 @@ fn write(setup: &Setup, answer: &[u8], to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Two `curl` processes: login, read.
+/// Two `curl` processes: one for the login, one for the read.
 pub fn curl(setup: &Setup, to: &Path) -> Result<()> {
     let curl = |arguments: &[&str]| {
         let mut command = clean(Path::new("curl"));
@@ -99,7 +99,7 @@ pub fn curl(setup: &Setup, to: &Path) -> Result<()> {
     write(setup, &curl(&["--header", &format!("X-Vault-Token: {token}"), &read])?, to)
 }
 
-/// The same two requests by a fresh HTTP client in this process: what cannot be beaten.
+/// The same two requests by a new HTTP client in this process: the lower bound.
 pub fn client(setup: &Setup, to: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -112,13 +112,13 @@ pub fn client(setup: &Setup, to: &Path) -> Result<()> {
     })
 }
 
-/// The agent with the article's three variables, towards `address`; its subcommand is still missing.
+/// The agent with the three variables of the reference scenario, with Vault at `address`, without a subcommand.
 pub fn keyferry(setup: &Setup, address: &str, to: &Path) -> Command {
     let mut command = clean(&setup.keyferry);
     command.env("VAULT_ADDR", address).env("KEYFERRY_ROLE", &setup.role).env("KEYFERRY_SECRETS", &setup.secret);
-    // The only settings that need a document: where the token lies, and that this machine is no Pod.
-    let document = json!({ "auth": { "jwtFile": setup.jwt_file } }).to_string();
-    command.env("KEYFERRY_CONFIG_INLINE", document).env("KEYFERRY_DIRECTORY", to);
+    // This machine is not a Pod, so name the file with the token.
+    let config = json!({ "auth": { "jwtFile": setup.jwt_file } }).to_string();
+    command.env("KEYFERRY_CONFIG_INLINE", config).env("KEYFERRY_DIRECTORY", to);
     command
 }
 
@@ -129,14 +129,14 @@ pub fn keyferry_once(setup: &Setup, to: &Path) -> Result<()> {
     succeed(command).map(drop)
 }
 
-/// `keyferry run`, towards `address`, reading again every `refresh`.
+/// `keyferry run`, with Vault at `address` and this refresh interval.
 pub fn keyferry_run(setup: &Setup, address: &str, to: &Path, refresh: Duration) -> Result<Running> {
     let mut command = keyferry(setup, address, to);
     command.arg("run").env("KEYFERRY_REFRESH", format!("{}s", refresh.as_secs())).stderr(Stdio::null());
     Ok(Running(command.spawn()?))
 }
 
-/// The agent's configuration is HCL, of which JSON is a dialect.
+/// Configuration of `vault agent`, in HCL's JSON syntax.
 fn agent_config(setup: &Setup, address: &str, to: &Path, refresh: Duration, once: bool) -> Value {
     let path = setup.api_path();
     let template = |(key, _): &(String, String)| {
@@ -162,7 +162,7 @@ pub fn agent_once(setup: &Setup, to: &Path) -> Result<()> {
     succeed(agent(setup, &setup.address, to, Duration::from_mins(1), true)?).map(drop)
 }
 
-/// `vault agent`, towards `address`, reading again every `refresh`.
+/// `vault agent`, with Vault at `address` and this refresh interval.
 pub fn agent_run(setup: &Setup, address: &str, to: &Path, refresh: Duration) -> Result<Running> {
     let mut command = agent(setup, address, to, refresh, false)?;
     Ok(Running(command.stderr(Stdio::null()).spawn()?))
@@ -179,12 +179,12 @@ fn agent(setup: &Setup, address: &str, to: &Path, refresh: Duration, once: bool)
     Ok(command)
 }
 
-/// Whether all files are there with the right content.
+/// Whether all files exist with the expected content.
 pub fn is_complete(setup: &Setup, directory: &Path) -> bool {
     setup.files.iter().all(|(key, value)| std::fs::read(directory.join(key)).is_ok_and(|got| got == value.as_bytes()))
 }
 
-/// Waits until the files are there.
+/// Waits until the files are complete.
 pub fn await_files(setup: &Setup, directory: &Path, process: &mut Running) -> Result<()> {
     let start = Instant::now();
     while !is_complete(setup, directory) {

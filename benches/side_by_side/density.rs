@@ -1,4 +1,4 @@
-//! `just density N`: N agents against one Vault on this machine. Everything is on loopback, and everything ends by itself.
+//! `just density N`: N agents against one Vault on this machine, on loopback only. All processes are stopped at the end.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,22 +11,22 @@ use super::stats::{Summary, megabytes, milliseconds, table};
 use super::testbed::watchdog::{Process, Watchdog};
 use super::{Result, contenders, process};
 
-/// More processes say nothing new, and a machine has limits of its own.
+/// Upper limit of N: more processes give no further insight and reach limits of the machine.
 const MAX_AGENTS: usize = 5000;
 
-/// Agents whose requests are counted. A proxy in front of all of them would be measured itself.
+/// Number of agents whose requests are counted. A proxy in front of all agents would distort the measurement.
 const SAMPLE: usize = 20;
 
-/// Until all have their files: a minute, and this for each agent. On two cores 1,000 agents took 10 s.
+/// Timeout for all files, per agent, in addition to one minute. On two cores, 1,000 agents took 10 s.
 const PER_AGENT: Duration = Duration::from_millis(100);
 
-/// How long they are left alone before memory is read.
+/// Idle time before memory is measured.
 const REST: Duration = Duration::from_secs(10);
 
-/// From SIGTERM to all ends: the agent's own drain and the time that Vault needs for N revocations.
+/// Timeout from SIGTERM to the last exit: the drain, and the time that Vault needs for N revocations.
 const END: Duration = Duration::from_secs(60);
 
-/// The number on the command line.
+/// Parses the number of agents from the command line.
 pub fn agents(argument: Option<&str>) -> Result<usize> {
     let number = argument.and_then(|text| text.parse().ok()).filter(|number| (1..=MAX_AGENTS).contains(number));
     number.ok_or_else(|| format!("--density needs a number of agents, 1 to {MAX_AGENTS}").into())
@@ -35,19 +35,21 @@ pub fn agents(argument: Option<&str>) -> Result<usize> {
 struct Agent {
     process: Process,
     files: PathBuf,
-    /// From the first start of all to its files.
+    /// Time from the start of the first agent until the files of this agent are complete.
     complete: Option<Duration>,
 }
 
-/// Starts them, waits for their files, looks at them at rest, and ends them.
+/// Starts the agents, waits for their files, measures them at rest, and stops them.
 pub fn measure(setup: &Setup, number: usize) -> Result<String> {
     let loopback = ["http://127.0.0.1:", "http://[::1]:", "http://localhost:"];
     if !loopback.iter().any(|start| setup.address.starts_with(start)) {
-        return Err(
-            format!("{number} agents are started against a Vault on this machine only, not {}", setup.address).into()
-        );
+        return Err(format!(
+            "{number} agents need a Vault on this machine; {} is not a loopback address",
+            setup.address
+        )
+        .into());
     }
-    // Kills what is left, and removes the directories, however this process ends.
+    // Kills remaining processes and removes the directories after this process exits for any reason.
     let watchdog = Watchdog::start()?;
     let proxy = Proxy::start(&setup.address)?;
     let start = Instant::now();
@@ -76,7 +78,7 @@ pub fn measure(setup: &Setup, number: usize) -> Result<String> {
     let ended = end_all(&mut all)?;
 
     let times: Vec<Duration> = all.iter().filter_map(|agent| agent.complete).collect();
-    let summary = Summary::of(&times).ok_or("no agent has its files")?;
+    let summary = Summary::of(&times).ok_or("no agent has published its files")?;
     let count = u64::try_from(number)?;
     let sample = number.min(SAMPLE);
     #[allow(clippy::cast_precision_loss, reason = "a handful")]
@@ -84,20 +86,20 @@ pub fn measure(setup: &Setup, number: usize) -> Result<String> {
     let each = |total: u64| format!("{} ({} each)", megabytes(total), kilobytes(total / count));
     let row = |name: &str, value: String| vec![name.to_owned(), value];
     let rows = [
-        row("all processes are started after", milliseconds(started)),
-        row("half of them have their files after", milliseconds(summary.median)),
-        row("all have their files after", milliseconds(summary.max)),
+        row("all processes started after", milliseconds(started)),
+        row("files of half of the agents published after", milliseconds(summary.median)),
+        row("files of all agents published after", milliseconds(summary.max)),
         row("proportional memory", each(proportional)),
         row("anonymous memory", each(anonymous)),
-        row("resident memory, shared pages counted each time", each(resident)),
-        row("CPU time, start included", format!("{} each", milliseconds(cpu / u32::try_from(number)?))),
-        row("requests for a start", format!("{requests:.1} each (of {sample})")),
-        row("all have ended after SIGTERM", milliseconds(ended)),
+        row("resident memory, shared pages counted repeatedly", each(resident)),
+        row("CPU time, including the start", format!("{} each", milliseconds(cpu / u32::try_from(number)?))),
+        row("requests per start", format!("{requests:.1} each (sample of {sample})")),
+        row("all agents exited after SIGTERM", milliseconds(ended)),
     ];
     Ok(table(&[&format!("{number} agents, one Vault"), "on this machine"], &rows))
 }
 
-/// Notes for each when its files are there.
+/// Records for each agent when its files are complete.
 fn await_all(setup: &Setup, all: &mut [Agent], start: Instant) -> Result<()> {
     let limit = Duration::from_mins(1) + PER_AGENT * u32::try_from(all.len())?;
     loop {
@@ -106,7 +108,7 @@ fn await_all(setup: &Setup, all: &mut [Agent], start: Instant) -> Result<()> {
             if contenders::is_complete(setup, &agent.files) {
                 agent.complete = Some(start.elapsed());
             } else if let Some(status) = agent.process.exit_status() {
-                return Err(format!("an agent ended before it had its files: {status}").into());
+                return Err(format!("an agent exited before it published its files: {status}").into());
             } else {
                 missing += 1;
             }
@@ -115,13 +117,15 @@ fn await_all(setup: &Setup, all: &mut [Agent], start: Instant) -> Result<()> {
             return Ok(());
         }
         if start.elapsed() > limit {
-            return Err(format!("{missing} of {} agents have no files after {limit:?}", all.len()).into());
+            return Err(
+                format!("{missing} of {} agents have not published their files after {limit:?}", all.len()).into()
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Ends them as the kubelet does, all at once; they revoke their tokens.
+/// Stops all agents at the same time with SIGTERM, as the kubelet does; they revoke their tokens.
 fn end_all(all: &mut [Agent]) -> Result<Duration> {
     let start = Instant::now();
     for agent in all.iter_mut() {
@@ -129,7 +133,7 @@ fn end_all(all: &mut [Agent]) -> Result<Duration> {
     }
     while all.iter_mut().any(|agent| agent.process.exit_status().is_none()) {
         if start.elapsed() > END {
-            return Err(format!("not all agents have ended {END:?} after SIGTERM").into());
+            return Err(format!("some agents are still running {END:?} after SIGTERM").into());
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,18 +1,18 @@
-//! What Linux says about a process: <https://docs.kernel.org/filesystems/proc.html>.
+//! Data about a process from `/proc`: <https://docs.kernel.org/filesystems/proc.html>.
 
 use std::time::Duration;
 
 use super::Result;
 
-/// Clock ticks of `/proc/<pid>/stat`: `USER_HZ` is 100 on every architecture that we ship for.
+/// Clock tick of `/proc/<pid>/stat`: `USER_HZ` is 100 on every supported architecture.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Memory and threads of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// `VmRSS` in bytes: all resident pages, the binary's own included.
+    /// `VmRSS` in bytes: all resident pages, including those of the binary.
     pub resident: u64,
-    /// `RssAnon` in bytes: what cannot be given back by reading the binary again.
+    /// `RssAnon` in bytes: pages that are not backed by a file.
     pub anonymous: u64,
     pub threads: u64,
 }
@@ -28,8 +28,8 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     parse_stat(&text).ok_or_else(|| format!("/proc/{pid}/stat misses a field").into())
 }
 
-/// `Pss` of a process in bytes: each page counts by the share that it has in it, so that the sum over many processes of one
-/// binary is what they really take. Of a process that is not dumpable, as the agent, only root may read it.
+/// `Pss` of a process in bytes: each shared page counts in proportion, so that the sum over many processes of one binary is
+/// their real memory use. Only root can read it for a process that is not dumpable, such as the agent.
 pub fn proportional(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text =
@@ -51,7 +51,7 @@ fn parse_status(text: &str) -> Option<Memory> {
 }
 
 fn parse_stat(text: &str) -> Option<Duration> {
-    // The name of the process is in parentheses and may hold anything, so count from behind it: state is field 3.
+    // The process name is in parentheses and can contain any character, so count fields after it: the state is field 3.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u32>().ok();
     Some(TICK * (field(14)? + field(15)?))

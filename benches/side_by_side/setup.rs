@@ -1,4 +1,4 @@
-//! Where the measurement happens: a Vault with the reference scenario, and the binaries to compare.
+//! The setup of a measurement: a Vault with the reference scenario, and the binaries to compare.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,25 +9,25 @@ use super::Result;
 use super::testbed::binaries::Binaries;
 use super::testbed::{Case, Servers, reference_scenario};
 
-/// The reference scenario on real servers.
+/// A Vault with the reference scenario, and the binaries to compare.
 pub struct Setup {
     /// `http://host:port`
     pub address: String,
     /// Role of the auth method `kubernetes`.
     pub role: String,
-    /// File with a ServiceAccount's token that the role accepts.
+    /// File with a `ServiceAccount` token that the role accepts.
     pub jwt_file: PathBuf,
-    /// Path of the secret as `vault kv get` takes it; KV version 2, its mount is the first component.
+    /// Path of the secret, as for `vault kv get`. KV version 2; the first component is the mount.
     pub secret: String,
     /// Keys of the secret with their values; each becomes a file.
     pub files: Vec<(String, String)>,
-    /// The peer: `vault agent`.
+    /// The `vault` binary, for `vault agent`.
     pub vault: PathBuf,
     /// The static release binary.
     pub keyferry: PathBuf,
 }
 
-/// Servers that we started; they end when this is dropped.
+/// The started servers; they stop when this value is dropped.
 pub struct Started {
     _servers: Servers,
     _case: Case,
@@ -35,7 +35,7 @@ pub struct Started {
 }
 
 impl Setup {
-    /// On the test ground: a real Vault and a real API server, with the article's names.
+    /// Starts a real Vault and a real API server of the testbed, with the names of the reference scenario.
     pub fn start() -> Result<(Self, Started)> {
         let keyferry = Self::release_binary()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -57,7 +57,7 @@ impl Setup {
         Ok((setup, Started { _servers: servers, _case: case, _runtime: runtime }))
     }
 
-    /// From servers that somebody started: `KEYFERRY_BENCH_ADDR`, `_ROLE`, `_JWT_FILE`, `_VAULT` (the binary).
+    /// Uses running servers: `KEYFERRY_BENCH_ADDR`, `_ROLE`, `_JWT_FILE`, `_VAULT` (the binary), `_SECRET` (optional).
     pub fn from_environment() -> Result<Self> {
         let variable = |name: &str| {
             let name = format!("KEYFERRY_BENCH_{name}");
@@ -74,7 +74,7 @@ impl Setup {
         })
     }
 
-    /// The binary that is shipped, made by `just build`; `KEYFERRY_BENCH_BINARY` names another.
+    /// The release binary of `just build`, or the one that `KEYFERRY_BENCH_BINARY` names.
     pub fn release_binary() -> Result<PathBuf> {
         if let Some(path) = std::env::var_os("KEYFERRY_BENCH_BINARY") {
             return Ok(path.into());
@@ -83,7 +83,7 @@ impl Setup {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
         let path = target.join(triple).join("release/keyferry");
-        if path.is_file() { Ok(path) } else { Err(format!("{} is not there; run: just build", path.display()).into()) }
+        if path.is_file() { Ok(path) } else { Err(format!("{} not found; run `just build`", path.display()).into()) }
     }
 
     /// The secret's mount and the path below it.
@@ -97,15 +97,15 @@ impl Setup {
         format!("{mount}/data/{path}")
     }
 
-    /// What is compared, for the head of the report.
+    /// Versions of the compared programs, for the head of the report.
     pub fn versions(&self) -> String {
         let version = |binary: &Path| {
             let output = Command::new(binary).arg("--version").output().ok()?;
             // Without the date that Vault adds.
             Some(String::from_utf8_lossy(&output.stdout).lines().next()?.split(',').next()?.to_owned())
         };
-        let told = |binary: &Path| version(binary).unwrap_or_else(|| binary.display().to_string());
-        format!("{}; {}", told(&self.keyferry), told(&self.vault))
+        let shown = |binary: &Path| version(binary).unwrap_or_else(|| binary.display().to_string());
+        format!("{}; {}", shown(&self.keyferry), shown(&self.vault))
     }
 }
 

@@ -1,8 +1,8 @@
-//! Numbers and tables.
+//! Statistics, units and tables.
 
 use std::time::Duration;
 
-/// What a row of measurements says. No mean: one slow run on a shared machine would colour it.
+/// Summary of samples. Without the mean, which one slow run on a shared machine would distort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     pub min: Duration,
@@ -11,7 +11,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// `None` without measurements.
+    /// `None` without samples.
     pub fn of(samples: &[Duration]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_unstable();
@@ -25,19 +25,19 @@ impl Summary {
     }
 }
 
-/// Milliseconds with one digit, as people compare them.
+/// Milliseconds with one decimal.
 pub fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// `KiB` as `/proc` gives them, in MB (10^6 bytes) as the rest of the table.
+/// Megabytes (10^6 bytes) with one decimal.
 pub fn megabytes(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
     let megabytes = bytes as f64 / 1e6;
     format!("{megabytes:.1} MB")
 }
 
-/// A Markdown table, so that it can be pasted where numbers are told.
+/// A Markdown table, for use in documents.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(ToString::to_string).collect();
     let width = |column: usize| {

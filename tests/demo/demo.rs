@@ -1,5 +1,5 @@
-//! `cargo demo`: the reference scenario on a real Vault and a real Kubernetes API server, step by step. Each step checks what it
-//! shows; the exit code is 0 only if everything held.
+//! `cargo demo`: the reference scenario on a real Vault and a real Kubernetes API server, step by step. Each step checks what
+//! it shows; the exit code is 0 only if all checks passed.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stdout)]
 
 mod screen;
@@ -15,13 +15,13 @@ use steps::Demo;
 
 const HELP: &str = "cargo demo [--keep]
 
-Builds or finds Vault, etcd and kube-apiserver, starts them on loopback ports, and shows the agent at work.
+Finds or builds Vault, etcd and kube-apiserver, starts them on loopback ports, and runs the agent against them.
 
-  --keep   leave everything running until Ctrl-C, and say how to look at it
+  --keep   keep everything running until Ctrl-C, and print commands to inspect it
 
-The values that are shown are made up for this demo. Nothing is left behind, also after Ctrl-C.";
+The secret values are examples. The demo removes everything that it created, also after Ctrl-C.";
 
-/// Exit code after Ctrl-C, as a shell reports it.
+/// Exit code after Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 #[tokio::main(flavor = "current_thread")]

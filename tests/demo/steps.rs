@@ -1,4 +1,4 @@
-//! The steps of the demo. Each shows something real and fails if it does not hold.
+//! The steps of the demo. Each shows a result and fails if it is not as expected.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use super::testbed::kube::{Cluster, client_from, status_of};
 use super::testbed::reference_scenario::{APPLICATION, Case, SECRET};
 use super::testbed::{Servers, wait_until};
 
-/// Far beyond what any step needs.
+/// Timeout of a step, much longer than any step needs.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// How often the agent looks for changes here; the default is a minute.
+/// Refresh interval of the agent in the demo; the default is one minute.
 const REFRESH: &str = "2s";
 const NEW_PASSWORD: &str = "Schwertfisch";
 
@@ -30,10 +30,10 @@ pub(super) fn find_servers(screen: &mut Screen) -> Result<Binaries> {
     Ok(binaries)
 }
 
-/// Before the servers start, so that they do not wait for a compiler, and so that the agent's time below is its own.
+/// Builds the agent before the servers start, so that the measured start time of the agent includes no build.
 pub(super) fn build_agent(screen: &mut Screen) -> Result<()> {
     screen.step("Build the agent");
-    screen.explain("by Cargo; a minute or two the first time, nothing after that");
+    screen.explain("with Cargo; the first build takes one or two minutes");
     screen.show(&agent::binary()?.display().to_string());
     Ok(())
 }
@@ -50,7 +50,7 @@ pub(super) async fn start_servers(screen: &mut Screen, binaries: &Binaries) -> R
     Ok(servers)
 }
 
-/// The reference scenario, and the agent in it.
+/// The reference scenario and its agent.
 pub(super) struct Demo<'a> {
     servers: &'a Servers,
     case: Case,
@@ -60,15 +60,17 @@ pub(super) struct Demo<'a> {
 
 impl<'a> Demo<'a> {
     pub(super) async fn seed(screen: &mut Screen, servers: &'a Servers) -> Result<Self> {
-        screen.step("Put the reference scenario into them");
+        screen.step("Set up the reference scenario");
         let case = Case::reference(servers).await?;
-        screen.pass("Vault: secret/webapp/config has username and password; policy webapp may read it, nothing else");
+        screen
+            .pass("Vault: secret/webapp/config contains username and password; policy webapp allows only reads of it");
         screen.pass(&format!(
-            "Vault: a Pod of ServiceAccount {}/{} may log in, with a token made for Vault only",
+            "Vault: Pods of ServiceAccount {}/{} can log in, with a token whose audience is Vault",
             case.namespace, case.account
         ));
         screen.pass(&format!("Kubernetes: Pod {} in namespace {}", case.pod_name, case.namespace));
-        screen.pass(&format!("Kubernetes: its rights are create and patch on Secret {SECRET}, and to report status"));
+        screen
+            .pass(&format!("Kubernetes: its permissions are create and patch on Secret {SECRET}, and status reports"));
         Ok(Self { servers, case, agent: None, accessor: String::new() })
     }
 
@@ -78,7 +80,7 @@ impl<'a> Demo<'a> {
 
     pub(super) async fn start_agent(&mut self, screen: &mut Screen) -> Result<()> {
         screen.step("Start the agent, as the Pod's init container would");
-        screen.explain("this environment is all it is told:");
+        screen.explain("with this environment only:");
         let changes = [("KEYFERRY_REFRESH", REFRESH)];
         let mut shown = String::new();
         for (name, value) in self.case.environment().iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(changes) {
@@ -94,11 +96,11 @@ impl<'a> Demo<'a> {
                 case.read("password")
             })
             .await?;
-        screen.pass(&format!("logged in, read, published after {}", seconds(since.elapsed())));
+        screen.pass(&format!("logged in, read and published after {}", seconds(since.elapsed())));
         let accessors = case.admin.accessors_of(&case.auth_mount).await?;
-        ensure!(accessors.len() == 1, "one login was expected, Vault knows of {}", accessors.len());
+        ensure!(accessors.len() == 1, "expected one login, found {}", accessors.len());
         self.accessor.clone_from(&accessors[0]);
-        screen.pass("Vault knows of one login");
+        screen.pass("Vault has recorded one login");
         Ok(())
     }
 
@@ -112,17 +114,17 @@ impl<'a> Demo<'a> {
 
     fn expect_file(&self, name: &str, expected: &str, screen: &Screen) -> Result<()> {
         let content = self.case.read(name).with_context(|| format!("{name} is missing"))?;
-        ensure!(content == expected, "{name} holds {content:?}, Vault holds {expected:?}");
-        screen.pass(&format!("{name} holds {content}"));
+        ensure!(content == expected, "{name} contains {content:?}, Vault contains {expected:?}");
+        screen.pass(&format!("{name} contains {content}"));
         Ok(())
     }
 
     pub(super) async fn show_secret(&mut self, screen: &mut Screen) -> Result<()> {
-        screen.step(&format!("The Secret {SECRET}, for what can only read Secrets"));
+        screen.step(&format!("The Secret {SECRET}, for workloads that read Secrets"));
         let (cluster, namespace) = (self.case.cluster.clone(), self.case.namespace.clone());
         let secret = self
             .agent()?
-            .wait_for("the Secret is there", TIMEOUT, || async { cluster.secret(&namespace, SECRET).await.ok()? })
+            .wait_for("the Secret exists", TIMEOUT, || async { cluster.secret(&namespace, SECRET).await.ok()? })
             .await?;
         screen.explain(&format!("type {}", secret.type_.as_deref().unwrap_or("?")));
         let data = secret.data.clone().unwrap_or_default();
@@ -134,7 +136,7 @@ impl<'a> Demo<'a> {
         ensure!(keys == ["password", "username"], "its keys are {keys:?}");
         ensure!(value(&secret, "username").as_deref() == Some("Nutzername"), "username differs from Vault's");
         ensure!(value(&secret, "password").as_deref() == Some("Losungwort"), "password differs from Vault's");
-        screen.pass("the same as the files");
+        screen.pass("same data as the files");
         Ok(())
     }
 
@@ -166,11 +168,11 @@ impl<'a> Demo<'a> {
 
     pub(super) async fn change_the_password(&mut self, screen: &mut Screen) -> Result<()> {
         screen.step("Change the password in Vault");
-        screen.explain(&format!("the agent looks every {REFRESH} here; the default is a minute"));
+        screen.explain(&format!("the agent reads every {REFRESH} in this demo; the default is one minute"));
         let before = std::fs::read_link(self.case.directory.join("..data"))?;
         let version = self.case.put(&json!({"username": "Nutzername", "password": NEW_PASSWORD})).await?;
         let changed = Instant::now();
-        screen.explain(&format!("version {version} is in Vault"));
+        screen.explain(&format!("Vault has version {version}"));
         let case = &self.case;
         let agent = self.agent.as_mut().context("the agent runs")?;
         let file = agent.wait_for("the file has the new password", TIMEOUT, || async {
@@ -185,16 +187,16 @@ impl<'a> Demo<'a> {
         screen.pass(&format!("in the file after {}", seconds(file)));
         screen.pass(&format!("in the Secret after {}", seconds(secret)));
         let after = std::fs::read_link(case.directory.join("..data"))?;
-        ensure!(before != after, "..data still leads to {}", before.display());
-        screen.pass(&format!("one rename: ..data led to {}, now to {}", before.display(), after.display()));
+        ensure!(before != after, "..data still points to {}", before.display());
+        screen.pass(&format!("one rename: ..data pointed to {}, now to {}", before.display(), after.display()));
         let logins = case.admin.accessors_of(&case.auth_mount).await?;
-        ensure!(logins == [self.accessor.as_str()], "there was another login");
-        screen.pass("still the same login");
+        ensure!(logins == [self.accessor.as_str()], "the agent has logged in again");
+        screen.pass("no second login");
         Ok(())
     }
 
     pub(super) async fn try_other_paths_in_vault(&self, screen: &mut Screen) -> Result<()> {
-        screen.step("What the agent's token may not do in Vault");
+        screen.step("Requests that Vault denies to the agent's token");
         let case = &self.case;
         let paths = ["secret/data/webapp/config", "secret/data/other/config", "sys/policies/acl/webapp"];
         let body = json!({"accessor": self.accessor, "paths": paths});
@@ -203,35 +205,38 @@ impl<'a> Demo<'a> {
         let words = |path: &str| capabilities(path).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
         let rows: Vec<Vec<String>> = paths.iter().map(|path| vec![(*path).to_owned(), words(path)]).collect();
         screen.table(&["PATH", "CAPABILITIES"], &rows);
-        ensure!(capabilities(paths[0]) == ["read"], "it should read its secret, and only that");
-        ensure!(capabilities(paths[1]) == ["deny"] && capabilities(paths[2]) == ["deny"], "it may do more");
+        ensure!(capabilities(paths[0]) == ["read"], "the token must have only the capability read on its secret");
+        ensure!(
+            capabilities(paths[1]) == ["deny"] && capabilities(paths[2]) == ["deny"],
+            "the token has capabilities on other paths"
+        );
         case.admin.put_kv("secret", "other/config", &json!({"password": "fremd"})).await?;
         let token = case.login(self.servers).await?;
         let pod = self.servers.vault.client(&token)?;
         let (status, _) = pod.request(Method::GET, paths[1], Value::Null).await?;
         pod.ok(Method::PUT, "auth/token/revoke-self", Value::Null).await?;
         ensure!(status == 403, "a read of {} answered {status}", paths[1]);
-        screen.pass(&format!("a read of {} with a token of the same login: {status}", paths[1]));
+        screen.pass(&format!("a read of {} with a token of the same role: {status}", paths[1]));
         Ok(())
     }
 
     pub(super) async fn try_other_objects_in_kubernetes(&self, screen: &mut Screen) -> Result<()> {
-        screen.step("What the Pod's ServiceAccount may not do in Kubernetes");
+        screen.step("Requests that Kubernetes denies to the Pod's ServiceAccount");
         let client = client_from(&std::fs::read_to_string(&self.case.kubeconfig)?).await?;
         let namespace = &self.case.namespace;
         let pod = Cluster { client };
-        let read = pod.secret(namespace, SECRET).await.err().context("it may read the Secret")?;
+        let read = pod.secret(namespace, SECRET).await.err().context("the ServiceAccount can read the Secret")?;
         forbidden(&read)?;
         screen.pass(&format!("get Secret {SECRET}: Forbidden"));
         let other = "{apiVersion: v1, kind: Secret, metadata: {name: other}}";
-        let written = pod.apply(namespace, other).await.err().context("it may write another Secret")?;
+        let written = pod.apply(namespace, other).await.err().context("the ServiceAccount can write another Secret")?;
         forbidden(&written)?;
         screen.pass("apply Secret other: Forbidden");
         Ok(())
     }
 
     pub(super) fn print_commands_to_inspect(&self, screen: &mut Screen) {
-        screen.step("Look around; Ctrl-C ends it");
+        screen.step("Inspect the running demo; Ctrl-C stops it");
         let case = &self.case;
         screen.show(&format!(
             "export VAULT_ADDR={} VAULT_TOKEN={}\n\
@@ -240,7 +245,7 @@ impl<'a> Demo<'a> {
              kubectl -n {} get pod {} -o jsonpath='{{.status.conditions}}'\n\
              kubectl -n {} get events\n\
              ls -lA {}\n\
-             vault kv put {} username=Nutzername password=anders   # the file follows within {REFRESH}",
+             vault kv put {} username=Nutzername password=anders   # updates the file within {REFRESH}",
             self.servers.vault.address(),
             self.servers.vault.root_token(),
             self.servers.kube.admin_kubeconfig().display(),
@@ -254,17 +259,17 @@ impl<'a> Demo<'a> {
     }
 
     pub(super) async fn stop_agent(&mut self, screen: &mut Screen) -> Result<()> {
-        screen.step(&format!("End the Pod of {APPLICATION}: SIGTERM, as the kubelet does"));
-        ensure!(self.case.admin.token(&self.accessor).await?.is_some(), "the token is gone before the end");
+        screen.step(&format!("Stop the Pod of {APPLICATION}: SIGTERM, as from the kubelet"));
+        ensure!(self.case.admin.token(&self.accessor).await?.is_some(), "the token was revoked too early");
         let since = Instant::now();
         let status = self.agent()?.terminate(TIMEOUT).await?;
         let took = since.elapsed();
-        ensure!(status.success(), "the agent ended with {status}\n{}", self.agent()?.report());
-        screen.pass(&format!("ended with exit code 0 after {}", seconds(took)));
-        ensure!(self.case.admin.token(&self.accessor).await?.is_none(), "its token still lives");
-        screen.pass("its token is revoked: Vault answers \"invalid accessor\"");
+        ensure!(status.success(), "the agent exited with {status}\n{}", self.agent()?.report());
+        screen.pass(&format!("exited with code 0 after {}", seconds(took)));
+        ensure!(self.case.admin.token(&self.accessor).await?.is_none(), "the token is not revoked");
+        screen.pass("its token is revoked: Vault returns \"invalid accessor\"");
         self.case.check_for_leaks().await?;
-        screen.pass("no value and no token is in its log, its environment, the conditions, the Events or the metadata");
+        screen.pass("no secret value or token in its log, its environment, the conditions, the Events or the metadata");
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use testbed::cluster::images::build;
-use testbed::{guardian::Guardian, vault};
+use testbed::{vault, watchdog::Watchdog};
 
 /// Most bytes of our image, uncompressed.
 const MOST_BYTES: u64 = 10_000_000;
@@ -27,7 +27,7 @@ const TOOLS: [(&str, &str); 4] = [
 fn images(test: &str) -> Result<Option<PathBuf>> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     // Root, since buildah without it needs a machine that is set up for that.
-    if !testbed::needs::is_root(test) || !testbed::needs::has(test, &TOOLS) {
+    if !testbed::requirements::is_root(test) || !testbed::requirements::has(test, &TOOLS) {
         return Ok(None);
     }
     let built = BUILT.get_or_init(|| build("amd64,arm64").map_err(|error| format!("{error:#}")));
@@ -148,12 +148,12 @@ async fn the_arm64_binary_reads_from_vault_over_tls() -> Result<()> {
     }
     let Some(images) = images(name)? else { return Ok(()) };
     testbed::install_tls();
-    let guardian = Guardian::start()?;
+    let watchdog = Watchdog::start()?;
     let binaries = testbed::binaries::Binaries::find_or_build()?;
     let vault =
-        vault::Vault::start(&binaries, &guardian, vault::Options { tls: true, ..vault::Options::default() }).await?;
-    vault.admin()?.put_kv("secret", "webapp/config", &testbed::article::article_data()).await?;
-    let directory = guardian.memory.join("sensitive");
+        vault::Vault::start(&binaries, &watchdog, vault::Options { tls: true, ..vault::Options::default() }).await?;
+    vault.admin()?.put_kv("secret", "webapp/config", &testbed::reference_scenario::secret_data()).await?;
+    let directory = watchdog.memory.join("sensitive");
     let ca = vault.ca_file().context("Vault serves TLS")?;
     let output = Command::new("qemu-aarch64-static")
         .arg(unpack(&images.join("keyferry.tar"), "arm64")?.files.join("keyferry"))

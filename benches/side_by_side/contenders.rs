@@ -1,4 +1,4 @@
-//! Those who are compared. Each brings the article's two files, from nothing, and is checked for it.
+//! The compared programs. Each delivers the two files of the reference scenario into an empty directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Result;
-use super::ground::Ground;
+use super::setup::Setup;
 
-/// A directory in memory of our own, removed at the end.
+/// A directory in memory, removed on drop.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -30,7 +30,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A process that ends with us.
+/// A process that is killed on drop.
 pub struct Running(Child);
 
 impl Running {
@@ -62,83 +62,83 @@ fn succeed(mut command: Command) -> Result<Vec<u8>> {
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let told = String::from_utf8_lossy(&output.stderr);
-    let last: Vec<&str> = told.lines().rev().take(5).collect();
-    Err(format!("{} ended with {}: {}", command.get_program().display(), output.status, last.join(" / ")).into())
+    let log = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = log.lines().rev().take(5).collect();
+    Err(format!("{} exited with {}: {}", command.get_program().display(), output.status, last.join(" / ")).into())
 }
 
-fn login_body(ground: &Ground) -> Result<String> {
-    let jwt = std::fs::read_to_string(&ground.jwt_file)?;
-    Ok(json!({ "role": ground.role, "jwt": jwt.trim() }).to_string())
+fn login_body(setup: &Setup) -> Result<String> {
+    let jwt = std::fs::read_to_string(&setup.jwt_file)?;
+    Ok(json!({ "role": setup.role, "jwt": jwt.trim() }).to_string())
 }
 
 fn token(answer: &[u8]) -> Result<String> {
     let answer: Value = serde_json::from_slice(answer)?;
-    Ok(answer["auth"]["client_token"].as_str().ok_or("the login gave no token")?.to_owned())
+    Ok(answer["auth"]["client_token"].as_str().ok_or("the login returned no token")?.to_owned())
 }
 
-fn write(ground: &Ground, answer: &[u8], to: &Path) -> Result<()> {
+fn write(setup: &Setup, answer: &[u8], to: &Path) -> Result<()> {
     let answer: Value = serde_json::from_slice(answer)?;
     std::fs::create_dir_all(to)?;
-    for (key, _) in &ground.files {
+    for (key, _) in &setup.files {
         std::fs::write(to.join(key), answer["data"]["data"][key].as_str().unwrap_or_default())?;
     }
     Ok(())
 }
 
-/// Two `curl` processes: login, read.
-pub fn curl(ground: &Ground, to: &Path) -> Result<()> {
+/// Two `curl` processes: one for the login, one for the read.
+pub fn curl(setup: &Setup, to: &Path) -> Result<()> {
     let curl = |arguments: &[&str]| {
         let mut command = clean(Path::new("curl"));
         command.args(["--silent", "--show-error", "--fail"]).args(arguments).stdout(Stdio::piped());
         succeed(command)
     };
-    let login = format!("{}/v1/auth/kubernetes/login", ground.address);
-    let token = token(&curl(&["--json", &login_body(ground)?, &login])?)?;
-    let read = format!("{}/v1/{}", ground.address, ground.api_path());
-    write(ground, &curl(&["--header", &format!("X-Vault-Token: {token}"), &read])?, to)
+    let login = format!("{}/v1/auth/kubernetes/login", setup.address);
+    let token = token(&curl(&["--json", &login_body(setup)?, &login])?)?;
+    let read = format!("{}/v1/{}", setup.address, setup.api_path());
+    write(setup, &curl(&["--header", &format!("X-Vault-Token: {token}"), &read])?, to)
 }
 
-/// The same two requests by a fresh HTTP client in this process: what cannot be beaten.
-pub fn client(ground: &Ground, to: &Path) -> Result<()> {
+/// The same two requests by a new HTTP client in this process: the lower bound.
+pub fn client(setup: &Setup, to: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let client = reqwest::Client::new();
-        let login = format!("{}/v1/auth/kubernetes/login", ground.address);
-        let answer = client.post(login).body(login_body(ground)?).send().await?.error_for_status()?.bytes().await?;
-        let read = client.get(format!("{}/v1/{}", ground.address, ground.api_path()));
+        let login = format!("{}/v1/auth/kubernetes/login", setup.address);
+        let answer = client.post(login).body(login_body(setup)?).send().await?.error_for_status()?.bytes().await?;
+        let read = client.get(format!("{}/v1/{}", setup.address, setup.api_path()));
         let answer = read.header("X-Vault-Token", token(&answer)?).send().await?.error_for_status()?.bytes().await?;
-        write(ground, &answer, to)
+        write(setup, &answer, to)
     })
 }
 
-/// The agent with the article's three variables, towards `address`; its subcommand is still missing.
-pub fn keyferry(ground: &Ground, address: &str, to: &Path) -> Command {
-    let mut command = clean(&ground.keyferry);
-    command.env("VAULT_ADDR", address).env("KEYFERRY_ROLE", &ground.role).env("KEYFERRY_SECRETS", &ground.secret);
-    // The only settings that need a document: where the token lies, and that this machine is no Pod.
-    let document = json!({ "auth": { "jwtFile": ground.jwt_file } }).to_string();
-    command.env("KEYFERRY_CONFIG_INLINE", document).env("KEYFERRY_DIRECTORY", to);
+/// The agent with the three variables of the reference scenario, with Vault at `address`, without a subcommand.
+pub fn keyferry(setup: &Setup, address: &str, to: &Path) -> Command {
+    let mut command = clean(&setup.keyferry);
+    command.env("VAULT_ADDR", address).env("KEYFERRY_ROLE", &setup.role).env("KEYFERRY_SECRETS", &setup.secret);
+    // This machine is not a Pod, so name the file with the token.
+    let config = json!({ "auth": { "jwtFile": setup.jwt_file } }).to_string();
+    command.env("KEYFERRY_CONFIG_INLINE", config).env("KEYFERRY_DIRECTORY", to);
     command
 }
 
 /// `keyferry once`.
-pub fn keyferry_once(ground: &Ground, to: &Path) -> Result<()> {
-    let mut command = keyferry(ground, &ground.address, to);
+pub fn keyferry_once(setup: &Setup, to: &Path) -> Result<()> {
+    let mut command = keyferry(setup, &setup.address, to);
     command.arg("once");
     succeed(command).map(drop)
 }
 
-/// `keyferry run`, towards `address`, reading again every `refresh`.
-pub fn keyferry_run(ground: &Ground, address: &str, to: &Path, refresh: Duration) -> Result<Running> {
-    let mut command = keyferry(ground, address, to);
+/// `keyferry run`, with Vault at `address` and this refresh interval.
+pub fn keyferry_run(setup: &Setup, address: &str, to: &Path, refresh: Duration) -> Result<Running> {
+    let mut command = keyferry(setup, address, to);
     command.arg("run").env("KEYFERRY_REFRESH", format!("{}s", refresh.as_secs())).stderr(Stdio::null());
     Ok(Running(command.spawn()?))
 }
 
-/// The agent's configuration is HCL, of which JSON is a dialect.
-fn agent_config(ground: &Ground, address: &str, to: &Path, refresh: Duration, once: bool) -> Value {
-    let path = ground.api_path();
+/// Configuration of `vault agent`, in HCL's JSON syntax.
+fn agent_config(setup: &Setup, address: &str, to: &Path, refresh: Duration, once: bool) -> Value {
+    let path = setup.api_path();
     let template = |(key, _): &(String, String)| {
         let contents = format!("{{{{ with secret \"{path}\" }}}}{{{{ .Data.data.{key} }}}}{{{{ end }}}}");
         json!({ "contents": contents, "destination": to.join(key) })
@@ -147,31 +147,31 @@ fn agent_config(ground: &Ground, address: &str, to: &Path, refresh: Duration, on
         "exit_after_auth": once,
         "vault": { "address": address },
         "auto_auth": {
-            "method": [{ "type": "kubernetes", "config": { "role": ground.role, "token_path": ground.jwt_file } }],
+            "method": [{ "type": "kubernetes", "config": { "role": setup.role, "token_path": setup.jwt_file } }],
         },
         "template_config": {
             "static_secret_render_interval": format!("{}s", refresh.as_secs()),
             "exit_on_retry_failure": true,
         },
-        "template": ground.files.iter().map(template).collect::<Vec<_>>(),
+        "template": setup.files.iter().map(template).collect::<Vec<_>>(),
     })
 }
 
 /// `vault agent -exit-after-auth`.
-pub fn agent_once(ground: &Ground, to: &Path) -> Result<()> {
-    succeed(agent(ground, &ground.address, to, Duration::from_mins(1), true)?).map(drop)
+pub fn agent_once(setup: &Setup, to: &Path) -> Result<()> {
+    succeed(agent(setup, &setup.address, to, Duration::from_mins(1), true)?).map(drop)
 }
 
-/// `vault agent`, towards `address`, reading again every `refresh`.
-pub fn agent_run(ground: &Ground, address: &str, to: &Path, refresh: Duration) -> Result<Running> {
-    let mut command = agent(ground, address, to, refresh, false)?;
+/// `vault agent`, with Vault at `address` and this refresh interval.
+pub fn agent_run(setup: &Setup, address: &str, to: &Path, refresh: Duration) -> Result<Running> {
+    let mut command = agent(setup, address, to, refresh, false)?;
     Ok(Running(command.stderr(Stdio::null()).spawn()?))
 }
 
-fn agent(ground: &Ground, address: &str, to: &Path, refresh: Duration, once: bool) -> Result<Command> {
+fn agent(setup: &Setup, address: &str, to: &Path, refresh: Duration, once: bool) -> Result<Command> {
     let config = to.with_extension("json");
-    std::fs::write(&config, agent_config(ground, address, to, refresh, once).to_string())?;
-    let mut command = clean(&ground.vault);
+    std::fs::write(&config, agent_config(setup, address, to, refresh, once).to_string())?;
+    let mut command = clean(&setup.vault);
     command.args(["agent", "-log-level=error", "-config"]).arg(config);
     if once {
         command.arg("-exit-after-auth");
@@ -179,15 +179,15 @@ fn agent(ground: &Ground, address: &str, to: &Path, refresh: Duration, once: boo
     Ok(command)
 }
 
-/// Whether all files are there with the right content.
-pub fn is_complete(ground: &Ground, directory: &Path) -> bool {
-    ground.files.iter().all(|(key, value)| std::fs::read(directory.join(key)).is_ok_and(|got| got == value.as_bytes()))
+/// Whether all files exist with the expected content.
+pub fn is_complete(setup: &Setup, directory: &Path) -> bool {
+    setup.files.iter().all(|(key, value)| std::fs::read(directory.join(key)).is_ok_and(|got| got == value.as_bytes()))
 }
 
-/// Waits until the files are there.
-pub fn await_files(ground: &Ground, directory: &Path, process: &mut Running) -> Result<()> {
+/// Waits until the files are complete.
+pub fn await_files(setup: &Setup, directory: &Path, process: &mut Running) -> Result<()> {
     let start = Instant::now();
-    while !is_complete(ground, directory) {
+    while !is_complete(setup, directory) {
         if !process.is_alive() || start.elapsed() > Duration::from_secs(20) {
             return Err(format!("no files in {} after {:?}", directory.display(), start.elapsed()).into());
         }

@@ -1,17 +1,16 @@
-//! `just bench`: keyferry beside bare requests and `vault agent`, in one run on one machine, and prints tables.
+//! `just bench`: compares keyferry with plain requests and with `vault agent`, in one run on one machine, and prints tables.
 //!
-//! The article's case: login with the method `kubernetes`, one KV secret, two files. Runs alternate, so that a slow
-//! minute of the machine is everybody's; every run starts from an empty directory in memory and is checked.
-//! `--quick` makes a rehearsal of it: few runs, seconds instead of minutes. `--density N` (`just density N`) starts N agents
-//! against one Vault instead.
-#![allow(unreachable_pub, missing_docs, reason = "a program for those who work here")]
-#![allow(clippy::disallowed_methods, reason = "measuring is reading clocks; the walls stand around src/ only")]
+//! The reference scenario: login with the auth method `kubernetes`, one KV secret, two files. Runs alternate, so that a slow
+//! phase of the machine affects all programs. Every run starts with an empty directory in memory, and its result is checked.
+//! `--quick` is a short trial with few runs. `--density N` (`just density N`) starts N agents against one Vault instead.
+#![allow(unreachable_pub, missing_docs, reason = "a program for developers")]
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads clocks; the rules apply to src/ only")]
 
 mod contenders;
 mod density;
-mod ground;
 mod process;
 mod proxy;
+mod setup;
 mod stats;
 #[path = "../../tests/testbed/mod.rs"]
 mod testbed;
@@ -22,24 +21,24 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use contenders::{Running, Scratch};
-use ground::Ground;
 use proxy::Proxy;
+use setup::Setup;
 use stats::{Summary, megabytes, milliseconds, table};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Brings the two files into a directory.
-type Contender = fn(&Ground, &Path) -> Result<()>;
+/// Delivers the two files into a directory.
+type Contender = fn(&Setup, &Path) -> Result<()>;
 
-/// Starts a resident towards an address, with the time between reads.
-type Start = fn(&Ground, &str, &Path, Duration) -> Result<Running>;
+/// Starts a long-running program with Vault at an address and a refresh interval.
+type Start = fn(&Setup, &str, &Path, Duration) -> Result<Running>;
 
-/// How much is measured.
+/// Extent of the measurement.
 struct Effort {
     runs: usize,
-    /// How long the residents are left alone.
+    /// Idle time of the long-running programs.
     rest: Duration,
-    /// Between the reads of a resident while requests are counted, and how many are waited for.
+    /// Refresh interval while requests are counted, and the number of refreshes.
     refresh: Duration,
     refreshes: u32,
 }
@@ -53,27 +52,27 @@ fn main() -> Result<()> {
     let many = many.map(|place| density::agents(arguments.get(place + 1).map(String::as_str))).transpose()?;
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let effort = if quick { QUICK } else { FULL };
-    // Plain HTTP is measured; the client is built for TLS all the same.
+    // The measurement uses plain HTTP, but the HTTP client requires a TLS provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (ground, _started) = if std::env::var_os("KEYFERRY_BENCH_ADDR").is_some() {
-        (Ground::from_environment()?, None)
+    let (setup, _started) = if std::env::var_os("KEYFERRY_BENCH_ADDR").is_some() {
+        (Setup::from_environment()?, None)
     } else {
-        Ground::start().map(|(ground, started)| (ground, Some(started)))?
+        Setup::start().map(|(setup, started)| (setup, Some(started)))?
     };
 
-    println!("{}", ground.versions());
+    println!("{}", setup.versions());
     if let Some(agents) = many {
-        println!("{}", density::measure(&ground, agents)?);
+        println!("{}", density::measure(&setup, agents)?);
         return Ok(());
     }
     println!(
-        "{} cores, {} runs each, alternating, warm{}\n",
+        "{} cores, {} alternating runs each, warm{}\n",
         cores(),
         effort.runs,
-        if quick { " (rehearsal)" } else { "" }
+        if quick { " (short trial)" } else { "" }
     );
-    println!("{}", times(&ground, &effort)?);
-    println!("{}", residents(&ground, &effort)?);
+    println!("{}", times(&setup, &effort)?);
+    println!("{}", long_running(&setup, &effort)?);
     Ok(())
 }
 
@@ -81,8 +80,8 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// From start of the process (or client) to two files on the disk.
-fn times(ground: &Ground, effort: &Effort) -> Result<String> {
+/// Times from the start of the process or client to two complete files.
+fn times(setup: &Setup, effort: &Effort) -> Result<String> {
     let contenders: [(&str, Contender); 4] = [
         ("two requests, HTTP client in process", contenders::client),
         ("two requests, curl", contenders::curl),
@@ -90,16 +89,16 @@ fn times(ground: &Ground, effort: &Effort) -> Result<String> {
         ("vault agent -exit-after-auth", contenders::agent_once),
     ];
     let mut samples = vec![Vec::new(); contenders.len()];
-    // Run 0 warms binaries and caches and is thrown away.
+    // Run 0 warms up binaries and caches and is discarded.
     for run in 0..=effort.runs {
         for ((name, contender), samples) in contenders.iter().zip(&mut samples) {
             let scratch = Scratch::new("once")?;
             let files = scratch.join("files");
             let start = Instant::now();
-            contender(ground, &files).map_err(|error| format!("{name}: {error}"))?;
+            contender(setup, &files).map_err(|error| format!("{name}: {error}"))?;
             let time = start.elapsed();
-            if !contenders::is_complete(ground, &files) {
-                return Err(format!("{name}: the files are not there or not right").into());
+            if !contenders::is_complete(setup, &files) {
+                return Err(format!("{name}: files are missing or wrong").into());
             }
             if run > 0 {
                 samples.push(time);
@@ -115,17 +114,17 @@ fn times(ground: &Ground, effort: &Effort) -> Result<String> {
     Ok(table(&["start to two files", "min", "median", "max"], &rows))
 }
 
-/// What it costs to stay.
-fn residents(ground: &Ground, effort: &Effort) -> Result<String> {
+/// Cost of the long-running programs.
+fn long_running(setup: &Setup, effort: &Effort) -> Result<String> {
     let starts: [(&str, &Path, Start); 2] = [
-        ("keyferry run", &ground.keyferry, contenders::keyferry_run),
-        ("vault agent", &ground.vault, contenders::agent_run),
+        ("keyferry run", &setup.keyferry, contenders::keyferry_run),
+        ("vault agent", &setup.vault, contenders::agent_run),
     ];
     let (mut columns, mut requests) = (Vec::new(), String::new());
     for (name, binary, start) in starts {
         let mut column = vec![megabytes(std::fs::metadata(binary)?.len())];
-        column.extend(rest(ground, effort, start)?);
-        let (numbers, listed) = count(ground, effort, start)?;
+        column.extend(rest(setup, effort, start)?);
+        let (numbers, listed) = count(setup, effort, start)?;
         column.extend(numbers);
         let _ = writeln!(requests, "- {name}: {listed}");
         columns.push(column);
@@ -133,10 +132,10 @@ fn residents(ground: &Ground, effort: &Effort) -> Result<String> {
     let names = [
         "binary".to_owned(),
         format!("resident after {} s", effort.rest.as_secs()),
-        "of it anonymous".to_owned(),
+        "anonymous part".to_owned(),
         "threads".to_owned(),
         format!("CPU time in {} s at rest", effort.rest.as_secs()),
-        "requests for a start".to_owned(),
+        "requests per start".to_owned(),
         "requests per refresh".to_owned(),
     ];
     let rows: Vec<_> = names
@@ -144,15 +143,15 @@ fn residents(ground: &Ground, effort: &Effort) -> Result<String> {
         .enumerate()
         .map(|(i, name)| vec![name, columns[0][i].clone(), columns[1][i].clone()])
         .collect();
-    Ok(format!("{}\nA start asks Vault:\n{requests}", table(&["staying", "keyferry run", "vault agent"], &rows)))
+    Ok(format!("{}\nRequests of a start:\n{requests}", table(&["long-running", "keyferry run", "vault agent"], &rows)))
 }
 
-/// Memory and CPU time of a resident that is left alone with its default interval.
-fn rest(ground: &Ground, effort: &Effort, start: Start) -> Result<Vec<String>> {
+/// Memory and CPU time of an idle long-running program with its default refresh interval.
+fn rest(setup: &Setup, effort: &Effort, start: Start) -> Result<Vec<String>> {
     let scratch = Scratch::new("rest")?;
     let files = scratch.join("files");
-    let mut process = start(ground, &ground.address, &files, Duration::from_mins(1))?;
-    contenders::await_files(ground, &files, &mut process)?;
+    let mut process = start(setup, &setup.address, &files, Duration::from_mins(1))?;
+    contenders::await_files(setup, &files, &mut process)?;
     let before = process::cpu(process.id())?;
     std::thread::sleep(effort.rest);
     let used = process::cpu(process.id())?.saturating_sub(before);
@@ -160,20 +159,20 @@ fn rest(ground: &Ground, effort: &Effort, start: Start) -> Result<Vec<String>> {
     Ok(vec![megabytes(memory.resident), megabytes(memory.anonymous), memory.threads.to_string(), milliseconds(used)])
 }
 
-/// Requests to Vault, seen by a proxy: until the files are there, and on average for each refresh.
-fn count(ground: &Ground, effort: &Effort, start: Start) -> Result<(Vec<String>, String)> {
-    let proxy = Proxy::start(&ground.address)?;
+/// Requests to Vault, counted by a proxy: until the files are complete, and on average per refresh.
+fn count(setup: &Setup, effort: &Effort, start: Start) -> Result<(Vec<String>, String)> {
+    let proxy = Proxy::start(&setup.address)?;
     let scratch = Scratch::new("count")?;
     let files = scratch.join("files");
-    let mut process = start(ground, &proxy.address, &files, effort.refresh)?;
-    contenders::await_files(ground, &files, &mut process)?;
-    // What follows at once belongs to the start too.
+    let mut process = start(setup, &proxy.address, &files, effort.refresh)?;
+    contenders::await_files(setup, &files, &mut process)?;
+    // Requests right after the files belong to the start too.
     std::thread::sleep(effort.refresh / 3);
     let at_start = proxy.take();
     std::thread::sleep(effort.refresh * effort.refreshes);
     let later = proxy.take();
-    // Intervals have jitter, so the number of refreshes is counted too: reads of the secret.
-    let path = format!("/v1/{}", ground.api_path());
+    // Intervals have jitter, so count the refreshes as well: the reads of the secret.
+    let path = format!("/v1/{}", setup.api_path());
     let reads = later.iter().filter(|request| request.ends_with(&path)).count();
     #[allow(clippy::cast_precision_loss, reason = "a handful")]
     let per_read = later.len() as f64 / reads.max(1) as f64;

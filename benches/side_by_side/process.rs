@@ -1,18 +1,18 @@
-//! What Linux says about a process: <https://docs.kernel.org/filesystems/proc.html>.
+//! Data about a process from `/proc`: <https://docs.kernel.org/filesystems/proc.html>.
 
 use std::time::Duration;
 
 use super::Result;
 
-/// Clock ticks of `/proc/<pid>/stat`: `USER_HZ` is 100 on every architecture that we ship for.
+/// Clock tick of `/proc/<pid>/stat`: `USER_HZ` is 100 on every supported architecture.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Memory and threads of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// `VmRSS` in bytes: all resident pages, the binary's own included.
+    /// `VmRSS` in bytes: all resident pages, including those of the binary.
     pub resident: u64,
-    /// `RssAnon` in bytes: what cannot be given back by reading the binary again.
+    /// `RssAnon` in bytes: pages that are not backed by a file.
     pub anonymous: u64,
     pub threads: u64,
 }
@@ -28,8 +28,8 @@ pub fn cpu(pid: u32) -> Result<Duration> {
     parse_stat(&text).ok_or_else(|| format!("/proc/{pid}/stat misses a field").into())
 }
 
-/// `Pss` of a process in bytes: each page counts by the share that it has in it, so that the sum over many processes of one
-/// binary is what they really take. Of a process that is not dumpable, as the agent, only root may read it.
+/// `Pss` of a process in bytes: each shared page counts in proportion, so that the sum over many processes of one binary is
+/// their real memory use. Only root can read it for a process that is not dumpable, such as the agent.
 pub fn proportional(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text =
@@ -51,7 +51,7 @@ fn parse_status(text: &str) -> Option<Memory> {
 }
 
 fn parse_stat(text: &str) -> Option<Duration> {
-    // The name of the process is in parentheses and may hold anything, so count from behind it: state is field 3.
+    // The process name is in parentheses and can contain any character, so count fields after it: the state is field 3.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<u32>().ok();
     Some(TICK * (field(14)? + field(15)?))
@@ -62,26 +62,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_is_read_by_name() {
+    fn parse_status_finds_fields_by_name() {
         let text = "Name:\tx\nVmPeak:\t9 kB\nVmRSS:\t    5000 kB\nRssAnon:\t 700 kB\nThreads:\t2\n";
         assert_eq!(parse_status(text), Some(Memory { resident: 5_120_000, anonymous: 716_800, threads: 2 }));
         assert_eq!(parse_status("Name:\tx\n"), None);
     }
 
     #[test]
-    fn the_proportional_share_is_not_taken_for_its_parts() {
+    fn parse_rollup_ignores_partial_pss_fields() {
         let text = "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 5000 kB\nPss_Anon: 9 kB\nPss:    570 kB\n";
         assert_eq!(parse_rollup(text), Some(583_680));
     }
 
     #[test]
-    fn a_name_with_blanks_and_parentheses_does_not_shift_the_times() {
+    fn parse_stat_accepts_process_name_with_spaces_and_parentheses() {
         let text = "7 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1 0 5\n";
         assert_eq!(parse_stat(text), Some(Duration::from_secs(2)));
     }
 
     #[test]
-    fn our_own_process_can_be_read() {
+    fn memory_and_cpu_time_are_readable_for_own_process() {
         let own = memory(std::process::id()).expect("/proc is mounted");
         assert!(own.resident > own.anonymous && own.threads >= 1);
         assert!(cpu(std::process::id()).is_ok());

@@ -1,4 +1,4 @@
-//! A loopback proxy that counts: it passes HTTP/1.1 on byte for byte and notes each request's method and path.
+//! A loopback proxy that forwards HTTP/1.1 unchanged and records each request's method and path.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,16 +7,16 @@ use std::thread;
 
 use super::Result;
 
-/// A running proxy. It lives as long as the process.
+/// A running proxy. It runs until the process exits.
 pub struct Proxy {
     pub address: String,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// In front of `server`, `http://host:port`.
+    /// Starts a proxy in front of `server`, `http://host:port`.
     pub fn start(server: &str) -> Result<Self> {
-        let target = server.strip_prefix("http://").ok_or("the counting proxy speaks plain HTTP only")?;
+        let target = server.strip_prefix("http://").ok_or("the counting proxy supports plain HTTP only")?;
         let target: SocketAddr = target.trim_end_matches('/').parse()?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = format!("http://{}", listener.local_addr()?);
@@ -31,7 +31,7 @@ impl Proxy {
         Ok(Self { address, seen })
     }
 
-    /// What came since the last call.
+    /// Requests since the last call.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -51,7 +51,7 @@ fn pass(client: &TcpStream, target: SocketAddr, log: &Mutex<Vec<String>>) -> Opt
     server.shutdown(Shutdown::Both).ok()
 }
 
-/// Passes one request on; gives its method and path without the query.
+/// Forwards one request; returns its method and path without the query.
 fn next_request(from: &mut impl BufRead, to: &mut impl Write) -> Option<String> {
     let (mut first, mut length) = (String::new(), 0_u64);
     loop {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_on_one_connection_are_told_apart_and_passed_on_whole() {
+    fn proxy_splits_and_forwards_requests_of_one_connection() {
         let wire = "POST /v1/login HTTP/1.1\r\nContent-Length: 7\r\n\r\nGET /x\nGET /v1/secret?a=b HTTP/1.1\r\n\r\n";
         let (mut from, mut to) = (wire.as_bytes(), Vec::new());
         assert_eq!(next_request(&mut from, &mut to).as_deref(), Some("POST /v1/login"));

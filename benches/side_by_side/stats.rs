@@ -1,8 +1,8 @@
-//! Numbers and tables.
+//! Statistics, units and tables.
 
 use std::time::Duration;
 
-/// What a row of measurements says. No mean: one slow run on a shared machine would colour it.
+/// Summary of samples. Without the mean, which one slow run on a shared machine would distort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     pub min: Duration,
@@ -11,7 +11,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// `None` without measurements.
+    /// `None` without samples.
     pub fn of(samples: &[Duration]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_unstable();
@@ -25,19 +25,19 @@ impl Summary {
     }
 }
 
-/// Milliseconds with one digit, as people compare them.
+/// Milliseconds with one decimal.
 pub fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// `KiB` as `/proc` gives them, in MB (10^6 bytes) as the rest of the table.
+/// Megabytes (10^6 bytes) with one decimal.
 pub fn megabytes(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
     let megabytes = bytes as f64 / 1e6;
     format!("{megabytes:.1} MB")
 }
 
-/// A Markdown table, so that it can be pasted where numbers are told.
+/// A Markdown table, for use in documents.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(ToString::to_string).collect();
     let width = |column: usize| {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_whatever_the_order() {
+    fn median_ignores_sample_order() {
         let ms = |list: &[u64]| list.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
         let summary = Summary::of(&ms(&[9, 1, 5])).expect("three samples");
         assert_eq!([summary.min, summary.median, summary.max].to_vec(), ms(&[1, 5, 9]));
@@ -67,14 +67,14 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_markdown_with_straight_columns() {
+    fn table_renders_aligned_markdown() {
         let rows = [vec!["one".into(), "1.0 ms".into()], vec!["ü".into(), "2".into()]];
         let expected = "| who | time   |\n| --- | ------ |\n| one | 1.0 ms |\n| ü   | 2      |\n";
         assert_eq!(table(&["who", "time"], &rows), expected);
     }
 
     #[test]
-    fn units_are_decimal() {
+    fn units_use_decimal_prefixes() {
         assert_eq!(milliseconds(Duration::from_micros(12_340)), "12.3 ms");
         assert_eq!(megabytes(9_960_000), "10.0 MB");
     }

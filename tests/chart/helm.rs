@@ -1,4 +1,4 @@
-//! Helm, on a copy of the chart: it writes beside the charts that it builds, and the checkout must stay as it is.
+//! Helm, on a copy of the chart: Helm writes next to the charts that it builds, and the checkout must stay unchanged.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -7,12 +7,12 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::testbed::guardian::Guardian;
+use crate::testbed::watchdog::Watchdog;
 use crate::testbed::{binaries, skipped};
 
-/// A Kubernetes that has all that the chart may use.
+/// A Kubernetes version with all features that the chart uses.
 pub const NEWEST: &str = "1.37.0";
-/// One without native sidecars.
+/// A Kubernetes version without native sidecars.
 pub const OLD: &str = "1.28.0";
 
 /// The chart in this checkout.
@@ -20,67 +20,68 @@ pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/chart")
 }
 
-/// Which chart is rendered.
+/// The chart to render.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
-    /// keyferry's own: the parts of the namespace.
+    /// keyferry's chart: the objects of the namespace.
     Keyferry,
-    /// The example that depends on it.
+    /// The example chart that depends on it.
     Webapp,
 }
 
-/// Helm with its charts.
+/// Helm with copies of the charts.
 pub struct Helm {
     program: PathBuf,
-    /// Removes what it wrote: a `TempDir` in a static would stay.
-    guardian: Guardian,
+    /// Removes the copies. A `TempDir` in a static would not be dropped.
+    watchdog: Watchdog,
 }
 
 static HELM: OnceLock<Result<Helm, String>> = OnceLock::new();
 
 impl Helm {
-    /// Found or built by whoever asks first. `None` where the user wants no servers, which is said.
+    /// Finds or builds Helm on the first call. Returns `None`, and prints that the test is skipped, if `KEYFERRY_SKIP_SERVERS`
+    /// is set.
     ///
     /// # Panics
-    /// If it can be neither found nor built.
+    /// If Helm can be neither found nor built.
     pub fn shared(test: &str) -> Option<&'static Self> {
         if skipped(test) {
             return None;
         }
         let helm = HELM.get_or_init(|| Self::new().map_err(|error| format!("{error:#}")));
-        Some(helm.as_ref().unwrap_or_else(|error| panic!("no helm: {error}")))
+        Some(helm.as_ref().unwrap_or_else(|error| panic!("failed to prepare helm: {error}")))
     }
 
     fn new() -> Result<Self> {
-        let helm = Self { program: binaries::find_or_build("helm")?, guardian: Guardian::start()? };
-        copy(&chart(), &helm.guardian.directory.join("chart"))?;
+        let helm = Self { program: binaries::find_or_build("helm")?, watchdog: Watchdog::start()? };
+        copy(&chart(), &helm.watchdog.directory.join("chart"))?;
         let webapp = helm.path(Of::Webapp);
-        // From the directory beside it: needs no network.
+        // The dependency is in a local directory, so this needs no network.
         let built = helm.run(&["dependency", "build", &webapp])?;
-        ensure!(built.status.success(), "failed to build the example's dependency: {}", said(&built));
+        ensure!(built.status.success(), "failed to build the example's dependency: {}", text_of(&built));
         Ok(helm)
     }
 
     /// Directory of the chart's copy.
     pub fn path(&self, of: Of) -> String {
-        let own = self.guardian.directory.join("chart");
+        let own = self.watchdog.directory.join("chart");
         match of {
             Of::Keyferry => own.display().to_string(),
             Of::Webapp => own.join("examples/webapp").display().to_string(),
         }
     }
 
-    /// Runs it away from the user's own settings and repositories.
+    /// Runs Helm without the user's settings and repositories.
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
-        command.args(arguments).current_dir(&self.guardian.directory);
+        command.args(arguments).current_dir(&self.watchdog.directory);
         for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(home, self.guardian.directory.join("home"));
+            command.env(home, self.watchdog.directory.join("home"));
         }
         command.output().context("failed to run helm")
     }
 
-    /// A file with a scenario's values, as this chart takes them.
+    /// Writes a scenario's values for this chart to a file; returns its path.
     pub fn values(&self, of: Of, scenario: &str) -> Result<String> {
         let text = std::fs::read_to_string(chart().join(format!("ci/{scenario}-values.yaml")))?;
         let text = match of {
@@ -90,9 +91,9 @@ impl Helm {
                 format!("keyferry:\n{}\n", indented.join("\n"))
             }
         };
-        let file = self.guardian.directory.join(format!("{scenario}-{of:?}.yaml"));
-        // Written whole, then renamed: tests run side by side.
-        let unique = tempfile::NamedTempFile::new_in(&self.guardian.directory)?;
+        let file = self.watchdog.directory.join(format!("{scenario}-{of:?}.yaml"));
+        // Rename a complete file, because tests run in parallel.
+        let unique = tempfile::NamedTempFile::new_in(&self.watchdog.directory)?;
         std::fs::write(unique.path(), text)?;
         unique.persist(&file)?;
         Ok(file.display().to_string())
@@ -105,20 +106,20 @@ impl Helm {
         self.render(of, namespace, version, &["--values", &values])
     }
 
-    /// Renders.
+    /// Renders a chart with these arguments.
     pub fn render(&self, of: Of, namespace: &str, version: &str, arguments: &[&str]) -> Result<Vec<Value>> {
         let path = self.path(of);
         let mut all = vec!["template", "rel", &path, "--namespace", namespace, "--kube-version", version];
         all.extend(arguments);
         let output = self.run(&all)?;
-        ensure!(output.status.success(), "{}", said(&output));
+        ensure!(output.status.success(), "{}", text_of(&output));
         let objects: Vec<Value> = serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout)?)?;
         Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
     }
 }
 
-/// What a program wrote.
-pub fn said(output: &Output) -> String {
+/// The output of a program, stdout and stderr.
+pub fn text_of(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -132,7 +133,7 @@ pub fn scenarios() -> Vec<String> {
     names
 }
 
-/// The one object of a kind.
+/// The only object of a kind.
 ///
 /// # Panics
 /// If there is not exactly one.
@@ -146,7 +147,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
-        // What a person's own `helm dependency build` left may be old.
+        // Files of an earlier `helm dependency build` can be outdated.
         if entry.file_name() == "charts" || entry.file_name() == "Chart.lock" {
             continue;
         }

@@ -1,5 +1,5 @@
-//! The chart: its reference and schema are current, every toggle does what it says, what it renders is accepted by a real API
-//! server, and the agent takes the document that it makes.
+//! The chart: its reference and schema are current, its options have the documented effect, a real API server accepts the
+//! rendered objects, and the agent accepts the rendered configuration.
 #![allow(unreachable_pub, reason = "modules of one test")]
 #![allow(clippy::disallowed_methods, reason = "tests run programs and read the environment")]
 

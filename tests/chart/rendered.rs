@@ -1,29 +1,29 @@
-//! What the chart renders, without a cluster.
+//! The rendered chart, without a cluster.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::helm::{Helm, NEWEST, OLD, Of, chart, one, said, scenarios};
+use super::helm::{Helm, NEWEST, OLD, Of, chart, one, scenarios, text_of};
 use super::testbed::binaries;
 
-/// What a manifest of `deploy/` holds.
+/// The objects of a manifest of `deploy/`.
 fn manifest(file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(chart().join("../manifests").join(file)).expect("a manifest");
     serde_saphyr::from_multiple(&text).expect("YAML")
 }
 
 #[test]
-fn every_unit_test_of_the_charts_passes() {
-    let Some(helm) = Helm::shared("every_unit_test_of_the_charts_passes") else { return };
+fn chart_unit_tests_pass() {
+    let Some(helm) = Helm::shared("chart_unit_tests_pass") else { return };
     let unittest = binaries::find_or_build("helm-unittest").expect("helm-unittest");
     for of in [Of::Keyferry, Of::Webapp] {
         let path = helm.path(of);
         let output = Command::new(&unittest).arg("--strict").arg(&path).output().expect("helm-unittest runs");
-        let text = said(&output);
+        let text = text_of(&output);
         assert!(output.status.success(), "{text}");
-        // A run that finds none passes too.
+        // A run that finds no tests passes too.
         let entries = std::fs::read_dir(Path::new(&path).join("tests")).expect("tests/ is readable");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
         let suites = names.filter(|name| name.to_string_lossy().ends_with("_test.yaml")).count();
@@ -33,25 +33,25 @@ fn every_unit_test_of_the_charts_passes() {
 }
 
 #[test]
-fn every_scenario_passes_the_linter() {
-    let Some(helm) = Helm::shared("every_scenario_passes_the_linter") else { return };
+fn scenarios_pass_helm_lint() {
+    let Some(helm) = Helm::shared("scenarios_pass_helm_lint") else { return };
     for of in [Of::Keyferry, Of::Webapp] {
         for scenario in scenarios() {
             let (path, values) = (helm.path(of), helm.values(of, &scenario).expect("values"));
             let arguments = ["lint", "--strict", "--quiet", "--kube-version", NEWEST, "--values", &values, &path];
             let output = helm.run(&arguments).expect("helm runs");
-            assert!(output.status.success(), "{of:?}, {scenario}: {}", said(&output));
+            assert!(output.status.success(), "{of:?}, {scenario}: {}", text_of(&output));
         }
     }
 }
 
 #[test]
-fn the_agent_takes_every_document_that_the_chart_makes() {
-    let Some(helm) = Helm::shared("the_agent_takes_every_document_that_the_chart_makes") else { return };
+fn agent_accepts_rendered_configuration() {
+    let Some(helm) = Helm::shared("agent_accepts_rendered_configuration") else { return };
     for scenario in scenarios().iter().filter(|scenario| *scenario != "off") {
         for of in [Of::Keyferry, Of::Webapp] {
             let objects = helm.scenario(of, scenario, "playground").expect("rendered");
-            let text = one(&objects, "ConfigMap")["data"]["config.yaml"].as_str().expect("a document");
+            let text = one(&objects, "ConfigMap")["data"]["config.yaml"].as_str().expect("a configuration");
             let file = tempfile::NamedTempFile::new().expect("a file");
             std::fs::write(file.path(), text).expect("written");
             let output = Command::new(env!("CARGO_BIN_EXE_keyferry"))
@@ -63,14 +63,14 @@ fn the_agent_takes_every_document_that_the_chart_makes() {
                 .env("POD_NAMESPACE", "playground")
                 .output()
                 .expect("the agent runs");
-            assert!(output.status.success(), "{scenario}: {}\n{text}", said(&output));
+            assert!(output.status.success(), "{scenario}: {}\n{text}", text_of(&output));
         }
     }
 }
 
 #[test]
-fn the_agent_knows_every_command_that_the_chart_gives_it() {
-    let Some(helm) = Helm::shared("the_agent_knows_every_command_that_the_chart_gives_it") else { return };
+fn agent_accepts_rendered_commands() {
+    let Some(helm) = Helm::shared("agent_accepts_rendered_commands") else { return };
     let mut commands = 0;
     for scenario in scenarios().iter().filter(|scenario| *scenario != "off") {
         let objects = helm.scenario(Of::Webapp, scenario, "playground").expect("rendered");
@@ -84,10 +84,10 @@ fn the_agent_knows_every_command_that_the_chart_gives_it() {
             for command in probes.into_iter().chain([&agent["args"]]).filter_map(Value::as_array) {
                 let words =
                     command.iter().map(|word| word.as_str().expect("a word")).filter(|word| *word != "/keyferry");
-                // What stands before `--help` must be known, all of it.
+                // With `--help`, unknown arguments before it are still errors.
                 let output = Command::new(env!("CARGO_BIN_EXE_keyferry")).args(words).arg("--help").output();
                 let output = output.expect("the agent runs");
-                assert!(output.status.success(), "{scenario}: {command:?}: {}", said(&output));
+                assert!(output.status.success(), "{scenario}: {command:?}: {}", text_of(&output));
                 commands += 1;
             }
         }
@@ -96,8 +96,8 @@ fn the_agent_knows_every_command_that_the_chart_gives_it() {
 }
 
 #[test]
-fn switched_off_leaves_the_application_as_it_would_be_without_us() {
-    let Some(helm) = Helm::shared("switched_off_leaves_the_application_as_it_would_be_without_us") else { return };
+fn disabled_chart_leaves_application_unchanged() {
+    let Some(helm) = Helm::shared("disabled_chart_leaves_application_unchanged") else { return };
     assert_eq!(helm.scenario(Of::Keyferry, "off", "playground").expect("rendered"), Vec::<Value>::new());
     let objects = helm.scenario(Of::Webapp, "off", "playground").expect("rendered");
     assert_eq!(objects.len(), 1, "{objects:#?}");
@@ -112,31 +112,31 @@ fn switched_off_leaves_the_application_as_it_would_be_without_us() {
 }
 
 #[test]
-fn a_value_that_does_not_exist_is_refused() {
-    let Some(helm) = Helm::shared("a_value_that_does_not_exist_is_refused") else { return };
-    let mistakes =
+fn unknown_value_is_rejected() {
+    let Some(helm) = Helm::shared("unknown_value_is_rejected") else { return };
+    let unknown =
         ["vault.adress=x", "mod=init", "mode=sidcar", "config.sources.a.pth=x", "mirror.names=x", "secrets[0].path=x"];
-    for mistake in mistakes {
-        let own = helm.values(Of::Keyferry, "article").expect("values");
-        let refused = helm.render(Of::Keyferry, "playground", NEWEST, &["--values", &own, "--set", mistake]);
-        assert!(format!("{:#}", refused.expect_err(mistake)).contains("values don't meet"), "{mistake}");
-        let nested = format!("keyferry.{mistake}");
-        let refused = helm.render(Of::Webapp, "playground", NEWEST, &["--set", &nested]);
-        assert!(format!("{:#}", refused.expect_err(mistake)).contains("values don't meet"), "{nested}");
+    for value in unknown {
+        let own = helm.values(Of::Keyferry, "reference").expect("values");
+        let rejected = helm.render(Of::Keyferry, "playground", NEWEST, &["--values", &own, "--set", value]);
+        assert!(format!("{:#}", rejected.expect_err(value)).contains("values don't meet"), "{value}");
+        let nested = format!("keyferry.{value}");
+        let rejected = helm.render(Of::Webapp, "playground", NEWEST, &["--set", &nested]);
+        assert!(format!("{:#}", rejected.expect_err(value)).contains("values don't meet"), "{nested}");
     }
 }
 
 #[test]
-fn all_that_is_missing_is_told_at_once() {
-    let Some(helm) = Helm::shared("all_that_is_missing_is_told_at_once") else { return };
+fn missing_values_are_reported_together() {
+    let Some(helm) = Helm::shared("missing_values_are_reported_together") else { return };
     let error = format!("{:#}", helm.render(Of::Keyferry, "playground", OLD, &[]).expect_err("nothing is set"));
     for what in ["vault.address is missing", "auth.role is missing", "secrets is empty", "set mode: classic"] {
-        assert!(error.contains(what), "{what} is not told: {error}");
+        assert!(error.contains(what), "{what} is not reported: {error}");
     }
 }
 
-/// Rules, and who is bound to what; names of the objects and labels may differ.
-fn rights(objects: &[Value]) -> Value {
+/// RBAC rules and bindings, without names and labels, which can differ.
+fn permissions(objects: &[Value]) -> Value {
     json!({
         "rules": one(objects, "Role")["rules"],
         "roleRef": one(objects, "RoleBinding")["roleRef"],
@@ -146,31 +146,31 @@ fn rights(objects: &[Value]) -> Value {
 }
 
 #[test]
-fn the_rights_are_those_of_the_manifests() {
-    let Some(helm) = Helm::shared("the_rights_are_those_of_the_manifests") else { return };
-    let objects = helm.scenario(Of::Keyferry, "article", "playground").expect("rendered");
+fn chart_permissions_match_manifests() {
+    let Some(helm) = Helm::shared("chart_permissions_match_manifests") else { return };
+    let objects = helm.scenario(Of::Keyferry, "reference", "playground").expect("rendered");
     let viewer = |object: &&Value| {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         name.ends_with("pod-viewer") || name == "non-privileged-sa"
     };
     let own: Vec<Value> = objects.iter().filter(|object| !viewer(object)).cloned().collect();
-    assert_eq!(rights(&own), rights(&manifest("rbac.yaml")));
+    assert_eq!(permissions(&own), permissions(&manifest("rbac.yaml")));
     let mut viewers: Vec<Value> = objects.iter().filter(viewer).cloned().collect();
     for object in &mut viewers {
         if object["kind"] == "RoleBinding" {
             object["roleRef"]["name"] = json!("pod-viewer");
         }
     }
-    assert_eq!(rights(&viewers), rights(&manifest("viewer.yaml")));
+    assert_eq!(permissions(&viewers), permissions(&manifest("viewer.yaml")));
 }
 
-/// A Deployment without what the two ways must differ in: the chart gives the agent a document, the manifest variables.
+/// A Deployment without the expected differences: the chart configures the agent with a file, the manifest with variables.
 fn comparable(mut deployment: Value) -> Value {
     let without = |list: &mut Value, field: &str, name: &str| {
         list.as_array_mut().expect("a list").retain(|one| one[field] != name);
     };
     deployment["metadata"] = json!(null);
-    // The checksum of the document.
+    // The checksum of the configuration.
     let template = deployment["spec"]["template"]["metadata"].as_object_mut().expect("metadata");
     template.remove("annotations");
     let pod = &mut deployment["spec"]["template"]["spec"];
@@ -178,24 +178,23 @@ fn comparable(mut deployment: Value) -> Value {
     let agent = &mut pod["initContainers"][0];
     without(&mut agent["volumeMounts"], "name", "keyferry-config");
     agent.as_object_mut().expect("a container").remove("env").expect("variables");
-    // The default for a tag that is not `latest`.
+    // `IfNotPresent` is the default for a tag other than `latest`.
     agent.as_object_mut().expect("a container").remove("imagePullPolicy");
     deployment
 }
 
 #[test]
-fn the_example_makes_the_deployment_of_the_manifests() {
-    let Some(helm) = Helm::shared("the_example_makes_the_deployment_of_the_manifests") else { return };
+fn example_deployment_matches_manifest() {
+    let Some(helm) = Helm::shared("example_deployment_matches_manifest") else { return };
     let objects = helm.render(Of::Webapp, "playground", NEWEST, &[]).expect("rendered");
     let chart = comparable(one(&objects, "Deployment").clone());
     let manifest = comparable(one(&manifest("demo.yaml"), "Deployment").clone());
     assert!(chart == manifest, "the chart's:\n{chart:#}\nthe manifest's:\n{manifest:#}");
 }
 
-/// What changes without new pods, and what comes with new ones.
 #[test]
-fn a_change_of_the_login_makes_new_pods_and_a_change_of_the_sources_does_not() {
-    let Some(helm) = Helm::shared("a_change_of_the_login_makes_new_pods_and_a_change_of_the_sources_does_not") else {
+fn login_change_replaces_pods_but_source_change_does_not() {
+    let Some(helm) = Helm::shared("login_change_replaces_pods_but_source_change_does_not") else {
         return;
     };
     let template = |changes: &[&str]| {
@@ -210,7 +209,7 @@ fn a_change_of_the_login_makes_new_pods_and_a_change_of_the_sources_does_not() {
         "keyferry.mirror.labels.team=a",
         "keyferry.config.vault.timeout=3s",
     ] {
-        assert!(template(&[same]) == before, "{same} is taken over live");
+        assert!(template(&[same]) == before, "{same} must not replace pods");
     }
     for other in [
         "keyferry.auth.role=another",
@@ -219,9 +218,9 @@ fn a_change_of_the_login_makes_new_pods_and_a_change_of_the_sources_does_not() {
         "keyferry.vault.namespace=team-a",
         "keyferry.config.auth.role=another",
     ] {
-        assert!(template(&[other]) != before, "{other} must come with new pods");
+        assert!(template(&[other]) != before, "{other} must replace pods");
     }
-    // Read once, so that nothing of it is live.
+    // In mode init the configuration is read once, so every change must replace pods.
     let once = ["keyferry.mode=init"];
     assert!(template(&[once[0], "keyferry.refresh=30s"]) != template(&once), "mode init");
 }

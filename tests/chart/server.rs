@@ -1,4 +1,4 @@
-//! What the chart renders, at a real API server: schemas, admission and Pod Security `restricted` are its own.
+//! The rendered chart on a real API server, with its schemas, admission, and Pod Security `restricted`.
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -19,22 +19,22 @@ async fn restricted(cluster: &Cluster, name: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_scenario_is_accepted_by_the_api_server_and_its_pod_is_restricted() {
-    let test = "every_scenario_is_accepted_by_the_api_server_and_its_pod_is_restricted";
+async fn scenarios_pass_api_server_and_pod_security_restricted() {
+    let test = "scenarios_pass_api_server_and_pod_security_restricted";
     let (Some(helm), Some(servers)) = (Helm::shared(test), Servers::shared(test).await) else { return };
     let cluster = servers.kube.admin().await.expect("a client");
     for scenario in scenarios() {
         let namespace = format!("chart-{scenario}");
         restricted(&cluster, &namespace).await.expect("a namespace");
-        // No controller makes it here.
+        // No controller creates it here.
         cluster.service_account(&namespace, "default").await.expect("an account");
         let objects = helm.scenario(Of::Webapp, &scenario, &namespace).expect("rendered");
-        // An apply is strict: a field that the schema has not is refused.
+        // An apply rejects fields that are not in the schema.
         for object in &objects {
             let applied = cluster.apply(&namespace, &object.to_string()).await;
             applied.unwrap_or_else(|error| panic!("{scenario}: {error:#}\n{object:#}"));
         }
-        // Of a Deployment, Pod Security only warns: the decision falls on its Pods, which no controller makes here.
+        // For a Deployment, Pod Security only warns. It enforces on Pods, which no controller creates here.
         let deployment = objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
         let template = &deployment["spec"]["template"];
         let pod =
@@ -43,12 +43,12 @@ async fn every_scenario_is_accepted_by_the_api_server_and_its_pod_is_restricted(
         let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &namespace);
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         let made = api.create(&dry, &pod).await.unwrap_or_else(|error| panic!("{scenario}: {error:#}"));
-        nothing_was_lost(&scenario, template, &serde_json::to_value(made).expect("JSON"));
+        check_no_field_dropped(&scenario, template, &serde_json::to_value(made).expect("JSON"));
     }
 }
 
-/// A default cluster drops fields of gates that are off, without a word.
-fn nothing_was_lost(scenario: &str, rendered: &Value, accepted: &Value) {
+/// The API server silently drops fields of disabled feature gates.
+fn check_no_field_dropped(scenario: &str, rendered: &Value, accepted: &Value) {
     fn inside(part: &Value, whole: &Value, path: &str) {
         match (part, whole) {
             (Value::Object(part), Value::Object(whole)) => {

@@ -1,5 +1,5 @@
-//! `values.yaml` is the one source of what a user may set: its comments become the chart's reference, its values and the
-//! hints in the comments (`@schema`, `@agent`) its schema.
+//! `values.yaml` is the only source of the chart's options: its comments become the chart's reference, and its values and
+//! the hints in the comments (`@schema`, `@agent`) become its schema.
 
 use std::fmt::Write as _;
 
@@ -7,33 +7,33 @@ use serde_json::{Map, Value, json};
 
 /// A key of `values.yaml`.
 pub struct Entry {
-    /// Like `vault.ca.key`.
+    /// Path of the key, for example `vault.ca.key`.
     pub path: String,
-    /// The comment above it, as one line.
+    /// The comment above the key, as one line.
     pub meaning: String,
-    /// What the schema says about it, beyond what the default shows.
+    /// Schema of the key, beyond the type of the default.
     hint: Value,
     default: Value,
-    /// A map whose keys are entries of their own.
+    /// Whether the value is a map whose keys are entries too.
     section: bool,
 }
 
 /// All keys, in the order of the file.
 ///
 /// # Panics
-/// If the file is not as simple as it must be: block maps, a comment above each key, a hint on one line.
+/// If the file is not in the expected form: block maps, a comment above each key, a hint on one line.
 pub fn entries(text: &str) -> Vec<Entry> {
     let all: Value = serde_saphyr::from_str(text).expect("values.yaml is YAML");
     let mut entries = Vec::new();
     let mut above: Vec<(usize, String)> = Vec::new();
     let (mut meaning, mut hint) = (String::new(), json!({}));
-    // Deeper than this is the value of the last entry.
+    // Lines with a deeper indent belong to the value of the last entry.
     let mut leaf: Option<usize> = None;
     for line in text.lines() {
         let content = line.trim_start();
         let indent = line.len() - content.len();
         if content.is_empty() {
-            // The head of the file is no key's comment.
+            // A comment before an empty line does not belong to a key.
             (meaning, hint) = (String::new(), json!({}));
             continue;
         }
@@ -60,13 +60,14 @@ pub fn entries(text: &str) -> Vec<Entry> {
     entries
 }
 
-/// The closed JSON Schema of the values, in which `@agent` stands for a part of the schema of the agent's document.
+/// The JSON Schema of the values, without additional properties. `@agent` refers to a part of the schema of keyferry's
+/// configuration file.
 pub fn schema(entries: &[Entry], agent: &Value) -> Value {
     let mut root = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "keyferry",
         "type": "object",
-        // Helm hands the global values of a chart to all charts below it.
+        // Helm passes the global values of a chart to its subcharts.
         "properties": {"global": {"type": "object", "description": "Helm's global values; not used."}},
         "additionalProperties": false,
     });
@@ -90,7 +91,7 @@ fn leaf(entry: &Entry, agent: &Value) -> Value {
     if let Some(kind) = kind(&entry.default) {
         node["type"] = json!(kind);
     }
-    lay_over(&mut node, resolved(&entry.hint, agent));
+    overlay(&mut node, resolved(&entry.hint, agent));
     node["description"] = json!(entry.meaning);
     node["default"] = entry.default.clone();
     node
@@ -107,7 +108,7 @@ const fn kind(value: &Value) -> Option<&'static str> {
     }
 }
 
-/// The hint, with what it takes from the agent's schema put in.
+/// The hint, with references to the agent's schema resolved.
 fn resolved(hint: &Value, agent: &Value) -> Value {
     match hint {
         Value::Object(map) => {
@@ -126,7 +127,7 @@ fn resolved(hint: &Value, agent: &Value) -> Value {
                 .filter(|(key, _)| !key.starts_with('@'))
                 .map(|(key, value)| (key.clone(), resolved(value, agent)))
                 .collect();
-            lay_over(&mut node, Value::Object(rest));
+            overlay(&mut node, Value::Object(rest));
             node
         }
         Value::Array(all) => all.iter().map(|one| resolved(one, agent)).collect(),
@@ -134,7 +135,7 @@ fn resolved(hint: &Value, agent: &Value) -> Value {
     }
 }
 
-/// Nothing is required: what is left out may stand elsewhere in the values, and the agent checks the whole.
+/// Removes `required`: the field can be set elsewhere in the values, and the agent checks the complete configuration.
 fn optional(node: &mut Value) {
     match node {
         Value::Object(map) => {
@@ -148,11 +149,11 @@ fn optional(node: &mut Value) {
     }
 }
 
-fn lay_over(below: &mut Value, above: Value) {
+fn overlay(below: &mut Value, above: Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {
             for (key, value) in above {
-                lay_over(below.entry(key).or_insert(Value::Null), value);
+                overlay(below.entry(key).or_insert(Value::Null), value);
             }
         }
         (below, above) => *below = above,

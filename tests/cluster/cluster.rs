@@ -1,5 +1,5 @@
-//! `just cluster-up` and `just cluster-down`: the cluster of the tests, for people. It runs in the background until it is taken
-//! down, with the article's case set up in its Vault and the shipped images on its node.
+//! `just cluster-up` and `just cluster-down`: the test cluster for interactive use. It runs in the background until it is
+//! stopped, with the reference scenario in its Vault and the shipped images on its node.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "../testbed/mod.rs"]
@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use state::State;
-use testbed::article::{self, APPLICATION, AUDIENCE};
 use testbed::cluster::{self, RealCluster};
 use testbed::pki;
+use testbed::reference_scenario::{self, APPLICATION, AUDIENCE};
 use tokio::signal::unix::{SignalKind, signal};
 
 const HELP: &str = "cargo run --example cluster -- COMMAND
 
-  up              start a Kubernetes cluster of one node, and a Vault that trusts it, in the background
-  down            end it; nothing is left
+  up              start a Kubernetes cluster of one node and a Vault in the background
+  down            stop both and remove everything
   env             print the environment for kubectl, vault and `just e2e`: eval \"$(... env)\"
-  import FILE...  give its node images from docker or OCI archives
-  toolbox DIR     write the tests' toolbox image to DIR/toolbox.tar, for a cluster that is there already
+  import FILE...  import images from docker or OCI archives into the node
+  toolbox DIR     write the toolbox image of the tests to DIR/toolbox.tar, for an existing cluster
 
-Needs root. All of it runs in namespaces of its own and is reached through loopback ports.";
+Requires root. The cluster runs in separate namespaces and is reachable through loopback ports.";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -40,7 +40,7 @@ async fn main() -> ExitCode {
         ["env"] => environment(),
         ["import", ref files @ ..] if !files.is_empty() => import(files),
         ["toolbox", directory] => toolbox(directory.as_ref()),
-        // What `up` starts; not for people.
+        // Started by `up`; not for interactive use.
         ["run"] => run().await,
         ["--help" | "-h"] => {
             println!("{HELP}");
@@ -60,25 +60,25 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Start ourselves once more, in a session of its own, and tell what it says until it is ready.
+/// Starts this program again in its own session, and prints its output until the cluster is ready.
 fn up() -> Result<()> {
     if let Some(state) = State::running()? {
-        println!("a cluster is up already\n");
-        tell(&state);
+        println!("the cluster is already running\n");
+        print_state(&state);
         return Ok(());
     }
-    ensure!(state::process().is_none(), "a cluster is starting already; just cluster-down ends it");
-    ensure!(cluster::can_run("cluster-up"), "this machine cannot run a node yet");
+    ensure!(state::process().is_none(), "a cluster is already starting; just cluster-down stops it");
+    ensure!(cluster::can_run("cluster-up"), "this machine does not meet the requirements of a node");
     let log = state::directory()?.join("log");
-    let said = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
-    // setsid: what a closing terminal sends must not reach it.
+    let output = File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
+    // setsid: signals of a closing terminal must not reach the cluster.
     let mut child = Command::new("setsid")
         .arg(std::env::current_exe()?)
         .arg("run")
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(said.try_clone()?)
-        .stderr(said)
+        .stdout(output.try_clone()?)
+        .stderr(output)
         .spawn()
         .context("failed to start setsid (util-linux)")?;
     let mut follow = File::open(&log)?;
@@ -89,25 +89,25 @@ fn up() -> Result<()> {
         at += follow.read_to_string(&mut text)? as u64;
         eprint!("{text}");
         if let Some(status) = child.try_wait()? {
-            bail!("the cluster did not come up: {status}; its log is {}", log.display());
+            bail!("the cluster did not start: {status}; see its log: {}", log.display());
         }
         if let Some(state) = State::running()? {
-            tell(&state);
+            print_state(&state);
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-fn tell(state: &State) {
+fn print_state(state: &State) {
     let program = "cargo run --quiet --example cluster --";
     println!(
-        "Kubernetes and Vault are up. In this shell:\n\n  eval \"$({program} env)\"\n\n\
+        "Kubernetes and Vault are running. To use them in this shell:\n\n  eval \"$({program} env)\"\n\n\
          KUBECONFIG={}\nVAULT_ADDR={} (from here), {} (in pods)\n\n\
          kubectl is {}\n\n\
-         Vault holds secret/webapp/config, and lets ServiceAccount secret-privileged-sa of namespace playground log in: role\n\
+         Vault contains secret/webapp/config. ServiceAccount secret-privileged-sa of namespace playground can log in with role\n\
          webapp at the mounts kubernetes and jwt, audience {AUDIENCE}.\n\
-         Its end: just cluster-down",
+         To stop the cluster: just cluster-down",
         state.kubeconfig.display(),
         state.vault_address,
         state.vault_address_in_pods,
@@ -116,7 +116,7 @@ fn tell(state: &State) {
 }
 
 fn environment() -> Result<()> {
-    let state = State::running()?.context("no cluster is up; just cluster-up starts one")?;
+    let state = State::running()?.context("no cluster is running; just cluster-up starts one")?;
     let vault = testbed::binaries::find_or_build("vault")?;
     for program in [&vault, &state.kubectl] {
         println!("export PATH='{}':\"$PATH\"", program.parent().unwrap_or(Path::new("/")).display());
@@ -125,9 +125,9 @@ fn environment() -> Result<()> {
     for (name, value) in [
         ("KUBECONFIG", state.kubeconfig.display().to_string()),
         ("VAULT_ADDR", state.vault_address.clone()),
-        // Not its value: what is printed may be logged.
+        // Print a command instead of the token, because the output can end up in a log.
         ("VAULT_TOKEN", token.clone()),
-        // For the tests, which then start no cluster of their own.
+        // With these variables, the tests use this cluster.
         ("KEYFERRY_E2E_CLUSTER", "1".to_owned()),
         ("KEYFERRY_E2E_VAULT_ADDR", state.vault_address.clone()),
         ("KEYFERRY_E2E_VAULT_ADDR_IN_PODS", state.vault_address_in_pods.clone()),
@@ -140,7 +140,7 @@ fn environment() -> Result<()> {
 }
 
 fn import(files: &[&str]) -> Result<()> {
-    let state = State::running()?.context("no cluster is up; just cluster-up starts one")?;
+    let state = State::running()?.context("no cluster is running; just cluster-up starts one")?;
     let (program, arguments) = state.import.split_first().context("the state names a command")?;
     for file in files {
         let file = std::fs::canonicalize(file).with_context(|| format!("failed to find {file}"))?;
@@ -159,7 +159,7 @@ fn toolbox(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// End it by SIGTERM; what a killed one left is swept.
+/// Stops the cluster with SIGTERM, and cleans up after a killed cluster.
 fn down() -> Result<()> {
     let start = Instant::now();
     let running = state::process();
@@ -167,36 +167,37 @@ fn down() -> Result<()> {
         State::running().ok().flatten().and_then(|state| Some(state.kubeconfig.ancestors().nth(2)?.to_owned()));
     if let Some(number) = running {
         let process = rustix::process::Pid::from_raw(number.try_into()?).context("a process has a number")?;
-        rustix::process::kill_process(process, rustix::process::Signal::TERM).context("failed to end the cluster")?;
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).context("failed to stop the cluster")?;
         while state::process().is_some() {
-            ensure!(start.elapsed() < Duration::from_secs(60), "process {number} still runs after a minute");
+            ensure!(start.elapsed() < Duration::from_secs(60), "process {number} is still running after one minute");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-    // The guardian holds the lock until all is taken back, the directory last; the next run may be quicker to get the lock.
+    // The watchdog holds the lock until the cleanup is complete and removes the directory last. If the next run already holds
+    // the lock, the missing directory shows that the cleanup is complete.
     let is_gone = || directory.as_ref().is_some_and(|directory| !directory.exists());
     while !(is_gone() || cluster::sweep()?) {
         ensure!(
             start.elapsed() < Duration::from_secs(20),
-            "its guardian is not done after 20 s; the next run takes back what is left"
+            "the watchdog is not done after 20 s; the next run cleans up the rest"
         );
         std::thread::sleep(Duration::from_millis(50));
     }
     state::remove()?;
     match running {
-        Some(_) => println!("down after {:.1} s; nothing is left", start.elapsed().as_secs_f32()),
-        None => println!("no cluster was up"),
+        Some(_) => println!("stopped after {:.1} s; everything is removed", start.elapsed().as_secs_f32()),
+        None => println!("no cluster was running"),
     }
     Ok(())
 }
 
-/// The cluster itself, until SIGTERM. While it starts, a signal ends us as it ends any process, and the guardian takes back
-/// what is there already: a build or a wait for a lock would not look for signals.
+/// Runs the cluster until SIGTERM. During the start, signals keep their default action and the watchdog cleans up, because
+/// a build or a wait for a lock would not react to a signal handler.
 async fn run() -> Result<()> {
     state::write_process()?;
     let cluster = RealCluster::start().await?;
     set_up(&cluster).await?;
-    testbed::binaries::say("the node is Ready; its images are next");
+    testbed::binaries::print_uncaptured("the node is Ready; building and importing the images");
     cluster.with_images().await?;
     let (mut end, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let token = state::directory()?.join("vault-token");
@@ -220,13 +221,13 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
-/// The article's case in Vault.
+/// Sets up the reference scenario in Vault.
 async fn set_up(cluster: &RealCluster) -> Result<()> {
     let (vault, admin) = (cluster.vault.admin()?, cluster.admin().await?);
     let (api, ca) = (cluster.api_server_inside(), cluster.kube.ca_pem());
-    article::trust(&vault, &admin, "kubernetes", &api, ca).await?;
-    article::trust_keys(&vault, &admin, "jwt", &api, ca).await?;
-    vault.put_kv("secret", "webapp/config", &article::article_data()).await?;
+    reference_scenario::trust(&vault, &admin, "kubernetes", &api, ca).await?;
+    reference_scenario::trust_keys(&vault, &admin, "jwt", &api, ca).await?;
+    vault.put_kv("secret", "webapp/config", &reference_scenario::secret_data()).await?;
     let policy = "path \"secret/data/webapp/config\" { capabilities = [\"read\"] }";
     vault.policy(APPLICATION, policy).await?;
     let role = json!({

@@ -1,4 +1,4 @@
-//! What the running cluster tells to those who ask, in a directory of root's that is gone after a reboot.
+//! State of the running cluster, in a directory of root that does not survive a reboot.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -11,7 +11,7 @@ use crate::testbed::pki;
 
 const DIRECTORY: &str = "/run/keyferry-cluster";
 
-/// Written when everything is ready.
+/// Addresses and files of a running cluster. Written when everything is ready.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) kubeconfig: PathBuf,
@@ -20,12 +20,12 @@ pub(crate) struct State {
     pub(crate) vault_address_in_pods: String,
     pub(crate) vault_token_file: PathBuf,
     pub(crate) api_server_in_pods: String,
-    /// A command that imports the archive that is its last argument.
+    /// A command that imports the archive named by its last argument.
     pub(crate) import: Vec<String>,
 }
 
 impl State {
-    /// The state, if the cluster is ready and lives.
+    /// The state, if the cluster is ready and its process is running.
     pub(crate) fn running() -> Result<Option<Self>> {
         let Ok(text) = fs::read(PathBuf::from(DIRECTORY).join("state.json")) else { return Ok(None) };
         let state = serde_json::from_slice(&text).context("failed to read the cluster's state")?;
@@ -39,22 +39,22 @@ impl State {
     }
 }
 
-/// The cluster's process, also while it starts, if it lives.
+/// PID of the cluster's process, if it is starting or running.
 pub(crate) fn process() -> Option<u32> {
     let process = fs::read_to_string(PathBuf::from(DIRECTORY).join("process")).ok()?.trim().parse().ok()?;
-    // A number may be in use again by another program.
+    // The PID can have been reused by another program.
     let command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
     command.ends_with(b"\0run\0").then_some(process)
 }
 
-/// Tell that we are the cluster's process, which is not ready yet.
+/// Records this process as the cluster's process, which is not ready yet.
 pub(crate) fn write_process() -> Result<()> {
-    // Of one that was killed.
+    // Left by a killed cluster.
     remove_file(&directory()?.join("state.json"))?;
     pki::write(&directory()?.join("process"), &std::process::id().to_string())
 }
 
-/// Made on demand; nobody else may look in.
+/// Creates the directory on demand; only root can read it.
 pub(crate) fn directory() -> Result<PathBuf> {
     fs::DirBuilder::new()
         .recursive(true)

@@ -1,5 +1,5 @@
-//! `cargo demo`: the article's case on a real Vault and a real Kubernetes API server, step by step. Each step checks what it
-//! shows; the exit code is 0 only if everything held.
+//! `cargo demo`: the reference scenario on a real Vault and a real Kubernetes API server, step by step. Each step checks what
+//! it shows; the exit code is 0 only if all checks passed.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, clippy::print_stdout)]
 
 mod screen;
@@ -11,17 +11,17 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use screen::Screen;
-use steps::Story;
+use steps::Demo;
 
 const HELP: &str = "cargo demo [--keep]
 
-Builds or finds Vault, etcd and kube-apiserver, starts them on loopback ports, and shows the agent at work.
+Finds or builds Vault, etcd and kube-apiserver, starts them on loopback ports, and runs the agent against them.
 
-  --keep   leave everything running until Ctrl-C, and say how to look at it
+  --keep   keep everything running until Ctrl-C, and print commands to inspect it
 
-The values that are shown are made up for this demo. Nothing is left behind, also after Ctrl-C.";
+The secret values are examples. The demo removes everything that it created, also after Ctrl-C.";
 
-/// Exit code after Ctrl-C, as a shell reports it.
+/// Exit code after Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
 
 #[tokio::main(flavor = "current_thread")]
@@ -40,19 +40,19 @@ async fn main() -> ExitCode {
         }
     };
     let mut screen = Screen::new();
-    let told = tokio::select! {
+    let result = tokio::select! {
         biased;
         _ = interrupted(), if !keep => None,
-        told = tell(&mut screen, keep) => Some(told),
+        result = run_steps(&mut screen, keep) => Some(result),
     };
-    match told {
+    match result {
         None => ExitCode::from(INTERRUPTED),
         Some(Ok(())) => {
             screen.summary();
             ExitCode::SUCCESS
         }
         Some(Err(error)) => {
-            screen.fails(&format!("{error:#}"));
+            screen.fail(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -64,21 +64,21 @@ async fn interrupted() -> Result<()> {
     Ok(())
 }
 
-async fn tell(screen: &mut Screen, keep: bool) -> Result<()> {
+async fn run_steps(screen: &mut Screen, keep: bool) -> Result<()> {
     let binaries = steps::find_servers(screen)?;
     steps::build_agent(screen)?;
     let servers = steps::start_servers(screen, &binaries).await?;
-    let mut story = Story::seed(screen, &servers).await?;
-    story.start_agent(screen).await?;
-    story.look_at_files(screen)?;
-    story.look_at_secret(screen).await?;
-    story.look_at_conditions(screen).await?;
-    story.change_the_password(screen).await?;
-    story.try_other_paths_in_vault(screen).await?;
-    story.try_other_rights_in_kubernetes(screen).await?;
+    let mut demo = Demo::seed(screen, &servers).await?;
+    demo.start_agent(screen).await?;
+    demo.show_files(screen)?;
+    demo.show_secret(screen).await?;
+    demo.show_conditions(screen).await?;
+    demo.change_the_password(screen).await?;
+    demo.try_other_paths_in_vault(screen).await?;
+    demo.try_other_objects_in_kubernetes(screen).await?;
     if keep {
-        story.explain_how_to_look(screen);
+        demo.print_commands_to_inspect(screen);
         tokio::signal::ctrl_c().await?;
     }
-    story.end(screen).await
+    demo.stop_agent(screen).await
 }

@@ -1,12 +1,12 @@
-//! What a person sees: numbered steps, evidence, a tick for each fact that holds.
+//! Output of the demo: numbered steps, observations, and a mark for each passed check.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Prints to stdout. Colours only on a terminal, and not where `NO_COLOR` is set (<https://no-color.org>).
+/// Prints to stdout. Uses color only on a terminal and if `NO_COLOR` is not set (<https://no-color.org>).
 pub(super) struct Screen {
-    colour: bool,
+    color: bool,
     started: Instant,
     step: Option<(String, Instant)>,
     past: Vec<(String, Duration)>,
@@ -23,16 +23,16 @@ enum Paint {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour = std::io::stdout().is_terminal() && !no_colour;
-        Self { colour, started: Instant::now(), step: None, past: Vec::new() }
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let color = std::io::stdout().is_terminal() && !no_color;
+        Self { color, started: Instant::now(), step: None, past: Vec::new() }
     }
 
     fn paint(&self, paint: Paint, text: &str) -> String {
-        if self.colour { format!("\x1b[{}m{text}\x1b[0m", paint as u8) } else { text.to_owned() }
+        if self.color { format!("\x1b[{}m{text}\x1b[0m", paint as u8) } else { text.to_owned() }
     }
 
-    /// Begin the next step.
+    /// Starts the next step.
     pub(super) fn step(&mut self, title: &str) {
         self.end_step();
         let number = self.past.len() + 1;
@@ -46,30 +46,30 @@ impl Screen {
         }
     }
 
-    /// A line of explanation.
-    pub(super) fn say(&self, text: &str) {
+    /// Prints an explanation.
+    pub(super) fn explain(&self, text: &str) {
         println!("    {}", self.paint(Paint::Dim, text));
     }
 
-    /// Something seen, as it is.
-    #[allow(clippy::unused_self, reason = "said like everything else on the screen")]
+    /// Prints an observation, unchanged.
+    #[allow(clippy::unused_self, reason = "same form as the other methods")]
     pub(super) fn show(&self, text: &str) {
         for line in text.lines() {
             println!("      {line}");
         }
     }
 
-    /// A fact that was checked and holds.
-    pub(super) fn holds(&self, fact: &str) {
+    /// Prints a passed check.
+    pub(super) fn pass(&self, fact: &str) {
         println!("    {} {fact}", self.paint(Paint::Green, "✓"));
     }
 
-    /// What did not hold, with its reasons.
-    pub(super) fn fails(&self, why: &str) {
+    /// Prints a failed check and its cause.
+    pub(super) fn fail(&self, why: &str) {
         println!("    {} {why}", self.paint(Paint::Red, "✗"));
     }
 
-    /// Rows under their heads, as wide as needed; the last column is not padded.
+    /// Prints a table with aligned columns; the last column is not padded.
     pub(super) fn table(&self, heads: &[&str], rows: &[Vec<String>]) {
         let width = |column: usize| {
             let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
@@ -90,14 +90,14 @@ impl Screen {
         }
     }
 
-    /// The steps that were done and how long each took.
+    /// Prints the duration of each step and of the demo.
     pub(super) fn summary(&mut self) {
         self.end_step();
-        println!("\n{}", self.paint(Paint::Bold, "Everything held."));
+        println!("\n{}", self.paint(Paint::Bold, "All checks passed."));
         let rows: Vec<Vec<String>> =
             self.past.iter().map(|(title, took)| vec![seconds(*took), title.clone()]).collect();
         self.table(&["TIME", "STEP"], &rows);
-        println!("      {} all in all\n", self.paint(Paint::Bold, &seconds(self.started.elapsed())));
+        println!("      {} total\n", self.paint(Paint::Bold, &seconds(self.started.elapsed())));
     }
 }
 

@@ -1,14 +1,14 @@
-//! The example chart, which turns keyferry on by its values, in real pods.
+//! The example chart, which enables keyferry by its values, in real pods.
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::helm::{Helm, NEWEST, Of};
 use crate::manifest::{IDLE, Object};
-use crate::playground::{Playground, condition, container, containers, is_ready, name};
+use crate::setup::{Setup, condition, container, containers, is_ready, name};
 
-impl Playground {
-    /// Renders the example for this test's Vault and namespace, and applies it; the ServiceAccount and the rights too are the chart's.
+impl Setup {
+    /// Renders the example for this test's Vault and namespace and applies it, including its ServiceAccount and RBAC rules.
     pub async fn install(&self, helm: &Helm, values: &[&str]) -> Result<()> {
         let own = [
             format!("keyferry.vault.address={}", self.cluster.vault.address_inside()),
@@ -33,63 +33,63 @@ impl Playground {
 }
 
 #[tokio::test]
-async fn a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods() -> Result<()> {
-    let test = "a_chart_that_includes_ours_brings_files_secret_and_gate_to_real_pods";
+async fn dependent_chart_delivers_files_secret_and_readiness_gate() -> Result<()> {
+    let test = "dependent_chart_delivers_files_secret_and_readiness_gate";
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
-    Playground::shared(test, async |playground| {
-        playground.install(helm, &[]).await?;
-        let pod = playground.ready("webapp").await?;
-        playground.file_is(&pod, "password", "Losungwort").await?;
-        playground.secret_is("password", "Losungwort").await?;
-        let seen = playground.pod(&pod).await?.context("the pod")?;
+    Setup::shared(test, async |setup| {
+        setup.install(helm, &[]).await?;
+        let pod = setup.ready("webapp").await?;
+        setup.file_is(&pod, "password", "Losungwort").await?;
+        setup.secret_is("password", "Losungwort").await?;
+        let seen = setup.pod(&pod).await?.context("the pod")?;
         let gate = condition(&seen, "keyferry.dev/SecretsReady").map(|(status, _)| status);
         assert_eq!(gate.as_deref(), Some("True"));
 
-        playground.put("Nutzername", "Stichwort").await?;
-        playground.file_is(&pod, "password", "Stichwort").await?;
-        playground.secret_is("password", "Stichwort").await?;
+        setup.put("Nutzername", "Stichwort").await?;
+        setup.file_is(&pod, "password", "Stichwort").await?;
+        setup.secret_is("password", "Stichwort").await?;
 
-        // A change of the document is read by the running agent.
-        playground.install(helm, &["keyferry.outputs[0].source=app", "keyferry.outputs[0].prefix=deep"]).await?;
-        playground.file_is(&pod, "deep/password", "Stichwort").await?;
-        let seen = playground.pod(&pod).await?.context("the same pod")?;
+        // The running agent reloads a changed configuration file.
+        setup.install(helm, &["keyferry.outputs[0].source=app", "keyferry.outputs[0].prefix=deep"]).await?;
+        setup.file_is(&pod, "deep/password", "Stichwort").await?;
+        let seen = setup.pod(&pod).await?.context("the same pod")?;
         for name in ["keyferry", "webapp"] {
             assert_eq!(container(&seen, name).map(|status| status.restart_count), Some(0), "{name}");
         }
-        assert!(playground.logins().is_none_or(|logins| logins == 1));
+        assert!(setup.logins().is_none_or(|logins| logins == 1));
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn the_chart_s_modes_classic_and_init_work_on_a_kubelet() -> Result<()> {
-    let test = "the_chart_s_modes_classic_and_init_work_on_a_kubelet";
+async fn chart_modes_classic_and_init_run_on_kubelet() -> Result<()> {
+    let test = "chart_modes_classic_and_init_run_on_kubelet";
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
-    Playground::shared(test, async |playground| {
-        playground.install(helm, &["keyferry.mode=classic"]).await?;
-        let pod = playground.ready("webapp").await?;
-        playground.secret_is("password", "Losungwort").await?;
-        playground.put("Nutzername", "im-Paar").await?;
-        playground.file_is(&pod, "password", "im-Paar").await?;
-        playground.secret_is("password", "im-Paar").await?;
-        assert_eq!(playground.vault.accessors_of(&playground.mount()).await?.len(), 1, "one login for both containers");
-        let seen = playground.pod(&pod).await?.context("the pod")?;
-        let init = container(&seen, "keyferry-init").context("the first half")?.state.unwrap_or_default();
+    Setup::shared(test, async |setup| {
+        setup.install(helm, &["keyferry.mode=classic"]).await?;
+        let pod = setup.ready("webapp").await?;
+        setup.secret_is("password", "Losungwort").await?;
+        setup.put("Nutzername", "im-Paar").await?;
+        setup.file_is(&pod, "password", "im-Paar").await?;
+        setup.secret_is("password", "im-Paar").await?;
+        assert_eq!(setup.vault.accessors_of(&setup.mount()).await?.len(), 1, "one login for both containers");
+        let seen = setup.pod(&pod).await?.context("the pod")?;
+        let init = container(&seen, "keyferry-init").context("the init container")?.state.unwrap_or_default();
         assert_eq!(init.terminated.map(|end| end.exit_code), Some(0));
 
-        // The other mode comes with a new pod, whose agent has ended when the application starts.
-        playground.install(helm, &["keyferry.mode=init"]).await?;
+        // In mode init, the agent of the new pod has exited when the application starts.
+        setup.install(helm, &["keyferry.mode=init"]).await?;
         let ended = |pod: &Pod| {
             let end = container(pod, "keyferry")?.state?.terminated?;
             (is_ready(pod) && containers(pod).len() == 2).then_some(end.exit_code)
         };
-        let (seen, code) = playground.pod_where("webapp", "the new pod is Ready", ended).await?;
+        let (seen, code) = setup.pod_where("webapp", "the new pod is Ready", ended).await?;
         assert_eq!(code, 0);
-        assert_eq!(playground.file(&name(&seen), "password").as_deref(), Some("im-Paar"));
-        playground
+        assert_eq!(setup.file(&name(&seen), "password").as_deref(), Some("im-Paar"));
+        setup
             .wait_for("both pods' tokens are revoked", || async {
-                let left = playground.vault.accessors_of(&playground.mount()).await.ok()?;
+                let left = setup.vault.accessors_of(&setup.mount()).await.ok()?;
                 left.is_empty().then_some(())
             })
             .await?;

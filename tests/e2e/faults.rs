@@ -1,13 +1,13 @@
-//! What breaks in a running pod: containers, the kubelet, the volume, the rights.
+//! Faults around a running pod: killed containers, kubelet restart, full volume, missing permissions.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::manifest::IDLE;
-use crate::playground::{Playground, condition, container, is_ready, message, name};
+use crate::setup::{Setup, condition, container, is_ready, message, name};
 
-/// The application opens the set over and over, and says so if a file is missing or a pair does not belong together.
+/// An application that reads the set in a loop and reports a missing file or a mixed pair.
 const READER: &str = r#"
 trap 'exit 0' TERM
 n=0
@@ -21,67 +21,65 @@ while :; do
 done
 "#;
 
-async fn rotate(playground: &Playground, pod: &str, round: u32) -> Result<()> {
-    playground.put(&format!("Nutzer-{round}"), &format!("Losung-{round}")).await?;
-    playground.file_is(pod, "password", &format!("Losung-{round}")).await
+async fn rotate(setup: &Setup, pod: &str, round: u32) -> Result<()> {
+    setup.put(&format!("Nutzer-{round}"), &format!("Losung-{round}")).await?;
+    setup.file_is(pod, "password", &format!("Losung-{round}")).await
 }
 
-/// The reader did read, and nothing was missing or mixed.
-async fn whole(playground: &Playground, pod: &str) -> Result<()> {
-    let log = playground
-        .wait_for("the reader reads", || async {
-            playground.logs(pod, "webapp").ok().filter(|log| log.contains("reads "))
-        })
+/// Checks that the reader has read and has reported no missing file and no mixed pair.
+async fn check_reader(setup: &Setup, pod: &str) -> Result<()> {
+    let log = setup
+        .wait_for("the reader reads", || async { setup.logs(pod, "webapp").ok().filter(|log| log.contains("reads ")) })
         .await?;
     ensure!(!log.contains("MISSING") && !log.contains("MIXED"), "{log}");
     Ok(())
 }
 
-async fn restarted(playground: &Playground, app: &str, of: &str, times: i32) -> Result<()> {
+async fn wait_for_restart(setup: &Setup, app: &str, of: &str, times: i32) -> Result<()> {
     let again = |pod: &Pod| {
         let status = container(pod, of)?;
         (status.restart_count == times && status.state?.running.is_some() && is_ready(pod)).then_some(())
     };
-    playground.pod_where(app, &format!("{of} runs again"), again).await.map(|_| ())
+    setup.pod_where(app, &format!("{of} runs again"), again).await.map(|_| ())
 }
 
 #[tokio::test]
-async fn files_are_whole_while_containers_are_killed() -> Result<()> {
-    Playground::with_power("files_are_whole_while_containers_are_killed", async |playground| {
-        playground.put("Nutzer-0", "Losung-0").await?;
-        playground.apply(&playground.demo()?.script(READER)).await?;
-        let pod_name = playground.ready("webapp").await?;
-        let pod = playground.pod(&pod_name).await?.context("the pod")?;
-        rotate(playground, &pod_name, 1).await?;
+async fn files_stay_consistent_while_containers_are_killed() -> Result<()> {
+    Setup::with_node_control("files_stay_consistent_while_containers_are_killed", async |setup| {
+        setup.put("Nutzer-0", "Losung-0").await?;
+        setup.apply(&setup.demo()?.script(READER)).await?;
+        let pod_name = setup.ready("webapp").await?;
+        let pod = setup.pod(&pod_name).await?.context("the pod")?;
+        rotate(setup, &pod_name, 1).await?;
 
-        playground.kill(&pod, "/keyferry")?;
-        restarted(playground, "webapp", "keyferry", 1).await?;
-        rotate(playground, &pod_name, 2).await?;
-        whole(playground, &pod_name).await?;
-        assert_eq!(playground.logins(), Some(2), "a killed agent cannot keep its token");
+        setup.kill(&pod, "/keyferry")?;
+        wait_for_restart(setup, "webapp", "keyferry", 1).await?;
+        rotate(setup, &pod_name, 2).await?;
+        check_reader(setup, &pod_name).await?;
+        assert_eq!(setup.logins(), Some(2), "a killed agent cannot keep its token");
 
-        playground.kill(&pod, "/bin/sh")?;
-        restarted(playground, "webapp", "webapp", 1).await?;
-        assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losung-2"));
-        rotate(playground, &pod_name, 3).await?;
-        whole(playground, &pod_name).await?;
+        setup.kill(&pod, "/bin/sh")?;
+        wait_for_restart(setup, "webapp", "webapp", 1).await?;
+        assert_eq!(setup.file(&pod_name, "password").as_deref(), Some("Losung-2"));
+        rotate(setup, &pod_name, 3).await?;
+        check_reader(setup, &pod_name).await?;
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn files_flow_on_while_the_kubelet_restarts() -> Result<()> {
-    Playground::alone("files_flow_on_while_the_kubelet_restarts", async |playground| {
-        playground.put("Nutzer-0", "Losung-0").await?;
-        playground.apply(&playground.demo()?.script(READER)).await?;
-        let pod_name = playground.ready("webapp").await?;
-        let before = playground.pod(&pod_name).await?.context("the pod")?;
-        playground.cluster.restart_kubelet().await?;
-        rotate(playground, &pod_name, 1).await?;
-        playground.pod_where("webapp", "the pod is Ready", |pod| is_ready(pod).then_some(())).await?;
-        whole(playground, &pod_name).await?;
-        let after = playground.pod(&pod_name).await?.context("the pod")?;
+async fn files_update_while_kubelet_restarts() -> Result<()> {
+    Setup::exclusive("files_update_while_kubelet_restarts", async |setup| {
+        setup.put("Nutzer-0", "Losung-0").await?;
+        setup.apply(&setup.demo()?.script(READER)).await?;
+        let pod_name = setup.ready("webapp").await?;
+        let before = setup.pod(&pod_name).await?.context("the pod")?;
+        setup.cluster.restart_kubelet().await?;
+        rotate(setup, &pod_name, 1).await?;
+        setup.pod_where("webapp", "the pod is Ready", |pod| is_ready(pod).then_some(())).await?;
+        check_reader(setup, &pod_name).await?;
+        let after = setup.pod(&pod_name).await?.context("the pod")?;
         for of in ["keyferry", "webapp"] {
             assert_eq!(
                 container(&before, of).and_then(|c| c.container_id),
@@ -94,13 +92,13 @@ async fn files_flow_on_while_the_kubelet_restarts() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
-    Playground::with_power("a_full_volume_keeps_the_old_set_and_says_so", async |playground| {
+async fn full_volume_keeps_previous_set_and_reports_no_space() -> Result<()> {
+    Setup::with_node_control("full_volume_keeps_previous_set_and_reports_no_space", async |setup| {
         let quick = "retry: {base: 100ms, max: 1s, slow: 1s}";
-        playground.apply(&playground.demo()?.script(IDLE).env("KEYFERRY_CONFIG_INLINE", quick)).await?;
-        let pod_name = playground.ready("webapp").await?;
-        let pod = playground.pod(&pod_name).await?.context("the pod")?;
-        let volume = playground.cluster.volume(pod.metadata.uid.as_deref().context("a UID")?, "keyferry");
+        setup.apply(&setup.demo()?.script(IDLE).env("KEYFERRY_CONFIG_INLINE", quick)).await?;
+        let pod_name = setup.ready("webapp").await?;
+        let pod = setup.pod(&pod_name).await?.context("the pod")?;
+        let volume = setup.cluster.volume(pod.metadata.uid.as_deref().context("a UID")?, "keyferry");
         let filler = volume.join("filler");
         let mut file = std::fs::File::create(&filler)?;
         let full = loop {
@@ -110,95 +108,89 @@ async fn a_full_volume_keeps_the_old_set_and_says_so() -> Result<()> {
         };
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
         drop(file);
-        playground.put("Nutzername", "passt-nicht-mehr").await?;
-        let said = |pod: &Pod| {
+        setup.put("Nutzername", "passt-nicht-mehr").await?;
+        let is_full = |pod: &Pod| {
             (condition(pod, "keyferry.dev/SecretsFresh")? == ("False".into(), "NoSpace".into())).then_some(())
         };
-        let (full, ()) = playground.pod_where("webapp", "the condition says that there is no space", said).await?;
+        let (full, ()) = setup.pod_where("webapp", "the condition has the reason NoSpace", is_full).await?;
         let words = message(&full, "keyferry.dev/SecretsFresh").unwrap_or_default();
-        ensure!(
-            words.contains("used by files that keyferry did not create; remove them or raise sizeLimit"),
-            "{words}"
-        );
-        assert_eq!(playground.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the old set stays");
-        assert!(is_ready(&playground.pod(&pod_name).await?.context("the pod")?), "and serves");
+        ensure!(words.contains("used by files that keyferry did not create; remove them or raise sizeLimit"), "{words}");
+        assert_eq!(setup.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the previous set stays");
+        assert!(is_ready(&setup.pod(&pod_name).await?.context("the pod")?), "the pod stays Ready");
         std::fs::remove_file(&filler)?;
-        playground.file_is(&pod_name, "password", "passt-nicht-mehr").await?;
+        setup.file_is(&pod_name, "password", "passt-nicht-mehr").await?;
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn an_agent_without_rights_in_the_cluster_still_delivers_files() -> Result<()> {
-    Playground::shared("an_agent_without_rights_in_the_cluster_still_delivers_files", async |playground| {
-        playground.ask(&["delete", "rolebinding", "keyferry"])?;
-        // A gate that nobody may open would hold the pod for ever.
-        let demo = playground.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
+async fn agent_without_rbac_delivers_files() -> Result<()> {
+    Setup::shared("agent_without_rbac_delivers_files", async |setup| {
+        setup.kubectl(&["delete", "rolebinding", "keyferry"])?;
+        // Without permission to write conditions, the readiness gate would never pass.
+        let demo = setup.demo()?.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
             demo.pod().as_object_mut().expect("a specification").remove("readinessGates");
         });
-        playground.apply(&demo).await?;
-        let pod = playground.ready("webapp").await?;
-        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-        playground.put("Nutzername", "auch-ohne-Rechte").await?;
-        playground.file_is(&pod, "password", "auch-ohne-Rechte").await?;
-        let log = playground.logs(&pod, "keyferry")?;
-        let told = |line: &&str| line.contains("Forbidden") && line.contains("pods/status");
-        assert_eq!(log.lines().filter(told).count(), 1, "it says so once: {log}");
-        let now = playground.pod(&pod).await?.context("the pod")?;
+        setup.apply(&demo).await?;
+        let pod = setup.ready("webapp").await?;
+        assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
+        setup.put("Nutzername", "auch-ohne-Rechte").await?;
+        setup.file_is(&pod, "password", "auch-ohne-Rechte").await?;
+        let log = setup.logs(&pod, "keyferry")?;
+        let is_report = |line: &&str| line.contains("Forbidden") && line.contains("pods/status");
+        assert_eq!(log.lines().filter(is_report).count(), 1, "the missing permission is logged once: {log}");
+        let now = setup.pod(&pod).await?.context("the pod")?;
         assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), None);
         Ok(())
     })
     .await
 }
 
-/// What the defaults allow at most: sets of half of the volume, two of them at once while one replaces the other. The pages of a
-/// memory volume count for the container that wrote them.
+/// The largest set that the defaults allow is half of the volume, and during a publication two sets exist. The pages of a
+/// memory volume count towards the memory of the container that wrote them.
 #[tokio::test]
-async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
-    Playground::with_power("the_memory_limit_holds_with_the_largest_set", async |playground| {
-        // Four secrets of 500 KiB: a little below half of 4 MiB, since files are stored in whole pages.
+async fn largest_set_fits_in_memory_limit() -> Result<()> {
+    Setup::with_node_control("largest_set_fits_in_memory_limit", async |setup| {
+        // Four secrets of 500 KiB: slightly less than half of 4 MiB, because files occupy whole pages.
         let value = |letter: &str| letter.repeat(500 * 1024);
         let put = async |letter: &str| -> Result<()> {
             for number in 0..4 {
-                let path = format!("{}/{number}", playground.unique);
-                playground.vault.put_kv("secret", &path, &json!({"value": value(letter)})).await?;
+                let path = format!("{}/{number}", setup.unique);
+                setup.vault.put_kv("secret", &path, &json!({"value": value(letter)})).await?;
             }
             Ok(())
         };
         put("a").await?;
-        let sources: Vec<_> = (0..4).map(|n| format!("s{n}=secret/{}/{n}", playground.unique)).collect();
-        let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", playground.unique);
-        playground.vault.policy(&playground.unique, &policy).await?;
+        let sources: Vec<_> = (0..4).map(|n| format!("s{n}=secret/{}/{n}", setup.unique)).collect();
+        let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", setup.unique);
+        setup.vault.policy(&setup.unique, &policy).await?;
         let outputs: Vec<_> = (0..4).map(|n| format!("{{source: s{n}, key: value, file: value{n}}}")).collect();
         let document = format!("outputs: [{}]", outputs.join(", "));
-        let demo = playground
+        let demo = setup
             .demo()?
             .script(IDLE)
             .env("KEYFERRY_SECRETS", &sources.join(","))
             .env("KEYFERRY_MIRROR", "")
             .env("KEYFERRY_CONFIG_INLINE", &document);
-        playground.apply(&demo).await?;
-        let pod_name = playground.ready("webapp").await?;
-        let pod = playground.pod(&pod_name).await?.context("the pod")?;
+        setup.apply(&demo).await?;
+        let pod_name = setup.ready("webapp").await?;
+        let pod = setup.pod(&pod_name).await?.context("the pod")?;
         for letter in ["b", "c", "d"] {
             put(letter).await?;
-            playground
-                .wait_for("the new values are there", || async {
-                    let heads = playground.exec(
-                        &pod_name,
-                        "webapp",
-                        "for n in 0 1 2 3; do head -c 1 /etc/sensitive/value$n; done",
-                    );
+            setup
+                .wait_for("the application reads the new values", || async {
+                    let heads =
+                        setup.exec(&pod_name, "webapp", "for n in 0 1 2 3; do head -c 1 /etc/sensitive/value$n; done");
                     (heads.ok()? == letter.repeat(4)).then_some(())
                 })
                 .await?;
         }
-        let pid = playground.cluster.processes(pod.metadata.uid.as_deref().context("a UID")?, "/keyferry");
+        let pid = setup.cluster.processes(pod.metadata.uid.as_deref().context("a UID")?, "/keyferry");
         let peak = crate::testbed::cluster::peak_memory(*pid.first().context("the agent runs")?)?;
-        let now = playground.pod(&pod_name).await?.context("the pod")?;
+        let now = setup.pod(&pod_name).await?.context("the pod")?;
         let status = container(&now, "keyferry").context("the agent")?;
-        println!("largest set: {} KiB at most in the agent's cgroup, files included", peak / 1024);
+        println!("largest set: peak of {} KiB in the agent's cgroup, including files", peak / 1024);
         assert_eq!(status.restart_count, 0);
         Ok(())
     })
@@ -206,64 +198,60 @@ async fn the_memory_limit_holds_with_the_largest_set() -> Result<()> {
 }
 
 #[tokio::test]
-async fn two_replicas_write_one_secret_once_per_version_and_a_rolling_update_leaves_it() -> Result<()> {
-    Playground::shared(
-        "two_replicas_write_one_secret_once_per_version_and_a_rolling_update_leaves_it",
-        async |playground| {
-            let mut demo = playground.demo()?.script(IDLE);
-            demo.0["spec"]["replicas"] = json!(2);
-            playground.apply(&demo).await?;
-            let both = async |what: &str| {
-                playground
-                    .wait_for(what, || async {
-                        let pods = playground.pods_of("webapp").await.ok()?;
-                        (pods.len() == 2 && pods.iter().all(is_ready))
-                            .then(|| pods.iter().map(name).collect::<Vec<_>>())
-                    })
-                    .await
-            };
-            let pods = both("both replicas are Ready").await?;
-            playground.secret_is("password", "Losungwort").await?;
-            for round in 1..=3 {
-                let password = format!("Runde-{round}");
-                playground.put("Nutzername", &password).await?;
-                playground.secret_is("password", &password).await?;
-                for pod in &pods {
-                    playground.file_is(pod, "password", &password).await?;
-                }
-            }
-            let writes = |pods: &[String], outcome: &str| -> Result<usize> {
-                let mut count = 0;
-                for pod in pods {
-                    let log = playground.logs(pod, "keyferry")?;
-                    count += log.lines().filter(|line| line.contains(outcome)).count();
-                }
-                Ok(count)
-            };
-            assert_eq!(writes(&pods, "created Secret")?, 1);
-            assert_eq!(writes(&pods, "updated Secret")?, 3, "one writer for each version");
-
-            let version = playground.secret().await?.context("the Secret")?.metadata.resource_version;
-            demo.0["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/restarted": "yes"});
-            playground.apply(&demo).await?;
-            let new = playground
-                .wait_for("two new replicas are Ready, and no old one is left", || async {
-                    let now = playground.pods_of("webapp").await.ok()?;
-                    let new = now.len() == 2 && now.iter().all(|pod| is_ready(pod) && !pods.contains(&name(pod)));
-                    new.then(|| now.iter().map(name).collect::<Vec<_>>())
+async fn replicas_write_secret_once_per_version_and_not_on_rolling_update() -> Result<()> {
+    Setup::shared("replicas_write_secret_once_per_version_and_not_on_rolling_update", async |setup| {
+        let mut demo = setup.demo()?.script(IDLE);
+        demo.0["spec"]["replicas"] = json!(2);
+        setup.apply(&demo).await?;
+        let both = async |what: &str| {
+            setup
+                .wait_for(what, || async {
+                    let pods = setup.pods_of("webapp").await.ok()?;
+                    (pods.len() == 2 && pods.iter().all(is_ready)).then(|| pods.iter().map(name).collect::<Vec<_>>())
                 })
-                .await?;
-            for pod in &new {
-                assert_eq!(playground.file(pod, "password").as_deref(), Some("Runde-3"));
+                .await
+        };
+        let pods = both("both replicas are Ready").await?;
+        setup.secret_is("password", "Losungwort").await?;
+        for round in 1..=3 {
+            let password = format!("Runde-{round}");
+            setup.put("Nutzername", &password).await?;
+            setup.secret_is("password", &password).await?;
+            for pod in &pods {
+                setup.file_is(pod, "password", &password).await?;
             }
-            assert_eq!(writes(&new, "created Secret")? + writes(&new, "updated Secret")?, 0);
-            assert_eq!(
-                playground.secret().await?.context("the Secret")?.metadata.resource_version,
-                version,
-                "not written again"
-            );
-            Ok(())
-        },
-    )
+        }
+        let writes = |pods: &[String], outcome: &str| -> Result<usize> {
+            let mut count = 0;
+            for pod in pods {
+                let log = setup.logs(pod, "keyferry")?;
+                count += log.lines().filter(|line| line.contains(outcome)).count();
+            }
+            Ok(count)
+        };
+        assert_eq!(writes(&pods, "created Secret")?, 1);
+        assert_eq!(writes(&pods, "updated Secret")?, 3, "one write per version");
+
+        let version = setup.secret().await?.context("the Secret")?.metadata.resource_version;
+        demo.0["spec"]["template"]["metadata"]["annotations"] = json!({"example.com/restarted": "yes"});
+        setup.apply(&demo).await?;
+        let new = setup
+            .wait_for("two new replicas are Ready, and no old replica is left", || async {
+                let now = setup.pods_of("webapp").await.ok()?;
+                let new = now.len() == 2 && now.iter().all(|pod| is_ready(pod) && !pods.contains(&name(pod)));
+                new.then(|| now.iter().map(name).collect::<Vec<_>>())
+            })
+            .await?;
+        for pod in &new {
+            assert_eq!(setup.file(pod, "password").as_deref(), Some("Runde-3"));
+        }
+        assert_eq!(writes(&new, "created Secret")? + writes(&new, "updated Secret")?, 0);
+        assert_eq!(
+            setup.secret().await?.context("the Secret")?.metadata.resource_version,
+            version,
+            "not written again"
+        );
+        Ok(())
+    })
     .await
 }

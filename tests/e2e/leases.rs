@@ -1,4 +1,4 @@
-//! Credentials that end with the agent's token: they outlive the agent, and not the pod.
+//! Credentials that expire with the agent's token: they outlive the agent's container but not the pod.
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -6,11 +6,11 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::manifest::IDLE;
-use crate::playground::{Playground, condition, container, is_ready};
+use crate::setup::{Setup, condition, container, is_ready};
 
-/// Lease ids of this path.
-async fn leases(playground: &Playground, path: &str) -> Result<Vec<String>> {
-    let (status, body) = playground.vault.request(list()?, &format!("sys/leases/lookup/{path}"), Value::Null).await?;
+/// IDs of the leases of this path.
+async fn leases(setup: &Setup, path: &str) -> Result<Vec<String>> {
+    let (status, body) = setup.vault.request(list()?, &format!("sys/leases/lookup/{path}"), Value::Null).await?;
     if status == 404 {
         return Ok(Vec::new());
     }
@@ -23,42 +23,42 @@ fn list() -> Result<reqwest::Method> {
 }
 
 #[tokio::test]
-async fn leases_outlive_the_agent_s_container_and_end_with_the_pod() -> Result<()> {
-    Playground::with_power("leases_outlive_the_agent_s_container_and_end_with_the_pod", async |playground| {
-        // KV version 1 as a database's engine: each read gives a lease.
-        let mount = format!("leased-{}", playground.unique);
+async fn leases_outlive_agent_container_and_end_with_pod() -> Result<()> {
+    Setup::with_node_control("leases_outlive_agent_container_and_end_with_pod", async |setup| {
+        // KV version 1 in place of a database engine: each read returns a lease.
+        let mount = format!("leased-{}", setup.unique);
         let path = format!("{mount}/config");
-        playground.vault.enable_secrets(&mount, "kv", json!({"version": "1", "leased_passthrough": "true"})).await?;
+        setup.vault.enable_secrets(&mount, "kv", json!({"version": "1", "leased_passthrough": "true"})).await?;
         let data = json!({"username": "Nutzername", "password": "Losungwort", "ttl": "1h"});
-        playground.vault.put(&path, data).await?;
+        setup.vault.put(&path, data).await?;
         let policy = format!("path \"{path}\" {{ capabilities = [\"read\"] }}");
-        playground.vault.policy(&playground.unique, &policy).await?;
-        let demo = playground.demo()?.script(IDLE).env("KEYFERRY_SECRETS", &path).env("KEYFERRY_MIRROR", "");
-        playground.apply(&demo).await?;
-        let name = playground.ready("webapp").await?;
-        let pod = playground.pod(&name).await?.context("the pod")?;
-        let first = leases(playground, &path).await?;
+        setup.vault.policy(&setup.unique, &policy).await?;
+        let demo = setup.demo()?.script(IDLE).env("KEYFERRY_SECRETS", &path).env("KEYFERRY_MIRROR", "");
+        setup.apply(&demo).await?;
+        let name = setup.ready("webapp").await?;
+        let pod = setup.pod(&name).await?.context("the pod")?;
+        let first = leases(setup, &path).await?;
         ensure!(first.len() == 1, "one read: {first:?}");
 
-        // The agent's container alone: the application goes on, and so does its credential.
-        playground.signal(&pod, "/keyferry", Signal::TERM)?;
+        // Only the agent's container stops: the application keeps running, and its credential stays valid.
+        setup.signal(&pod, "/keyferry", Signal::TERM)?;
         let again = |pod: &Pod| {
             let agent = container(pod, "keyferry")?;
             let fresh = condition(pod, "keyferry.dev/SecretsFresh")?;
             (agent.restart_count == 1 && is_ready(pod) && fresh.1 == "Fresh").then_some(agent)
         };
-        let (_, agent) = playground.pod_where("webapp", "the agent runs again", again).await?;
-        let end = agent.last_state.and_then(|state| state.terminated).context("it has ended")?;
+        let (_, agent) = setup.pod_where("webapp", "the agent runs again", again).await?;
+        let end = agent.last_state.and_then(|state| state.terminated).context("it has exited")?;
         assert_eq!(end.exit_code, 0);
-        let second = leases(playground, &path).await?;
+        let second = leases(setup, &path).await?;
         ensure!(second.contains(&first[0]), "{first:?} is revoked: {second:?}");
-        ensure!(second.len() == 2, "and its successor has one of its own: {second:?}");
+        ensure!(second.len() == 2, "the restarted agent has its own lease: {second:?}");
 
-        // The pod: nothing but what the first agent left is left, and that ends by its time.
-        playground.ask(&["delete", "deployment", "demo-dp", "--wait=false"])?;
-        playground
-            .wait_for("the lease of the agent that ended with its pod is revoked", || async {
-                (leases(playground, &path).await.ok()? == first).then_some(())
+        // The pod is deleted: only the lease of the first agent remains, until it expires.
+        setup.kubectl(&["delete", "deployment", "demo-dp", "--wait=false"])?;
+        setup
+            .wait_for("the lease of the pod's last agent is revoked", || async {
+                (leases(setup, &path).await.ok()? == first).then_some(())
             })
             .await?;
         Ok(())

@@ -1,5 +1,5 @@
-//! The agent in real pods: a real kubelet, a real container runtime, the image, the manifests and the chart as they are
-//! shipped. One binary, so that the cluster starts once.
+//! The agent in real pods: a real kubelet, a real container runtime, and the shipped image, manifests and chart. One test
+//! binary, so that the cluster starts once.
 #![allow(unreachable_pub, reason = "modules of one test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait, spawn and read the environment")]
 
@@ -10,17 +10,17 @@ mod testbed;
 #[path = "../chart/helm.rs"]
 mod helm;
 
-mod article;
-mod change;
 mod chart;
-mod ending;
+mod cluster;
+mod deployment_modes;
 mod faults;
-mod ground;
 mod identity;
 mod leases;
+mod lifecycle;
 mod manifest;
 mod mirror;
 mod outage;
-mod playground;
-mod start;
-mod ways;
+mod reference_scenario;
+mod setup;
+mod teardown;
+mod upgrade;

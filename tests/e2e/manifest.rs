@@ -1,4 +1,4 @@
-//! The shipped manifests, and the few things that a test changes in them.
+//! The shipped manifests, and the changes that tests make to them.
 
 use std::process::Command;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::testbed::cluster::output;
 
-/// The agent's image, as all manifests name it.
+/// The agent's image in all manifests.
 const AGENT: &str = "keyferry:0.1.0";
 
-/// An object of `deploy/`, as it is shipped but for what the test changed.
+/// An object of `deploy/`, with the changes of the test.
 #[derive(Clone)]
 pub struct Object(pub Value);
 
@@ -22,21 +22,21 @@ pub fn read(file: &str) -> Result<Vec<Object>> {
     Ok(objects.into_iter().map(Object).collect())
 }
 
-/// What `kubectl kustomize` makes of a directory below `deploy/`.
+/// The output of `kubectl kustomize` for a directory below `deploy/`.
 pub fn kustomize(kubectl: &mut Command, directory: &str) -> Result<Vec<Object>> {
     let path = format!("{}/deploy/{directory}", env!("CARGO_MANIFEST_DIR"));
     let text = output(kubectl.args(["kustomize", &path]))?;
     Ok(serde_saphyr::from_multiple::<Value>(&text)?.into_iter().map(Object).collect())
 }
 
-/// The one object of this kind in a file.
+/// The object of this kind in a file.
 pub fn one(file: &str, kind: &str) -> Result<Object> {
     let found = read(file)?.into_iter().find(|object| object.0["kind"] == kind);
     found.with_context(|| format!("{file} has no {kind}"))
 }
 
 impl Object {
-    /// Gives it another namespace, also where a binding names one.
+    /// Sets the namespace, including the one in the subjects of a binding.
     pub fn namespace(mut self, namespace: &str) -> Self {
         if self.0["kind"] == "Namespace" {
             self.0["metadata"]["name"] = json!(namespace);
@@ -54,21 +54,21 @@ impl Object {
         &mut self.0["spec"]["template"]["spec"]
     }
 
-    /// The container of that name, of whatever kind.
+    /// The container of that name, init containers included.
     pub fn container(&mut self, name: &str) -> &mut Value {
         let pod = self.pod();
         let kind = ["initContainers", "containers"].into_iter().find(|kind| {
             pod[*kind].as_array().is_some_and(|all| all.iter().any(|container| container["name"] == name))
         });
-        let all = pod[kind.unwrap_or_else(|| panic!("no container {name}"))].as_array_mut().expect("just looked at");
-        all.iter_mut().find(|container| container["name"] == name).expect("just looked at")
+        let all = pod[kind.unwrap_or_else(|| panic!("no container {name}"))].as_array_mut().expect("just found");
+        all.iter_mut().find(|container| container["name"] == name).expect("just found")
     }
 
     pub fn agent(&mut self) -> &mut Value {
         self.container("keyferry")
     }
 
-    /// Sets a variable of the agent, in each container that it has; an empty value takes it away.
+    /// Sets an environment variable in each container of the agent; an empty value removes it.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         let pod = self.pod();
         for kind in ["initContainers", "containers"] {
@@ -86,12 +86,12 @@ impl Object {
         self
     }
 
-    /// The application replaced by a shell script, with the same mounts and the same rights.
+    /// Replaces the application by a shell script with the same mounts and permissions.
     pub fn script(mut self, script: &str) -> Self {
         let app = self.container("webapp");
         app["image"] = json!("keyferry-toolbox:0.1.0");
         app["args"] = json!([script]);
-        // A shell that starts programs all the time starves on the share of the demo application.
+        // A shell that starts many programs needs more CPU than the demo application.
         app["resources"] = json!({"requests": {"cpu": "200m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}});
         for left_out in ["readinessProbe", "ports"] {
             app.as_object_mut().expect("a container").remove(left_out);
@@ -99,12 +99,12 @@ impl Object {
         self
     }
 
-    /// Changes whatever has no word of its own here.
+    /// Applies any other change.
     pub fn change(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
     }
 }
 
-/// A script that does nothing until it is told to end, then at once.
+/// A script that waits for SIGTERM and then exits immediately.
 pub const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 1 & wait; done";

@@ -1,4 +1,4 @@
-//! What a pod shows while Vault is away, and what an agent says that ends before its first set.
+//! Pods during a Vault outage, and the exit report of an agent that stops before its first set.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +7,19 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use serde_json::json;
 
 use crate::manifest::{IDLE, Object};
-use crate::playground::{Playground, condition, container, containers, is_ready, message, name};
+use crate::setup::{Setup, condition, container, containers, is_ready, message, name};
 
-/// How often the pod is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time between two observations of the pod.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Longest time that the pod may be unready because the kubelet starts one of its containers again. It asks a startup probe
-/// once a second, and hears of a dead container within another one.
+/// Maximum time that the pod is unready because the kubelet restarts one of its containers. The kubelet runs a startup
+/// probe once per second and notices an exited container within another second.
 const RESTART: Duration = Duration::from_secs(20);
 
-/// Looks at a pod until `until` ends: how long it was not Ready, and each other status that its readiness gate had.
-async fn look_while(
-    playground: &Playground,
+/// Observes a pod until `until` completes: the time that it was not Ready, and each status of its readiness gate other than
+/// `True`.
+async fn observe_until(
+    setup: &Setup,
     pod: &str,
     until: impl Future<Output = Result<()>>,
 ) -> Result<(Duration, Vec<String>)> {
@@ -28,9 +29,9 @@ async fn look_while(
     loop {
         tokio::select! {
             ended = &mut until => return ended.map(|()| (unready, gates)),
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
-        let now = playground.pod(pod).await?.context("the pod is there")?;
+        let now = setup.pod(pod).await?.context("the pod exists")?;
         if !is_ready(&now) {
             unready += last.elapsed();
         }
@@ -43,20 +44,20 @@ async fn look_while(
 }
 
 #[tokio::test]
-async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<()> {
-    Playground::with_power("the_application_waits_for_a_vault_that_comes_a_minute_late", async |playground| {
+async fn application_waits_for_vault_that_starts_late() -> Result<()> {
+    Setup::with_node_control("application_waits_for_vault_that_starts_late", async |setup| {
         let port = 8301;
         let address = format!("http://{}:{port}", crate::testbed::cluster::SPARE);
         let quick = "retry: {max: 10s}";
-        let demo = playground.demo()?.script(IDLE).env("VAULT_ADDR", &address).env("KEYFERRY_CONFIG_INLINE", quick);
-        playground.apply(&demo).await?;
+        let demo = setup.demo()?.script(IDLE).env("VAULT_ADDR", &address).env("KEYFERRY_CONFIG_INLINE", quick);
+        setup.apply(&demo).await?;
         let since = Instant::now();
         let running = |pod: &Pod| container(pod, "keyferry")?.state?.running;
-        let (pod, _) = playground.pod_where("webapp", "the agent runs", running).await?;
+        let (pod, _) = setup.pod_where("webapp", "the agent runs", running).await?;
         let pod = name(&pod);
-        playground
-            .wait_for("the agent says why it waits", || async {
-                playground.logs(&pod, "keyferry").ok()?.contains("VaultUnreachable").then_some(())
+        setup
+            .wait_for("the agent reports why it waits", || async {
+                setup.logs(&pod, "keyferry").ok()?.contains("VaultUnreachable").then_some(())
             })
             .await?;
         let not_started = |pod: &Pod| {
@@ -64,35 +65,35 @@ async fn the_application_waits_for_a_vault_that_comes_a_minute_late() -> Result<
             state.is_some_and(|state| state.waiting.is_some_and(|why| why.reason.as_deref() == Some("PodInitializing")))
         };
         while since.elapsed() < Duration::from_secs(60) {
-            let now = playground.pod(&pod).await?.context("the pod is there")?;
+            let now = setup.pod(&pod).await?.context("the pod exists")?;
             assert!(not_started(&now) && !is_ready(&now));
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
-        let vault = playground.cluster.spare_vault(false, port).await?;
-        playground.fill(&vault.admin()?).await?;
-        let came = Instant::now();
-        assert_eq!(playground.ready("webapp").await?, pod, "the same pod");
-        println!("ready {:.1?} after Vault came", came.elapsed());
-        assert_eq!(playground.file(&pod, "password").as_deref(), Some("Losungwort"));
-        let now = playground.pod(&pod).await?.context("the pod is there")?;
-        assert!(containers(&now).iter().all(|status| status.restart_count == 0), "nothing had to be restarted");
+        let vault = setup.cluster.spare_vault(false, port).await?;
+        setup.seed_vault(&vault.admin()?).await?;
+        let started = Instant::now();
+        assert_eq!(setup.ready("webapp").await?, pod, "the same pod");
+        println!("ready {:.1?} after the start of Vault", started.elapsed());
+        assert_eq!(setup.file(&pod, "password").as_deref(), Some("Losungwort"));
+        let now = setup.pod(&pod).await?.context("the pod exists")?;
+        assert!(containers(&now).iter().all(|status| status.restart_count == 0), "no container was restarted");
         vault.stop().await
     })
     .await
 }
 
 #[tokio::test]
-async fn an_agent_killed_while_vault_is_away_leaves_the_pod_ready() -> Result<()> {
-    Playground::with_power("an_agent_killed_while_vault_is_away_leaves_the_pod_ready", async |playground| {
-        let vault = playground.cluster.spare_vault(false, 8303).await?;
-        playground.fill(&vault.admin()?).await?;
-        playground.apply(&playground.demo()?.script(IDLE).env("VAULT_ADDR", vault.address_inside())).await?;
-        let name = playground.ready("webapp").await?;
-        playground.secret_is("password", "Losungwort").await?;
-        let before = playground.pod(&name).await?.context("the pod")?;
+async fn agent_killed_during_outage_leaves_pod_ready() -> Result<()> {
+    Setup::with_node_control("agent_killed_during_outage_leaves_pod_ready", async |setup| {
+        let vault = setup.cluster.spare_vault(false, 8303).await?;
+        setup.seed_vault(&vault.admin()?).await?;
+        setup.apply(&setup.demo()?.script(IDLE).env("VAULT_ADDR", vault.address_inside())).await?;
+        let name = setup.ready("webapp").await?;
+        setup.secret_is("password", "Losungwort").await?;
+        let before = setup.pod(&name).await?.context("the pod")?;
 
         vault.stop().await?;
-        playground.kill(&before, "/keyferry")?;
+        setup.kill(&before, "/keyferry")?;
         let killed = Instant::now();
         let adopted = async {
             let ready = |pod: &Pod| {
@@ -102,35 +103,39 @@ async fn an_agent_killed_while_vault_is_away_leaves_the_pod_ready() -> Result<()
                     agent.restart_count == 1 && agent.started == Some(true) && is_ready(pod) && fresh.1 == "Adopted";
                 done.then_some(())
             };
-            playground.pod_where("webapp", "the pod is Ready with an adopted set", ready).await.map(|_| ())
+            setup.pod_where("webapp", "the pod is Ready with an adopted set", ready).await.map(|_| ())
         };
-        let (unready, gates) = look_while(playground, &name, adopted).await?;
-        println!("agent killed while Vault is away: right after {:.1?}, not Ready for {unready:.1?}", killed.elapsed());
-        ensure!(gates.is_empty(), "the gate stays open: {gates:?}");
+        let (unready, gates) = observe_until(setup, &name, adopted).await?;
+        println!("agent killed during an outage: adopted after {:.1?}, not Ready for {unready:.1?}", killed.elapsed());
+        ensure!(gates.is_empty(), "the readiness gate keeps passing: {gates:?}");
         ensure!(unready < RESTART, "not Ready for {unready:?}");
-        let now = playground.pod(&name).await?.context("the pod")?;
+        let now = setup.pod(&name).await?.context("the pod")?;
         assert_eq!(condition(&now, "keyferry.dev/SecretsReady"), Some(("True".into(), "Adopted".into())));
         assert_eq!(condition(&now, "keyferry.dev/SecretsFresh"), Some(("False".into(), "Adopted".into())));
         assert_eq!(container(&now, "webapp").map(|app| app.restart_count), Some(0));
-        assert_eq!(playground.file(&name, "password").as_deref(), Some("Losungwort"), "the application reads on");
+        assert_eq!(
+            setup.file(&name, "password").as_deref(),
+            Some("Losungwort"),
+            "the application still reads the file"
+        );
 
-        vault.start_again(&playground.cluster.guardian).await?;
+        vault.start_again(&setup.cluster.watchdog).await?;
         let admin = vault.admin()?;
-        playground.put_to(&admin, "Nutzername", "nach-dem-Ausfall").await?;
-        playground.file_is(&name, "password", "nach-dem-Ausfall").await?;
+        setup.put_to(&admin, "Nutzername", "nach-dem-Ausfall").await?;
+        setup.file_is(&name, "password", "nach-dem-Ausfall").await?;
         let fresh = |pod: &Pod| {
             let (ready, fresh) =
                 (condition(pod, "keyferry.dev/SecretsReady")?, condition(pod, "keyferry.dev/SecretsFresh")?);
             (ready.1 == "Published" && fresh == ("True".into(), "Fresh".into()) && is_ready(pod)).then_some(())
         };
-        playground.pod_where("webapp", "everything is fresh again", fresh).await?;
+        setup.pod_where("webapp", "everything is fresh again", fresh).await?;
         vault.stop().await
     })
     .await
 }
 
-/// The demo under another name, whose startup probe gives up soon.
-fn impatient(demo: Object, app: &str) -> Object {
+/// The demo under another name, with a startup probe that fails after 4 attempts.
+fn with_short_startup_probe(demo: Object, app: &str) -> Object {
     demo.script(IDLE).env("KEYFERRY_MIRROR", "").change(|demo| {
         demo.0["metadata"]["name"] = json!(app);
         demo.0["spec"]["selector"]["matchLabels"]["app"] = json!(app);
@@ -140,21 +145,21 @@ fn impatient(demo: Object, app: &str) -> Object {
 }
 
 #[tokio::test]
-async fn an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words() -> Result<()> {
-    Playground::shared("an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words", async |playground| {
+async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<()> {
+    Setup::shared("agent_stopped_before_first_set_reports_cause_and_exit_code", async |setup| {
         // Nothing listens there.
-        let away = format!("http://{}:8309", crate::testbed::cluster::SPARE);
-        let missing = format!("secret/{}/none", playground.unique);
-        let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", playground.unique);
-        playground.vault.policy(&playground.unique, &policy).await?;
+        let unreachable = format!("http://{}:8309", crate::testbed::cluster::SPARE);
+        let missing = format!("secret/{}/none", setup.unique);
+        let policy = format!("path \"secret/data/{}/*\" {{ capabilities = [\"read\"] }}", setup.unique);
+        setup.vault.policy(&setup.unique, &policy).await?;
         let table = [
-            ("away", "VAULT_ADDR", away.as_str(), 69, "VaultUnreachable", "failed to reach Vault at"),
+            ("unreachable", "VAULT_ADDR", unreachable.as_str(), 69, "VaultUnreachable", "failed to reach Vault at"),
             ("role", "KEYFERRY_ROLE", "nobody", 77, "LoginRefused", "invalid role name"),
             ("path", "KEYFERRY_SECRETS", "secret/nothing/here", 77, "Denied", "secret/data/nothing/here"),
             ("missing", "KEYFERRY_SECRETS", &missing, 66, "SecretNotFound", "no secret at that path"),
         ];
         for (app, variable, value, ..) in table {
-            playground.apply(&impatient(playground.demo()?, app).env(variable, value)).await?;
+            setup.apply(&with_short_startup_probe(setup.demo()?, app).env(variable, value)).await?;
         }
         for (app, _, _, code, reason, words) in table {
             let ended = |pod: &Pod| -> Option<ContainerStateTerminated> {
@@ -162,7 +167,7 @@ async fn an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words() -
                 let last = agent.last_state.and_then(|state| state.terminated);
                 last.or_else(|| agent.state?.terminated)
             };
-            let (pod, end) = playground.pod_where(app, "the kubelet has ended the agent", ended).await?;
+            let (pod, end) = setup.pod_where(app, "the kubelet has stopped the agent", ended).await?;
             assert_eq!(end.exit_code, code, "{app}: {end:?}");
             let last = end.message.unwrap_or_default();
             let line = last
@@ -170,16 +175,19 @@ async fn an_agent_ended_before_its_first_set_says_why_by_exit_code_and_words() -
                 .find(|line| line.contains("stopped before the first set was published"))
                 .unwrap_or_default();
             println!("{app}: {line}");
-            ensure!(line.contains(reason) && line.contains(words), "{app}: the end of the log says why: {last}");
-            let events = playground.ask(&["get", "events", "--output=jsonpath={.items[*].message}"])?;
-            ensure!(!events.contains("the published files remain"), "there never was a file: {events}");
+            ensure!(
+                line.contains(reason) && line.contains(words),
+                "{app}: the termination message contains no cause: {last}"
+            );
+            let events = setup.kubectl(&["get", "events", "--output=jsonpath={.items[*].message}"])?;
+            ensure!(!events.contains("the published files remain"), "no file was published: {events}");
             assert_eq!(
                 condition(&pod, "keyferry.dev/SecretsReady").map(|(status, _)| status).as_deref(),
                 Some("False")
             );
-            let said = |pod: &Pod| message(pod, "keyferry.dev/SecretsReady")?.contains(words).then_some(());
-            playground.pod_where(app, "the gate says why as well", said).await?;
-            playground.ask(&["delete", "deployment", app, "--wait=false"])?;
+            let has_cause = |pod: &Pod| message(pod, "keyferry.dev/SecretsReady")?.contains(words).then_some(());
+            setup.pod_where(app, "the condition contains the cause as well", has_cause).await?;
+            setup.kubectl(&["delete", "deployment", app, "--wait=false"])?;
         }
         Ok(())
     })

@@ -6,11 +6,11 @@
 mod testbed;
 
 mod agent;
-mod ground;
 mod kubernetes_client;
 mod leased;
 mod manifests;
 mod policies;
 mod proxy;
-mod stage;
+mod servers;
+mod setup;
 mod vault_setup;

@@ -1,4 +1,4 @@
-//! The manifests that users apply: the API server accepts them as they are, strictly, and Pod Security accepts their Pods.
+//! The shipped manifests: the API server accepts them with strict validation, and Pod Security accepts their Pods.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::policies::ground::{APPLY, Answer, MOUNTS, STATUS, WRITERS, accepted, ask, in_force, refused};
+use crate::policies::setup::{APPLY, ApiResult, MOUNTS, STATUS, WRITERS, accepted, denied, send, wait_until_enforced};
 use crate::testbed::Servers;
 use crate::testbed::binaries::find_or_build;
 use crate::testbed::kube::Cluster;
@@ -17,7 +17,7 @@ fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
 }
 
-/// The objects of a shipped file, in another namespace.
+/// The objects of a shipped file, with another namespace.
 fn objects(path: &Path, namespace: &str) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
@@ -32,8 +32,8 @@ fn objects(path: &Path, namespace: &str) -> Result<Vec<Value>> {
     Ok(objects)
 }
 
-/// Applies by server-side apply; unknown fields are mistakes.
-async fn apply(cluster: &Cluster, object: &Value, dry_run: bool) -> Answer {
+/// Applies an object with server-side apply; unknown fields are errors.
+async fn apply(cluster: &Cluster, object: &Value, dry_run: bool) -> ApiResult {
     let (group, plural) = match object["kind"].as_str().unwrap_or_default() {
         "Namespace" => ("api/v1", "namespaces"),
         "ServiceAccount" => ("api/v1", "serviceaccounts"),
@@ -42,17 +42,17 @@ async fn apply(cluster: &Cluster, object: &Value, dry_run: bool) -> Answer {
         "RoleBinding" => ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
         "Deployment" => ("apis/apps/v1", "deployments"),
         "Job" => ("apis/batch/v1", "jobs"),
-        kind => panic!("no test knows where a {kind} goes"),
+        kind => panic!("no API path is defined for kind {kind}"),
     };
     let place = object["metadata"]["namespace"].as_str().map(|name| format!("/namespaces/{name}")).unwrap_or_default();
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let dry_run = if dry_run { "&dryRun=All" } else { "" };
     let query = format!("fieldManager=test&fieldValidation=Strict{dry_run}");
     let path = format!("/{group}{place}/{plural}/{name}?{query}");
-    ask(&cluster.client, &Method::PATCH, &path, APPLY, object).await
+    send(&cluster.client, &Method::PATCH, &path, APPLY, object).await
 }
 
-/// The Pod that a workload would make.
+/// The Pod that a workload creates.
 fn pod_of(workload: &Value) -> Option<Value> {
     let template = workload.pointer("/spec/template")?;
     let mut pod = template.clone();
@@ -63,8 +63,9 @@ fn pod_of(workload: &Value) -> Option<Value> {
     Some(pod)
 }
 
-/// A namespace with everything of the article that is no workload, under all policies; files in the order of the documents.
-async fn playground(servers: &Servers) -> Result<(Cluster, String)> {
+/// A namespace under all policies, with all objects of the reference scenario except workloads, applied in the documented
+/// order.
+async fn namespace_with_policies(servers: &Servers) -> Result<(Cluster, String)> {
     let cluster = servers.kube.admin().await?;
     let namespace = format!("manifests-{:06x}", fastrand::u32(..0x0100_0000));
     for file in ["namespace", "rbac", "viewer"] {
@@ -72,15 +73,15 @@ async fn playground(servers: &Servers) -> Result<(Cluster, String)> {
             accepted(file, apply(&cluster, &object, false).await)?;
         }
     }
-    in_force(servers, &cluster, &namespace, &[STATUS, WRITERS, MOUNTS]).await?;
+    wait_until_enforced(servers, &cluster, &namespace, &[STATUS, WRITERS, MOUNTS]).await?;
     Ok((cluster, namespace))
 }
 
 #[tokio::test]
-async fn every_workload_is_accepted_by_a_namespace_under_restricted_and_all_policies() -> Result<()> {
-    let name = "every_workload_is_accepted_by_a_namespace_under_restricted_and_all_policies";
+async fn workloads_pass_pod_security_restricted_and_all_policies() -> Result<()> {
+    let name = "workloads_pass_pod_security_restricted_and_all_policies";
     let Some(servers) = Servers::shared(name).await else { return Ok(()) };
-    let (cluster, namespace) = playground(servers).await?;
+    let (cluster, namespace) = namespace_with_policies(servers).await?;
     let others = ["namespace.yaml", "rbac.yaml", "viewer.yaml", "sidecar.yaml", "unprivileged.yaml"];
     let files = std::fs::read_dir(deploy("manifests"))?.filter_map(Result::ok).map(|entry| entry.path());
     let files: Vec<_> =
@@ -90,15 +91,15 @@ async fn every_workload_is_accepted_by_a_namespace_under_restricted_and_all_poli
         for workload in objects(&file, &namespace)? {
             let what = file.display().to_string();
             accepted(&what, apply(&cluster, &workload, true).await)?;
-            let pod = pod_of(&workload).with_context(|| format!("{what} has something that makes no Pods"))?;
+            let pod = pod_of(&workload).with_context(|| format!("{what} contains an object that creates no Pods"))?;
             accepted(&format!("the Pod of {what}"), apply(&cluster, &pod, true).await)?;
-            // Nobody gets a token by default, and only keyferry's containers mount one.
+            // No container gets a token by default, and only keyferry's containers mount one.
             assert_eq!(pod["spec"]["automountServiceAccountToken"], false, "{what}");
             for container in containers(&pod) {
-                let ours = container["name"].as_str().unwrap_or_default().starts_with("keyferry");
+                let is_agent = container["name"].as_str().unwrap_or_default().starts_with("keyferry");
                 let mounts = container["volumeMounts"].as_array().into_iter().flatten();
                 let tokens = mounts.filter(|mount| mount["name"].as_str().unwrap_or_default().ends_with("-token"));
-                assert!(ours || tokens.count() == 0, "{what}: {}", container["name"]);
+                assert!(is_agent || tokens.count() == 0, "{what}: {}", container["name"]);
             }
         }
     }
@@ -111,26 +112,26 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
 }
 
 #[tokio::test]
-async fn the_unprivileged_workload_is_refused_with_a_clear_message() -> Result<()> {
-    let name = "the_unprivileged_workload_is_refused_with_a_clear_message";
+async fn unprivileged_workload_is_denied_with_clear_message() -> Result<()> {
+    let name = "unprivileged_workload_is_denied_with_clear_message";
     let Some(servers) = Servers::shared(name).await else { return Ok(()) };
-    let (cluster, namespace) = playground(servers).await?;
+    let (cluster, namespace) = namespace_with_policies(servers).await?;
     let words = "pods of ServiceAccount \"non-privileged-sa\" may not consume Secrets in this namespace";
     for workload in objects(&deploy("manifests/unprivileged.yaml"), &namespace)? {
-        refused("the Deployment", apply(&cluster, &workload, true).await, words)?;
-        let mut pod = pod_of(&workload).context("a Deployment makes Pods")?;
-        refused("its Pod", apply(&cluster, &pod, true).await, words)?;
-        // The Secret is all that is wrong with it.
+        denied("the Deployment", apply(&cluster, &workload, true).await, words)?;
+        let mut pod = pod_of(&workload).context("a Deployment creates Pods")?;
+        denied("its Pod", apply(&cluster, &pod, true).await, words)?;
+        // With a listed ServiceAccount the same Pod is accepted.
         pod["spec"]["serviceAccountName"] = json!("secret-privileged-sa");
-        accepted("the same of the one that may", apply(&cluster, &pod, true).await)?;
+        accepted("the Pod of a listed ServiceAccount", apply(&cluster, &pod, true).await)?;
     }
     Ok(())
 }
 
-/// It says the least that works, so that it fits on a page, and leaves Pod Security's fields to demo.yaml.
+/// The smallest manifest is kept short, so it does not set the fields that Pod Security `restricted` requires.
 #[tokio::test]
-async fn the_smallest_use_is_accepted_by_a_namespace_without_labels() -> Result<()> {
-    let name = "the_smallest_use_is_accepted_by_a_namespace_without_labels";
+async fn smallest_manifest_is_accepted_without_namespace_labels() -> Result<()> {
+    let name = "smallest_manifest_is_accepted_without_namespace_labels";
     let Some(servers) = Servers::shared(name).await else { return Ok(()) };
     let cluster = servers.kube.admin().await?;
     let namespace = format!("smallest-{:06x}", fastrand::u32(..0x0100_0000));
@@ -138,13 +139,13 @@ async fn the_smallest_use_is_accepted_by_a_namespace_without_labels() -> Result<
     cluster.service_account(&namespace, "webapp").await?;
     for workload in objects(&deploy("manifests/sidecar.yaml"), &namespace)? {
         accepted("the Deployment", apply(&cluster, &workload, true).await)?;
-        let pod = pod_of(&workload).context("a Deployment makes Pods")?;
+        let pod = pod_of(&workload).context("a Deployment creates Pods")?;
         accepted("its Pod", apply(&cluster, &pod, true).await)?;
     }
     Ok(())
 }
 
-/// Lists of named things in one order: kustomize puts what a patch adds first. The order of containers stays.
+/// Sorts lists of named items, because kustomize inserts the items of a patch first. Keeps the order of containers.
 fn sorted(mut value: Value) -> Value {
     match &mut value {
         Value::Array(list) => {
@@ -165,13 +166,13 @@ fn sorted(mut value: Value) -> Value {
     value
 }
 
-/// What kustomize makes of an overlay of `deploy/manifests/component`; `None` where the servers are not wanted.
-/// `application` is text that is added to the containers' part of the example's Deployment.
+/// The output of kustomize for an overlay of `deploy/manifests/component`; `None` if the test is skipped. `application` is
+/// YAML that is inserted before the containers of the example's Deployment.
 fn kustomized(test: &str, components: &[&str], application: &str) -> Result<Option<Value>> {
     if crate::testbed::skipped(test) {
         return Ok(None);
     }
-    // The example, with these components instead of its own, beside copies of them: kustomize takes no absolute paths.
+    // Copy the example and the components, and replace its list of components: kustomize accepts no absolute paths.
     let copy = tempfile::tempdir()?;
     for directory in std::fs::read_dir(deploy("manifests/component"))? {
         let directory = directory?;
@@ -195,13 +196,13 @@ fn kustomized(test: &str, components: &[&str], application: &str) -> Result<Opti
     ensure!(output.status.success(), "kubectl kustomize: {}", String::from_utf8_lossy(&output.stderr));
     let mut made: Value = serde_saphyr::from_str(&String::from_utf8(output.stdout)?)?;
     let label = made["metadata"].as_object_mut().context("an object")?.remove("labels");
-    assert_eq!(label, Some(json!({"keyferry.dev/files": "true"})), "what the components look for");
+    assert_eq!(label, Some(json!({"keyferry.dev/files": "true"})), "the label that the components select");
     Ok(Some(made))
 }
 
 #[test]
-fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Result<()> {
-    let Some(made) = kustomized("kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it", &[], "")? else {
+fn kustomize_component_produces_demo_manifest() -> Result<()> {
+    let Some(made) = kustomized("kustomize_component_produces_demo_manifest", &[], "")? else {
         return Ok(());
     };
     let demo = objects(&deploy("manifests/demo.yaml"), "playground")?.swap_remove(0);
@@ -210,8 +211,8 @@ fn kustomize_makes_the_demo_of_an_application_that_knows_nothing_of_it() -> Resu
 }
 
 #[test]
-fn kustomize_adds_vault_s_authority_to_files_alone() -> Result<()> {
-    let test = "kustomize_adds_vault_s_authority_to_files_alone";
+fn kustomize_ca_component_extends_files_component() -> Result<()> {
+    let test = "kustomize_ca_component_extends_files_component";
     let Some(made) = kustomized(test, &["../files", "../ca"], "")? else { return Ok(()) };
     let pod = &made["spec"]["template"]["spec"];
     let agent = &pod["initContainers"][0];
@@ -221,20 +222,20 @@ fn kustomize_adds_vault_s_authority_to_files_alone() -> Result<()> {
     assert_eq!(mount["mountPath"], "/etc/keyferry/ca");
     let volume = named(&pod["volumes"], "keyferry-vault-ca").context("the volume")?;
     assert_eq!(volume["configMap"]["name"], "vault-ca");
-    // Nothing of what needs a right.
+    // Nothing that needs a permission.
     assert_eq!(pod["readinessGates"], Value::Null);
     assert_eq!(named(&pod["volumes"], "keyferry-api-token"), None);
     assert_eq!(named(&agent["env"], "POD_NAME"), None);
     Ok(())
 }
 
-/// Arguments and variables are the agent's own words: it takes both as they are, up to where Vault would be asked.
+/// The agent accepts the arguments and variables of the manifests, up to the first request to Vault.
 #[test]
-fn the_agent_understands_what_every_manifest_tells_it() -> Result<()> {
-    let mut asked = 0;
+fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {
+    let mut containers_checked = 0;
     for file in ["sidecar.yaml", "demo.yaml", "classic.yaml", "job.yaml"] {
         let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
-        let pod = pod_of(&workload).context("a workload makes Pods")?;
+        let pod = pod_of(&workload).context("a workload creates Pods")?;
         for container in containers(&pod).filter(|container| container["image"] == "keyferry:0.1.0") {
             let agent = || {
                 let mut agent = Command::new(env!("CARGO_BIN_EXE_keyferry"));
@@ -245,30 +246,30 @@ fn the_agent_understands_what_every_manifest_tells_it() -> Result<()> {
             let variables =
                 variables.filter_map(|one| Some((one["name"].as_str()?, one["value"].as_str().unwrap_or("x"))));
             let checked = agent().arg("check").envs(variables).output()?;
-            let said = String::from_utf8_lossy(&checked.stderr).into_owned();
-            ensure!(checked.status.success(), "{file}: keyferry check: {said}");
-            // Without variables it gets to the configuration only if it understood its arguments.
+            let output = String::from_utf8_lossy(&checked.stderr).into_owned();
+            ensure!(checked.status.success(), "{file}: keyferry check: {output}");
+            // Without variables, the agent reaches the configuration only if it accepts the arguments.
             let arguments = container["args"].as_array().into_iter().flatten().filter_map(Value::as_str);
             let run = agent().args(arguments).output()?;
-            let said = String::from_utf8_lossy(&run.stderr).into_owned();
-            ensure!(said.contains("vault.address: is missing"), "{file}: {}: {said}", container["args"]);
-            asked += 1;
+            let output = String::from_utf8_lossy(&run.stderr).into_owned();
+            ensure!(output.contains("vault.address: is missing"), "{file}: {}: {output}", container["args"]);
+            containers_checked += 1;
         }
     }
-    assert_eq!(asked, 5, "classic.yaml has two");
+    assert_eq!(containers_checked, 5, "classic.yaml has two containers");
     Ok(())
 }
 
-/// Every container of the agent that we ship has the same limit, so that a measured one is set everywhere.
+/// All shipped containers of the agent have the same limits, so that a measured limit applies everywhere.
 #[test]
-fn the_agent_s_containers_have_the_same_resources_everywhere() -> Result<()> {
+fn agent_containers_have_equal_resources() -> Result<()> {
     let mut seen = BTreeSet::new();
     for file in ["demo.yaml", "classic.yaml", "job.yaml", "component/files/deployment.yaml"] {
         let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
-        let pod = pod_of(&workload).context("a workload makes Pods")?;
-        let ours = containers(&pod).filter(|container| container["image"].as_str() == Some("keyferry:0.1.0"));
-        let resources: Vec<_> = ours.map(|container| container["resources"].to_string()).collect();
-        assert!(!resources.is_empty(), "{file} has no container of ours");
+        let pod = pod_of(&workload).context("a workload creates Pods")?;
+        let agents = containers(&pod).filter(|container| container["image"].as_str() == Some("keyferry:0.1.0"));
+        let resources: Vec<_> = agents.map(|container| container["resources"].to_string()).collect();
+        assert!(!resources.is_empty(), "{file} has no container of the agent");
         seen.extend(resources);
     }
     assert_eq!(seen.len(), 1, "{seen:?}");
@@ -276,9 +277,9 @@ fn the_agent_s_containers_have_the_same_resources_everywhere() -> Result<()> {
 }
 
 #[test]
-fn the_component_comes_before_the_application_s_own_init_containers() -> Result<()> {
+fn kustomize_component_precedes_application_init_containers() -> Result<()> {
     let own = "      initContainers:\n        - {name: own, image: own}\n";
-    let test = "the_component_comes_before_the_application_s_own_init_containers";
+    let test = "kustomize_component_precedes_application_init_containers";
     let Some(made) = kustomized(test, &["../files"], own)? else { return Ok(()) };
     let names: Vec<_> = made["spec"]["template"]["spec"]["initContainers"]
         .as_array()
@@ -286,6 +287,6 @@ fn the_component_comes_before_the_application_s_own_init_containers() -> Result<
         .iter()
         .map(|container| container["name"].as_str())
         .collect();
-    assert_eq!(names, [Some("keyferry"), Some("own")], "what starts after it finds the files");
+    assert_eq!(names, [Some("keyferry"), Some("own")], "init containers that start later find the files");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What stands between the agent and Vault: a proxy that counts requests and changes answers, and a relay of bytes that falls
-//! silent.
+//! Servers between the agent and Vault: an HTTP proxy that records requests and changes responses, and a TCP relay that can
+//! go silent.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,44 +15,44 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A request that went through the proxy, and the status that the agent got.
+/// A request through the proxy, and the status that the agent received.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct RecordedRequest {
     pub at: Instant,
     pub method: String,
-    /// Behind `/v1/`.
+    /// Path without `/v1/`.
     pub path: String,
     pub token: Option<String>,
     pub status: u16,
 }
 
-/// Changes the answer to a request: its status and its JSON.
-type Rule = Box<dyn FnMut(&Seen, &mut u16, &mut Value) + Send>;
+/// Changes the status and the JSON body of a response.
+type Rule = Box<dyn FnMut(&RecordedRequest, &mut u16, &mut Value) + Send>;
 
 /// An HTTP proxy in front of Vault.
 pub struct Proxy {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<RecordedRequest>>>,
 }
 
 impl Proxy {
-    /// Passes everything on as it is.
+    /// A proxy that changes nothing.
     pub async fn counting(vault: &str) -> Result<Self> {
         Self::with_rule(vault, |_, _, _| {}).await
     }
 
     pub async fn with_rule(
         vault: &str,
-        rule: impl FnMut(&Seen, &mut u16, &mut Value) + Send + 'static,
+        rule: impl FnMut(&RecordedRequest, &mut u16, &mut Value) + Send + 'static,
     ) -> Result<Self> {
         Self::at("127.0.0.1:0", vault, rule).await
     }
 
-    /// As `with_rule`, on an address of the caller's choice.
+    /// As `with_rule`, on this address.
     pub async fn at(
         address: &str,
         vault: &str,
-        rule: impl FnMut(&Seen, &mut u16, &mut Value) + Send + 'static,
+        rule: impl FnMut(&RecordedRequest, &mut u16, &mut Value) + Send + 'static,
     ) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let proxy = Self { address: listener.local_addr()?, seen: Arc::default() };
@@ -83,12 +83,12 @@ impl Proxy {
         self.address.port()
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<RecordedRequest> {
         locked(&self.seen).clone()
     }
 
-    /// Requests whose path ends so.
-    pub fn of(&self, path: &str) -> Vec<Seen> {
+    /// Requests whose path ends with `path`.
+    pub fn of(&self, path: &str) -> Vec<RecordedRequest> {
         self.seen().into_iter().filter(|seen| seen.path.ends_with(path)).collect()
     }
 
@@ -96,7 +96,7 @@ impl Proxy {
         self.of(path).len()
     }
 
-    /// One line for each path and status, for messages.
+    /// One line for each method, path and status, for messages.
     pub fn summary(&self) -> String {
         let mut counts = std::collections::BTreeMap::new();
         for seen in self.seen() {
@@ -111,7 +111,7 @@ async fn pass(
     vault: &str,
     client: &reqwest::Client,
     rule: &Mutex<Rule>,
-    seen: &Mutex<Vec<Seen>>,
+    seen: &Mutex<Vec<RecordedRequest>>,
 ) -> Result<hyper::Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().context("a path")?.as_str().to_owned();
@@ -125,7 +125,7 @@ async fn pass(
     let mut json: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
     let token = head.headers.get("x-vault-token").and_then(|token| token.to_str().ok()).map(str::to_owned);
     let path = target.trim_start_matches("/v1/").to_owned();
-    let mut note = Seen { at: Instant::now(), method: head.method.to_string(), path, token, status };
+    let mut note = RecordedRequest { at: Instant::now(), method: head.method.to_string(), path, token, status };
     locked(rule)(&note, &mut status, &mut json);
     note.status = status;
     locked(seen).push(note);
@@ -137,26 +137,26 @@ async fn pass(
     Ok(response.body(Full::new(body))?)
 }
 
-/// A TCP relay. Open connections can be made to fall silent: they stay open, and what is sent on them is swallowed.
+/// A TCP relay. Its connections can go silent: they stay open, and bytes sent on them are dropped.
 pub struct Relay {
     address: SocketAddr,
-    age: Arc<AtomicU64>,
+    generation: Arc<AtomicU64>,
     connections: Arc<AtomicU64>,
 }
 
 impl Relay {
     pub async fn start(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let relay = Self { address: listener.local_addr()?, age: Arc::default(), connections: Arc::default() };
-        let (age, connections) = (Arc::clone(&relay.age), Arc::clone(&relay.connections));
+        let relay = Self { address: listener.local_addr()?, generation: Arc::default(), connections: Arc::default() };
+        let (generation, connections) = (Arc::clone(&relay.generation), Arc::clone(&relay.connections));
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::Relaxed);
                 let Ok(far) = TcpStream::connect(target).await else { continue };
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-                let born = age.load(Ordering::Relaxed);
-                tokio::spawn(pump(near_in, far_out, born, Arc::clone(&age)));
-                tokio::spawn(pump(far_in, near_out, born, Arc::clone(&age)));
+                let generation_at_start = generation.load(Ordering::Relaxed);
+                tokio::spawn(pump(near_in, far_out, generation_at_start, Arc::clone(&generation)));
+                tokio::spawn(pump(far_in, near_out, generation_at_start, Arc::clone(&generation)));
             }
         });
         Ok(relay)
@@ -166,26 +166,26 @@ impl Relay {
         self.address.port()
     }
 
-    /// Connections so far.
+    /// Number of accepted connections.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The connections that are open fall silent; new ones work.
+    /// Silences all open connections; new connections work.
     pub fn silence(&self) {
-        self.age.fetch_add(1, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 async fn pump(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    born: u64,
-    age: Arc<AtomicU64>,
+    generation_at_start: u64,
+    generation: Arc<AtomicU64>,
 ) {
     let mut buffer = [0; 8192];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if age.load(Ordering::Relaxed) == born && to.write_all(&buffer[..length]).await.is_err() {
+        if generation.load(Ordering::Relaxed) == generation_at_start && to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

@@ -6,14 +6,14 @@ use std::time::Duration;
 use keyferry::agent::{MirrorRequest, MirrorResult};
 use keyferry::model::{Condition, Failure, FailureClass, ObjectName, Order, Reason, SourceName, Version};
 
-/// Data of a Secret: texts, for comparing.
+/// Data of a Secret.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
 #[derive(Clone)]
 pub struct SecretObject {
     pub data: Data,
     pub versions: BTreeMap<SourceName, (String, Version)>,
-    /// Written by a person since our last write.
+    /// Changed by a user since the agent's last write.
     pub edited: bool,
 }
 
@@ -33,19 +33,19 @@ pub struct Cluster {
     pub conditions: Vec<Condition>,
     pub deleting: bool,
     pub faults: ClusterFaults,
-    /// Until when a client that was refused rests.
+    /// Time until which the agent sends no report, after a denied one.
     pub reports_rest: Duration,
 }
 
-/// What a write did, for the checks.
+/// A write and its outcome, for the checks.
 pub struct Write {
     pub result: MirrorResult,
-    /// What was in the Secret before.
+    /// The Secret before the write.
     pub before: Option<SecretObject>,
 }
 
 fn fail(class: FailureClass, reason: Reason, text: &str) -> Failure {
-    Failure::new(class, reason, format!("failed to ask the simulated API server: {text}"))
+    Failure::new(class, reason, format!("failed to query the simulated API server: {text}"))
 }
 
 impl Cluster {
@@ -66,18 +66,18 @@ impl Cluster {
         }
         let data: Data = request.data.iter().map(|(key, bytes)| (key.clone(), bytes.expose().to_vec())).collect();
         let before = self.secrets.get(name).cloned();
-        let newer = before.as_ref().is_some_and(|there| {
-            there.versions.iter().any(|(source, (id, version))| {
-                let ours = request.versions.get(source).filter(|(ours, _)| ours == id);
-                ours.is_some_and(|(_, ours)| ours.order(version) == Order::Older)
+        let newer = before.as_ref().is_some_and(|existing| {
+            existing.versions.iter().any(|(source, (id, version))| {
+                let new = request.versions.get(source).filter(|(new, _)| new == id);
+                new.is_some_and(|(_, new)| new.order(version) == Order::Older)
             })
         });
         if newer && !request.accept_older {
             return Ok(Write { result: MirrorResult::Superseded, before });
         }
         let result = match &before {
-            Some(there) if there.data == data && !there.edited => MirrorResult::Unchanged,
-            Some(there) if there.edited => MirrorResult::Repaired,
+            Some(existing) if existing.data == data && !existing.edited => MirrorResult::Unchanged,
+            Some(existing) if existing.edited => MirrorResult::Repaired,
             _ => MirrorResult::Updated,
         };
         let object = SecretObject { data, versions: request.versions.clone(), edited: false };

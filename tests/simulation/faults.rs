@@ -1,4 +1,4 @@
-//! What goes wrong in a world, and what people do to it.
+//! Faults, and actions of users and operators.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use keyferry::agent::Input;
 
 use super::secrets::{Content, Kind, Shape, version};
 use super::server::Role;
-use super::world::{Event, Stage, World};
+use super::world::{Event, Phase, World};
 
 impl World {
-    /// Until when the next fault lasts.
+    /// A random end time for the next fault.
     pub fn until(&mut self) -> Duration {
         let mean = Duration::from_secs(*self.random.pick(&[2, 15, 90, 400]));
         self.now + self.random.gap(mean)
     }
 
     pub fn any_server(&mut self) -> &'static str {
-        if self.random.chance(80) { self.document_server() } else { "b" }
+        if self.random.chance(80) { self.config_server() } else { "b" }
     }
 
-    pub fn document_server(&self) -> &'static str {
-        if self.document.address == "b" { "b" } else { "a" }
+    pub fn config_server(&self) -> &'static str {
+        if self.config.address == "b" { "b" } else { "a" }
     }
 
     pub fn any_path(&mut self, server: &str) -> String {
-        let used: Vec<_> = self.document.sources.values().map(|spec| spec.path.clone()).collect();
+        let used: Vec<_> = self.config.sources.values().map(|spec| spec.path.clone()).collect();
         let protected = |path: &String| self.protected && path.starts_with("secret/s0");
         let paths = &self.servers[server].secrets;
         let pool: Vec<_> = if self.random.chance(80) && !self.protected {
@@ -38,7 +38,7 @@ impl World {
         if pool.is_empty() { fallback } else { self.random.pick(&pool).clone() }
     }
 
-    /// One thing goes wrong, or a person does something.
+    /// Injects a fault or an action of a user.
     pub fn disturb(&mut self) {
         let until = self.until();
         match self.random.below(100) {
@@ -47,9 +47,9 @@ impl World {
             _ if self.protected => self.disturb_path(until),
             58..76 => self.disturb_server(until),
             76..82 => self.disturb_tokens(),
-            82..88 => self.edit_document(),
+            82..88 => self.edit_config(),
             88..90 => {
-                self.watch_refresh();
+                self.record_refresh_request();
                 self.input(Input::Refresh, "refresh");
             }
             90..93 => self.kill(),
@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    /// A person revokes the leases of a path.
+    /// An operator revokes the leases of a path.
     fn revoke_leases(&mut self, name: &'static str, path: &str) {
         let server = self.servers.get_mut(name).expect("a server");
         let gone: Vec<_> = server
@@ -135,7 +135,7 @@ impl World {
         for (id, reading) in gone {
             server.leases.remove(&id);
             if let Some(record) = self.records.get_mut(&reading) {
-                record.ended_by_hand = true;
+                record.ended_by_operator = true;
             }
         }
     }
@@ -159,7 +159,7 @@ impl World {
             6 => server.faults.login_denied = until,
             _ if other_authority => {
                 server.authority = if server.authority == "/ca-1.pem" { "/ca-2.pem" } else { "/ca-1.pem" };
-                // A person follows with the configuration.
+                // A user adapts the configuration later.
                 let wait = self.random.seconds(10, 600);
                 self.schedule(self.now + wait, Event::Edit);
             }
@@ -168,9 +168,9 @@ impl World {
     }
 
     fn disturb_tokens(&mut self) {
-        let name = self.document_server();
+        let name = self.config_server();
         match self.random.below(4) {
-            0 if self.document.role.is_none() => self.give_token(),
+            0 if self.config.role.is_none() => self.give_token(),
             1 => {
                 let role = *self.random.pick(&["web", "api"]);
                 let changed = Role { default_policy: self.random.chance(75), ..self.servers[name].roles[role] };
@@ -181,31 +181,31 @@ impl World {
                 let server = self.servers.get_mut(name).expect("a server");
                 let tokens: Vec<_> = server.tokens.keys().cloned().collect();
                 for token in tokens {
-                    self.end_by_hand(name, token);
+                    self.end_by_operator(name, token);
                 }
-                if self.document.role.is_none() {
+                if self.config.role.is_none() {
                     self.give_token();
                 }
             }
         }
     }
 
-    fn end_by_hand(&mut self, name: &'static str, token: Vec<u8>) {
+    fn end_by_operator(&mut self, name: &'static str, token: Vec<u8>) {
         let server = self.servers.get_mut(name).expect("a server");
         let readings: Vec<_> =
             server.leases.values().filter(|lease| lease.token == token).map(|lease| Rc::clone(&lease.id)).collect();
         server.end_token(&token);
         for reading in readings {
             if let Some(record) = self.records.get_mut(&reading) {
-                record.ended_by_hand = true;
+                record.ended_by_operator = true;
             }
         }
-        self.tokens_ended_by_hand.insert(token);
+        self.tokens_ended_by_operator.insert(token);
     }
 
-    /// A person puts another token into the file.
+    /// A user writes another token to the file.
     pub fn give_token(&mut self) {
-        let ttl = if self.stage == Stage::Calm { 86_400 } else { *self.random.pick(&[60, 600, 7200]) };
+        let ttl = if self.phase == Phase::Calm { 86_400 } else { *self.random.pick(&[60, 600, 7200]) };
         let ttl = Duration::from_secs(ttl);
         let role =
             Role { ttl, max_ttl: ttl * 2, renewable: self.random.chance(50), default_policy: self.random.chance(75) };
@@ -215,7 +215,7 @@ impl World {
             let token = server.issue(role, 0, now);
             server.given = Some(token);
         }
-        self.note(|| "another token is given".into());
+        self.note(|| "another token is supplied".into());
     }
 
     fn disturb_cluster(&mut self, until: Duration) {
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// Another replica of the same configuration has read what is there now and writes it.
+    /// Another replica with the same configuration has read the current secrets and writes the mirrors.
     fn replica_writes(&mut self) {
         let Some(process) = &self.process else { return };
         let settings = std::sync::Arc::clone(process.agent.settings());
@@ -289,7 +289,7 @@ impl World {
         }
     }
 
-    /// A new version at a path.
+    /// Writes a new version at a path.
     pub fn write_secret(&mut self, name: &'static str, path: &str) {
         let (now, wall) = (self.now, self.wall());
         let server = self.servers.get_mut(name).expect("a server");
@@ -309,17 +309,17 @@ impl World {
         }
     }
 
-    /// The server rotates a static role.
+    /// Rotates a static role.
     pub fn rotate(&mut self, name: &'static str, path: &str) {
         if self.servers[name].secrets[path].rotates_at <= self.now {
             self.write_secret(name, path);
         }
     }
 
-    /// People write secrets as they always do.
+    /// A user writes a secret, which is not a fault.
     pub fn write_secrets(&mut self) {
         let name = self.any_server();
-        let used: Vec<_> = self.document.sources.values().map(|spec| spec.path.clone()).collect();
+        let used: Vec<_> = self.config.sources.values().map(|spec| spec.path.clone()).collect();
         let path = self.random.pick(&used).clone();
         if self.servers[name].secrets[&path].kind == Kind::Versioned {
             self.note(|| format!("{name}:{path} is written"));
@@ -327,9 +327,9 @@ impl World {
         }
     }
 
-    /// All faults stop.
+    /// Ends all faults.
     pub fn calm(&mut self) {
-        self.stage = Stage::Calm;
+        self.phase = Phase::Calm;
         self.note(|| "all faults stop".into());
         let now = self.now;
         self.volume.full = now;
@@ -352,10 +352,10 @@ impl World {
                 }
             }
         }
-        if self.document.role.is_none() || self.working.role.is_none() {
+        if self.config.role.is_none() || self.working.role.is_none() {
             self.give_token();
         }
-        self.repair_document();
+        self.repair_config();
         let bound = self.calm_bound();
         self.schedule(now + bound, Event::Check);
     }

@@ -1,23 +1,23 @@
-//! The real core in a simulated world: servers, a volume, an API server, people, and everything that goes wrong with them.
+//! The agent's core in a simulated world: Vault servers, a volume, an API server, users, and faults of all of them.
 //!
-//! A world follows from one number. `SEED=17 cargo test --test simulation` runs that one alone, with its last events.
-//! `just simulate HOURS` runs new ones for that long.
+//! A world is determined by its seed. `SEED=17 cargo test --test simulation` runs only that world and prints its last events
+//! if a property is violated. `just simulate HOURS` runs new worlds for this time.
 
 #![allow(clippy::disallowed_methods, reason = "the soak test reads the clock and the environment")]
 #![allow(missing_docs, unreachable_pub, clippy::cast_precision_loss, reason = "a test")]
 
 mod cluster;
-mod documents;
-mod edits;
+mod config_edits;
+mod config_file;
 mod faults;
+mod new_world;
 mod outcomes;
 mod process;
 mod properties;
 mod random;
+mod requests;
 mod secrets;
 mod server;
-mod serving;
-mod setup;
 mod volume;
 mod world;
 
@@ -29,12 +29,13 @@ use world::World;
 /// Events in the default run.
 const EVENTS: u64 = 1_000_000;
 
-/// Lines of a failed world that are shown.
+/// Trace lines that are printed for a violation.
 const SHOWN: usize = 40;
 
 type Largest = BTreeMap<&'static str, (f64, String, u64)>;
 
-/// Runs the world of `seed` and returns its number of events. A violation is run again with a trace and shown.
+/// Runs the world of `seed` and returns its number of events. After a violation, runs the world again with a trace and
+/// panics. With `KEEP_GOING` set, only prints the violation.
 fn run(seed: u64, largest: &mut Largest) -> u64 {
     let mut world = World::new(seed);
     world.run();
@@ -45,10 +46,10 @@ fn run(seed: u64, largest: &mut Largest) -> u64 {
         }
     }
     if let Some((property, _)) = world.violation {
-        if std::env::var("SURVEY").is_err() {
+        if std::env::var("KEEP_GOING").is_err() {
             show(seed);
         }
-        println!("survey: {property:?} {seed}");
+        println!("violation: {property:?}, seed {seed}");
     }
     world.events
 }
@@ -62,7 +63,7 @@ fn show(seed: u64) {
     panic!(
         "SEED={seed} violates {property:?}: {}\n{detail}\n{:?}\nthe last events:\n{}",
         property.sentence(),
-        world.document,
+        world.config,
         world.last(lines)
     );
 }
@@ -72,7 +73,7 @@ fn seed() -> Option<u64> {
 }
 
 #[test]
-fn every_property_holds_in_a_million_events() {
+fn properties_hold_for_one_million_events() {
     let mut largest = Largest::new();
     if let Some(seed) = seed() {
         let events = run(seed, &mut largest);
@@ -91,9 +92,9 @@ fn every_property_holds_in_a_million_events() {
 }
 
 #[test]
-fn soak() {
+fn properties_hold_during_soak() {
     let Some(hours) = std::env::var("SIMULATE_HOURS").ok().and_then(|hours| hours.parse::<f64>().ok()) else {
-        println!("not asked for; run it with `just simulate HOURS`");
+        println!("SIMULATE_HOURS is not set; run `just simulate HOURS`");
         return;
     };
     let end = Instant::now() + Duration::from_secs_f64(hours * 3600.0);

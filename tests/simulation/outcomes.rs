@@ -1,4 +1,4 @@
-//! Outcomes reach the agent, and the world keeps its books of them.
+//! Delivers outcomes to the agent and records them for the checks.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -12,18 +12,18 @@ use super::process::Flight;
 use super::world::{Note, World};
 
 impl World {
-    /// An answer reaches the process, if it still waits for it.
+    /// Delivers an outcome, if the process still waits for it.
     pub fn deliver(&mut self, process: u64, ticket: Ticket, outcome: Outcome, note: &Note) {
         let Some(running) = self.process.as_mut().filter(|running| running.id == process) else { return };
         let Some(flight) = running.in_flight.remove(&ticket) else { return };
-        self.take_note(&flight, &outcome, note);
+        self.record_outcome(&flight, &outcome, note);
         let what =
-            if self.tracing { format!("{} {}: {}", ticket.0, flight.what, told(&outcome)) } else { String::new() };
+            if self.tracing { format!("{} {}: {}", ticket.0, flight.what, describe(&outcome)) } else { String::new() };
         self.input(Input::Completed(ticket, outcome), &what);
     }
 
-    /// Keeps the world's own books about an answer.
-    pub fn take_note(&mut self, flight: &Flight, outcome: &Outcome, note: &Note) {
+    /// Records an outcome for the checks.
+    pub fn record_outcome(&mut self, flight: &Flight, outcome: &Outcome, note: &Note) {
         let now = self.now;
         if let Some(token) = &note.token {
             for server in self.servers.values_mut() {
@@ -38,24 +38,24 @@ impl World {
         match outcome {
             Outcome::LoggedIn(Ok(session)) => {
                 let ends = session.info.ttl.map_or(Duration::MAX, |ttl| now + ttl);
-                self.token_told.insert(session.token.expose().to_vec(), ends);
+                self.reported_token_end.insert(session.token.expose().to_vec(), ends);
             }
             Outcome::Restored(checkpoint) => {
                 let ends = checkpoint.left.map_or(Duration::MAX, |left| now + left);
-                self.token_told.insert(checkpoint.token.expose().to_vec(), ends);
+                self.reported_token_end.insert(checkpoint.token.expose().to_vec(), ends);
             }
             Outcome::TokenRenewed(Ok(info)) => {
                 let ends = info.ttl.map_or(Duration::MAX, |ttl| now + ttl);
-                self.token_told.insert(flight.token.clone(), ends);
+                self.reported_token_end.insert(flight.token.clone(), ends);
             }
             Outcome::LeaseRenewed(Ok(Lease { id, duration, .. })) => {
                 for record in self.records.values_mut().filter(|record| record.lease.as_ref() == Some(&id.0)) {
-                    record.told_end = Some(now + *duration);
+                    record.reported_end = Some(now + *duration);
                 }
             }
             Outcome::Read(Ok(reading)) => {
                 if let Some(id) = &note.reading {
-                    self.note_reading(flight, reading, id);
+                    self.record_reading(flight, reading, id);
                 }
             }
             Outcome::ConditionsPatched(Err(_)) => self.watch.report_failed(),
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    pub fn note_reading(&mut self, flight: &Flight, reading: &Reading, id: &Rc<str>) {
+    pub fn record_reading(&mut self, flight: &Flight, reading: &Reading, id: &Rc<str>) {
         let life = match &reading.validity {
             Validity::Lease(lease) => Some(lease.duration),
             Validity::Expires(life) => Some(*life),
@@ -73,8 +73,8 @@ impl World {
         let source = flight.source.clone().expect("a read has a source");
         let settings = flight.settings.clone().expect("a read has settings");
         let may_be_older = self.judge_order(flight, &source, &settings, reading, id);
-        let record = self.records.get_mut(id).expect("it was served");
-        record.told_end = life.map(|life| self.now + life);
+        let record = self.records.get_mut(id).expect("the reading was served");
+        record.reported_end = life.map(|life| self.now + life);
         record.may_be_older |= may_be_older.unwrap_or(false);
         record.too_old = may_be_older.is_none();
         if let Some(process) = &mut self.process {
@@ -98,8 +98,8 @@ impl World {
     }
 }
 
-/// An outcome in words.
-fn told(outcome: &Outcome) -> String {
+/// Describes an outcome, for the trace.
+fn describe(outcome: &Outcome) -> String {
     let or = |result: Result<String, &keyferry::model::Failure>| {
         result.unwrap_or_else(|failure| format!("{:?} {failure}", failure.class))
     };

@@ -1,4 +1,4 @@
-//! One process of the agent: the real core, what it has in flight, and what the world knows of it.
+//! One process of the agent: its core, its operations in flight, and the data that the checks need.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use std::time::Duration;
 use keyferry::agent::{Action, Agent, Input, Mode, Now, Op, Ticket};
 use keyferry::model::{AuthMethod, Settings, SourceName};
 
-/// An operation that was started.
+/// An operation in flight.
 pub struct Flight {
-    pub thing: String,
+    pub subject: String,
     pub what: String,
     pub started: Duration,
-    /// The source of a read or a renewal.
+    /// The source of a read or of a lease renewal.
     pub source: Option<SourceName>,
-    /// The token that it was started with.
+    /// The token of the request.
     pub token: Vec<u8>,
-    /// Under which settings.
+    /// The settings at the start.
     pub settings: Option<Arc<Settings>>,
 }
 
@@ -26,20 +26,20 @@ pub struct Process {
     pub mode: Mode,
     pub started: Duration,
     pub in_flight: BTreeMap<Ticket, Flight>,
-    /// When to call with `TimerFired`, in the world's time.
+    /// When the timer fires, in the time of the world.
     pub wake: Option<Duration>,
     pub terminated: Option<Duration>,
-    /// The configuration that was read last; `None`: it was invalid.
+    /// The configuration that was read last; `None` if it was invalid.
     pub last_read: Option<Arc<Settings>>,
     pub last_read_at: Duration,
-    /// Since when the configuration in force is in force.
+    /// The active configuration, and since when it is active.
     pub in_force: Arc<Settings>,
     pub in_force_since: Duration,
-    /// Sources that were read well by this process.
+    /// Sources that this process has read successfully.
     pub read: BTreeSet<SourceName>,
     pub generation: u64,
     pub ready: bool,
-    /// A credential that `once` has revoked though its files are visible.
+    /// A credential that `once` has revoked although its files are visible.
     pub revoked_in_use: Option<String>,
 }
 
@@ -73,19 +73,19 @@ impl Process {
     }
 }
 
-/// What an operation is about: of these there is at most one at a time.
+/// Describes an operation. At most one operation per `subject` is allowed in flight.
 pub fn flight(op: &Op, now: Duration) -> Flight {
     let login = |settings: &Settings| match &settings.auth.method {
         AuthMethod::Kubernetes { role, .. } => role.clone(),
         _ => "token file".to_owned(),
     };
     let text = |token: &keyferry::model::VaultToken| String::from_utf8_lossy(token.expose()).into_owned();
-    let (thing, what, source, token, settings) = match op {
+    let (subject, what, source, token, settings) = match op {
         Op::LogIn { settings, .. } => {
             let what = format!("login {} {}", settings.server.address, login(settings));
             (format!("{what} {:?}", settings.server.tls.ca_file), what, None, None, Some(settings))
         }
-        // One that an abandoned trial has asked may still be under way.
+        // The lookup of an abandoned trial can still be in flight.
         Op::LookUp { settings, token } => (
             format!("look up {} {:?}", text(token), Arc::as_ptr(settings)),
             "look up".into(),
@@ -129,7 +129,7 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
         Op::Save { settings, .. } => ("save".into(), "save".into(), None, None, Some(settings)),
     };
     Flight {
-        thing,
+        subject,
         what,
         started: now,
         source: source.cloned(),

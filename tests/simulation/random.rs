@@ -1,8 +1,8 @@
-//! Chance, all of it from one seed.
+//! Random values from one seed.
 
 use std::time::Duration;
 
-/// A source of chance. The same seed gives the same world.
+/// A random number generator. The same seed produces the same world.
 pub struct Random(fastrand::Rng);
 
 impl Random {
@@ -19,7 +19,7 @@ impl Random {
         self.0.usize(..end)
     }
 
-    /// Whether something happens that happens in `percent` of all cases.
+    /// `true` with a probability of `percent`.
     pub fn chance(&mut self, percent: u8) -> bool {
         self.0.u8(..100) < percent
     }
@@ -38,7 +38,7 @@ impl Random {
         self.millis(low * 1000, high * 1000)
     }
 
-    /// A time with this mean, distributed like the gaps between independent events.
+    /// An exponentially distributed time with this mean, like the gaps between independent events.
     pub fn gap(&mut self, mean: Duration) -> Duration {
         mean.mul_f64(-(1.0 - self.0.f64()).ln())
     }

@@ -1,4 +1,4 @@
-//! What a simulated server keeps at one path.
+//! The secret at one path of a simulated server.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -7,24 +7,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyferry::model::{SecretValue, Version};
 
-/// How a secret lives.
+/// The kind of a secret.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// KV version 2.
     Versioned,
     /// Each read issues a credential with a lease.
     Leased { ttl: Duration, max_ttl: Duration, renewable: bool },
-    /// Each read issues a credential with a life of its own.
+    /// Each read issues a credential with its own TTL.
     Expires(Duration),
-    /// The server replaces it after this time.
+    /// The server rotates the secret at this interval.
     Rotates(Duration),
 }
 
-/// Whether outputs can be made of a secret.
+/// Whether outputs can be rendered from a secret.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
     Good,
-    /// The key that outputs with `key` need is missing.
+    /// The key that outputs with `key` require is missing.
     NoPassword,
     /// One key cannot be a file name.
     OddKey,
@@ -33,45 +33,45 @@ pub enum Shape {
 /// One version.
 #[derive(Clone)]
 pub struct Content {
-    /// Unique among all contents of a world; every value holds it.
+    /// Unique in a world; contained in every value.
     pub id: Rc<str>,
     pub version: Version,
     pub shape: Shape,
 }
 
-/// The content from `at` on; `None`: deleted.
+/// The content from `at` on; `None` if deleted.
 pub struct State {
     pub at: Duration,
     pub content: Option<Content>,
 }
 
-/// Faults of one path, each until its time.
+/// Faults of one path, each with its end time.
 #[derive(Default, Clone, Copy)]
 pub struct PathFaults {
-    /// No policy allows the read.
+    /// No policy allows reads.
     pub denied: Duration,
-    /// No answer at all.
+    /// Requests get no response.
     pub hangs: Duration,
-    /// An error of the server.
+    /// The server returns an error.
     pub broken: Duration,
-    /// What it issues is over at once, and a static role says "rotates in 0 s".
+    /// Issued credentials expire immediately, and a static role reports a TTL of 0.
     pub zero: Duration,
 }
 
 pub struct Secret {
     pub kind: Kind,
-    /// In order of time.
+    /// In chronological order.
     pub states: Vec<State>,
-    /// Shape of what is written or issued next.
+    /// Shape of the next content.
     pub shape: Shape,
     pub faults: PathFaults,
     pub number: u64,
-    /// When the present rotation ends.
+    /// When the next rotation is due.
     pub rotates_at: Duration,
 }
 
 impl Secret {
-    /// What a node sees that lags behind by `lag`.
+    /// The content on a standby that lags by `lag`.
     pub fn seen(&self, now: Duration, lag: Duration) -> Option<&Content> {
         let view = now.saturating_sub(lag);
         let state = self.states.iter().rev().find(|state| state.at <= view).or(self.states.first())?;
@@ -82,7 +82,7 @@ impl Secret {
         self.states.last()?.content.as_ref()
     }
 
-    /// When the content with this id stopped to be the current one; `None` while it is.
+    /// When the content with this ID was replaced; `None` while it is the current content.
     pub fn replaced_at(&self, id: &str) -> Option<Duration> {
         let of = |state: &State| state.content.as_ref().is_some_and(|content| &*content.id == id);
         if self.states.last().is_some_and(of) {
@@ -100,7 +100,7 @@ impl Secret {
     }
 }
 
-/// The values of a content: each holds its id.
+/// The values of a content; each contains its ID.
 pub fn values(id: &str, shape: Shape) -> BTreeMap<String, SecretValue> {
     let mut keys = vec!["username"];
     match shape {
@@ -112,7 +112,7 @@ pub fn values(id: &str, shape: Shape) -> BTreeMap<String, SecretValue> {
     keys.into_iter().map(|key| (key.to_owned(), value(key))).collect()
 }
 
-/// A version as KV v2 gives it.
+/// A version of KV version 2.
 pub fn version(number: u64, created: Timestamp) -> Version {
     Version { number: Some(number), created: Some(created) }
 }

@@ -1,4 +1,4 @@
-//! A simulated Vault: logins, tokens that own leases, secrets, and everything that can be wrong with a server.
+//! A simulated Vault server: logins, tokens that own leases, secrets, and faults.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -13,16 +13,16 @@ use keyferry::model::{
 use super::random::Random;
 use super::secrets::{Kind, Secret, values};
 
-/// A new token reaches each node within this time.
+/// Maximum time until a new token is known to all nodes.
 const TOKEN_LAG: Duration = Duration::from_secs(3);
 
-/// A role of a login method, and the tokens that it gives.
+/// A role of an auth method, and its tokens.
 #[derive(Clone, Copy)]
 pub struct Role {
     pub ttl: Duration,
     pub max_ttl: Duration,
     pub renewable: bool,
-    /// Its tokens may look up, renew and revoke themselves.
+    /// Its tokens are allowed to look up, renew and revoke themselves.
     pub default_policy: bool,
 }
 
@@ -31,11 +31,11 @@ pub struct TokenState {
     pub ends: Duration,
     pub max: Duration,
     pub role: Role,
-    /// The process that logged in; 0 for a token that a person made.
+    /// The process that logged in; 0 for a token that a user created.
     pub owner: u64,
-    /// Its process knows it.
+    /// The login response reached the process.
     pub delivered: bool,
-    /// A revocation was tried and failed, or cannot work.
+    /// A revocation failed.
     pub unrevoked: bool,
 }
 
@@ -49,16 +49,16 @@ pub struct LeaseState {
     pub renewable: bool,
 }
 
-/// Faults of the whole server, each until its time.
+/// Faults of the whole server, each with its end time.
 #[derive(Default, Clone, Copy)]
 pub struct ServerFaults {
     pub unreachable: Duration,
     pub sealed: Duration,
     pub limited: Duration,
     pub frozen: Duration,
-    /// Answers get lost.
+    /// Responses get lost.
     pub flaky: Duration,
-    /// Some requests go to a standby that lags behind by `lag`.
+    /// Some requests reach a standby that lags by `lag`.
     pub lagging: Duration,
     pub lag: Duration,
     pub login_denied: Duration,
@@ -71,20 +71,20 @@ pub struct Server {
     pub tokens: BTreeMap<Vec<u8>, TokenState>,
     pub leases: BTreeMap<String, LeaseState>,
     pub faults: ServerFaults,
-    /// It says "invalid token" of a token that it does not know, as new servers do.
-    pub words: bool,
-    /// The certificate authority that has signed its certificate.
+    /// Whether the server reports "invalid token" for an unknown token, as recent versions do.
+    pub reports_invalid_token: bool,
+    /// The CA that issued its certificate.
     pub authority: &'static str,
     pub retry_after: Duration,
-    /// No client comes back before this time: it was asked to wait.
+    /// End of the wait that the server requested with Retry-After.
     pub asked_to_wait: Duration,
-    /// The token in the file of those who were given one.
+    /// The supplied token in the token file.
     pub given: Option<Vec<u8>>,
     pub counter: u64,
 }
 
 fn fail(class: FailureClass, reason: Reason, text: &str) -> Failure {
-    Failure::new(class, reason, format!("failed to ask the simulated server: {text}"))
+    Failure::new(class, reason, format!("failed to query the simulated server: {text}"))
 }
 
 impl Server {
@@ -96,7 +96,7 @@ impl Server {
         self.leases.get(id).is_some_and(|lease| lease.ends > now && self.token_is_alive(&lease.token, now))
     }
 
-    /// Forgets what is over.
+    /// Removes expired tokens and leases.
     pub fn tidy(&mut self, now: Duration) {
         self.tokens.retain(|_, token| token.ends > now);
         let tokens = &self.tokens;
@@ -118,7 +118,7 @@ impl Server {
     }
 
     fn unknown(&self, rule: &str) -> Failure {
-        if self.words {
+        if self.reports_invalid_token {
             return fail(FailureClass::TokenInvalid, Reason::TokenExpired, "permission denied: invalid token");
         }
         Self::forbidden(rule)
@@ -129,11 +129,11 @@ impl Server {
         Failure { missing_rule: Some(rule), ..fail(FailureClass::Forbidden, Reason::Denied, "permission denied") }
     }
 
-    /// Whether the server answers at all, and how far the node that does lags behind.
+    /// Returns the lag of the node that responds, or the failure of a server that does not.
     fn reach(&mut self, settings: &Settings, now: Duration, random: &mut Random) -> Result<Duration, Failure> {
         let authority = settings.server.tls.ca_file.as_ref().and_then(|file| file.to_str()).unwrap_or("/ca-1.pem");
         if authority != self.authority {
-            return Err(fail(FailureClass::Unreachable, Reason::VaultUnreachable, "unknown authority"));
+            return Err(fail(FailureClass::Unreachable, Reason::VaultUnreachable, "unknown CA"));
         }
         if self.faults.unreachable > now {
             return Err(fail(FailureClass::Unreachable, Reason::VaultUnreachable, "connection refused"));
@@ -149,7 +149,7 @@ impl Server {
         Ok(if self.faults.lagging > now && random.chance(50) { self.faults.lag } else { Duration::ZERO })
     }
 
-    /// The token, if the node that answers knows it.
+    /// The token, if the node that responds knows it.
     fn known(&self, token: &VaultToken, now: Duration, lag: Duration, rule: &str) -> Result<&TokenState, Failure> {
         let state = self.tokens.get(token.expose()).filter(|state| state.ends > now);
         state.filter(|state| state.issued + lag <= now).ok_or_else(|| self.unknown(rule))
@@ -216,7 +216,7 @@ impl Server {
         if !state.role.renewable {
             return Err(fail(FailureClass::Invalid, Reason::InvalidRequest, "the token cannot be renewed"));
         }
-        let state = self.tokens.get_mut(token.expose()).expect("it was just seen");
+        let state = self.tokens.get_mut(token.expose()).expect("the token is known");
         state.ends = state.ends.max((now + state.role.ttl).min(state.max));
         Ok(Self::info(state, now))
     }
@@ -334,7 +334,7 @@ impl Server {
     }
 }
 
-/// What a lost answer looks like.
+/// The outcome if the response is lost.
 pub fn lost(outcome: &Outcome) -> Outcome {
     let failure = || fail(FailureClass::Unreachable, Reason::VaultUnreachable, "no answer in time");
     match outcome {

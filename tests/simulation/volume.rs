@@ -1,4 +1,4 @@
-//! A simulated memory volume: in each directory one set or none. A publication replaces it as a whole.
+//! A simulated memory volume: each directory contains one set or none. A publication replaces the whole set.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// Makes `set` visible; `true` if other files are visible than before.
+    /// Makes `set` visible; returns whether the visible files changed.
     pub fn publish(
         &mut self,
         path: &Path,
@@ -44,7 +44,7 @@ impl Volume {
         Ok(swapped)
     }
 
-    /// What the next process finds.
+    /// The set that the next process can adopt.
     pub fn adopted(&self, path: &Path) -> Option<AdoptedSet> {
         let visible = self.directories.get(path)?;
         let (files, manifest) = (visible.set.files.clone(), visible.set.manifest.clone());

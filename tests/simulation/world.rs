@@ -1,4 +1,4 @@
-//! The world around an agent, event by event. Everything follows from one number.
+//! The world around an agent, event by event, determined by a seed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use keyferry::agent::{Action, Input, Mode, Now, Op, Outcome, Ticket};
 use keyferry::model::{Checkpoint, Settings, SourceName, Version};
 
 use super::cluster::Cluster;
-use super::documents::Document;
+use super::config_file::ConfigFile;
 use super::process::{Process, flight};
 use super::properties::{Property, Watch};
 use super::random::Random;
@@ -20,19 +20,19 @@ use super::secrets::{Kind, Shape};
 use super::server::Server;
 use super::volume::Volume;
 
-/// Which processes a pod has.
+/// The processes of a pod.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pod {
     /// `run` as a sidecar.
     Sidecar,
-    /// `once`, whose checkpoint `run` takes.
-    InitThenBeside,
+    /// `once`, whose checkpoint `run` restores.
+    InitThenContainer,
     /// `once` alone.
     Once,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Stage {
+pub enum Phase {
     Faults,
     /// No more faults.
     Calm,
@@ -41,7 +41,7 @@ pub enum Stage {
     Over,
 }
 
-/// What is known of a reading that was served.
+/// A reading that was served.
 pub struct Record {
     pub server: &'static str,
     pub path: String,
@@ -50,18 +50,18 @@ pub struct Record {
     pub kind: Kind,
     pub lease: Option<String>,
     pub token: Vec<u8>,
-    pub born: Duration,
-    /// When it ends, as the agent was told and as it counts.
-    pub told_end: Option<Duration>,
-    /// A person ended it.
-    pub ended_by_hand: bool,
-    /// It may take the place of a newer one: it was asked for, or older answers had been steady.
+    pub issued: Duration,
+    /// When it expires according to the response and the agent's clock.
+    pub reported_end: Option<Duration>,
+    /// An operator revoked it.
+    pub ended_by_operator: bool,
+    /// Whether it is allowed to replace a newer reading: after a requested refresh, or after `maxStale` of older responses.
     pub may_be_older: bool,
-    /// It was older than what the agent had, and nothing allowed it.
+    /// Whether it was older than the agent's reading and not allowed to replace it.
     pub too_old: bool,
 }
 
-/// What an answer carries for the world's own books.
+/// Data of a response for the checks.
 #[derive(Clone, Default)]
 pub struct Note {
     pub reading: Option<Rc<str>>,
@@ -77,7 +77,7 @@ pub enum Event {
     Write,
     Calm,
     Check,
-    /// The check in calm once more: an answer was slow.
+    /// Repeats the check after the faults, because a response was slow.
     CheckAgain(u32),
     Edit,
     /// A static role at this server and path is rotated.
@@ -95,29 +95,29 @@ pub struct World {
     pub cluster: Cluster,
     pub volume: Volume,
     pub checkpoint: Option<(Duration, Arc<Settings>, Checkpoint)>,
-    pub document: Document,
-    /// The last configuration that works.
-    pub working: Document,
-    pub document_valid: bool,
+    pub config: ConfigFile,
+    /// The last configuration that worked.
+    pub working: ConfigFile,
+    pub config_valid: bool,
     pub pod: Pod,
     pub handed_over: bool,
-    pub stage: Stage,
+    pub phase: Phase,
     pub calm_at: Duration,
     pub fault_gap: Duration,
     pub write_gap: Duration,
     pub exotic: bool,
-    /// No fault touches this source or the server as a whole.
+    /// Whether source `s0` and the server as a whole have no faults.
     pub protected: bool,
     pub process: Option<Process>,
     pub processes: u64,
-    /// Exits in a row, for the kubelet's back-off.
+    /// Consecutive exits, for the kubelet's back-off.
     pub crashes: u32,
     pub records: BTreeMap<Rc<str>, Record>,
-    /// Which reading of each source is visible, by directory.
+    /// The visible reading of each source, by directory.
     pub visible: BTreeMap<PathBuf, BTreeMap<SourceName, Rc<str>>>,
-    /// When a token ends, as the agent counts.
-    pub token_told: BTreeMap<Vec<u8>, Duration>,
-    pub tokens_ended_by_hand: BTreeSet<Vec<u8>>,
+    /// When a token expires according to the responses and the agent's clock.
+    pub reported_token_end: BTreeMap<Vec<u8>, Duration>,
+    pub tokens_ended_by_operator: BTreeSet<Vec<u8>>,
     pub watch: Watch,
     pub events: u64,
     pub tracing: bool,
@@ -131,7 +131,7 @@ impl World {
         self.queue.insert((at, self.sequence), event);
     }
 
-    pub fn assemble(random: Random, servers: BTreeMap<&'static str, Server>, document: Document, pod: Pod) -> Self {
+    pub fn assemble(random: Random, servers: BTreeMap<&'static str, Server>, config: ConfigFile, pod: Pod) -> Self {
         Self {
             random,
             now: Duration::from_secs(1),
@@ -142,12 +142,12 @@ impl World {
             cluster: Cluster::default(),
             volume: Volume::default(),
             checkpoint: None,
-            working: document.clone(),
-            document,
-            document_valid: true,
+            working: config.clone(),
+            config,
+            config_valid: true,
             pod,
             handed_over: false,
-            stage: Stage::Faults,
+            phase: Phase::Faults,
             calm_at: Duration::ZERO,
             fault_gap: Duration::ZERO,
             write_gap: Duration::ZERO,
@@ -158,8 +158,8 @@ impl World {
             crashes: 0,
             records: BTreeMap::new(),
             visible: BTreeMap::new(),
-            token_told: BTreeMap::new(),
-            tokens_ended_by_hand: BTreeSet::new(),
+            reported_token_end: BTreeMap::new(),
+            tokens_ended_by_operator: BTreeSet::new(),
             watch: Watch::default(),
             events: 0,
             tracing: false,
@@ -189,9 +189,9 @@ impl World {
         }
     }
 
-    /// Runs to the end or to the first violation.
+    /// Runs until the end or the first violation.
     pub fn run(&mut self) {
-        while self.stage != Stage::Over && self.violation.is_none() {
+        while self.phase != Phase::Over && self.violation.is_none() {
             let wake = self.process.as_ref().and_then(|process| process.wake);
             let next = self.queue.first_key_value().map(|((at, _), _)| *at);
             if let Some(wake) = wake.filter(|wake| next.is_none_or(|next| *wake < next)) {
@@ -213,7 +213,7 @@ impl World {
             Event::Serve(process, ticket, op, started) => self.serve(process, ticket, op, started),
             Event::Deliver(process, ticket, outcome, note) => self.deliver(process, ticket, *outcome, &note),
             Event::Disturb => {
-                if self.stage == Stage::Faults {
+                if self.phase == Phase::Faults {
                     self.disturb();
                     let gap = self.random.gap(self.fault_gap);
                     self.schedule(self.now + gap, Event::Disturb);
@@ -224,7 +224,7 @@ impl World {
                 let gap = self.random.gap(self.write_gap);
                 self.schedule(self.now + gap, Event::Write);
             }
-            Event::Edit => self.repair_document(),
+            Event::Edit => self.repair_config(),
             Event::Rotate(server, path) => self.rotate(server, &path),
             Event::Calm => self.calm(),
             Event::Check => self.check_calm(0),
@@ -238,21 +238,21 @@ impl World {
     }
 
     pub fn start_process(&mut self) {
-        if self.process.is_some() || self.stage == Stage::Over {
+        if self.process.is_some() || self.phase == Phase::Over {
             return;
         }
-        if !self.document_valid {
-            // `run` exits at once; a person repairs it.
+        if !self.config_valid {
+            // `run` exits immediately; a user repairs the configuration.
             self.schedule(self.now + Duration::from_secs(30), Event::Edit);
             self.schedule(self.now + Duration::from_secs(31), Event::Start);
             return;
         }
         self.processes += 1;
-        let settings = self.document.settings();
+        let settings = self.config.settings();
         let mode = match self.pod {
             Pod::Sidecar => Mode::Run { restore: false },
-            Pod::InitThenBeside if self.handed_over => Mode::Run { restore: true },
-            Pod::InitThenBeside => Mode::Once { deadline: Duration::from_secs(120), save: true },
+            Pod::InitThenContainer if self.handed_over => Mode::Run { restore: true },
+            Pod::InitThenContainer => Mode::Once { deadline: Duration::from_secs(120), save: true },
             Pod::Once => Mode::Once { deadline: Duration::from_secs(120), save: false },
         };
         let moment = self.moment(self.now);
@@ -266,7 +266,7 @@ impl World {
         self.check_adoption(before.as_ref());
     }
 
-    /// SIGKILL.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         if self.process.take().is_some() {
             self.note(|| "process is killed".into());
@@ -275,14 +275,14 @@ impl World {
         }
     }
 
-    /// Lets the agent take an input and does what it asks for.
+    /// Passes an input to the agent and executes the returned actions.
     pub fn input(&mut self, input: Input, what: &str) {
         let Some(started) = self.process.as_ref().map(|process| process.started) else { return };
         self.events += 1;
         let moment = self.moment(started);
         let timer = matches!(input, Input::TimerFired);
         self.note(|| format!("-> {what}"));
-        let process = self.process.as_mut().expect("it is there");
+        let process = self.process.as_mut().expect("a process runs");
         let actions = process.handle(input, &moment);
         let wake = process.agent.wake_at(moment.at);
         process.wake = wake.map(|at| started + at);
@@ -319,21 +319,21 @@ impl World {
         let process = self.process.take().expect("only a process exits");
         self.check_exit(&process);
         if let Some(detail) = process.revoked_in_use.clone().filter(|_| code == 0) {
-            self.violate(Property::NothingInUseRevoked, detail);
+            self.violate(Property::NoLiveCredentialRevoked, detail);
         }
-        if self.stage == Stage::Ending {
+        if self.phase == Phase::Ending {
             self.check_leftovers(&process);
-            self.stage = Stage::Over;
+            self.phase = Phase::Over;
             return;
         }
         let wait = match self.pod {
-            Pod::InitThenBeside if process.is_once() && code == 0 => {
+            Pod::InitThenContainer if process.is_once() && code == 0 => {
                 self.handed_over = true;
                 Duration::from_millis(300)
             }
             Pod::Once if code == 0 => self.new_pod(),
             _ => {
-                // The kubelet's own back-off for a container that ends again and again.
+                // The kubelet's back-off for a container that exits repeatedly.
                 self.crashes = if self.now > process.started + Duration::from_secs(600) { 0 } else { self.crashes + 1 };
                 Duration::from_secs(5 << self.crashes.min(6)).min(Duration::from_secs(300))
             }

@@ -1,4 +1,4 @@
-//! A client for Vault with which tests set up and look.
+//! A Vault client for test setup and checks.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::wait_until;
 
-/// A small client for what tests and the demo set up, with a token that may do it.
+/// A Vault client with a fixed token, for the setup and the checks of tests and demo.
 pub struct Admin {
     http: reqwest::Client,
     address: String,
@@ -25,7 +25,8 @@ impl Admin {
         Ok(Self { http: builder.build()?, address: address.to_owned(), token: token.to_owned() })
     }
 
-    /// Any request, with the path after `/v1/`. `Value::Null` sends no body; an empty answer is `Null`.
+    /// Sends a request to `/v1/{path}` and returns its status and JSON body. `Value::Null` sends no body; an empty response
+    /// is `Null`.
     pub async fn request(&self, method: Method, path: &str, body: Value) -> Result<(u16, Value)> {
         let mut request = self.http.request(method.clone(), format!("{}/v1/{path}", self.address));
         if !self.token.is_empty() {
@@ -41,7 +42,7 @@ impl Admin {
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
     }
 
-    /// As `request`, but anything other than 2xx is an error that tells Vault's words.
+    /// As `request`, but any status other than 2xx is an error that contains Vault's messages.
     pub async fn ok(&self, method: Method, path: &str, body: Value) -> Result<Value> {
         let (status, answer) = self.request(method.clone(), path, body).await?;
         if !(200..300).contains(&status) {
@@ -66,9 +67,9 @@ impl Admin {
         self.ok(Method::DELETE, path, Value::Null).await.map(|_| ())
     }
 
-    /// Write a KV version 2 secret; gives the new version. A mount answers 400 for a moment after it was made.
+    /// Writes a KV version 2 secret and returns its version. Retries the 400 that Vault returns while it upgrades a new mount.
     pub async fn put_kv(&self, mount: &str, path: &str, data: &Value) -> Result<u64> {
-        let answer = wait_until("the KV mount takes a write", Duration::from_secs(10), || async {
+        let answer = wait_until("the KV mount accepts a write", Duration::from_secs(10), || async {
             match self.request(Method::PUT, &format!("{mount}/data/{path}"), json!({"data": data})).await {
                 Ok((400, answer)) if answer.to_string().contains("pgrading") => None,
                 other => Some(other),
@@ -76,56 +77,56 @@ impl Admin {
         })
         .await??;
         ensure!(answer.0 == 200, "failed to write {mount}/{path}: Vault answered {}: {}", answer.0, answer.1["errors"]);
-        answer.1["data"]["version"].as_u64().context("a KV write answered without a version")
+        answer.1["data"]["version"].as_u64().context("the response to a KV write has no version")
     }
 
-    /// Enable a secrets engine.
+    /// Enables a secrets engine.
     pub async fn enable_secrets(&self, path: &str, engine: &str, options: Value) -> Result<()> {
         self.put(&format!("sys/mounts/{path}"), json!({"type": engine, "options": options})).await.map(|_| ())
     }
 
-    /// Enable an auth method.
+    /// Enables an auth method.
     pub async fn enable_auth(&self, path: &str, method: &str) -> Result<()> {
         self.put(&format!("sys/auth/{path}"), json!({"type": method})).await.map(|_| ())
     }
 
-    /// Write a policy, in HCL.
+    /// Writes a policy, in HCL.
     pub async fn policy(&self, name: &str, hcl: &str) -> Result<()> {
         self.put(&format!("sys/policies/acl/{name}"), json!({"policy": hcl})).await.map(|_| ())
     }
 
-    /// Write `auth/<mount>/role/<name>`; most methods keep their roles there.
+    /// Writes `auth/<mount>/role/<name>`, where most auth methods store their roles.
     pub async fn role(&self, mount: &str, name: &str, role: Value) -> Result<()> {
         self.put(&format!("auth/{mount}/role/{name}"), role).await.map(|_| ())
     }
 
-    /// Make a token; gives the token and its accessor.
+    /// Creates a token; returns the token and its accessor.
     pub async fn create_token(&self, request: Value) -> Result<(String, String)> {
         let answer = self.put("auth/token/create", request).await?;
-        let text = |key: &str| answer["auth"][key].as_str().map(str::to_owned).context("no token in the answer");
+        let text = |key: &str| answer["auth"][key].as_str().map(str::to_owned).context("the response has no token");
         Ok((text("client_token")?, text("accessor")?))
     }
 
-    /// Log in; gives the whole `auth` of the answer.
+    /// Logs in; returns the `auth` block of the response.
     pub async fn login(&self, mount: &str, body: Value) -> Result<Value> {
         Ok(self.put(&format!("auth/{mount}/login"), body).await?["auth"].take())
     }
 
-    /// What is known of a token by its accessor, or `None` if it is gone.
+    /// Looks up a token by its accessor; `None` if the token no longer exists.
     pub async fn token(&self, accessor: &str) -> Result<Option<Value>> {
         let (status, mut answer) =
             self.request(Method::POST, "auth/token/lookup-accessor", json!({"accessor": accessor})).await?;
         match status {
             200 => Ok(Some(answer["data"].take())),
-            // Vault 1.21 answers 400, others 403 or 404; the words are the same.
+            // Vault 1.21 returns 400, other versions 403 or 404, all with the same message.
             _ if answer["errors"].to_string().contains("invalid accessor") => Ok(None),
-            // The accessor was there, its token is gone: it was revoked between Vault's two look-ups. Root is denied nothing.
+            // The token was revoked between Vault's lookups of the accessor and of the token: nothing else denies root.
             403 if answer["errors"].to_string().contains("permission denied") => Ok(None),
-            other => bail!("lookup of an accessor answered {other}: {}", answer["errors"]),
+            other => bail!("failed to look up an accessor: Vault answered {other}: {}", answer["errors"]),
         }
     }
 
-    /// Accessors of the tokens alive that were made by a login at this mount.
+    /// Accessors of the live tokens that logins at this mount created.
     pub async fn accessors_of(&self, mount: &str) -> Result<Vec<String>> {
         let answer = self.list("auth/token/accessors").await?;
         let mut found = Vec::new();
@@ -138,7 +139,7 @@ impl Admin {
         Ok(found)
     }
 
-    /// Revoke a token from outside, as an operator does.
+    /// Revokes a token by its accessor, as an operator does.
     pub async fn revoke_accessor(&self, accessor: &str) -> Result<()> {
         self.put("auth/token/revoke-accessor", json!({"accessor": accessor})).await.map(|_| ())
     }

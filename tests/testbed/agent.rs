@@ -1,4 +1,4 @@
-//! The agent as a process, watched by a test.
+//! The agent as a process under test.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -12,12 +12,12 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::article::Case;
-use super::guardian::{Guardian, Process};
-use super::said::Said;
+use super::capture::Capture;
+use super::reference_scenario::Case;
 use super::wait_until;
+use super::watchdog::{Process, Watchdog};
 
-/// The agent's binary: Cargo builds it for tests and says where; the demo asks Cargo itself, once.
+/// Path of the agent's binary. Cargo builds it for tests and sets its path; the demo runs Cargo itself, once.
 pub fn binary() -> Result<PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(built) = BUILT.get() {
@@ -32,9 +32,9 @@ fn find_binary() -> Result<PathBuf> {
         return Ok(binary.into());
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    forget_this_package(&mut cargo);
+    unset_package_variables(&mut cargo);
     let output = cargo
-        // Together with the demo, which is built already: so dependencies have the same features, and are not built again.
+        // Build it with the demo, which exists already: the dependencies then have the same features and are not rebuilt.
         .args(["build", "--quiet", "--bin", "keyferry", "--example", "demo"])
         .args(["--message-format=json-render-diagnostics", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
@@ -47,36 +47,36 @@ fn find_binary() -> Result<PathBuf> {
         let message: Value = serde_json::from_str(line).ok()?;
         (message["target"]["kind"][0] == "bin").then(|| message["executable"].as_str().map(PathBuf::from))?
     };
-    messages.lines().find_map(executable).context("cargo named no executable")
+    messages.lines().find_map(executable).context("cargo reported no executable")
 }
 
-/// Takes from a command what Cargo tells about this package; ring's build script watches it, so passed on it builds the TLS
-/// stack anew here, and again at the next `cargo` by hand.
-pub fn forget_this_package(command: &mut Command) {
-    let about_us = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(about_us) {
+/// Unsets the variables that Cargo sets for this package. The build script of `ring` depends on them, so a nested Cargo
+/// would rebuild the TLS stack, and so would the user's next `cargo`.
+pub fn unset_package_variables(command: &mut Command) {
+    let is_about_package = |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_about_package) {
         command.env_remove(name);
     }
 }
 
-/// A running agent. Dropping it kills it; where a test is failing, it first prints what the agent said and wrote.
+/// A running agent. Dropping it kills the process; in a failing test it first prints the agent's log and files.
 pub struct Agent {
     process: Process,
-    said: Arc<Said>,
+    capture: Arc<Capture>,
     directory: PathBuf,
-    looked_at: bool,
+    pages_captured: bool,
 }
 
 impl Agent {
-    /// Start it for a case, with changes to the environment: `("NAME", "")` takes a variable away.
-    pub fn for_case(guardian: &Guardian, case: &Case, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Self> {
-        Self::under(&[], guardian, case, arguments, changes)
+    /// Starts the agent for a case, with changes to the environment: `("NAME", "")` removes a variable.
+    pub fn for_case(watchdog: &Watchdog, case: &Case, arguments: &[&str], changes: &[(&str, &str)]) -> Result<Self> {
+        Self::with_wrapper(&[], watchdog, case, arguments, changes)
     }
 
-    /// As `for_case`, started by another program, which gets the agent's command line behind its own.
-    pub fn under(
+    /// As `for_case`, but started through the command `wrapper`, to which the agent's command line is appended.
+    pub fn with_wrapper(
         wrapper: &[&str],
-        guardian: &Guardian,
+        watchdog: &Watchdog,
         case: &Case,
         arguments: &[&str],
         changes: &[(&str, &str)],
@@ -85,8 +85,8 @@ impl Agent {
         environment.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
         let added = changes.iter().filter(|(_, value)| !value.is_empty());
         environment.extend(added.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let listens = environment.iter().find(|(name, _)| name == "KEYFERRY_LISTEN");
-        let listens = listens.and_then(|(_, address)| address.parse().ok());
+        let listen = environment.iter().find(|(name, _)| name == "KEYFERRY_LISTEN");
+        let listen = listen.and_then(|(_, address)| address.parse().ok());
 
         let binary = binary()?;
         let line: Vec<&OsStr> = wrapper.iter().map(OsStr::new).chain([binary.as_os_str()]).collect();
@@ -100,30 +100,30 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut process = guardian.spawn(&mut command)?;
-        let said = Arc::new(Said::new(format!("keyferry {}", arguments.join(" ")), listens));
+        let mut process = watchdog.spawn(&mut command)?;
+        let capture = Arc::new(Capture::new(format!("keyferry {}", arguments.join(" ")), listen));
         let child = process.child();
-        said.collect(child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
-        said.take_environ(process.id())?;
-        case.leaks.watch(Arc::clone(&said));
-        Ok(Self { process, said, directory: case.directory.clone(), looked_at: false })
+        capture.collect(child.stdout.take().context("a pipe")?, child.stderr.take().context("a pipe")?);
+        capture.take_environ(process.id())?;
+        case.leaks.add_agent(Arc::clone(&capture));
+        Ok(Self { process, capture, directory: case.directory.clone(), pages_captured: false })
     }
 
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// What it logged so far.
+    /// Log lines so far.
     pub fn log(&self) -> Vec<String> {
-        self.said.log()
+        self.capture.log()
     }
 
-    /// What it printed so far.
+    /// Lines on stdout so far.
     pub fn stdout(&self) -> Vec<String> {
-        self.said.stdout()
+        self.capture.stdout()
     }
 
-    /// Wait for a fact, which may be about anything; an agent that ended meanwhile fails at once.
+    /// Waits until `fact` returns a value. Fails immediately if the agent exits first.
     pub async fn wait_for<T, F>(&mut self, what: &str, deadline: Duration, fact: impl FnMut() -> F) -> Result<T>
     where
         F: Future<Output = Option<T>>,
@@ -131,17 +131,17 @@ impl Agent {
         let found = tokio::select! {
             biased;
             found = wait_until(what, deadline, fact) => found,
-            Some(status) = self.process.wait(deadline * 2) => Err(anyhow!("{what}: not so, and the agent ended with {status}")),
+            Some(status) = self.process.wait(deadline * 2) => Err(anyhow!("{what}: not true, and the agent exited with {status}")),
         };
         found.map_err(|error| anyhow!("{error:#}\n{}", self.report()))
     }
 
-    /// Wait for a line in its log that holds this text.
+    /// Waits for a log line that contains this text.
     pub async fn wait_for_log(&mut self, text: &str, deadline: Duration) -> Result<String> {
-        let said = Arc::clone(&self.said);
-        let what = format!("the log has {text:?}");
+        let capture = Arc::clone(&self.capture);
+        let what = format!("the log contains {text:?}");
         self.wait_for(&what, deadline, || {
-            let found = said.log().into_iter().find(|line| line.contains(text));
+            let found = capture.log().into_iter().find(|line| line.contains(text));
             async move { found }
         })
         .await
@@ -149,39 +149,39 @@ impl Agent {
 
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if signal != Signal::HUP {
-            self.look_at();
+            self.capture_pages();
         }
         self.process.signal(signal)
     }
 
-    /// Takes what it shows of itself, once: before it is told to end.
-    pub fn look_at(&mut self) {
-        if !std::mem::replace(&mut self.looked_at, true) {
-            self.said.take_pages(self.process.id());
+    /// Captures the pages of the agent's listener, once, before the agent gets a signal to stop.
+    pub fn capture_pages(&mut self) {
+        if !std::mem::replace(&mut self.pages_captured, true) {
+            self.capture.take_pages(self.process.id());
         }
     }
 
-    /// End it as a node's power loss would.
+    /// Sends SIGKILL and waits for the exit.
     pub async fn kill(&mut self) -> Result<()> {
-        self.look_at();
+        self.capture_pages();
         self.process.kill().await
     }
 
-    /// Wait for its end.
+    /// Waits for the exit.
     pub async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
         match self.process.wait(deadline).await {
             Some(status) => Ok(status),
-            None => bail!("the agent still runs after {:.1} s\n{}", deadline.as_secs_f32(), self.report()),
+            None => bail!("the agent is still running after {:.1} s\n{}", deadline.as_secs_f32(), self.report()),
         }
     }
 
-    /// Ask it to end, as the kubelet does, and wait.
+    /// Sends SIGTERM, as the kubelet does, and waits for the exit.
     pub async fn terminate(&mut self, deadline: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait(deadline).await
     }
 
-    /// What a person needs to see when a test fails.
+    /// The agent's log and a listing of its directory, for a failing test.
     pub fn report(&self) -> String {
         let mut text = String::from("--- the agent's log\n");
         for line in self.log() {
@@ -197,12 +197,12 @@ impl Drop for Agent {
         if std::thread::panicking() {
             eprintln!("{}", self.report());
         } else {
-            self.look_at();
+            self.capture_pages();
         }
     }
 }
 
-/// What is in a directory, with modes, owners and where links lead; no contents.
+/// A recursive listing of a directory with modes, owners, sizes and link targets, without file contents.
 pub fn tree(directory: &Path) -> String {
     let mut text = String::new();
     let entries = match std::fs::read_dir(directory) {
@@ -219,11 +219,11 @@ pub fn tree(directory: &Path) -> String {
             _ => '-',
         };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let leads = std::fs::read_link(&path).map(|to| format!(" -> {}", to.display())).unwrap_or_default();
+        let target = std::fs::read_link(&path).map(|to| format!(" -> {}", to.display())).unwrap_or_default();
         let mode = metadata.permissions().mode() & 0o7777;
         let _ = writeln!(
             text,
-            "{kind}{mode:04o} {}:{} {:>6}  {name}{leads}",
+            "{kind}{mode:04o} {}:{} {:>6}  {name}{target}",
             metadata.uid(),
             metadata.gid(),
             metadata.len()

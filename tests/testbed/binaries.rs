@@ -1,8 +1,8 @@
-//! Finds the servers' binaries, or builds them from the modules pinned beside this file.
+//! Finds the server binaries, or builds them from the Go modules pinned in `go/`.
 //!
-//! Order: `KEYFERRY_SERVERS_DIR`, `KUBEBUILDER_ASSETS` (the convention for kube-apiserver and etcd), `PATH`, our cache, a build
-//! into the cache. The cache lives in the user's cache directory, so it survives `cargo clean`; its names hold a hash of what
-//! goes into a build, so a changed pin is a new build.
+//! Search order: `KEYFERRY_SERVERS_DIR`, `KUBEBUILDER_ASSETS` (the convention for kube-apiserver and etcd), `PATH`, the
+//! cache, a build into the cache. The cache is in the user's cache directory, so it survives `cargo clean`. The names in it
+//! contain a hash of all inputs of a build, so a changed pin causes a new build.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{IsTerminal, Write};
@@ -17,14 +17,14 @@ use super::programs::{CHART_PROGRAMS, KUBE, PROGRAMS, Program};
 /// Oldest Go that the pinned modules accept.
 const GO: (u32, u32) = (1, 26);
 
-/// What a user can do who has neither Go nor the servers.
-const WAYS_OUT: &str = "the tests and the demo run against a real Vault, etcd and kube-apiserver. One of these helps:
-  - install Go 1.26 or newer (https://go.dev/dl): they are then built once, about 10 minutes on two cores, and kept in the cache
-  - put vault, kube-apiserver and etcd on PATH, or into a directory named by KEYFERRY_SERVERS_DIR
+/// What to do if neither Go nor the servers are installed.
+const REMEDY: &str = "the tests and the demo run against a real Vault, etcd and kube-apiserver. One of these helps:
+  - install Go 1.26 or later (https://go.dev/dl): the servers are then built once and cached, which takes about 10 minutes on two cores
+  - put vault, kube-apiserver and etcd on PATH, or set KEYFERRY_SERVERS_DIR to their directory
     (KUBEBUILDER_ASSETS works for kube-apiserver and etcd: `setup-envtest use -p path`)
-  - set KEYFERRY_SKIP_SERVERS=1: the tests that need them are skipped, and say so";
+  - set KEYFERRY_SKIP_SERVERS=1 to skip the tests that need them";
 
-/// The servers' binaries.
+/// Paths of the server binaries.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     pub etcd: PathBuf,
@@ -33,9 +33,8 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Find all, build what is missing. A build is told on stderr.
+    /// Finds all servers and builds those that are missing; reports builds on stderr.
     pub fn find_or_build() -> Result<Self> {
-        // The apiserver and etcd are useful only together, but a mix works.
         Ok(Self {
             etcd: find_or_build("etcd")?,
             kube_apiserver: find_or_build("kube-apiserver")?,
@@ -43,13 +42,13 @@ impl Binaries {
         })
     }
 
-    /// The kubernetes auth method as a plugin, for a Vault that has it not inside.
+    /// The auth method kubernetes as a plugin, for a Vault built without it.
     pub fn vault_plugin() -> Result<PathBuf> {
         find_or_build("vault-plugin-auth-kubernetes")
     }
 }
 
-/// One program of the tables.
+/// Finds or builds a program of `PROGRAMS` or `CHART_PROGRAMS`.
 pub fn find_or_build(name: &str) -> Result<PathBuf> {
     let program = PROGRAMS.iter().chain(&CHART_PROGRAMS).find(|p| p.name == name).context("no such program")?;
     if let Some(found) = find(program) {
@@ -71,7 +70,7 @@ fn find(program: &Program) -> Option<PathBuf> {
     directories.into_iter().map(|d| d.join(program.name)).find(|f| f.is_file())
 }
 
-/// Where built programs are kept.
+/// Directory of the built programs.
 pub fn cache() -> Result<PathBuf> {
     let root = match std::env::var_os("XDG_CACHE_HOME").filter(|d| Path::new(d).is_absolute()) {
         Some(directory) => PathBuf::from(directory),
@@ -81,7 +80,7 @@ pub fn cache() -> Result<PathBuf> {
     Ok(root.join("keyferry/servers"))
 }
 
-/// Where a program built from exactly these pins and flags lives.
+/// Path of a program built from exactly these pins and flags.
 fn cached(program: &Program) -> Result<PathBuf> {
     let inputs = [
         program.module.go_mod,
@@ -107,9 +106,9 @@ fn build(program: &Program) -> Result<PathBuf> {
     fs::create_dir_all(&modules).with_context(|| format!("failed to create {}", modules.display()))?;
     let _lock = lock(program, &directory.join("lock"))?;
     if target.is_file() {
-        return Ok(target); // The one we waited for has built it.
+        return Ok(target); // Built by the process that held the lock.
     }
-    // Never inside the checkout: go would read go.mod files above, and could write there.
+    // Build outside of the checkout: Go reads go.mod files of parent directories and could write there.
     fs::write(modules.join("go.mod"), program.module.go_mod)?;
     fs::write(modules.join("go.sum"), program.module.go_sum)?;
     check_go(&modules)?;
@@ -135,19 +134,22 @@ fn build(program: &Program) -> Result<PathBuf> {
     progress.end(status.success());
     if !status.success() {
         let _ = fs::remove_file(&temporary);
-        bail!("go build {} ended with {status}:\n{}\n{WAYS_OUT}", program.package, tail(&log, 15));
+        bail!("go build {} exited with {status}:\n{}\n{REMEDY}", program.package, tail(&log, 15));
     }
     fs::rename(&temporary, &target).with_context(|| format!("failed to move to {}", target.display()))?;
     Ok(target)
 }
 
-/// One build at a time, over all processes; the lock goes with the file handle.
+/// Allows one build of a program at a time, across processes; closing the file releases the lock.
 fn lock(program: &Program, path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("failed to create {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            say(&format!("waiting: another process is building {} (usually {})", program.name, program.usual));
+            print_uncaptured(&format!(
+                "waiting: another process is building {} (usually {})",
+                program.name, program.usual
+            ));
             file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
         }
         Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("failed to lock {}", path.display())),
@@ -165,18 +167,22 @@ fn go(directory: &Path) -> Command {
     go
 }
 
-/// Asked in the module's directory: a Go that may switch its toolchain answers with the one that it will use.
+/// Runs in the module's directory, where `go version` reports the toolchain that the module selects.
 fn check_go(directory: &Path) -> Result<()> {
     let output = match go(directory).arg("version").output() {
         Ok(output) => output,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!("go is not on PATH; {WAYS_OUT}"),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!("go is not on PATH; {REMEDY}"),
         Err(e) => return Err(e).context("failed to run go"),
     };
     let text = String::from_utf8_lossy(&output.stdout);
     match go_version(&text) {
         Some(version) if version >= GO => Ok(()),
-        Some((major, minor)) => bail!("go {major}.{minor} is too old; {WAYS_OUT}"),
-        None => bail!("go version said: {}{}\n{WAYS_OUT}", text.trim(), String::from_utf8_lossy(&output.stderr).trim()),
+        Some((major, minor)) => bail!("go {major}.{minor} is too old; {REMEDY}"),
+        None => bail!(
+            "failed to parse the output of go version: {}{}\n{REMEDY}",
+            text.trim(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        ),
     }
 }
 
@@ -187,8 +193,8 @@ fn go_version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, minor(parts.next()?)?))
 }
 
-/// A line that `cargo test` does not capture: a build of minutes must not look like a hang.
-pub fn say(line: &str) {
+/// Prints a line that `cargo test` does not capture, so that a build of some minutes does not look like a hang.
+pub fn print_uncaptured(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -199,32 +205,32 @@ pub fn tail(file: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// What a person sees while a build runs: one rewritten line on a terminal, else a line every 30 seconds.
+/// Progress of a build: one rewritten line on a terminal, otherwise a line every 30 seconds.
 struct Progress<'a> {
     program: &'a Program,
     start: Instant,
-    told: Duration,
+    last_report: Duration,
     terminal: bool,
 }
 
 impl<'a> Progress<'a> {
     fn new(program: &'a Program, start: Instant) -> Self {
-        let progress = Self { program, start, told: Duration::ZERO, terminal: std::io::stderr().is_terminal() };
-        progress.tell();
+        let progress = Self { program, start, last_report: Duration::ZERO, terminal: std::io::stderr().is_terminal() };
+        progress.report();
         progress
     }
 
     fn tick(&mut self) {
         let elapsed = self.start.elapsed();
-        if elapsed - self.told >= Duration::from_secs(if self.terminal { 1 } else { 30 }) {
-            self.told = elapsed;
-            self.tell();
+        if elapsed - self.last_report >= Duration::from_secs(if self.terminal { 1 } else { 30 }) {
+            self.last_report = elapsed;
+            self.report();
         }
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         let line = format!(
-            "building {} once, for the cache: {} s so far, usually {} on two cores",
+            "building {} for the cache: {} s so far, usually {} on two cores",
             self.program.name,
             self.start.elapsed().as_secs(),
             self.program.usual
@@ -232,7 +238,7 @@ impl<'a> Progress<'a> {
         if self.terminal {
             let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
         } else {
-            say(&line);
+            print_uncaptured(&line);
         }
     }
 
@@ -241,7 +247,7 @@ impl<'a> Progress<'a> {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
         let verb = if built { "built" } else { "failed to build" };
-        say(&format!("{verb} {} after {} s", self.program.name, self.start.elapsed().as_secs()));
+        print_uncaptured(&format!("{verb} {} after {} s", self.program.name, self.start.elapsed().as_secs()));
     }
 }
 
@@ -250,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_go_version_is_read_from_its_answer() {
+    fn go_version_is_parsed_from_command_output() {
         assert_eq!(go_version("go version go1.26.8 linux/amd64"), Some((1, 26)));
         assert_eq!(go_version("go version go1.27rc1 linux/arm64"), Some((1, 27)));
         assert_eq!(go_version("go: cannot find GOROOT"), None);

@@ -1,8 +1,8 @@
-//! A real Kubernetes API server with etcd: RBAC and `NodeRestriction`. By itself it has no controllers and no nodes (`cluster`
-//! adds them).
+//! A real Kubernetes API server with etcd, RBAC and `NodeRestriction`. It has no controllers and no nodes; `cluster` adds
+//! them.
 //!
-//! So nothing finalises namespaces, makes default `ServiceAccounts` or runs Pods; a Pod here is an object that tokens can be
-//! bound to and that has a status.
+//! Without them nothing finalizes namespaces, creates default `ServiceAccount`s or runs Pods. A Pod here is an object that
+//! tokens can be bound to and that has a status.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::binaries::{self, Binaries};
-use super::guardian::{Guardian, Process};
+use super::watchdog::{Process, Watchdog};
 use super::{free_port, pki, wait_until};
 
 pub use super::kubeconfig::{client_certificate, client_from, kubeconfig, path};
 
-/// How Pod-bound tokens live; the API server's minimum is 10 minutes.
+/// TTL of `ServiceAccount` tokens; the API server's minimum is 10 minutes.
 const TOKEN_SECONDS: i64 = 3600;
 
 /// The running servers.
@@ -35,41 +35,41 @@ pub struct Kube {
     arguments: Vec<String>,
     ca: String,
     admin_kubeconfig: PathBuf,
-    /// Those of a server of ours.
+    /// CA and token signing key; `None` for an existing cluster.
     keys: Option<(pki::Authority, pki::Pair)>,
     process: Mutex<Option<Process>>,
     _etcd: Option<Process>,
 }
 
-/// Where an API server listens and what it admits.
-pub struct Place {
-    /// Where it listens.
+/// Addresses and admission plugins of an API server.
+pub struct Options {
+    /// Listening address.
     pub inside: SocketAddr,
-    /// Where this process reaches it.
+    /// Address at which this process reaches the server.
     pub outside: SocketAddr,
-    /// Admission plugins beside those that are on by default, comma-separated.
+    /// Admission plugins in addition to the default ones, comma-separated.
     pub plugins: &'static str,
 }
 
 impl Kube {
-    /// Make certificates, start both on free loopback ports, wait until the API server is ready.
-    pub async fn start(binaries: &Binaries, guardian: &Guardian) -> Result<Self> {
+    /// Creates certificates, starts both servers on free loopback ports, and waits until the API server is ready.
+    pub async fn start(binaries: &Binaries, watchdog: &Watchdog) -> Result<Self> {
         let here = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        Self::start_at(binaries, guardian, Place { inside: here, outside: here, plugins: "NodeRestriction" }).await
+        Self::start_at(binaries, watchdog, Options { inside: here, outside: here, plugins: "NodeRestriction" }).await
     }
 
-    /// As `start`, at another place.
-    pub async fn start_at(binaries: &Binaries, guardian: &Guardian, place: Place) -> Result<Self> {
-        let Place { inside, outside, plugins } = place;
+    /// As `start`, with these options.
+    pub async fn start_at(binaries: &Binaries, watchdog: &Watchdog, options: Options) -> Result<Self> {
+        let Options { inside, outside, plugins } = options;
         let url = format!("https://{outside}");
-        let directory = guardian.directory.join(format!("kube-{}", outside.port()));
+        let directory = watchdog.directory.join(format!("kube-{}", outside.port()));
         let authority = pki::Authority::new("keyferry test cluster", &directory.join("pki"))?;
         let names = ["127.0.0.1", "10.96.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
         let server = authority.issue("apiserver", "kube-apiserver", None, &names)?;
         let admin = authority.issue("admin", "admin", Some("system:masters"), &[])?;
         let signer = authority.signing_key("service-accounts")?;
         let etcd_url = format!("http://127.0.0.1:{}", free_port()?);
-        let etcd = spawn_etcd(&binaries.etcd, guardian, &directory, &etcd_url)?;
+        let etcd = spawn_etcd(&binaries.etcd, watchdog, &directory, &etcd_url)?;
 
         let user = client_certificate(&admin);
         let admin_kubeconfig = directory.join("admin.kubeconfig");
@@ -82,10 +82,10 @@ impl Kube {
             ("bind-address", &ip),
             ("client-ca-file", path(&authority.file)),
             ("enable-admission-plugins", plugins),
-            // The Endpoints of the `kubernetes` Service would need an address that is not loopback.
+            // The Endpoints of the Service `kubernetes` would need an address that is not loopback.
             ("endpoint-reconciler-type", "none"),
             ("etcd-servers", &etcd_url),
-            // For logs and exec, where there is a kubelet; names of nodes cannot be resolved here.
+            // For logs and exec through a kubelet. There is no DNS for node names.
             ("kubelet-client-certificate", path(&admin.certificate)),
             ("kubelet-client-key", path(&admin.key)),
             ("kubelet-preferred-address-types", "InternalIP"),
@@ -108,17 +108,17 @@ impl Kube {
             process: Mutex::new(None),
             _etcd: Some(etcd),
         };
-        kube.start_again(guardian).await?;
+        kube.start_again(watchdog).await?;
         Ok(kube)
     }
 
-    /// An API server that is there already. `inside` is its URL as pods and Vault reach it, if not the kubeconfig's.
+    /// An existing API server. `inside` is its URL for pods and Vault; default: the URL in the kubeconfig.
     pub async fn existing(kubeconfig: PathBuf, inside: Option<String>) -> Result<Self> {
         let document = Kubeconfig::read_from(&kubeconfig).context("failed to read KUBECONFIG")?;
         let config = Config::from_custom_kubeconfig(document, &KubeConfigOptions::default()).await?;
         let url = inside.unwrap_or_else(|| config.cluster_url.to_string().trim_end_matches('/').to_owned());
         let roots: Api<ConfigMap> = Api::namespaced(Client::try_from(config)?, "default");
-        let roots = roots.get("kube-root-ca.crt").await.context("failed to ask the API server of KUBECONFIG")?;
+        let roots = roots.get("kube-root-ca.crt").await.context("failed to query the API server of KUBECONFIG")?;
         let ca = roots.data.and_then(|mut data| data.remove("ca.crt")).context("kube-root-ca.crt has no ca.crt")?;
         Ok(Self {
             url,
@@ -133,14 +133,14 @@ impl Kube {
         })
     }
 
-    /// Start the API server after `stop`, on the same port, with the same data and keys.
-    pub async fn start_again(&self, guardian: &Guardian) -> Result<()> {
+    /// Starts the API server after `stop`, on the same port, with the same data and keys.
+    pub async fn start_again(&self, watchdog: &Watchdog) -> Result<()> {
         let mut running = self.process.lock().await;
         ensure!(running.is_none(), "the API server is running");
         let log = self.directory.join("apiserver.log");
-        let mut command = guardian.command(&self.apiserver);
+        let mut command = watchdog.command(&self.apiserver);
         command.args(&self.arguments);
-        let mut process = guardian.spawn(into_log(&mut command, &log)?)?;
+        let mut process = watchdog.spawn(into_log(&mut command, &log)?)?;
         let client = self.client().await?;
         let ready = tokio::select! {
             ready = wait_until("the API server is ready", Duration::from_secs(60), || async {
@@ -148,7 +148,7 @@ impl Kube {
                 // A request that reaches a server in the middle of its start may never be answered.
                 tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await.ok()?.ok()
             }) => ready.map(|_| ()),
-            ended = process.wait(Duration::from_secs(90)) => Err(anyhow::anyhow!("kube-apiserver ended: {ended:?}")),
+            ended = process.wait(Duration::from_secs(90)) => Err(anyhow::anyhow!("kube-apiserver exited: {ended:?}")),
         };
         ready.with_context(|| {
             let etcd = binaries::tail(&self.directory.join("etcd.log"), 5);
@@ -159,7 +159,7 @@ impl Kube {
         Ok(())
     }
 
-    /// End the API server; the data stays in etcd. By SIGKILL: its graceful end may take a minute with open watches.
+    /// Stops the API server; the data stays in etcd. Uses SIGKILL, because a graceful stop can take a minute with open watches.
     pub async fn stop(&self) -> Result<()> {
         if let Some(mut process) = self.process.lock().await.take() {
             process.kill().await?;
@@ -172,32 +172,35 @@ impl Kube {
         &self.url
     }
 
-    /// Certificates of the cluster, and the key that signs the tokens of its `ServiceAccount`s.
+    /// The cluster's CA, and the key pair that signs `ServiceAccount` tokens.
     pub fn keys(&self) -> Result<(&pki::Authority, &pki::Pair)> {
-        self.keys.as_ref().map(|(authority, signer)| (authority, signer)).context("this cluster is not ours")
+        self.keys
+            .as_ref()
+            .map(|(authority, signer)| (authority, signer))
+            .context("an existing cluster does not expose its keys")
     }
 
-    /// PEM of the authority behind its certificate.
+    /// The CA certificate of the API server, as PEM.
     pub fn ca_pem(&self) -> &str {
         &self.ca
     }
 
-    /// The key by which `ServiceAccount` tokens can be verified, as PEM.
+    /// The public key that verifies `ServiceAccount` tokens, as PEM.
     pub fn service_account_public_key(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.directory.join("pki/service-accounts.pub"))?)
     }
 
-    /// A kubeconfig that may do everything, for kubectl.
+    /// A kubeconfig with full permissions, for kubectl.
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig
     }
 
-    /// A kubeconfig document for a token.
+    /// Text of a kubeconfig with a token.
     pub fn kubeconfig_for(&self, namespace: &str, token: &str) -> String {
         kubeconfig(&self.url, &self.ca, namespace, &json!({"token": token}))
     }
 
-    /// A client that may do everything. It belongs to the runtime that made it, so each test makes its own.
+    /// A client with full permissions. It is bound to the current runtime, so each test creates its own.
     pub async fn client(&self) -> Result<Client> {
         client_from(&std::fs::read_to_string(&self.admin_kubeconfig)?).await
     }
@@ -207,30 +210,30 @@ impl Kube {
         client_from(&self.kubeconfig_for(namespace, token)).await
     }
 
-    /// Helpers around an admin client.
+    /// Helpers around a client with full permissions.
     pub async fn admin(&self) -> Result<Cluster> {
         Ok(Cluster { client: self.client().await? })
     }
 }
 
-fn spawn_etcd(binary: &Path, guardian: &Guardian, directory: &Path, url: &str) -> Result<Process> {
+fn spawn_etcd(binary: &Path, watchdog: &Watchdog, directory: &Path, url: &str) -> Result<Process> {
     let peer = format!("http://127.0.0.1:{}", free_port()?);
     let data = directory.join("etcd");
-    let mut command = guardian.command(binary);
+    let mut command = watchdog.command(binary);
     command
         .args(["--data-dir", path(&data), "--listen-client-urls", url, "--advertise-client-urls", url])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &format!("default={peer}"), "--unsafe-no-fsync", "--log-level", "warn"]);
-    guardian.spawn(into_log(&mut command, &directory.join("etcd.log"))?)
+    watchdog.spawn(into_log(&mut command, &directory.join("etcd.log"))?)
 }
 
-/// Output of a server into its log.
+/// Redirects the output of a server to its log.
 pub fn into_log<'a>(command: &'a mut Command, log: &Path) -> Result<&'a mut Command> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     Ok(command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log))
 }
 
-/// The HTTP status of a refused request.
+/// The HTTP status of a failed request.
 pub fn status_of(error: &kube::Error) -> Option<u16> {
     match error {
         kube::Error::Api(status) => Some(status.code),
@@ -238,39 +241,39 @@ pub fn status_of(error: &kube::Error) -> Option<u16> {
     }
 }
 
-/// What a token is bound to.
+/// The Pod that a token is bound to.
 pub struct PodReference<'a> {
     pub name: &'a str,
     pub uid: &'a str,
 }
 
-/// What tests set up and look at, with rights for it.
+/// Helpers for setup and checks, around a client.
 #[derive(Clone)]
 pub struct Cluster {
     pub client: Client,
 }
 
 impl Cluster {
-    /// Make a namespace, if it is not there.
+    /// Creates a namespace unless it exists.
     pub async fn namespace(&self, name: &str) -> Result<()> {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}}))?;
         present(Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await)
-            .with_context(|| format!("failed to make namespace {name}"))
+            .with_context(|| format!("failed to create namespace {name}"))
     }
 
-    /// Make a `ServiceAccount`, if it is not there.
+    /// Creates a `ServiceAccount` unless it exists.
     pub async fn service_account(&self, namespace: &str, name: &str) -> Result<()> {
         let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}}))?;
         let api = Api::namespaced(self.client.clone(), namespace);
         present(api.create(&PostParams::default(), &account).await)
-            .with_context(|| format!("failed to make ServiceAccount {namespace}/{name}"))
+            .with_context(|| format!("failed to create ServiceAccount {namespace}/{name}"))
     }
 
-    /// Apply YAML documents as `kubectl apply --server-side` does; `namespace` is for those that name none.
+    /// Applies YAML documents as `kubectl apply --server-side` does, in `namespace` unless they name another.
     pub async fn apply(&self, namespace: &str, yaml: &str) -> Result<()> {
         let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(yaml).context("failed to parse the YAML")?;
         for object in objects {
-            let types = object.types.clone().context("a document has no kind")?;
+            let types = object.types.clone().context("a YAML document has no kind")?;
             let gvk = GroupVersionKind::try_from(&types)?;
             let (resource, capabilities) = kube::discovery::pinned_kind(&self.client, &gvk).await?;
             let api: Api<DynamicObject> = match (capabilities.scope, object.namespace()) {
@@ -286,7 +289,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// A token of a `ServiceAccount`. No audience: the API server's own. Bound to a Pod, as the kubelet asks for it.
+    /// A token of a `ServiceAccount`. `audience: None` is the API server's own audience. With `pod`, the token is bound to a
+    /// Pod, like a token that the kubelet requests.
     pub async fn token(
         &self,
         namespace: &str,
@@ -297,7 +301,7 @@ impl Cluster {
         self.token_for(namespace, account, audience, pod, TOKEN_SECONDS).await
     }
 
-    /// As `token`, for so many seconds.
+    /// As `token`, with a TTL in seconds.
     pub async fn token_for(
         &self,
         namespace: &str,
@@ -325,10 +329,10 @@ impl Cluster {
             .create_token_request(account, &PostParams::default(), &request)
             .await
             .with_context(|| format!("failed to get a token of {namespace}/{account}"))?;
-        answer.status.and_then(|status| status.token).context("a TokenRequest answered without a token")
+        answer.status.and_then(|status| status.token).context("the response to a TokenRequest has no token")
     }
 
-    /// Make a Pod, as an object only, and give its UID. A node is named so that nobody waits for a scheduler.
+    /// Creates a Pod object and returns its UID. It names a node, so that it does not wait for a scheduler.
     pub async fn pod(&self, namespace: &str, name: &str, account: &str) -> Result<String> {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": name, "labels": {"app": name}},
@@ -344,7 +348,7 @@ impl Cluster {
         let made = api
             .create(&PostParams::default(), &pod)
             .await
-            .with_context(|| format!("failed to make Pod {namespace}/{name}"))?;
+            .with_context(|| format!("failed to create Pod {namespace}/{name}"))?;
         made.uid().context("a Pod has a UID")
     }
 
@@ -365,7 +369,7 @@ impl Cluster {
     }
 }
 
-/// Made, or there already.
+/// Treats "already exists" as success.
 fn present<T>(made: Result<T, kube::Error>) -> Result<()> {
     match made {
         Ok(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! Kubeconfig documents and clients made from them.
+//! Kubeconfigs, and clients created from them.
 
 use std::path::Path;
 
@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 
 use super::pki;
 
-/// Our directories have plain names.
+/// A path of the testbed as text.
 pub fn path(path: &Path) -> &str {
     path.to_str().expect("a temporary directory's name is UTF-8")
 }
 
-/// The part of a kubeconfig that says who one is.
+/// The credentials in a kubeconfig.
 pub fn client_certificate(pair: &pki::Pair) -> Value {
     json!({"client-certificate": pair.certificate, "client-key": pair.key})
 }
 
-/// A kubeconfig document.
+/// Text of a kubeconfig.
 pub fn kubeconfig(url: &str, ca: &str, namespace: &str, user: &Value) -> String {
     use base64::prelude::{BASE64_STANDARD, Engine};
     json!({
@@ -34,7 +34,7 @@ pub fn kubeconfig(url: &str, ca: &str, namespace: &str, user: &Value) -> String 
     .to_string()
 }
 
-/// A client from a kubeconfig document.
+/// A client from the text of a kubeconfig.
 pub async fn client_from(kubeconfig: &str) -> Result<Client> {
     let config =
         Config::from_custom_kubeconfig(Kubeconfig::from_yaml(kubeconfig)?, &KubeConfigOptions::default()).await?;

@@ -1,7 +1,7 @@
-//! The leak test: nothing that an agent lets be seen holds a secret of its case.
+//! The leak test: no output of an agent contains a secret of its case.
 //!
-//! A case knows its secrets, since they are put into Vault through it, and the agents that were started for it. What an agent
-//! let be seen is taken while it runs: `/proc` and the pages of its listener are gone after its end.
+//! A case knows its secrets, because they are written to Vault through it, and its agents. Outputs are captured while an
+//! agent runs: `/proc` and the pages of its listener are gone after the exit.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -12,53 +12,53 @@ use anyhow::{Result, ensure};
 use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine};
 use serde_json::Value;
 
-use super::said::Said;
+use super::capture::Capture;
 
-/// Shorter texts are found by chance.
+/// Shorter texts would be found by chance.
 const SHORTEST: usize = 6;
 
-/// As long must be one that could be a part of a UID, a time or a number.
+/// Minimum length of a text that could be part of a UID, a time or a number.
 const SHORTEST_NUMBER: usize = 16;
 
-/// How every Vault token begins (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
+/// Prefixes of Vault tokens (<https://developer.hashicorp.com/vault/docs/concepts/tokens#token-prefixes>).
 const TOKENS: [&str; 3] = ["hvs.", "hvb.", "hvr."];
 
-/// The one secret that an environment may hold: the user himself gives it there.
+/// The only secret that is allowed in an environment: the user sets it there.
 const GIVEN_TOKEN: &str = "VAULT_TOKEN=";
 
-/// A text that was seen, and where.
+/// A captured text and its origin.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct Observed {
     pub place: String,
     pub text: String,
 }
 
-impl Seen {
+impl Observed {
     pub fn new(place: impl Into<String>, text: impl Into<String>) -> Self {
         Self { place: place.into(), text: text.into() }
     }
 }
 
-/// The secrets of a case and its agents. In a test it must be asked before it is dropped.
+/// The secrets and the agents of a case. A test with an agent must run the leak test before it drops this value.
 #[derive(Default)]
 pub struct Leaks {
-    /// In each form in which they could be seen.
+    /// Every encoding in which a secret could appear.
     planted: Mutex<BTreeSet<String>>,
-    agents: Mutex<Vec<Arc<Said>>>,
-    asked: AtomicBool,
+    agents: Mutex<Vec<Arc<Capture>>>,
+    checked: AtomicBool,
 }
 
 impl Leaks {
-    /// A text that nobody may say.
+    /// Adds a text that must not appear in any output.
     ///
     /// # Panics
-    /// If it cannot be searched for.
+    /// If the text is so short that it would be found by chance.
     pub fn plant(&self, secret: &str) {
         assert!(is_unmistakable(secret), "{secret:?} would be found by chance");
         locked(&self.planted).extend(forms(secret));
     }
 
-    /// All texts in a secret's data that can be searched for.
+    /// Adds all texts in a secret's data that are long enough to be searched for.
     pub fn plant_data(&self, data: &Value) {
         match data {
             Value::String(text) if is_unmistakable(text) => self.plant(text),
@@ -68,26 +68,26 @@ impl Leaks {
         }
     }
 
-    /// A JWT: its signature alone is searched for, so that a part of it is found as well.
+    /// Adds a JWT by its signature, so that a truncated JWT is found too.
     pub fn plant_jwt(&self, jwt: &str) {
         self.plant(jwt.rsplit('.').next().unwrap_or(jwt));
     }
 
-    pub(super) fn watch(&self, agent: Arc<Said>) {
+    pub(super) fn add_agent(&self, agent: Arc<Capture>) {
         locked(&self.agents).push(agent);
     }
 
-    /// What all agents let be seen.
-    pub fn seen(&self) -> Result<Vec<Seen>> {
+    /// Everything captured from all agents.
+    pub fn seen(&self) -> Result<Vec<Observed>> {
         let agents = locked(&self.agents).clone();
         agents.iter().map(|agent| agent.seen()).collect::<Result<Vec<_>>>().map(|seen| seen.concat())
     }
 
-    /// Fails if one of these texts holds a secret, and says where.
-    pub fn check(&self, seen: &[Seen]) -> Result<()> {
+    /// Fails if one of these texts contains a secret; the error names its origin.
+    pub fn check(&self, seen: &[Observed]) -> Result<()> {
         let planted = locked(&self.planted);
         ensure!(!planted.is_empty(), "no secret was planted");
-        for Seen { place, text } in seen {
+        for Observed { place, text } in seen {
             let text = if place.ends_with("environ") { without_given_token(text) } else { text.clone() };
             let leaked =
                 planted.iter().map(String::as_str).find(|secret| text.contains(secret)).or_else(|| token(&text));
@@ -96,21 +96,21 @@ impl Leaks {
         Ok(())
     }
 
-    /// The leak test runs, or the test has failed before and tells its own reason.
-    pub fn asked(&self) {
-        self.asked.store(true, Ordering::Relaxed);
+    /// Records that the leak test ran, or that the test has already failed.
+    pub fn mark_checked(&self) {
+        self.checked.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Leaks {
     fn drop(&mut self) {
-        let forgotten = cfg!(test) && !self.asked.load(Ordering::Relaxed) && !locked(&self.agents).is_empty();
-        assert!(!forgotten || std::thread::panicking(), "a test with an agent ended without the leak test");
+        let unchecked = cfg!(test) && !self.checked.load(Ordering::Relaxed) && !locked(&self.agents).is_empty();
+        assert!(!unchecked || std::thread::panicking(), "a test with an agent did not run the leak test");
     }
 }
 
-/// How the Vault token begins that the text holds. The random end of a pod's name may look like that beginning; the pod's Events
-/// are called after it, with a dot and a number of 16 digits.
+/// Prefix of a Vault token in the text. The random suffix of a pod's name can look like such a prefix: Events are named
+/// after their pod, with a dot and a number of 16 digits.
 fn token(text: &str) -> Option<&'static str> {
     let is_token = |prefix: &str, at: usize| {
         let in_a_name = text[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
@@ -120,13 +120,13 @@ fn token(text: &str) -> Option<&'static str> {
     TOKENS.into_iter().find(|prefix| text.match_indices(prefix).any(|(at, _)| is_token(prefix, at)))
 }
 
-/// Whether a text that holds it can only come from it.
+/// Whether a match cannot be a coincidence.
 fn is_unmistakable(secret: &str) -> bool {
     let number = |byte: u8| byte.is_ascii_hexdigit() || b"-:.".contains(&byte);
     secret.len() >= if secret.bytes().all(number) { SHORTEST_NUMBER } else { SHORTEST }
 }
 
-/// A secret as it is, each of its lines, and as JSON, base64 and hex.
+/// The lines of a secret, and the secret as JSON, base64 and hex.
 fn forms(secret: &str) -> BTreeSet<String> {
     let escaped = Value::from(secret).to_string();
     let mut hex = String::new();
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_told_from_the_name_of_an_event() {
+    fn vault_token_is_distinguished_from_event_name() {
         let long = "CAESIJlU02LQZq2kz";
         for leaked in
             [format!("token hvs.{long}"), format!("hvb.{long}"), "\"hvs.short\"".into(), format!("xhvs.{long}")]
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_found_in_every_form() {
+    fn secret_is_found_in_every_encoding() {
         let leaks = Leaks::default();
         leaks.plant_data(&json!({"a": ["first line\n\"second\" line"], "short": "x"}));
         leaks.plant_jwt("head.body.signature");
@@ -177,28 +177,28 @@ mod tests {
             "Bearer head.body.signature",
             "hvs.CAESI",
         ] {
-            let leaked = leaks.check(&[Seen::new("the log", "innocent"), Seen::new("a page", text)]);
+            let leaked = leaks.check(&[Observed::new("the log", "innocent"), Observed::new("a page", text)]);
             assert!(leaked.is_err_and(|error| error.to_string().contains("a page")), "{text}");
         }
-        assert!(leaks.check(&[Seen::new("the log", "first, second, x, head.body.")]).is_ok());
+        assert!(leaks.check(&[Observed::new("the log", "first, second, x, head.body.")]).is_ok());
         let chance = Leaks::default();
         chance.plant_data(&json!({"a": "15-132", "b": "unmistakable"}));
-        assert!(chance.check(&[Seen::new("a UID", "03f07ae6-8d15-132b")]).is_ok());
+        assert!(chance.check(&[Observed::new("a UID", "03f07ae6-8d15-132b")]).is_ok());
     }
 
     #[test]
-    #[should_panic(expected = "ended without the leak test")]
-    fn a_test_with_an_agent_cannot_end_without_it() {
-        Leaks::default().watch(Arc::new(Said::new("keyferry run".into(), None)));
+    #[should_panic(expected = "did not run the leak test")]
+    fn agent_test_without_leak_check_panics() {
+        Leaks::default().add_agent(Arc::new(Capture::new("keyferry run".into(), None)));
     }
 
     #[test]
-    fn only_the_environment_may_hold_the_given_token() {
+    fn supplied_token_is_allowed_only_in_environment() {
         let leaks = Leaks::default();
         leaks.plant("hvs.given");
         let given = "POD_NAME=a\0VAULT_TOKEN=hvs.given\0";
-        assert!(leaks.check(&[Seen::new("run: environ", given)]).is_ok());
-        assert!(leaks.check(&[Seen::new("run: log", given)]).is_err());
-        assert!(leaks.check(&[Seen::new("run: environ", "OTHER=hvs.given\0")]).is_err());
+        assert!(leaks.check(&[Observed::new("run: environ", given)]).is_ok());
+        assert!(leaks.check(&[Observed::new("run: log", given)]).is_err());
+        assert!(leaks.check(&[Observed::new("run: environ", "OTHER=hvs.given\0")]).is_err());
     }
 }

@@ -1,31 +1,31 @@
-//! The test ground: a real Vault and a real Kubernetes API server on this machine, the article's case in them, and the
-//! agent as a process. Used by the integration tests and by `cargo demo`.
+//! The testbed: a real Vault and a real Kubernetes API server on this machine, the reference scenario in them, and the agent
+//! as a process. The integration tests and `cargo demo` use it.
 //!
-//! Tests that only use the servers share one pair per process (`Servers::shared`) and keep apart by `Case`: each has its
-//! own namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::own`).
+//! Tests that only use the servers share one pair per process (`Servers::shared`). Each has its own `Case`, with its own
+//! namespace, mounts and policy. A test that stops or seals a server starts its own pair (`Servers::own`).
 
-// Every test crate includes the whole ground and uses a part of it; nothing here is seen outside of that crate.
+// Every test crate includes the whole testbed and uses a part of it; nothing here is visible outside of that crate.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
-// The walls of `src/` (no sleeping, no files, no environment) do not stand around the tests.
+// The rules for `src/` (no sleeping, no files, no environment) do not apply to tests.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod admin;
 pub mod agent;
-pub mod article;
 pub mod binaries;
+pub mod capture;
 pub mod cluster;
-pub mod guardian;
 pub mod kube;
 pub mod kubeconfig;
 pub mod leaks;
-pub mod needs;
+pub mod permissions;
 pub mod pki;
 mod programs;
-pub mod rights;
-pub mod said;
+pub mod reference_scenario;
+pub mod requirements;
 #[path = "../support/skip.rs"]
 mod skip;
 pub mod vault;
+pub mod watchdog;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -36,34 +36,34 @@ use anyhow::{Result, anyhow};
 use tokio::sync::OnceCell;
 
 use binaries::Binaries;
-use guardian::Guardian;
 use kube::Kube;
 use vault::Vault;
+use watchdog::Watchdog;
 
 pub use agent::Agent;
-pub use article::Case;
+pub use reference_scenario::Case;
 pub(crate) use skip::skip_test;
 
-/// Set to anything to skip every test that needs real servers.
+/// If set to any value, tests that need real servers are skipped.
 pub const SKIP: &str = "KEYFERRY_SKIP_SERVERS";
 
-/// A running Vault and a running API server. Dropping it ends both and removes what they wrote.
+/// A running Vault and a running API server. Dropping this value stops both and removes their files.
 pub struct Servers {
     pub vault: Vault,
     pub kube: Kube,
-    // Last: fields are dropped in this order, and the guardian ends what is left.
-    pub guardian: Guardian,
+    // Must be the last field: fields are dropped in order, and the watchdog kills the remaining processes.
+    pub watchdog: Watchdog,
 }
 
 static SHARED: OnceCell<Result<Servers, String>> = OnceCell::const_new();
 
 impl Servers {
-    /// The servers of this process, started by whoever asks first. They end with the process.
+    /// The servers of this process, started by the first call. They stop with the process.
     ///
-    /// `None` where the user set `KEYFERRY_SKIP_SERVERS`: the test then returns, and has said so.
+    /// Returns `None`, and prints that the test is skipped, if `KEYFERRY_SKIP_SERVERS` is set.
     ///
     /// # Panics
-    /// If the servers can be neither found nor built, or do not start: absent servers are a failure, not a silent pass.
+    /// If the servers can be neither found nor built, or do not start: missing servers must not look like a passed test.
     pub async fn shared(test: &str) -> Option<&'static Self> {
         if skipped(test) {
             return None;
@@ -72,7 +72,7 @@ impl Servers {
         Some(servers.as_ref().unwrap_or_else(|e| panic!("the test servers did not start: {e}")))
     }
 
-    /// Servers of one's own, for a test that stops, seals or breaks them. `None` as in `shared`.
+    /// Servers for one test, which can stop, seal or break them. `None` as in `shared`.
     ///
     /// # Panics
     /// As `shared`.
@@ -83,27 +83,27 @@ impl Servers {
         Some(Self::start().await.unwrap_or_else(|e| panic!("the test servers did not start: {e:#}")))
     }
 
-    /// Find or build the servers, and start them.
+    /// Finds or builds the servers, and starts them.
     pub async fn start() -> Result<Self> {
         Self::start_from(&Binaries::find_or_build()?).await
     }
 
-    /// Start these servers.
+    /// Starts these servers.
     pub async fn start_from(binaries: &Binaries) -> Result<Self> {
         Self::start_with(binaries, vault::Options::default()).await
     }
 
-    /// Start these servers, with a Vault as it is wanted.
+    /// Starts these servers, Vault with these options.
     pub async fn start_with(binaries: &Binaries, options: vault::Options) -> Result<Self> {
         install_tls();
-        let guardian = Guardian::start()?;
+        let watchdog = Watchdog::start()?;
         let (vault, kube) =
-            tokio::try_join!(Vault::start(binaries, &guardian, options), Kube::start(binaries, &guardian))?;
-        Ok(Self { vault, kube, guardian })
+            tokio::try_join!(Vault::start(binaries, &watchdog, options), Kube::start(binaries, &watchdog))?;
+        Ok(Self { vault, kube, watchdog })
     }
 }
 
-/// Whether the user wants no servers; says so in a line that names the test.
+/// Whether `KEYFERRY_SKIP_SERVERS` is set; if so, prints a line that names the test.
 pub fn skipped(test: &str) -> bool {
     let skip = std::env::var_os(SKIP).is_some();
     if skip {
@@ -112,12 +112,12 @@ pub fn skipped(test: &str) -> bool {
     skip
 }
 
-/// The process's TLS provider, as the agent's `main` installs it. Harmless when repeated.
+/// Installs the process's TLS provider, as the agent's `main` does. Repeated calls have no effect.
 pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Wait for a fact: ask `fact` until it gives a value, or fail after `deadline` with what was awaited.
+/// Calls `fact` until it returns a value. After `deadline`, fails with an error that contains `what`.
 pub async fn wait_until<T, F>(what: &str, deadline: Duration, mut fact: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Option<T>>,
@@ -130,14 +130,14 @@ where
             return Ok(value);
         }
         if start.elapsed() > deadline {
-            return Err(anyhow!("{what}: not so after {:.1} s", deadline.as_secs_f32()));
+            return Err(anyhow!("{what}: not true after {:.1} s", deadline.as_secs_f32()));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// A loopback port that was free a moment ago, and that this process gives out once. It is below the range from which Linux
-/// takes ports for outgoing connections, so that it stays free while a server restarts.
+/// A free loopback port, returned once per process. It is below Linux's range for outgoing connections, so that it stays
+/// free while a server restarts.
 pub fn free_port() -> Result<u16> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! A throw-away certificate authority for one run.
+//! A throwaway certificate authority for one run.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +8,11 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// Makes certificates and writes them as PEM files.
+/// Issues certificates and writes them as PEM files.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: PathBuf,
-    /// Its own certificate.
+    /// The CA certificate.
     pub file: PathBuf,
 }
 
@@ -36,13 +36,13 @@ impl Authority {
         Ok(Self { issuer, directory: directory.to_owned(), file })
     }
 
-    /// Its certificate as PEM.
+    /// The CA certificate as PEM.
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate for a server with these names, or for a client: `group` and `user` are how Kubernetes reads
-    /// organisation and common name (<https://kubernetes.io/docs/reference/access-authn-authz/authentication/#x509-client-certificates>).
+    /// A certificate for a server with these names, or for a client. Kubernetes reads the common name as `user` and the
+    /// organization as `group` (<https://kubernetes.io/docs/reference/access-authn-authz/authentication/#x509-client-certificates>).
     pub fn issue(&self, file: &str, user: &str, group: Option<&str>, names: &[&str]) -> Result<Pair> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names)?;
@@ -63,7 +63,7 @@ impl Authority {
         Ok(pair)
     }
 
-    /// A key to sign tokens with, and its public half.
+    /// A key pair that signs tokens; `certificate` is the public key.
     pub fn signing_key(&self, file: &str) -> Result<Pair> {
         let key = KeyPair::generate()?;
         let pair = Pair {
@@ -76,7 +76,7 @@ impl Authority {
     }
 }
 
-/// Write a file that only we may read.
+/// Writes a file that only its owner can read.
 pub fn write(file: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;

@@ -1,4 +1,4 @@
-//! What the test ground runs, with the pinned module that each program is built from.
+//! The programs of the testbed, and the pinned Go module that each is built from.
 
 /// A Go module with pinned versions.
 pub struct Module {
@@ -7,7 +7,7 @@ pub struct Module {
     pub go_sum: &'static str,
 }
 
-/// Kubernetes, etcd and containerd: one module, so that they share what they depend on.
+/// Kubernetes, etcd and containerd. One module, so that they share dependencies.
 pub const KUBE: Module =
     Module { name: "kube", go_mod: include_str!("go/kube/go.mod"), go_sum: include_str!("go/kube/go.sum") };
 const VAULT: Module =
@@ -20,39 +20,39 @@ const VAULT_PLUGIN: Module = Module {
 
 const HELM: Module =
     Module { name: "helm", go_mod: include_str!("go/helm/go.mod"), go_sum: include_str!("go/helm/go.sum") };
-/// Beside Helm and not with it: it brings Helm 3 along, and needs a replacement that a common module would force on both.
+/// Separate from Helm: helm-unittest depends on Helm 3 and needs a `replace` directive that would affect both.
 const HELM_UNITTEST: Module = Module {
     name: "helm-unittest",
     go_mod: include_str!("go/helm-unittest/go.mod"),
     go_sum: include_str!("go/helm-unittest/go.sum"),
 };
 
-/// One program that we need.
+/// A program that can be built.
 pub struct Program {
     pub name: &'static str,
     pub module: &'static Module,
     pub package: &'static str,
     pub tags: &'static str,
     pub ldflags: &'static str,
-    /// How long a build takes on two cores, in the order of this table with an empty Go build cache, for people who wait.
+    /// Usual build time on two cores, in the order of this table, with an empty Go build cache.
     pub usual: &'static str,
-    /// Whether users have it under this name.
+    /// Whether a program of this name on `PATH` is used.
     pub public: bool,
 }
 
 const STRIP: &str = "-s -w";
-/// Without a stamp they report v0.0.0 and refuse to start with their own feature gates.
+/// Without a version stamp the programs report v0.0.0 and reject their own feature gates.
 const STAMP: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 -X k8s.io/component-base/version.gitMajor=1 \
                      -X k8s.io/component-base/version.gitMinor=37";
-/// Snapshotters that need cgo or file systems which a test node does not have.
+/// Excludes snapshotters that need cgo or file systems that a test node does not have.
 const CONTAINERD_TAGS: &str = "no_btrfs,no_devmapper,no_zfs";
 
-/// Of the module with Kubernetes.
+/// A program of the Kubernetes module.
 const fn kube(name: &'static str, package: &'static str, usual: &'static str) -> Program {
     Program { name, module: &KUBE, package, tags: "", ldflags: STAMP, usual, public: true }
 }
 
-/// Of containerd, which has the version of our pins only: a user's own would come with a configuration of another version.
+/// A program of containerd, always in the pinned version: another version would need another configuration.
 const fn containerd(name: &'static str, package: &'static str, usual: &'static str) -> Program {
     Program { name, module: &KUBE, package, tags: CONTAINERD_TAGS, ldflags: STRIP, usual, public: false }
 }
@@ -63,7 +63,7 @@ pub const PROGRAMS: [Program; 11] = [
     kube("kubelet", "k8s.io/kubernetes/cmd/kubelet", "90 s"),
     kube("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "40 s"),
     kube("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "10 s"),
-    // It goes into an image too, where only a static program runs; a user's own may be a wrapper, or many versions older.
+    // Also copied into an image, so it must be static. The user's kubectl can be a wrapper, or much older.
     Program { public: false, ..kube("kubectl", "k8s.io/kubernetes/cmd/kubectl", "20 s") },
     containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd", "40 s"),
     containerd("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", "5 s"),
@@ -72,7 +72,7 @@ pub const PROGRAMS: [Program; 11] = [
         name: "vault",
         module: &VAULT,
         package: "github.com/hashicorp/vault",
-        // Half the build time; the kubernetes method then comes as a plugin.
+        // Halves the build time; the auth method kubernetes is then a plugin.
         tags: "minimal",
         ldflags: STRIP,
         usual: "6 min",
@@ -89,7 +89,7 @@ pub const PROGRAMS: [Program; 11] = [
     },
 ];
 
-/// What the chart's tests run. Only the pinned versions: what Helm renders and how it lints changes between them.
+/// The programs of the chart tests, always in the pinned versions: rendering and linting change between Helm versions.
 pub const CHART_PROGRAMS: [Program; 2] = [
     Program {
         name: "helm",

@@ -1,4 +1,4 @@
-//! A real Vault server: not `-dev`, because tests stop it, start it again with its data, and seal it.
+//! A real Vault server. Not `-dev`, because tests stop it, restart it with its data, and seal it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,23 +12,23 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::binaries::{self, Binaries};
-use super::guardian::{Guardian, Process};
+use super::watchdog::{Process, Watchdog};
 use super::{free_port, pki, wait_until};
 
 pub use super::admin::Admin;
 
-/// How to run it.
+/// Options of a Vault server.
 #[derive(Default, Clone)]
 pub struct Options {
-    /// Serve HTTPS with a certificate for 127.0.0.1, localhost and `place`; its authority is `Vault::ca_file`.
+    /// Serve HTTPS with a certificate for 127.0.0.1, localhost and `endpoint`; the CA certificate is `Vault::ca_file`.
     pub tls: bool,
-    /// Where it listens, if not on a free loopback port.
-    pub place: Option<Place>,
+    /// Listening address. Default: a free loopback port.
+    pub endpoint: Option<Endpoint>,
 }
 
-/// An address in other namespaces, and how this process reaches it.
+/// An address in other network namespaces (`inside`), and the address at which this process reaches it (`outside`).
 #[derive(Clone)]
-pub struct Place {
+pub struct Endpoint {
     pub inside: SocketAddr,
     pub outside: SocketAddr,
 }
@@ -47,13 +47,13 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// Start, initialise, unseal.
-    pub async fn start(binaries: &Binaries, guardian: &Guardian, options: Options) -> Result<Self> {
+    /// Starts, initializes and unseals Vault.
+    pub async fn start(binaries: &Binaries, watchdog: &Watchdog, options: Options) -> Result<Self> {
         let loopback = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let Place { inside, outside } = options.place.unwrap_or(Place { inside: loopback, outside: loopback });
+        let Endpoint { inside, outside } = options.endpoint.unwrap_or(Endpoint { inside: loopback, outside: loopback });
         let port = outside.port();
-        let directory = guardian.directory.join(format!("vault-{port}"));
-        let data = guardian.memory.join(format!("vault-{port}"));
+        let directory = watchdog.directory.join(format!("vault-{port}"));
+        let data = watchdog.memory.join(format!("vault-{port}"));
         std::fs::create_dir_all(directory.join("plugins"))?;
         std::fs::create_dir_all(&data)?;
         let scheme = if options.tls { "https" } else { "http" };
@@ -87,17 +87,17 @@ impl Vault {
             "disable_mlock": true,
             "listener": [{"tcp": listener}],
             "plugin_directory": std::fs::canonicalize(vault.directory.join("plugins"))?,
-            // The one persistent storage that a minimal Vault has too. In memory, because it syncs every write.
+            // The only persistent storage of a minimal Vault. The path is in memory, because raft syncs every write.
             "cluster_addr": format!("https://{cluster}"),
             "storage": {"raft": {"node_id": "one", "path": data, "performance_multiplier": "1"}},
         });
         pki::write(&vault.directory.join("config.json"), &config.to_string())?;
-        vault.spawn(guardian).await?;
-        vault.initialise().await?;
+        vault.spawn(watchdog).await?;
+        vault.initialize().await?;
         vault.unseal().await?;
 
         let admin = vault.admin()?;
-        // From 1.20 on audit devices may be made by the API only where the configuration allows it; a file below is the default.
+        // Since Vault 1.20 the API can create audit devices only where the configuration allows it.
         admin
             .ok(
                 Method::PUT,
@@ -110,7 +110,7 @@ impl Vault {
         Ok(vault)
     }
 
-    /// A Vault that is there already: what needs its process or its files answers with an error, or finds nothing.
+    /// An existing Vault. Methods that need its process or its files return an error or nothing.
     pub fn existing(address: String, inside: String, root_token: String) -> Self {
         Self {
             address,
@@ -125,27 +125,27 @@ impl Vault {
         }
     }
 
-    async fn spawn(&self, guardian: &Guardian) -> Result<()> {
+    async fn spawn(&self, watchdog: &Watchdog) -> Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
-        let mut command = guardian.command(&self.binary);
+        let mut command = watchdog.command(&self.binary);
         command
             .arg("server")
             .arg(format!("-config={}", self.directory.join("config.json").display()))
             .env_remove("VAULT_TOKEN")
-            // Sockets of plugins: a Vault that is killed leaves them, so they belong where the guardian cleans up.
+            // A killed Vault leaves the sockets of its plugins, so they must be in a directory that the watchdog removes.
             .env("TMPDIR", &self.directory)
             .env("VAULT_PLUGIN_TMPDIR", &self.directory)
             .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let mut process = guardian.spawn(&mut command)?;
+        let mut process = watchdog.spawn(&mut command)?;
         let admin = self.admin()?;
         let ready = tokio::select! {
-            ready = wait_until("Vault answers", Duration::from_secs(30), || async {
+            ready = wait_until("Vault responds", Duration::from_secs(30), || async {
                 admin.request(Method::GET, "sys/seal-status", Value::Null).await.ok()
             }) => ready.map(|_| ()),
-            ended = process.wait(Duration::from_secs(60)) => Err(anyhow::anyhow!("vault ended: {ended:?}")),
+            ended = process.wait(Duration::from_secs(60)) => Err(anyhow::anyhow!("Vault exited: {ended:?}")),
         };
         ready.with_context(|| {
             format!("failed to start Vault; its log ends with:\n{}", binaries::tail(&self.log_file(), 15))
@@ -154,16 +154,17 @@ impl Vault {
         Ok(())
     }
 
-    async fn initialise(&mut self) -> Result<()> {
+    async fn initialize(&mut self) -> Result<()> {
         let body = json!({"secret_shares": 1, "secret_threshold": 1});
         let answer = self.admin()?.ok(Method::PUT, "sys/init", body).await?;
-        let text = |value: &Value| value.as_str().map(str::to_owned).context("sys/init answered without keys");
+        let text = |value: &Value| value.as_str().map(str::to_owned).context("the response of sys/init has no keys");
         self.unseal_key = text(&answer["keys"][0])?;
         self.root_token = text(&answer["root_token"])?;
         Ok(())
     }
 
-    /// Makes `kubernetes` a method that can be enabled: inside a full Vault, a plugin for a minimal one.
+    /// Makes sure that the auth method `kubernetes` can be enabled. Registers a plugin if it is not built in; returns whether
+    /// it did.
     async fn offer_kubernetes(&self, admin: &Admin) -> Result<bool> {
         let inside = admin.list("sys/plugins/catalog/auth").await?;
         if inside["data"]["keys"].as_array().is_some_and(|keys| keys.iter().any(|key| key == "kubernetes")) {
@@ -174,7 +175,7 @@ impl Vault {
         let bytes = std::fs::read(&plugin).with_context(|| format!("failed to read {}", plugin.display()))?;
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
         let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        // Vault wants the file itself inside the directory, no link that leads out.
+        // Vault rejects a symlink that leads out of the plugin directory.
         std::fs::copy(&plugin, self.directory.join("plugins").join(name))?;
         let body = json!({"sha256": sha256, "command": name});
         admin.ok(Method::PUT, "sys/plugins/catalog/auth/kubernetes", body).await?;
@@ -186,12 +187,12 @@ impl Vault {
         &self.address
     }
 
-    /// Its address where it runs; for pods, if that is in a cluster's namespaces.
+    /// The address inside the network namespace of the server, for pods.
     pub fn address_inside(&self) -> &str {
         &self.inside
     }
 
-    /// PEM of the authority behind the certificate, with `Options::tls`.
+    /// PEM file of the CA certificate, with `Options::tls`.
     pub fn ca_file(&self) -> Option<&Path> {
         self.ca_file.as_deref()
     }
@@ -208,19 +209,19 @@ impl Vault {
         self.directory.join("audit.log")
     }
 
-    /// The audit log so far: one request or response each, secrets hashed.
+    /// Entries of the audit log so far: requests and responses, with hashed secrets.
     pub fn audit_lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.audit_file()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Requests (not responses) in the audit log to a path.
+    /// Requests to a path in the audit log, without responses.
     pub fn audited_requests(&self, path: &str) -> Vec<Value> {
         let request = |line: &Value| line["type"] == "request" && line["request"]["path"] == path;
         self.audit_lines().into_iter().filter(request).collect()
     }
 
-    /// A client with the root token. It belongs to the runtime that uses it, so each test makes its own.
+    /// A client with the root token. It is bound to the current runtime, so each test creates its own.
     pub fn admin(&self) -> Result<Admin> {
         Admin::new(&self.address, &self.root_token, self.ca_file())
     }
@@ -230,7 +231,7 @@ impl Vault {
         Admin::new(&self.address, token, self.ca_file())
     }
 
-    /// End the process; the data stays.
+    /// Stops the process; the data stays.
     pub async fn stop(&self) -> Result<()> {
         if let Some(mut process) = self.process.lock().await.take() {
             process.stop(Duration::from_secs(5)).await?;
@@ -238,19 +239,19 @@ impl Vault {
         Ok(())
     }
 
-    /// Start it again after `stop`, on the same port, unsealed.
-    pub async fn start_again(&self, guardian: &Guardian) -> Result<()> {
-        self.start_again_sealed(guardian).await?;
+    /// Starts Vault after `stop`, on the same port, and unseals it.
+    pub async fn start_again(&self, watchdog: &Watchdog) -> Result<()> {
+        self.start_again_sealed(watchdog).await?;
         self.unseal().await
     }
 
-    /// As `start_again`, but leave it sealed, as a restarted Vault is.
-    pub async fn start_again_sealed(&self, guardian: &Guardian) -> Result<()> {
+    /// As `start_again`, but leaves Vault sealed.
+    pub async fn start_again_sealed(&self, watchdog: &Watchdog) -> Result<()> {
         ensure!(self.process.lock().await.is_none(), "Vault is running");
-        self.spawn(guardian).await
+        self.spawn(watchdog).await
     }
 
-    /// Stop the process without ending it: connections hang until `thaw`.
+    /// Suspends the process: connections hang until `thaw`.
     pub async fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP).await
     }
@@ -263,7 +264,7 @@ impl Vault {
         self.process.lock().await.as_mut().context("Vault is not running")?.signal(signal)
     }
 
-    /// Seal it: every request answers 503 until `unseal`.
+    /// Seals Vault: every request returns 503 until `unseal`.
     pub async fn seal(&self) -> Result<()> {
         self.admin()?.ok(Method::PUT, "sys/seal", Value::Null).await.map(|_| ())
     }
@@ -271,7 +272,7 @@ impl Vault {
     pub async fn unseal(&self) -> Result<()> {
         let admin = self.admin()?;
         admin.ok(Method::PUT, "sys/unseal", json!({"key": self.unseal_key})).await?;
-        // Unsealed, and active: mounts are loaded.
+        // An active Vault has loaded its mounts.
         wait_until("Vault is active", Duration::from_secs(20), || async {
             let (status, _) = admin.request(Method::GET, "sys/health", Value::Null).await.ok()?;
             (status == 200).then_some(())

@@ -4,14 +4,14 @@ use anyhow::{Context as _, Result};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::stage::{SOON, Stage};
+use crate::setup::{SOON, Setup};
 use crate::testbed::{Agent, Servers};
 
-/// Runs `once` with this `auth` block and gives the exit code.
-async fn once_with(stage: &Stage<'_>, auth: &str) -> Result<(Option<i32>, Agent)> {
+/// Runs `once` with this `auth` block; returns the exit code and the agent.
+async fn once_with(setup: &Setup<'_>, auth: &str) -> Result<(Option<i32>, Agent)> {
     let document = format!(
         "sources: {{s: {{path: {}}}}}\nauth: {auth}\nretry: {{base: 50ms, max: 100ms, slow: 100ms}}\n",
-        stage.case.secret_path()
+        setup.case.secret_path()
     );
     let none = [
         ("KEYFERRY_SECRETS", ""),
@@ -21,53 +21,53 @@ async fn once_with(stage: &Stage<'_>, auth: &str) -> Result<(Option<i32>, Agent)
         ("KEYFERRY_JWT_FILE", ""),
         ("KEYFERRY_CONFIG_INLINE", document.as_str()),
     ];
-    let mut agent = stage.agent(&["once", "--timeout", "10s"], &none)?;
+    let mut agent = setup.agent(&["once", "--timeout", "10s"], &none)?;
     let code = agent.wait(SOON).await?.code();
     Ok((code, agent))
 }
 
 #[tokio::test]
-async fn approle_logs_in_with_a_plain_and_with_a_wrapped_secret_id() -> Result<()> {
-    Stage::shared("approle", async |stage| {
-        let (admin, role) = (&stage.case.admin, stage.case.role.clone());
+async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
+    Setup::shared("approle", async |setup| {
+        let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         let mount = format!("approle-{role}");
         admin.enable_auth(&mount, "approle").await?;
         admin.put(&format!("auth/{mount}/role/webapp"), json!({"token_policies": [role]})).await?;
         let id = admin.get(&format!("auth/{mount}/role/webapp/role-id")).await?;
-        let role_id = stage.case.credential("role-id", id["data"]["role_id"].as_str().context("a role id")?)?;
+        let role_id = setup.case.credential("role-id", id["data"]["role_id"].as_str().context("a role id")?)?;
         let path = format!("auth/{mount}/role/webapp/secret-id");
         let secret = admin.ok(Method::POST, &path, json!({})).await?;
         let plain = secret["data"]["secret_id"].as_str().context("a secret id")?;
-        let secret_id = stage.case.credential("secret-id", plain)?;
+        let secret_id = setup.case.credential("secret-id", plain)?;
         let auth = |more: &str| {
             format!("{{method: approle, mount: {mount}, roleIdFile: {role_id}, secretIdFile: {secret_id}{more}}}")
         };
-        let (code, agent) = once_with(stage, &auth("")).await?;
+        let (code, agent) = once_with(setup, &auth("")).await?;
         assert_eq!(code, Some(0), "{}", agent.report());
 
-        let wrapped = wrap(stage.servers, &path).await?;
-        stage.case.credential("secret-id", &wrapped)?;
+        let wrapped = wrap(setup.servers, &path).await?;
+        setup.case.credential("secret-id", &wrapped)?;
         let (code, agent) =
-            once_with(stage, &auth(&format!(", wrappedCreationPath: {path}, removeSecretId: true"))).await?;
+            once_with(setup, &auth(&format!(", wrappedCreationPath: {path}, removeSecretId: true"))).await?;
         assert_eq!(code, Some(0), "{}", agent.report());
-        assert!(!std::path::Path::new(&secret_id).exists(), "removed after its use");
+        assert!(!std::path::Path::new(&secret_id).exists(), "the secret ID is removed after use");
 
-        // Unwrapped by somebody else before us: an alarm, not a retry for ever.
-        stage.case.credential("secret-id", &wrapped)?;
-        let (code, agent) = once_with(stage, &auth(&format!(", wrappedCreationPath: {path}"))).await?;
+        // A wrapping token that was already used: the agent reports an interception and does not retry forever.
+        setup.case.credential("secret-id", &wrapped)?;
+        let (code, agent) = once_with(setup, &auth(&format!(", wrappedCreationPath: {path}"))).await?;
         assert_eq!(code, Some(77), "{}", agent.report());
         assert!(agent.log().iter().any(|line| line.contains("INTERCEPTED")), "{}", agent.report());
 
-        // Made by another path: somebody else's secret id.
-        stage.case.credential("secret-id", &wrap(stage.servers, &path).await?)?;
-        let (code, agent) = once_with(stage, &auth(", wrappedCreationPath: auth/other/role/x/secret-id")).await?;
+        // A wrapping token that was created at another path: not the expected secret ID.
+        setup.case.credential("secret-id", &wrap(setup.servers, &path).await?)?;
+        let (code, agent) = once_with(setup, &auth(", wrappedCreationPath: auth/other/role/x/secret-id")).await?;
         assert_eq!(code, Some(77), "{}", agent.report());
         Ok(())
     })
     .await
 }
 
-/// A new secret id, wrapped.
+/// Creates a secret ID and returns its wrapping token.
 async fn wrap(servers: &Servers, path: &str) -> Result<String> {
     let url = format!("{}/v1/{path}", servers.vault.address());
     let request = reqwest::Client::new().post(url).header("x-vault-token", servers.vault.root_token());
@@ -77,18 +77,18 @@ async fn wrap(servers: &Servers, path: &str) -> Result<String> {
 }
 
 #[tokio::test]
-async fn a_given_token_is_used_and_never_revoked() -> Result<()> {
-    Stage::shared("given", async |stage| {
-        // The article's token lives 744 hours.
-        let request = json!({"policies": [stage.case.role], "ttl": "744h"});
-        let (token, accessor) = stage.case.admin.create_token(request).await?;
-        let token_file = stage.case.credential("given-token", &token)?;
-        let (code, agent) = once_with(stage, &format!("{{method: token, tokenFile: {token_file}}}")).await?;
+async fn supplied_token_is_used_and_not_revoked() -> Result<()> {
+    Setup::shared("supplied", async |setup| {
+        // A long-lived token.
+        let request = json!({"policies": [setup.case.role], "ttl": "744h"});
+        let (token, accessor) = setup.case.admin.create_token(request).await?;
+        let token_file = setup.case.credential("supplied-token", &token)?;
+        let (code, agent) = once_with(setup, &format!("{{method: token, tokenFile: {token_file}}}")).await?;
         assert_eq!(code, Some(0), "{}", agent.report());
-        assert!(stage.case.admin.token(&accessor).await?.is_some(), "it is not ours to revoke");
+        assert!(setup.case.admin.token(&accessor).await?.is_some(), "the supplied token is not revoked");
         let changes =
             [("KEYFERRY_ROLE", ""), ("KEYFERRY_AUTH_MOUNT", ""), ("KEYFERRY_JWT_FILE", ""), ("VAULT_TOKEN", &token)];
-        let mut agent = stage.agent(&["once"], &changes)?;
+        let mut agent = setup.agent(&["once"], &changes)?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(0), "{}", agent.report());
         Ok(())
     })
@@ -96,14 +96,14 @@ async fn a_given_token_is_used_and_never_revoked() -> Result<()> {
 }
 
 #[tokio::test]
-async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
-    Stage::shared("jwt", async |stage| {
-        let (admin, role) = (&stage.case.admin, stage.case.role.clone());
+async fn jwt_login_verifies_token_with_configured_public_key() -> Result<()> {
+    Setup::shared("jwt", async |setup| {
+        let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         let mount = format!("jwt-{role}");
         admin.enable_auth(&mount, "jwt").await?;
-        let key = stage.servers.kube.service_account_public_key()?;
+        let key = setup.servers.kube.service_account_public_key()?;
         admin.put(&format!("auth/{mount}/config"), json!({"jwt_validation_pubkeys": [key]})).await?;
-        let account = format!("system:serviceaccount:{}:{}", stage.case.namespace, stage.case.account);
+        let account = format!("system:serviceaccount:{}:{}", setup.case.namespace, setup.case.account);
         let bound = json!({
             "role_type": "jwt",
             "user_claim": "sub",
@@ -112,9 +112,9 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
             "token_policies": [role],
         });
         admin.put(&format!("auth/{mount}/role/webapp"), bound).await?;
-        let jwt = stage.case.jwt_file.display();
+        let jwt = setup.case.jwt_file.display();
         let (code, agent) =
-            once_with(stage, &format!("{{method: jwt, mount: {mount}, role: webapp, jwtFile: {jwt}}}")).await?;
+            once_with(setup, &format!("{{method: jwt, mount: {mount}, role: webapp, jwtFile: {jwt}}}")).await?;
         assert_eq!(code, Some(0), "{}", agent.report());
         Ok(())
     })
@@ -122,17 +122,17 @@ async fn jwt_logs_in_by_the_cluster_s_keys() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_token_for_another_audience_never_leaves_the_pod() -> Result<()> {
-    Stage::own("audience", async |stage| {
-        let before = stage.servers.vault.audit_lines().len();
-        let jwt = stage.case.jwt_file.display();
+async fn token_for_wrong_audience_is_not_sent() -> Result<()> {
+    Setup::own("audience", async |setup| {
+        let before = setup.servers.vault.audit_lines().len();
+        let jwt = setup.case.jwt_file.display();
         let auth = format!(
             "{{method: kubernetes, mount: {}, role: {}, jwtFile: {jwt}, audience: somebody-else}}",
-            stage.case.auth_mount, stage.case.role
+            setup.case.auth_mount, setup.case.role
         );
-        let (code, agent) = once_with(stage, &auth).await?;
+        let (code, agent) = once_with(setup, &auth).await?;
         assert_eq!(code, Some(64), "{}", agent.report());
-        assert_eq!(stage.servers.vault.audit_lines().len(), before, "nothing was sent");
+        assert_eq!(setup.servers.vault.audit_lines().len(), before, "nothing was sent");
         Ok(())
     })
     .await

@@ -1,4 +1,4 @@
-//! The classic mode: `once` as an init container leaves its token, `run` as an ordinary container takes it over.
+//! Classic mode: `once` as an init container writes its token to a handover file, which `run` as an ordinary container uses.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -6,54 +6,54 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::stage::{QUICK, SOON, Stage};
+use crate::setup::{QUICK, SOON, Setup};
 
-fn file(stage: &Stage<'_>) -> Result<PathBuf> {
-    Ok(stage.case.directory.parent().context("a parent")?.join("handover"))
+fn file(setup: &Setup<'_>) -> Result<PathBuf> {
+    Ok(setup.case.directory.parent().context("a parent")?.join("handover"))
 }
 
-fn logins(stage: &Stage<'_>) -> usize {
-    stage.servers.vault.audited_requests(&format!("auth/{}/login", stage.case.auth_mount)).len()
+fn logins(setup: &Setup<'_>) -> usize {
+    setup.servers.vault.audited_requests(&format!("auth/{}/login", setup.case.auth_mount)).len()
 }
 
-async fn init(stage: &Stage<'_>, file: &str) -> Result<()> {
-    let mut once = stage.agent(&["once", "--handover", file], &[])?;
+async fn init(setup: &Setup<'_>, file: &str) -> Result<()> {
+    let mut once = setup.agent(&["once", "--handover", file], &[])?;
     assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
     Ok(())
 }
 
 #[tokio::test]
-async fn two_containers_need_one_login_and_the_second_renews_and_revokes() -> Result<()> {
-    Stage::shared("handover", async |stage| {
-        stage.case.vault_role(json!({"token_ttl": "12s"})).await?;
-        let file = file(stage)?;
+async fn second_container_renews_and_revokes_handed_over_token() -> Result<()> {
+    Setup::shared("handover", async |setup| {
+        setup.case.vault_role(json!({"token_ttl": "12s"})).await?;
+        let file = file(setup)?;
         let path = file.display().to_string();
-        init(stage, &path).await?;
+        init(setup, &path).await?;
         assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o7777, 0o600);
-        assert!(stage.secret().await?.is_some(), "the mirror was made before");
-        let accessors = stage.case.admin.accessors_of(&stage.case.auth_mount).await?;
-        assert_eq!((logins(stage), accessors.len()), (1, 1), "the token lives on");
-        let set = std::fs::read_link(stage.case.directory.join("..data"))?;
+        assert!(setup.secret().await?.is_some(), "the init container has mirrored the Secret");
+        let accessors = setup.case.admin.accessors_of(&setup.case.auth_mount).await?;
+        assert_eq!((logins(setup), accessors.len()), (1, 1), "the token is still valid");
+        let set = std::fs::read_link(setup.case.directory.join("..data"))?;
 
-        let mut agent = stage.agent(&["run"], &[("KEYFERRY_HANDOVER", path.as_str())])?;
+        let mut agent = setup.agent(&["run"], &[("KEYFERRY_HANDOVER", path.as_str())])?;
         agent.wait_for_log("restored the Vault token", SOON).await?;
-        assert!(!file.exists(), "the token does not lie around");
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
-        assert_eq!(std::fs::read_link(stage.case.directory.join("..data"))?, set, "the published set is the same");
+        assert!(!file.exists(), "the handover file is removed");
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        assert_eq!(std::fs::read_link(setup.case.directory.join("..data"))?, set, "the published set is the same");
         agent.wait_for_log("renewed the Vault token", SOON).await?;
-        assert_eq!(logins(stage), 1, "one login for both: {}", agent.report());
-        assert_eq!(stage.case.admin.accessors_of(&stage.case.auth_mount).await?, accessors);
+        assert_eq!(logins(setup), 1, "one login for both containers: {}", agent.report());
+        assert_eq!(setup.case.admin.accessors_of(&setup.case.auth_mount).await?, accessors);
         assert_eq!(agent.terminate(SOON).await?.code(), Some(0), "{}", agent.report());
-        assert_eq!(stage.case.admin.token(&accessors[0]).await?, None, "the second one revokes it");
+        assert_eq!(setup.case.admin.token(&accessors[0]).await?, None, "the second container revokes the token");
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
-    Stage::shared("refused", async |stage| {
-        let file = file(stage)?;
+async fn unusable_handover_file_causes_one_login() -> Result<()> {
+    Setup::shared("refused", async |setup| {
+        let file = file(setup)?;
         let path = file.display().to_string();
         let with = [QUICK, &[("KEYFERRY_HANDOVER", path.as_str())]].concat();
         for (what, expected) in [
@@ -62,11 +62,11 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
             ("mode", Some("0644")),
             ("role", Some("auth mount or role")),
         ] {
-            let before = logins(stage);
+            let before = logins(setup);
             match what {
                 "garbage" => std::fs::write(&file, "{}")?,
                 "nothing" => {}
-                _ => init(stage, &path).await?,
+                _ => init(setup, &path).await?,
             }
             if what == "garbage" {
                 std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
@@ -74,13 +74,13 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
                 std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644))?;
             } else if what == "role" {
                 let text = std::fs::read_to_string(&file)?;
-                assert!(text.contains(&format!("\"{}\"", stage.case.role)));
-                std::fs::write(&file, text.replace(&format!("\"{}\"", stage.case.role), "\"another\""))?;
+                assert!(text.contains(&format!("\"{}\"", setup.case.role)));
+                std::fs::write(&file, text.replace(&format!("\"{}\"", setup.case.role), "\"another\""))?;
             }
-            let by_init = logins(stage) - before;
-            let mut agent = stage.agent(&["run"], &with)?;
+            let by_init = logins(setup) - before;
+            let mut agent = setup.agent(&["run"], &with)?;
             agent.wait_for_log("logged in to Vault", SOON).await?;
-            stage.file_is(&mut agent, "password", "Losungwort").await?;
+            setup.file_is(&mut agent, "password", "Losungwort").await?;
             if let Some(why) = expected {
                 assert!(
                     agent.report().contains("HandoverRefused") && agent.report().contains(why),
@@ -88,8 +88,8 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
                     agent.report()
                 );
             }
-            assert!(!file.exists(), "{what}: it is gone");
-            assert_eq!(logins(stage) - before - by_init, 1, "{what}: {}", agent.report());
+            assert!(!file.exists(), "{what}: the handover file is removed");
+            assert_eq!(logins(setup) - before - by_init, 1, "{what}: {}", agent.report());
             agent.terminate(SOON).await?;
         }
         Ok(())
@@ -98,16 +98,16 @@ async fn what_cannot_be_taken_over_costs_one_login() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_hand_over_that_cannot_be_written_fails_the_init_container_and_leaves_no_token() -> Result<()> {
-    Stage::shared("nowhere", async |stage| {
-        let inside = stage.case.directory.join("handover").display().to_string();
-        let mut once = stage.agent(&["once", "--handover", &inside], &[])?;
+async fn unwritable_handover_file_fails_init_container_and_revokes_token() -> Result<()> {
+    Setup::shared("unwritable", async |setup| {
+        let inside = setup.case.directory.join("handover").display().to_string();
+        let mut once = setup.agent(&["once", "--handover", &inside], &[])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(64), "{}", once.report());
         assert!(once.report().contains("must be outside the output directory"), "{}", once.report());
-        let absent = file(stage)?.join("absent").display().to_string();
-        let mut once = stage.agent(&["once", "--handover", &absent], &[])?;
+        let absent = file(setup)?.join("absent").display().to_string();
+        let mut once = setup.agent(&["once", "--handover", &absent], &[])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(74), "{}", once.report());
-        assert!(stage.case.admin.accessors_of(&stage.case.auth_mount).await?.is_empty(), "its token is revoked");
+        assert!(setup.case.admin.accessors_of(&setup.case.auth_mount).await?.is_empty(), "its token is revoked");
         Ok(())
     })
     .await

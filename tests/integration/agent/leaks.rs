@@ -1,29 +1,29 @@
-//! The leak test can fail: it sees every place that it claims to search.
+//! A test of the leak test: it searches every output.
 
 use anyhow::Result;
 
-use crate::stage::{QUICK, SOON, Stage};
+use crate::setup::{QUICK, SOON, Setup};
 
 #[tokio::test]
-async fn the_leak_test_sees_every_place() -> Result<()> {
-    Stage::shared("leaks", async |stage| {
+async fn leak_test_searches_every_output() -> Result<()> {
+    Setup::shared("leaks", async |setup| {
         let listen = format!("127.0.0.1:{}", crate::testbed::free_port()?);
         let changes = [QUICK[0], ("KEYFERRY_LISTEN", listen.as_str())];
-        let mut early = stage.agent(&["probe", "ready"], &changes)?;
+        let mut early = setup.agent(&["probe", "ready"], &changes)?;
         early.wait(SOON).await?;
-        let mut agent = stage.agent(&["run"], &changes)?;
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        let mut agent = setup.agent(&["run"], &changes)?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         agent
-            .wait_for("an Event is there", SOON, || async {
-                stage.case.cluster.events(&stage.case.namespace).await.is_ok_and(|all| !all.is_empty()).then_some(())
+            .wait_for("an Event exists", SOON, || async {
+                setup.case.cluster.events(&setup.case.namespace).await.is_ok_and(|all| !all.is_empty()).then_some(())
             })
             .await?;
-        let mut help = stage.agent(&["--help"], &[])?;
+        let mut help = setup.agent(&["--help"], &[])?;
         help.wait(SOON).await?;
         agent.kill().await?;
         drop((early, agent, help));
 
-        let seen = stage.case.seen().await?;
+        let seen = setup.case.seen().await?;
         for (place, text) in [
             ("keyferry run: log", "logged in to Vault"),
             ("keyferry run: environ", "KEYFERRY_SECRETS="),
@@ -39,10 +39,10 @@ async fn the_leak_test_sees_every_place() -> Result<()> {
             ("the names of the files", "password -> ..data/password"),
         ] {
             if text == "KEYFERRY_SECRETS=" && !rustix::process::geteuid().is_root() {
-                continue; // Nobody but root can read it: the agent is not dumpable.
+                continue; // Only root can read it, because the agent is not dumpable.
             }
             let found = seen.iter().any(|seen| seen.place == place && seen.text.contains(text));
-            assert!(found, "{text:?} is not seen in {place}: {seen:#?}");
+            assert!(found, "{text:?} is missing in {place}: {seen:#?}");
         }
         Ok(())
     })

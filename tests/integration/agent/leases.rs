@@ -1,4 +1,4 @@
-//! What ends: leases, static roles whose rotation fails, tokens whose life is in the data only.
+//! Expiry: leases, static roles with a failed rotation, tokens whose TTL is only in the data.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 use crate::leased::{Leased, allow, data_path};
 use crate::proxy::Proxy;
-use crate::stage::{SOON, Stage};
+use crate::setup::{SOON, Setup};
 use crate::testbed::free_port;
 
 #[tokio::test]
-async fn a_lease_is_stale_within_a_second_of_the_end_of_its_token() -> Result<()> {
-    Stage::shared("deadlease", async |stage| {
-        let leased = Leased::new(stage).await?;
-        leased.put(stage, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
-        allow(stage, &[&leased.path()]).await?;
-        stage.case.vault_role(json!({"token_ttl": "8s", "token_max_ttl": "8s"})).await?;
+async fn lease_is_stale_within_one_second_of_token_expiry() -> Result<()> {
+    Setup::shared("leaseexpiry", async |setup| {
+        let leased = Leased::new(setup).await?;
+        leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
+        allow(setup, &[&leased.path()]).await?;
+        setup.case.vault_role(json!({"token_ttl": "8s", "token_max_ttl": "8s"})).await?;
         let listen = format!("127.0.0.1:{}", free_port()?);
         let document =
             format!("sources: {{db: {{path: {}, engine: kv-v1}}}}\nretry: {{base: 200ms, slow: 1s}}\n", leased.path());
@@ -26,11 +26,11 @@ async fn a_lease_is_stale_within_a_second_of_the_end_of_its_token() -> Result<()
             ("KEYFERRY_CONFIG_INLINE", document.as_str()),
             ("KEYFERRY_LISTEN", &listen),
         ];
-        let mut agent = stage.agent(&["run"], &changes)?;
+        let mut agent = setup.agent(&["run"], &changes)?;
         agent.wait_for_log("logged in to Vault", SOON).await?;
         let ends = Instant::now() + Duration::from_secs(8);
-        stage.file_is(&mut agent, "password", "auf-Zeit").await?;
-        stage.case.vault_role(json!({"token_ttl": "8s", "bound_service_account_names": ["other"]})).await?;
+        setup.file_is(&mut agent, "password", "auf-Zeit").await?;
+        setup.case.vault_role(json!({"token_ttl": "8s", "bound_service_account_names": ["other"]})).await?;
         let fresh = || async {
             let text = reqwest::get(format!("http://{listen}/metrics")).await.ok()?.text().await.ok()?;
             text.contains("keyferry_condition{condition=\"keyferry.dev/SecretsFresh\"} 0").then_some(())
@@ -38,14 +38,14 @@ async fn a_lease_is_stale_within_a_second_of_the_end_of_its_token() -> Result<()
         agent.wait_for("SecretsFresh is False", SOON, fresh).await?;
         let (early, late) = (ends.saturating_duration_since(Instant::now()), ends.elapsed());
         println!(
-            "False {early:?} before or {late:?} after the end of the token; {} leases",
-            leased.alive(stage).await?
+            "SecretsFresh is False {early:?} before or {late:?} after the token expires; {} leases",
+            leased.alive(setup).await?
         );
         assert!(early < Duration::from_secs(1) && late < Duration::from_secs(1), "{early:?} {late:?}");
-        stage.condition_is(&mut agent, "SecretsFresh", "False", "LoginRefused").await?;
-        assert_eq!(stage.case.read("password").as_deref(), Some("auf-Zeit"), "the files stay");
-        stage.case.vault_role(json!({"token_max_ttl": 0})).await?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        setup.condition_is(&mut agent, "SecretsFresh", "False", "LoginRefused").await?;
+        assert_eq!(setup.case.read("password").as_deref(), Some("auf-Zeit"), "the files stay");
+        setup.case.vault_role(json!({"token_max_ttl": 0})).await?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         agent.terminate(SOON).await?;
         Ok(())
     })
@@ -53,30 +53,30 @@ async fn a_lease_is_stale_within_a_second_of_the_end_of_its_token() -> Result<()
 }
 
 #[tokio::test]
-async fn once_warns_that_a_lease_ends_with_the_token_and_leaves_nothing_when_it_fails() -> Result<()> {
-    Stage::shared("onceleases", async |stage| {
-        let leased = Leased::new(stage).await?;
-        leased.put(stage, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
-        allow(stage, &[&leased.path(), &data_path(stage, "*")]).await?;
-        stage.case.vault_role(json!({"token_ttl": "60s"})).await?;
+async fn once_warns_about_lease_bound_to_token_and_cleans_up_on_failure() -> Result<()> {
+    Setup::shared("onceleases", async |setup| {
+        let leased = Leased::new(setup).await?;
+        leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
+        allow(setup, &[&leased.path(), &data_path(setup, "*")]).await?;
+        setup.case.vault_role(json!({"token_ttl": "60s"})).await?;
         let source = format!("  db: {{path: {}, engine: kv-v1}}\n", leased.path());
         let retry = "retry: {base: 50ms, max: 100ms, slow: 100ms}\n";
         let missing = format!(
             "sources:\n{source}  missing: {{path: {}/webapp/absent}}\noutputs:\n- {{source: db}}\n\
              - {{source: missing, prefix: missing}}\n{retry}",
-            stage.case.kv_mount
+            setup.case.kv_mount
         );
         for _ in 0..3 {
-            let mut once = stage.agent_with(&["once", "--timeout", "10s"], &missing)?;
+            let mut once = setup.agent_with(&["once", "--timeout", "10s"], &missing)?;
             assert_eq!(once.wait(SOON).await?.code(), Some(66), "{}", once.report());
         }
-        let tokens = stage.case.admin.accessors_of(&stage.case.auth_mount).await?.len();
-        println!("after three failures: {tokens} tokens, {} leases", leased.alive(stage).await?);
-        assert_eq!((tokens, leased.alive(stage).await?), (0, 0));
+        let tokens = setup.case.admin.accessors_of(&setup.case.auth_mount).await?.len();
+        println!("after three failures: {tokens} tokens, {} leases", leased.alive(setup).await?);
+        assert_eq!((tokens, leased.alive(setup).await?), (0, 0));
 
-        let mut once = stage.agent_with(&["once"], &format!("sources:\n{source}"))?;
+        let mut once = setup.agent_with(&["once"], &format!("sources:\n{source}"))?;
         assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
-        assert_eq!(leased.alive(stage).await?, 1, "the application may use it");
+        assert_eq!(leased.alive(setup).await?, 1, "the lease stays valid for the application");
         let warned = once.log().into_iter().find(|line| line.contains("\"warn\"") && line.contains("db"));
         println!("the warning: {warned:?}");
         assert!(warned.is_some_and(|line| line.contains("token")), "{}", once.report());
@@ -85,22 +85,22 @@ async fn once_warns_that_a_lease_ends_with_the_token_and_leaves_nothing_when_it_
     .await
 }
 
-/// A token with the answer of a static role in its cubbyhole.
-async fn static_role(stage: &Stage<'_>, data: &Value) -> Result<String> {
-    stage.case.leaks.plant_data(&json!({"password": data["password"]}));
-    let (token, _) = stage.case.admin.create_token(json!({"policies": ["default"], "ttl": "1h"})).await?;
-    stage.servers.vault.client(&token)?.put("cubbyhole/static", data.clone()).await?;
+/// Creates a token with the data of a static role in its cubbyhole.
+async fn static_role(setup: &Setup<'_>, data: &Value) -> Result<String> {
+    setup.case.leaks.plant_data(&json!({"password": data["password"]}));
+    let (token, _) = setup.case.admin.create_token(json!({"policies": ["default"], "ttl": "1h"})).await?;
+    setup.servers.vault.client(&token)?.put("cubbyhole/static", data.clone()).await?;
     Ok(token)
 }
 
 #[tokio::test]
-async fn a_static_role_whose_rotation_fails_is_not_read_in_a_loop_and_is_mirrored() -> Result<()> {
-    Stage::shared("static", async |stage| {
+async fn static_role_with_failed_rotation_backs_off_and_is_mirrored() -> Result<()> {
+    Setup::shared("static", async |setup| {
         let data = json!({
             "last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": 0, "username": "u", "password": "festes-Losungswort",
         });
-        let token = static_role(stage, &data).await?;
-        let proxy = Proxy::counting(stage.servers.vault.address()).await?;
+        let token = static_role(setup, &data).await?;
+        let proxy = Proxy::counting(setup.servers.vault.address()).await?;
         let url = proxy.url();
         let document = "sources: {static: {path: cubbyhole/static, engine: other}}\nmirrors: {top-secret-ks: {}}\n";
         let changes = [
@@ -113,14 +113,14 @@ async fn a_static_role_whose_rotation_fails_is_not_read_in_a_loop_and_is_mirrore
             ("KEYFERRY_MIRROR", ""),
             ("KEYFERRY_CONFIG_INLINE", document),
         ];
-        let mut agent = stage.agent(&["run"], &changes)?;
-        stage.secret_is(&mut agent, "password", "festes-Losungswort").await?;
-        // The time is the subject. A minute has two or three reads more: the wait doubles each time.
+        let mut agent = setup.agent(&["run"], &changes)?;
+        setup.secret_is(&mut agent, "password", "festes-Losungswort").await?;
+        // Sleep, because the number of reads in this time is tested. The wait between reads doubles each time.
         tokio::time::sleep(Duration::from_secs(16)).await;
         let reads = proxy.count("cubbyhole/static");
         println!("{reads} reads in 16 s");
         assert!((2..=7).contains(&reads), "{}", proxy.summary());
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         agent.terminate(SOON).await?;
         Ok(())
     })
@@ -128,56 +128,56 @@ async fn a_static_role_whose_rotation_fails_is_not_read_in_a_loop_and_is_mirrore
 }
 
 #[tokio::test]
-async fn once_with_a_static_role_keeps_no_token() -> Result<()> {
-    Stage::shared("oncestatic", async |stage| {
-        // The same shape from KV version 1, since a login's token has a cubbyhole of its own.
-        let mount = format!("static-{}", stage.case.kv_mount);
-        stage.case.admin.enable_secrets(&mount, "kv", json!({"version": "1"})).await?;
+async fn once_with_static_role_revokes_token() -> Result<()> {
+    Setup::shared("oncestatic", async |setup| {
+        // The same data from KV version 1, because the token of a login has its own cubbyhole.
+        let mount = format!("static-{}", setup.case.kv_mount);
+        setup.case.admin.enable_secrets(&mount, "kv", json!({"version": "1"})).await?;
         let data = json!({"last_vault_rotation": "2026-01-01T00:00:00Z", "ttl": 0, "password": "festes-Losungswort"});
-        stage.case.leaks.plant("festes-Losungswort");
-        stage.case.admin.put(&format!("{mount}/app"), data).await?;
-        allow(stage, &[&format!("{mount}/app")]).await?;
+        setup.case.leaks.plant("festes-Losungswort");
+        setup.case.admin.put(&format!("{mount}/app"), data).await?;
+        allow(setup, &[&format!("{mount}/app")]).await?;
         let document = format!("sources: {{static: {{path: {mount}/app, engine: other}}}}\n");
-        let mut once = stage.agent_with(&["once"], &document)?;
+        let mut once = setup.agent_with(&["once"], &document)?;
         assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
-        assert!(stage.case.admin.accessors_of(&stage.case.auth_mount).await?.is_empty(), "revoked");
+        assert!(setup.case.admin.accessors_of(&setup.case.auth_mount).await?.is_empty(), "revoked");
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn a_life_that_is_stated_in_the_data_sets_the_pace() -> Result<()> {
-    Stage::shared("oidc", async |stage| {
-        let (admin, role) = (&stage.case.admin, stage.case.role.clone());
+async fn ttl_in_data_sets_read_interval() -> Result<()> {
+    Setup::shared("oidc", async |setup| {
+        let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         admin.put(&format!("identity/oidc/key/{role}"), json!({"allowed_client_ids": "*"})).await?;
         admin.put(&format!("identity/oidc/role/{role}"), json!({"key": role, "ttl": "24h"})).await?;
-        // Vault issues such a token only for an entity; a login by `kubernetes` has one.
-        allow(stage, &[&format!("identity/oidc/token/{role}")]).await?;
-        stage.case.vault_role(json!({"token_ttl": "1h"})).await?;
-        let proxy = Proxy::counting(stage.servers.vault.address()).await?;
+        // Vault issues such a token only for an entity; a login with the auth method `kubernetes` creates one.
+        allow(setup, &[&format!("identity/oidc/token/{role}")]).await?;
+        setup.case.vault_role(json!({"token_ttl": "1h"})).await?;
+        let proxy = Proxy::counting(setup.servers.vault.address()).await?;
         let document = format!(
             "vault: {{address: \"{}\"}}\nsources: {{id: {{path: identity/oidc/token/{role}, engine: other, refresh: 1s}}}}\n\
              mirrors: {{top-secret-ks: {{allowLeased: true}}}}\n",
             proxy.url()
         );
-        let mut agent = stage.agent_with(&["run"], &document)?;
+        let mut agent = setup.agent_with(&["run"], &document)?;
         agent
-            .wait_for("the Secret is there", SOON, || async { stage.secret().await.ok()?.map(drop) })
+            .wait_for("the Secret exists", SOON, || async { setup.secret().await.ok()?.map(drop) })
             .await?;
         let version = || async {
-            let secret = stage.case.cluster.secret(&stage.case.namespace, "top-secret-ks").await?;
+            let secret = setup.case.cluster.secret(&setup.case.namespace, "top-secret-ks").await?;
             secret.and_then(|secret| secret.metadata.resource_version).context("a version")
         };
         let before = version().await?;
-        let token = stage.case.read("token").context("a token")?;
-        stage.case.leaks.plant_jwt(&token);
-        // The time is the subject: four rounds of `refresh`.
+        let token = setup.case.read("token").context("a token")?;
+        setup.case.leaks.plant_jwt(&token);
+        // Sleep, because the number of reads in this time is tested: four refresh intervals.
         tokio::time::sleep(Duration::from_secs(5)).await;
         let reads = proxy.count(&format!("oidc/token/{role}"));
-        println!("{reads} reads in 5 s at a refresh of 1 s; token the same: {}", stage.case.read("token").as_ref() == Some(&token));
+        println!("{reads} reads in 5 s at a refresh of 1 s; token the same: {}", setup.case.read("token").as_ref() == Some(&token));
         assert_eq!(reads, 1, "{}", proxy.summary());
-        assert_eq!(stage.case.read("token"), Some(token));
+        assert_eq!(setup.case.read("token"), Some(token));
         assert_eq!(version().await?, before, "the Secret was not written again");
         agent.terminate(SOON).await?;
         Ok(())

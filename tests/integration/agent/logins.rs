@@ -1,4 +1,4 @@
-//! Logins that are refused, too early, or answered by a node that lags behind.
+//! Logins that are denied, too early, or answered by a lagging standby.
 
 use std::time::{Duration, Instant};
 
@@ -9,47 +9,47 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
-use crate::stage::{QUICK, SOON, Stage, login};
+use crate::setup::{QUICK, SOON, Setup, login};
 
 #[tokio::test]
-async fn attempts_to_log_in_again_grow_apart_while_reads_succeed() -> Result<()> {
-    Stage::shared("relogin", async |stage| {
-        stage.case.vault_role(json!({"token_ttl": "12s", "token_max_ttl": "12s"})).await?;
-        let proxy = Proxy::counting(stage.servers.vault.address()).await?;
+async fn repeated_logins_back_off_while_reads_succeed() -> Result<()> {
+    Setup::shared("relogin", async |setup| {
+        setup.case.vault_role(json!({"token_ttl": "12s", "token_max_ttl": "12s"})).await?;
+        let proxy = Proxy::counting(setup.servers.vault.address()).await?;
         let document = format!(
             "vault: {{address: \"{}\"}}\nsources: {{webapp: {{path: {}, refresh: 1s}}}}\nretry: {{base: 200ms, slow: 4s}}\n",
             proxy.url(),
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
-        let mut agent = stage.agent_with(&["run"], &document)?;
-        stage.file_is(&mut agent, "password", "Losungwort").await?;
-        // The token lives on, also by a renewal; the login after it is refused, and due some seconds before its end.
+        let mut agent = setup.agent_with(&["run"], &document)?;
+        setup.file_is(&mut agent, "password", "Losungwort").await?;
+        // The token stays valid, but the login that replaces it is denied from some seconds before the expiry.
         let other = json!({"token_ttl": "12s", "token_max_ttl": "12s", "bound_service_account_names": ["other"]});
-        stage.case.vault_role(other).await?;
-        let refused = || proxy.of("/login").into_iter().filter(|seen| seen.status >= 400).collect::<Vec<_>>();
+        setup.case.vault_role(other).await?;
+        let denied = || proxy.of("/login").into_iter().filter(|seen| seen.status >= 400).collect::<Vec<_>>();
         agent
-            .wait_for("five refused logins", Duration::from_secs(60), || {
-                let found = (refused().len() >= 5).then_some(());
+            .wait_for("five denied logins", Duration::from_secs(60), || {
+                let found = (denied().len() >= 5).then_some(());
                 async move { found }
             })
             .await?;
-        let times: Vec<Instant> = refused().iter().map(|seen| seen.at).collect();
+        let times: Vec<Instant> = denied().iter().map(|seen| seen.at).collect();
         let gaps: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
         let reads = proxy.of("webapp/config").iter().filter(|seen| seen.status == 200 && seen.at > times[0]).count();
-        println!("gaps between refused logins {gaps:?}; {reads} good reads since the first");
+        println!("gaps between denied logins {gaps:?}; {reads} successful reads since the first");
         assert!(gaps.len() >= 4 && gaps[3] >= Duration::from_millis(1800), "{gaps:?}\n{}", agent.report());
-        assert!(reads >= 1, "reads went on: {}", proxy.summary());
-        assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"));
-        stage.case.vault_role(json!({"token_max_ttl": 0})).await?;
-        stage.case.put(&login("Nutzername", "wieder-angemeldet")).await?;
-        stage.file_is(&mut agent, "password", "wieder-angemeldet").await?;
+        assert!(reads >= 1, "no read succeeded: {}", proxy.summary());
+        assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"));
+        setup.case.vault_role(json!({"token_max_ttl": 0})).await?;
+        setup.case.put(&login("Nutzername", "wieder-angemeldet")).await?;
+        setup.file_is(&mut agent, "password", "wieder-angemeldet").await?;
         agent.terminate(SOON).await?;
         Ok(())
     })
     .await
 }
 
-/// A JWT of the near future, and the public key.
+/// A JWT that becomes valid in `valid_in` seconds, and the public key.
 fn jwt(subject: &str, valid_in: u64) -> Result<(String, String)> {
     let key = rcgen::KeyPair::generate()?;
     let rng = ring::rand::SystemRandom::new();
@@ -64,9 +64,9 @@ fn jwt(subject: &str, valid_in: u64) -> Result<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_credential_of_the_near_future_is_waited_for() -> Result<()> {
-    Stage::shared("future", async |stage| {
-        let (admin, role) = (&stage.case.admin, stage.case.role.clone());
+async fn login_waits_for_jwt_that_is_not_yet_valid() -> Result<()> {
+    Setup::shared("future", async |setup| {
+        let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         let start = async |mode: &str| -> Result<()> {
             let mount = format!("jwt-{mode}-{role}");
             admin.enable_auth(&mount, "jwt").await?;
@@ -77,18 +77,18 @@ async fn a_credential_of_the_near_future_is_waited_for() -> Result<()> {
             let (jwt, key) = jwt("webapp", 6)?;
             admin.put(&format!("auth/{mount}/config"), json!({"jwt_validation_pubkeys": [key]})).await?;
             admin.put(&format!("auth/{mount}/role/webapp"), bound).await?;
-            stage.case.leaks.plant_jwt(&jwt);
-            let file = stage.case.jwt_file.with_file_name(format!("{mode}.jwt"));
+            setup.case.leaks.plant_jwt(&jwt);
+            let file = setup.case.jwt_file.with_file_name(format!("{mode}.jwt"));
             std::fs::write(&file, &jwt)?;
-            let proxy = Proxy::counting(stage.servers.vault.address()).await?;
+            let proxy = Proxy::counting(setup.servers.vault.address()).await?;
             let document = format!(
                 "vault: {{address: \"{}\"}}\nauth: {{method: jwt, mount: {mount}, role: webapp, jwtFile: {}}}\n\
                  sources: {{s: {{path: {}}}}}\n",
                 proxy.url(),
                 file.display(),
-                stage.case.secret_path()
+                setup.case.secret_path()
             );
-            let directory = stage.case.directory.with_file_name(mode).display().to_string();
+            let directory = setup.case.directory.with_file_name(mode).display().to_string();
             let none = [
                 ("KEYFERRY_SECRETS", ""),
                 ("KEYFERRY_MIRROR", ""),
@@ -100,7 +100,7 @@ async fn a_credential_of_the_near_future_is_waited_for() -> Result<()> {
             ];
             let started = Instant::now();
             let arguments: &[&str] = if mode == "once" { &["once", "--timeout", "60s"] } else { &["run"] };
-            let mut agent = stage.agent(arguments, &none)?;
+            let mut agent = setup.agent(arguments, &none)?;
             if mode == "once" {
                 assert_eq!(agent.wait(Duration::from_secs(60)).await?.code(), Some(0), "{}", agent.report());
             } else {
@@ -127,11 +127,11 @@ async fn a_credential_of_the_near_future_is_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_know_the_token_yet_is_asked_again_with_the_same_token() -> Result<()> {
-    Stage::shared("lagging", async |stage| {
+async fn lagging_standby_is_retried_with_same_token() -> Result<()> {
+    Setup::shared("lagging", async |setup| {
         let proxy = || async {
             let mut issued: std::collections::BTreeMap<String, Instant> = std::collections::BTreeMap::new();
-            Proxy::with_rule(stage.servers.vault.address(), move |request, status, answer| {
+            Proxy::with_rule(setup.servers.vault.address(), move |request, status, answer| {
                 if let Some(token) = answer["auth"]["client_token"].as_str() {
                     issued.insert(token.to_owned(), request.at);
                 }
@@ -145,19 +145,19 @@ async fn a_node_that_does_not_know_the_token_yet_is_asked_again_with_the_same_to
         let node = proxy().await?;
         let url = node.url();
         let started = Instant::now();
-        let mut agent = stage.agent(&["run"], &[QUICK[0], ("VAULT_ADDR", &url)])?;
-        stage.file_is(&mut agent, "password", "Losungwort").await?;
+        let mut agent = setup.agent(&["run"], &[QUICK[0], ("VAULT_ADDR", &url)])?;
+        setup.file_is(&mut agent, "password", "Losungwort").await?;
         let first = started.elapsed();
         println!("run: files after {first:?}\n{}", node.summary());
         assert_eq!(node.count("/login"), 1, "{}", node.summary());
         assert!(first < Duration::from_secs(3), "{first:?}");
         agent.terminate(SOON).await?;
-        assert!(stage.case.admin.accessors_of(&stage.case.auth_mount).await?.is_empty(), "no token is left");
+        assert!(setup.case.admin.accessors_of(&setup.case.auth_mount).await?.is_empty(), "no token is left");
 
         let node = proxy().await?;
         let url = node.url();
-        let directory = stage.case.directory.with_file_name("once").display().to_string();
-        let mut once = stage.agent(&["once"], &[("VAULT_ADDR", &url), ("KEYFERRY_DIRECTORY", &directory)])?;
+        let directory = setup.case.directory.with_file_name("once").display().to_string();
+        let mut once = setup.agent(&["once"], &[("VAULT_ADDR", &url), ("KEYFERRY_DIRECTORY", &directory)])?;
         assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
         assert_eq!(node.count("/login"), 1, "{}", node.summary());
         Ok(())
@@ -166,24 +166,24 @@ async fn a_node_that_does_not_know_the_token_yet_is_asked_again_with_the_same_to
 }
 
 #[tokio::test]
-async fn a_restart_after_a_wrapped_secret_id_says_that_it_may_have_been_a_restart() -> Result<()> {
-    Stage::shared("wrapped", async |stage| {
-        let (admin, role) = (&stage.case.admin, stage.case.role.clone());
+async fn used_wrapping_token_after_restart_names_earlier_process() -> Result<()> {
+    Setup::shared("wrapped", async |setup| {
+        let (admin, role) = (&setup.case.admin, setup.case.role.clone());
         let mount = format!("approle-{role}");
         admin.enable_auth(&mount, "approle").await?;
         admin.put(&format!("auth/{mount}/role/webapp"), json!({"token_policies": [role], "token_ttl": "5m"})).await?;
         let id = admin.get(&format!("auth/{mount}/role/webapp/role-id")).await?;
-        let role_id = stage.case.credential("role-id", id["data"]["role_id"].as_str().context("a role id")?)?;
+        let role_id = setup.case.credential("role-id", id["data"]["role_id"].as_str().context("a role id")?)?;
         let path = format!("auth/{mount}/role/webapp/secret-id");
-        let url = format!("{}/v1/{path}", stage.servers.vault.address());
-        let request = reqwest::Client::new().post(url).header("x-vault-token", stage.servers.vault.root_token());
+        let url = format!("{}/v1/{path}", setup.servers.vault.address());
+        let request = reqwest::Client::new().post(url).header("x-vault-token", setup.servers.vault.root_token());
         let answer: Value = request.header("x-vault-wrap-ttl", "300s").json(&json!({})).send().await?.json().await?;
         let wrapped = answer["wrap_info"]["token"].as_str().context("a wrapping token")?;
-        let secret_id = stage.case.credential("secret-id", wrapped)?;
+        let secret_id = setup.case.credential("secret-id", wrapped)?;
         let document = format!(
             "auth: {{method: approle, mount: {mount}, roleIdFile: {role_id}, secretIdFile: {secret_id}, \
              wrappedCreationPath: {path}}}\nsources: {{s: {{path: {}}}}}\n",
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
         let changes = [
             ("KEYFERRY_SECRETS", ""),
@@ -193,18 +193,18 @@ async fn a_restart_after_a_wrapped_secret_id_says_that_it_may_have_been_a_restar
             ("KEYFERRY_JWT_FILE", ""),
             ("KEYFERRY_CONFIG_INLINE", document.as_str()),
         ];
-        let mut agent = stage.agent(&["run"], &changes)?;
-        stage.file_is(&mut agent, "password", "Losungwort").await?;
+        let mut agent = setup.agent(&["run"], &changes)?;
+        setup.file_is(&mut agent, "password", "Losungwort").await?;
         agent.kill().await?;
-        let mut agent = stage.agent(&["run"], &changes)?;
+        let mut agent = setup.agent(&["run"], &changes)?;
         let line = agent.wait_for_log("LoginRefused", SOON).await?;
         assert!(line.contains("An earlier process of this pod may have used it"), "{line}");
-        assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"), "the files stay");
-        // What was asked for in its place heals it.
+        assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the files stay");
+        // A new secret ID fixes it.
         let fresh = admin.ok(Method::POST, &path, json!({})).await?;
         let plain = fresh["data"]["secret_id"].as_str().context("a secret id")?;
-        stage.condition_is(&mut agent, "SecretsReady", "True", "Adopted").await?;
-        stage.case.leaks.plant(plain);
+        setup.condition_is(&mut agent, "SecretsReady", "True", "Adopted").await?;
+        setup.case.leaks.plant(plain);
         agent.terminate(SOON).await?;
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! What an engineer on call reads in conditions and Events.
+//! Messages in conditions and Events.
 
 use std::time::Duration;
 
@@ -6,35 +6,34 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::leased::{allow, data_path};
-use crate::stage::{QUICK, SOON, Stage, login};
-use crate::testbed::needs;
+use crate::setup::{QUICK, SOON, Setup, login};
+use crate::testbed::requirements;
 
 #[tokio::test]
-async fn a_denied_read_is_told_within_the_tolerance_and_after_it_since_when() -> Result<()> {
-    Stage::shared("since", async |stage| {
+async fn denied_read_reports_tolerance_and_then_last_read_time() -> Result<()> {
+    Setup::shared("since", async |setup| {
         let document = format!(
             "sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 6s}}}}\nretry: {{base: 200ms, max: 1s, slow: 2s}}\n",
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
-        let mut agent = stage.agent_with(&["run"], &document)?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        stage.case.admin.policy(&stage.case.role, "path \"nothing\" { capabilities = [\"read\"] }").await?;
+        let mut agent = setup.agent_with(&["run"], &document)?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        setup.case.admin.policy(&setup.case.role, "path \"nothing\" { capabilities = [\"read\"] }").await?;
         let text = |words: &'static str| async move {
-            stage.message("SecretsFresh").await.filter(|message| message.contains(words))
+            setup.message("SecretsFresh").await.filter(|message| message.contains(words))
         };
-        let within =
-            agent.wait_for("the tolerance is told", SOON, || text("within its staleness tolerance until")).await?;
+        let within = agent.wait_for("the tolerance is reported", SOON, || text("within its staleness tolerance until")).await?;
         assert!(within.contains("source webapp") && within.contains("a policy is missing"), "{within}");
-        assert_eq!(stage.condition("SecretsFresh").await.map(|(status, _)| status).as_deref(), Some("True"));
-        stage.condition_is(&mut agent, "SecretsFresh", "False", "Denied").await?;
-        let stale = agent.wait_for("since when is told", SOON, || text("not read since")).await?;
+        assert_eq!(setup.condition("SecretsFresh").await.map(|(status, _)| status).as_deref(), Some("True"));
+        setup.condition_is(&mut agent, "SecretsFresh", "False", "Denied").await?;
+        let stale = agent.wait_for("the last read time is reported", SOON, || text("not read since")).await?;
         println!("{within}\n{stale}");
         let warned = || async {
-            stage.events("Warning").await.ok()?.into_iter().find(|(reason, _)| reason == "Denied").map(drop)
+            setup.events("Warning").await.ok()?.into_iter().find(|(reason, _)| reason == "Denied").map(drop)
         };
         agent.wait_for("a Warning Event", SOON, warned).await?;
-        allow(stage, &[&data_path(stage, "webapp/config")]).await?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        allow(setup, &[&data_path(setup, "webapp/config")]).await?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         agent.terminate(SOON).await?;
         Ok(())
     })
@@ -42,28 +41,28 @@ async fn a_denied_read_is_told_within_the_tolerance_and_after_it_since_when() ->
 }
 
 #[tokio::test]
-async fn an_undeleted_version_is_fresh_again_and_a_secret_without_any_is_not_found() -> Result<()> {
-    Stage::shared("undelete", async |stage| {
-        let mount = stage.case.kv_mount.clone();
+async fn undeleted_version_is_fresh_and_secret_without_versions_is_not_found() -> Result<()> {
+    Setup::shared("undelete", async |setup| {
+        let mount = setup.case.kv_mount.clone();
         let document = format!(
             "sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 2s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n",
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
-        let mut agent = stage.agent_with(&["run"], &document)?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        stage.case.admin.delete(&format!("{mount}/data/webapp/config")).await?;
-        stage.condition_is(&mut agent, "SecretsFresh", "False", "SecretDeleted").await?;
-        let message = stage.message("SecretsFresh").await.unwrap_or_default();
+        let mut agent = setup.agent_with(&["run"], &document)?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        setup.case.admin.delete(&format!("{mount}/data/webapp/config")).await?;
+        setup.condition_is(&mut agent, "SecretsFresh", "False", "SecretDeleted").await?;
+        let message = setup.message("SecretsFresh").await.unwrap_or_default();
         assert!(message.contains("undelete it or write a new version"), "{message}");
-        assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"));
-        stage.case.admin.put(&format!("{mount}/undelete/webapp/config"), json!({"versions": [1]})).await?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"));
+        setup.case.admin.put(&format!("{mount}/undelete/webapp/config"), json!({"versions": [1]})).await?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         agent.terminate(SOON).await?;
 
-        stage.case.admin.delete(&format!("{mount}/metadata/webapp/config")).await?;
+        setup.case.admin.delete(&format!("{mount}/metadata/webapp/config")).await?;
         let once =
-            format!("{document}directory: {{path: {}}}\n", stage.case.directory.with_file_name("once").display());
-        let mut once = stage.agent_with(&["once", "--timeout", "10s"], &once)?;
+            format!("{document}directory: {{path: {}}}\n", setup.case.directory.with_file_name("once").display());
+        let mut once = setup.agent_with(&["once", "--timeout", "10s"], &once)?;
         assert_eq!(once.wait(SOON).await?.code(), Some(66), "{}", once.report());
         assert!(
             once.report().contains("SecretNotFound") && once.report().contains("check the path"),
@@ -75,7 +74,7 @@ async fn an_undeleted_version_is_fresh_again_and_a_secret_without_any_is_not_fou
     .await
 }
 
-/// The case's volume as a file system of its own; unmounted when dropped.
+/// A tmpfs at the case's volume; unmounted when dropped.
 struct Volume(std::path::PathBuf);
 
 impl Volume {
@@ -94,31 +93,31 @@ impl Drop for Volume {
 }
 
 #[tokio::test]
-async fn a_volume_that_others_have_filled_is_told_from_one_that_is_too_small() -> Result<()> {
-    if !needs::is_root("a_volume_that_others_have_filled_is_told_from_one_that_is_too_small") {
+async fn volume_filled_by_other_files_is_not_reported_as_too_small() -> Result<()> {
+    if !requirements::is_root("volume_filled_by_other_files_is_not_reported_as_too_small") {
         return Ok(());
     }
-    Stage::shared("full", async |stage| {
-        let parent = stage.case.directory.parent().expect("it has one").to_owned();
+    Setup::shared("full", async |setup| {
+        let parent = setup.case.directory.parent().expect("the directory has a parent").to_owned();
         let _volume = Volume::mount(&parent)?;
         let document = format!(
             "sources: {{webapp: {{path: {}, refresh: 1s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n",
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
-        let mut agent = stage.agent_with(&["run"], &document)?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        let mut agent = setup.agent_with(&["run"], &document)?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         let foreign = parent.join("foreign");
         std::fs::write(&foreign, vec![0; 220 << 10])?;
-        stage.case.put(&login("Nutzername", &"sehr-lang-".repeat(2000))).await?;
-        stage.condition_is(&mut agent, "SecretsFresh", "False", "NoSpace").await?;
-        let message = stage.message("SecretsFresh").await.unwrap_or_default();
+        setup.case.put(&login("Nutzername", &"sehr-lang-".repeat(2000))).await?;
+        setup.condition_is(&mut agent, "SecretsFresh", "False", "NoSpace").await?;
+        let message = setup.message("SecretsFresh").await.unwrap_or_default();
         println!("{message}");
         assert!(message.contains("of 256 KiB free") && message.contains("not keyferry's"), "{message}");
-        assert_eq!(stage.case.read("password").as_deref(), Some("Losungwort"), "the last set stays");
-        assert_eq!(stage.condition("SecretsReady").await, Some(("True".into(), "Published".into())));
+        assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the last set stays");
+        assert_eq!(setup.condition("SecretsReady").await, Some(("True".into(), "Published".into())));
         std::fs::remove_file(&foreign)?;
-        stage.file_is(&mut agent, "password", &"sehr-lang-".repeat(2000)).await?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        setup.file_is(&mut agent, "password", &"sehr-lang-".repeat(2000)).await?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         agent.terminate(SOON).await?;
         Ok(())
     })
@@ -126,14 +125,14 @@ async fn a_volume_that_others_have_filled_is_told_from_one_that_is_too_small() -
 }
 
 #[tokio::test]
-async fn a_refusal_by_rbac_is_named_though_a_value_is_a_word_in_it() -> Result<()> {
-    Stage::shared("rbacword", async |stage| {
+async fn rbac_denial_is_reported_though_message_contains_secret_value() -> Result<()> {
+    Setup::shared("rbacword", async |setup| {
         let nothing = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: keyferry}\nrules: []\n";
-        stage.case.cluster.apply(&stage.case.namespace, nothing).await?;
-        // User names equal to the namespace are usual. It is no secret here, so it is not planted.
-        let data = json!({"username": stage.case.namespace, "password": "Losungwort"});
-        stage.case.admin.put_kv(&stage.case.kv_mount, "webapp/config", &data).await?;
-        let mut agent = stage.agent(&["run"], QUICK)?;
+        setup.case.cluster.apply(&setup.case.namespace, nothing).await?;
+        // A user name that equals the namespace is common. It is not a secret here, so it is not planted for the leak test.
+        let data = json!({"username": setup.case.namespace, "password": "Losungwort"});
+        setup.case.admin.put_kv(&setup.case.kv_mount, "webapp/config", &data).await?;
+        let mut agent = setup.agent(&["run"], QUICK)?;
         let line = agent
             .wait_for_log("resources: [secrets], resourceNames: [top-secret-ks], verbs: [create, patch]", SOON)
             .await?;

@@ -1,6 +1,5 @@
-//! The real agent as a process.
+//! The agent as a process, on real servers.
 
-mod article;
 mod auth;
 mod crash;
 mod faults;
@@ -12,10 +11,11 @@ mod lifecycle;
 mod logins;
 mod messages;
 mod mirror;
-mod mirror_truth;
+mod mirror_drift;
 mod network;
 mod outages;
 mod outputs;
+mod reference_scenario;
 mod reload;
 mod restart;
 mod tokens;

@@ -1,4 +1,4 @@
-//! Connections that are silent, addresses that do not answer, ports that are taken.
+//! Silent connections, unreachable addresses, busy ports.
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::time::{Duration, Instant};
@@ -7,56 +7,56 @@ use anyhow::{Context as _, Result};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::proxy::{Proxy, Relay};
-use crate::stage::{SOON, Stage, login};
+use crate::setup::{SOON, Setup, login};
 use crate::testbed::{free_port, skip_test};
 
 #[tokio::test]
-async fn a_silent_http2_connection_is_replaced() -> Result<()> {
-    Stage::own_tls("silent", async |stage| {
-        let vault = stage.servers.vault.address().trim_start_matches("https://").parse()?;
+async fn silent_http2_connection_is_replaced() -> Result<()> {
+    Setup::own_tls("silent", async |setup| {
+        let vault = setup.servers.vault.address().trim_start_matches("https://").parse()?;
         let relay = Relay::start(vault).await?;
         let document = format!(
             "vault: {{address: \"https://localhost:{}\", timeout: 3s}}\n\
              sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 10s}}}}\n",
             relay.port(),
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
-        let mut agent = stage.agent_with(&["run"], &document)?;
-        stage.file_is(&mut agent, "password", "Losungwort").await?;
+        let mut agent = setup.agent_with(&["run"], &document)?;
+        setup.file_is(&mut agent, "password", "Losungwort").await?;
         let before = relay.connections();
         relay.silence();
-        stage.case.put(&login("Nutzername", "auf-neuer-Verbindung")).await?;
+        setup.case.put(&login("Nutzername", "auf-neuer-Verbindung")).await?;
         let since = Instant::now();
-        stage.file_is(&mut agent, "password", "auf-neuer-Verbindung").await?;
-        let healed = since.elapsed();
-        println!("healed after {healed:?}, connections {before} -> {}", relay.connections());
-        assert!(healed < Duration::from_secs(10), "{healed:?}");
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        setup.file_is(&mut agent, "password", "auf-neuer-Verbindung").await?;
+        let recovered = since.elapsed();
+        println!("recovered after {recovered:?}, connections {before} -> {}", relay.connections());
+        assert!(recovered < Duration::from_secs(10), "{recovered:?}");
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         assert!(before <= 2 && relay.connections() <= before + 3, "{before} -> {}", relay.connections());
         agent.terminate(SOON).await?;
 
-        // A common slip: the server's port with the wrong scheme, and a token that is good.
-        let http = stage.servers.vault.address().replace("https://", "http://");
+        // A common error: `http://` to the https port, with a valid token.
+        let http = setup.servers.vault.address().replace("https://", "http://");
         let changes = [
             ("VAULT_ADDR", http.as_str()),
-            ("VAULT_TOKEN", stage.servers.vault.root_token()),
+            ("VAULT_TOKEN", setup.servers.vault.root_token()),
             ("KEYFERRY_ROLE", ""),
             ("KEYFERRY_AUTH_MOUNT", ""),
             ("KEYFERRY_JWT_FILE", ""),
         ];
-        let mut once = stage.agent(&["once", "--timeout", "5s"], &changes)?;
+        let mut once = setup.agent(&["once", "--timeout", "5s"], &changes)?;
         let code = once.wait(SOON).await?.code();
-        let said = once.report();
-        println!("http:// to the port of https: exit code {code:?}: {:?}", once.log().last());
-        assert!(said.contains("https://") && !said.contains("does not recognize"), "{said}");
-        assert_eq!(code, Some(64), "{said}");
+        let report = once.report();
+        println!("http:// to the https port: exit code {code:?}: {:?}", once.log().last());
+        assert!(report.contains("https://") && !report.contains("does not recognize"), "{report}");
+        assert_eq!(code, Some(64), "{report}");
         Ok(())
     })
     .await
 }
 
-/// A port on 127.0.0.1 that swallows packets: its queue is full and is never emptied.
-async fn swallowing(port: u16) -> Result<Box<dyn std::any::Any + Send>> {
+/// A port on 127.0.0.1 that drops packets, because the queue of its listener stays full.
+async fn packet_dropping_port(port: u16) -> Result<Box<dyn std::any::Any + Send>> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
     rustix::net::listen(&socket, 0)?;
@@ -71,25 +71,25 @@ async fn swallowing(port: u16) -> Result<Box<dyn std::any::Any + Send>> {
 }
 
 #[tokio::test]
-async fn the_second_address_of_a_name_is_tried_when_the_first_swallows_packets() -> Result<()> {
+async fn second_address_is_tried_when_first_drops_packets() -> Result<()> {
     const HOSTS: &str = "mount --bind \"$1\" /etc/hosts && shift && exec \"$@\"";
     const NAMESPACE: [&str; 4] = ["unshare", "--user", "--map-root-user", "--mount"];
     let tried = std::process::Command::new(NAMESPACE[0]).args(&NAMESPACE[1..]).arg("true").output();
     if !tried.as_ref().is_ok_and(|tried| tried.status.success()) {
         let why = format!("{} does not work here: {tried:?}", NAMESPACE.join(" "));
-        skip_test("the_second_address_of_a_name_is_tried_when_the_first_swallows_packets", &why);
+        skip_test("second_address_is_tried_when_first_drops_packets", &why);
         return Ok(());
     }
-    Stage::shared("addresses", async |stage| {
+    Setup::shared("addresses", async |setup| {
         let port = free_port()?;
-        let _swallows = swallowing(port).await?;
-        let proxy = Proxy::at(&format!("127.0.0.2:{port}"), stage.servers.vault.address(), |_, _, _| {}).await?;
-        let hosts = stage.case.jwt_file.with_file_name("hosts");
+        let _listener = packet_dropping_port(port).await?;
+        let proxy = Proxy::at(&format!("127.0.0.2:{port}"), setup.servers.vault.address(), |_, _, _| {}).await?;
+        let hosts = setup.case.jwt_file.with_file_name("hosts");
         std::fs::write(&hosts, "127.0.0.1 localhost vault.test\n127.0.0.2 vault.test\n")?;
         let url = format!("http://vault.test:{}", proxy.port());
         let wrapper = [&NAMESPACE[..], &["sh", "-c", HOSTS, "sh", hosts.to_str().context("a plain name")?]].concat();
         let started = Instant::now();
-        let mut once = stage.agent_under(&wrapper, &["once", "--timeout", "30s"], &[("VAULT_ADDR", &url)])?;
+        let mut once = setup.agent_with_wrapper(&wrapper, &["once", "--timeout", "30s"], &[("VAULT_ADDR", &url)])?;
         assert_eq!(once.wait(Duration::from_secs(40)).await?.code(), Some(0), "{}", once.report());
         println!("done after {:?}: {} requests", started.elapsed(), proxy.seen().len());
         assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
@@ -100,29 +100,29 @@ async fn the_second_address_of_a_name_is_tried_when_the_first_swallows_packets()
 }
 
 #[tokio::test]
-async fn a_failed_once_says_why_in_one_error_line() -> Result<()> {
-    Stage::shared("oncewhy", async |stage| {
-        // It accepts connections and never answers.
+async fn failed_once_logs_cause_in_one_error_line() -> Result<()> {
+    Setup::shared("onceerror", async |setup| {
+        // Accepts connections and never responds.
         let silent = TcpListener::bind("127.0.0.1:0")?;
         let silent = &*format!("http://{}", silent.local_addr()?);
-        let missing = &*format!("{}/absent", stage.case.kv_mount);
+        let missing = &*format!("{}/absent", setup.case.kv_mount);
         let table = [
-            ("silence", "2s", vec![("VAULT_ADDR", silent)], 69),
-            ("a moment", "1ms", vec![("VAULT_ADDR", silent)], 69),
+            ("no response", "2s", vec![("VAULT_ADDR", silent)], 69),
+            ("a very short timeout", "1ms", vec![("VAULT_ADDR", silent)], 69),
             ("a role that does not exist", "10s", vec![("KEYFERRY_ROLE", "nobody")], 77),
             ("a path that is denied", "10s", vec![("KEYFERRY_SECRETS", missing)], 77),
         ];
         for (what, timeout, mut changes, code) in table {
             changes.extend([("KEYFERRY_LOG", "error"), ("KEYFERRY_MIRROR", "")]);
             let started = Instant::now();
-            let mut once = stage.agent(&["once", "--timeout", timeout], &changes)?;
+            let mut once = setup.agent(&["once", "--timeout", timeout], &changes)?;
             assert_eq!(once.wait(SOON).await?.code(), Some(code), "{what}: {}", once.report());
             let log = once.log();
             println!("{what}: {:?} {log:?}", started.elapsed());
             assert_eq!(log.len(), 1, "{what}: {log:#?}");
             assert!(log[0].contains("gave up") && log[0].contains(&format!("exit code {code}")), "{what}: {log:#?}");
-            if what == "silence" {
-                // The login in flight has half of `drain` to end, since its token would stay behind.
+            if what == "no response" {
+                // The login in flight gets half of `drain` to complete, because otherwise its token would not be revoked.
                 assert!(log[0].contains(&format!("gave up after 2s: no answer from {silent}")), "{log:#?}");
                 assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
             }
@@ -133,11 +133,11 @@ async fn a_failed_once_says_why_in_one_error_line() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_listen_port_that_is_taken_is_a_mistake_of_the_configuration() -> Result<()> {
-    Stage::shared("busyport", async |stage| {
-        let taken = TcpListener::bind("127.0.0.1:0")?;
-        let address = taken.local_addr()?.to_string();
-        let mut agent = stage.agent(&["run"], &[("KEYFERRY_LISTEN", &address)])?;
+async fn busy_listen_port_is_configuration_error() -> Result<()> {
+    Setup::shared("busyport", async |setup| {
+        let busy = TcpListener::bind("127.0.0.1:0")?;
+        let address = busy.local_addr()?.to_string();
+        let mut agent = setup.agent(&["run"], &[("KEYFERRY_LISTEN", &address)])?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(64), "{}", agent.report());
         println!("{:?}", agent.log().last());
         assert!(agent.report().contains("ListenFailed") && agent.report().contains(&address), "{}", agent.report());

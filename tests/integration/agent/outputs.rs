@@ -1,4 +1,4 @@
-//! Engines and formats.
+//! Secrets engines and output formats.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -6,15 +6,15 @@ use std::process::Command;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::stage::{SOON, Stage};
+use crate::setup::{SOON, Setup};
 
 #[tokio::test]
-async fn every_format_holds_exactly_the_bytes() -> Result<()> {
-    Stage::shared("formats", async |stage| {
-        let nasty = "it's $HOME `id` \"q\" \\n\nzwei Zeilen ü";
-        stage
+async fn formats_preserve_exact_bytes() -> Result<()> {
+    Setup::shared("formats", async |setup| {
+        let special = "it's $HOME `id` \"q\" \\n\nzwei Zeilen ü";
+        setup
             .case
-            .put(&json!({"PASSWORD": nasty, "BINARY": "AAH/", "number": 1.50, "nested": {"a": [1, true]}}))
+            .put(&json!({"PASSWORD": special, "BINARY": "AAH/", "number": 1.50, "nested": {"a": [1, true]}}))
             .await?;
         let document = format!(
             "sources: {{s: {{path: {}}}}}\noutputs:\n\
@@ -25,57 +25,57 @@ async fn every_format_holds_exactly_the_bytes() -> Result<()> {
              - {{source: s, format: yaml, file: s.yaml}}\n\
              - {{source: s, format: dotenv, file: s.env}}\n\
              - {{source: s, format: properties, file: s.properties}}\n",
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
-        let mut agent = stage.agent_with(&["once"], &document)?;
+        let mut agent = setup.agent_with(&["once"], &document)?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(0), "{}", agent.report());
-        assert_eq!(stage.case.read("all/PASSWORD").as_deref(), Some(nasty));
-        assert_eq!(stage.case.read("all/nested").as_deref(), Some(r#"{"a":[1,true]}"#));
-        assert_eq!(stage.case.read("chosen/pw").as_deref(), Some(nasty));
-        let mode = std::fs::metadata(stage.case.directory.join("chosen/pw"))?.permissions().mode();
+        assert_eq!(setup.case.read("all/PASSWORD").as_deref(), Some(special));
+        assert_eq!(setup.case.read("all/nested").as_deref(), Some(r#"{"a":[1,true]}"#));
+        assert_eq!(setup.case.read("chosen/pw").as_deref(), Some(special));
+        let mode = std::fs::metadata(setup.case.directory.join("chosen/pw"))?.permissions().mode();
         assert_eq!(mode & 0o7777, 0o400);
-        assert_eq!(std::fs::read(stage.case.directory.join("binary"))?, [0, 1, 255]);
-        let json: serde_json::Value = serde_json::from_str(&stage.case.read("s.json").expect("it is there"))?;
-        assert_eq!(json["PASSWORD"], nasty);
+        assert_eq!(std::fs::read(setup.case.directory.join("binary"))?, [0, 1, 255]);
+        let json: serde_json::Value = serde_json::from_str(&setup.case.read("s.json").expect("the file exists"))?;
+        assert_eq!(json["PASSWORD"], special);
         assert_eq!(json["nested"]["a"][0], 1);
-        let env = stage.case.directory.join("s.env");
+        let env = setup.case.directory.join("s.env");
         let script = format!(". {}; printf %s \"$PASSWORD\"", env.display());
         let sourced = Command::new("/bin/sh").args(["-c", &script]).output()?;
-        assert_eq!(String::from_utf8_lossy(&sourced.stdout), nasty);
+        assert_eq!(String::from_utf8_lossy(&sourced.stdout), special);
         Ok(())
     })
     .await
 }
 
 #[tokio::test]
-async fn kv_version_one_nested_mounts_and_pinned_versions_are_found() -> Result<()> {
-    Stage::shared("engines", async |stage| {
-        let (admin, unique) = (&stage.case.admin, stage.case.kv_mount.clone());
+async fn kv_v1_nested_mounts_and_pinned_versions_are_read() -> Result<()> {
+    Setup::shared("engines", async |setup| {
+        let (admin, unique) = (&setup.case.admin, setup.case.kv_mount.clone());
         for secret in ["aus-Version-eins", "aus-der-Tiefe"] {
-            stage.case.leaks.plant(secret);
+            setup.case.leaks.plant(secret);
         }
         admin.enable_secrets(&format!("old-{unique}"), "kv", json!({"version": "1"})).await?;
         admin.put(&format!("old-{unique}/webapp"), json!({"password": "aus-Version-eins"})).await?;
         admin.enable_secrets(&format!("team-{unique}/kv"), "kv", json!({"version": "2"})).await?;
         admin.put_kv(&format!("team-{unique}/kv"), "webapp", &json!({"password": "aus-der-Tiefe"})).await?;
-        stage.case.put(&json!({"password": "zweite"})).await?;
+        setup.case.put(&json!({"password": "zweite"})).await?;
         let paths = [format!("old-{unique}/*"), format!("team-{unique}/kv/data/*"), format!("{unique}/data/*")];
         let policy: String =
             paths.iter().map(|path| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n")).collect();
-        admin.policy(&stage.case.role, &policy).await?;
+        admin.policy(&setup.case.role, &policy).await?;
         let document = format!(
             "sources:\n  one: {{path: old-{unique}/webapp}}\n  deep: {{path: team-{unique}/kv/webapp}}\n  \
              pinned: {{path: {path}, version: 1}}\n  literal: {{path: {unique}/data/webapp/config}}\n\
              outputs:\n- {{source: one, prefix: one}}\n- {{source: deep, prefix: deep}}\n\
              - {{source: pinned, prefix: pinned}}\n- {{source: literal, prefix: literal}}\n",
-            path = stage.case.secret_path()
+            path = setup.case.secret_path()
         );
-        let mut agent = stage.agent_with(&["once"], &document)?;
+        let mut agent = setup.agent_with(&["once"], &document)?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(0), "{}", agent.report());
         let table =
             [("one", "aus-Version-eins"), ("deep", "aus-der-Tiefe"), ("pinned", "Losungwort"), ("literal", "zweite")];
         for (prefix, wanted) in table {
-            assert_eq!(stage.case.read(&format!("{prefix}/password")).as_deref(), Some(wanted), "{prefix}");
+            assert_eq!(setup.case.read(&format!("{prefix}/password")).as_deref(), Some(wanted), "{prefix}");
         }
         Ok(())
     })
@@ -83,20 +83,25 @@ async fn kv_version_one_nested_mounts_and_pinned_versions_are_found() -> Result<
 }
 
 #[tokio::test]
-async fn a_pod_s_start_costs_vault_two_requests_and_a_refresh_one() -> Result<()> {
-    Stage::own("requests", async |stage| {
-        let before = stage.servers.vault.audit_lines().len();
-        let ours = |lines: Vec<serde_json::Value>| {
+async fn pod_start_sends_two_requests_and_refresh_sends_one() -> Result<()> {
+    Setup::own("requests", async |setup| {
+        let before = setup.servers.vault.audit_lines().len();
+        let request_paths = |lines: Vec<serde_json::Value>| {
             let requests = lines.into_iter().skip(before).filter(|line| line["type"] == "request");
             requests.map(|line| line["request"]["path"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
         };
-        let mut agent = stage.agent(&["run"], &[("KEYFERRY_REFRESH", "1h")])?;
-        stage.secret_is(&mut agent, "password", "Losungwort").await?;
-        assert_eq!(ours(stage.servers.vault.audit_lines()).len(), 2, "{:?}", ours(stage.servers.vault.audit_lines()));
+        let mut agent = setup.agent(&["run"], &[("KEYFERRY_REFRESH", "1h")])?;
+        setup.secret_is(&mut agent, "password", "Losungwort").await?;
+        assert_eq!(
+            request_paths(setup.servers.vault.audit_lines()).len(),
+            2,
+            "{:?}",
+            request_paths(setup.servers.vault.audit_lines())
+        );
         agent.signal(rustix::process::Signal::HUP)?;
         agent
             .wait_for("the refresh is in the audit log", SOON, || {
-                let paths = ours(stage.servers.vault.audit_lines());
+                let paths = request_paths(setup.servers.vault.audit_lines());
                 async move { (paths.len() == 3).then_some(()) }
             })
             .await

@@ -1,4 +1,4 @@
-//! A reload is accepted, refused, or taken back; a refused one costs nothing.
+//! Reloads that are applied, rejected or reverted; a rejected reload changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -6,63 +6,63 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::leased::{allow, data_path, put_secret};
-use crate::stage::{SOON, Stage, login};
+use crate::setup::{SOON, Setup, login};
 
-fn with_role(stage: &Stage<'_>, role: &str) -> String {
-    format!("auth: {{role: {role}}}\nsources: {{webapp: {{path: {}, refresh: 1s}}}}\n", stage.case.secret_path())
+fn with_role(setup: &Setup<'_>, role: &str) -> String {
+    format!("auth: {{role: {role}}}\nsources: {{webapp: {{path: {}, refresh: 1s}}}}\n", setup.case.secret_path())
 }
 
 #[tokio::test]
-async fn a_login_that_does_not_work_leaves_the_session_and_one_that_works_takes_over() -> Result<()> {
-    Stage::shared("newrole", async |stage| {
-        let (admin, mount, role) = (&stage.case.admin, &stage.case.auth_mount, stage.case.role.clone());
-        let mut agent = stage.agent_with_file(&["run"], &with_role(stage, &role))?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+async fn failed_login_on_reload_keeps_session_and_successful_login_replaces_it() -> Result<()> {
+    Setup::shared("newrole", async |setup| {
+        let (admin, mount, role) = (&setup.case.admin, &setup.case.auth_mount, setup.case.role.clone());
+        let mut agent = setup.agent_with_file(&["run"], &with_role(setup, &role))?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         let first = admin.accessors_of(mount).await?;
         assert_eq!(first.len(), 1);
 
-        stage.write_config(&with_role(stage, "nobody"))?;
-        stage.condition_is(&mut agent, "SecretsFresh", "False", "ConfigRejected").await?;
-        let message = stage.message("SecretsFresh").await.unwrap_or_default();
+        setup.write_config(&with_role(setup, "nobody"))?;
+        setup.condition_is(&mut agent, "SecretsFresh", "False", "ConfigRejected").await?;
+        let message = setup.message("SecretsFresh").await.unwrap_or_default();
         println!("{message}");
         assert!(
             message.contains("invalid role name \\\"nobody\\\"") || message.contains("invalid role name \"nobody\"")
         );
         let warned = || async {
-            let events = stage.events("Warning").await.ok()?;
+            let events = setup.events("Warning").await.ok()?;
             events.into_iter().find(|(reason, note)| reason == "ConfigRejected" && note.contains("nobody"))
         };
         agent.wait_for("a Warning Event", SOON, warned).await?;
-        stage.case.put(&login("Nutzername", "trotz-der-Ablehnung")).await?;
-        stage.file_is(&mut agent, "password", "trotz-der-Ablehnung").await?;
-        assert_eq!(stage.condition("SecretsReady").await, Some(("True".into(), "Published".into())));
-        assert_eq!(admin.accessors_of(mount).await?, first, "the old session is in use");
+        setup.case.put(&login("Nutzername", "trotz-der-Ablehnung")).await?;
+        setup.file_is(&mut agent, "password", "trotz-der-Ablehnung").await?;
+        assert_eq!(setup.condition("SecretsReady").await, Some(("True".into(), "Published".into())));
+        assert_eq!(admin.accessors_of(mount).await?, first, "the previous session is in use");
 
-        stage.write_config(&with_role(stage, &role))?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        assert_eq!(admin.accessors_of(mount).await?, first, "the old session was never given up");
+        setup.write_config(&with_role(setup, &role))?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        assert_eq!(admin.accessors_of(mount).await?, first, "the previous session was kept");
 
         let second = format!("{role}-2");
         let body = json!({
             "audience": "vault",
-            "bound_service_account_names": [stage.case.account],
-            "bound_service_account_namespaces": [stage.case.namespace],
+            "bound_service_account_names": [setup.case.account],
+            "bound_service_account_namespaces": [setup.case.namespace],
             "token_policies": [role],
             "token_ttl": "20m",
         });
         admin.role(mount, &second, body).await?;
-        stage.write_config(&with_role(stage, &second))?;
+        setup.write_config(&with_role(setup, &second))?;
         agent.wait_for_log("the new configuration is active", SOON).await?;
-        let taken_over = Instant::now();
-        stage.case.put(&login("Nutzername", "durch-die-neue-Rolle")).await?;
-        stage.file_is(&mut agent, "password", "durch-die-neue-Rolle").await?;
-        // The old token is kept for a while, for an application that has just read a credential of it.
+        let reloaded = Instant::now();
+        setup.case.put(&login("Nutzername", "durch-die-neue-Rolle")).await?;
+        setup.file_is(&mut agent, "password", "durch-die-neue-Rolle").await?;
+        // The previous token is kept for some time, for applications that have just read a credential that depends on it.
         agent
-            .wait_for("the old token is revoked", Duration::from_secs(60), || async {
+            .wait_for("the previous token is revoked", Duration::from_secs(60), || async {
                 admin.token(&first[0]).await.ok()?.is_none().then_some(())
             })
             .await?;
-        println!("the old token was revoked {:?} after the reload", taken_over.elapsed());
+        println!("the previous token was revoked {:?} after the reload", reloaded.elapsed());
         assert_eq!(admin.accessors_of(mount).await?.len(), 1);
         agent.terminate(SOON).await?;
         assert!(admin.accessors_of(mount).await?.is_empty());
@@ -72,25 +72,25 @@ async fn a_login_that_does_not_work_leaves_the_session_and_one_that_works_takes_
 }
 
 #[tokio::test]
-async fn the_mirror_follows_a_source_that_moves_to_a_secret_written_earlier() -> Result<()> {
-    Stage::shared("moves", async |stage| {
-        allow(stage, &[&data_path(stage, "*")]).await?;
-        put_secret(stage, "a", json!({"password": "frueher-geschrieben"})).await?;
-        put_secret(stage, "b", json!({"password": "b-erste-Fassung"})).await?;
-        put_secret(stage, "b", json!({"password": "b-zweite-Fassung"})).await?;
+async fn mirror_follows_source_moved_to_older_secret() -> Result<()> {
+    Setup::shared("moves", async |setup| {
+        allow(setup, &[&data_path(setup, "*")]).await?;
+        put_secret(setup, "a", json!({"password": "frueher-geschrieben"})).await?;
+        put_secret(setup, "b", json!({"password": "b-erste-Fassung"})).await?;
+        put_secret(setup, "b", json!({"password": "b-zweite-Fassung"})).await?;
         let document = |path: &str| {
-            let mount = &stage.case.kv_mount;
+            let mount = &setup.case.kv_mount;
             format!("sources: {{app: {{path: {mount}/{path}, refresh: 1s}}}}\nmirrors: {{top-secret-ks: {{}}}}\n")
         };
-        let mut agent = stage.agent_with_file(&["run"], &document("b"))?;
-        stage.secret_is(&mut agent, "password", "b-zweite-Fassung").await?;
+        let mut agent = setup.agent_with_file(&["run"], &document("b"))?;
+        setup.secret_is(&mut agent, "password", "b-zweite-Fassung").await?;
         for (path, wanted) in
             [("a", "frueher-geschrieben"), ("b", "b-zweite-Fassung"), ("b, version: 1", "b-erste-Fassung")]
         {
-            stage.write_config(&document(path))?;
-            stage.file_is(&mut agent, "password", wanted).await?;
-            stage.secret_is(&mut agent, "password", wanted).await?;
-            stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+            setup.write_config(&document(path))?;
+            setup.file_is(&mut agent, "password", wanted).await?;
+            setup.secret_is(&mut agent, "password", wanted).await?;
+            setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         }
         agent.terminate(SOON).await?;
         Ok(())
@@ -99,23 +99,23 @@ async fn the_mirror_follows_a_source_that_moves_to_a_secret_written_earlier() ->
 }
 
 #[tokio::test]
-async fn a_source_that_a_reload_adds_raises_no_alarm() -> Result<()> {
-    Stage::shared("adds", async |stage| {
-        allow(stage, &[&data_path(stage, "*")]).await?;
-        put_secret(stage, "added", json!({"token": "dazu-gekommen"})).await?;
-        let one = format!("sources:\n  webapp: {{path: {}, refresh: 1s}}\n", stage.case.secret_path());
-        let mut agent = stage.agent_with_file(&["run"], &one)?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        stage.write_config(&format!("{one}  added: {{path: {}/added, refresh: 1s}}\n", stage.case.kv_mount))?;
-        stage.file_is(&mut agent, "token", "dazu-gekommen").await?;
+async fn source_added_by_reload_raises_no_warning() -> Result<()> {
+    Setup::shared("adds", async |setup| {
+        allow(setup, &[&data_path(setup, "*")]).await?;
+        put_secret(setup, "added", json!({"token": "dazu-gekommen"})).await?;
+        let one = format!("sources:\n  webapp: {{path: {}, refresh: 1s}}\n", setup.case.secret_path());
+        let mut agent = setup.agent_with_file(&["run"], &one)?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        setup.write_config(&format!("{one}  added: {{path: {}/added, refresh: 1s}}\n", setup.case.kv_mount))?;
+        setup.file_is(&mut agent, "token", "dazu-gekommen").await?;
         let reloaded = || async {
-            stage.events("Normal").await.ok()?.into_iter().find(|(reason, _)| reason == "ConfigReloaded").map(drop)
+            setup.events("Normal").await.ok()?.into_iter().find(|(reason, _)| reason == "ConfigReloaded").map(drop)
         };
         agent.wait_for("an Event about the reload", SOON, reloaded).await?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        let alarm = agent.log().into_iter().find(|line| line.contains("SecretsFresh") && line.contains("\"False\""));
-        assert_eq!(alarm, None);
-        assert_eq!(stage.events("Warning").await?, []);
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        let warning = agent.log().into_iter().find(|line| line.contains("SecretsFresh") && line.contains("\"False\""));
+        assert_eq!(warning, None);
+        assert_eq!(setup.events("Warning").await?, []);
         agent.terminate(SOON).await?;
         Ok(())
     })
@@ -123,21 +123,21 @@ async fn a_source_that_a_reload_adds_raises_no_alarm() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_directory_that_a_reload_moves_leaves_no_secrets_behind() -> Result<()> {
-    Stage::shared("newdir", async |stage| {
-        let (old, new) = (stage.case.directory.clone(), stage.case.directory.with_file_name("elsewhere"));
+async fn directory_change_on_reload_removes_secrets_from_old_directory() -> Result<()> {
+    Setup::shared("newdir", async |setup| {
+        let (old, new) = (setup.case.directory.clone(), setup.case.directory.with_file_name("elsewhere"));
         let document = |directory: &std::path::Path| {
-            let path = stage.case.secret_path();
+            let path = setup.case.secret_path();
             format!(
                 "directory: {{path: {}}}\nsources: {{webapp: {{path: {path}, refresh: 1s}}}}\n",
                 directory.display()
             )
         };
-        let mut agent = stage.agent_with_file(&["run"], &document(&old))?;
-        stage.file_is(&mut agent, "password", "Losungwort").await?;
-        stage.write_config(&document(&new))?;
+        let mut agent = setup.agent_with_file(&["run"], &document(&old))?;
+        setup.file_is(&mut agent, "password", "Losungwort").await?;
+        setup.write_config(&document(&new))?;
         agent
-            .wait_for("the files are in the new directory and not in the old one", SOON, || {
+            .wait_for("the files are in the new directory and not in the old directory", SOON, || {
                 let there = std::fs::read_to_string(new.join("password")).is_ok_and(|text| text == "Losungwort");
                 let gone = !old.join("password").exists() && !old.join("..data").exists();
                 async move { (there && gone).then_some(()) }
@@ -146,12 +146,12 @@ async fn a_directory_that_a_reload_moves_leaves_no_secrets_behind() -> Result<()
         let left: Vec<_> = std::fs::read_dir(&old).into_iter().flatten().filter_map(Result::ok).collect();
         println!("left in the old directory: {left:?}");
         assert!(left.iter().all(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir())), "{left:?}");
-        stage.case.put(&login("Nutzername", "am-neuen-Ort")).await?;
+        setup.case.put(&login("Nutzername", "am-neuen-Ort")).await?;
         let found = || {
             let found = std::fs::read_to_string(new.join("password")).context("no file").ok();
             async move { found.filter(|text| text == "am-neuen-Ort").map(drop) }
         };
-        agent.wait_for("a rotation arrives", SOON, found).await?;
+        agent.wait_for("a rotation reaches the file", SOON, found).await?;
         agent.terminate(SOON).await?;
         Ok(())
     })

@@ -1,16 +1,16 @@
-//! Which of two readings is the newer one.
+//! The order of readings by version.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::proxy::Proxy;
-use crate::stage::{QUICK, SOON, Stage, login};
+use crate::setup::{QUICK, SOON, Setup, login};
 use crate::testbed::wait_until;
 
 #[tokio::test]
-async fn a_higher_version_is_newer_though_a_clock_that_was_ahead_wrote_the_one_before() -> Result<()> {
-    Stage::shared("ahead", async |stage| {
-        let proxy = Proxy::with_rule(stage.servers.vault.address(), |request, _, answer| {
+async fn higher_version_is_newer_despite_older_creation_time() -> Result<()> {
+    Setup::shared("ahead", async |setup| {
+        let proxy = Proxy::with_rule(setup.servers.vault.address(), |request, _, answer| {
             let created = &mut answer["data"]["metadata"];
             if request.path.contains("/data/") && created["version"].as_u64().is_some_and(|version| version >= 2) {
                 created["created_time"] = json!("2026-01-01T00:00:00.5Z");
@@ -18,14 +18,14 @@ async fn a_higher_version_is_newer_though_a_clock_that_was_ahead_wrote_the_one_b
         })
         .await?;
         let url = proxy.url();
-        let mut agent = stage.agent(&["run"], &[QUICK[0], ("VAULT_ADDR", &url)])?;
-        stage.secret_is(&mut agent, "password", "Losungwort").await?;
+        let mut agent = setup.agent(&["run"], &[QUICK[0], ("VAULT_ADDR", &url)])?;
+        setup.secret_is(&mut agent, "password", "Losungwort").await?;
         for password in ["zweite-Fassung", "dritte-Fassung"] {
-            stage.case.put(&login("Nutzername", password)).await?;
-            stage.file_is(&mut agent, "password", password).await?;
-            stage.secret_is(&mut agent, "password", password).await?;
+            setup.case.put(&login("Nutzername", password)).await?;
+            setup.file_is(&mut agent, "password", password).await?;
+            setup.secret_is(&mut agent, "password", password).await?;
         }
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         agent.terminate(SOON).await?;
         Ok(())
     })
@@ -33,35 +33,35 @@ async fn a_higher_version_is_newer_though_a_clock_that_was_ahead_wrote_the_one_b
 }
 
 #[tokio::test]
-async fn after_a_restore_of_a_snapshot_running_agents_and_the_mirror_follow() -> Result<()> {
-    Stage::own("restore", async |stage| {
-        let vault = &stage.servers.vault;
+async fn agent_and_mirror_follow_vault_snapshot_restore() -> Result<()> {
+    Setup::own("restore", async |setup| {
+        let vault = &setup.servers.vault;
         let document = format!(
             "sources: {{webapp: {{path: {}, refresh: 1s, maxStale: 3s}}}}\nretry: {{base: 200ms, max: 1s, slow: 1s}}\n\
              mirrors: {{top-secret-ks: {{}}}}\n",
-            stage.case.secret_path()
+            setup.case.secret_path()
         );
         let http = reqwest::Client::builder().no_proxy().build()?;
         let url = |path: &str| format!("{}/v1/sys/storage/raft/{path}", vault.address());
         let request = |request: reqwest::RequestBuilder| request.header("x-vault-token", vault.root_token()).send();
         let snapshot = request(http.get(url("snapshot"))).await?.error_for_status()?.bytes().await?;
-        stage.case.put(&login("Nutzername", "nach-dem-Schnappschuss")).await?;
-        let mut agent = stage.agent_with(&["run"], &document)?;
-        stage.secret_is(&mut agent, "password", "nach-dem-Schnappschuss").await?;
+        setup.case.put(&login("Nutzername", "nach-dem-Schnappschuss")).await?;
+        let mut agent = setup.agent_with(&["run"], &document)?;
+        setup.secret_is(&mut agent, "password", "nach-dem-Schnappschuss").await?;
 
         let restored = request(http.post(url("snapshot-force")).body(snapshot)).await?;
         ensure!(restored.status().is_success(), "{}", restored.text().await?);
-        wait_until("the old version is back", SOON, || async {
-            let answer = stage.case.admin.get(&format!("{}/data/webapp/config", stage.case.kv_mount)).await.ok()?;
+        wait_until("the previous version is restored", SOON, || async {
+            let answer = setup.case.admin.get(&format!("{}/data/webapp/config", setup.case.kv_mount)).await.ok()?;
             (answer["data"]["metadata"]["version"] == 1).then_some(())
         })
         .await?;
         let since = std::time::Instant::now();
-        stage.file_is(&mut agent, "password", "Losungwort").await?;
-        println!("the file follows after {:?} (maxStale is 3 s)", since.elapsed());
-        stage.secret_is(&mut agent, "password", "Losungwort").await?;
-        stage.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
-        stage.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        setup.file_is(&mut agent, "password", "Losungwort").await?;
+        println!("the file is updated after {:?} (maxStale is 3 s)", since.elapsed());
+        setup.secret_is(&mut agent, "password", "Losungwort").await?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
         assert!(agent.log().iter().any(|line| line.contains("OlderVersion")), "{}", agent.report());
         agent.terminate(SOON).await?;
         Ok(())

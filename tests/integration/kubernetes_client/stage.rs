@@ -14,7 +14,7 @@ use keyferry::model::{
 };
 use serde_json::{Value, json};
 
-use crate::testbed::rights::{self, Rights};
+use crate::testbed::permissions::{self, Permissions};
 use crate::testbed::{Servers, kube};
 
 pub(super) const SECRET: &str = "top-secret-ks";
@@ -46,7 +46,7 @@ impl Stage {
         let cluster = servers.kube.admin().await.unwrap();
         let namespace = format!("{word}-{:06x}", fastrand::u32(..0x0100_0000));
         cluster.namespace(&namespace).await.unwrap();
-        let Rights { account, yaml } = rights::shipped_for(&namespace).unwrap();
+        let Permissions { account, yaml } = permissions::shipped_for(&namespace).unwrap();
         cluster.apply(&namespace, &yaml).await.unwrap();
         cluster.service_account(&namespace, "nobody").await.unwrap();
         cluster.pod(&namespace, POD, &account).await.unwrap();

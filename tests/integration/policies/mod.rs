@@ -1,7 +1,7 @@
-//! The admission policies of `deploy/policies`, asked by real tokens.
+//! The admission policies of `deploy/policies`, with requests of real tokens.
 
 mod agent;
-pub mod ground;
 mod no_secret_mounts;
 mod own_pod_status;
 mod secret_writers;
+pub mod setup;

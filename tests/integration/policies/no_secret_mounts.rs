@@ -1,10 +1,12 @@
-//! Pods whose `ServiceAccount` is not on the namespace's list consume no Secret, by whatever way.
+//! Pods whose `ServiceAccount` is not on the namespace's list cannot consume a Secret in any way.
 
 use anyhow::{Context as _, Result};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::ground::{Answer, Ground, MERGE, MOUNTS, STRATEGIC, accepted, ask, consumer, in_force, pod, refused};
+use super::setup::{
+    ApiResult, MERGE, MOUNTS, PolicySetup, STRATEGIC, accepted, consumer, denied, pod, send, wait_until_enforced,
+};
 
 const WORKLOADS: [(&str, &str, &str); 7] = [
     ("apps/v1", "Deployment", "deployments"),
@@ -16,26 +18,26 @@ const WORKLOADS: [(&str, &str, &str); 7] = [
     ("v1", "ReplicationController", "replicationcontrollers"),
 ];
 
-async fn ground(test: &str) -> Result<Option<Ground>> {
-    // With a blank, as people write lists.
+async fn setup(test: &str) -> Result<Option<PolicySetup>> {
+    // With a space, as in hand-written lists.
     let listed = json!({"keyferry.dev/secret-mounts-allowed-for": "listed, second"});
-    let Some(ground) = Ground::new(test, &[MOUNTS], listed).await? else { return Ok(None) };
+    let Some(setup) = PolicySetup::new(test, &[MOUNTS], listed).await? else { return Ok(None) };
     for account in ["listed", "second", "plain"] {
-        ground.account(account).await?;
+        setup.account(account).await?;
     }
-    Ok(Some(ground))
+    Ok(Some(setup))
 }
 
 fn words(account: &str) -> String {
     format!("pods of ServiceAccount \"{account}\" may not consume Secrets in this namespace")
 }
 
-async fn make(ground: &Ground, pod: &Value) -> Answer {
-    ask(&ground.admin.client, &Method::POST, &ground.core("pods?dryRun=All"), "", pod).await
+async fn create(setup: &PolicySetup, pod: &Value) -> ApiResult {
+    send(&setup.admin.client, &Method::POST, &setup.core("pods?dryRun=All"), "", pod).await
 }
 
-/// Every way to a Secret: a key of the Pod or of its container, and its value.
-fn ways() -> Vec<(&'static str, &'static str, Value)> {
+/// Every reference to a Secret: a field of the Pod or of its container, and its value.
+fn references() -> Vec<(&'static str, &'static str, Value)> {
     let reference = json!({"name": "s"});
     let volume = |source: Value| {
         let mut volume = json!({"name": "v"});
@@ -62,7 +64,11 @@ fn ways() -> Vec<(&'static str, &'static str, Value)> {
         ("all variables", "envFrom", env_from.clone()),
         ("a variable of an init container", "initContainers", init("env", env)),
         ("all variables of an init container", "initContainers", init("envFrom", env_from)),
-        ("a driver", "volumes", volume(json!({"csi": {"driver": "example.com", "nodePublishSecretRef": reference}}))),
+        (
+            "a CSI driver",
+            "volumes",
+            volume(json!({"csi": {"driver": "example.com", "nodePublishSecretRef": reference}})),
+        ),
         ("flexVolume", "volumes", volume(json!({"flexVolume": {"driver": "example.com/d", "secretRef": reference}}))),
         ("cinder", "volumes", volume(json!({"cinder": {"volumeID": "v", "secretRef": reference}}))),
         ("cephfs", "volumes", volume(json!({"cephfs": {"monitors": ["m"], "secretRef": reference}}))),
@@ -84,46 +90,46 @@ fn ways() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way() -> Result<()> {
-    let name = "a_pod_that_is_not_listed_consumes_no_secret_by_whatever_way";
-    let Some(ground) = ground(name).await? else { return Ok(()) };
-    for (what, key, value) in ways() {
-        let answer = make(&ground, &consumer("plain", key, value.clone())).await;
-        refused(what, answer, &words("plain"))?;
-        accepted(what, make(&ground, &consumer("listed", key, value)).await)?;
+async fn unlisted_pod_cannot_consume_secret() -> Result<()> {
+    let name = "unlisted_pod_cannot_consume_secret";
+    let Some(setup) = setup(name).await? else { return Ok(()) };
+    for (what, key, value) in references() {
+        let answer = create(&setup, &consumer("plain", key, value.clone())).await;
+        denied(what, answer, &words("plain"))?;
+        accepted(what, create(&setup, &consumer("listed", key, value)).await)?;
     }
-    let (_, key, value) = ways().swap_remove(0);
+    let (_, key, value) = references().swap_remove(0);
     let mut unnamed = consumer("any", key, value.clone());
     unnamed["spec"].as_object_mut().context("an object")?.remove("serviceAccountName");
-    refused("no ServiceAccount named", make(&ground, &unnamed).await, &words("default"))?;
-    accepted("the second of the list", make(&ground, &consumer("second", key, value)).await)?;
+    denied("no ServiceAccount named", create(&setup, &unnamed).await, &words("default"))?;
+    accepted("the second account of the list", create(&setup, &consumer("second", key, value)).await)?;
     Ok(())
 }
 
 #[tokio::test]
-async fn what_is_no_secret_is_mounted_by_everybody() -> Result<()> {
-    let Some(ground) = ground("what_is_no_secret_is_mounted_by_everybody").await? else { return Ok(()) };
+async fn non_secret_volumes_are_allowed_for_unlisted_account() -> Result<()> {
+    let Some(setup) = setup("non_secret_volumes_are_allowed_for_unlisted_account").await? else { return Ok(()) };
     let token = json!({"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 3600}});
     for (what, key, value) in [
         ("a memory volume", "volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory"}}])),
         ("a token of its own", "volumes", json!([{"name": "v", "projected": {"sources": [token]}}])),
         ("a ConfigMap", "volumes", json!([{"name": "v", "configMap": {"name": "c"}}])),
-        ("a driver without a Secret", "volumes", json!([{"name": "v", "csi": {"driver": "example.com"}}])),
+        ("a CSI driver without a Secret", "volumes", json!([{"name": "v", "csi": {"driver": "example.com"}}])),
         ("a variable", "env", json!([{"name": "E", "value": "e"}])),
         ("variables of a ConfigMap", "envFrom", json!([{"configMapRef": {"name": "c"}}])),
-        ("a registry's password, for the kubelet", "imagePullSecrets", json!([{"name": "s"}])),
+        ("an image pull secret, for the kubelet", "imagePullSecrets", json!([{"name": "s"}])),
     ] {
-        accepted(what, make(&ground, &consumer("plain", key, value)).await)?;
+        accepted(what, create(&setup, &consumer("plain", key, value)).await)?;
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_debug_container_does_not_bring_in_a_secret() -> Result<()> {
-    let Some(ground) = ground("a_debug_container_does_not_bring_in_a_secret").await? else { return Ok(()) };
-    let admin = &ground.admin.client;
-    accepted("a Pod", ask(admin, &Method::POST, &ground.core("pods"), "", &pod("plain")).await)?;
-    let path = ground.core("pods/plain/ephemeralcontainers?dryRun=All");
+async fn debug_container_cannot_consume_secret() -> Result<()> {
+    let Some(setup) = setup("debug_container_cannot_consume_secret").await? else { return Ok(()) };
+    let admin = &setup.admin.client;
+    accepted("a Pod", send(admin, &Method::POST, &setup.core("pods"), "", &pod("plain")).await)?;
+    let path = setup.core("pods/plain/ephemeralcontainers?dryRun=All");
     let with = |env: Value| {
         let mut container = pod("plain")["spec"]["containers"][0].clone();
         container["name"] = json!("debug");
@@ -131,12 +137,12 @@ async fn a_debug_container_does_not_bring_in_a_secret() -> Result<()> {
         json!({"spec": {"ephemeralContainers": [container]}})
     };
     let plain = with(json!({"name": "E", "value": "e"}));
-    accepted("without", ask(admin, &Method::PATCH, &path, STRATEGIC, &plain).await)?;
+    accepted("without a Secret", send(admin, &Method::PATCH, &path, STRATEGIC, &plain).await)?;
     let secret = with(json!({"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}));
-    refused("with one", ask(admin, &Method::PATCH, &path, STRATEGIC, &secret).await, &words("plain"))
+    denied("with a Secret", send(admin, &Method::PATCH, &path, STRATEGIC, &secret).await, &words("plain"))
 }
 
-/// A workload of that kind, and the path to its collection.
+/// A workload of this kind, and the API path of its collection.
 fn workload(namespace: &str, kind: (&str, &str, &str), pod: &Value) -> (String, Value) {
     let (version, kind, plural) = kind;
     let group = if version == "v1" { "api/v1".to_owned() } else { format!("apis/{version}") };
@@ -158,54 +164,54 @@ fn workload(namespace: &str, kind: (&str, &str, &str), pod: &Value) -> (String, 
 }
 
 #[tokio::test]
-async fn a_workload_is_refused_at_once_with_the_same_words() -> Result<()> {
-    let Some(ground) = ground("a_workload_is_refused_at_once_with_the_same_words").await? else { return Ok(()) };
+async fn workload_is_denied_with_same_message_as_pod() -> Result<()> {
+    let Some(setup) = setup("workload_is_denied_with_same_message_as_pod").await? else { return Ok(()) };
     for kind in WORKLOADS {
-        for (what, key, value) in [ways().swap_remove(0), ways().swap_remove(3)] {
+        for (what, key, value) in [references().swap_remove(0), references().swap_remove(3)] {
             let what = format!("{} with {what}", kind.1);
             for account in ["plain", "listed"] {
-                let (path, object) = workload(&ground.namespace, kind, &consumer(account, key, value.clone()));
-                let made = ask(&ground.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
+                let (path, object) = workload(&setup.namespace, kind, &consumer(account, key, value.clone()));
+                let made = send(&setup.admin.client, &Method::POST, &format!("{path}?dryRun=All"), "", &object).await;
                 if account == "plain" {
-                    refused(&what, made, &words("plain"))?;
+                    denied(&what, made, &words("plain"))?;
                 } else {
                     accepted(&what, made)?;
                 }
             }
         }
-        let (path, object) = workload(&ground.namespace, kind, &pod("plain"));
-        accepted(kind.1, ask(&ground.admin.client, &Method::POST, &path, "", &object).await)?;
-        // A change of what runs is asked as well; a Job's template cannot change.
+        let (path, object) = workload(&setup.namespace, kind, &pod("plain"));
+        accepted(kind.1, send(&setup.admin.client, &Method::POST, &path, "", &object).await)?;
+        // Changes of the template are checked as well; a Job's template cannot change.
         if kind.1 != "Job" {
-            let pods = &consumer("plain", "volumes", ways().swap_remove(0).2);
-            let (path, object) = workload(&ground.namespace, kind, pods);
+            let pods = &consumer("plain", "volumes", references().swap_remove(0).2);
+            let (path, object) = workload(&setup.namespace, kind, pods);
             let change = json!({"spec": object["spec"]});
-            let changed = ask(&ground.admin.client, &Method::PATCH, &format!("{path}/w"), MERGE, &change).await;
-            refused(&format!("a change of {}", kind.1), changed, &words("plain"))?;
+            let changed = send(&setup.admin.client, &Method::PATCH, &format!("{path}/w"), MERGE, &change).await;
+            denied(&format!("a change of {}", kind.1), changed, &words("plain"))?;
         }
     }
     Ok(())
 }
 
-/// Controllers must be able to clean up after a namespace has opted in: a new `ReplicaSet` runs, the old one is scaled to zero.
+/// After a namespace opts in, controllers must still be able to clean up, for example to scale an old `ReplicaSet` to zero.
 #[tokio::test]
-async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> Result<()> {
-    let name = "a_workload_that_was_there_before_is_scaled_mended_and_not_spread";
-    let Some(ground) = Ground::new(name, &[], json!({})).await? else { return Ok(()) };
-    ground.account("plain").await?;
-    let admin = &ground.admin.client;
-    let mounts = consumer("plain", "volumes", ways().swap_remove(0).2);
+async fn existing_workload_can_scale_or_drop_secret_but_not_roll_out_with_it() -> Result<()> {
+    let name = "existing_workload_can_scale_or_drop_secret_but_not_roll_out_with_it";
+    let Some(setup) = PolicySetup::new(name, &[], json!({})).await? else { return Ok(()) };
+    setup.account("plain").await?;
+    let admin = &setup.admin.client;
+    let mounts = consumer("plain", "volumes", references().swap_remove(0).2);
     for kind in WORKLOADS {
-        let (path, object) = workload(&ground.namespace, kind, &mounts);
-        accepted(kind.1, ask(admin, &Method::POST, &path, "", &object).await)?;
+        let (path, object) = workload(&setup.namespace, kind, &mounts);
+        accepted(kind.1, send(admin, &Method::POST, &path, "", &object).await)?;
     }
-    let path = format!("/api/v1/namespaces/{}", ground.namespace);
+    let path = format!("/api/v1/namespaces/{}", setup.namespace);
     let opts_in = json!({"metadata": {"labels": {"keyferry.dev/no-secret-mounts": "true"}}});
-    accepted("the label", ask(admin, &Method::PATCH, &path, MERGE, &opts_in).await)?;
-    in_force(ground.servers, &ground.admin, &ground.namespace, &[MOUNTS]).await?;
+    accepted("the label", send(admin, &Method::PATCH, &path, MERGE, &opts_in).await)?;
+    wait_until_enforced(setup.servers, &setup.admin, &setup.namespace, &[MOUNTS]).await?;
 
     for kind in WORKLOADS {
-        let (path, object) = workload(&ground.namespace, kind, &mounts);
+        let (path, object) = workload(&setup.namespace, kind, &mounts);
         let path = format!("{path}/w");
         let change = match kind.1 {
             "Job" => json!({"spec": {"suspend": true}}),
@@ -213,19 +219,19 @@ async fn a_workload_that_was_there_before_is_scaled_mended_and_not_spread() -> R
             "DaemonSet" => json!({"spec": {"minReadySeconds": 7}}),
             _ => json!({"spec": {"replicas": 0}}),
         };
-        accepted(&format!("{} scaled", kind.1), ask(admin, &Method::PATCH, &path, MERGE, &change).await)?;
+        accepted(&format!("{} scaled", kind.1), send(admin, &Method::PATCH, &path, MERGE, &change).await)?;
         let label = json!({"metadata": {"labels": {"a": "b"}}});
-        accepted(&format!("{} labelled", kind.1), ask(admin, &Method::PATCH, &path, MERGE, &label).await)?;
+        accepted(&format!("{} labelled", kind.1), send(admin, &Method::PATCH, &path, MERGE, &label).await)?;
         if kind.1 != "Job" {
             let place =
                 if kind.1 == "CronJob" { "/spec/jobTemplate/spec/template/spec" } else { "/spec/template/spec" };
             let mut other = json!({"spec": object["spec"]});
             *other.pointer_mut(place).context(place)?.pointer_mut("/containers/0/image").context("image")? = json!("b");
-            let changed = ask(admin, &Method::PATCH, &path, MERGE, &other).await;
-            refused(&format!("{} with other Pods that mount it", kind.1), changed, &words("plain"))?;
+            let changed = send(admin, &Method::PATCH, &path, MERGE, &other).await;
+            denied(&format!("{} with other Pods that mount it", kind.1), changed, &words("plain"))?;
             other.pointer_mut(place).context(place)?["volumes"] = Value::Null;
-            let mended = ask(admin, &Method::PATCH, &path, MERGE, &other).await;
-            accepted(&format!("{} mended", kind.1), mended)?;
+            let fixed = send(admin, &Method::PATCH, &path, MERGE, &other).await;
+            accepted(&format!("{} without the Secret", kind.1), fixed)?;
         }
     }
     Ok(())

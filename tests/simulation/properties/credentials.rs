@@ -1,4 +1,4 @@
-//! Credentials in the visible set, and tokens.
+//! Properties of tokens, and of the credentials in the visible set.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,29 +11,29 @@ use super::super::secrets::Kind;
 use super::super::world::World;
 use super::Property;
 
-/// Tokens of one process that are alive and that it can revoke: one in use, one that is being replaced, one of a trial, one
-/// of a trial that was abandoned; two more may be on their way to be revoked.
+/// Maximum number of live tokens of one process: one in use, one that is being replaced, one of a trial, one of an
+/// abandoned trial, and two whose revocation is pending.
 const MAX_TOKENS: usize = 6;
 
 impl World {
-    /// When the credential of a reading died; `None` while it lives, and for what is no credential.
-    pub fn dead_since(&mut self, id: &Rc<str>) -> Option<Duration> {
+    /// When the credential of a reading was first seen expired; `None` if it is valid or not a credential.
+    pub fn expired_since(&mut self, id: &Rc<str>) -> Option<Duration> {
         let now = self.now;
         let record = &self.records[id];
         let dead = match (&record.kind, &record.lease) {
             (Kind::Leased { .. }, Some(lease)) => !self.servers[record.server].lease_is_alive(lease, now),
-            (Kind::Expires(life), _) => record.born + *life <= now,
+            (Kind::Expires(life), _) => record.issued + *life <= now,
             _ => false,
         };
         if !dead {
-            self.watch.dead_since.remove(id);
+            self.watch.expired_since.remove(id);
             return None;
         }
-        Some(*self.watch.dead_since.entry(Rc::clone(id)).or_insert(now))
+        Some(*self.watch.expired_since.entry(Rc::clone(id)).or_insert(now))
     }
 
-    /// [`Property::NoDeadCredential`], second half: what the agent can know.
-    pub fn check_known_deaths(&mut self) {
+    /// [`Property::NoExpiredCredential`], for expiry times that the agent knows.
+    pub fn check_known_expiries(&mut self) {
         let Some(process) = self.process.as_ref().filter(|process| process.terminated.is_none() && !process.is_once())
         else {
             return;
@@ -43,7 +43,7 @@ impl World {
             condition.kind == ConditionType::SecretsFresh && condition.status == ConditionStatus::True
         });
         let directory = process.agent.settings().directory.path.clone();
-        // What replaces it is on its way.
+        // A publication that replaces it is in flight.
         let publishing = process.in_flight.values().any(|flight| flight.what.starts_with("publish"));
         if !fresh || publishing {
             return;
@@ -51,18 +51,18 @@ impl World {
         let Some(visible) = self.visible.get(&directory) else { return };
         let over = visible.iter().find_map(|(source, id)| {
             let record = &self.records[id];
-            let token = record.lease.as_ref().and_then(|_| self.token_told.get(&record.token));
-            let end = record.told_end?.min(token.copied().unwrap_or(Duration::MAX));
+            let token = record.lease.as_ref().and_then(|_| self.reported_token_end.get(&record.token));
+            let end = record.reported_end?.min(token.copied().unwrap_or(Duration::MAX));
             (end < self.now).then(|| {
-                format!("SecretsFresh is True, but the credential of {source} has ended at {:.3}", end.as_secs_f64())
+                format!("SecretsFresh is True, but the credential of {source} expired at {:.3}", end.as_secs_f64())
             })
         });
         if let Some(over) = over {
-            self.violate(Property::NoDeadCredential, over);
+            self.violate(Property::NoExpiredCredential, over);
         }
     }
 
-    /// The source whose visible credential lives by this token.
+    /// A source whose visible credential depends on this token.
     fn in_use(&self, token: &[u8]) -> Option<SourceName> {
         let now = self.now;
         let of_token = |id: &Rc<str>| {
@@ -73,23 +73,23 @@ impl World {
         self.visible.values().flatten().find(|(_, id)| of_token(id)).map(|(source, _)| source.clone())
     }
 
-    /// [`Property::NothingInUseRevoked`] when a revocation starts.
+    /// [`Property::NoLiveCredentialRevoked`] when a revocation starts.
     pub fn check_revocation(&mut self, token: &[u8]) {
         if self.cluster.deleting {
             return;
         }
         let Some(source) = self.in_use(token) else { return };
         let Some(process) = &mut self.process else { return };
-        let detail = format!("{} is revoked, and source {source} lives by it", String::from_utf8_lossy(token));
+        let detail = format!("{} is revoked, but source {source} depends on it", String::from_utf8_lossy(token));
         if process.is_once() {
-            // Its exit code says whether the application starts.
+            // The exit code of `once` decides whether the application starts.
             process.revoked_in_use = Some(detail);
         } else {
-            self.violate(Property::NothingInUseRevoked, detail);
+            self.violate(Property::NoLiveCredentialRevoked, detail);
         }
     }
 
-    /// [`Property::NothingLeftBehind`] while a process runs.
+    /// [`Property::NoLeakedTokens`] while a process runs.
     pub fn check_tokens(&mut self) {
         let now = self.now;
         let id = self.processes;
@@ -104,11 +104,11 @@ impl World {
         self.watch.measure("tokens alive", alive as f64, || format!("at {now:?}"));
         self.watch.measure("leases alive", leases as f64, || format!("at {now:?}"));
         if alive > MAX_TOKENS {
-            self.violate(Property::NothingLeftBehind, format!("{alive} tokens are alive"));
+            self.violate(Property::NoLeakedTokens, format!("{alive} tokens are alive"));
         }
     }
 
-    /// [`Property::NothingLeftBehind`] at the end of a pod.
+    /// [`Property::NoLeakedTokens`] at the end of a pod.
     pub fn check_leftovers(&mut self, process: &Process) {
         let now = self.now;
         let settings = process.agent.settings();
@@ -121,19 +121,19 @@ impl World {
         }
         let mut left = Vec::new();
         for server in self.servers.values() {
-            let of_us = server
+            let of_process = server
                 .tokens
                 .iter()
                 .filter(|(_, token)| token.owner == process.id && token.ends > now && token.role.default_policy);
-            let left_alive = of_us.filter(|(_, token)| token.delivered && !token.unrevoked);
-            // A revocation that was sent arrives although the process is gone.
+            let left_alive = of_process.filter(|(_, token)| token.delivered && !token.unrevoked);
+            // A revocation that was sent is executed even if the process has exited.
             let unsent = left_alive.filter(|(token, _)| {
                 !process.in_flight.values().any(|flight| flight.what.starts_with("revoke") && flight.token == **token)
             });
             left.extend(unsent.map(|(token, _)| String::from_utf8_lossy(token).into_owned()));
         }
         if !left.is_empty() {
-            self.violate(Property::NothingLeftBehind, format!("tokens {left:?} live on"));
+            self.violate(Property::NoLeakedTokens, format!("tokens {left:?} are not revoked"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Requests and wake-ups.
+//! Properties of the number of requests and wake-ups.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use keyferry::agent::Elapsed;
 use super::super::world::World;
 use super::Property;
 
-/// Requests in an hour that outages, refreshes and new configurations add.
+/// Additional requests per hour because of outages, refreshes and new configurations.
 const OUTAGES: f64 = 200.0;
 
 impl World {
-    /// [`Property::NoStormOfWakeups`] of one wake-up.
+    /// [`Property::BoundedWakeups`], for one wake-up.
     pub fn check_wake(&mut self, at: Elapsed, wake: Option<Elapsed>, timer: bool, operations: usize) {
         let hour = self.now.as_secs() / 3600;
         if wake.is_some_and(|wake| wake <= at) {
-            self.violate(Property::NoStormOfWakeups, format!("wake-up at {wake:?}, now {at:?}"));
+            self.violate(Property::BoundedWakeups, format!("wake-up at {wake:?}, now {at:?}"));
         }
         if !timer {
             return;
@@ -25,10 +25,10 @@ impl World {
         }
     }
 
-    /// [`Property::FewRequests`] and the rest of [`Property::NoStormOfWakeups`], over each hour of a run.
+    /// [`Property::BoundedRequests`] and the rest of [`Property::BoundedWakeups`], over each hour of a run.
     pub fn check_sums(&mut self) {
-        let (_, max, slow) = self.document.retry;
-        // A failing thing is asked for at half the ceiling on average, or at three quarters of the slow one.
+        let (_, max, slow) = self.config.retry;
+        // On average, retries come at half of `max`, or at three quarters of `slow`.
         let failing = 3600.0 / (0.5 * max as f64).min(0.75 * slow as f64);
         let ttl = self
             .servers
@@ -40,17 +40,17 @@ impl World {
         let mut wrong = None;
         for ((_, thing), count) in self.watch.requests.clone() {
             let (name, pace) = match (self.watch.shortest.get(&thing), thing.as_str()) {
-                (Some(period), _) => ("requests for a source over the pace", 3600.0 / period),
-                (None, "login") => ("logins over the pace", replacing),
-                (None, "renew") => ("renewals over the pace", replacing),
-                (None, "look") => ("look-ups over the pace", 3600.0 / 30.0),
-                (None, _) => ("revocations over the pace", replacing),
+                (Some(period), _) => ("requests for a source above the expected rate", 3600.0 / period),
+                (None, "login") => ("logins above the expected rate", replacing),
+                (None, "renew") => ("renewals above the expected rate", replacing),
+                (None, "look") => ("lookups above the expected rate", 3600.0 / 30.0),
+                (None, _) => ("revocations above the expected rate", replacing),
             };
             let over = count as f64 - pace.max(failing);
-            self.watch.measure(name, over, || format!("{thing}: {count}, pace {pace:.0}, failing {failing:.0}"));
-            // Outages begin with quick tries, and a success in between starts again.
+            self.watch.measure(name, over, || format!("{thing}: {count}, expected {pace:.0}, failing {failing:.0}"));
+            // Outages begin with fast retries, and a success in between restarts the schedule.
             let bound = pace.max(failing) + 0.5 * pace.min(failing) + OUTAGES;
-            self.watch.measure("requests in parts of the bound", count as f64 / bound, || {
+            self.watch.measure("requests relative to the bound", count as f64 / bound, || {
                 format!("{thing}: {count} of {bound:.0}")
             });
             if count as f64 > bound {
@@ -58,7 +58,7 @@ impl World {
             }
         }
         if let Some(wrong) = wrong {
-            self.violate(Property::FewRequests, wrong);
+            self.violate(Property::BoundedRequests, wrong);
         }
         for (hour, idle) in self.watch.idle_wakes.clone() {
             let requests: usize = self
@@ -68,20 +68,20 @@ impl World {
                 .map(|(_, count)| *count)
                 .sum();
             let bound = requests as f64 * 0.5 + OUTAGES;
-            self.watch.measure("idle wakes in parts of the bound", idle as f64 / bound, || {
-                format!("{idle} beside {requests} requests")
+            self.watch.measure("idle wake-ups relative to the bound", idle as f64 / bound, || {
+                format!("{idle} for {requests} requests")
             });
             if idle as f64 > bound {
                 self.violate(
-                    Property::NoStormOfWakeups,
-                    format!("{idle} idle wake-ups in an hour beside {requests} requests"),
+                    Property::BoundedWakeups,
+                    format!("{idle} idle wake-ups in an hour for {requests} requests"),
                 );
             }
         }
     }
 
-    /// Notes the pace that the configuration and the servers set.
-    pub fn note_pace(&mut self) {
+    /// Records the shortest read interval that configuration and servers imply for each source.
+    pub fn record_pace(&mut self) {
         let Some(process) = &self.process else { return };
         for (name, source) in &process.agent.settings().sources {
             let life = self
@@ -91,7 +91,7 @@ impl World {
                     use super::super::secrets::Kind;
                     match secret.kind {
                         Kind::Versioned => None,
-                        // The renewals that come near the maximum give less and less.
+                        // Renewals close to the maximum TTL extend the lease less and less.
                         Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.55 * 0.6)),
                         Kind::Expires(life) => Some(life.mul_f64(0.55)),
                         Kind::Rotates(period) => Some(period),

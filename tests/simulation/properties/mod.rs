@@ -1,4 +1,4 @@
-//! What must hold in every world. Each property is a name, a sentence and a function.
+//! The properties that must hold in every world. Each has a name, a sentence and a check.
 
 mod credentials;
 mod limits;
@@ -16,21 +16,21 @@ use keyferry::model::{ConditionStatus, ConditionType, ObjectName, Settings, Sour
 
 use super::process::Flight;
 
-/// What must hold.
+/// A property that must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Property {
     OneReadingPerSource,
-    NothingOlder,
-    NoDeadCredential,
-    NoDelay,
+    NoRollback,
+    NoExpiredCredential,
+    NoStarvation,
     Recovery,
-    FewRequests,
-    NothingLeftBehind,
-    NothingInUseRevoked,
-    ConfigurationTold,
-    NoStormOfWakeups,
-    OneAtATime,
-    ForwardOnly,
+    BoundedRequests,
+    NoLeakedTokens,
+    NoLiveCredentialRevoked,
+    ConfigStatusReported,
+    BoundedWakeups,
+    SingleFlight,
+    MonotonicState,
     BoundedReports,
 }
 
@@ -38,81 +38,78 @@ impl Property {
     /// The property as a sentence.
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::OneReadingPerSource => {
-                "every file of a source in the visible set is of one and the same reading, as one answer served it"
+            Self::OneReadingPerSource => "all files of a source in the visible set come from one reading",
+            Self::NoRollback => {
+                "no older reading replaces a newer one in the visible set or in a mirror, except after maxStale of older \
+                responses only, after a refresh that a user requested, or after the source was moved"
             }
-            Self::NothingOlder => {
-                "no older reading replaces a newer one in the visible set or a mirror, except after maxStale of steady \
-                 older answers, after a refresh that a person asked for, or after a move of the source"
+            Self::NoExpiredCredential => {
+                "SecretsFresh is not True while a credential in the visible set is known to be expired"
             }
-            Self::NoDeadCredential => {
-                "no credential in the visible set is dead for longer than the bound while a server that would issue another \
-                 one answers; none ends by itself in calm; and SecretsFresh is not True while one is known to be dead"
+            Self::NoStarvation => {
+                "a healthy source is read and published in time, and its expired credentials are replaced in time, \
+                independent of other sources, mirrors and reports"
             }
-            Self::NoDelay => {
-                "a healthy source is read in time and what it gives becomes visible in time, whatever other sources, \
-                 mirrors and reports do"
+            Self::Recovery => "after the last fault, everything is fresh, mirrored and reported within the bound",
+            Self::BoundedRequests => {
+                "requests per source and hour, and logins and lookups per hour, stay below the bound"
             }
-            Self::Recovery => "when the faults stop, everything is fresh, mirrored and reported within the bound",
-            Self::FewRequests => {
-                "requests per source and hour, and logins and questions per hour, stay below the bound"
+            Self::NoLeakedTokens => {
+                "after SIGTERM during the pod's deletion no token remains, and few tokens are alive at any time"
             }
-            Self::NothingLeftBehind => {
-                "after SIGTERM with the pod's deletion no token is left behind, and few are alive at any time"
+            Self::NoLiveCredentialRevoked => {
+                "no live credential of the visible set is revoked, unless the pod is being deleted or `once` has failed"
             }
-            Self::NothingInUseRevoked => {
-                "no revocation ends a live credential of the visible set, unless the pod is being deleted or `once` has failed"
+            Self::ConfigStatusReported => {
+                "ConfigRejected is reported exactly while the last configuration is neither active nor on trial"
             }
-            Self::ConfigurationTold => {
-                "ConfigRejected is reported exactly while the configuration read last is neither in force nor on trial"
+            Self::BoundedWakeups => "wake-up times are in the future, and few wake-ups start no operation",
+            Self::SingleFlight => {
+                "at most one operation per subject is in flight; during the drain only report, save and revoke start; \
+                and the drain ends in time"
             }
-            Self::NoStormOfWakeups => "wake-ups lie ahead and are few, and hardly one does nothing",
-            Self::OneAtATime => {
-                "at most one operation is in flight for one thing; after the drain has begun there are only report, save \
-                 and revoke; and it ends in time"
-            }
-            Self::ForwardOnly => "generations go forward, and SecretsReady stays True for the life of a pod",
+            Self::MonotonicState => "generations only increase, and SecretsReady stays True for the lifetime of a pod",
             Self::BoundedReports => {
-                "a condition's message has at most 1.5 KiB, and reports that differ in words only are 5 s apart"
+                "a condition's message has at most 1.5 KiB, and reports that differ only in messages are 5 s apart"
             }
         }
     }
 }
 
-/// What the checks remember.
+/// State of the checks.
 #[derive(Default)]
 pub struct Watch {
-    /// Since when nothing is wrong with a source, its server, our login, the volume and the process.
+    /// Since when a source, its server, the login, the volume and the process have no fault.
     healthy_since: BTreeMap<SourceName, Duration>,
     mirror_healthy_since: Option<Duration>,
     report_healthy_since: Option<Duration>,
     mirror_wrong_since: BTreeMap<ObjectName, Duration>,
     report_wrong_since: Option<Duration>,
-    /// When a credential was first seen to be dead.
-    dead_since: BTreeMap<Rc<str>, Duration>,
-    /// The newest version that the agent may show, by server and path.
+    /// When a credential was first seen expired.
+    expired_since: BTreeMap<Rc<str>, Duration>,
+    /// The newest version that the agent has read, by server and path.
     best: BTreeMap<(String, String), Version>,
     older_since: BTreeMap<(String, String), Duration>,
-    /// When a person asked for a refresh that a source has not served yet.
+    /// When a user requested a refresh that is still pending for a source.
     refresh_asked: BTreeMap<SourceName, Duration>,
-    /// Until when a healthy source must be read again.
+    /// Deadline for the next read of a healthy source.
     due: BTreeMap<SourceName, Duration>,
     superseded: BTreeMap<ObjectName, Duration>,
     /// The settings of the last publication to a directory.
     published_by: BTreeMap<PathBuf, Arc<Settings>>,
-    /// The settings of the publication that was started last.
+    /// The settings of the publication that started last, and the sources read before it.
     publishing_by: BTreeMap<PathBuf, (Arc<Settings>, BTreeSet<SourceName>)>,
-    /// Secrets of which an older version is the truth since the last publication.
+    /// Secrets whose version went back since the last publication.
     rolled_back: BTreeSet<(String, String)>,
     pub pod_ready: bool,
-    /// Requests by hour and thing.
+    /// Number of requests by hour and source or operation.
     requests: BTreeMap<(u64, String), usize>,
-    /// The shortest refresh interval that each source had, in seconds.
+    /// The shortest read interval that each source had, in seconds.
     shortest: BTreeMap<String, f64>,
     idle_wakes: BTreeMap<u64, usize>,
     last_report: Option<(Duration, Vec<(ConditionType, ConditionStatus)>)>,
     unsettled_since: Option<Duration>,
-    /// The largest values that were seen, for finding bounds.
+    /// The largest observed values, for choosing bounds.
     pub largest: BTreeMap<&'static str, (f64, String)>,
 }
 
@@ -124,7 +121,7 @@ impl Watch {
         self.configuration_changed();
     }
 
-    /// Another configuration is in force: what is late counts from now on.
+    /// Another configuration becomes active: delays count from now on.
     pub fn configuration_changed(&mut self) {
         self.healthy_since.clear();
         self.mirror_healthy_since = None;
@@ -134,7 +131,7 @@ impl Watch {
         self.unsettled_since = None;
     }
 
-    /// A request reaches Vault.
+    /// Counts a request to Vault.
     pub fn request(&mut self, flight: &Flight, now: Duration) {
         let thing = match &flight.source {
             Some(source) => source.to_string(),
@@ -143,7 +140,7 @@ impl Watch {
         *self.requests.entry((now.as_secs() / 3600, thing)).or_default() += 1;
     }
 
-    /// A report failed: the next one follows by the schedule of retries.
+    /// A report failed: the next one follows the retry schedule.
     pub fn report_failed(&mut self) {
         self.last_report = None;
     }

@@ -1,4 +1,4 @@
-//! The order of operations, the configuration in force, and what only goes forward.
+//! Properties of the order of operations, of the active configuration, and of monotonic state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use super::super::process::{Flight, Process};
 use super::super::world::World;
 use super::Property;
 
-/// Longest message of a condition, in bytes.
+/// Maximum length of a condition's message, in bytes.
 const MAX_MESSAGE: usize = 1536;
-/// Shortest time between two reports that differ in words only.
+/// Minimum time between two reports that differ only in messages.
 const REPORT_GAP: Duration = Duration::from_secs(5);
 
 impl World {
@@ -23,23 +23,23 @@ impl World {
             .any(|condition| condition.kind == ConditionType::SecretsReady && condition.status == ConditionStatus::True)
     }
 
-    /// [`Property::OneAtATime`], and the pace of reports.
+    /// [`Property::SingleFlight`], and the rate of reports.
     pub fn check_start(&mut self, ticket: Ticket, op: &Op, flight: &Flight) {
         let now = self.now;
         let Some(process) = &mut self.process else { return };
-        let twin = process.in_flight.values().find(|other| other.thing == flight.thing);
-        // A login of a trial that was abandoned goes on; its session is revoked when it comes.
+        let twin = process.in_flight.values().find(|other| other.subject == flight.subject);
+        // The login of an abandoned trial continues; its session is revoked on arrival.
         let abandoned = |other: &Flight| matches!(op, Op::LogIn { .. }) && other.started <= process.last_read_at;
         let twin = twin.filter(|other| !abandoned(other)).map(|other| other.what.clone());
         if let Some(twin) = twin {
             let what = &flight.what;
             return self
-                .violate(Property::OneAtATime, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
+                .violate(Property::SingleFlight, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
         }
-        let leaving = matches!(op, Op::PatchConditions { .. } | Op::Save { .. } | Op::Revoke { .. });
-        if process.terminated.is_some() && !leaving {
+        let is_shutdown = matches!(op, Op::PatchConditions { .. } | Op::Save { .. } | Op::Revoke { .. });
+        if process.terminated.is_some() && !is_shutdown {
             let what = &flight.what;
-            return self.violate(Property::OneAtATime, format!("{what} starts after SIGTERM"));
+            return self.violate(Property::SingleFlight, format!("{what} starts after SIGTERM"));
         }
         match op {
             Op::Revoke { token, .. } => self.check_revocation(token.expose()),
@@ -54,20 +54,24 @@ impl World {
             }
             Op::PatchConditions { conditions, .. } => {
                 let statuses: Vec<_> = conditions.iter().map(|condition| (condition.kind, condition.status)).collect();
-                let (changed_at, leaving) = (process.in_force_since, process.terminated.is_some() || process.is_once());
+                let (changed_at, is_shutdown) =
+                    (process.in_force_since, process.terminated.is_some() || process.is_once());
                 let last = self.watch.last_report.replace((now, statuses.clone()));
                 let too_soon =
                     last.filter(|(at, last)| *at + REPORT_GAP > now && *last == statuses && *at > changed_at);
-                // A report that failed is tried again by the schedule.
+                // A failed report is retried by the schedule.
                 let failed =
                     self.cluster.faults.down.max(self.cluster.faults.reports_hang).max(self.cluster.reports_rest)
                         + REPORT_GAP
                         > now;
                 let settings = process.agent.settings();
                 if let Some((at, _)) =
-                    too_soon.filter(|_| !leaving && !failed && Arc::ptr_eq(settings, &process.in_force))
+                    too_soon.filter(|_| !is_shutdown && !failed && Arc::ptr_eq(settings, &process.in_force))
                 {
-                    self.violate(Property::BoundedReports, format!("a report {:?} after the last one", now - at));
+                    self.violate(
+                        Property::BoundedReports,
+                        format!("a report starts {:?} after the previous one", now - at),
+                    );
                 }
             }
             _ => {}
@@ -79,11 +83,11 @@ impl World {
         let Some(terminated) = process.terminated else { return };
         let took = self.now - terminated;
         if took > process.agent.settings().drain + Duration::from_millis(10) {
-            self.violate(Property::OneAtATime, format!("the drain took {took:?}"));
+            self.violate(Property::SingleFlight, format!("the drain took {took:?}"));
         }
     }
 
-    /// What must hold after each input.
+    /// Checks after each input.
     pub fn check_after_input(&mut self) {
         let ready = self.is_ready();
         let now = self.now;
@@ -91,12 +95,12 @@ impl World {
         if let Some(generation) = process.agent.generation() {
             let last = std::mem::replace(&mut process.generation, generation.0);
             if generation.0 < last {
-                return self.violate(Property::ForwardOnly, format!("generation {} after {last}", generation.0));
+                return self.violate(Property::MonotonicState, format!("generation {} after {last}", generation.0));
             }
         }
         let was = std::mem::replace(&mut process.ready, ready);
         if was && !ready {
-            return self.violate(Property::ForwardOnly, "SecretsReady is no longer True".into());
+            return self.violate(Property::MonotonicState, "SecretsReady is no longer True".into());
         }
         let long = process.agent.conditions().iter().map(|condition| condition.message.len()).max().unwrap_or_default();
         self.watch.measure("message", long as f64, String::new);
@@ -105,14 +109,14 @@ impl World {
         }
         if let Some(terminated) = process.terminated {
             if now > terminated + process.agent.settings().drain + Duration::from_millis(10) {
-                self.violate(Property::OneAtATime, "the drain has not ended in time".into());
+                self.violate(Property::SingleFlight, "the drain has not ended in time".into());
             }
             return;
         }
         self.check_configuration();
     }
 
-    /// [`Property::ConfigurationTold`].
+    /// [`Property::ConfigStatusReported`].
     fn check_configuration(&mut self) {
         let now = self.now;
         let Some(process) = &mut self.process else { return };
@@ -120,16 +124,20 @@ impl World {
         let settled = process.last_read.as_ref().is_some_and(|last| **last == **in_force);
         let rejected = process.agent.is_config_rejected();
         if settled && rejected {
-            return self.violate(Property::ConfigurationTold, "rejected, but it is in force".into());
+            return self
+                .violate(Property::ConfigStatusReported, "the active configuration is reported as rejected".into());
         }
         if process.last_read.is_none() && !rejected {
-            return self.violate(Property::ConfigurationTold, "an invalid configuration is not rejected".into());
+            return self.violate(
+                Property::ConfigStatusReported,
+                "an invalid configuration is not reported as rejected".into(),
+            );
         }
         if settled || rejected {
             self.watch.unsettled_since = None;
             return;
         }
-        // One login, the reads and a publication, each with its timeout.
+        // A trial takes one login, the reads and a publication, each with its timeout.
         let timeout = in_force.server.timeout.max(Duration::from_secs(10));
         let since = *self.watch.unsettled_since.get_or_insert(process.last_read_at.max(process.started));
         let since = since.max(process.last_read_at);
@@ -137,7 +145,10 @@ impl World {
         let bound = timeout * (reads + 4);
         self.watch.measure("trial seconds", (now - since).as_secs_f64(), String::new);
         if now > since + bound {
-            self.violate(Property::ConfigurationTold, format!("neither in force nor rejected for {:?}", now - since));
+            self.violate(
+                Property::ConfigStatusReported,
+                format!("the configuration is neither active nor rejected for {:?}", now - since),
+            );
         }
     }
 }

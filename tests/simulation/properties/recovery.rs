@@ -1,4 +1,4 @@
-//! Everything heals in time, each thing by itself.
+//! Properties of recovery: every source, mirror and report recovers in time, independent of the others.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use keyferry::model::{Condition, Settings, Source, SourceName};
 
-use super::super::documents::Layout;
+use super::super::config_file::Layout;
 use super::super::secrets::{Kind, Shape};
 use super::super::server::Server;
-use super::super::world::{Event, Stage, World};
+use super::super::world::{Event, Phase, World};
 use super::Property;
 
-/// A refused report rests this long.
-const REFUSED_REST: Duration = Duration::from_secs(600);
-/// Even in calm an answer may take some seconds, and a tolerance may be a second.
+/// Wait after a denied report.
+const DENIED_WAIT: Duration = Duration::from_secs(600);
+/// Maximum number of repeated checks: without faults, a response can take some seconds, and `maxStale` can be one second.
 const RECHECKS: u32 = 20;
-/// A token that may not look itself up is given up after this time and this number of refusals.
+/// The agent replaces a token without lookup permission after this time and this number of denied requests.
 const SUSPECT: Duration = Duration::from_secs(30);
-const SUSPECT_REFUSALS: u32 = 4;
+const SUSPECT_DENIALS: u32 = 4;
 
 impl World {
-    /// How long a healthy source may be without its present content: a login and a read that were tried just before, each
-    /// waiting for its longest back-off; a token that is judged; the time in which a silent death is noticed.
+    /// Maximum delay until a healthy source has its current content: the longest back-off of a login and of a read, the time
+    /// until a suspected token is replaced, and the time until an unreported expiry is noticed.
     fn bound(settings: &Settings, source: &Source, server: &Server) -> Duration {
         let wait = settings.retry.max.max(settings.retry.slow).max(settings.retry.base);
         let turns = settings.sources.len().div_ceil(settings.concurrency.max(2) / 2);
@@ -33,18 +33,18 @@ impl World {
             Kind::Rotates(_) | Kind::Versioned => Duration::ZERO,
         });
         let older = source.max_stale + source.refresh;
-        wait * SUSPECT_REFUSALS + SUSPECT + source.refresh + older + queue + life
+        wait * SUSPECT_DENIALS + SUSPECT + source.refresh + older + queue + life
     }
 
-    /// The bound for everything together, and a reload that has to prove itself before.
+    /// The bound for everything together, including a reload with its trial.
     pub fn calm_bound(&self) -> Duration {
-        let settings = self.document.settings();
+        let settings = self.config.settings();
         let server = self.server(&settings).expect("a working configuration");
         let sources =
             settings.sources.values().map(|source| Self::bound(&settings, source, server)).max().unwrap_or_default();
         let asked = server.asked_to_wait.saturating_sub(self.now);
-        // Reports rest long where they were refused; a trial reads before it is in force.
-        sources + asked + REFUSED_REST + Duration::from_secs(180)
+        // Denied reports wait longest, and a trial reads all sources before the configuration becomes active.
+        sources + asked + DENIED_WAIT + Duration::from_secs(180)
     }
 
     fn login_works(&self, settings: &Settings, server: &Server) -> bool {
@@ -68,9 +68,11 @@ impl World {
             Kind::Versioned | Kind::Rotates(_) => secret.current().map(|content| content.shape),
             _ => Some(secret.shape),
         };
-        let layout = self.document.sources.get(name.as_str()).map(|spec| spec.layout);
-        let needs = matches!(layout, None | Some(Layout::Password | Layout::Both));
-        quiet && shape.is_some_and(|shape| shape != Shape::NoPassword || !needs) && Self::renders(settings, name, shape)
+        let layout = self.config.sources.get(name.as_str()).map(|spec| spec.layout);
+        let needs_password = matches!(layout, None | Some(Layout::Password | Layout::Both));
+        quiet
+            && shape.is_some_and(|shape| shape != Shape::NoPassword || !needs_password)
+            && Self::renders(settings, name, shape)
     }
 
     fn renders(settings: &Settings, name: &SourceName, shape: Option<Shape>) -> bool {
@@ -82,7 +84,7 @@ impl World {
                 .all(|output| !matches!(output.kind, keyferry::model::OutputKind::Key { .. }))
     }
 
-    /// Since when the visible content of a source is not what it should be.
+    /// Since when the visible content of a source is outdated.
     fn wrong_since(
         &mut self,
         settings: &Settings,
@@ -100,11 +102,11 @@ impl World {
         }
         match record.kind {
             Kind::Versioned | Kind::Rotates(_) => self.servers[record.server].secrets[&record.path].replaced_at(&id),
-            _ => self.dead_since(&id),
+            _ => self.expired_since(&id),
         }
     }
 
-    /// What must hold at every moment.
+    /// Checks after each event.
     pub fn check_always(&mut self) {
         self.check_tokens();
         let now = self.now;
@@ -113,18 +115,18 @@ impl World {
             process.in_force = Arc::clone(process.agent.settings());
             process.in_force_since = now;
             self.watch.configuration_changed();
-            self.note_pace();
+            self.record_pace();
         } else if process.in_force_since == process.started {
-            self.note_pace();
+            self.record_pace();
         }
         let Some(process) = &self.process else { return };
-        if process.terminated.is_some() || process.is_once() || self.stage == Stage::Ending {
+        if process.terminated.is_some() || process.is_once() || self.phase == Phase::Ending {
             return;
         }
-        self.check_known_deaths();
-        let process = self.process.as_ref().expect("it is there");
+        self.check_known_expiries();
+        let process = self.process.as_ref().expect("a process runs");
         let (settings, since) = (Arc::clone(process.agent.settings()), process.in_force_since);
-        // With many sources a closer look at each of them after each event is too slow.
+        // With many sources, checking each of them after each event is too slow.
         if settings.sources.len() > 20 && !self.events.is_multiple_of(50) {
             return;
         }
@@ -146,15 +148,15 @@ impl World {
             });
             if late > bound {
                 let detail = format!(
-                    "source {name} is healthy since {healthy:?} and wrong since {wrong:?}; the bound is {bound:?}"
+                    "source {name} is healthy since {healthy:?} and outdated since {wrong:?}; the bound is {bound:?}"
                 );
-                return self.violate(Property::NoDelay, detail);
+                return self.violate(Property::NoStarvation, detail);
             }
         }
         self.check_cluster(&settings);
     }
 
-    /// Mirrors and reports follow what is visible, whatever Vault does.
+    /// Mirrors and reports follow the visible set, independent of Vault.
     fn check_cluster(&mut self, settings: &Arc<Settings>) {
         let now = self.now;
         let faults = self.cluster.faults;
@@ -166,16 +168,16 @@ impl World {
         self.watch.report_healthy_since = healthy;
         let statuses =
             |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status, c.reason)).collect::<Vec<_>>();
-        let process = self.process.as_ref().expect("it is there");
+        let process = self.process.as_ref().expect("a process runs");
         let right = statuses(process.agent.conditions()) == statuses(&self.cluster.conditions);
         let wrong = if right { None } else { Some(self.watch.report_wrong_since.unwrap_or(now)) };
         self.watch.report_wrong_since = wrong;
         if let (Some(healthy), Some(wrong)) = (healthy, wrong) {
             let late = now.saturating_sub(healthy.max(wrong));
             self.watch.measure("report seconds", late.as_secs_f64(), String::new);
-            // A report that has no answer takes its timeout before it waits.
+            // A report without a response takes its timeout before the wait.
             if late > wait + Duration::from_secs(30) {
-                return self.violate(Property::NoDelay, format!("the conditions are not reported for {late:?}"));
+                return self.violate(Property::NoStarvation, format!("the conditions are not reported for {late:?}"));
             }
         }
         let quiet = [faults.down, faults.mirrors_hang, faults.mirrors_denied, faults.conflicts]
@@ -183,7 +185,7 @@ impl World {
             .all(|until| *until <= now);
         let healthy = if quiet { Some(self.watch.mirror_healthy_since.unwrap_or(now)) } else { None };
         self.watch.mirror_healthy_since = healthy;
-        // Nothing is mirrored before there is a set that the configuration asks for.
+        // Nothing is mirrored before the first complete set.
         let ready = self.process.as_ref().is_some_and(|process| process.agent.is_ready());
         for name in settings.mirrors.keys() {
             if !ready || !self.mirror_is_wrong(settings, name) {
@@ -194,11 +196,11 @@ impl World {
             let Some(healthy) = healthy else { continue };
             let late = now.saturating_sub(healthy.max(wrong));
             self.watch.measure("mirror seconds", late.as_secs_f64(), String::new);
-            // The comparison that nobody asked for comes each minute.
+            // The resync runs once per minute.
             let tolerance = settings.sources.values().map(|source| source.max_stale).max().unwrap_or_default();
             let superseded = if self.watch.superseded.contains_key(name) { tolerance } else { Duration::ZERO };
             if late > wait + Duration::from_secs(75) + superseded {
-                return self.violate(Property::NoDelay, format!("Secret {name} is not in line for {late:?}"));
+                return self.violate(Property::NoStarvation, format!("Secret {name} is outdated for {late:?}"));
             }
         }
     }
@@ -213,7 +215,7 @@ impl World {
         self.cluster.secrets.get(name).is_none_or(|object| object.data != data)
     }
 
-    /// [`Property::Recovery`]: some time after the last fault.
+    /// [`Property::Recovery`], some time after the last fault.
     pub fn check_calm(&mut self, times: u32) {
         let Some(process) = &self.process else {
             return self.end_of_pod();
@@ -222,10 +224,10 @@ impl World {
             return self.end_of_pod();
         }
         let settings = Arc::clone(process.agent.settings());
-        let wanted = self.document.settings();
+        let wanted = self.config.settings();
         let mut wrong = Vec::new();
         if *settings != *wanted {
-            wrong.push("the configuration is not in force".to_owned());
+            wrong.push("the configuration is not active".to_owned());
         }
         for condition in process.agent.conditions() {
             use keyferry::model::{ConditionStatus::True, Reason};
@@ -252,10 +254,10 @@ impl World {
         self.check_sums();
         self.cluster.deleting = true;
         if self.process.is_none() {
-            self.stage = Stage::Over;
+            self.phase = Phase::Over;
             return;
         }
-        self.stage = Stage::Ending;
+        self.phase = Phase::Ending;
         self.terminate();
     }
 }

@@ -1,4 +1,4 @@
-//! What a visible set and a mirror hold.
+//! Properties of the content of sets and mirrors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,15 +24,15 @@ fn reading(record: &Record, id: &str) -> Reading {
     }
 }
 
-/// The readings that a content was made of.
+/// The IDs of the readings in a content.
 fn ids(bytes: &[u8]) -> BTreeSet<String> {
     let text = String::from_utf8_lossy(bytes);
     text.split("id=").skip(1).filter_map(|rest| rest.split('|').next()).map(str::to_owned).collect()
 }
 
 impl World {
-    /// [`Property::OneReadingPerSource`] and [`Property::NothingOlder`] of a set that becomes visible. Returns the reading
-    /// of each source.
+    /// [`Property::OneReadingPerSource`] and [`Property::NoRollback`], for a set that becomes visible. Returns the reading of
+    /// each source.
     pub fn check_set(
         &mut self,
         path: &Path,
@@ -47,11 +47,11 @@ impl World {
             let Some(id) =
                 found.first().filter(|_| found.len() == 1).and_then(|id| self.records.get_key_value(id.as_str()))
             else {
-                wrong = Some(format!("file {file} is made of {found:?}"));
+                wrong = Some(format!("file {file} contains the readings {found:?}"));
                 continue;
             };
             if let Some(other) = of.insert(source.clone(), Rc::clone(id.0)).filter(|other| other != id.0) {
-                wrong = Some(format!("files of source {source} are of {other} and {}", id.0));
+                wrong = Some(format!("files of source {source} contain the readings {other} and {}", id.0));
             }
         }
         if let Some((settings, read)) = self.watch.publishing_by.get(path).cloned() {
@@ -62,14 +62,15 @@ impl World {
             let record = &self.records[id];
             let known = set.manifest.sources.get(source).map(|known| &known.version);
             if known != Some(&record.version) {
-                wrong = Some(format!("the manifest says {known:?} of source {source}, whose files are of {id}"));
+                wrong =
+                    Some(format!("the manifest has version {known:?} for source {source}, whose files contain {id}"));
             }
         }
         if let Some(wrong) = wrong {
             self.violate(Property::OneReadingPerSource, wrong);
         }
         if let Some(before) = before {
-            self.nothing_older(path, set, before, &of);
+            self.check_no_rollback(path, set, before, &of);
         }
         for id in of.values() {
             let record = &self.records[id];
@@ -78,7 +79,7 @@ impl World {
         of
     }
 
-    /// Files that should be there and are not, or the other way round.
+    /// A missing, wrong or unexpected file.
     fn wrong_files(
         &self,
         settings: &Settings,
@@ -94,19 +95,19 @@ impl World {
                 expected.extend(rendered.files);
             }
         }
-        // Files of an earlier process are those of the outputs that it had.
+        // Files of an earlier process can come from other outputs.
         let read = |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| known.contains(source));
         let expected: BTreeMap<_, _> = expected.into_iter().filter(|(_, entry)| read(entry)).collect();
         let actual = set.files.files.iter().filter(|(_, entry)| read(entry));
         for (path, entry) in actual {
             if expected.get(path) != Some(entry) {
-                return Some(format!("file {path} is not what the outputs say"));
+                return Some(format!("file {path} does not match the outputs"));
             }
         }
         expected.keys().find(|path| !set.files.files.contains_key(*path)).map(|path| format!("file {path} is missing"))
     }
 
-    fn nothing_older(
+    fn check_no_rollback(
         &mut self,
         path: &Path,
         set: &PublishedSet,
@@ -128,12 +129,12 @@ impl World {
             }
             if new.version.order(&old.version) == Order::Older {
                 let detail = format!("source {source}: {:?} after {:?}", new.version.number, old.version.number);
-                return self.violate(Property::NothingOlder, detail);
+                return self.violate(Property::NoRollback, detail);
             }
         }
     }
 
-    /// Whether a reading that has just come may take the place of a newer one; `None` if it is older and must not.
+    /// Whether a new reading is allowed to replace a newer one; `None` if it is older and not allowed to.
     pub fn judge_order(
         &mut self,
         flight: &Flight,
@@ -148,7 +149,7 @@ impl World {
         let key = (record.server.to_owned(), record.path.clone());
         let asked = self.watch.refresh_asked.get(source).is_some_and(|at| *at <= flight.started);
         if settings.server.address != in_force.server.address || settings.auth != in_force.auth {
-            // On trial: another server or role is another secret.
+            // On trial: another server or role means another secret.
             return Some(true);
         }
         let readings = BTreeMap::from([(source.clone(), Arc::new(reading.clone()))]);
@@ -181,14 +182,14 @@ impl World {
         Some(may_be_older)
     }
 
-    /// A person asks for what is there now.
-    pub fn watch_refresh(&mut self) {
+    /// A user requests a refresh.
+    pub fn record_refresh_request(&mut self) {
         let names = self.process.iter().flat_map(|process| process.agent.settings().sources.keys());
         let asked: Vec<_> = names.map(|name| (name.clone(), self.now)).collect();
         self.watch.refresh_asked.extend(asked);
     }
 
-    /// A process starts from what is visible.
+    /// Checks a process that starts with a visible set.
     pub fn check_adoption(&mut self, manifest: Option<&Manifest>) {
         self.watch.best.clear();
         let Some(process) = &self.process else { return };
@@ -209,13 +210,13 @@ impl World {
         });
         if same && same_outputs && !self.is_ready() {
             self.violate(
-                Property::ForwardOnly,
-                "SecretsReady is not True after a restart, though the set is there".into(),
+                Property::MonotonicState,
+                "SecretsReady is not True after a restart, although the set is complete".into(),
             );
         }
     }
 
-    /// [`Property::NothingOlder`] of a mirror.
+    /// [`Property::NoRollback`], for a mirror.
     pub fn check_mirror_write(&mut self, name: &ObjectName, request: &MirrorRequest, write: &Write) {
         if write.result == MirrorResult::Superseded {
             let now = self.now;
@@ -230,16 +231,16 @@ impl World {
             let older = before
                 .versions
                 .get(source)
-                .is_some_and(|(there, held)| there == id && version.order(held) == Order::Older);
+                .is_some_and(|(other, written)| other == id && version.order(written) == Order::Older);
             let tolerance = settings.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
             let long = since.is_some_and(|since| since + tolerance <= self.now);
-            // The core says so of a Secret as a whole, not of each source.
+            // The agent allows older versions for a Secret as a whole, not for each source.
             let mut records =
                 request.versions.keys().filter_map(|source| visible.get(source).and_then(|id| self.records.get(id)));
             let allowed = records.any(|record| record.may_be_older);
             if older && !long && !allowed {
                 let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);
-                return self.violate(Property::NothingOlder, detail);
+                return self.violate(Property::NoRollback, detail);
             }
         }
     }

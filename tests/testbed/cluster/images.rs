@@ -1,4 +1,4 @@
-//! Images for the test node, written without a tool: a layer, a configuration, a manifest
+//! Images for the test node, written without an image tool: a layer, a configuration, a manifest
 //! (<https://github.com/moby/docker-image-spec/blob/main/spec.md#combined-image-json--filesystem-changeset-format>).
 
 use std::path::{Path, PathBuf};
@@ -7,48 +7,50 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::super::agent::forget_this_package;
+use super::super::agent::unset_package_variables;
 use super::output;
 
-/// What busybox is called by in the toolbox.
+/// Busybox applets in the toolbox.
 const APPLETS: &str = "sh ls cat id mount sleep mkdir rm ln echo touch wget ps kill stat readlink dd head tail wc grep env test true cmp find";
 
-/// What `images/build.sh` needs, with the Debian packages that bring it.
+/// Programs that `images/build.sh` needs, with their Debian packages.
 pub const TOOLS: [(&str, &str); 2] = [("buildah", "buildah"), ("musl-gcc", "musl-tools")];
 
-/// Cargo's target directory of this build. Cargo tells it to tests; an example lies in `target/<profile>/examples`.
-pub fn target() -> PathBuf {
+/// Cargo's target directory of this build. Cargo passes it to tests; an example is in `target/<profile>/examples`.
+pub fn target_directory() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
-    let told = option_env!("CARGO_TARGET_TMPDIR").and_then(|inside| Path::new(inside).parent());
-    told.or_else(|| own.ancestors().nth(3)).map_or_else(|| "target".into(), Path::to_path_buf)
+    let from_cargo = option_env!("CARGO_TARGET_TMPDIR").and_then(|inside| Path::new(inside).parent());
+    from_cargo.or_else(|| own.ancestors().nth(3)).map_or_else(|| "target".into(), Path::to_path_buf)
 }
 
-/// The architecture of this machine, as images name it.
+/// The architecture of this machine, in the notation of images.
 pub fn architecture() -> &'static str {
     if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" }
 }
 
-/// Builds the shipped images with `images/build.sh`; gives the directory with the archives `keyferry.tar` and `webapp.tar`.
+/// Builds the shipped images with `images/build.sh`; returns the directory of the archives `keyferry.tar` and `webapp.tar`.
 pub fn build(architectures: &str) -> Result<PathBuf> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/images/build.sh");
-    super::super::binaries::say("building the images: the release binary takes two minutes or more the first time");
+    super::super::binaries::print_uncaptured(
+        "building the images: the release binary takes two minutes or more the first time",
+    );
     let mut build = Command::new(script);
-    forget_this_package(&mut build);
-    output(build.args(["--arch", architectures]).env("CARGO_TARGET_DIR", target()).stdin(Stdio::null()))?;
-    Ok(target().join("image"))
+    unset_package_variables(&mut build);
+    output(build.args(["--arch", architectures]).env("CARGO_TARGET_DIR", target_directory()).stdin(Stdio::null()))?;
+    Ok(target_directory().join("image"))
 }
 
 /// An image to write.
 pub struct Image<'a> {
-    /// As a pod names it.
+    /// Name and tag, as in a pod's specification.
     pub name: &'a str,
     pub entrypoint: &'a [&'a str],
     pub user: &'a str,
-    /// Its files: what is in this directory.
+    /// Directory with the files of the image.
     pub root: &'a Path,
 }
 
-/// The image that holds a pod's namespaces.
+/// The pause image, which keeps a pod's namespaces open.
 pub fn pause(directory: &Path) -> Result<PathBuf> {
     let root = directory.join("pause");
     std::fs::create_dir_all(&root)?;
@@ -58,7 +60,7 @@ pub fn pause(directory: &Path) -> Result<PathBuf> {
     write(&image, directory)
 }
 
-/// A shell and `kubectl`, for tests that look from within a pod.
+/// An image with a shell and `kubectl`, for checks inside a pod.
 pub fn toolbox(directory: &Path, kubectl: &Path) -> Result<PathBuf> {
     let root = directory.join("toolbox");
     let bin = root.join("bin");
@@ -74,7 +76,7 @@ pub fn toolbox(directory: &Path, kubectl: &Path) -> Result<PathBuf> {
     write(&image, directory)
 }
 
-/// Writes the archive beside the image's root; gives its path.
+/// Writes the archive next to the image's root; returns its path.
 fn write(image: &Image<'_>, directory: &Path) -> Result<PathBuf> {
     let stem = image.root.file_name().context("a root has a name")?.to_string_lossy();
     let parts = directory.join(format!("{stem}-parts"));

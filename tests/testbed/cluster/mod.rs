@@ -1,12 +1,12 @@
-//! A real Kubernetes node beside a real control plane and a real Vault, on this machine, without a container daemon.
+//! A real Kubernetes node, a real control plane and a real Vault on this machine, without a container daemon.
 //!
-//! All of it runs in network, mount and PID namespaces of its own: when their first process ends, every process, mount and
-//! network device goes with it, so nothing is left however this process ends, and nothing is touched that was not made
-//! here. In there the API server has the address that pods are told (10.96.0.1), so that no proxy and no NAT is needed.
-//! What stays for the guardian: our cgroups, our directories, and the one setting of the kernel that is not in a
-//! namespace (`fs.protected_symlinks`, which real nodes have). For its sake there is one cluster at a time.
+//! Everything runs in separate network, mount and PID namespaces. When their first process exits, the kernel removes every
+//! process, mount and network device in them. So nothing remains after the test process exits for any reason, and nothing
+//! else on the machine is changed. Inside, the API server has the address that pods expect (10.96.0.1), so no proxy and no
+//! NAT are needed. The watchdog cleans up the rest: cgroups, directories, and the only kernel setting that is not in a
+//! namespace (`fs.protected_symlinks`, set as on real nodes). Because of that setting, one cluster runs at a time.
 //!
-//! Or a cluster that is there already (`existing`): then nothing is started.
+//! With an existing cluster (`existing`), nothing is started.
 
 pub mod cgroups;
 mod existing;
@@ -25,24 +25,24 @@ use anyhow::{Context, Result, ensure};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::binaries::{Binaries, find_or_build};
-use super::guardian::Guardian;
 use super::kube::{self, Cluster, Kube};
 use super::vault::{self, Vault};
-use super::{install_tls, needs, skipped};
+use super::watchdog::Watchdog;
+use super::{install_tls, requirements, skipped};
 use namespaces::Namespaces;
 use node::Node;
 
-/// The address of the API server for pods: the first of the range of Services.
+/// The address of the API server for pods: the first address of the Service range.
 const API_SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 1)), 443);
 const VAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 96, 0, 10)), 8200);
-/// A second Vault, for tests that have it come late.
+/// The address of a second Vault, for tests that start it later or stop it.
 pub const SPARE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 11);
 const NODE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 2);
 
-/// As in `OpenShift`: who changes the owner of an object must have the right to delete it.
+/// As in `OpenShift`: changing the owner of an object requires permission to delete the object.
 const PLUGINS: &str = "NodeRestriction,OwnerReferencesPermissionEnforcement";
 
-/// What a node needs of the machine, with the Debian packages that bring it.
+/// Programs that a node needs, with their Debian packages.
 const TOOLS: [(&str, &str); 7] = [
     ("runc", "runc"),
     ("ip", "iproute2"),
@@ -53,20 +53,20 @@ const TOOLS: [(&str, &str); 7] = [
     ("tar", "tar"),
 ];
 
-/// A running cluster of one node, and a Vault that trusts it.
+/// A running cluster of one node, and a Vault.
 pub struct RealCluster {
     pub kube: Kube,
     pub vault: Vault,
-    ours: Option<Ours>,
+    control: Option<NodeControl>,
     kubectl: PathBuf,
-    // Last: fields are dropped in this order, and the guardian ends what is left.
-    pub guardian: Guardian,
+    // Must follow the other processes: fields are dropped in order, and the watchdog kills the remaining processes.
+    pub watchdog: Watchdog,
     _lock: Option<File>,
     images: OnceCell<()>,
 }
 
-/// What gives power over the cluster.
-struct Ours {
+/// Control of the node; absent for an existing cluster.
+struct NodeControl {
     node: Mutex<Node>,
     namespaces: Namespaces,
 }
@@ -74,11 +74,11 @@ struct Ours {
 static SHARED: OnceCell<Result<RealCluster, String>> = OnceCell::const_new();
 
 impl RealCluster {
-    /// The cluster of this process, started by whoever asks first; it ends with the process. `None` where it cannot run: the
-    /// test then returns, and has said so.
+    /// The cluster of this process, started by the first call; it stops with the process. Returns `None`, and prints that the
+    /// test is skipped, if this machine cannot run a cluster.
     ///
     /// # Panics
-    /// If it does not start, and in CI if it cannot run.
+    /// If the cluster does not start, and in CI if it cannot run.
     pub async fn shared(test: &str) -> Option<&'static Self> {
         if skipped(test) || !(existing::is_wanted() || can_run(test)) {
             return None;
@@ -87,7 +87,7 @@ impl RealCluster {
         Some(cluster.as_ref().unwrap_or_else(|e| panic!("the test cluster did not start: {e}")))
     }
 
-    /// Find or build what it needs, and start it; ready when the node is.
+    /// Finds or builds the programs, starts the cluster, and waits until the node is Ready.
     pub async fn start() -> Result<Self> {
         install_tls();
         if existing::is_wanted() {
@@ -97,69 +97,72 @@ impl RealCluster {
         let programs = node::Programs::find_or_build()?;
         let kubectl = find_or_build("kubectl")?;
         let lock = lock()?;
-        let mut guardian = Guardian::start_with_journal(lock.try_clone()?, Path::new(JOURNAL))?;
+        let mut watchdog = Watchdog::start_with_journal(lock.try_clone()?, Path::new(JOURNAL))?;
         let addresses = [API_SERVER.ip(), VAULT.ip(), SPARE.into(), NODE.into()];
-        let namespaces = Namespaces::start(&guardian, &addresses).await?;
-        guardian.enter(namespaces.pid());
-        protect_symlinks(&guardian)?;
+        let namespaces = Namespaces::start(&watchdog, &addresses).await?;
+        watchdog.enter(namespaces.pid());
+        protect_symlinks(&watchdog)?;
         let (api, vault) = (namespaces.relay(API_SERVER)?, namespaces.relay(VAULT)?);
-        let options = vault::Options { place: Some(vault::Place { inside: VAULT, outside: vault }), tls: false };
+        let options = vault::Options { endpoint: Some(vault::Endpoint { inside: VAULT, outside: vault }), tls: false };
         let (vault, kube) = tokio::try_join!(
-            Vault::start(&binaries, &guardian, options),
-            Kube::start_at(&binaries, &guardian, kube::Place { inside: API_SERVER, outside: api, plugins: PLUGINS })
+            Vault::start(&binaries, &watchdog, options),
+            Kube::start_at(&binaries, &watchdog, kube::Options { inside: API_SERVER, outside: api, plugins: PLUGINS })
         )?;
-        let node = Node::start(programs, &guardian, &kube).await?;
-        let ours = Some(Ours { node: Mutex::new(node), namespaces });
-        Ok(Self { kube, vault, ours, kubectl, guardian, _lock: Some(lock), images: OnceCell::new() })
+        let node = Node::start(programs, &watchdog, &kube).await?;
+        let control = Some(NodeControl { node: Mutex::new(node), namespaces });
+        Ok(Self { kube, vault, control, kubectl, watchdog, _lock: Some(lock), images: OnceCell::new() })
     }
 
-    /// Whether a test may stop and kill things, look at files of the node and read Vault's audit log. If not, it is skipped.
+    /// Whether a test can stop and kill processes, read files of the node, and read Vault's audit log. If not, prints that the
+    /// test is skipped.
     ///
     /// # Panics
     /// In CI, if not.
-    pub fn is_ours(&self, test: &str) -> bool {
-        self.has_power() || needs::skip(test, "needs power over the node, and this cluster was there already")
+    pub fn require_node_control(&self, test: &str) -> bool {
+        self.has_node_control()
+            || requirements::skip(test, "needs control of the node, which an existing cluster does not give")
     }
 
-    /// As `is_ours`, without a word.
-    pub fn has_power(&self) -> bool {
-        self.ours.is_some()
+    /// As `require_node_control`, without printing.
+    pub fn has_node_control(&self) -> bool {
+        self.control.is_some()
     }
 
-    fn ours(&self) -> Result<&Ours> {
-        self.ours.as_ref().context("this cluster was there already: no power over it")
+    fn control(&self) -> Result<&NodeControl> {
+        self.control.as_ref().context("an existing cluster gives no control of its node")
     }
 
     /// The URL of the API server in the cluster.
     pub fn api_server_inside(&self) -> String {
-        if self.ours.is_some() { format!("https://{API_SERVER}") } else { self.kube.url().to_owned() }
+        if self.control.is_some() { format!("https://{API_SERVER}") } else { self.kube.url().to_owned() }
     }
 
-    /// Helpers around an admin client.
+    /// Helpers around a client with full permissions.
     pub async fn admin(&self) -> Result<Cluster> {
         self.kube.admin().await
     }
 
-    /// A second Vault at `SPARE`, not started before; with TLS, whose authority is `Vault::ca_file`.
+    /// Starts a second Vault at `SPARE`. With TLS, its CA certificate is `Vault::ca_file`.
     pub async fn spare_vault(&self, tls: bool, port: u16) -> Result<Vault> {
         let inside = SocketAddr::from((SPARE, port));
-        let place = vault::Place { inside, outside: self.relay(inside)? };
-        Vault::start(&Binaries::find_or_build()?, &self.guardian, vault::Options { tls, place: Some(place) }).await
+        let endpoint = vault::Endpoint { inside, outside: self.relay(inside)? };
+        Vault::start(&Binaries::find_or_build()?, &self.watchdog, vault::Options { tls, endpoint: Some(endpoint) })
+            .await
     }
 
-    /// A loopback address of this machine that leads to an address in the cluster, a pod's for example.
+    /// A loopback address of this machine that relays to an address in the cluster, for example to a pod.
     pub fn relay(&self, inside: SocketAddr) -> Result<SocketAddr> {
-        self.ours()?.namespaces.relay(inside)
+        self.control()?.namespaces.relay(inside)
     }
 
-    /// Give the node the shipped images, built now, and the toolbox; once.
+    /// Builds the shipped images and the toolbox and imports them into the node, once.
     pub async fn with_images(&self) -> Result<()> {
-        if self.ours.is_none() {
-            return Ok(()); // Its user has loaded them.
+        if self.control.is_none() {
+            return Ok(()); // The user has loaded them.
         }
         let import = async || {
             let shipped = tokio::task::spawn_blocking(|| images::build(images::architecture())).await??;
-            let toolbox = images::toolbox(&self.guardian.directory, &self.kubectl)?;
+            let toolbox = images::toolbox(&self.watchdog.directory, &self.kubectl)?;
             for archive in [shipped.join("keyferry.tar"), shipped.join("webapp.tar"), toolbox] {
                 self.import(&archive).await?;
             }
@@ -168,77 +171,80 @@ impl RealCluster {
         self.images.get_or_try_init(import).await.copied()
     }
 
-    /// Give the node an image, from a docker-archive or an OCI archive. To a cluster that was there already its user gives them.
+    /// Imports an image into the node, from a docker-archive or an OCI archive. Into an existing cluster the user loads them.
     pub async fn import(&self, archive: &Path) -> Result<()> {
-        match &self.ours {
-            Some(ours) => ours.node.lock().await.import(&self.guardian, archive),
+        match &self.control {
+            Some(control) => control.node.lock().await.import(&self.watchdog, archive),
             None => Ok(()),
         }
     }
 
-    /// A command that imports the archive that is given as its last argument, for other processes of this machine.
+    /// A command for other processes of this machine, which imports the archive named by its last argument.
     pub async fn import_command(&self) -> Result<Vec<String>> {
-        Ok(self.ours()?.node.lock().await.import_command(&self.guardian))
+        Ok(self.control()?.node.lock().await.import_command(&self.watchdog))
     }
 
-    /// End the kubelet by SIGKILL and start it again; pods go on meanwhile.
+    /// Kills the kubelet with SIGKILL and restarts it; pods keep running.
     pub async fn restart_kubelet(&self) -> Result<()> {
-        self.ours()?.node.lock().await.restart_kubelet(&self.guardian).await
+        self.control()?.node.lock().await.restart_kubelet(&self.watchdog).await
     }
 
-    /// `kubectl` with the rights of an administrator.
+    /// `kubectl` with full permissions.
     pub fn kubectl(&self) -> Command {
         let mut kubectl = Command::new(&self.kubectl);
         kubectl.arg(format!("--kubeconfig={}", self.kube.admin_kubeconfig().display()));
         kubectl
     }
 
-    /// The program itself, to be put into an image.
+    /// Path of `kubectl`, to copy it into an image.
     pub fn kubectl_binary(&self) -> &Path {
         &self.kubectl
     }
 
-    /// A path of the node, with the mounts that only its namespace has.
+    /// A path of the node, including the mounts of its namespace.
     pub fn node_path(&self, path: &Path) -> PathBuf {
-        // A cluster that is not ours has nothing there.
-        let first = self.ours.as_ref().map_or(0, |ours| ours.namespaces.pid());
+        // Does not exist for an existing cluster.
+        let first = self.control.as_ref().map_or(0, |control| control.namespaces.pid());
         let root = PathBuf::from(format!("/proc/{first}/root"));
         root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Where the kubelet keeps a pod's volume of kind `emptyDir`.
+    /// Path of a pod's `emptyDir` volume on the node.
     pub fn volume(&self, pod_uid: &str, volume: &str) -> PathBuf {
-        let pods = self.guardian.directory.join("node/kubelet/pods");
+        let pods = self.watchdog.directory.join("node/kubelet/pods");
         self.node_path(&pods.join(pod_uid).join("volumes/kubernetes.io~empty-dir").join(volume))
     }
 
-    /// The processes of a pod, as this machine numbers them, whose program has this path in its image.
-    #[allow(clippy::unused_self, reason = "asked of the cluster, which must run")]
+    /// PIDs, on this machine, of a pod's processes that run the program with this path in its image.
+    #[allow(clippy::unused_self, reason = "requires a running cluster")]
     pub fn processes(&self, pod_uid: &str, program: &str) -> Vec<u32> {
         node::processes(pod_uid, program)
     }
 }
 
-/// Locked by the one cluster of this machine; holds what is to be undone after it. Gone after a reboot, as all of that is.
+/// Locked by the cluster that runs on this machine; lists its cleanup commands. Gone after a reboot, like everything that
+/// it lists.
 const JOURNAL: &str = "/run/lock/keyferry-test-cluster";
 
-/// One at a time on this machine. What one left that was killed is swept.
+/// Waits until no other cluster runs on this machine, and cleans up after a killed one.
 fn lock() -> Result<File> {
     let file = open_journal()?;
     if file.try_lock().is_err() {
-        super::binaries::say("waiting: another test cluster runs on this machine (a test, or one of just cluster-up)");
+        super::binaries::print_uncaptured(
+            "waiting: another test cluster runs on this machine (from a test or from just cluster-up)",
+        );
         file.lock().with_context(|| format!("failed to lock {JOURNAL}"))?;
     }
-    super::guardian::sweep(Path::new(JOURNAL))?;
+    super::watchdog::sweep(Path::new(JOURNAL))?;
     Ok(file)
 }
 
-/// Take back what a killed cluster left. `false` while one runs; what was left before it, its start has swept.
+/// Cleans up after a killed cluster. Returns `false` while a cluster runs, which has cleaned up at its start.
 pub fn sweep() -> Result<bool> {
     let file = open_journal()?;
     let free = file.try_lock().is_ok();
     if free {
-        super::guardian::sweep(Path::new(JOURNAL))?;
+        super::watchdog::sweep(Path::new(JOURNAL))?;
     }
     Ok(free)
 }
@@ -247,32 +253,36 @@ fn open_journal() -> Result<File> {
     File::options().create(true).append(true).open(JOURNAL).with_context(|| format!("failed to open {JOURNAL}"))
 }
 
-/// As on real nodes (systemd sets it): a link in a sticky directory is followed only for its owner. Put back at the end.
-fn protect_symlinks(guardian: &Guardian) -> Result<()> {
+/// Sets `fs.protected_symlinks`, as systemd does on real nodes: in a sticky directory, only the owner can follow a symlink.
+/// Restored at the end.
+fn protect_symlinks(watchdog: &Watchdog) -> Result<()> {
     let setting = "/proc/sys/fs/protected_symlinks";
     let before = std::fs::read_to_string(setting).context("failed to read fs.protected_symlinks")?;
     if before.trim() != "1" {
-        guardian.undo(&format!("echo {} >{setting}", before.trim()));
+        watchdog.undo(&format!("echo {} >{setting}", before.trim()));
         std::fs::write(setting, "1").context("failed to set fs.protected_symlinks")?;
     }
     Ok(())
 }
 
-/// Whether this machine has what a node needs; if not, that is said.
+/// Whether this machine meets the requirements of a node; if not, prints that the test is skipped.
 ///
 /// # Panics
 /// In CI, if not.
 pub fn can_run(test: &str) -> bool {
-    needs::is_root(test)
-        && needs::has(test, &TOOLS)
-        && needs::has(test, &images::TOOLS)
+    requirements::is_root(test)
+        && requirements::has(test, &TOOLS)
+        && requirements::has(test, &images::TOOLS)
         && (node::cni_plugins().is_some() || {
-            needs::skip(test, "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)")
+            requirements::skip(
+                test,
+                "needs the CNI plugin bridge (as root: apt-get install containernetworking-plugins)",
+            )
         })
 }
 
-/// How long a pod may take for what usually takes seconds, on a machine that compiles beside it.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Timeout for operations that usually take seconds, on a machine that compiles at the same time.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The output of a command that must succeed.
 pub fn output(command: &mut Command) -> Result<String> {
@@ -287,10 +297,10 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-/// Most memory that the cgroup of a process has used so far, in bytes.
+/// Peak memory use of the cgroup of a process, in bytes.
 pub fn peak_memory(pid: u32) -> Result<u64> {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    // Version 1 has a hierarchy for each controller, version 2 has one for all, with number 0.
+    // Version 1 has a hierarchy for each controller; version 2 has one for all, with number 0.
     let file = groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':');
         let (number, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,7 +1,8 @@
-//! The namespaces that a cluster lives in.
+//! The namespaces of a cluster.
 //!
-//! Their first process waits on a pipe that we hold. When we end, also by SIGKILL, it ends, and the kernel kills every process
-//! and takes away every mount and network device in them; no watch has to live for that.
+//! Their first process reads from a pipe of the test process. When the test process exits, even by SIGKILL, the first
+//! process exits too, and the kernel removes every process, mount and network device in the namespaces. This does not need
+//! the watchdog.
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
@@ -12,15 +13,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::super::binaries;
-use super::super::guardian::{Guardian, Process, UNSHARE};
 use super::super::wait_until;
+use super::super::watchdog::{Process, UNSHARE, Watchdog};
 use super::relay;
 
-/// Directories of this machine that a node writes to, covered by empty ones inside.
+/// Directories that a node writes to. Inside, empty file systems are mounted over them.
 const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 
-/// The first process: makes what the node's programs expect, then reaps what is left to it. Directories of this machine that
-/// they would write to are covered, so that nothing of the node stays in them.
+/// Script of the first process: sets up what the node's programs expect, then waits and reaps orphans.
 const FIRST: &str = r#"
 set -e
 exec 3<&0 </dev/null
@@ -34,7 +34,7 @@ cat <&3 >/dev/null &
 wait $!
 "#;
 
-/// Running namespaces; they end with this.
+/// Running namespaces. Dropping this value removes them.
 pub struct Namespaces {
     first: u32,
     net: File,
@@ -42,18 +42,18 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Make them, with these addresses on the loopback device.
-    pub async fn start(guardian: &Guardian, addresses: &[IpAddr]) -> Result<Self> {
-        for (needed, cure) in [(guardian.directory.clone(), "TMPDIR"), (binaries::cache()?, "XDG_CACHE_HOME")] {
+    /// Creates the namespaces, with these addresses on the loopback device.
+    pub async fn start(watchdog: &Watchdog, addresses: &[IpAddr]) -> Result<Self> {
+        for (needed, variable) in [(watchdog.directory.clone(), "TMPDIR"), (binaries::cache()?, "XDG_CACHE_HOME")] {
             let hidden = HIDDEN.into_iter().find(|hidden| needed.starts_with(hidden));
             let needed = needed.display();
             ensure!(
                 hidden.is_none(),
-                "{needed} is hidden inside the cluster; set {cure} to a place that is not in {hidden:?}"
+                "{needed} is hidden inside the cluster; set {variable} to a directory outside of {hidden:?}"
             );
         }
-        let ready = guardian.directory.join("namespaces-ready");
-        let log = guardian.directory.join("namespaces.log");
+        let ready = watchdog.directory.join("namespaces-ready");
+        let log = watchdog.directory.join("namespaces.log");
         let mut command = Command::new(UNSHARE);
         command
             .args(["--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"])
@@ -61,11 +61,11 @@ impl Namespaces {
             .args(addresses.iter().map(ToString::to_string))
             .env("HIDDEN", HIDDEN.join(" "))
             .env("READY", &ready)
-            // Ours until we end: the pipe's other end is in `unshare`, the process that we keep.
+            // The handle holds the write end of the pipe, which closes when this process exits.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
-        let unshare = guardian.spawn(&mut command)?;
+        let unshare = watchdog.spawn(&mut command)?;
         wait_until("the namespaces are ready", Duration::from_secs(10), || async { ready.exists().then_some(()) })
             .await
             .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
@@ -74,12 +74,12 @@ impl Namespaces {
         Ok(Self { first, net, _unshare: unshare })
     }
 
-    /// The first process, as this machine numbers it.
+    /// PID of the first process, on this machine.
     pub fn pid(&self) -> u32 {
         self.first
     }
 
-    /// A loopback address of this machine that leads to an address in here.
+    /// A loopback address of this machine that relays to an address in the namespaces.
     pub fn relay(&self, inside: SocketAddr) -> Result<SocketAddr> {
         relay::start(self.net.try_clone()?, inside)
     }

@@ -1,4 +1,4 @@
-//! The node: controller manager and scheduler, containerd with runc, the kubelet.
+//! The node: controller manager, scheduler, containerd with runc, kubelet.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,15 +10,15 @@ use kube::api::Api;
 use serde_json::{Value, json};
 
 use super::super::binaries::{self, find_or_build};
-use super::super::guardian::{Guardian, Process};
 use super::super::kube::{Kube, client_certificate, into_log, kubeconfig, path};
+use super::super::watchdog::{Process, Watchdog};
 use super::super::{pki, wait_until};
 use super::{API_SERVER, NODE, cgroups, images, output};
 
 /// Name of the node.
 const NAME: &str = "node-1";
 
-/// Where distributions put the CNI plugins.
+/// Directories in which distributions install the CNI plugins.
 const CNI: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"];
 
 /// The directory with the CNI plugins.
@@ -26,7 +26,7 @@ pub fn cni_plugins() -> Option<&'static str> {
     CNI.into_iter().find(|directory| Path::new(directory).join("bridge").is_file())
 }
 
-/// What runs on the node.
+/// The programs of a node.
 pub struct Programs {
     controller_manager: PathBuf,
     scheduler: PathBuf,
@@ -58,15 +58,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// Start everything; ready when the node is.
-    pub async fn start(programs: Programs, guardian: &Guardian, kube: &Kube) -> Result<Self> {
-        let directory = guardian.directory.join("node");
+    /// Starts all programs and waits until the node is Ready.
+    pub async fn start(programs: Programs, watchdog: &Watchdog, kube: &Kube) -> Result<Self> {
+        let directory = watchdog.directory.join("node");
         for part in ["cni", "containerd", "images", "kubelet", "opt", "pods"] {
             std::fs::create_dir_all(directory.join(part))?;
         }
         let mut node = Self { programs, directory, kubelet: None, others: Vec::new() };
         node.write_files(kube)?;
-        cgroups::make(guardian, &node.cgroup())?;
+        cgroups::make(watchdog, &node.cgroup())?;
         let (authority, signer) = kube.keys()?;
         let (ca, key) = (format!("--root-ca-file={}", path(&authority.file)), path(&signer.key));
         let own_key = format!("--service-account-private-key-file={key}");
@@ -76,17 +76,17 @@ impl Node {
             (node.programs.scheduler.clone(), "scheduler", &["--leader-elect=false"]),
         ];
         for (program, name, arguments) in control {
-            let mut command = guardian.command(&program);
+            let mut command = watchdog.command(&program);
             command.arg(format!("--kubeconfig={}", node.file(&format!("{name}.kubeconfig")).display()));
-            // Their own ports would be the only ones: nothing asks them anything here.
+            // Nothing queries their own ports.
             command.args(["--bind-address=127.0.0.1"]).args(arguments);
-            node.others.push(guardian.spawn(into_log(&mut command, &node.file(&format!("{name}.log")))?)?);
+            node.others.push(watchdog.spawn(into_log(&mut command, &node.file(&format!("{name}.log")))?)?);
         }
-        node.start_containerd(guardian).await?;
-        node.import(guardian, &images::pause(&node.file("images"))?)?;
-        node.start_kubelet(guardian)?;
+        node.start_containerd(watchdog).await?;
+        node.import(watchdog, &images::pause(&node.file("images"))?)?;
+        node.start_kubelet(watchdog)?;
         let nodes: Api<NodeObject> = Api::all(kube.client().await?);
-        wait_until("the node is Ready and takes pods", Duration::from_secs(90), || async {
+        wait_until("the node is Ready and accepts pods", Duration::from_secs(90), || async {
             let found = nodes.get_opt(NAME).await.ok()??;
             let ready = |c: &k8s_openapi::api::core::v1::NodeCondition| c.type_ == "Ready" && c.status == "True";
             let open = found.spec.is_none_or(|spec| spec.taints.is_none_or(|taints| taints.is_empty()));
@@ -168,9 +168,9 @@ state = "{state}"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "docker.io/library/keyferry-pause:0.1.0"
 [plugins."io.containerd.cri.v1.runtime"]
-  # Root of a container or a small virtual machine may lack CAP_SYS_RESOURCE.
+  # Root in a container or a small virtual machine can lack CAP_SYS_RESOURCE.
   restrict_oom_score_adj = true
-  # A profile would be loaded into this machine's kernel, and stay there.
+  # A profile would be loaded into this machine's kernel and stay there.
   disable_apparmor = true
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["{plugins}"]
@@ -188,14 +188,14 @@ state = "{state}"
             socket = path(&self.socket()),
             opt = part("opt"),
             cni = part("cni"),
-            // An overlay cannot lie on an overlay, as the root of a container is.
+            // overlayfs does not work on overlayfs, which is the root file system of a container.
             snapshotter = if self.on_overlay() { "native" } else { "overlayfs" },
             plugins = cni_plugins().unwrap_or(CNI[0]),
             shim = path(&self.programs.shim),
         )
     }
 
-    /// By the magic number of statfs(2).
+    /// Whether the directory is on overlayfs, by the magic number of statfs(2).
     fn on_overlay(&self) -> bool {
         rustix::fs::statfs(&self.directory).is_ok_and(|file_system| file_system.f_type == 0x794c_7630)
     }
@@ -204,65 +204,65 @@ state = "{state}"
         self.file("containerd/containerd.sock")
     }
 
-    /// Unique on this machine, as the guardian's directory is.
+    /// Name of the cgroup: that of the watchdog's directory, which is unique on this machine.
     fn cgroup(&self) -> String {
         let run = self.directory.parent().and_then(Path::file_name).unwrap_or_default();
         run.to_string_lossy().into_owned()
     }
 
-    async fn start_containerd(&mut self, guardian: &Guardian) -> Result<()> {
-        let mut command = guardian.command(&self.programs.containerd);
+    async fn start_containerd(&mut self, watchdog: &Watchdog) -> Result<()> {
+        let mut command = watchdog.command(&self.programs.containerd);
         command.arg("--config").arg(self.file("containerd.toml"));
-        self.others.push(guardian.spawn(into_log(&mut command, &self.file("containerd.log"))?)?);
-        wait_until("containerd answers", Duration::from_secs(30), || async {
-            output(self.ctr(guardian).arg("version")).ok().map(|_| ())
+        self.others.push(watchdog.spawn(into_log(&mut command, &self.file("containerd.log"))?)?);
+        wait_until("containerd responds", Duration::from_secs(30), || async {
+            output(self.ctr(watchdog).arg("version")).ok().map(|_| ())
         })
         .await
         .with_context(|| format!("containerd's log ends with:\n{}", binaries::tail(&self.file("containerd.log"), 15)))
     }
 
-    fn ctr(&self, guardian: &Guardian) -> Command {
-        let mut ctr = guardian.command(&self.programs.ctr);
+    fn ctr(&self, watchdog: &Watchdog) -> Command {
+        let mut ctr = watchdog.command(&self.programs.ctr);
         ctr.args(["--address", path(&self.socket()), "--namespace", "k8s.io"]);
         ctr
     }
 
-    pub fn import(&self, guardian: &Guardian, archive: &Path) -> Result<()> {
+    pub fn import(&self, watchdog: &Watchdog, archive: &Path) -> Result<()> {
         let archive = std::fs::canonicalize(archive).with_context(|| format!("no image at {}", archive.display()))?;
-        output(self.ctr(guardian).args(["images", "import"]).arg(archive)).map(|_| ())
+        output(self.ctr(watchdog).args(["images", "import"]).arg(archive)).map(|_| ())
     }
 
-    pub fn import_command(&self, guardian: &Guardian) -> Vec<String> {
-        let mut ctr = self.ctr(guardian);
+    pub fn import_command(&self, watchdog: &Watchdog) -> Vec<String> {
+        let mut ctr = self.ctr(watchdog);
         ctr.args(["images", "import"]);
         [ctr.get_program()].into_iter().chain(ctr.get_args()).map(|word| word.to_string_lossy().into_owned()).collect()
     }
 
-    fn start_kubelet(&mut self, guardian: &Guardian) -> Result<()> {
-        let mut command = guardian.command(&self.programs.kubelet);
+    fn start_kubelet(&mut self, watchdog: &Watchdog) -> Result<()> {
+        let mut command = watchdog.command(&self.programs.kubelet);
         command
             .arg(format!("--config={}", self.file("kubelet.json").display()))
             .arg(format!("--kubeconfig={}", self.file("kubelet.kubeconfig").display()))
             .arg(format!("--root-dir={}", self.file("kubelet").display()))
             .args([format!("--hostname-override={NAME}"), format!("--node-ip={NODE}")]);
-        self.kubelet = Some(guardian.spawn(into_log(&mut command, &self.file("kubelet.log"))?)?);
+        self.kubelet = Some(watchdog.spawn(into_log(&mut command, &self.file("kubelet.log"))?)?);
         Ok(())
     }
 
-    pub async fn restart_kubelet(&mut self, guardian: &Guardian) -> Result<()> {
+    pub async fn restart_kubelet(&mut self, watchdog: &Watchdog) -> Result<()> {
         if let Some(mut kubelet) = self.kubelet.take() {
             kubelet.kill().await?;
         }
-        self.start_kubelet(guardian)
+        self.start_kubelet(watchdog)
     }
 }
 
-/// Processes of this machine in a pod's cgroup whose program is this, by its path in the image.
+/// PIDs, on this machine, of the processes in a pod's cgroup that run this program.
 pub fn processes(pod_uid: &str, program: &str) -> Vec<u32> {
-    let is_ours = |pid: &u32| {
+    let is_match = |pid: &u32| {
         let read = |what: &str| std::fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
         read("cgroup").contains(pod_uid) && read("cmdline").split('\0').next() == Some(program)
     };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_match).collect()
 }

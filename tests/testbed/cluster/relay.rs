@@ -1,4 +1,4 @@
-//! A way from this machine's loopback into the network namespace of the cluster.
+//! A TCP relay from this machine's loopback device into the network namespace of the cluster.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -8,23 +8,23 @@ use anyhow::{Context, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Listens here on a free loopback port, and gives it. A socket belongs to the namespace in which it was made: the listener is
-/// made here, and the thread that serves it then goes over, so that its connections are made there.
+/// Starts a relay and returns its loopback address. A socket belongs to the namespace in which it was created: the listener
+/// is created here, then the thread that serves it enters the cluster's namespace and connects there.
 pub fn start(namespace: File, inside: SocketAddr) -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", super::super::free_port()?))?;
     listener.set_nonblocking(true)?;
     let outside = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (gone_over, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     std::thread::Builder::new().name(format!("relay-{}", outside.port())).spawn(move || {
         let moved = move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network));
-        let went = moved.is_ok();
-        let _ = gone_over.send(moved);
-        if went {
+        let entered = moved.is_ok();
+        let _ = sender.send(moved);
+        if entered {
             runtime.block_on(serve(listener, inside));
         }
     })?;
-    told.recv()?.context("failed to enter the cluster's network namespace")?;
+    receiver.recv()?.context("failed to enter the cluster's network namespace")?;
     Ok(outside)
 }
 
@@ -35,7 +35,7 @@ async fn serve(listener: std::net::TcpListener, inside: SocketAddr) {
         .run_until(async {
             while let Ok((mut near, _)) = listener.accept().await {
                 tokio::task::spawn_local(async move {
-                    // Nobody listens: the near side sees its connection close, as with a server that is down.
+                    // Nothing listens there: close the connection, as with a server that is down.
                     let Ok(mut far) = TcpStream::connect(inside).await else { return };
                     let _ = (near.set_nodelay(true), far.set_nodelay(true));
                     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;

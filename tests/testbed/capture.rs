@@ -1,4 +1,4 @@
-//! What one agent lets be seen: its output, `/proc`, the pages of its listener.
+//! Captures everything that one agent exposes: its output, its environment in `/proc`, the pages of its listener.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,42 +9,42 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::leaks::Seen;
+use super::leaks::Observed;
 
-/// What the agent logs once its pages can be asked for.
-const SERVES: &str = "serving probes and metrics";
+/// Log message of an agent whose listener accepts requests.
+const SERVES: &str = "probes and metrics are served";
 
-/// Filled while the agent runs; what was taken stays after its end.
-pub struct Said {
-    /// The command line, to tell agents apart.
+/// Everything captured from one agent. It remains available after the exit.
+pub struct Capture {
+    /// The command line, which identifies the agent in reports.
     name: String,
-    listens: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     log: Mutex<Vec<String>>,
     stdout: Mutex<Vec<String>>,
-    taken: Mutex<Vec<Seen>>,
-    /// Whether its pages were asked for, and which did not answer.
-    looked: AtomicBool,
-    missed: Mutex<Vec<String>>,
+    taken: Mutex<Vec<Observed>>,
+    pages_taken: AtomicBool,
+    /// Pages that could not be fetched, with the error.
+    failed_pages: Mutex<Vec<String>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl Said {
-    pub(super) fn new(name: String, listens: Option<SocketAddr>) -> Self {
-        let (log, stdout, taken, looked, missed, readers) = Default::default();
-        Self { name, listens, log, stdout, taken, looked, missed, readers }
+impl Capture {
+    pub(super) fn new(name: String, address: Option<SocketAddr>) -> Self {
+        let (log, stdout, taken, pages_taken, failed_pages, readers) = Default::default();
+        Self { name, address, log, stdout, taken, pages_taken, failed_pages, readers }
     }
 
-    /// What it logged so far.
+    /// Log lines so far.
     pub fn log(&self) -> Vec<String> {
         locked(&self.log).clone()
     }
 
-    /// What it printed so far.
+    /// Lines on stdout so far.
     pub fn stdout(&self) -> Vec<String> {
         locked(&self.stdout).clone()
     }
 
-    /// Reads both pipes to their ends, on threads of their own.
+    /// Reads both pipes to the end, each on its own thread.
     pub(super) fn collect(self: &Arc<Self>, stdout: impl Read + Send + 'static, stderr: impl Read + Send + 'static) {
         let (out, err) = (Arc::clone(self), Arc::clone(self));
         locked(&self.readers).extend([
@@ -53,10 +53,10 @@ impl Said {
         ]);
     }
 
-    /// Takes the environment that the kernel shows of it. Only root can read that of an agent that is not dumpable.
+    /// Captures the environment from `/proc`. Only root can read that of an agent, which is not dumpable.
     ///
     /// # Errors
-    /// If it cannot be read though the process lives.
+    /// If it cannot be read while the process is running.
     pub(super) fn take_environ(&self, pid: u32) -> Result<()> {
         let file = format!("/proc/{pid}/environ");
         let (since, is_root) = (Instant::now(), rustix::process::geteuid().is_root());
@@ -67,7 +67,7 @@ impl Said {
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::PermissionDenied && !is_root => return Ok(()),
-                // Empty while the kernel makes the process, and after its end.
+                // Empty while the kernel creates the process, and after its exit.
                 _ if has_ended(pid) => return Ok(()),
                 _ => std::thread::sleep(Duration::from_millis(1)),
             }
@@ -75,43 +75,43 @@ impl Said {
         }
     }
 
-    /// Takes what can be asked only while it runs: before it is told to end.
+    /// Captures the pages of the listener. Call it before the agent gets a signal to stop.
     pub(super) fn take_pages(&self, pid: u32) {
-        self.looked.store(true, Ordering::Relaxed);
-        // One that does not serve yet has said nothing on its pages.
+        self.pages_taken.store(true, Ordering::Relaxed);
+        // An agent that does not listen yet has no pages.
         let serves = self.log().iter().any(|line| line.contains(SERVES));
-        let Some(address) = self.listens.filter(|_| serves) else { return };
+        let Some(address) = self.address.filter(|_| serves) else { return };
         for path in ["/metrics", "/readyz", "/livez"] {
             match page(address, path) {
                 Ok(text) => self.take(path, &text),
                 Err(_) if has_ended(pid) => {}
-                Err(error) => locked(&self.missed).push(format!("{path}: {error}")),
+                Err(error) => locked(&self.failed_pages).push(format!("{path}: {error}")),
             }
         }
     }
 
     fn take(&self, what: &str, text: &str) {
-        locked(&self.taken).push(Seen::new(format!("{}: {what}", self.name), text));
+        locked(&self.taken).push(Observed::new(format!("{}: {what}", self.name), text));
     }
 
-    /// All that was taken, and all its output. Waits for the end of the pipes, so the agent must have ended.
-    pub(super) fn seen(&self) -> Result<Vec<Seen>> {
+    /// Everything captured, and all output. Waits until both pipes are closed, so the agent must have exited.
+    pub(super) fn seen(&self) -> Result<Vec<Observed>> {
         for reader in locked(&self.readers).drain(..) {
             reader.join().ok().context("a reader of the agent's output panicked")?;
         }
         let mut seen = locked(&self.taken).clone();
         for (what, lines) in [("log", self.log()), ("stdout", self.stdout())] {
-            seen.extend(lines.into_iter().map(|line| Seen::new(format!("{}: {what}", self.name), line)));
+            seen.extend(lines.into_iter().map(|line| Observed::new(format!("{}: {what}", self.name), line)));
         }
         let serves = seen.iter().any(|seen| seen.text.contains(SERVES));
-        ensure!(!serves || self.looked.load(Ordering::Relaxed), "{}: nobody looked at its pages", self.name);
-        let missed = locked(&self.missed);
-        ensure!(missed.is_empty(), "{}: failed to look at {missed:?}", self.name);
+        ensure!(!serves || self.pages_taken.load(Ordering::Relaxed), "{}: its pages were not captured", self.name);
+        let failed_pages = locked(&self.failed_pages);
+        ensure!(failed_pages.is_empty(), "{}: failed to fetch {failed_pages:?}", self.name);
         Ok(seen)
     }
 }
 
-/// Gone, or a zombie: both have no environment and no pages any more.
+/// Whether the process has exited; a zombie counts.
 fn has_ended(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
@@ -129,7 +129,7 @@ fn page(address: SocketAddr, path: &str) -> std::io::Result<String> {
 fn read_lines(pipe: impl Read, into: &Mutex<Vec<String>>) {
     let mut pipe = BufReader::new(pipe);
     let mut line = Vec::new();
-    // Bytes, not text: what is no UTF-8 must not end the look.
+    // Read bytes, not text: invalid UTF-8 must not end the capture.
     while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
         locked(into).push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
         line.clear();

@@ -1,9 +1,9 @@
-//! A world from its seed.
+//! Creates a world from its seed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::documents::{Document, spec};
+use super::config_file::{ConfigFile, spec};
 use super::random::Random;
 use super::secrets::{Kind, PathFaults, Secret, Shape};
 use super::server::{Role, Server, ServerFaults};
@@ -26,23 +26,23 @@ impl World {
         for name in ["a", "b"] {
             servers.insert(name, server(name, &kinds, &mut random));
         }
-        let mut document = document(count, &mut random);
+        let mut config = config_file(count, &mut random);
         if protected {
-            document.sources.insert("s0".into(), spec("secret/s0", &mut random));
+            config.sources.insert("s0".into(), spec("secret/s0", &mut random));
         }
         if large {
-            for spec in document.sources.values_mut() {
+            for spec in config.sources.values_mut() {
                 (spec.refresh, spec.max_stale) = (300, 300);
             }
-            document.timeout = 2;
+            config.timeout = 2;
         }
         let pod = match random.below(100) {
             0..60 => Pod::Sidecar,
-            60..85 => Pod::InitThenBeside,
+            60..85 => Pod::InitThenContainer,
             _ => Pod::Once,
         };
         let pod = if protected || large { Pod::Sidecar } else { pod };
-        let mut world = Self::assemble(random, servers, document, pod);
+        let mut world = Self::assemble(random, servers, config, pod);
         let random = &mut world.random;
         world.fault_gap = SECOND * *random.pick(&[10, 40, 150, 600]);
         world.write_gap = SECOND * *random.pick(&[5, 30, 200]);
@@ -53,7 +53,7 @@ impl World {
         if large {
             world.fault_gap = SECOND;
         }
-        if world.document.role.is_none() {
+        if world.config.role.is_none() {
             world.give_token();
         }
         world.start_secrets();
@@ -70,7 +70,8 @@ impl World {
             let paths: Vec<_> = self.servers[name].secrets.keys().cloned().collect();
             for path in paths {
                 let numbers = self.random.below(20) as u64 + 1;
-                self.servers.get_mut(name).expect("it").secrets.get_mut(&path).expect("it").number = numbers;
+                self.servers.get_mut(name).expect("it exists").secrets.get_mut(&path).expect("it exists").number =
+                    numbers;
                 self.write_secret(name, &path);
             }
         }
@@ -117,7 +118,7 @@ fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {
         tokens: BTreeMap::new(),
         leases: BTreeMap::new(),
         faults: ServerFaults::default(),
-        words: random.chance(50),
+        reports_invalid_token: random.chance(50),
         authority: "/ca-1.pem",
         retry_after: Duration::ZERO,
         asked_to_wait: Duration::ZERO,
@@ -126,9 +127,9 @@ fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {
     }
 }
 
-fn document(count: usize, random: &mut Random) -> Document {
+fn config_file(count: usize, random: &mut Random) -> ConfigFile {
     let sources = (0..count).map(|index| (format!("s{index}"), spec(&format!("secret/s{index}"), random))).collect();
-    Document {
+    ConfigFile {
         address: "a",
         authority: "/ca-1.pem",
         role: if random.chance(85) { Some("web") } else { None },

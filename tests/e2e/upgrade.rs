@@ -1,4 +1,4 @@
-//! A change of the release in a cluster with running pods: one that cannot log in, taken back, and one that can.
+//! Upgrades of a release with running pods: to a role that cannot log in, back, and to another role that can.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -8,12 +8,12 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::helm::Helm;
-use crate::playground::{ACCOUNT, Playground, condition, containers, is_ready, message, name};
-use crate::testbed::article::AUDIENCE;
+use crate::setup::{ACCOUNT, Setup, condition, containers, is_ready, message, name};
+use crate::testbed::reference_scenario::AUDIENCE;
 
-impl Playground {
+impl Setup {
     /// Waits for a fact about each of these pods.
-    async fn each(&self, pods: &[String], what: &str, fact: impl Fn(&Pod) -> bool) -> Result<()> {
+    async fn wait_for_each(&self, pods: &[String], what: &str, fact: impl Fn(&Pod) -> bool) -> Result<()> {
         for pod in pods {
             self.wait_for(&format!("{pod}: {what}"), || async {
                 self.pod(pod).await.ok()?.filter(|pod| fact(pod)).map(|_| ())
@@ -23,8 +23,8 @@ impl Playground {
         Ok(())
     }
 
-    /// Waits until there are two pods and both are Ready; `old` are not among them.
-    async fn two(&self, what: &str, old: &[String]) -> Result<Vec<String>> {
+    /// Waits until there are two pods, both Ready, and none of them is one of `old`.
+    async fn two_ready_pods(&self, what: &str, old: &[String]) -> Result<Vec<String>> {
         self.wait_for(what, || async {
             let pods = self.pods_of("webapp").await.ok()?;
             let right = pods.len() == 2 && pods.iter().all(|pod| is_ready(pod) && !old.contains(&name(pod)));
@@ -43,28 +43,28 @@ fn fresh(pod: &Pod) -> Option<(String, String)> {
 }
 
 #[tokio::test]
-async fn an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_login() -> Result<()> {
-    let test = "an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_login";
+async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
+    let test = "upgrade_to_unknown_role_keeps_logins_of_running_pods";
     let Some(helm) = Helm::shared(test) else { return Ok(()) };
-    Playground::shared(test, async |playground| {
-        playground.install(helm, &["replicas=2"]).await?;
-        let pods = playground.two("both replicas are Ready", &[]).await?;
-        let logins = playground.accessors().await?;
+    Setup::shared(test, async |setup| {
+        setup.install(helm, &["replicas=2"]).await?;
+        let pods = setup.two_ready_pods("both replicas are Ready", &[]).await?;
+        let logins = setup.accessors().await?;
         assert_eq!(logins.len(), 2);
 
-        // The wrong one: new pods hang, those that run keep what they have.
+        // An unknown role: new pods do not start, running pods keep their session.
         let upgraded = Instant::now();
-        playground.install(helm, &["replicas=2", "keyferry.auth.role=nobody"]).await?;
+        setup.install(helm, &["replicas=2", "keyferry.auth.role=nobody"]).await?;
         let rejected = |pod: &Pod| fresh(pod) == Some(("False".into(), "ConfigRejected".into()));
-        playground.each(&pods, "the new configuration is rejected", rejected).await?;
+        setup.wait_for_each(&pods, "the new configuration is rejected", rejected).await?;
         println!("both pods have rejected the configuration {:.1?} after the upgrade", upgraded.elapsed());
         for pod in &pods {
-            let now = playground.pod(pod).await?.context("the pod")?;
-            ensure!(is_ready(&now), "{pod} serves on");
+            let now = setup.pod(pod).await?.context("the pod")?;
+            ensure!(is_ready(&now), "{pod} is not Ready");
             let why = message(&now, "keyferry.dev/SecretsFresh").unwrap_or_default();
             ensure!(why.contains("invalid role name") && why.contains("previous configuration stays active"), "{why}");
             let selector = format!("involvedObject.name={pod},reason=ConfigRejected");
-            let events = playground.ask(&[
+            let events = setup.kubectl(&[
                 "get",
                 "events",
                 "--field-selector",
@@ -73,49 +73,49 @@ async fn an_upgrade_to_a_role_that_does_not_exist_leaves_running_pods_their_logi
             ])?;
             ensure!(events.starts_with("Warning ") && events.contains("invalid role name"), "{pod}: {events}");
         }
-        playground.put("Nutzername", "trotzdem").await?;
+        setup.put("Nutzername", "trotzdem").await?;
         for pod in &pods {
-            playground.file_is(pod, "password", "trotzdem").await?;
+            setup.file_is(pod, "password", "trotzdem").await?;
         }
-        playground.secret_is("password", "trotzdem").await?;
-        assert_eq!(playground.accessors().await?, logins, "the same logins");
-        playground
-            .wait_for("the template has changed: a new pod, which cannot log in", || async {
-                let all = playground.pods_of("webapp").await.ok()?;
+        setup.secret_is("password", "trotzdem").await?;
+        assert_eq!(setup.accessors().await?, logins, "the same logins");
+        setup
+            .wait_for("the changed template creates a new pod, which cannot log in", || async {
+                let all = setup.pods_of("webapp").await.ok()?;
                 let new = all.iter().find(|pod| !pods.contains(&name(pod)))?;
                 let ready = condition(new, "keyferry.dev/SecretsReady")?;
                 (ready == ("False".into(), "LoginRefused".into())).then_some(())
             })
             .await?;
 
-        // Taken back.
+        // Roll back.
         let back = Instant::now();
-        playground.install(helm, &["replicas=2"]).await?;
-        playground
-            .each(&pods, "everything is fresh", |pod| fresh(pod) == Some(("True".into(), "Fresh".into())))
+        setup.install(helm, &["replicas=2"]).await?;
+        setup
+            .wait_for_each(&pods, "everything is fresh", |pod| fresh(pod) == Some(("True".into(), "Fresh".into())))
             .await?;
-        println!("fresh {:.1?} after it was taken back", back.elapsed());
-        let mut same = playground.two("the new pod is gone", &[]).await?;
+        println!("fresh {:.1?} after the rollback", back.elapsed());
+        let mut same = setup.two_ready_pods("the new pod is gone", &[]).await?;
         let mut before = pods.clone();
         same.sort();
         before.sort();
         assert_eq!(same, before, "no pod was replaced");
         for pod in &pods {
-            let now = playground.pod(pod).await?.context("the pod")?;
+            let now = setup.pod(pod).await?.context("the pod")?;
             ensure!(containers(&now).iter().all(|status| status.restart_count == 0), "{pod}");
         }
-        assert_eq!(playground.accessors().await?, logins);
+        assert_eq!(setup.accessors().await?, logins);
 
-        // Another role, which exists: the checksum brings it with new pods.
-        let other = format!("{}-other", playground.unique);
+        // Another existing role: the changed checksum replaces the pods.
+        let other = format!("{}-other", setup.unique);
         let bound = json!({"audience": AUDIENCE, "bound_service_account_names": [ACCOUNT],
-            "bound_service_account_namespaces": [playground.namespace], "token_policies": [playground.unique]});
-        playground.vault.role(&playground.mount(), &other, bound).await?;
+            "bound_service_account_namespaces": [setup.namespace], "token_policies": [setup.unique]});
+        setup.vault.role(&setup.mount(), &other, bound).await?;
         let role = format!("keyferry.auth.role={other}");
-        playground.install(helm, &["replicas=2", &role]).await?;
-        let new = playground.two("two new pods have taken over", &pods).await?;
+        setup.install(helm, &["replicas=2", &role]).await?;
+        let new = setup.two_ready_pods("two new pods are Ready", &pods).await?;
         for pod in &new {
-            assert_eq!(playground.file(pod, "password").as_deref(), Some("trotzdem"));
+            assert_eq!(setup.file(pod, "password").as_deref(), Some("trotzdem"));
         }
         Ok(())
     })

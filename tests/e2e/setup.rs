@@ -1,4 +1,4 @@
-//! A namespace of its own for each test, with what the article's case needs in it and in Vault.
+//! The setup of a test: its own namespace and Vault configuration, with the reference scenario in both.
 
 use std::process::Command;
 
@@ -10,68 +10,68 @@ use serde_json::json;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::manifest::{self, Object};
-use crate::testbed::article::{AUDIENCE, SECRET, article_data, trust};
-use crate::testbed::cluster::{PATIENCE, RealCluster, output};
+use crate::testbed::cluster::{RealCluster, TIMEOUT, output};
 use crate::testbed::kube::Cluster;
-use crate::testbed::leaks::{Leaks, Seen};
+use crate::testbed::leaks::{Leaks, Observed};
+use crate::testbed::reference_scenario::{AUDIENCE, SECRET, secret_data, trust};
 use crate::testbed::vault::Admin;
 use crate::testbed::wait_until;
 
-/// Who runs the agent in the manifests.
+/// The agent's ServiceAccount in the manifests.
 pub const ACCOUNT: &str = "secret-privileged-sa";
 
-/// Taken for reading by all, for writing by a test that stops something which all use.
-static QUIET: RwLock<()> = RwLock::const_new(());
+/// Locked for reading by all tests, and for writing by a test that stops a shared component.
+static ACCESS: RwLock<()> = RwLock::const_new(());
 
-enum Quiet {
+enum Access {
     Shared { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Exclusive { _guard: RwLockWriteGuard<'static, ()> },
 }
 
-/// One test's part of the cluster.
-pub struct Playground {
+/// The part of the cluster that belongs to one test.
+pub struct Setup {
     pub cluster: &'static RealCluster,
     pub admin: Cluster,
     pub vault: Admin,
     pub namespace: String,
-    /// Vault: mount of the login, role, policy.
+    /// Name of the Vault role and policy, and suffix of the auth mount.
     pub unique: String,
     leaks: Leaks,
-    _quiet: Quiet,
+    _access: Access,
 }
 
-impl Playground {
-    /// Runs a test in a namespace made from the shipped manifests, and ends it with the leak test. Where no cluster can run,
-    /// that is said.
+impl Setup {
+    /// Runs a test in a namespace created from the shipped manifests, then the leak test. Prints that the test is skipped if no
+    /// cluster can run.
     pub async fn shared(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await else { return Ok(()) };
-        let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::set_up(cluster, test, quiet).await?.run(body).await
+        let access = Access::Shared { _guard: ACCESS.read().await };
+        Self::set_up(cluster, test, access).await?.run(body).await
     }
 
-    /// As `shared`, where this test may kill what runs on the node, look at its files, and start servers beside it.
-    pub async fn with_power(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
-        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.is_ours(test)) else {
+    /// As `shared`, for a test that kills processes of the node, reads its files, or starts further servers.
+    pub async fn with_node_control(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.require_node_control(test)) else {
             return Ok(());
         };
-        let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::set_up(cluster, test, quiet).await?.run(body).await
+        let access = Access::Shared { _guard: ACCESS.read().await };
+        Self::set_up(cluster, test, access).await?.run(body).await
     }
 
-    /// As `with_power`, while no other test runs.
-    pub async fn alone(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
-        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.is_ours(test)) else {
+    /// As `with_node_control`, while no other test runs.
+    pub async fn exclusive(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+        let Some(cluster) = RealCluster::shared(test).await.filter(|cluster| cluster.require_node_control(test)) else {
             return Ok(());
         };
-        let quiet = Quiet::Alone { _guard: QUIET.write().await };
-        Self::set_up(cluster, test, quiet).await?.run(body).await
+        let access = Access::Exclusive { _guard: ACCESS.write().await };
+        Self::set_up(cluster, test, access).await?.run(body).await
     }
 
-    /// As `shared`, under the article's own names.
-    pub async fn article(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
+    /// As `shared`, under the names of the reference scenario.
+    pub async fn reference(test: &str, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
         let Some(cluster) = RealCluster::shared(test).await else { return Ok(()) };
-        let quiet = Quiet::Shared { _guard: QUIET.read().await };
-        Self::named(cluster, "playground", "webapp", quiet).await?.run(body).await
+        let access = Access::Shared { _guard: ACCESS.read().await };
+        Self::with_names(cluster, "playground", "webapp", access).await?.run(body).await
     }
 
     async fn run(self, body: impl AsyncFnOnce(&Self) -> Result<()>) -> Result<()> {
@@ -81,13 +81,13 @@ impl Playground {
         }
     }
 
-    async fn set_up(cluster: &'static RealCluster, test: &str, quiet: Quiet) -> Result<Self> {
+    async fn set_up(cluster: &'static RealCluster, test: &str, access: Access) -> Result<Self> {
         let short: String = test.chars().take(24).collect::<String>().replace('_', "-");
         let unique = format!("{}-{:04x}", short.trim_end_matches('-'), fastrand::u16(..));
-        Self::named(cluster, &unique, &unique, quiet).await
+        Self::with_names(cluster, &unique, &unique, access).await
     }
 
-    async fn named(cluster: &'static RealCluster, namespace: &str, role: &str, quiet: Quiet) -> Result<Self> {
+    async fn with_names(cluster: &'static RealCluster, namespace: &str, role: &str, access: Access) -> Result<Self> {
         cluster.with_images().await?;
         let (admin, vault) = (cluster.admin().await?, cluster.vault.admin()?);
         for policy in ["own-pod-status", "secret-writers", "no-secret-mounts"] {
@@ -95,28 +95,28 @@ impl Playground {
                 admin.apply("", &object.0.to_string()).await?;
             }
         }
-        let playground = Self {
+        let setup = Self {
             cluster,
             admin,
             vault,
             namespace: namespace.to_owned(),
             unique: role.to_owned(),
             leaks: Leaks::default(),
-            _quiet: quiet,
+            _access: access,
         };
-        playground.fill(&playground.vault).await?;
-        let namespaces: Api<Namespace> = Api::all(playground.admin.client.clone());
-        wait_until("an earlier namespace of this name is gone", PATIENCE, || async {
+        setup.seed_vault(&setup.vault).await?;
+        let namespaces: Api<Namespace> = Api::all(setup.admin.client.clone());
+        wait_until("an earlier namespace of this name is gone", TIMEOUT, || async {
             let old = namespaces.get_opt(namespace).await.ok()?;
             old.is_none_or(|old| old.metadata.deletion_timestamp.is_none()).then_some(())
         })
         .await?;
         for file in ["manifests/namespace.yaml", "manifests/rbac.yaml", "manifests/viewer.yaml"] {
             for object in manifest::read(file)? {
-                playground.apply(&object.namespace(namespace)).await?;
+                setup.apply(&object.namespace(namespace)).await?;
             }
         }
-        Ok(playground)
+        Ok(setup)
     }
 
     /// Path of the secret below the mount `secret`.
@@ -124,8 +124,8 @@ impl Playground {
         format!("{}/config", self.unique)
     }
 
-    /// Puts this test's secret, its policy and its login into a Vault.
-    pub async fn fill(&self, vault: &Admin) -> Result<()> {
+    /// Writes this test's secret, policy and auth mount to a Vault.
+    pub async fn seed_vault(&self, vault: &Admin) -> Result<()> {
         let (api, ca) = (self.cluster.api_server_inside(), self.cluster.kube.ca_pem());
         trust(vault, &self.admin, &self.mount(), &api, ca).await?;
         let policy = format!("path \"secret/data/{}\" {{ capabilities = [\"read\"] }}", self.path());
@@ -138,11 +138,11 @@ impl Playground {
             "token_ttl": "20m",
         });
         vault.role(&self.mount(), &self.unique, bound).await?;
-        self.leaks.plant_data(&article_data());
-        vault.put_kv("secret", &self.path(), &article_data()).await.map(|_| ())
+        self.leaks.plant_data(&secret_data());
+        vault.put_kv("secret", &self.path(), &secret_data()).await.map(|_| ())
     }
 
-    /// Mount of the login: the article's is the default one, every other test counts logins at a mount of its own.
+    /// The auth mount. The reference scenario uses the default; every other test has its own, to count logins.
     pub fn mount(&self) -> String {
         if self.unique == "webapp" { "kubernetes".to_owned() } else { format!("kubernetes-{}", self.unique) }
     }
@@ -159,8 +159,8 @@ impl Playground {
         vault.put_kv("secret", &self.path(), &data).await
     }
 
-    /// The agent's part of a shipped workload set to this test's Vault, role and secret, with a quick refresh.
-    pub fn here(&self, object: Object) -> Object {
+    /// Configures the agent of a shipped workload for this test's Vault, role and secret, with a short refresh interval.
+    pub fn configure(&self, object: Object) -> Object {
         object
             .namespace(&self.namespace)
             .env("VAULT_ADDR", self.cluster.vault.address_inside())
@@ -170,9 +170,9 @@ impl Playground {
             .env("KEYFERRY_REFRESH", "1s")
     }
 
-    /// The shipped Deployment, so set.
+    /// The shipped Deployment, configured for this test.
     pub fn demo(&self) -> Result<Object> {
-        Ok(self.here(manifest::one("manifests/demo.yaml", "Deployment")?))
+        Ok(self.configure(manifest::one("manifests/demo.yaml", "Deployment")?))
     }
 
     pub async fn apply(&self, object: &Object) -> Result<()> {
@@ -193,9 +193,9 @@ impl Playground {
         Ok(self.pods().get_opt(name).await?)
     }
 
-    /// Waits for something about the one pod of `app`.
+    /// Waits until `fact` returns a value for the only pod of `app`.
     pub async fn pod_where<T>(&self, app: &str, what: &str, fact: impl Fn(&Pod) -> Option<T>) -> Result<(Pod, T)> {
-        let found = wait_until(what, PATIENCE, || async {
+        let found = wait_until(what, TIMEOUT, || async {
             let pods = self.pods_of(app).await.ok()?;
             let [pod] = pods.as_slice() else { return None };
             fact(pod).map(|found| (pod.clone(), found))
@@ -203,19 +203,19 @@ impl Playground {
         found.await
     }
 
-    /// Waits until the one pod of `app` is Ready; gives its name.
+    /// Waits until the only pod of `app` is Ready; returns its name.
     pub async fn ready(&self, app: &str) -> Result<String> {
         let (pod, ()) = self.pod_where(app, "the pod is Ready", |pod| is_ready(pod).then_some(())).await?;
         Ok(name(&pod))
     }
 
-    /// Waits for a fact, with patience for a slow machine.
+    /// Waits until `fact` returns a value, with a timeout for a slow machine.
     pub async fn wait_for<T, F: Future<Output = Option<T>>>(&self, what: &str, fact: impl FnMut() -> F) -> Result<T> {
-        wait_until(what, PATIENCE, fact).await
+        wait_until(what, TIMEOUT, fact).await
     }
 
-    /// `kubectl` in this namespace, bounded in time.
-    fn kubectl(&self, arguments: &[&str]) -> Command {
+    /// `kubectl` in this namespace, with a timeout.
+    fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let kubectl = self.cluster.kubectl();
         let mut bounded = Command::new("timeout");
         bounded.arg("60").arg(kubectl.get_program()).args(kubectl.get_args());
@@ -223,17 +223,17 @@ impl Playground {
         bounded
     }
 
-    /// What `kubectl` prints; it must succeed.
-    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
-        output(&mut self.kubectl(arguments))
+    /// Runs `kubectl`; returns its output, or an error if it fails.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        output(&mut self.kubectl_command(arguments))
     }
 
-    /// A shell script in a container, by `kubectl exec`.
+    /// Runs a shell script in a container with `kubectl exec`.
     pub fn exec(&self, pod: &str, container: &str, script: &str) -> Result<String> {
-        self.ask(&["exec", pod, "--container", container, "--", "sh", "-c", script])
+        self.kubectl(&["exec", pod, "--container", container, "--", "sh", "-c", script])
     }
 
-    /// What a file says to the application.
+    /// Content of a file, read by the application's container.
     pub fn file(&self, pod: &str, file: &str) -> Option<String> {
         self.exec(pod, "webapp", &format!("cat /etc/sensitive/{file}")).ok()
     }
@@ -247,7 +247,7 @@ impl Playground {
     }
 
     pub fn logs(&self, pod: &str, container: &str) -> Result<String> {
-        self.ask(&["logs", pod, "--container", container])
+        self.kubectl(&["logs", pod, "--container", container])
     }
 
     /// The mirrored Secret.
@@ -255,9 +255,9 @@ impl Playground {
         self.admin.secret(&self.namespace, SECRET).await
     }
 
-    /// Waits until the mirrored Secret says this.
+    /// Waits until a key of the mirrored Secret has this value.
     pub async fn secret_is(&self, key: &str, wanted: &str) -> Result<()> {
-        self.wait_for(&format!("the Secret says {wanted}"), || async {
+        self.wait_for(&format!("the Secret contains {wanted}"), || async {
             let data = self.secret().await.ok()??.data?;
             (data.get(key)?.0 == wanted.as_bytes()).then_some(())
         })
@@ -277,7 +277,7 @@ impl Playground {
         for pid in found {
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("a pid")?;
             match rustix::process::kill_process(pid, signal) {
-                // A child of it, which ended meanwhile.
+                // A child that has exited in the meantime.
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -285,19 +285,19 @@ impl Playground {
         Ok(())
     }
 
-    /// How many logins Vault saw at this test's mount; `None` where its audit log is not ours to read.
+    /// Number of logins at this test's mount, from Vault's audit log; `None` without access to the log.
     pub fn logins(&self) -> Option<usize> {
-        let audit = self.cluster.has_power().then_some(&self.cluster.vault)?;
+        let audit = self.cluster.has_node_control().then_some(&self.cluster.vault)?;
         let logins = audit.audited_requests(&format!("auth/{}/login", self.mount()));
         Some(logins.len())
     }
 
-    /// The leak test: nothing that can be read in this namespace, but the Secret's data, holds a value or a token. Pods that are
-    /// gone by now are not searched.
+    /// The leak test: apart from the Secret's data, nothing that can be read in this namespace contains a value or a token.
+    /// Deleted pods are not searched.
     async fn finish(self) -> Result<()> {
         let mut seen = vec![
-            Seen::new("describe", self.ask(&["describe", "pods,deployments,replicasets,jobs"])?),
-            Seen::new("get", self.ask(&["get", "pods,events", "--output=yaml"])?),
+            Observed::new("describe", self.kubectl(&["describe", "pods,deployments,replicasets,jobs"])?),
+            Observed::new("get", self.kubectl(&["get", "pods,events", "--output=yaml"])?),
         ];
         for pod in self.pods().list(&ListParams::default()).await?.items {
             let agents = containers(&pod).into_iter().filter(|container| container.name.starts_with("keyferry"));
@@ -306,10 +306,10 @@ impl Playground {
                 let started = state.running.is_some() || state.terminated.is_some();
                 let logs = [("--previous=false", started), ("--previous=true", agent.restart_count > 0)];
                 for (which, _) in logs.into_iter().filter(|(_, exists)| *exists) {
-                    match self.ask(&["logs", &name(&pod), "--container", &agent.name, which]) {
-                        Ok(log) => seen.push(Seen::new(format!("log of {}/{}", name(&pod), agent.name), log)),
+                    match self.kubectl(&["logs", &name(&pod), "--container", &agent.name, which]) {
+                        Ok(log) => seen.push(Observed::new(format!("log of {}/{}", name(&pod), agent.name), log)),
                         Err(error) => {
-                            // One that was being deleted may be gone since it was listed.
+                            // The pod can have been deleted since it was listed.
                             let now = self.pod(&name(&pod)).await?;
                             ensure!(now.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()), "{error:#}");
                         }
@@ -318,18 +318,18 @@ impl Playground {
             }
         }
         if let Some(secret) = self.secret().await? {
-            seen.push(Seen::new("the Secret's metadata", serde_json::to_string(&secret.metadata)?));
+            seen.push(Observed::new("the Secret's metadata", serde_json::to_string(&secret.metadata)?));
         }
         self.leaks.check(&seen)?;
-        // Its pods leave the node to the other tests.
-        self.ask(&["delete", &format!("namespace/{}", self.namespace), "--wait=false"]).map(|_| ())
+        // Free the node for the pods of other tests.
+        self.kubectl(&["delete", &format!("namespace/{}", self.namespace), "--wait=false"]).map(|_| ())
     }
 
-    /// What a person needs to see when a test fails. By `kubectl` alone, so that it can be made while a test panics.
+    /// Descriptions, logs and volumes, for a failing test. Uses `kubectl` only, so that it works during a panic.
     pub fn report(&self) -> String {
-        let read = |arguments: &[&str]| self.ask(arguments).unwrap_or_else(|error| format!("{error:#}"));
+        let read = |arguments: &[&str]| self.kubectl(arguments).unwrap_or_else(|error| format!("{error:#}"));
         let mut parts = vec![format!("--- describe\n{}", read(&["describe", "pods,replicasets,jobs"]))];
-        let list = self.ask(&["get", "pods", "--output=json"]).unwrap_or_default();
+        let list = self.kubectl(&["get", "pods", "--output=json"]).unwrap_or_default();
         let pods = serde_json::from_str::<k8s_openapi::List<Pod>>(&list).map(|list| list.items).unwrap_or_default();
         for pod in pods {
             let pod_name = name(&pod);
@@ -344,7 +344,7 @@ impl Playground {
     }
 }
 
-impl Drop for Playground {
+impl Drop for Setup {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.report());
@@ -356,7 +356,7 @@ pub fn name(pod: &Pod) -> String {
     pod.metadata.name.clone().unwrap_or_default()
 }
 
-/// Statuses of all containers of a pod, of whatever kind.
+/// Statuses of all containers of a pod, init containers included.
 pub fn containers(pod: &Pod) -> Vec<ContainerStatus> {
     let status = pod.status.clone().unwrap_or_default();
     let init = status.init_container_statuses.unwrap_or_default();

@@ -1,11 +1,12 @@
-//! Leaves nothing behind, however this process ends.
+//! Cleans up after the test process, even after SIGKILL.
 //!
-//! A shell waits on a pipe that we hold. When we end, for any reason and also by SIGKILL, the pipe closes; the shell then kills
-//! the process groups that were registered and removes our directories. It has a process group of its own, so that a Ctrl-C
-//! at the terminal does not end it first. (`PR_SET_PDEATHSIG` would need unsafe code, and would miss a plugin's process.)
+//! A shell, the watchdog, reads from a pipe of the test process. When that process exits for any reason, the pipe closes.
+//! The watchdog then kills the registered process groups and removes the directories. It runs in its own process group, so
+//! that Ctrl-C at the terminal does not kill it first. (`PR_SET_PDEATHSIG` would need unsafe code and would miss a plugin's
+//! process.)
 //!
-//! Where the shell can be killed too and something would stay on the machine, there is a journal (`start_with_journal`): what is
-//! to be undone stands in a locked file, and who locks it next does it (`sweep`).
+//! If the watchdog can be killed as well and something would remain on the machine, use a journal (`start_with_journal`): a
+//! locked file lists the cleanup commands, and the next process that locks it runs them (`sweep`).
 
 use std::fs::File;
 use std::io::Write;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-const WATCH: &str = r#"
+const SCRIPT: &str = r#"
 groups= undo=:
 while read -r verb what; do
   if [ "$verb" = undo ]; then undo="$what; $undo"; continue; fi
@@ -35,52 +36,52 @@ until rm -rf -- "$@" 2>/dev/null; do n=$((n + 1)); [ $n -lt 50 ] || exit 1; slee
 [ -z "$journal" ] || : >"$journal"
 "#;
 
-/// From util-linux. It forks, since a process that enters a PID namespace is not in it, only its children are.
+/// From util-linux. It forks, because only the children of a process that enters a PID namespace are in it.
 const NSENTER: &str = "nsenter";
-/// Its counterpart, which makes the namespaces; with `--fork` it has one child as well.
+/// From util-linux: creates namespaces. With `--fork` it has one child as well.
 pub(super) const UNSHARE: &str = "unshare";
 
-/// Ends processes and removes directories when dropped, or when this process ends.
-pub struct Guardian {
+/// Kills processes and removes directories when it is dropped or when this process exits.
+pub struct Watchdog {
     shell: Child,
     pipe: Arc<Mutex<Option<ChildStdin>>>,
-    /// For servers' files: on disk.
+    /// Directory on disk, for files of servers.
     pub directory: PathBuf,
-    /// For what must be in memory, as a memory emptyDir is.
+    /// Directory in memory, for files that must be in memory, as in an `emptyDir` of medium `Memory`.
     pub memory: PathBuf,
-    /// A process in whose namespaces all others start.
+    /// A process in whose namespaces all programs start.
     inside: Option<u32>,
     journal: Option<File>,
 }
 
-impl Guardian {
-    /// Start the watch and make the two directories.
+impl Watchdog {
+    /// Starts the shell and creates the two directories.
     pub fn start() -> Result<Self> {
         Self::start_holding(Stdio::null(), "")
     }
 
-    /// As `start`; the watch holds this file open to its end, so that a lock on it outlives this process until all is undone.
-    /// `path` is the file's own name.
+    /// As `start`. The shell keeps the journal open until its exit, so that a lock on it is held until everything is cleaned
+    /// up. `path` is the path of the journal.
     pub fn start_with_journal(journal: File, path: &Path) -> Result<Self> {
-        let path = path.to_str().context("the journal has a plain name")?;
-        let mut guardian = Self::start_holding(journal.try_clone()?.into(), path)?;
-        guardian.journal = Some(journal);
-        let (directory, memory) = (guardian.directory.display(), guardian.memory.display());
-        guardian.note(&format!("rm -rf -- '{directory}' '{memory}'"))?;
-        Ok(guardian)
+        let path = path.to_str().context("the path of the journal is not UTF-8")?;
+        let mut watchdog = Self::start_holding(journal.try_clone()?.into(), path)?;
+        watchdog.journal = Some(journal);
+        let (directory, memory) = (watchdog.directory.display(), watchdog.memory.display());
+        watchdog.note(&format!("rm -rf -- '{directory}' '{memory}'"))?;
+        Ok(watchdog)
     }
 
-    /// The watch empties the journal as its last act, when all is undone.
+    /// The shell empties the journal last, after the cleanup.
     fn start_holding(lock: Stdio, journal: &str) -> Result<Self> {
         let make = |base: &Path| {
             let made = tempfile::Builder::new().prefix("keyferry-test-").tempdir_in(base);
             made.map(tempfile::TempDir::keep)
-                .with_context(|| format!("failed to make a directory in {}", base.display()))
+                .with_context(|| format!("failed to create a directory in {}", base.display()))
         };
         let directory = make(&std::env::temp_dir())?;
         let memory = make(Path::new("/dev/shm"))?;
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", WATCH, "guardian", journal])
+            .args(["-c", SCRIPT, "watchdog", journal])
             .args([&directory, &memory])
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -93,21 +94,22 @@ impl Guardian {
         Ok(Self { shell, pipe, directory, memory, inside: None, journal: None })
     }
 
-    /// The process of the watch.
-    pub fn watch(&self) -> u32 {
+    /// PID of the shell.
+    pub fn pid(&self) -> u32 {
         self.shell.id()
     }
 
-    /// Start all further programs in the network, mount and PID namespaces of this process.
+    /// Starts all further programs in the network, mount and PID namespaces of this process.
     pub fn enter(&mut self, namespaces_of: u32) {
         self.inside = Some(namespaces_of);
     }
 
-    /// Have a shell command of one line run at the end, after all processes were killed; the last one first. It may run twice.
+    /// Registers a cleanup command, one line of shell. The commands run after all processes were killed, in reverse order, and
+    /// can run twice.
     pub fn undo(&self, command: &str) {
-        // Before what it undoes is done; a journal that cannot be written is a full disk, on which nothing else works either.
+        // Callers register a cleanup before the change. An error means a full disk, on which nothing else works either.
         let _ = self.note(command);
-        tell(&self.pipe, "undo", command);
+        send(&self.pipe, "undo", command);
     }
 
     fn note(&self, command: &str) -> Result<()> {
@@ -117,7 +119,7 @@ impl Guardian {
             .context("failed to write the journal")
     }
 
-    /// A program to start with `spawn`. In other namespaces its directory is `/`, whatever `current_dir` says.
+    /// A command for `spawn`. In other namespaces its working directory is always `/`.
     pub fn command(&self, program: &Path) -> Command {
         let Some(pid) = self.inside else { return Command::new(program) };
         let mut command = Command::new(NSENTER);
@@ -125,50 +127,50 @@ impl Guardian {
         command
     }
 
-    /// Start a program in a process group of its own and watch it.
+    /// Starts a program in its own process group and registers it.
     pub fn spawn(&self, command: &mut Command) -> Result<Process> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let through = name == NSENTER || name == UNSHARE;
+        let wrapped = name == NSENTER || name == UNSHARE;
         let child = command.process_group(0).spawn().with_context(|| format!("failed to start {name}"))?;
-        tell(&self.pipe, "watch", &child.id().to_string());
-        Ok(Process { child, pipe: Arc::clone(&self.pipe), through, ended: None })
+        send(&self.pipe, "watch", &child.id().to_string());
+        Ok(Process { child, pipe: Arc::clone(&self.pipe), wrapped, status: None })
     }
 }
 
-impl Drop for Guardian {
+impl Drop for Watchdog {
     fn drop(&mut self) {
         self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = self.shell.wait();
     }
 }
 
-/// Undo what a run left that was killed together with its watch. The journal is locked by the caller, and empty afterwards.
+/// Cleans up after a run that was killed together with its watchdog, and empties the journal. The caller holds the lock.
 pub fn sweep(journal: &Path) -> Result<()> {
     let text = std::fs::read_to_string(journal).with_context(|| format!("failed to read {}", journal.display()))?;
     let commands: Vec<&str> = text.lines().rev().collect();
     if !commands.is_empty() {
-        super::binaries::say("sweeping what a killed test cluster left");
+        super::binaries::print_uncaptured("cleaning up after a killed test cluster");
         let script = commands.join("\n");
         let status = Command::new("/bin/sh").args(["-c", &script]).current_dir("/").stdin(Stdio::null()).status()?;
-        ensure!(status.success(), "failed to sweep by {}: {status}", journal.display());
+        ensure!(status.success(), "failed to clean up with {}: {status}", journal.display());
         File::create(journal)?;
     }
     Ok(())
 }
 
-fn tell(pipe: &Mutex<Option<ChildStdin>>, verb: &str, what: &str) {
+fn send(pipe: &Mutex<Option<ChildStdin>>, verb: &str, what: &str) {
     if let Some(pipe) = pipe.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         let _ = writeln!(pipe, "{verb} {what}");
     }
 }
 
-/// A watched process. Dropping it kills its whole group.
+/// A registered process. Dropping it kills its process group.
 pub struct Process {
     child: Child,
     pipe: Arc<Mutex<Option<ChildStdin>>>,
-    /// Whether the child is `nsenter` or `unshare`, and the program its only child.
-    through: bool,
-    ended: Option<ExitStatus>,
+    /// Whether the child is `nsenter` or `unshare`, whose only child is the program.
+    wrapped: bool,
+    status: Option<ExitStatus>,
 }
 
 impl Process {
@@ -176,59 +178,59 @@ impl Process {
         self.child.id()
     }
 
-    /// The pipes of the child, to take.
+    /// The child, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// How it ended, or `None` while it runs.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        if self.ended.is_none() {
-            self.ended = self.child.try_wait().ok().flatten();
-            if self.ended.is_some() {
-                // What it left in its group (a plugin) ends too; only then may the number be used again.
+    /// The exit status, or `None` while the process is running.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().ok().flatten();
+            if self.status.is_some() {
+                // Kill the rest of its group, such as a plugin, before the kernel can reuse the PID.
                 self.kill_group();
-                tell(&self.pipe, "forget", &self.child.id().to_string());
+                send(&self.pipe, "forget", &self.child.id().to_string());
             }
         }
-        self.ended
+        self.status
     }
 
-    /// To the program itself. (`nsenter` would end by SIGTERM before its child, which then counts as ended.)
+    /// Signals the program itself. (`nsenter` would exit on SIGTERM before its child does.)
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        if self.ended().is_none() {
+        if self.exit_status().is_none() {
             let pid = self.program().context("nsenter has not started its program yet")?;
             kill_process(pid, signal).with_context(|| format!("failed to send {signal:?} to process {pid:?}"))?;
-            if self.through && signal == Signal::CONT {
-                // `nsenter` stops when its child stops, and nobody else wakes it.
+            if self.wrapped && signal == Signal::CONT {
+                // `nsenter` stops with its child and must be woken too.
                 kill_process(Pid::from_child(&self.child), signal).context("failed to wake nsenter")?;
             }
         }
         Ok(())
     }
 
-    /// The program's process, as this PID namespace numbers it.
+    /// PID of the program, in this PID namespace.
     pub fn program(&self) -> Option<Pid> {
-        if !self.through {
+        if !self.wrapped {
             return Some(Pid::from_child(&self.child));
         }
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).ok()?;
         Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
     }
 
-    /// Wait for its end; `None` if it still runs after `deadline`.
+    /// Waits for the exit; `None` if the process is still running after `deadline`.
     pub async fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
         let start = Instant::now();
         loop {
-            let ended = self.ended();
-            if ended.is_some() || start.elapsed() > deadline {
-                return ended;
+            let status = self.exit_status();
+            if status.is_some() || start.elapsed() > deadline {
+                return status;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// End it: SIGTERM, and SIGKILL after `grace`.
+    /// Sends SIGTERM, and SIGKILL after `grace`.
     pub async fn stop(&mut self, grace: Duration) -> Result<()> {
         self.signal(Signal::TERM)?;
         if self.wait(grace).await.is_none() {
@@ -237,10 +239,10 @@ impl Process {
         Ok(())
     }
 
-    /// End it by SIGKILL at once.
+    /// Sends SIGKILL.
     pub async fn kill(&mut self) -> Result<()> {
         self.signal(Signal::KILL)?;
-        self.wait(Duration::from_secs(5)).await.context("still there after SIGKILL").map(|_| ())
+        self.wait(Duration::from_secs(5)).await.context("still running after SIGKILL").map(|_| ())
     }
 
     fn kill_group(&self) {
@@ -250,10 +252,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.ended().is_none() {
+        if self.exit_status().is_none() {
             self.kill_group();
             let _ = self.child.wait();
-            tell(&self.pipe, "forget", &self.child.id().to_string());
+            send(&self.pipe, "forget", &self.child.id().to_string());
         }
     }
 }

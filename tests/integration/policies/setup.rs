@@ -1,4 +1,4 @@
-//! Namespaces under the shipped policies, and questions to the API server.
+//! Namespaces under the shipped policies, and requests to the API server.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,9 +16,9 @@ pub const STATUS: &str = "own-pod-status";
 pub const WRITERS: &str = "secret-writers";
 pub const MOUNTS: &str = "no-secret-mounts";
 
-/// A new policy, or a new label on a namespace, acts after some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Is on no list of any namespace, and may do everything that the policies confine.
+/// A new policy, or a new label on a namespace, takes effect after some seconds.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// A ServiceAccount that no namespace lists, with permission for everything that the policies restrict.
 const PROBE: &str = "policy-probe";
 
 pub const MERGE: &str = "application/merge-patch+json";
@@ -26,7 +26,7 @@ pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub const JSON_PATCH: &str = "application/json-patch+json";
 pub const APPLY: &str = "application/apply-patch+yaml";
 
-/// Rights without the narrowing that RBAC can do, so that it is the policy that is heard.
+/// RBAC rules that are broader than the policies, so that a denial comes from a policy.
 const WIDE: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
@@ -36,24 +36,24 @@ rules:
 - {apiGroups: [""], resources: [secrets], verbs: [get, create, patch, update]}
 "#;
 
-/// What the API server answers where it does not do as asked.
+/// The API server's response to a failed request.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct ApiError {
     pub code: u16,
     pub message: String,
 }
 
-pub type Answer = Result<Value, Refusal>;
+pub type ApiResult = Result<Value, ApiError>;
 
-/// A namespace of one test.
-pub struct Ground {
+/// The namespace of one test.
+pub struct PolicySetup {
     pub servers: &'static Servers,
     pub admin: Cluster,
     pub namespace: String,
 }
 
-impl Ground {
-    /// A namespace that opts in to these policies, which are in force when this returns. `None` where there are no servers.
+impl PolicySetup {
+    /// Creates a namespace that opts in to these policies, and waits until they are enforced. `None` if the test is skipped.
     pub async fn new(test: &str, policies: &[&str], annotations: Value) -> Result<Option<Self>> {
         let Some(servers) = Servers::shared(test).await else { return Ok(None) };
         let admin = servers.kube.admin().await?;
@@ -64,26 +64,26 @@ impl Ground {
             "metadata": {"name": namespace, "labels": labels, "annotations": annotations},
         });
         admin.apply("", &object.to_string()).await?;
-        let ground = Self { servers, admin, namespace };
-        // Nobody makes it here; the kubelet's pods have it.
-        ground.account("default").await?;
-        in_force(servers, &ground.admin, &ground.namespace, policies).await?;
-        Ok(Some(ground))
+        let setup = Self { servers, admin, namespace };
+        // No controller creates it here.
+        setup.account("default").await?;
+        wait_until_enforced(servers, &setup.admin, &setup.namespace, policies).await?;
+        Ok(Some(setup))
     }
 
-    /// A `ServiceAccount` with wide rights in the namespace.
+    /// Creates a `ServiceAccount` with broad permissions in the namespace.
     pub async fn account(&self, name: &str) -> Result<()> {
         account(&self.admin, &self.namespace, name).await
     }
 
-    /// A client with a token of it, bound to a Pod where one is named.
+    /// A client with a token of a `ServiceAccount`, optionally bound to a Pod.
     pub async fn client(&self, account: &str, pod: Option<(&str, &str)>) -> Result<Client> {
         let pod = pod.map(|(name, uid)| PodReference { name, uid });
         let token = self.admin.token(&self.namespace, account, None, pod).await?;
         self.servers.kube.client_for(&self.namespace, &token).await
     }
 
-    /// Path of a resource of the namespace, of the core group.
+    /// API path of a resource of the core group in the namespace.
     pub fn core(&self, resource: &str) -> String {
         format!("/api/v1/namespaces/{}/{resource}", self.namespace)
     }
@@ -100,8 +100,8 @@ async fn account(admin: &Cluster, namespace: &str, name: &str) -> Result<()> {
     admin.apply(namespace, &binding.to_string()).await
 }
 
-/// Applies the policies, once, and waits until these ones act in the namespace. Everything asked for it is a dry run.
-pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, policies: &[&str]) -> Result<()> {
+/// Applies all policies, once, and waits until these are enforced in the namespace. Probes with dry-run requests.
+pub async fn wait_until_enforced(servers: &Servers, admin: &Cluster, namespace: &str, policies: &[&str]) -> Result<()> {
     static APPLIED: OnceCell<()> = OnceCell::const_new();
     APPLIED
         .get_or_try_init(async || {
@@ -115,8 +115,8 @@ pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, polic
         .await?;
     account(admin, namespace, PROBE).await?;
     let pods = format!("/api/v1/namespaces/{namespace}/pods");
-    let made = ask(&admin.client, &Method::POST, &pods, "", &pod(PROBE)).await;
-    ensure!(made.as_ref().err().is_none_or(|refusal| refusal.code == 409), "failed to make Pod {PROBE}: {made:?}");
+    let made = send(&admin.client, &Method::POST, &pods, "", &pod(PROBE)).await;
+    ensure!(made.as_ref().err().is_none_or(|error| error.code == 409), "failed to create Pod {PROBE}: {made:?}");
     let token = admin.token(namespace, PROBE, None, None).await?;
     let probe = servers.kube.client_for(namespace, &token).await?;
     for policy in policies {
@@ -138,44 +138,44 @@ pub async fn in_force(servers: &Servers, admin: &Cluster, namespace: &str, polic
             ),
         };
         let path = format!("/api/v1/namespaces/{namespace}/{path}?dryRun=All");
-        wait_until(&format!("policy {policy} acts in {namespace}"), PATIENCE, || async {
-            let answer = ask(client, &method, &path, STRATEGIC, &body).await;
-            answer.is_err_and(|refusal| refusal.message.contains(words)).then_some(())
+        wait_until(&format!("policy {policy} is enforced in {namespace}"), TIMEOUT, || async {
+            let answer = send(client, &method, &path, STRATEGIC, &body).await;
+            answer.is_err_and(|error| error.message.contains(words)).then_some(())
         })
         .await?;
     }
     Ok(())
 }
 
-/// One request. A POST or a PUT is JSON, whatever `kind` of patch is named.
-pub async fn ask(client: &Client, method: &Method, path: &str, kind: &str, body: &Value) -> Answer {
+/// Sends a request. `kind` is the content type of a PATCH; other bodies are JSON.
+pub async fn send(client: &Client, method: &Method, path: &str, kind: &str, body: &Value) -> ApiResult {
     let content = if *method == Method::PATCH { kind } else { "application/json" };
     let request = Request::builder().method(method).uri(path).header("content-type", content);
     let request = request.body(body.to_string().into_bytes()).expect("method and path are plain");
     client.request::<Value>(request).await.map_err(|error| match error {
-        kube::Error::Api(status) => Refusal { code: status.code, message: status.message },
-        error => Refusal { code: 0, message: error.to_string() },
+        kube::Error::Api(status) => ApiError { code: status.code, message: status.message },
+        error => ApiError { code: 0, message: error.to_string() },
     })
 }
 
-/// Fails if it was not this policy that refused, with these words.
-pub fn refused(what: &str, answer: Answer, words: &str) -> Result<()> {
-    let refusal = answer.err().with_context(|| format!("{what}: was accepted"))?;
-    ensure!(refusal.code == 403 && refusal.message.contains("ValidatingAdmissionPolicy"), "{what}: {refusal:?}");
-    ensure!(refusal.message.contains(words), "{what}: not {words:?} but {}", refusal.message);
+/// Checks that a policy denied the request with a message that contains `words`.
+pub fn denied(what: &str, answer: ApiResult, words: &str) -> Result<()> {
+    let error = answer.err().with_context(|| format!("{what}: was accepted"))?;
+    ensure!(error.code == 403 && error.message.contains("ValidatingAdmissionPolicy"), "{what}: {error:?}");
+    ensure!(error.message.contains(words), "{what}: expected {words:?}, found {}", error.message);
     Ok(())
 }
 
-pub fn accepted(what: &str, answer: Answer) -> Result<Value> {
-    answer.map_err(|refusal| anyhow::anyhow!("{what}: was refused: {refusal:?}"))
+pub fn accepted(what: &str, answer: ApiResult) -> Result<Value> {
+    answer.map_err(|error| anyhow::anyhow!("{what}: was denied: {error:?}"))
 }
 
-/// A change of a Pod's status: one condition.
+/// A patch of a Pod's status: one condition.
 pub fn condition(kind: &str) -> Value {
     json!({"status": {"conditions": [{"type": kind, "status": "True", "reason": "Tried"}]}})
 }
 
-/// A Pod, as an object that Pod Security `restricted` accepts.
+/// A Pod that Pod Security `restricted` accepts.
 pub fn pod(account: &str) -> Value {
     json!({
         "metadata": {"name": account},
@@ -192,7 +192,8 @@ pub fn pod(account: &str) -> Value {
     })
 }
 
-/// The same under another name, with a key of its specification, or of its container if it has none of that name.
+/// A Pod named `consumer`, with an additional field: in the container if `key` is `env` or `envFrom`, else in the
+/// specification.
 pub fn consumer(account: &str, key: &str, value: Value) -> Value {
     let mut pod = pod(account);
     pod["metadata"]["name"] = json!("consumer");

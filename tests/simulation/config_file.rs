@@ -1,4 +1,4 @@
-//! Configurations: what a user writes, and the settings that the real parser makes of it.
+//! Configuration files, and the settings that the real parser returns for them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use keyferry::model::Settings;
 
 use super::random::Random;
 
-/// How the files of a source look.
+/// The outputs of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Layout {
     EachKey,
@@ -27,12 +27,12 @@ pub struct SourceSpec {
     pub may_mirror: bool,
 }
 
-/// A configuration.
+/// A configuration file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Document {
+pub struct ConfigFile {
     pub address: &'static str,
     pub authority: &'static str,
-    /// `None`: the token in the file.
+    /// Role of the auth method `kubernetes`; `None` for a supplied token in a file.
     pub role: Option<&'static str>,
     pub sources: BTreeMap<String, SourceSpec>,
     pub directory: &'static str,
@@ -44,20 +44,20 @@ pub struct Document {
     pub revoke_on_exit: bool,
 }
 
-impl Document {
-    /// Settings by the real parser.
+impl ConfigFile {
+    /// The settings from the real parser.
     pub fn settings(&self) -> Arc<Settings> {
         let text = self.text();
         let none: HashMap<String, String> = HashMap::new();
         match keyferry::config::load(&none, Some(&text)) {
             Ok(settings) => Arc::new(settings),
-            Err(error) => panic!("the simulation wrote a wrong configuration: {error}\n{text}"),
+            Err(error) => panic!("the simulation wrote an invalid configuration: {error}\n{text}"),
         }
     }
 
-    /// Whether it names a server, an authority and a role that exist.
+    /// Whether it names an existing server and role, and the server's CA certificate.
     pub fn works(&self, authority: &str) -> bool {
-        self.address != "dead" && self.role != Some("bad") && self.authority == authority
+        self.address != "unreachable" && self.role != Some("bad") && self.authority == authority
     }
 
     fn text(&self) -> String {
@@ -116,7 +116,7 @@ impl Document {
         text
     }
 
-    /// Changes something.
+    /// Changes a random part.
     pub fn edit(&mut self, random: &mut Random, paths: usize, exotic: bool) {
         match random.below(if exotic { 12 } else { 8 }) {
             0 => {
@@ -131,7 +131,7 @@ impl Document {
             2 => {
                 let names: Vec<_> = self.sources.keys().cloned().collect();
                 let spec = self.sources.get_mut(random.pick(&names)).expect("a source");
-                // Moved, or back.
+                // Move the source to another path, or back.
                 spec.path = match spec.path.strip_suffix('b') {
                     Some(path) => path.to_owned(),
                     None => format!("{}b", spec.path),
@@ -151,14 +151,14 @@ impl Document {
                 spec.max_stale = spec.refresh * 3;
             }
             8 => self.role = Some(*random.pick(&["web", "api", "bad"])),
-            9 => self.address = *random.pick(&["a", "b", "dead"]),
+            9 => self.address = *random.pick(&["a", "b", "unreachable"]),
             10 => self.directory = *random.pick(&["/run/one", "/run/two"]),
             _ => self.authority = *random.pick(&["/ca-1.pem", "/ca-2.pem"]),
         }
     }
 }
 
-/// A source at `path` with random times.
+/// A source at `path` with random intervals and outputs.
 pub fn spec(path: &str, random: &mut Random) -> SourceSpec {
     let refresh = *random.pick(&[1, 5, 10, 10, 20, 20, 60, 60]);
     SourceSpec {

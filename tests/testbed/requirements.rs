@@ -1,9 +1,8 @@
-//! What a test needs of the machine beyond the servers, and what is said where it is not there.
+//! Requirements of tests beyond the servers: programs and root.
 
 use super::skip::skip_test;
 
-/// Whether these programs are there; each with the Debian packages that bring it. If not, the test says that it is skipped,
-/// and fails in CI.
+/// Whether these programs are installed; each with its Debian packages. If not, prints that the test is skipped.
 ///
 /// # Panics
 /// In CI, if one is missing.
@@ -17,7 +16,7 @@ pub fn has(test: &str, programs: &[(&str, &str)]) -> bool {
     skip(test, &format!("needs {} (as root: apt-get install {})", names.join(", "), packages.join(" ")))
 }
 
-/// Whether we are root.
+/// Whether the process runs as root; if not, prints that the test is skipped.
 ///
 /// # Panics
 /// In CI, if not.
@@ -34,7 +33,7 @@ pub fn skip(test: &str, why: &str) -> bool {
     false
 }
 
-/// Whether a program is on PATH, or where Debian keeps those of root.
+/// Whether a program is on `PATH` or in Debian's directories for root.
 fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);

@@ -1,38 +1,38 @@
-//! The rights that we ship, for a namespace of a test: what users apply is what is tested.
+//! The shipped RBAC manifest, for the namespace of a test: tests use the file that users apply.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// The file that users apply. It is included here and nowhere else.
+/// The shipped manifest.
 const SHIPPED: &str = include_str!("../../deploy/manifests/rbac.yaml");
 
-/// The namespace in it.
+/// The namespace in the shipped manifest.
 const NAMESPACE: &str = "playground";
 
-/// The shipped rights in another namespace.
-pub struct Rights {
-    /// The `ServiceAccount` that gets them, as the file names it.
+/// The shipped manifest for another namespace.
+pub struct Permissions {
+    /// The `ServiceAccount` to which the manifest binds the Role.
     pub account: String,
-    /// The whole file; only namespaces differ.
+    /// The whole manifest; only namespaces differ.
     pub yaml: String,
 }
 
-/// The shipped file with `namespace` in the place of its own.
+/// The shipped manifest with `namespace` instead of its own.
 ///
 /// # Errors
-/// If the file is not as we know it: an object without the namespace, or no binding of exactly one `ServiceAccount`.
-pub fn shipped_for(namespace: &str) -> Result<Rights> {
+/// If an object is not in the expected namespace, or if the Role is not bound to exactly one `ServiceAccount`.
+pub fn shipped_for(namespace: &str) -> Result<Permissions> {
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(SHIPPED).context("deploy/manifests/rbac.yaml")?;
     let mut accounts = BTreeSet::new();
     for object in &mut objects {
         let kind = object["kind"].as_str().context("an object without a kind")?.to_owned();
         replace(&mut object["metadata"]["namespace"], namespace).with_context(|| kind.clone())?;
-        let is_ours = kind == "RoleBinding" && object["roleRef"]["name"] == "keyferry";
+        let binds_role = kind == "RoleBinding" && object["roleRef"]["name"] == "keyferry";
         for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
             replace(&mut subject["namespace"], namespace).with_context(|| format!("a subject of {kind}"))?;
-            if is_ours {
+            if binds_role {
                 accounts.insert(subject["name"].as_str().context("a subject without a name")?.to_owned());
             }
         }
@@ -42,7 +42,7 @@ pub fn shipped_for(namespace: &str) -> Result<Rights> {
     let yaml = objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n");
     let left = yaml.contains(&json!(NAMESPACE).to_string());
     ensure!(!left || namespace == NAMESPACE, "{NAMESPACE} is left in {yaml}");
-    Ok(Rights { account: accounts.pop_first().context("there is one")?, yaml })
+    Ok(Permissions { account: accounts.pop_first().context("there is one")?, yaml })
 }
 
 fn replace(field: &mut Value, namespace: &str) -> Result<()> {

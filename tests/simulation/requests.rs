@@ -1,4 +1,4 @@
-//! Requests reach what they are about, and are answered or not.
+//! Executes operations on the simulated servers, and schedules their outcomes.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl World {
         match settings.server.address.as_str() {
             "https://a:8200" => "a",
             "https://b:8200" => "b",
-            _ => "dead",
+            _ => "unreachable",
         }
     }
 
@@ -42,11 +42,11 @@ impl World {
         self.schedule(at, Event::Deliver(process, ticket, Box::new(lost(like)), Note::default()));
     }
 
-    /// The operation reaches what it is about.
+    /// Executes an operation.
     pub fn serve(&mut self, process: u64, ticket: Ticket, op: Box<Op>, started: Duration) {
         let alive = self.process.as_ref().is_some_and(|now| now.id == process);
         let local = matches!(*op, Op::Publish { .. } | Op::RetireDirectory { .. } | Op::Save { .. });
-        // A request that was sent is served though its process is gone; a system call is not.
+        // A request that was sent is served even if its process has exited; a system call is not.
         if local && !alive {
             return;
         }
@@ -130,14 +130,14 @@ impl World {
         if server.faults.frozen > now {
             let thaw = server.faults.frozen;
             self.no_answer(process, ticket, started, timeout, &like(&op));
-            // What a frozen server has received, it works off when it comes back.
+            // A suspended server processes the received requests when it resumes.
             if self.random.chance(50) {
                 self.schedule(thaw, Event::Serve(process, ticket, op, started));
             }
             return;
         }
         let flaky = server.faults.flaky > now && self.random.chance(30);
-        let server = self.servers.get_mut(name).expect("it was just there");
+        let server = self.servers.get_mut(name).expect("the server exists");
         let mut note = Note::default();
         let random = &mut self.random;
         let outcome = match &*op {
@@ -207,9 +207,9 @@ impl World {
             },
             lease: reading.validity.lease().map(|lease| lease.id.0.clone()),
             token: token.to_vec(),
-            born: self.now,
-            told_end: None,
-            ended_by_hand: false,
+            issued: self.now,
+            reported_end: None,
+            ended_by_operator: false,
             may_be_older: false,
             too_old: false,
         };
@@ -217,7 +217,7 @@ impl World {
     }
 }
 
-/// An outcome of the right kind for a request that gets no answer.
+/// An outcome of the right kind for a request without a response.
 fn like(op: &Op) -> Outcome {
     let failure = || {
         keyferry::model::Failure::new(

@@ -66,7 +66,7 @@ impl Agent {
                 self.update(name, SourceState::token_rejected);
             }
             Verdict::Pending => {
-                self.update(name, |source| source.pending_refusal = Some((flight.token, failure.clone())))
+                self.update(name, |source| source.pending_refusal = Some((flight.token, failure.clone())));
             }
             verdict => self.source_failed(name, &with_verdict(failure, verdict), verdict == Verdict::TooNew, now),
         }

@@ -151,10 +151,10 @@ impl Agent {
             // Rounded to milliseconds, because the deadline and the start were read from the clock separately.
             let limit = deadline.saturating_sub(self.started).as_secs_f64();
             let limit = (limit * 1000.0).round() / 1000.0;
+            let address = &parts.settings.server.address;
             let (reason, why) = match failure {
                 Some(failure) => (failure.reason, failure.message.clone()),
                 None => {
-                    let address = &parts.settings.server.address;
                     (Reason::VaultUnreachable, format!("no answer from {address}; check that the pod can reach it"))
                 }
             };

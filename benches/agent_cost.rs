@@ -24,7 +24,8 @@ fn main() {
 }
 
 fn settings(sources: usize) -> Arc<Settings> {
-    let mut text = "vault: {address: 'https://vault:8200'}\nauth: {method: kubernetes, role: web}\nsources:\n".to_owned();
+    let mut text =
+        "vault: {address: 'https://vault:8200'}\nauth: {method: kubernetes, role: web}\nsources:\n".to_owned();
     for source in 0..sources {
         let _ = writeln!(text, "  s{source}: {{path: secret/s{source}, refresh: 60s}}");
     }
@@ -89,7 +90,10 @@ fn answer(op: &Op) -> Outcome {
         Op::LookUp { .. } => Outcome::LookedUp(Ok(token())),
         Op::RenewToken { .. } => Outcome::TokenRenewed(Ok(token())),
         Op::Read { .. } => Outcome::Read(Ok(Reading {
-            data: BTreeMap::from([("password".to_owned(), SecretValue::Text(SecretBytes::new(b"Losungwort".to_vec())))]),
+            data: BTreeMap::from([(
+                "password".to_owned(),
+                SecretValue::Text(SecretBytes::new(b"Losungwort".to_vec())),
+            )]),
             version: Version { number: Some(1), created: Some(jiff::Timestamp::UNIX_EPOCH) },
             validity: Validity::Unlimited,
             warnings: Vec::new(),

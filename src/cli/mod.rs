@@ -86,14 +86,6 @@ impl Arguments {
 }
 
 impl Command {
-    /// The value of `--handover`.
-    pub(crate) fn handover(&self) -> Option<PathBuf> {
-        match self {
-            Self::Run { handover } | Self::Once { handover, .. } => handover.clone(),
-            Self::Check | Self::Schema | Self::Probe { .. } => None,
-        }
-    }
-
     /// Whether the subcommand writes a log, so that its errors belong there.
     const fn is_agent(&self) -> bool {
         matches!(self, Self::Run { .. } | Self::Once { .. })

@@ -11,11 +11,11 @@ use super::{ProbeType, output};
 
 pub(crate) fn run(what: ProbeType, listener: Option<Listener>, directory: &Path) -> ExitCode {
     let question = match what {
-        ProbeType::Startup => probe::Question::Startup,
-        ProbeType::Ready => probe::Question::Ready,
-        ProbeType::Live => probe::Question::Live,
+        ProbeType::Startup => probe::Check::Startup,
+        ProbeType::Ready => probe::Check::Ready,
+        ProbeType::Live => probe::Check::Live,
     };
-    match probe::ask(question, listener, directory) {
+    match probe::run(question, listener, directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             output::print_error(&reason);

@@ -23,7 +23,8 @@ struct Row {
 #[test]
 fn each_reason_code_has_a_row() {
     let documented: Vec<&str> = ROWS.iter().map(|row| row.reason.as_str()).collect();
-    let known: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+    let known: Vec<&str> =
+        Reason::ALL.iter().map(|reason| reason.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
     assert_eq!(documented, known);
 }
 

@@ -114,7 +114,10 @@ async fn full_volume_keeps_previous_set_and_reports_no_space() -> Result<()> {
         };
         let (full, ()) = setup.pod_where("webapp", "the condition has the reason NoSpace", is_full).await?;
         let words = message(&full, "keyferry.dev/SecretsFresh").unwrap_or_default();
-        ensure!(words.contains("used by files that keyferry did not create; remove them or raise sizeLimit"), "{words}");
+        ensure!(
+            words.contains("used by files that keyferry did not create; remove them or raise sizeLimit"),
+            "{words}"
+        );
         assert_eq!(setup.file(&pod_name, "password").as_deref(), Some("Losungwort"), "the previous set stays");
         assert!(is_ready(&setup.pod(&pod_name).await?.context("the pod")?), "the pod stays Ready");
         std::fs::remove_file(&filler)?;

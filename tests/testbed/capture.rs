@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use super::leaks::Observed;
 
 /// Log message of an agent whose listener accepts requests.
-const SERVES: &str = "probes and metrics are served";
+const SERVES: &str = "serving probes and metrics";
 
 /// Everything captured from one agent. It remains available after the exit.
 pub struct Capture {

@@ -3,8 +3,8 @@
 //! Threat: an attacker with permission to create Secrets in the namespace, but not to read them, creates the Secret
 //! first. The attacker adds the label of keyferry and, for example, an annotation that makes a replicator copy the
 //! Secret to another namespace. A blind apply would merge the secret values into that object. Therefore a Secret counts
-//! as managed only if `managedFields` records that the field manager `keyferry` *applied* the label. Anyone can write a
-//! label, but the API server maintains `managedFields`.
+//! as managed only if `managedFields` records that the field manager `keyferry` *applied* the label or the digest
+//! annotation. Anyone can write a label, but the API server maintains `managedFields`.
 //!
 //! Limit: the name of a field manager is free text, so anyone with permission to *patch* the Secret can write as
 //! `keyferry`. That permission also gives access to every value. A Role with `resourceNames` restricts it to one
@@ -15,10 +15,16 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
-use super::{FIELD_MANAGER, MANAGED_BY};
+use super::{DIGEST, FIELD_MANAGER, MANAGED_BY};
 
 /// Checks that keyferry manages the object. The error is the cause for a message.
+///
+/// The digest annotation counts like the label, so that a Secret whose label another writer changed or removed is an
+/// edited Secret of keyferry and not the Secret of someone else.
 pub(super) fn check_managed(meta: &ObjectMeta) -> Result<(), String> {
+    if managed_annotation(meta, DIGEST).is_some() {
+        return Ok(());
+    }
     if meta.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_none_or(|value| value != FIELD_MANAGER) {
         return Err(format!("it has no label {MANAGED_BY}: {FIELD_MANAGER}"));
     }
@@ -158,7 +164,18 @@ mod tests {
                 Some("not applied by"),
             ),
         ];
-        for (case, meta, expected) in table {
+        let digest = |mut meta: ObjectMeta| {
+            meta.annotations = Some([("keyferry.dev/digest".to_owned(), "d".to_owned())].into());
+            meta
+        };
+        let helm = json!({"app.kubernetes.io/managed-by": "Helm"});
+        let without_label = json!({"f:metadata": {"f:annotations": {"f:keyferry.dev/digest": {}}}});
+        let edited = [
+            ("label removed", digest(meta(&json!({}), &[applied()])), None),
+            ("label changed", digest(meta(&helm, &[entry("keyferry", "Apply", &without_label)])), None),
+            ("faked digest", digest(meta(&managed, &[entry("eve", "Update", &without_label)])), Some("not applied by")),
+        ];
+        for (case, meta, expected) in table.into_iter().chain(edited) {
             match (check_managed(&meta), expected) {
                 (Ok(()), None) => {}
                 (Err(why), Some(part)) => assert!(why.contains(part), "{case}: {why}"),

@@ -127,8 +127,17 @@ fn difference_in_digest_owner_or_metadata_is_written() {
 }
 
 #[test]
+fn changed_or_removed_label_is_restored() {
+    for label in [json!({}), json!({"app.kubernetes.io/managed-by": "Helm"})] {
+        let edited = |current: &mut Value| current["labels"] = label;
+        let decided = decision(edited, &mirror(), &content(3));
+        assert!(matches!(decided, Ok(Decision::Write(_))), "{decided:?}");
+    }
+}
+
+#[test]
 fn unmanaged_secret_is_rejected_with_remedy() {
-    let unmanaged = |current: &mut Value| current["labels"] = json!({});
+    let unmanaged = |current: &mut Value| (current["labels"], current["annotations"]) = (json!({}), json!({}));
     let failure = decision(unmanaged, &mirror(), &content(3)).expect_err("unmanaged");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::Foreign));
     let expected = "failed to mirror to Secret ns/x: it exists and is not managed by keyferry (it has no label \

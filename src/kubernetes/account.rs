@@ -78,7 +78,7 @@ pub(super) fn of(auth: &AuthInfo) -> Result<Option<Account>, (String, io::Error)
 }
 
 /// Reads a regular file without blocking: opening a FIFO would block the agent's only thread.
-fn read_token(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn read_token(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
     let metadata = file.metadata()?;

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::client::Body;
@@ -14,6 +15,7 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use serde::{Deserialize, Serialize};
 
 use super::account::{self, Account};
+use super::token_file::TokenFile;
 use crate::model::{Failure, FailureClass, Reason, SecretBytes};
 
 /// Timeout for connection setup, for each write, and for the response. A request concerns one small object and takes
@@ -38,6 +40,7 @@ const MAX_RESPONSE: usize = 2 << 20;
 
 pub(super) struct Api {
     client: Client,
+    token: Option<TokenFile>,
     account: Option<Account>,
     /// Serializes requests, so that there is only one connection with its TLS buffers. Files never wait for the API
     /// server, so that the delay is harmless.
@@ -86,9 +89,12 @@ pub(super) async fn connect(kubeconfig: Option<&Path>) -> Result<(Api, String), 
     let namespace = config.default_namespace.clone();
     let account = account::of(&config.auth_info)
         .map_err(|(file, error)| unusable(&format!("API token file {file}"), &error, MOUNT_TOKEN))?;
+    // An inline token has precedence, as in kubectl.
+    let token_file = config.auth_info.token_file.take().filter(|_| config.auth_info.token.is_none());
+    let token = token_file.map(|file| TokenFile::new(file.into()));
     let client = Client::try_from(config)
         .map_err(|error| unusable("API credentials", &error, "check the CA certificate and the token"))?;
-    Ok((Api { client, account, turn: tokio::sync::Mutex::new(()) }, namespace))
+    Ok((Api { client, token, account, turn: tokio::sync::Mutex::new(()) }, namespace))
 }
 
 fn tune(config: &mut Config) {
@@ -111,6 +117,20 @@ fn unusable(noun: &str, error: &dyn std::error::Error, remedy: &str) -> Failure 
 }
 
 impl Api {
+    /// Whether [`Self::read_token`] must be called before the next request.
+    pub(super) fn needs_token(&self, now: Timestamp) -> bool {
+        self.token.as_ref().is_some_and(|token| token.is_due(now))
+    }
+
+    /// Reads the token file. May block as long as the file system.
+    ///
+    /// # Errors
+    /// `Local`/`CredentialUnreadable` if the file cannot be read and there is no previous token.
+    pub(super) fn read_token(&self, now: Timestamp) -> Result<(), Failure> {
+        let Some(token) = &self.token else { return Ok(()) };
+        token.read(now).map_err(|(file, error)| unusable(&format!("API token file {file}"), &error, MOUNT_TOKEN))
+    }
+
     /// `ServiceAccount` of the API token. `None` if the credentials are not a `ServiceAccount` token.
     pub(super) fn account(&self) -> Option<&Account> {
         self.account.as_ref()
@@ -120,7 +140,10 @@ impl Api {
     ///
     /// # Errors
     /// `Unreachable` if there was no complete response.
-    pub(super) async fn exchange(&self, what: &str, request: Request<Bytes>) -> Result<Response, Failure> {
+    pub(super) async fn exchange(&self, what: &str, mut request: Request<Bytes>) -> Result<Response, Failure> {
+        if let Some(header) = self.token.as_ref().and_then(TokenFile::header) {
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
         let unreachable = |error: &dyn std::error::Error| {
             let message = format!(
                 "failed to {what}: failed to reach the API server: {}; check that network policies allow it",

@@ -15,6 +15,7 @@ mod events;
 mod mirror;
 mod ownership;
 mod report;
+mod token_file;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -128,17 +129,33 @@ impl Cluster {
     /// Creates a client from `status.kubeconfig` or, if unset, from the mounted `ServiceAccount` files. Makes no
     /// request.
     ///
-    /// The client reads the token file again at least once a minute.
+    /// Reads files, and may block as long as their file system. `now`: for [`Self::needs_token`].
     ///
     /// # Errors
     /// `Local` if the credentials cannot be read, `Invalid` if the namespace or the Pod's name is not a valid name.
-    pub async fn connect(status: &StatusReport) -> Result<Self, Failure> {
+    pub async fn connect(status: &StatusReport, now: Timestamp) -> Result<Self, Failure> {
         let (api, default_namespace) = client::connect(status.kubeconfig.as_deref()).await?;
+        api.read_token(now)?;
         let namespace =
             name("namespace", "POD_NAMESPACE", status.pod_namespace.as_deref().unwrap_or(&default_namespace))?;
         let pod_name = status.pod_name.as_deref().map(|pod| name("pod name", "POD_NAME", pod)).transpose()?;
         let pod = pod_name.clone().zip(status.pod_uid.clone()).map(|(name, uid)| Pod { name, uid });
         Ok(Self { api, namespace, pod, pod_name, reports: Mutex::default(), owners: Mutex::default() })
+    }
+
+    /// Whether [`Self::read_token`] must be called before the next request: once a minute.
+    #[must_use]
+    pub fn needs_token(&self, now: Timestamp) -> bool {
+        self.api.needs_token(now)
+    }
+
+    /// Reads the file of the API token. May block as long as the file system. If it fails, the previous token stays in
+    /// use.
+    ///
+    /// # Errors
+    /// `Local`/`CredentialUnreadable` if there is no previous token.
+    pub fn read_token(&self, now: Timestamp) -> Result<(), Failure> {
+        self.api.read_token(now)
     }
 
     /// Namespace of the Pod and of its mirrored Secrets.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::adapters::{AdapterFuture, Adapters, ApiServer, Checkpoints, Server, Volume};
-use super::clock::wall;
+use super::clock::{SystemClock, wall};
+use super::executor::blocking;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::checkpoint;
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
@@ -31,6 +32,7 @@ pub(super) struct ProductionAdapters {
     api: Arc<Kubernetes>,
     volume: Arc<Directories>,
     checkpoints: Arc<CheckpointFile>,
+    clock: Arc<SystemClock>,
 }
 
 #[derive(Default)]
@@ -49,6 +51,7 @@ impl ProductionAdapters {
             api: Arc::default(),
             volume: Arc::default(),
             checkpoints: Arc::new(CheckpointFile(checkpoint)),
+            clock: Arc::new(SystemClock::start()),
         }
     }
 }
@@ -58,6 +61,7 @@ impl Adapters for ProductionAdapters {
     type Api = Kubernetes;
     type Volume = Directories;
     type Checkpoints = CheckpointFile;
+    type Clock = SystemClock;
 
     fn server(&self, settings: &Settings) -> Result<Arc<Vault>, Failure> {
         let mut servers = lock(&self.servers);
@@ -86,6 +90,10 @@ impl Adapters for ProductionAdapters {
 
     fn checkpoints(&self) -> Arc<CheckpointFile> {
         Arc::clone(&self.checkpoints)
+    }
+
+    fn clock(&self) -> Arc<SystemClock> {
+        Arc::clone(&self.clock)
     }
 
     fn requests(&self) -> u64 {
@@ -137,7 +145,7 @@ impl Server for Vault {
 /// The client of the API server. Created at its first use, so that it does not delay the first set.
 #[derive(Default)]
 pub(super) struct Kubernetes {
-    client: tokio::sync::Mutex<Option<(StatusReport, Arc<Cluster>)>>,
+    client: Arc<tokio::sync::Mutex<Option<(StatusReport, Arc<Cluster>)>>>,
     /// Cached digest of each mirror, which is slow to compute, with its inputs.
     digests: Mutex<BTreeMap<ObjectName, (DigestOf, String)>>,
 }
@@ -145,14 +153,28 @@ pub(super) struct Kubernetes {
 type DigestOf = (Generation, Vec<(String, usize)>, &'static str);
 
 impl Kubernetes {
+    /// The client, with its files read. They are read on the blocking pool, by one thread at a time: a mount that hangs
+    /// must not block the runtime, nor take all threads of the pool.
     async fn client(&self, settings: &Settings) -> Result<Arc<Cluster>, Failure> {
-        let mut client = self.client.lock().await;
-        if let Some((_, known)) = client.as_ref().filter(|(status, _)| *status == settings.status) {
+        let mut client = Arc::clone(&self.client).lock_owned().await;
+        let known =
+            client.as_ref().filter(|(status, _)| *status == settings.status).map(|(_, known)| Arc::clone(known));
+        if let Some(known) = known.as_ref().filter(|known| !known.needs_token(wall())) {
             return Ok(Arc::clone(known));
         }
-        let made = Arc::new(Cluster::connect(&settings.status).await?);
-        *client = Some((settings.status.clone(), Arc::clone(&made)));
-        Ok(made)
+        let (status, runtime) = (settings.status.clone(), tokio::runtime::Handle::current());
+        let read = move || {
+            let cluster = match known {
+                Some(known) => {
+                    known.read_token(wall())?;
+                    known
+                }
+                None => Arc::new(runtime.block_on(Cluster::connect(&status, wall()))?),
+            };
+            *client = Some((status, Arc::clone(&cluster)));
+            Ok(cluster)
+        };
+        blocking("load the API credentials", read).await
     }
 
     async fn digest(&self, cluster: &Cluster, name: &ObjectName, request: &MirrorRequest) -> Result<String, Failure> {

@@ -79,7 +79,7 @@ async fn unknown_namespace_is_missing() {
         pod_namespace: Some("nowhere".into()),
         kubeconfig: Some(stage.admin.clone()),
     };
-    let agent = connected(Cluster::connect(&status).await);
+    let agent = connected(Cluster::connect(&status, Timestamp::now()).await);
     let failure = expect_failure(agent.mirror(&name(SECRET), &opaque(), &stage.login(1, "Losungwort")).await);
     assert_eq!((failure.class, failure.reason), (FailureClass::Missing, Reason::ObjectNotFound));
     let failure = expect_failure(agent.report(&[], Timestamp::now()).await);

@@ -43,7 +43,7 @@ async fn credentials_without_service_account_give_no_owner() {
         pod_namespace: Some(stage.namespace.clone()),
         kubeconfig: Some(stage.admin.clone()),
     };
-    let agent = connected(keyferry::kubernetes::Cluster::connect(&status).await);
+    let agent = connected(keyferry::kubernetes::Cluster::connect(&status, jiff::Timestamp::now()).await);
     let content = stage.login(1, "Losungwort");
     assert_eq!(agent.mirror(&name(SECRET), &by_account(), &content).await, Ok(MirrorOutcome::Created));
     assert_eq!(owners(&stage).await, Value::Null);

@@ -150,7 +150,7 @@ impl Stage {
             pod_namespace: None,
             kubeconfig: Some(kubeconfig.into()),
         };
-        connected(Cluster::connect(&status).await)
+        connected(Cluster::connect(&status, Timestamp::now()).await)
     }
 
     pub(super) fn content(&self, version: u64, secret_type: &SecretType, data: &[(&str, &str)]) -> MirrorContent {

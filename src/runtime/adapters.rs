@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
+use jiff::Timestamp;
+
+use crate::agent::{Elapsed, MirrorRequest, MirrorResult, Now, PublishedSet};
 use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, Lease, LeaseId, ObjectName, PodEvent, Reading,
     Session, Settings, Source, TokenInfo, VaultToken,
@@ -67,18 +69,34 @@ pub(super) trait Checkpoints: Send + Sync + 'static {
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure>;
 }
 
+/// The clocks.
+pub(super) trait Clock: Send + Sync + 'static {
+    /// Time since the start of the process. Includes suspension of the machine.
+    fn elapsed(&self) -> Elapsed;
+    fn wall(&self) -> Timestamp;
+    /// Sleeps until `at`; forever if `None`.
+    fn sleep_until(&self, at: Option<Elapsed>) -> impl Future<Output = ()> + Send;
+
+    /// The input of one step of the agent.
+    fn now(&self) -> Now {
+        Now { at: self.elapsed(), wall: self.wall(), seed: fastrand::u64(..) }
+    }
+}
+
 /// The adapters of one process.
 pub(super) trait Adapters: Send + Sync + 'static {
     type Server: Server;
     type Api: ApiServer;
     type Volume: Volume;
     type Checkpoints: Checkpoints;
+    type Clock: Clock;
 
     /// The server of these settings. Open connections are reused.
     fn server(&self, settings: &Settings) -> Result<Arc<Self::Server>, Failure>;
     fn api(&self) -> Arc<Self::Api>;
     fn volume(&self) -> Arc<Self::Volume>;
     fn checkpoints(&self) -> Arc<Self::Checkpoints>;
+    fn clock(&self) -> Arc<Self::Clock>;
     /// Number of HTTP requests sent to Vault so far.
     fn requests(&self) -> u64;
 }

@@ -4,32 +4,35 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::agent::{Elapsed, Now};
+use super::adapters::Clock;
+use crate::agent::Elapsed;
 
 /// Maximum duration of one timer. Timers stop while the machine is suspended, but this clock does not, so long sleeps
 /// check the clock in between.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
 
-/// Measures the time since the agent's start, including suspension of the machine.
-pub(super) struct Clock {
+/// The clocks of the machine.
+pub(super) struct SystemClock {
+    /// Start of the process, since boot.
     started: Duration,
 }
 
-impl Clock {
+impl SystemClock {
     pub(super) fn start() -> Self {
         Self { started: since_boot() }
     }
+}
 
-    pub(super) fn elapsed(&self) -> Elapsed {
+impl Clock for SystemClock {
+    fn elapsed(&self) -> Elapsed {
         since_boot().saturating_sub(self.started)
     }
 
-    pub(super) fn now(&self) -> Now {
-        Now { at: self.elapsed(), wall: wall(), seed: fastrand::u64(..) }
+    fn wall(&self) -> jiff::Timestamp {
+        wall()
     }
 
-    /// Sleeps until `at`; forever if `None`.
-    pub(super) async fn sleep_until(&self, at: Option<Elapsed>) {
+    async fn sleep_until(&self, at: Option<Elapsed>) {
         let Some(at) = at else { return std::future::pending().await };
         loop {
             let left = at.saturating_sub(self.elapsed());
@@ -62,7 +65,7 @@ mod tests {
 
     #[tokio::test]
     async fn sleep_ends_at_given_time() {
-        let clock = Clock::start();
+        let clock = SystemClock::start();
         let until = clock.elapsed() + Duration::from_millis(30);
         clock.sleep_until(Some(until)).await;
         assert!(clock.elapsed() >= until);

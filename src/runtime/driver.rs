@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::adapters::{Adapters, Volume};
-use super::clock::Clock;
+use super::adapters::{Adapters, Clock, Volume};
 use super::executor::{Executor, blocking};
 use super::listener::{self, RunningListener};
 use super::observer::Observer;
@@ -20,9 +19,9 @@ const LISTEN_RETRY: Duration = Duration::from_secs(1);
 const LISTEN_RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Connects the agent to clock, tasks, signals, and adapters.
-pub(super) struct Driver<A> {
+pub(super) struct Driver<A: Adapters> {
     agent: Agent,
-    clock: Clock,
+    clock: Arc<A::Clock>,
     adapters: Arc<A>,
     executor: Executor<A>,
     reload: Reload,
@@ -44,7 +43,7 @@ pub(super) struct Start {
 
 impl<A: Adapters> Driver<A> {
     pub(super) fn new(start: Start, adapters: Arc<A>) -> Self {
-        let clock = Clock::start();
+        let clock = adapters.clock();
         let mode = match start.work {
             Work::Run => Mode::Run { restore: start.checkpoint },
             Work::Once(limit) => Mode::Once { deadline: clock.elapsed() + limit, save: start.checkpoint },
@@ -154,17 +153,47 @@ impl<A: Adapters> Driver<A> {
         self.observer.update(&mut self.agent, &now);
     }
 
-    /// Closes the current listener, and opens the configured one.
+    /// Opens the configured listener in place of the current one, which keeps serving if that fails.
     async fn listen(&mut self) -> Result<(), Failure> {
-        if let Some((_, old)) = self.listening.take() {
-            old.stop().await;
+        let wanted = self.agent.settings().listener;
+        let current = self.listening.as_ref().map(|(listener, _)| *listener);
+        if wanted == current {
+            return Ok(());
         }
-        if let Some(wanted) = self.agent.settings().listener {
-            let (health, metrics) = self.observer.for_listener();
-            let bound = listener::bind(wanted.address)?;
-            self.listening = Some((wanted, RunningListener::start(bound, health, metrics)));
+        let Some(wanted) = wanted else {
+            self.stop_listening().await;
+            return Ok(());
+        };
+        // Another address on the same port is free only without the current listener.
+        let same_port = current.filter(|current| current.address.port() == wanted.address.port());
+        if same_port.is_some() {
+            self.stop_listening().await;
         }
-        Ok(())
+        match listener::bind(wanted.address) {
+            Ok(bound) => {
+                self.stop_listening().await;
+                self.serve(wanted, bound);
+                Ok(())
+            }
+            Err(failure) => {
+                if let Some((current, bound)) = same_port.and_then(|old| Some((old, listener::bind(old.address).ok()?)))
+                {
+                    self.serve(current, bound);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn stop_listening(&mut self) {
+        if let Some((_, listener)) = self.listening.take() {
+            listener.stop().await;
+        }
+    }
+
+    fn serve(&mut self, listener: Listener, bound: tokio::net::TcpListener) {
+        let (health, metrics) = self.observer.for_listener();
+        self.listening = Some((listener, RunningListener::start(bound, health, metrics)));
     }
 
     /// Opens the configured listener after a reload. A failure does not stop the agent and is retried.
@@ -172,7 +201,7 @@ impl<A: Adapters> Driver<A> {
         let wait = self.listen_retry.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
         if let Err(failure) = self.listen().await {
             let wait_secs = wait.as_secs();
-            tracing::warn!(reason = %failure.reason, "{failure}; retrying in {wait_secs}s without probes and metrics");
+            tracing::warn!(reason = %failure.reason, "{failure}; retrying in {wait_secs}s");
             let next = (wait * 2).min(LISTEN_RETRY_MAX);
             self.listen_retry = Some((tokio::time::Instant::now() + wait, next));
         }

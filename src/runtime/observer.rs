@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::clock::wall;
 use super::executor::Completed;
 use super::health::{Health, HealthStatus, started};
 use super::metrics::Metrics;
@@ -88,7 +87,7 @@ impl Observer {
             self.state_file = StateFile::new(&self.settings.directory.path);
         }
         if let Some(generation) = agent.generation().filter(|generation| Some(*generation) != self.generation) {
-            self.metrics.published(generation.0, wall());
+            self.metrics.published(generation.0, now.wall);
         }
         self.generation = agent.generation();
         for (name, status) in agent.take_changed_sources(now) {

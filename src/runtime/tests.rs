@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
+use super::clock::SystemClock;
 use super::driver::{Driver, Start};
 use super::signals::SignalStream;
 use super::{ConfigSource, Work};
@@ -147,6 +148,7 @@ impl Adapters for Shared {
     type Api = World;
     type Volume = World;
     type Checkpoints = World;
+    type Clock = SystemClock;
 
     fn server(&self, _: &Settings) -> Result<Arc<World>, Failure> {
         Ok(Arc::clone(&self.0))
@@ -162,6 +164,10 @@ impl Adapters for Shared {
 
     fn checkpoints(&self) -> Arc<World> {
         Arc::clone(&self.0)
+    }
+
+    fn clock(&self) -> Arc<SystemClock> {
+        Arc::new(SystemClock::start())
     }
 
     fn requests(&self) -> u64 {

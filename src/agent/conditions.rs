@@ -71,10 +71,17 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(stale) = stale(parts) {
         return stale;
     }
-    if parts.publication.adopted().is_some() || parts.sources.unread().iter().any(|name| parts.store.has_adopted(name))
-    {
-        let why = parts.blocking_failure().map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
-        return not_fresh(Reason::Adopted, format!("the adopted set has not been compared with Vault yet{why}"));
+    let unread = parts.sources.unread().iter().find(|name| parts.store.has_adopted(name));
+    if parts.publication.adopted().is_some() || unread.is_some() {
+        let failure = unread.and_then(|name| parts.sources.get(name)?.failure.as_ref()).or(parts.blocking_failure());
+        let why = failure.map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
+        let what = match unread {
+            Some(name) if parts.publication.adopted().is_none() => {
+                format!("source {name} has not been read since an earlier agent process published its files")
+            }
+            _ => "the adopted set has not been compared with Vault yet".to_owned(),
+        };
+        return not_fresh(Reason::Adopted, format!("{what}{why}"));
     }
     if let Some(pending) = pending(parts) {
         return pending;

@@ -76,11 +76,22 @@ struct OngoingFailure {
 impl Journal {
     /// Logs a failure, once until its subject succeeds.
     pub(super) fn failed(&mut self, subject: &Subject, failure: &Failure) {
-        let what = (failure.reason, failure.message.chars().filter(|c| !c.is_ascii_digit()).collect());
+        let what: (Reason, String) =
+            (failure.reason, failure.message.chars().filter(|c| !c.is_ascii_digit()).collect());
+        // Without API credentials, conditions and Events fail with the same message.
+        let twin = match subject {
+            Subject::Event => self.failing.get(&Subject::Report),
+            Subject::Report => self.failing.get(&Subject::Event),
+            _ => None,
+        };
+        let is_known = twin.is_some_and(|twin| twin.written.contains(&what));
         let ongoing = self.failing.entry(subject.clone()).or_default();
         ongoing.count = ongoing.count.saturating_add(1);
         if ongoing.written.len() < MAX_DIFFERENT && !ongoing.written.contains(&what) {
             ongoing.written.push(what);
+            if is_known {
+                return;
+            }
             self.lines.push(subject.entry(LogLevel::Warn, Some(failure.reason), failure.message.clone()));
         }
     }

@@ -129,9 +129,9 @@ impl Agent {
         }
     }
 
-    pub(super) fn confirm_token(&mut self, number: u64) {
+    pub(super) fn confirm_token(&mut self, number: u64, now: &Now) {
         if let Some(token) = self.parts.sessions.current.as_mut().filter(|token| token.number == number) {
-            token.confirm();
+            token.confirm(now.at);
         }
     }
 }

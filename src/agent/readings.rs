@@ -41,7 +41,7 @@ impl Agent {
         }
         match result {
             Ok(reading) => {
-                self.confirm_token(flight.token);
+                self.confirm_token(flight.token, now);
                 self.update(name, |source| source.read_with = flight.token);
                 self.received(name, flight, reading, now);
             }
@@ -184,7 +184,7 @@ impl Agent {
         match result {
             _ if !self.phase.is_working() => self.update(name, |_| {}),
             Ok(lease) => {
-                self.confirm_token(flight.token);
+                self.confirm_token(flight.token, now);
                 self.journal.recovered(&Subject::Lease(name.clone()));
                 let message =
                     format!("renewed the lease of source {name}; it expires in {}s", lease.duration.as_secs());

@@ -34,6 +34,8 @@ pub(super) struct Sessions {
     /// Whether the next login may use the token of an earlier process.
     restore: bool,
     logins: u64,
+    /// When to check the token in use, if it owns leases in use.
+    check_due: Option<Elapsed>,
 }
 
 /// A token that is no longer used for requests but may own leases in use.
@@ -112,7 +114,7 @@ impl Sessions {
             .retired
             .iter()
             .map(|retired| retired.token.expires_at().map_or(retired.keep_until, |ends| ends.min(retired.keep_until)));
-        [self.login_due(), renewal.map(|(at, _)| at), end].into_iter().flatten().chain(retired).min()
+        [self.login_due(), renewal.map(|(at, _)| at), end, self.check_due].into_iter().flatten().chain(retired).min()
     }
 
     /// Starts operations that are due. `in_use`: whether a token owns a lease that is still held or published.
@@ -139,6 +141,8 @@ impl Sessions {
             }
         }
         self.ended.retain(|number, _| in_use(*number));
+        let leased = self.current.as_mut().filter(|token| in_use(token.number));
+        self.check_due = leased.and_then(|token| token.check(now, outbox));
         if let Some(token) = &mut self.current
             && let Some((at, Renewal::Renew)) = token.renewal_due()
             && at <= now.at
@@ -306,7 +310,7 @@ impl Sessions {
         token.renewing = None;
         Some(match result {
             Ok(info) => {
-                token.confirm();
+                token.confirm(now.at);
                 token.backoff.reset();
                 token.grant = match (info.ttl, &token.grant) {
                     (Some(ttl), Some(grant)) => Some(grant.renewed(ttl, info.renewable, now, 13)),

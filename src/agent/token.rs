@@ -19,6 +19,11 @@ const STABLE: Duration = Duration::from_secs(60);
 /// Minimum interval between two lookups of one token.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(30);
 
+/// How often to look up a token that owns leases in use and that no request uses otherwise. Vault revokes leases with
+/// their token and tells no client, so this bounds how long the files can hold credentials of a revoked token. Longer
+/// than the default refresh interval, so that a pod that also reads a KV secret needs no lookup.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(120);
+
 /// A token that cannot look itself up is suspected to be invalid after this time without a successful request...
 const SUSPECT_AFTER: Duration = Duration::from_secs(30);
 /// ... and after this many denied requests.
@@ -71,6 +76,8 @@ pub(super) struct Token {
     look_up_after: Elapsed,
     /// Time of the first denial, and number of denials, of requests that were allowed before, since the last success.
     refusals: Option<(Elapsed, u32)>,
+    /// When a request last showed that the token is valid, or a check of it started.
+    checked: Elapsed,
     pub(super) renewing: Option<Ticket>,
     pub(super) backoff: Backoff,
 }
@@ -116,6 +123,7 @@ impl Token {
             looking_up: None,
             look_up_after: Elapsed::ZERO,
             refusals: None,
+            checked: now.at,
             renewing: None,
             backoff: Backoff::default(),
         }
@@ -161,9 +169,23 @@ impl Token {
     }
 
     /// Records a successful request.
-    pub(super) fn confirm(&mut self) {
+    pub(super) fn confirm(&mut self, at: Elapsed) {
+        self.checked = at;
         self.confirmed = true;
         self.refusals = None;
+    }
+
+    /// Starts a lookup if no request has used the token for [`CHECK_INTERVAL`]. Returns when the next one is due; `None` if
+    /// the token is not allowed to look itself up.
+    pub(super) fn check(&mut self, now: &Now, outbox: &mut Outbox) -> Option<Elapsed> {
+        if self.look_up == LookUp::Denied {
+            return None;
+        }
+        if self.checked + CHECK_INTERVAL <= now.at {
+            self.checked = now.at;
+            self.start_look_up(now, outbox);
+        }
+        Some(self.checked + CHECK_INTERVAL)
     }
 
     /// Starts a lookup, if none is in flight and the interval has passed. Returns whether one is in flight.
@@ -214,7 +236,7 @@ impl Token {
         match result {
             Ok(_) => {
                 self.look_up = LookUp::Allowed;
-                self.confirm();
+                self.confirm(now.at);
                 Verdict::PolicyMissing
             }
             Err(failure) => match failure.class {

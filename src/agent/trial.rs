@@ -253,7 +253,7 @@ impl Trial {
 
     fn accept(&mut self, name: &SourceName, reading: Reading, read_started: Elapsed, now: &Now) -> Result<(), Failure> {
         if let Some(token) = &mut self.token {
-            token.confirm();
+            token.confirm(now.at);
         }
         let reading = Arc::new(reading);
         self.store.accept(name, Arc::clone(&reading))?;

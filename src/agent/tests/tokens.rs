@@ -249,3 +249,26 @@ fn token_without_expiry_is_not_renewed() {
     });
     assert_eq!((d.count(Kind::LogIn), d.count(Kind::RenewToken)), (1, 0));
 }
+
+/// Vault revokes leases with their token and tells no client. A pod that only has leases sends no request until the next
+/// renewal, which can be many minutes away.
+#[test]
+fn token_with_leases_is_looked_up_between_renewals() {
+    let mut d = Driver::run(&["a"]);
+    let mut revoked = false;
+    let vault = |op: &Op, revoked: bool| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(if revoked { Err(unreachable()) } else { Ok(session("t", HOUR)) })),
+        Op::Read { .. } => Some(Outcome::Read(Ok(leased("l", HOUR)))),
+        Op::LookUp { .. } => {
+            Some(Outcome::LookedUp(if revoked { Err(unknown_token()) } else { Ok(info(Some(HOUR), true)) }))
+        }
+        _ => None,
+    };
+    d.serve(MINUTE * 6, |op| vault(op, revoked));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+    let lookups = d.count(Kind::LookUp);
+    assert!((2..=3).contains(&lookups), "{lookups} lookups");
+    revoked = true;
+    d.serve(MINUTE * 3, |op| vault(op, revoked));
+    assert_eq!(d.fresh().0, ConditionStatus::False, "the credentials in the files are revoked");
+}

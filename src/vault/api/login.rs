@@ -59,10 +59,12 @@ pub(in crate::vault) async fn login(
     if response.status != StatusCode::OK {
         return Err(login_error(login, &response));
     }
-    let auth = auth(&login.path, &response)?;
+    let mut auth = auth(&login.path, &response)?;
     if auth.token.expose().is_empty() {
         return Err(VaultError::NoToken { path: login.path.clone() });
     }
+    // A new token is valid for some time. Without a stated time, use the token until Vault denies a request.
+    auth.info.ttl = auth.info.ttl.filter(|ttl| !ttl.is_zero());
     Ok(auth)
 }
 

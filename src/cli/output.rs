@@ -4,10 +4,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use keyferry::config::ConfigError;
+use keyferry::model::Reason;
 use keyferry::telemetry::{self, Format};
 
 /// Exit code for an invalid command line or configuration (`EX_USAGE`).
 const EXIT_CONFIG: u8 = 64;
+
+/// Reason of every error in the configuration or the command line.
+const REASON: &str = Reason::ConfigRejected.as_str();
 
 /// Exit code for output that cannot be written (`EX_IOERR`).
 const EXIT_IO: u8 = 74;
@@ -51,7 +55,7 @@ impl Errors {
             Self::Text => print_error(message),
             Self::Json => {
                 ensure_log();
-                tracing::error!(target: telemetry::FINAL, exit_code = EXIT_CONFIG, "{message}");
+                tracing::error!(target: telemetry::FINAL, reason = REASON, exit_code = EXIT_CONFIG, "{message}");
             }
         }
         EXIT_CONFIG.into()
@@ -64,7 +68,7 @@ impl Errors {
             Self::Json => {
                 for diagnostic in &error.diagnostics {
                     let key = diagnostic.path.as_str();
-                    tracing::error!(target: telemetry::FINAL, key, exit_code = EXIT_CONFIG, "{diagnostic}");
+                    tracing::error!(target: telemetry::FINAL, reason = REASON, key, exit_code = EXIT_CONFIG, "{diagnostic}");
                 }
             }
         }

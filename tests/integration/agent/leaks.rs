@@ -33,7 +33,7 @@ async fn leak_test_searches_every_output() -> Result<()> {
             ("keyferry probe ready: log", "failed to query the agent"),
             ("keyferry --help: stdout", "Usage"),
             ("a condition", "all required outputs are published"),
-            ("an Event", "is published"),
+            ("an Event", "published generation"),
             ("the metadata of the Secret", "keyferry.dev/"),
             ("the state for probes", "\"ready\":true"),
             ("the names of the files", "password -> ..data/password"),

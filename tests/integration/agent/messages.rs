@@ -113,7 +113,10 @@ async fn volume_filled_by_other_files_is_not_reported_as_too_small() -> Result<(
         setup.condition_is(&mut agent, "SecretsFresh", "False", "NoSpace").await?;
         let message = setup.message("SecretsFresh").await.unwrap_or_default();
         println!("{message}");
-        assert!(message.contains("of 256 KiB free") && message.contains("not keyferry's"), "{message}");
+        assert!(
+            message.contains("of 256 KiB free") && message.contains("files that keyferry did not create"),
+            "{message}"
+        );
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the last set stays");
         assert_eq!(setup.condition("SecretsReady").await, Some(("True".into(), "Published".into())));
         std::fs::remove_file(&foreign)?;

@@ -83,7 +83,7 @@ async fn second_agent_on_same_directory_exits_and_names_first() -> Result<()> {
         assert_eq!(second.wait(SOON).await?.code(), Some(74), "{}", second.report());
         let report = second.report();
         assert!(
-            report.contains("DirectoryUnusable") && report.contains(&format!("another agent (pid {})", first.id())),
+            report.contains("DirectoryUnusable") && report.contains(&format!("another agent (PID {})", first.id())),
             "{report}"
         );
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the files of the first agent stay");

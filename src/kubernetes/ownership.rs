@@ -56,20 +56,20 @@ pub(super) fn managed_annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<
 /// Names below `path` that other field managers own and keyferry does not, each with its manager. A key with both
 /// owners has the value of keyferry: a change by one manager removes the ownership of the others.
 pub(super) fn unmanaged_keys(meta: &ObjectMeta, path: FieldPath) -> BTreeSet<(&str, &str)> {
-    let managed = managed_keys(meta, path);
+    let owned = managed_keys(meta, path);
     let others = entries(meta).filter(|entry| !is_managed(entry));
     let named = others.flat_map(|entry| {
         let manager = entry.manager.as_deref().unwrap_or_default();
         keys(entry, path).map(move |key| (key, manager))
     });
-    named.filter(|(key, _)| !managed.contains(key)).collect()
+    named.filter(|(key, _)| !owned.contains(key)).collect()
 }
 
 /// Data keys that other field managers own and keyferry does not, each with its manager.
 pub(super) fn unmanaged_data(meta: &ObjectMeta) -> BTreeSet<(&str, &str)> {
-    let managed = managed_keys(meta, DATA);
+    let owned = managed_keys(meta, DATA);
     let both = unmanaged_keys(meta, DATA).into_iter().chain(unmanaged_keys(meta, STRING_DATA));
-    both.filter(|(key, _)| !managed.contains(key)).collect()
+    both.filter(|(key, _)| !owned.contains(key)).collect()
 }
 
 /// UIDs of the owner references that keyferry owns. Their entries have the form `k:{"uid":"..."}`.

@@ -91,12 +91,11 @@ fn current_after(mirror: &Mirror, content: &MirrorContent) -> Value {
 
 /// Changes `current` as if another manager had written `fields`.
 fn edited(current: &mut Value, manager: &str, fields: &Value) {
-    let managed = &mut current["managedFields"][0]["fieldsV1"];
+    let own = &mut current["managedFields"][0]["fieldsV1"];
     for path in ["f:data", "f:metadata/f:labels", "f:metadata/f:annotations"] {
         let at = |value: &Value| path.split('/').try_fold(value.clone(), |value, step| value.get(step).cloned());
         let Some(taken) = at(fields) else { continue };
-        let map =
-            path.split('/').fold(&mut *managed, |value, step| &mut value[step]).as_object_mut().expect("an object");
+        let map = path.split('/').fold(&mut *own, |value, step| &mut value[step]).as_object_mut().expect("an object");
         map.retain(|key, _| taken.get(key).is_none());
     }
     let entry = json!({"manager": manager, "operation": "Update", "fieldsV1": fields});

@@ -107,7 +107,13 @@ pub(super) fn set(
                 leased: reading.validity.lease().is_some(),
             }),
             // The files of the source are still adopted ones.
-            _ if store.has_adopted(name) => before.and_then(|set| set.manifest.sources.get(name).cloned()),
+            _ if store.has_adopted(name) => {
+                before.and_then(|set| set.manifest.sources.get(name).cloned()).map(|saved| {
+                    // Files for other outputs must not be adopted by the next process.
+                    let request = if store.is_outdated(name) { String::new() } else { saved.request };
+                    ManifestSource { request, ..saved }
+                })
+            }
             _ => None,
         };
         known.extend(entry.map(|entry| (name.clone(), entry)));

@@ -18,6 +18,8 @@ pub(super) struct Store {
     outputs: Vec<RenderedOutput>,
     /// Files of an earlier process, by source, until the source is read.
     adopted: BTreeMap<SourceName, Files>,
+    /// Sources whose outputs changed while their files were adopted ones.
+    outdated: BTreeSet<SourceName>,
 }
 
 /// An output and the files last rendered for it.
@@ -51,6 +53,11 @@ impl Store {
         self.adopted.contains_key(source)
     }
 
+    /// Whether the adopted files of `source` were made for other outputs than the configured ones.
+    pub(super) fn is_outdated(&self, source: &SourceName) -> bool {
+        self.has_adopted(source) && self.outdated.contains(source)
+    }
+
     /// Removes the adopted files of `source`. Returns whether there were any.
     pub(super) fn drop_adopted(&mut self, source: &SourceName) -> bool {
         self.adopted.remove(source).is_some()
@@ -67,14 +74,35 @@ impl Store {
     /// # Errors
     /// The rendering failure or collision.
     pub(super) fn accept(&mut self, source: &SourceName, reading: Arc<Reading>) -> Result<(), Failure> {
-        let mut readings = self.readings.clone();
-        readings.insert(source.clone(), reading);
+        let previous = self.readings.insert(source.clone(), reading);
+        let rendered = self.render_outputs_of(source);
+        match rendered {
+            Ok(made) => {
+                for (index, rendered) in made {
+                    let output = &mut self.outputs[index];
+                    (output.rendered, output.failure) = (rendered, None);
+                }
+                self.adopted.remove(source);
+                Ok(())
+            }
+            Err(failure) => {
+                match previous {
+                    Some(previous) => _ = self.readings.insert(source.clone(), previous),
+                    None => _ = self.readings.remove(source),
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Renders the outputs that depend on `source`, by index, and checks their paths against those of all others.
+    fn render_outputs_of(&self, source: &SourceName) -> Result<BTreeMap<usize, Rendered>, Failure> {
         let mut made = BTreeMap::new();
         for (index, old) in self.outputs.iter().enumerate() {
             if !render::sources_of(&old.output).contains(source) {
                 continue;
             }
-            match render::render_output(&old.output, &readings) {
+            match render::render_output(&old.output, &self.readings) {
                 Ok(rendered) => _ = made.insert(index, rendered),
                 Err(_) if old.failure.is_some() => {}
                 Err(failure) => return Err(failure),
@@ -85,13 +113,7 @@ impl Store {
             let others = self.outputs.iter().enumerate().map(|(index, old)| made.get(&index).unwrap_or(&old.rendered));
             render::join(others.map(|rendered| &rendered.files).chain(adopted))?;
         }
-        for (index, rendered) in made {
-            let output = &mut self.outputs[index];
-            (output.rendered, output.failure) = (rendered, None);
-        }
-        self.readings = readings;
-        self.adopted.remove(source);
-        Ok(())
+        Ok(made)
     }
 
     /// Replaces the reading with one of equal data, which may have another lease.
@@ -113,6 +135,14 @@ impl Store {
         self.readings.retain(|name, _| keep(name));
         self.adopted.retain(|name, _| keep(name));
         let old = std::mem::take(&mut self.outputs);
+        let of = |name: &SourceName, outputs: &mut dyn Iterator<Item = &Output>| {
+            outputs.filter(|output| render::sources_of(output).contains(name)).cloned().collect::<Vec<_>>()
+        };
+        for name in self.adopted.keys() {
+            if of(name, &mut old.iter().map(|made| &made.output)) != of(name, &mut outputs.iter()) {
+                self.outdated.insert(name.clone());
+            }
+        }
         for output in outputs {
             let sources = render::sources_of(output);
             let unchanged = old.iter().find(|made| made.output == *output && sources.iter().all(&keep));

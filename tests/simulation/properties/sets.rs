@@ -95,8 +95,11 @@ impl World {
                 expected.extend(rendered.files);
             }
         }
-        // Files of an earlier process can come from other outputs.
-        let read = |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| known.contains(source));
+        // Files of an earlier process can come from other outputs. The manifest then has no request for their source.
+        let is_current = |source| set.manifest.sources.get(source).is_some_and(|known| !known.request.is_empty());
+        let read = |entry: &keyferry::model::FileEntry| {
+            entry.sources.iter().all(|source| known.contains(source) && is_current(source))
+        };
         let expected: BTreeMap<_, _> = expected.into_iter().filter(|(_, entry)| read(entry)).collect();
         let actual = set.files.files.iter().filter(|(_, entry)| read(entry));
         for (path, entry) in actual {

@@ -154,6 +154,10 @@ impl Agent {
             let address = &parts.settings.server.address;
             let (reason, why) = match failure {
                 Some(failure) => (failure.reason, failure.message.clone()),
+                None if published => (
+                    Reason::ApiUnavailable,
+                    "no answer from the API server; check that the pod can reach it".to_owned(),
+                ),
                 None => {
                     (Reason::VaultUnreachable, format!("no answer from {address}; check that the pod can reach it"))
                 }

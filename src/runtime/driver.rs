@@ -18,6 +18,9 @@ use crate::model::{Failure, Listener, Settings};
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
 const LISTEN_RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// Shortest time after which an output directory counts as hanging.
+const MIN_OPEN: Duration = Duration::from_secs(1);
+
 /// Connects the agent to clock, tasks, signals, and adapters.
 pub(super) struct Driver<A: Adapters> {
     agent: Agent,
@@ -70,11 +73,12 @@ impl<A: Adapters> Driver<A> {
         let (volume, directory) = (self.adapters.volume(), self.agent.settings().directory.clone());
         let shown = directory.path.display().to_string();
         let open = blocking("open the output directory", move || volume.open(&directory));
-        // A hanging mount must not block the exit.
+        // A hanging mount must not block the exit. A shorter time limit of `once` is not the fault of the volume.
+        let give_up = self.agent.wake_at(self.clock.elapsed()).map(|at| at.max(self.clock.elapsed() + MIN_OPEN));
         let adopted = tokio::select! {
             adopted = open => adopted?,
             () = terminated(&mut signals) => return Ok(exit::TERMINATED),
-            () = self.clock.sleep_until(self.agent.wake_at(self.clock.elapsed())) => {
+            () = self.clock.sleep_until(give_up) => {
                 let message =
                     format!("failed to open output directory {shown}: no answer; check the volume (exit code 74)");
                 Observer::log(&LogEntry {

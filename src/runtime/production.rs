@@ -145,10 +145,13 @@ impl Server for Vault {
 /// The client of the API server. Created at its first use, so that it does not delay the first set.
 #[derive(Default)]
 pub(super) struct Kubernetes {
-    client: Arc<tokio::sync::Mutex<Option<(StatusReport, Arc<Cluster>)>>>,
+    client: Arc<tokio::sync::Mutex<Option<Client>>>,
     /// Cached digest of each mirror, which is slow to compute, with its inputs.
     digests: Mutex<BTreeMap<ObjectName, (DigestOf, String)>>,
 }
+
+/// A client and the settings that it was created from.
+type Client = (StatusReport, Arc<Cluster>);
 
 type DigestOf = (Generation, Vec<(String, usize)>, &'static str);
 

@@ -180,7 +180,9 @@ impl<W: io::Write> io::Write for OneLine<W> {
 /// Whether an event may be logged at all; see the module documentation.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let own = metadata.target() == TARGET || metadata.target().starts_with("keyferry::");
-    own || *metadata.level() <= Level::INFO
+    // kube logs each failed request as an error. The agent logs a failure of the API server once, with its cause.
+    let repeated = metadata.target().starts_with("kube_client::");
+    own || (*metadata.level() <= Level::INFO && !repeated)
 }
 
 /// Parses a filter. [`Targets`] treats an unknown word as a target, so a misspelled level such as `inof` would turn

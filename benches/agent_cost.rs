@@ -67,7 +67,7 @@ fn measure(sources: usize) -> Duration {
 }
 
 fn now(at: Duration) -> Now {
-    Now { at, wall: jiff::Timestamp::UNIX_EPOCH, seed: at.as_nanos() as u64 }
+    Now { at, wall: jiff::Timestamp::UNIX_EPOCH, seed: u64::try_from(at.as_nanos()).unwrap_or_default() }
 }
 
 fn collect(actions: Vec<Action>, pending: &mut VecDeque<(Ticket, Op)>) {

@@ -1,6 +1,7 @@
 //! The table of reason codes: meaning, an example message, and what to do. The page is generated from it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use keyferry::model::Reason;
@@ -35,13 +36,9 @@ fn each_example_is_a_message_of_the_program() {
     // A string literal continues behind a backslash at the end of a line.
     let mut text = String::new();
     for line in sources.lines() {
-        match line.strip_suffix('\\') {
-            Some(start) => text.push_str(if text.ends_with('\n') { start } else { start.trim_start() }),
-            None => {
-                text.push_str(if text.ends_with('\n') { line } else { line.trim_start() });
-                text.push('\n');
-            }
-        }
+        let (line, end) = line.strip_suffix('\\').map_or((line, "\n"), |start| (start, ""));
+        text.push_str(if text.ends_with('\n') { line } else { line.trim_start() });
+        text.push_str(end);
     }
     for row in ROWS {
         let fragments = row.example.split('…').map(|part| part.trim_matches([' ', ':', ',', ';', '(', ')']));
@@ -60,7 +57,7 @@ fn page_is_current() {
     let mut table = String::from("| Reason | Meaning | Example message | What to do |\n|---|---|---|---|\n");
     for Row { reason, meaning, example, action } in ROWS {
         let example = if example.contains('`') { format!("`` {example} ``") } else { format!("`{example}`") };
-        table += &format!("| `{}` | {meaning} | {example} | {action} |\n", reason.as_str());
+        let _ = writeln!(table, "| `{}` | {meaning} | {example} | {action} |", reason.as_str());
     }
     let current = format!("{before}{BEGIN}\n{table}\n{END}{after}");
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -96,7 +96,8 @@ impl World {
             }
         }
         // Files of an earlier process can come from other outputs. The manifest then has no request for their source.
-        let is_current = |source| set.manifest.sources.get(source).is_some_and(|known| !known.request.is_empty());
+        let is_current =
+            |source: &SourceName| set.manifest.sources.get(source).is_some_and(|known| !known.request.is_empty());
         let read = |entry: &keyferry::model::FileEntry| {
             entry.sources.iter().all(|source| known.contains(source) && is_current(source))
         };

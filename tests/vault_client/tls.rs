@@ -29,10 +29,10 @@ impl TestCa {
     }
 
     fn sign(&self, name: &str) -> (Certificate, KeyPair) {
-        self.sign_with(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+        self.sign_with(&CertificateParams::new(vec![name.to_owned()]).expect("a name"))
     }
 
-    fn sign_with(&self, params: CertificateParams) -> (Certificate, KeyPair) {
+    fn sign_with(&self, params: &CertificateParams) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
@@ -219,7 +219,7 @@ async fn expired_or_future_certificate_reports_its_time() {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
         params.not_before = rcgen::date_time_ymd(from, 1, 1);
         params.not_after = rcgen::date_time_ymd(to, 1, 1);
-        let (certificate, key) = trusted.sign_with(params);
+        let (certificate, key) = trusted.sign_with(&params);
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let config =
             ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key);

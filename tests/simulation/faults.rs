@@ -126,18 +126,7 @@ impl World {
     /// An operator revokes the leases of a path.
     fn revoke_leases(&mut self, name: &'static str, path: &str) {
         let server = self.servers.get_mut(name).expect("a server");
-        let gone: Vec<_> = server
-            .leases
-            .iter()
-            .filter(|(_, lease)| lease.path == path)
-            .map(|(id, lease)| (id.clone(), Rc::clone(&lease.id)))
-            .collect();
-        for (id, reading) in gone {
-            server.leases.remove(&id);
-            if let Some(record) = self.records.get_mut(&reading) {
-                record.ended_by_operator = true;
-            }
-        }
+        server.leases.retain(|_, lease| lease.path != path);
     }
 
     fn disturb_server(&mut self, until: Duration) {
@@ -181,26 +170,13 @@ impl World {
                 let server = self.servers.get_mut(name).expect("a server");
                 let tokens: Vec<_> = server.tokens.keys().cloned().collect();
                 for token in tokens {
-                    self.end_by_operator(name, token);
+                    server.end_token(&token);
                 }
                 if self.config.role.is_none() {
                     self.give_token();
                 }
             }
         }
-    }
-
-    fn end_by_operator(&mut self, name: &'static str, token: Vec<u8>) {
-        let server = self.servers.get_mut(name).expect("a server");
-        let readings: Vec<_> =
-            server.leases.values().filter(|lease| lease.token == token).map(|lease| Rc::clone(&lease.id)).collect();
-        server.end_token(&token);
-        for reading in readings {
-            if let Some(record) = self.records.get_mut(&reading) {
-                record.ended_by_operator = true;
-            }
-        }
-        self.tokens_ended_by_operator.insert(token);
     }
 
     /// A user writes another token to the file.

@@ -209,7 +209,6 @@ impl World {
             token: token.to_vec(),
             issued: self.now,
             reported_end: None,
-            ended_by_operator: false,
             may_be_older: false,
             too_old: false,
         };

@@ -1,6 +1,6 @@
 //! The world around an agent, event by event, determined by a seed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -53,8 +53,6 @@ pub struct Record {
     pub issued: Duration,
     /// When it expires according to the response and the agent's clock.
     pub reported_end: Option<Duration>,
-    /// An operator revoked it.
-    pub ended_by_operator: bool,
     /// Whether it is allowed to replace a newer reading: after a requested refresh, or after `maxStale` of older responses.
     pub may_be_older: bool,
     /// Whether it was older than the agent's reading and not allowed to replace it.
@@ -117,7 +115,6 @@ pub struct World {
     pub visible: BTreeMap<PathBuf, BTreeMap<SourceName, Rc<str>>>,
     /// When a token expires according to the responses and the agent's clock.
     pub reported_token_end: BTreeMap<Vec<u8>, Duration>,
-    pub tokens_ended_by_operator: BTreeSet<Vec<u8>>,
     pub watch: Watch,
     pub events: u64,
     pub tracing: bool,
@@ -159,7 +156,6 @@ impl World {
             records: BTreeMap::new(),
             visible: BTreeMap::new(),
             reported_token_end: BTreeMap::new(),
-            tokens_ended_by_operator: BTreeSet::new(),
             watch: Watch::default(),
             events: 0,
             tracing: false,

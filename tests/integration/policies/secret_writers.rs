@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::setup::{APPLY, ApiResult, JSON_PATCH, MERGE, PolicySetup, WRITERS, accepted, denied, send};
 
 const NOT_LISTED: &str = "may not write Secret";
-const FOREIGN: &str = "was not made by keyferry";
+const FOREIGN: &str = "is not managed by keyferry";
 
 struct Writers {
     setup: PolicySetup,

@@ -26,6 +26,7 @@ impl Agent {
             sources.next_stale(),
             if visible { None } else { sources.next_wait_end(at) },
             if publish { publication.sync.due() } else { None },
+            publication.resync_due(),
             if visible { mirrors.wake() } else { None },
             report.wake(settings),
             self.trial.as_ref().and_then(super::trial::Trial::wake),
@@ -44,7 +45,8 @@ impl Agent {
         let token_before = sessions.number();
         let held = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
         let in_use = |number| held(number) || publication.uses_token(number);
-        sessions.advance(settings, in_use, now, &mut self.outbox);
+        let in_published_set = |number| publication.uses_token(number);
+        sessions.advance(settings, in_use, in_published_set, now, &mut self.outbox);
         {
             let token_expiry = |number| sessions.expiry_of(number);
             let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
@@ -57,6 +59,9 @@ impl Agent {
         }
         // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
         let complete = || sources.complete(now.at, |name| store.has_adopted(name));
+        if publication.resync_due().is_some_and(|at| at <= now.at) {
+            publication.sync.resync();
+        }
         let free = !directories.is_busy(&settings.directory.path);
         if free && publication.sync.is_due(now.at) && (publication.visible().is_some() || complete()) {
             let set = publication::set(settings, store, sources, |_| false, publication.visible());

@@ -135,8 +135,16 @@ impl Agent {
         match result {
             Ok(swapped) => {
                 if publication.sync.succeeded(ticket) {
+                    let before = publication.visible().cloned();
                     let new = publication.published(swapped);
-                    mirrors.request();
+                    let unchanged =
+                        before.zip(publication.visible()).is_some_and(|(old, new)| old.manifest == new.manifest);
+                    if new || !unchanged {
+                        mirrors.request();
+                    }
+                    if !self.mode.is_once() {
+                        publication.schedule_resync(now);
+                    }
                     self.journal.recovered(&Subject::Publication);
                     if let Some(generation) = publication.generation().filter(|_| new) {
                         self.journal.info(&Subject::Publication, format!("published generation {generation}"));

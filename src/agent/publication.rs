@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
@@ -11,7 +12,12 @@ use super::io::PublishedSet;
 use super::sources::Sources;
 use super::store::Store;
 use super::sync::SyncState;
+use super::time::{Elapsed, Now};
 use crate::model::{AdoptedSet, Generation, Manifest, ManifestSource, Output, Settings, SourceName};
+
+/// Maximum interval between two comparisons of the output directory with the visible set. An unchanged directory is only
+/// read.
+const RESYNC: Duration = Duration::from_secs(60);
 
 /// The visible set and the publication in flight.
 #[derive(Clone, Default)]
@@ -25,6 +31,8 @@ pub(super) struct Publication {
     generation: Option<Generation>,
     /// When the adopted set was published, while it is the visible one.
     adopted: Option<Timestamp>,
+    /// When to publish the visible set again, in case its directory was removed or changed.
+    resync: Option<Elapsed>,
 }
 
 impl Publication {
@@ -77,6 +85,16 @@ impl Publication {
             self.generation = Some(self.generation.unwrap_or_default().next());
         }
         new
+    }
+
+    /// Schedules the next resync.
+    pub(super) fn schedule_resync(&mut self, now: &Now) {
+        self.resync = Some(now.at + now.share(RESYNC, 0.75, 1.0, 42));
+    }
+
+    /// When the visible set is due to be published again; `None` while another publication is due or in flight.
+    pub(super) fn resync_due(&self) -> Option<Elapsed> {
+        self.resync.filter(|_| self.sync.is_current())
     }
 
     /// Makes a set visible that was published to a new directory.

@@ -118,10 +118,12 @@ impl Sessions {
     }
 
     /// Starts operations that are due. `in_use`: whether a token owns a lease that is still held or published.
+    /// `in_published_set`: whether it owns a lease of the published set.
     pub(super) fn advance(
         &mut self,
         settings: &Arc<Settings>,
         in_use: impl Fn(u64) -> bool,
+        in_published_set: impl Fn(u64) -> bool,
         now: &Now,
         outbox: &mut Outbox,
     ) {
@@ -141,7 +143,7 @@ impl Sessions {
             }
         }
         self.ended.retain(|number, _| in_use(*number));
-        let leased = self.current.as_mut().filter(|token| in_use(token.number));
+        let leased = self.current.as_mut().filter(|token| in_published_set(token.number));
         self.check_due = leased.and_then(|token| token.check(now, outbox));
         if let Some(token) = &mut self.current
             && let Some((at, Renewal::Renew)) = token.renewal_due()

@@ -40,7 +40,6 @@ pub struct TokenState {
 }
 
 pub struct LeaseState {
-    pub id: Rc<str>,
     pub path: String,
     pub token: Vec<u8>,
     pub ends: Duration,
@@ -297,7 +296,6 @@ impl Server {
             Kind::Leased { ttl, max_ttl, renewable } => {
                 let lease = format!("{path}/{}", self.counter);
                 let state = LeaseState {
-                    id: Rc::clone(&id),
                     path: path.to_owned(),
                     token: token.expose().to_vec(),
                     ends: now + ttl,

@@ -1,7 +1,7 @@
 //! A changed directory: the new one is published before the old one is emptied.
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{failure, secs, settings};
+use super::fixtures::{MINUTE, failure, reading, secs, settings};
 use crate::agent::{Input, Op, Outcome};
 use crate::model::{ConditionStatus, FailureClass, Reason, Settings};
 
@@ -84,4 +84,25 @@ fn first_set_in_flight_completes_before_directory_changes() {
     assert_eq!(directory.path.display().to_string(), "/elsewhere");
     d.input(Input::Completed(ticket, Outcome::Published(Ok(true))));
     assert_eq!(d.retired, ["/secrets"]);
+}
+
+/// Nothing tells the agent that its directory was removed, so it compares the directory once a minute.
+#[test]
+fn visible_set_is_published_again_once_a_minute() {
+    let mut d = Driver::published(&["a"]);
+    let before = (d.count(Kind::Publish), d.agent.generation());
+    d.hold(Kind::Publish);
+    d.serve(MINUTE * 5, |op| match op {
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(1, &[("password", "one")])))),
+        Op::Publish { .. } => Some(Outcome::Published(Ok(false))),
+        _ => None,
+    });
+    let publications = d.count(Kind::Publish) - before.0;
+    assert!((4..=7).contains(&publications), "{publications} publications in 5 minutes");
+    assert_eq!(d.agent.generation(), before.1, "an unchanged directory is no new generation");
+    d.serve(MINUTE, |op| match op {
+        Op::Publish { .. } => Some(Outcome::Published(Ok(true))),
+        _ => None,
+    });
+    assert!(d.agent.generation() > before.1, "a re-created directory is a new generation");
 }

@@ -161,9 +161,18 @@ fn retry_after_delays_next_attempt() {
 }
 
 #[test]
-fn unchanged_secret_is_neither_published_nor_reported() {
+fn unchanged_secret_gives_no_new_generation_and_no_report() {
     let mut d = Driver::published(&["a"]);
-    let before = [Kind::Publish, Kind::PatchConditions, Kind::RecordEvent].map(|kind| d.count(kind));
-    serve(&mut d, MINUTE * 10, |_| Ok(reading(1, &[("password", "one")])));
-    assert_eq!([Kind::Publish, Kind::PatchConditions, Kind::RecordEvent].map(|kind| d.count(kind)), before);
+    let observed = |d: &Driver| {
+        let counts = [Kind::PatchConditions, Kind::RecordEvent].map(|kind| d.count(kind));
+        (counts, d.agent.generation())
+    };
+    let before = observed(&d);
+    d.hold(Kind::Publish);
+    d.serve(MINUTE * 10, |op| match op {
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(1, &[("password", "one")])))),
+        Op::Publish { .. } => Some(Outcome::Published(Ok(false))),
+        _ => None,
+    });
+    assert_eq!(observed(&d), before);
 }

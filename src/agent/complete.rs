@@ -13,6 +13,15 @@ impl Agent {
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
+        if !self.mode.is_once() {
+            // Also for a set that is not adopted: its files must not be replaced with older ones. `once` has no time to wait
+            // until an older version is accepted, so it ignores the versions.
+            let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
+            sources.update_all(&tokens, |name, source| {
+                let known = set.manifest.sources.get(name).filter(|known| known.request == source.spec.request_id());
+                source.adopted = known.map(|known| known.version.clone());
+            });
+        }
         let same = |name: &SourceName| {
             let saved = set.manifest.sources.get(name);
             sources.get(name).zip(saved).is_some_and(|(source, saved)| source.spec.request_id() == saved.request)
@@ -24,15 +33,6 @@ impl Agent {
             store.adopt(set, &keep);
             // No publication is requested: publishing the same set again would add nothing.
             publication.adopt(set);
-            if !self.mode.is_once() {
-                // `once` has no time to wait until an older version is accepted, so it ignores the adopted one.
-                let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
-                sources.update_all(&tokens, |name, source| {
-                    let known =
-                        set.manifest.sources.get(name).filter(|known| known.request == source.spec.request_id());
-                    source.adopted = known.map(|known| known.version.clone());
-                });
-            }
             self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
         } else {
             publication.sync.request();

@@ -132,7 +132,9 @@ impl Sessions {
         }
         for retired in std::mem::take(&mut self.retired) {
             if retired.token.has_expired(now.at) {
-                self.ended.insert(retired.token.number, retired.token.expires_at().unwrap_or(now.at));
+                // A rejected token has ended before, and its end must not move.
+                let end = retired.token.expires_at().unwrap_or(now.at);
+                self.ended.entry(retired.token.number).or_insert(end);
             } else if retired.keep_until <= now.at && in_use(retired.token.number) {
                 // A source still uses a lease of this token, for example because its re-read fails. Check again later.
                 self.retired.push(Retired { keep_until: now.at + OVERLAP, ..retired });

@@ -31,7 +31,7 @@ fn settings(sources: usize) -> Arc<Settings> {
     }
     text.push_str("outputs:\n");
     for source in 0..sources {
-        let _ = writeln!(text, "  - {{source: s{source}, key: password, path: p{source}}}");
+        let _ = writeln!(text, "  - {{source: s{source}, key: password, file: p{source}}}");
     }
     let environment: HashMap<String, String> = HashMap::new();
     Arc::new(keyferry::config::load(&environment, Some(&text)).expect("a valid configuration"))

@@ -16,10 +16,18 @@ type Files = BTreeMap<FilePath, FileEntry>;
 pub(super) struct Store {
     readings: BTreeMap<SourceName, Arc<Reading>>,
     outputs: Vec<RenderedOutput>,
+    /// Indexes of the outputs that depend on a source.
+    by_source: BTreeMap<SourceName, Vec<usize>>,
     /// Files of an earlier process, by source, until the source is read.
-    adopted: BTreeMap<SourceName, Files>,
-    /// Sources whose outputs changed while their files were adopted ones.
-    outdated: BTreeSet<SourceName>,
+    adopted: BTreeMap<SourceName, Adopted>,
+}
+
+/// The adopted files of one source.
+#[derive(Clone, Default)]
+struct Adopted {
+    files: Files,
+    /// Whether a reload changed the outputs of the source.
+    outdated: bool,
 }
 
 /// An output and the files last rendered for it.
@@ -35,7 +43,12 @@ impl Store {
     pub(super) fn new(outputs: &[Output]) -> Self {
         let made =
             |output: &Output| RenderedOutput { output: output.clone(), rendered: Rendered::default(), failure: None };
-        Self { outputs: outputs.iter().map(made).collect(), ..Self::default() }
+        Self { outputs: outputs.iter().map(made).collect(), by_source: by_source(outputs), ..Self::default() }
+    }
+
+    /// The outputs that depend on `source`, with their indexes.
+    fn outputs_of(&self, source: &SourceName) -> impl Iterator<Item = (usize, &RenderedOutput)> {
+        self.by_source.get(source).into_iter().flatten().map(|index| (*index, &self.outputs[*index]))
     }
 
     /// Adopts the files of the sources in `keep` from the set of an earlier process.
@@ -43,7 +56,7 @@ impl Store {
         for (path, entry) in &set.files.files {
             // A file of several sources is stored with the first of them, and replaced when that source is read.
             if let Some(name) = entry.sources.first().filter(|_| entry.sources.is_subset(keep)) {
-                self.adopted.entry(name.clone()).or_default().insert(path.clone(), entry.clone());
+                self.adopted.entry(name.clone()).or_default().files.insert(path.clone(), entry.clone());
             }
         }
     }
@@ -55,7 +68,7 @@ impl Store {
 
     /// Whether the adopted files of `source` were made for other outputs than the configured ones.
     pub(super) fn is_outdated(&self, source: &SourceName) -> bool {
-        self.has_adopted(source) && self.outdated.contains(source)
+        self.adopted.get(source).is_some_and(|adopted| adopted.outdated)
     }
 
     /// Removes the adopted files of `source`. Returns whether there were any.
@@ -98,10 +111,7 @@ impl Store {
     /// Renders the outputs that depend on `source`, by index, and checks their paths against those of all others.
     fn render_outputs_of(&self, source: &SourceName) -> Result<BTreeMap<usize, Rendered>, Failure> {
         let mut made = BTreeMap::new();
-        for (index, old) in self.outputs.iter().enumerate() {
-            if !render::sources_of(&old.output).contains(source) {
-                continue;
-            }
+        for (index, old) in self.outputs_of(source) {
             match render::render_output(&old.output, &self.readings) {
                 Ok(rendered) => _ = made.insert(index, rendered),
                 Err(_) if old.failure.is_some() => {}
@@ -109,7 +119,7 @@ impl Store {
             }
         }
         if self.changes_paths(source, &made) {
-            let adopted = self.adopted.iter().filter(|(name, _)| *name != source).map(|(_, files)| files);
+            let adopted = self.adopted.iter().filter(|(name, _)| *name != source).map(|(_, adopted)| &adopted.files);
             let others = self.outputs.iter().enumerate().map(|(index, old)| made.get(&index).unwrap_or(&old.rendered));
             render::join(others.map(|rendered| &rendered.files).chain(adopted))?;
         }
@@ -134,15 +144,13 @@ impl Store {
     pub(super) fn reconcile(&mut self, outputs: &[Output], keep: impl Fn(&SourceName) -> bool) {
         self.readings.retain(|name, _| keep(name));
         self.adopted.retain(|name, _| keep(name));
-        let old = std::mem::take(&mut self.outputs);
-        let of = |name: &SourceName, outputs: &mut dyn Iterator<Item = &Output>| {
-            outputs.filter(|output| render::sources_of(output).contains(name)).cloned().collect::<Vec<_>>()
-        };
-        for name in self.adopted.keys() {
-            if of(name, &mut old.iter().map(|made| &made.output)) != of(name, &mut outputs.iter()) {
-                self.outdated.insert(name.clone());
-            }
+        let new = by_source(outputs);
+        for (name, adopted) in &mut self.adopted {
+            let before = self.by_source.get(name).into_iter().flatten().map(|index| &self.outputs[*index].output);
+            adopted.outdated |= !before.eq(new.get(name).into_iter().flatten().map(|index| &outputs[*index]));
         }
+        self.by_source = new;
+        let old = std::mem::take(&mut self.outputs);
         for output in outputs {
             let sources = render::sources_of(output);
             let unchanged = old.iter().find(|made| made.output == *output && sources.iter().all(&keep));
@@ -172,14 +180,13 @@ impl Store {
 
     /// Keys of `source` without a file, because they cannot be file names.
     pub(super) fn left_out(&self, source: &SourceName) -> Vec<String> {
-        let of_source = self.outputs.iter().filter(|made| render::sources_of(&made.output).contains(source));
-        of_source.flat_map(|made| made.rendered.left_out.iter().cloned()).collect()
+        self.outputs_of(source).flat_map(|(_, made)| made.rendered.left_out.iter().cloned()).collect()
     }
 
     /// All files. `accept` rejects collisions; between outputs that a reload combined, the first output keeps the path.
     pub(super) fn files(&self) -> FileSet {
         let made = self.outputs.iter().map(|made| &made.rendered.files);
-        let parts: Vec<_> = made.chain(self.adopted.values()).collect();
+        let parts: Vec<_> = made.chain(self.adopted.values().map(|adopted| &adopted.files)).collect();
         render::join(parts.iter().copied()).unwrap_or_else(|_| {
             let mut set = FileSet::default();
             for (path, entry) in parts.into_iter().flatten() {
@@ -190,4 +197,15 @@ impl Store {
             set
         })
     }
+}
+
+/// Indexes of the outputs that depend on each source.
+fn by_source(outputs: &[Output]) -> BTreeMap<SourceName, Vec<usize>> {
+    let mut indexes: BTreeMap<SourceName, Vec<usize>> = BTreeMap::new();
+    for (index, output) in outputs.iter().enumerate() {
+        for source in render::sources_of(output) {
+            indexes.entry(source).or_default().push(index);
+        }
+    }
+    indexes
 }

@@ -13,23 +13,22 @@ impl Agent {
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
+        // What the manifest has about a source, if it is about the same request.
+        let saved = |name: &SourceName| {
+            let spec = settings.sources.get(name)?;
+            set.manifest.sources.get(name).filter(|saved| saved.request == spec.request_id())
+        };
         if !self.mode.is_once() {
             // Also for a set that is not adopted: its files must not be replaced with older ones. `once` has no time to wait
             // until an older version is accepted, so it ignores the versions.
             let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
-            sources.update_all(&tokens, |name, source| {
-                let known = set.manifest.sources.get(name).filter(|known| known.request == source.spec.request_id());
-                source.adopted = known.map(|known| known.version.clone());
-            });
+            sources.update_all(&tokens, |name, source| source.adopted = saved(name).map(|saved| saved.version.clone()));
         }
-        let same = |name: &SourceName| {
-            let saved = set.manifest.sources.get(name);
-            sources.get(name).zip(saved).is_some_and(|(source, saved)| source.spec.request_id() == saved.request)
-        };
         let layout = super::publication::layout_id(&settings.outputs);
-        let required = settings.sources.iter().filter(|(_, source)| source.required).all(|(name, _)| same(name));
+        let required =
+            settings.sources.iter().filter(|(_, source)| source.required).all(|(name, _)| saved(name).is_some());
         if layout == set.manifest.layout && required {
-            let keep = settings.sources.keys().filter(|name| same(name)).cloned().collect();
+            let keep = settings.sources.keys().filter(|name| saved(name).is_some()).cloned().collect();
             store.adopt(set, &keep);
             // No publication is requested: publishing the same set again would add nothing.
             publication.adopt(set);

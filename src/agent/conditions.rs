@@ -2,7 +2,7 @@
 
 use super::Parts;
 use super::time::{Now, timestamp};
-use crate::model::{Condition, ConditionStatus, ConditionType, Reason};
+use crate::model::{Condition, ConditionStatus, ConditionType, Reason, truncated};
 
 /// Start of each message about a rejected configuration.
 pub(super) const CONFIG_REJECTED: &str = "new configuration rejected, previous configuration stays active";
@@ -215,12 +215,4 @@ pub(super) fn bounded(text: &str) -> String {
 /// Maximum number of characters for each of `subjects` subjects.
 fn char_limit(subjects: usize) -> usize {
     if subjects > 1 { MAX_CHARS_EACH } else { MAX_CHARS }
-}
-
-fn truncated(text: &str, limit: usize) -> String {
-    let mut short: String = text.chars().take(limit).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
 }

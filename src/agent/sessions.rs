@@ -128,13 +128,11 @@ impl Sessions {
         outbox: &mut Outbox,
     ) {
         if let Some(token) = self.current.take_if(|token| token.has_expired(now.at)) {
-            self.ended.insert(token.number, token.expires_at().unwrap_or(now.at));
+            self.end(&token, now);
         }
         for retired in std::mem::take(&mut self.retired) {
             if retired.token.has_expired(now.at) {
-                // A rejected token has ended before, and its end must not move.
-                let end = retired.token.expires_at().unwrap_or(now.at);
-                self.ended.entry(retired.token.number).or_insert(end);
+                self.end(&retired.token, now);
             } else if retired.keep_until <= now.at && in_use(retired.token.number) {
                 // A source still uses a lease of this token, for example because its re-read fails. Check again later.
                 self.retired.push(Retired { keep_until: now.at + OVERLAP, ..retired });
@@ -145,6 +143,7 @@ impl Sessions {
             }
         }
         self.ended.retain(|number, _| in_use(*number));
+        // Not `in_use`, which asks every source.
         let leased = self.current.as_mut().filter(|token| in_published_set(token.number));
         self.check_due = leased.and_then(|token| token.check(now, outbox));
         if let Some(token) = &mut self.current
@@ -160,9 +159,16 @@ impl Sessions {
         }
     }
 
+    /// Records that a token has ended: now, or at its expiry if that was earlier. A recorded end never moves, because the
+    /// schedules of sources depend on it.
+    fn end(&mut self, token: &Token, now: &Now) {
+        let at = token.expires_at().map_or(now.at, |expiry| expiry.min(now.at));
+        self.ended.entry(token.number).or_insert(at);
+    }
+
     /// Stops using a token, and revokes it and its leases if a login of this agent issued it.
     fn discard(&mut self, token: &Token, now: &Now, outbox: &mut Outbox) {
-        self.ended.insert(token.number, now.at);
+        self.end(token, now);
         if token.self_issued && !token.has_expired(now.at) {
             self.revoke(token, outbox);
         }
@@ -360,7 +366,7 @@ impl Sessions {
             self.backoff.failed(&failure, retry, now, 15);
         }
         self.failure.get_or_insert(failure);
-        self.ended.insert(token.number, now.at);
+        self.end(&token, now);
         self.retired.push(Retired { token, keep_until: now.at });
         true
     }

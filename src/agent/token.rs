@@ -20,7 +20,7 @@ const STABLE: Duration = Duration::from_secs(60);
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How often to look up a token that owns leases in use and that no request uses otherwise. Vault revokes leases with
-/// their token and tells no client, so this bounds how long the files can hold credentials of a revoked token. Longer
+/// their token and notifies no client, so this bounds how long the files can hold credentials of a revoked token. Longer
 /// than the default refresh interval, so that a pod that also reads a KV secret needs no lookup.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(120);
 

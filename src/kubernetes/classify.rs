@@ -10,7 +10,7 @@ use kube::core::Status;
 use kube::core::response::StatusCause;
 
 use super::client::Response;
-use crate::model::{Failure, FailureClass, Reason};
+use crate::model::{Failure, FailureClass, Reason, truncated};
 
 /// Maximum number of characters of the server's message in a [`Failure`], so that conditions stay short.
 const MAX_CHARS: usize = 400;
@@ -144,6 +144,5 @@ pub(super) fn failure(context: &RequestContext, error: &ApiError) -> Failure {
 
 /// Reduces `text` to one line of at most [`MAX_CHARS`] characters.
 fn clip(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_CHARS).collect();
-    if text.chars().nth(MAX_CHARS).is_some() { format!("{line}…") } else { line }
+    truncated(&text.replace(char::is_control, " "), MAX_CHARS)
 }

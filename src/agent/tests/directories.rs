@@ -86,7 +86,7 @@ fn first_set_in_flight_completes_before_directory_changes() {
     assert_eq!(d.retired, ["/secrets"]);
 }
 
-/// Nothing tells the agent that its directory was removed, so it compares the directory once a minute.
+/// The agent gets no notification when its directory is removed, so it compares the directory once a minute.
 #[test]
 fn visible_set_is_published_again_once_a_minute() {
     let mut d = Driver::published(&["a"]);

@@ -250,7 +250,7 @@ fn token_without_expiry_is_not_renewed() {
     assert_eq!((d.count(Kind::LogIn), d.count(Kind::RenewToken)), (1, 0));
 }
 
-/// Vault revokes leases with their token and tells no client. A pod that only has leases sends no request until the next
+/// Vault revokes leases with their token and notifies no client. A pod that only has leases sends no request until the next
 /// renewal, which can be many minutes away.
 #[test]
 fn token_with_leases_is_looked_up_between_renewals() {

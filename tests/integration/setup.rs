@@ -148,6 +148,29 @@ impl Setup<'_> {
     }
 }
 
+/// Environment of an agent that is configured by `document` alone, without the variables for the reference scenario.
+pub fn configured_by(document: &str) -> [(&str, &str); 6] {
+    [
+        ("KEYFERRY_SECRETS", ""),
+        ("KEYFERRY_MIRROR", ""),
+        ("KEYFERRY_ROLE", ""),
+        ("KEYFERRY_AUTH_MOUNT", ""),
+        ("KEYFERRY_JWT_FILE", ""),
+        ("KEYFERRY_CONFIG_INLINE", document),
+    ]
+}
+
+/// Environment of an agent with a supplied token.
+pub fn supplied_token<'a>(address: &'a str, token: &'a str) -> [(&'a str, &'a str); 5] {
+    [
+        ("VAULT_ADDR", address),
+        ("VAULT_TOKEN", token),
+        ("KEYFERRY_ROLE", ""),
+        ("KEYFERRY_AUTH_MOUNT", ""),
+        ("KEYFERRY_JWT_FILE", ""),
+    ]
+}
+
 /// Name of the test: the name of its thread, or `word` if the harness runs all tests on one thread.
 fn test_name(word: &str) -> String {
     std::thread::current().name().filter(|name| name.contains("::")).unwrap_or(word).to_owned()

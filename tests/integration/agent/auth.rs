@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::setup::{SOON, Setup};
+use crate::setup::{SOON, Setup, configured_by};
 use crate::testbed::{Agent, Servers};
 
 /// Runs `once` with this `auth` block; returns the exit code and the agent.
@@ -13,15 +13,7 @@ async fn once_with(setup: &Setup<'_>, auth: &str) -> Result<(Option<i32>, Agent)
         "sources: {{s: {{path: {}}}}}\nauth: {auth}\nretry: {{base: 50ms, max: 100ms, slow: 100ms}}\n",
         setup.case.secret_path()
     );
-    let none = [
-        ("KEYFERRY_SECRETS", ""),
-        ("KEYFERRY_MIRROR", ""),
-        ("KEYFERRY_ROLE", ""),
-        ("KEYFERRY_AUTH_MOUNT", ""),
-        ("KEYFERRY_JWT_FILE", ""),
-        ("KEYFERRY_CONFIG_INLINE", document.as_str()),
-    ];
-    let mut agent = setup.agent(&["once", "--timeout", "10s"], &none)?;
+    let mut agent = setup.agent(&["once", "--timeout", "10s"], &configured_by(&document))?;
     let code = agent.wait(SOON).await?.code();
     Ok((code, agent))
 }

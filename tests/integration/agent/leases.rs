@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::leased::{Leased, allow, data_path};
 use crate::proxy::Proxy;
-use crate::setup::{SOON, Setup};
+use crate::setup::{SOON, Setup, configured_by, supplied_token};
 use crate::testbed::free_port;
 
 #[tokio::test]
@@ -103,16 +103,7 @@ async fn static_role_with_failed_rotation_backs_off_and_is_mirrored() -> Result<
         let proxy = Proxy::counting(setup.servers.vault.address()).await?;
         let url = proxy.url();
         let document = "sources: {static: {path: cubbyhole/static, engine: other}}\nmirrors: {top-secret-ks: {}}\n";
-        let changes = [
-            ("VAULT_ADDR", url.as_str()),
-            ("VAULT_TOKEN", &token),
-            ("KEYFERRY_ROLE", ""),
-            ("KEYFERRY_AUTH_MOUNT", ""),
-            ("KEYFERRY_JWT_FILE", ""),
-            ("KEYFERRY_SECRETS", ""),
-            ("KEYFERRY_MIRROR", ""),
-            ("KEYFERRY_CONFIG_INLINE", document),
-        ];
+        let changes = [&configured_by(document)[..], &supplied_token(&url, &token)].concat();
         let mut agent = setup.agent(&["run"], &changes)?;
         setup.secret_is(&mut agent, "password", "festes-Losungswort").await?;
         // Sleep, because the number of reads in this time is tested. The wait between reads doubles each time.

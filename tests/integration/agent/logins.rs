@@ -9,7 +9,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
 use crate::proxy::Proxy;
-use crate::setup::{QUICK, SOON, Setup, login};
+use crate::setup::{QUICK, SOON, Setup, configured_by, login};
 
 #[tokio::test]
 async fn repeated_logins_back_off_while_reads_succeed() -> Result<()> {
@@ -89,15 +89,7 @@ async fn login_waits_for_jwt_that_is_not_yet_valid() -> Result<()> {
                 setup.case.secret_path()
             );
             let directory = setup.case.directory.with_file_name(mode).display().to_string();
-            let none = [
-                ("KEYFERRY_SECRETS", ""),
-                ("KEYFERRY_MIRROR", ""),
-                ("KEYFERRY_ROLE", ""),
-                ("KEYFERRY_AUTH_MOUNT", ""),
-                ("KEYFERRY_JWT_FILE", ""),
-                ("KEYFERRY_DIRECTORY", directory.as_str()),
-                ("KEYFERRY_CONFIG_INLINE", document.as_str()),
-            ];
+            let none = [&configured_by(&document)[..], &[("KEYFERRY_DIRECTORY", directory.as_str())]].concat();
             let started = Instant::now();
             let arguments: &[&str] = if mode == "once" { &["once", "--timeout", "60s"] } else { &["run"] };
             let mut agent = setup.agent(arguments, &none)?;
@@ -185,14 +177,7 @@ async fn used_wrapping_token_after_restart_names_earlier_process() -> Result<()>
              wrappedCreationPath: {path}}}\nsources: {{s: {{path: {}}}}}\n",
             setup.case.secret_path()
         );
-        let changes = [
-            ("KEYFERRY_SECRETS", ""),
-            ("KEYFERRY_MIRROR", ""),
-            ("KEYFERRY_ROLE", ""),
-            ("KEYFERRY_AUTH_MOUNT", ""),
-            ("KEYFERRY_JWT_FILE", ""),
-            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
-        ];
+        let changes = configured_by(&document);
         let mut agent = setup.agent(&["run"], &changes)?;
         setup.file_is(&mut agent, "password", "Losungwort").await?;
         agent.kill().await?;

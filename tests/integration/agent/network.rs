@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use rustix::net::{AddressFamily, SocketType};
 
 use crate::proxy::{Proxy, Relay};
-use crate::setup::{SOON, Setup, login};
+use crate::setup::{SOON, Setup, login, supplied_token};
 use crate::testbed::{free_port, skip_test};
 
 #[tokio::test]
@@ -37,13 +37,7 @@ async fn silent_http2_connection_is_replaced() -> Result<()> {
 
         // A common error: `http://` to the https port, with a valid token.
         let http = setup.servers.vault.address().replace("https://", "http://");
-        let changes = [
-            ("VAULT_ADDR", http.as_str()),
-            ("VAULT_TOKEN", setup.servers.vault.root_token()),
-            ("KEYFERRY_ROLE", ""),
-            ("KEYFERRY_AUTH_MOUNT", ""),
-            ("KEYFERRY_JWT_FILE", ""),
-        ];
+        let changes = supplied_token(&http, setup.servers.vault.root_token());
         let mut once = setup.agent(&["once", "--timeout", "5s"], &changes)?;
         let code = once.wait(SOON).await?.code();
         let report = once.report();

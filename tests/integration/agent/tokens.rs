@@ -7,18 +7,7 @@ use serde_json::json;
 
 use crate::leased::{Leased, allow, data_path};
 use crate::proxy::Proxy;
-use crate::setup::{SOON, Setup};
-
-/// Environment of an agent with a supplied token.
-fn supplied_token<'a>(proxy: &'a str, token: &'a str) -> [(&'a str, &'a str); 5] {
-    [
-        ("VAULT_ADDR", proxy),
-        ("VAULT_TOKEN", token),
-        ("KEYFERRY_ROLE", ""),
-        ("KEYFERRY_AUTH_MOUNT", ""),
-        ("KEYFERRY_JWT_FILE", ""),
-    ]
-}
+use crate::setup::{SOON, Setup, configured_by, supplied_token};
 
 #[tokio::test]
 async fn denied_source_without_lookup_permission_causes_no_logins() -> Result<()> {
@@ -152,14 +141,7 @@ async fn blocking_token_file_does_not_delay_deadline_or_sigterm() -> Result<()> 
             "auth: {{method: token, tokenFile: {fifo}}}\nsources: {{s: {{path: {}}}}}\n",
             setup.case.secret_path()
         );
-        let none = [
-            ("KEYFERRY_SECRETS", ""),
-            ("KEYFERRY_MIRROR", ""),
-            ("KEYFERRY_ROLE", ""),
-            ("KEYFERRY_AUTH_MOUNT", ""),
-            ("KEYFERRY_JWT_FILE", ""),
-            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
-        ];
+        let none = configured_by(&document);
         let started = Instant::now();
         let mut once = setup.agent(&["once", "--timeout", "3s"], &none)?;
         let code = once.wait(SOON).await?.code();

@@ -231,6 +231,11 @@ impl World {
         let Some(before) = &write.before else { return };
         let Some(settings) = self.process.as_ref().map(|process| Arc::clone(process.agent.settings())) else { return };
         let visible = self.visible.get(&settings.directory.path).cloned().unwrap_or_default();
+        // The agent allows older versions for a Secret as a whole, not for each source.
+        let is_allowed = || {
+            let readings = request.versions.keys().filter_map(|source| visible.get(source));
+            readings.filter_map(|id| self.records.get(id)).any(|record| record.may_be_older)
+        };
         for (source, (id, version)) in &request.versions {
             let older = before
                 .versions
@@ -238,11 +243,7 @@ impl World {
                 .is_some_and(|(other, written)| other == id && version.order(written) == Order::Older);
             let tolerance = settings.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();
             let long = since.is_some_and(|since| since + tolerance <= self.now);
-            // The agent allows older versions for a Secret as a whole, not for each source.
-            let mut records =
-                request.versions.keys().filter_map(|source| visible.get(source).and_then(|id| self.records.get(id)));
-            let allowed = records.any(|record| record.may_be_older);
-            if older && !long && !allowed {
+            if older && !long && !is_allowed() {
                 let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);
                 return self.violate(Property::NoRollback, detail);
             }

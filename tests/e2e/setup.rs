@@ -295,8 +295,16 @@ impl Setup {
     /// The leak test: apart from the Secret's data, nothing that can be read in this namespace contains a value or a token.
     /// Deleted pods are not searched.
     async fn finish(self) -> Result<()> {
+        let mut failed = String::new();
+        let described = self
+            .wait_for("kubectl describes the namespace", || {
+                // Fails if an object is deleted after `kubectl` lists it, for example in a rolling update.
+                let described = self.kubectl(&["describe", "pods,deployments,replicasets,jobs"]);
+                std::future::ready(described.map_err(|error| failed = format!("{error:#}")).ok())
+            })
+            .await;
         let mut seen = vec![
-            Observed::new("describe", self.kubectl(&["describe", "pods,deployments,replicasets,jobs"])?),
+            Observed::new("describe", described.with_context(|| failed)?),
             Observed::new("get", self.kubectl(&["get", "pods,events", "--output=yaml"])?),
         ];
         for pod in self.pods().list(&ListParams::default()).await?.items {

@@ -1,5 +1,7 @@
 //! Applies the outcomes of operations.
 
+use std::collections::BTreeSet;
+
 use super::io::{MirrorResult, Outcome, Ticket};
 use super::journal::Subject;
 use super::source::{SourceState, TokenView};
@@ -8,8 +10,10 @@ use super::{Agent, Parts};
 use crate::model::{AdoptedSet, EventType, Failure, Reason, SourceName};
 
 impl Agent {
-    /// Handles the first input. Adopts the set of an earlier process if the configuration has the same outputs and the
-    /// required sources have the same requests.
+    /// Handles the first input. Adopts the set of an earlier process.
+    ///
+    /// `run` also adopts a set of another configuration, as a reload would have kept it: the application already reads
+    /// these files. `once` runs before the application and adopts only a set that is complete for its configuration.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
@@ -24,18 +28,21 @@ impl Agent {
             let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
             sources.update_all(&tokens, |name, source| source.adopted = saved(name).map(|saved| saved.version.clone()));
         }
-        let layout = super::publication::layout_id(&settings.outputs);
-        let required =
-            settings.sources.iter().filter(|(_, source)| source.required).all(|(name, _)| saved(name).is_some());
-        if layout == set.manifest.layout && required {
-            let keep = settings.sources.keys().filter(|name| saved(name).is_some()).cloned().collect();
-            store.adopt(set, &keep);
-            // No publication is requested: publishing the same set again would add nothing.
-            publication.adopt(set);
-            self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
-        } else {
+        let same_layout = super::publication::layout_id(&settings.outputs) == set.manifest.layout;
+        let is_complete = same_layout
+            && settings.sources.iter().filter(|(_, source)| source.required).all(|(name, _)| saved(name).is_some());
+        let keep: BTreeSet<_> =
+            set.manifest.sources.keys().filter(|name| settings.sources.contains_key(*name)).cloned().collect();
+        if !is_complete && (self.mode.is_once() || keep.is_empty()) {
+            return publication.sync.request();
+        }
+        store.adopt(set, &keep, |name| !same_layout || saved(name).is_none());
+        publication.adopt(set);
+        // Publishing the same set again would add nothing.
+        if !set.manifest.sources.keys().all(|name| keep.contains(name)) {
             publication.sync.request();
         }
+        self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
     }
 
     /// Handles SIGHUP.

@@ -44,7 +44,16 @@ fn ready(parts: &Parts) -> Condition {
         return condition(kind, ConditionStatus::True, Reason::Adopted, message);
     }
     if parts.publication.visible().is_some() {
-        return condition(kind, ConditionStatus::True, Reason::Published, "all required outputs are published");
+        let missing = |name: &&crate::model::SourceName| {
+            let required = parts.sources.get(name).is_some_and(|source| source.spec.required);
+            required && parts.store.reading(name).is_none() && !parts.store.has_adopted(name)
+        };
+        let message = match parts.sources.unread().iter().find(missing) {
+            // A configuration added it after the first set.
+            Some(name) => format!("a set is published; source {name} is added to it as soon as it is read"),
+            None => "all required outputs are published".to_owned(),
+        };
+        return condition(kind, ConditionStatus::True, Reason::Published, message);
     }
     match parts.blocking_failure() {
         Some(failure) => condition(kind, ConditionStatus::False, failure.reason, bounded(&failure.message)),

@@ -127,7 +127,7 @@ pub(super) fn set(
             // The files of the source are still adopted ones.
             _ if store.has_adopted(name) => {
                 before.and_then(|set| set.manifest.sources.get(name).cloned()).map(|saved| {
-                    // Files for other outputs must not be adopted by the next process.
+                    // The next process must not compare versions of another request.
                     let request = if store.is_outdated(name) { String::new() } else { saved.request };
                     ManifestSource { request, ..saved }
                 })

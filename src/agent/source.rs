@@ -59,6 +59,15 @@ impl Lifetime {
     }
 }
 
+/// When to replace a lease that is not renewed any more.
+fn replacement_due(grant: &Grant, token: u64, tokens: &TokenView<'_>) -> Elapsed {
+    match (tokens.token_expiry)(token) {
+        // A new lease of the same token would not last longer. Wait for the next token.
+        TokenExpiry::At(end) if end <= grant.expires_at().saturating_add(MAX_TRUNCATION) => end,
+        _ => grant.due(),
+    }
+}
+
 /// Metadata of the last accepted reading.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Held {
@@ -211,13 +220,7 @@ impl SourceState {
             Lifetime::Lease { token, .. } if *token != tokens.token => (held.issued + floor, Step::Read),
             Lifetime::Lease { id, grant, token } => match grant.renewal() {
                 Renewal::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Renewal::Replace => match (tokens.token_expiry)(*token) {
-                    // A new lease of the same token would not last longer. Wait for the next token.
-                    TokenExpiry::At(end) if end <= grant.expires_at().saturating_add(MAX_TRUNCATION) => {
-                        (end.max(held.issued + floor), Step::Read)
-                    }
-                    _ => (grant.due().max(held.issued + floor), Step::Read),
-                },
+                Renewal::Replace => (replacement_due(grant, *token, tokens).max(held.issued + floor), Step::Read),
             },
         }
     }
@@ -238,7 +241,14 @@ impl SourceState {
     pub(super) fn stale_at(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
         let held = self.held.as_ref()?;
         // A credential with a long TTL is not read until it is due, so the tolerance starts then.
-        let confirmed = held.lifetime.grant().map_or(held.read, |grant| grant.due().max(held.read));
+        let due = match &held.lifetime {
+            Lifetime::Unlimited | Lifetime::Rotates(_) => held.read,
+            Lifetime::Lease { grant, token, .. } if grant.renewal() == Renewal::Replace => {
+                replacement_due(grant, *token, tokens)
+            }
+            Lifetime::Expires(grant) | Lifetime::Lease { grant, .. } => grant.due(),
+        };
+        let confirmed = due.max(held.read);
         let tolerated = confirmed.saturating_add(self.spec.max_stale);
         Some(self.expires_at(tokens).map_or(tolerated, |expires_at| expires_at.min(tolerated)))
     }

@@ -23,10 +23,10 @@ pub(super) struct Store {
 }
 
 /// The adopted files of one source.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Adopted {
     files: Files,
-    /// Whether a reload changed the outputs of the source.
+    /// Whether they were made from another request or for other outputs than the configured ones.
     outdated: bool,
 }
 
@@ -51,12 +51,19 @@ impl Store {
         self.by_source.get(source).into_iter().flatten().map(|index| (*index, &self.outputs[*index]))
     }
 
-    /// Adopts the files of the sources in `keep` from the set of an earlier process.
-    pub(super) fn adopt(&mut self, set: &AdoptedSet, keep: &BTreeSet<SourceName>) {
+    /// Adopts the files of the sources in `keep` from the set of an earlier process. `outdated`: whether they were made
+    /// from another request or for other outputs than the configured ones.
+    pub(super) fn adopt(
+        &mut self,
+        set: &AdoptedSet,
+        keep: &BTreeSet<SourceName>,
+        outdated: impl Fn(&SourceName) -> bool,
+    ) {
         for (path, entry) in &set.files.files {
             // A file of several sources is stored with the first of them, and replaced when that source is read.
             if let Some(name) = entry.sources.first().filter(|_| entry.sources.is_subset(keep)) {
-                self.adopted.entry(name.clone()).or_default().files.insert(path.clone(), entry.clone());
+                let new = || Adopted { files: Files::new(), outdated: outdated(name) };
+                self.adopted.entry(name.clone()).or_insert_with(new).files.insert(path.clone(), entry.clone());
             }
         }
     }
@@ -66,7 +73,7 @@ impl Store {
         self.adopted.contains_key(source)
     }
 
-    /// Whether the adopted files of `source` were made for other outputs than the configured ones.
+    /// Whether the adopted files of `source` are those of another configuration.
     pub(super) fn is_outdated(&self, source: &SourceName) -> bool {
         self.adopted.get(source).is_some_and(|adopted| adopted.outdated)
     }
@@ -119,7 +126,9 @@ impl Store {
             }
         }
         if self.changes_paths(source, &made) {
-            let adopted = self.adopted.iter().filter(|(name, _)| *name != source).map(|(_, adopted)| &adopted.files);
+            // Adopted files of another configuration give way.
+            let adopted = self.adopted.iter().filter(|(name, adopted)| *name != source && !adopted.outdated);
+            let adopted = adopted.map(|(_, adopted)| &adopted.files);
             let others = self.outputs.iter().enumerate().map(|(index, old)| made.get(&index).unwrap_or(&old.rendered));
             render::join(others.map(|rendered| &rendered.files).chain(adopted))?;
         }

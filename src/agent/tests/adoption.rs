@@ -1,9 +1,7 @@
 //! A restarted agent adopts the visible set.
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{
-    HOUR, MINUTE, each_key, name, not_found, secs, set_of_earlier_process, settings, source, unreachable,
-};
+use super::fixtures::{HOUR, MINUTE, name, not_found, secs, set_of_earlier_process, settings, source, unreachable};
 use crate::agent::{Input, Mode};
 use crate::model::{ConditionStatus, ConditionType, Reason, Settings};
 
@@ -85,19 +83,82 @@ fn optional_source_with_missing_key_keeps_adopted_files() {
     assert_eq!(d.file("b/password"), Some("old"), "the secret exists");
 }
 
-#[test]
-fn set_with_other_layout_or_request_is_not_adopted() {
-    let set = set_of_earlier_process(&settings(&["a"]));
-    let mut moved = settings(&["a"]);
+/// The configuration of source `a`, moved to another path.
+fn moved() -> Settings {
+    let mut moved = settings(&["a", "b"]);
     moved.sources.insert(name("a"), source("secret/other"));
-    let mut other_layout = settings(&["a"]);
-    other_layout.outputs.push(each_key("a"));
-    other_layout.outputs.remove(0);
-    other_layout.outputs[0].mode = crate::model::Mode::new(0o400).ok();
-    for settings in [moved, other_layout] {
-        let d = Driver::with(settings, RUN, Some(set.clone()));
-        assert!(!d.agent.is_ready());
-    }
+    moved
+}
+
+#[test]
+fn source_that_moved_before_restart_keeps_its_files_until_new_path_is_read() {
+    let set = set_of_earlier_process(&settings(&["a", "b"]));
+    let mut d = Driver::with(moved(), RUN, Some(set));
+    assert!(d.agent.is_ready());
+    d.login_ok(HOUR);
+    d.read("a", Err(not_found()));
+    d.read_ok("b", 2, &[("password", "new")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), Some("new")));
+    assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::False));
+    let manifest = &d.agent.parts.publication.visible().expect("a set is published").manifest;
+    assert_eq!(manifest.sources[&name("a")].request, "", "the files are not from the configured request");
+    d.advance(MINUTE * 20);
+    d.read_ok("a", 1, &[("password", "moved")]);
+    assert_eq!(d.file("a/password"), Some("moved"), "versions of two paths are not compared");
+}
+
+#[test]
+fn source_that_was_added_before_restart_holds_up_no_other() {
+    let set = set_of_earlier_process(&settings(&["a"]));
+    let mut d = Driver::with(settings(&["a", "b"]), RUN, Some(set));
+    assert!(d.agent.is_ready());
+    d.login_ok(HOUR);
+    d.read("b", Err(not_found()));
+    d.read_ok("a", 2, &[("password", "new")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("new"), None));
+    assert_eq!(d.ready().0, ConditionStatus::True);
+    assert!(d.message(ConditionType::SecretsReady).contains("source b"), "the missing source is named");
+    assert_eq!(d.fresh(), (ConditionStatus::False, Reason::SecretNotFound));
+}
+
+#[test]
+fn source_that_was_removed_before_restart_loses_its_files() {
+    let set = set_of_earlier_process(&settings(&["a", "b"]));
+    let d = Driver::with(settings(&["a"]), RUN, Some(set));
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), None));
+    assert!(d.agent.is_ready());
+}
+
+#[test]
+fn adopted_files_of_other_outputs_give_way() {
+    let set = set_of_earlier_process(&settings(&["a", "b"]));
+    let mut swapped = settings(&["a", "b"]);
+    swapped.outputs[0] = super::fixtures::key("a", "password", "b/password");
+    swapped.outputs[1] = super::fixtures::key("b", "password", "a/password");
+    let mut d = Driver::with(swapped, RUN, Some(set));
+    assert!(d.agent.is_ready());
+    d.login_ok(HOUR);
+    d.read_ok("a", 2, &[("password", "of a")]);
+    assert_eq!(d.file("b/password"), Some("of a"));
+    d.read_ok("b", 2, &[("password", "of b")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("of b"), Some("of a")));
+}
+
+#[test]
+fn set_without_configured_source_is_not_adopted() {
+    let set = set_of_earlier_process(&settings(&["a"]));
+    let d = Driver::with(settings(&["b"]), RUN, Some(set));
+    assert!(!d.agent.is_ready());
+}
+
+#[test]
+fn once_does_not_adopt_set_of_another_configuration() {
+    let set = set_of_earlier_process(&settings(&["a", "b"]));
+    let mut d = Driver::with(moved(), Mode::Once { deadline: secs(30), save: false }, Some(set));
+    assert!(!d.agent.is_ready());
+    d.login_ok(HOUR);
+    d.read_ok("b", 2, &[("password", "new")]);
+    assert_eq!(d.count(Kind::Publish), 0, "a is required");
 }
 
 #[test]

@@ -6,8 +6,8 @@ use super::driver::{Driver, Kind, token_of};
 use super::fixtures::{
     HOUR, MINUTE, failure, forbidden, info, lease, leased, reading, secs, unknown_token, unreachable,
 };
-use crate::agent::{Input, Op, Outcome};
-use crate::model::{ConditionStatus, ConditionType, FailureClass, Lease, Reason};
+use crate::agent::{Input, Mode, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, FailureClass, Lease, Reading, Reason, Validity};
 
 /// An agent whose source `a` holds the lease `l1` of the token `t1` with a TTL of one hour.
 fn holding(ttl: Duration) -> Driver {
@@ -190,4 +190,23 @@ fn token_and_its_lease_are_both_renewed() {
     });
     assert_eq!((d.count(Kind::LogIn), d.count(Kind::Read)), (1, 1));
     assert_eq!(d.fresh().0, ConditionStatus::True);
+}
+
+#[test]
+fn lease_that_waits_for_the_next_token_is_fresh_until_its_token_expires() {
+    let mut settings = super::fixtures::settings(&["a"]);
+    settings.sources.get_mut(&super::fixtures::name("a")).expect("a").max_stale = secs(10);
+    let mut d = Driver::with(settings, Mode::Run { restore: false }, None);
+    d.login_ok(HOUR);
+    let lease = Lease { renewable: false, ..lease("l1", MINUTE * 85) };
+    d.read("a", Ok(Reading { validity: Validity::Lease(lease), ..leased("l1", MINUTE) }));
+    // The token's last renewal ends at minute 73 to 82, before the lease does. The login that replaces it never ends.
+    d.serve(MINUTE * 72, |op| match op {
+        Op::RenewToken { .. } => Some(Outcome::TokenRenewed(Ok(info(Some(MINUTE * 40), true)))),
+        Op::LookUp { .. } => Some(Outcome::LookedUp(Err(unreachable()))),
+        _ => None,
+    });
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh), "the lease is due, and valid");
+    d.advance(MINUTE * 11);
+    assert_eq!(d.fresh().0, ConditionStatus::False, "the token has expired");
 }

@@ -52,6 +52,8 @@ fn checking_unchanged_supplied_token_issues_no_new_lease() {
     serve_until(&mut d, HOUR, HOUR, false);
     assert_eq!(d.count(Kind::Read), 1);
     assert!(d.count(Kind::LogIn) < 12, "{} logins", d.count(Kind::LogIn));
+    assert_eq!(d.fresh().0, ConditionStatus::True, "the lease is valid until the token expires");
+    d.advance(secs(2));
     assert_eq!(d.fresh().0, ConditionStatus::False, "the lease expired with the token");
 }
 

@@ -22,6 +22,7 @@ mod volume;
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use world::World;
@@ -34,16 +35,20 @@ const SHOWN: usize = 40;
 
 type Largest = BTreeMap<&'static str, (f64, String, u64)>;
 
+fn record(largest: &mut Largest, what: &'static str, value: f64, detail: String, seed: u64) {
+    let entry = largest.entry(what).or_default();
+    if value > entry.0 {
+        *entry = (value, detail, seed);
+    }
+}
+
 /// Runs the world of `seed` and returns its number of events. After a violation, runs the world again with a trace and
 /// panics. With `KEEP_GOING` set, only prints the violation.
 fn run(seed: u64, largest: &mut Largest) -> u64 {
     let mut world = World::new(seed);
     world.run();
     for (what, (value, detail)) in std::mem::take(&mut world.watch.largest) {
-        let entry = largest.entry(what).or_default();
-        if value > entry.0 {
-            *entry = (value, detail, seed);
-        }
+        record(largest, what, value, detail, seed);
     }
     if let Some((property, _)) = world.violation {
         if std::env::var("KEEP_GOING").is_err() {
@@ -80,12 +85,25 @@ fn properties_hold_for_one_million_events() {
         println!("seed {seed}: {events} events");
         return;
     }
-    let (mut events, mut seeds) = (0, 0);
-    while events < EVENTS {
-        events += run(seeds, &mut largest);
-        seeds += 1;
-    }
-    println!("{events} events in {seeds} worlds");
+    let (events, seeds) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let work = || {
+            let mut largest = Largest::new();
+            while events.load(Ordering::Relaxed) < EVENTS {
+                events.fetch_add(run(seeds.fetch_add(1, Ordering::Relaxed), &mut largest), Ordering::Relaxed);
+            }
+            largest
+        };
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let found = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            for (what, (value, detail, seed)) in found {
+                record(&mut largest, what, value, detail, seed);
+            }
+        }
+    });
+    println!("{} events in {} worlds", events.into_inner(), seeds.into_inner());
     for (what, (value, detail, seed)) in largest {
         println!("{what}: {value:.2} ({detail}; seed {seed})");
     }

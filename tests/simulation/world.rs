@@ -257,6 +257,7 @@ impl World {
         self.process = Some(process);
         self.note(|| format!("process starts as {mode:?}"));
         self.watch.process_started();
+        self.record_pace();
         let before = adopted.as_ref().map(|adopted| adopted.manifest.clone());
         self.input(Input::Started(adopted), "started");
         self.check_adoption(before.as_ref());
@@ -341,7 +342,6 @@ impl World {
     fn new_pod(&mut self) -> Duration {
         self.volume.directories.clear();
         self.visible.clear();
-        self.watch.pod_ready = false;
         Duration::from_secs(120)
     }
 

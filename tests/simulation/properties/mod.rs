@@ -12,8 +12,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyferry::model::{ConditionStatus, ConditionType, ObjectName, Settings, SourceName, Version};
+use keyferry::agent::PublishedSet;
+use keyferry::model::{ConditionStatus, ConditionType, FileSet, ObjectName, Settings, SourceName, Version};
 
+use super::cluster::Data;
 use super::process::Flight;
 
 /// A property that must hold.
@@ -76,6 +78,14 @@ impl Property {
     }
 }
 
+/// The data that a mirror must have for a set.
+struct ExpectedMirror {
+    settings: Arc<Settings>,
+    set: Arc<PublishedSet>,
+    /// `None` if the mirror cannot be built.
+    data: Option<Data>,
+}
+
 /// State of the checks.
 #[derive(Default)]
 pub struct Watch {
@@ -95,13 +105,16 @@ pub struct Watch {
     /// Deadline for the next read of a healthy source.
     due: BTreeMap<SourceName, Duration>,
     superseded: BTreeMap<ObjectName, Duration>,
+    mirror_data: BTreeMap<ObjectName, ExpectedMirror>,
+    /// The files of each output of [`Watch::rendered_for`], rendered from the reading with this ID.
+    rendered: Vec<Option<(Rc<str>, FileSet)>>,
+    rendered_for: Option<Arc<Settings>>,
     /// The settings of the last publication to a directory.
     published_by: BTreeMap<PathBuf, Arc<Settings>>,
     /// The settings of the publication that started last, and the sources read before it.
     publishing_by: BTreeMap<PathBuf, (Arc<Settings>, BTreeSet<SourceName>)>,
     /// Secrets whose version went back since the last publication.
     rolled_back: BTreeSet<(String, String)>,
-    pub pod_ready: bool,
     /// Number of requests by hour and source or operation.
     requests: BTreeMap<(u64, String), usize>,
     /// The shortest read interval that each source had, in seconds.

@@ -4,13 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyferry::model::{Condition, Settings, Source, SourceName};
+use keyferry::model::{Condition, ObjectName, Settings, Source, SourceName};
 
 use super::super::config_file::Layout;
 use super::super::secrets::{Kind, Shape};
 use super::super::server::Server;
 use super::super::world::{Event, Phase, World};
-use super::Property;
+use super::{ExpectedMirror, Property};
 
 /// Wait after a denied report.
 const DENIED_WAIT: Duration = Duration::from_secs(600);
@@ -116,8 +116,6 @@ impl World {
             process.in_force_since = now;
             self.watch.configuration_changed();
             self.record_pace();
-        } else if process.in_force_since == process.started {
-            self.record_pace();
         }
         let Some(process) = &self.process else { return };
         if process.terminated.is_some() || process.is_once() || self.phase == Phase::Ending {
@@ -130,18 +128,17 @@ impl World {
         if settings.sources.len() > 20 && !self.events.is_multiple_of(50) {
             return;
         }
-        let names: Vec<_> = settings.sources.iter().map(|(name, source)| (name.clone(), source.clone())).collect();
         let Some(server) = self.server(&settings) else { return self.watch.healthy_since.clear() };
         let login = self.login_works(&settings, server) && self.volume.full <= now;
-        for (name, source) in names {
+        for (name, source) in &settings.sources {
             let Some(server) = self.server(&settings) else { return };
-            if !login || !self.source_is_healthy(&settings, server, &name, &source) {
-                self.watch.healthy_since.remove(&name);
+            if !login || !self.source_is_healthy(&settings, server, name, source) {
+                self.watch.healthy_since.remove(name);
                 continue;
             }
-            let bound = Self::bound(&settings, &source, server);
+            let bound = Self::bound(&settings, source, server);
             let healthy = *self.watch.healthy_since.entry(name.clone()).or_insert(now);
-            let Some(wrong) = self.wrong_since(&settings, &name, &source, since) else { continue };
+            let Some(wrong) = self.wrong_since(&settings, name, source, since) else { continue };
             let late = now.saturating_sub(healthy.max(wrong));
             self.watch.measure("recovery share", late.as_secs_f64() / bound.as_secs_f64(), || {
                 format!("{name} {late:?} of {bound:?}")
@@ -205,14 +202,26 @@ impl World {
         }
     }
 
-    fn mirror_is_wrong(&self, settings: &Settings, name: &keyferry::model::ObjectName) -> bool {
+    fn mirror_is_wrong(&mut self, settings: &Arc<Settings>, name: &ObjectName) -> bool {
         let Some(visible) = self.volume.directories.get(&settings.directory.path) else { return false };
-        let mirror = &settings.mirrors[name];
         let set = &visible.set;
-        let Ok(made) = keyferry::render::mirror_data(mirror, name, &set.files, &set.leased) else { return false };
-        let data = made.data.iter().map(|(key, bytes)| (key.clone(), bytes.expose().to_vec()));
-        let data: super::super::cluster::Data = data.collect();
-        self.cluster.secrets.get(name).is_none_or(|object| object.data != data)
+        let known = self.watch.mirror_data.get(name);
+        let known = known.filter(|known| Arc::ptr_eq(&known.settings, settings) && Arc::ptr_eq(&known.set, set));
+        let data = match known {
+            Some(known) => &known.data,
+            None => {
+                let made = keyferry::render::mirror_data(&settings.mirrors[name], name, &set.files, &set.leased);
+                let bytes = |made: keyferry::render::MirrorData| {
+                    made.data.iter().map(|(key, bytes)| (key.clone(), bytes.expose().to_vec())).collect()
+                };
+                let (settings, set, data) = (Arc::clone(settings), Arc::clone(set), made.ok().map(bytes));
+                self.watch.mirror_data.insert(name.clone(), ExpectedMirror { settings, set, data });
+                &self.watch.mirror_data[name].data
+            }
+        };
+        // Without data, the mirror cannot be built, and its condition says so.
+        let Some(data) = data else { return false };
+        self.cluster.secrets.get(name).is_none_or(|object| object.data != *data)
     }
 
     /// [`Property::Recovery`], some time after the last fault.

@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use keyferry::agent::{MirrorRequest, MirrorResult, PublishedSet};
-use keyferry::model::{Manifest, ObjectName, Order, Reading, Settings, SourceName, Validity};
+use keyferry::model::{FileSet, Manifest, ObjectName, Order, Reading, Settings, SourceName, Validity};
 use keyferry::render::render_output;
 
 use super::super::cluster::Write;
 use super::super::process::Flight;
 use super::super::secrets::values;
 use super::super::world::{Record, World};
-use super::Property;
+use super::{Property, Watch};
 
 fn reading(record: &Record, id: &str) -> Reading {
     Reading {
@@ -79,36 +79,50 @@ impl World {
         of
     }
 
+    /// Renders the outputs whose reading or settings have changed since the last call.
+    fn render(&mut self, settings: &Arc<Settings>, of: &BTreeMap<SourceName, Rc<str>>) {
+        let Watch { rendered, rendered_for, .. } = &mut self.watch;
+        if rendered_for.as_ref().is_none_or(|known| !Arc::ptr_eq(known, settings)) {
+            *rendered = vec![None; settings.outputs.len()];
+            *rendered_for = Some(Arc::clone(settings));
+        }
+        for (output, known) in settings.outputs.iter().zip(rendered) {
+            let id = of.get(&output.source);
+            if known.as_ref().map(|(id, _)| id) == id {
+                continue;
+            }
+            *known = id.and_then(|id| {
+                let readings = BTreeMap::from([(output.source.clone(), Arc::new(reading(&self.records[id], id)))]);
+                let files = render_output(output, &readings).ok()?.files;
+                Some((Rc::clone(id), FileSet { files }))
+            });
+        }
+    }
+
     /// A missing, wrong or unexpected file.
     fn wrong_files(
-        &self,
-        settings: &Settings,
+        &mut self,
+        settings: &Arc<Settings>,
         known: &BTreeSet<SourceName>,
         set: &PublishedSet,
         of: &BTreeMap<SourceName, Rc<str>>,
     ) -> Option<String> {
-        let mut expected = BTreeMap::new();
-        for output in &settings.outputs {
-            let Some(id) = of.get(&output.source) else { continue };
-            let readings = BTreeMap::from([(output.source.clone(), Arc::new(reading(&self.records[id], id)))]);
-            if let Ok(rendered) = render_output(output, &readings) {
-                expected.extend(rendered.files);
-            }
-        }
+        self.render(settings, of);
         // Files of an earlier process can come from other outputs. The manifest then has no request for their source.
         let is_current =
             |source: &SourceName| set.manifest.sources.get(source).is_some_and(|known| !known.request.is_empty());
         let read = |entry: &keyferry::model::FileEntry| {
             entry.sources.iter().all(|source| known.contains(source) && is_current(source))
         };
-        let expected: BTreeMap<_, _> = expected.into_iter().filter(|(_, entry)| read(entry)).collect();
+        let files = self.watch.rendered.iter().flatten().flat_map(|(_, set)| &set.files);
+        let expected: BTreeMap<_, _> = files.filter(|(_, entry)| read(entry)).collect();
         let actual = set.files.files.iter().filter(|(_, entry)| read(entry));
         for (path, entry) in actual {
-            if expected.get(path) != Some(entry) {
+            if expected.get(path) != Some(&entry) {
                 return Some(format!("file {path} does not match the outputs"));
             }
         }
-        expected.keys().find(|path| !set.files.files.contains_key(*path)).map(|path| format!("file {path} is missing"))
+        expected.keys().find(|path| !set.files.files.contains_key(**path)).map(|path| format!("file {path} is missing"))
     }
 
     fn check_no_rollback(
@@ -212,7 +226,10 @@ impl World {
                 manifest.sources.get(name).is_some_and(|known| known.request == source.request_id())
             })
         });
-        if same && same_outputs && !self.is_ready() {
+        // `run` also adopts the set of another configuration.
+        let known = |manifest: &Manifest| manifest.sources.keys().any(|name| settings.sources.contains_key(name));
+        let adopted = (same && same_outputs) || (!process.is_once() && manifest.is_some_and(known));
+        if adopted && !self.is_ready() {
             self.violate(
                 Property::MonotonicState,
                 "SecretsReady is not True after a restart, although the set is complete".into(),

@@ -19,6 +19,10 @@ impl World {
         let protected = seed % 4 == 1;
         let count = if large { 100 } else { random.below(6) + 1 };
         let mut kinds: Vec<_> = (0..count).map(|_| kind(&mut random)).collect();
+        if large {
+            // With TTLs of seconds, nearly all events of all worlds would be readings of this one.
+            kinds = kinds.into_iter().map(longer).collect();
+        }
         if protected {
             kinds[0] = Kind::Versioned;
         }
@@ -87,6 +91,19 @@ fn kind(random: &mut Random) -> Kind {
         }
         8 => Kind::Expires(SECOND * *random.pick(&[5, 20, 300])),
         _ => Kind::Rotates(SECOND * *random.pick(&[10, 60, 600])),
+    }
+}
+
+/// The kind with a TTL or period of at least five minutes.
+fn longer(kind: Kind) -> Kind {
+    let least = SECOND * 300;
+    match kind {
+        Kind::Versioned => Kind::Versioned,
+        Kind::Leased { ttl, max_ttl, renewable } => {
+            Kind::Leased { ttl: ttl.max(least), max_ttl: max_ttl.max(least), renewable }
+        }
+        Kind::Expires(life) => Kind::Expires(life.max(least)),
+        Kind::Rotates(period) => Kind::Rotates(period.max(least)),
     }
 }
 

@@ -121,7 +121,8 @@ impl World {
         let now = self.now;
         let Some(process) = &mut self.process else { return };
         let in_force = process.agent.settings();
-        let settled = process.last_read.as_ref().is_some_and(|last| **last == **in_force);
+        let settled =
+            process.last_read.as_ref().is_some_and(|last| Arc::ptr_eq(last, in_force) || **last == **in_force);
         let rejected = process.agent.is_config_rejected();
         if settled && rejected {
             return self

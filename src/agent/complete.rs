@@ -115,7 +115,7 @@ impl Agent {
         }
     }
 
-    fn ended(&mut self, subject: &Subject, result: &Result<(), Failure>) {
+    pub(super) fn ended(&mut self, subject: &Subject, result: &Result<(), Failure>) {
         match result {
             Ok(()) => self.journal.recovered(subject),
             Err(failure) => self.journal.failed(subject, failure),

@@ -106,6 +106,10 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(message) = parts.sessions.live(now.at).and_then(|token| token.expiry_warning(now)) {
         return condition(kind, ConditionStatus::True, Reason::TokenExpiring, message);
     }
+    if let Some(failure) = &parts.listen_failure {
+        let message = format!("the reloaded `listen` is not used yet: {}", bounded(&failure.message));
+        return condition(kind, ConditionStatus::True, failure.reason, message);
+    }
     if parts.sources.failing().is_empty()
         && let Some(message) = left_out(parts)
     {

@@ -22,6 +22,8 @@ pub enum Input {
     ConfigRead(Arc<Settings>),
     /// The configuration cannot be read or is invalid. The message names every error.
     ConfigInvalid(String),
+    /// The listener of a reloaded configuration was opened, or could not be and is retried.
+    Listening(Result<(), Failure>),
     /// SIGHUP: read all sources now.
     Refresh,
     /// SIGTERM or SIGINT: stop.

@@ -44,6 +44,8 @@ mod trial;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 pub use io::{
     Action, Input, LogEntry, LogLevel, MirrorRequest, MirrorResult, MirrorStatus, Op, Outcome, PublishedSet,
     SourceStatus, Ticket,
@@ -53,7 +55,7 @@ pub use time::{Elapsed, Now};
 
 use crate::model::{Checkpoint, Condition, Failure, Generation, ObjectName, SavedSource, Settings, SourceName};
 use directories::Directories;
-use journal::Journal;
+use journal::{Journal, Subject};
 use mirrors::Mirrors;
 use outbox::Outbox;
 use publication::Publication;
@@ -133,6 +135,8 @@ struct Parts {
     report: Report,
     /// Why the latest configuration is not active.
     config_rejected: Option<String>,
+    /// Why the listener of the active configuration is not open.
+    listen_failure: Option<Failure>,
     /// Keys that cannot be file names, by source.
     left_out: BTreeMap<SourceName, Vec<String>>,
 }
@@ -167,6 +171,7 @@ impl Agent {
             mirrors: Mirrors::new(&settings.mirrors),
             report: Report::default(),
             config_rejected: None,
+            listen_failure: None,
             left_out: BTreeMap::new(),
             settings,
         };
@@ -207,6 +212,10 @@ impl Agent {
             Input::Started(adopted) => self.start(adopted.as_ref()),
             Input::ConfigRead(settings) if self.phase.is_working() => self.config_read(settings, now),
             Input::ConfigInvalid(message) if self.phase.is_working() => self.config_invalid(message),
+            Input::Listening(result) => {
+                self.ended(&Subject::Listener, &result);
+                self.parts.listen_failure = result.err();
+            }
             Input::Refresh if self.phase.is_working() => self.refresh(now),
             Input::ConfigRead(_) | Input::ConfigInvalid(_) | Input::Refresh | Input::TimerFired => {}
             Input::Terminate => self.terminate(now),
@@ -231,6 +240,12 @@ impl Agent {
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
         self.parts.publication.generation()
+    }
+
+    /// When the visible set was published, if it is an adopted one.
+    #[must_use]
+    pub fn adopted(&self) -> Option<Timestamp> {
+        self.parts.publication.adopted()
     }
 
     /// The current conditions, in the order of [`ConditionType::ALL`](crate::model::ConditionType::ALL).

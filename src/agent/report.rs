@@ -141,7 +141,7 @@ impl Report {
                 continue;
             }
             let good = new.status == ConditionStatus::True
-                && !matches!(new.reason, Reason::TokenExpiring | Reason::InvalidKey);
+                && !matches!(new.reason, Reason::TokenExpiring | Reason::InvalidKey | Reason::ListenFailed);
             let kind = if good { EventType::Normal } else { EventType::Warning };
             let event = PodEvent { kind, reason: new.reason, message: new.message.clone() };
             self.events.insert(EventKey::Condition(new.kind), event);

@@ -134,9 +134,9 @@ impl<A: Adapters> Driver<A> {
                 }
             };
             self.handle(input);
-            if self.agent.settings().listener != self.listening.as_ref().map(|(listener, _)| *listener)
-                && self.listen_retry.is_none()
-            {
+            let differs = self.agent.settings().listener != self.listening.as_ref().map(|(listener, _)| *listener);
+            // A reload changed the listener, or restored the one that is open.
+            if differs == self.listen_retry.is_none() {
                 self.listen_after_reload().await;
             }
         }
@@ -203,12 +203,12 @@ impl<A: Adapters> Driver<A> {
     /// Opens the configured listener after a reload. A failure does not stop the agent and is retried.
     async fn listen_after_reload(&mut self) {
         let wait = self.listen_retry.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
-        if let Err(failure) = self.listen().await {
-            let wait_secs = wait.as_secs();
-            tracing::warn!(reason = %failure.reason, "{failure}; retrying in {wait_secs}s");
+        let result = self.listen().await;
+        if result.is_err() {
             let next = (wait * 2).min(LISTEN_RETRY_MAX);
             self.listen_retry = Some((tokio::time::Instant::now() + wait, next));
         }
+        self.handle(Input::Listening(result));
     }
 }
 

@@ -89,6 +89,9 @@ impl Observer {
         if let Some(generation) = agent.generation().filter(|generation| Some(*generation) != self.generation) {
             self.metrics.published(generation.0, now.wall);
         }
+        if let Some(published) = agent.adopted() {
+            self.metrics.published(0, published);
+        }
         self.generation = agent.generation();
         for (name, status) in agent.take_changed_sources(now) {
             let status = status.as_ref();

@@ -2,8 +2,8 @@
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, failure, reading, secs, settings, unreachable};
-use crate::agent::{LogLevel, Mode, Op, Outcome};
-use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason};
+use crate::agent::{Input, LogLevel, Mode, Op, Outcome};
+use crate::model::{ConditionStatus, ConditionType, EventType, Failure, FailureClass, Reason};
 
 #[test]
 fn condition_names_first_sources_and_counts_rest() {
@@ -118,4 +118,21 @@ fn nothing_is_sent_if_conditions_and_events_are_off() {
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
     assert_eq!((d.count(Kind::PatchConditions), d.count(Kind::RecordEvent)), (0, 0));
+}
+
+#[test]
+fn listener_that_cannot_be_opened_after_reload_is_reported_until_it_is() {
+    let mut d = Driver::published(&["a"]);
+    let taken = || Failure::new(FailureClass::Local, Reason::ListenFailed, "failed to listen on :8250: port in use");
+    for _ in 0..3 {
+        d.input(Input::Listening(Err(taken())));
+    }
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::ListenFailed));
+    assert!(d.message(ConditionType::SecretsFresh).contains("port in use"));
+    let lines = d.log.iter().filter(|line| line.reason == Some(Reason::ListenFailed)).count();
+    assert_eq!(lines, 1, "the failure is logged once");
+    let warned = d.events.iter().any(|event| event.reason == Reason::ListenFailed && event.kind == EventType::Warning);
+    assert!(warned, "{:?}", d.events);
+    d.input(Input::Listening(Ok(())));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::leased::{allow, data_path, put_secret};
 use crate::setup::{SOON, Setup, login};
+use crate::testbed::free_port;
 
 fn with_role(setup: &Setup<'_>, role: &str) -> String {
     format!("auth: {{role: {role}}}\nsources: {{webapp: {{path: {}, refresh: 1s}}}}\n", setup.case.secret_path())
@@ -152,6 +153,56 @@ async fn directory_change_on_reload_removes_secrets_from_old_directory() -> Resu
             async move { found.filter(|text| text == "am-neuen-Ort").map(drop) }
         };
         agent.wait_for("a rotation reaches the file", SOON, found).await?;
+        agent.terminate(SOON).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn listener_stays_open_until_reloaded_address_is_free() -> Result<()> {
+    Setup::shared("newport", async |setup| {
+        let (old, new) = (free_port()?, std::net::TcpListener::bind("127.0.0.1:0")?);
+        let taken = new.local_addr()?;
+        let document = |listen: &str| {
+            format!("listen: \"{listen}\"\nsources: {{webapp: {{path: {}, refresh: 1s}}}}\n", setup.case.secret_path())
+        };
+        let old = format!("127.0.0.1:{old}");
+        let is_ready = |address: String| async move {
+            reqwest::get(format!("http://{address}/readyz")).await.is_ok_and(|response| response.status().is_success())
+        };
+        let file = setup.write_config(&document(&old))?;
+        let changes = [("KEYFERRY_SECRETS", ""), ("KEYFERRY_CONFIG", file.as_str()), ("KEYFERRY_LISTEN", "")];
+        let mut agent = setup.agent(&["run"], &changes)?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        setup.write_config(&document(&taken.to_string()))?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "ListenFailed").await?;
+        assert!(is_ready(old.clone()).await, "the previous address serves");
+        drop(new);
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        assert!(is_ready(taken.to_string()).await && !is_ready(old).await);
+        agent.terminate(SOON).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn restart_after_reload_with_missing_source_stays_ready_and_updates_other_files() -> Result<()> {
+    Setup::shared("rerun", async |setup| {
+        let one = format!("sources:\n  webapp: {{path: {}, refresh: 1s}}\n", setup.case.secret_path());
+        let mut agent = setup.agent_with_file(&["run"], &one)?;
+        setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+        let two = format!("{one}  later: {{path: {}/later, refresh: 1s}}\n", setup.case.kv_mount);
+        setup.write_config(&two)?;
+        agent.wait_for_log("the new configuration is active", SOON).await?;
+        agent.kill().await?;
+        let mut agent = setup.agent_with_file(&["run"], &two)?;
+        setup.condition_is(&mut agent, "SecretsFresh", "False", "Denied").await?;
+        setup.case.put(&login("Nutzername", "nach-dem-Neustart")).await?;
+        setup.file_is(&mut agent, "password", "nach-dem-Neustart").await?;
+        let (status, _) = setup.condition("SecretsReady").await.context("it is reported")?;
+        assert_eq!(status, "True");
         agent.terminate(SOON).await?;
         Ok(())
     })

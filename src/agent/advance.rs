@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::io::Op;
 use super::journal::Subject;
-use super::source::TokenView;
+use super::lifetime::TokenView;
 use super::time::{Elapsed, Now};
 use super::{Agent, Parts, conditions, publication};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::io::{MirrorResult, Outcome, Ticket};
 use super::journal::Subject;
-use super::source::{SourceState, TokenView};
+use super::lifetime::{TokenExpiry, TokenView};
+use super::source::SourceState;
 use super::time::Now;
 use super::{Agent, Parts};
 use crate::model::{AdoptedSet, EventType, Failure, Reason, SourceName};
@@ -25,7 +26,7 @@ impl Agent {
         if !self.mode.is_once() {
             // Also for a set that is not adopted: its files must not be replaced with older ones. `once` has no time to wait
             // until an older version is accepted, so it ignores the versions.
-            let tokens = TokenView { token: 0, token_expiry: &|_| super::source::TokenExpiry::Never };
+            let tokens = TokenView { token: 0, token_expiry: &|_| TokenExpiry::Never };
             sources.update_all(&tokens, |name, source| source.adopted = saved(name).map(|saved| saved.version.clone()));
         }
         let same_layout = super::publication::layout_id(&settings.outputs) == set.manifest.layout;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Agent;
 use super::journal::Subject;
-use super::source::{InFlight, SourceState, TokenExpiry};
+use super::lifetime::TokenExpiry;
+use super::source::{InFlight, SourceState};
 use super::time::{Now, timestamp};
 use super::token::{Verdict, with_verdict};
 use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Version};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::grant::Renewal;
 use super::io::{Op, Ticket};
+use super::lifetime::TokenExpiry;
 use super::outbox::Outbox;
-use super::source::TokenExpiry;
 use super::time::{Backoff, Elapsed, Now};
 use super::token::Token;
 use crate::model::{Checkpoint, Failure, FailureClass, Reason, Retry, Session, Settings, TokenInfo};

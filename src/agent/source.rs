@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::grant::{Grant, Renewal};
 use super::io::Ticket;
+use super::lifetime::{Lifetime, TokenView};
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
 
@@ -16,57 +17,8 @@ const REFRESH_TO: f64 = 0.98;
 /// Delay between the announced rotation of a static role and the next read.
 const AFTER_ROTATION: Duration = Duration::from_secs(1);
 
-/// How much earlier than its token a lease may seem to expire because Vault truncates TTLs to seconds.
-const MAX_TRUNCATION: Duration = Duration::from_secs(2);
-
 /// How long the first set waits for an optional source that fails without a statement that the secret does not exist.
 const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
-
-/// When the token of a given number expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TokenExpiry {
-    Never,
-    At(Elapsed),
-}
-
-/// The state of the tokens, on which the schedule of a source depends.
-pub(super) struct TokenView<'a> {
-    /// Number of the active token; 0 without one.
-    pub(super) token: u64,
-    /// When the token of a number expires, expired, or was discarded.
-    pub(super) token_expiry: &'a dyn Fn(u64) -> TokenExpiry,
-}
-
-/// How long a reading is valid.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Lifetime {
-    /// Until the secret changes in Vault.
-    Unlimited,
-    /// Until Vault rotates the credential, this long after the read.
-    Rotates(Duration),
-    /// Until the TTL with which the credential was issued.
-    Expires(Grant),
-    /// Until the lease expires, or the token of that number if it expires earlier.
-    Lease { id: LeaseId, grant: Grant, token: u64 },
-}
-
-impl Lifetime {
-    pub(super) fn grant(&self) -> Option<&Grant> {
-        match self {
-            Self::Expires(grant) | Self::Lease { grant, .. } => Some(grant),
-            Self::Unlimited | Self::Rotates(_) => None,
-        }
-    }
-}
-
-/// When to replace a lease that is not renewed any more.
-fn replacement_due(grant: &Grant, token: u64, tokens: &TokenView<'_>) -> Elapsed {
-    match (tokens.token_expiry)(token) {
-        // A new lease of the same token would not last longer. Wait for the next token.
-        TokenExpiry::At(end) if end <= grant.expires_at().saturating_add(MAX_TRUNCATION) => end,
-        _ => grant.due(),
-    }
-}
 
 /// Metadata of the last accepted reading.
 #[derive(Debug, Clone, PartialEq)]
@@ -210,30 +162,19 @@ impl SourceState {
         let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
         // Each consecutive short lifetime doubles the minimum wait, up to the refresh interval.
         let floor = MIN_REFRESH.saturating_mul(1 << self.short_ttls.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
+        let due = held.lifetime.due(tokens).unwrap_or(held.read);
         match &held.lifetime {
             Lifetime::Unlimited => (held.read + refresh, Step::Read),
             Lifetime::Rotates(after) => {
                 (held.read + after.saturating_add(AFTER_ROTATION).max(floor).min(refresh), Step::Read)
             }
-            Lifetime::Expires(grant) => (grant.due().max(held.read + floor), Step::Read),
+            Lifetime::Expires(_) => (due.max(held.read + floor), Step::Read),
             // Vault revokes leases with their token, so read again with the active token.
             Lifetime::Lease { token, .. } if *token != tokens.token => (held.issued + floor, Step::Read),
-            Lifetime::Lease { id, grant, token } => match grant.renewal() {
-                Renewal::Renew => (grant.due(), Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Renewal::Replace => (replacement_due(grant, *token, tokens).max(held.issued + floor), Step::Read),
+            Lifetime::Lease { id, grant, .. } => match grant.renewal() {
+                Renewal::Renew => (due, Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
+                Renewal::Replace => (due.max(held.issued + floor), Step::Read),
             },
-        }
-    }
-
-    /// When the held credential expires with its lease, its token, or its own TTL, whatever the staleness tolerance.
-    pub(super) fn expires_at(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
-        match &self.held.as_ref()?.lifetime {
-            Lifetime::Unlimited | Lifetime::Rotates(_) => None,
-            Lifetime::Expires(grant) => Some(grant.expires_at()),
-            Lifetime::Lease { grant, token, .. } => Some(match (tokens.token_expiry)(*token) {
-                TokenExpiry::Never => grant.expires_at(),
-                TokenExpiry::At(end) => grant.expires_at().min(end),
-            }),
         }
     }
 
@@ -241,16 +182,9 @@ impl SourceState {
     pub(super) fn stale_at(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
         let held = self.held.as_ref()?;
         // A credential with a long TTL is not read until it is due, so the tolerance starts then.
-        let due = match &held.lifetime {
-            Lifetime::Unlimited | Lifetime::Rotates(_) => held.read,
-            Lifetime::Lease { grant, token, .. } if grant.renewal() == Renewal::Replace => {
-                replacement_due(grant, *token, tokens)
-            }
-            Lifetime::Expires(grant) | Lifetime::Lease { grant, .. } => grant.due(),
-        };
-        let confirmed = due.max(held.read);
+        let confirmed = held.lifetime.due(tokens).map_or(held.read, |due| due.max(held.read));
         let tolerated = confirmed.saturating_add(self.spec.max_stale);
-        Some(self.expires_at(tokens).map_or(tolerated, |expires_at| expires_at.min(tolerated)))
+        Some(held.lifetime.expires_at(tokens).map_or(tolerated, |expires_at| expires_at.min(tolerated)))
     }
 
     /// Accepts a reading. `rolled_back`: an older version than the previous one.
@@ -263,19 +197,8 @@ impl SourceState {
         rolled_back: bool,
         now: &Now,
     ) {
-        let lifetime = match validity {
-            Validity::Unlimited => Lifetime::Unlimited,
-            Validity::Rotates(after) => Lifetime::Rotates(*after),
-            Validity::Expires(after) => Lifetime::Expires(Grant::new(*after, false, now, 21)),
-            Validity::Lease(Lease { id, duration, renewable }) => {
-                Lifetime::Lease { id: id.clone(), grant: Grant::new(*duration, *renewable, now, 21), token }
-            }
-        };
-        let short = match &lifetime {
-            Lifetime::Rotates(after) => after.is_zero(),
-            lifetime => lifetime.grant().is_some_and(Grant::is_short),
-        };
-        self.short_ttls = if short { self.short_ttls.saturating_add(1) } else { 0 };
+        let lifetime = Lifetime::new(validity, token, now);
+        self.short_ttls = if lifetime.is_short() { self.short_ttls.saturating_add(1) } else { 0 };
         self.refresh_requested.take_if(|asked| *asked <= started);
         self.any_version_requested.take_if(|asked| *asked <= started);
         let request = self.spec.request_id();

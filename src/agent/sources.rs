@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::io::{Op, Ticket};
+use super::lifetime::TokenView;
 use super::outbox::Outbox;
-use super::source::{InFlight, SourceState, Step, TokenView};
+use super::source::{InFlight, SourceState, Step};
 use super::time::{Elapsed, Now};
 use super::token::Token;
 use crate::model::{Failure, Settings, Source, SourceName};
@@ -224,7 +225,8 @@ impl Sources {
             .filter_map(|(at, name)| {
                 let source = self.all.get(name)?;
                 let busy = self.orphans.values().any(|orphan| orphan == name);
-                let expires_at = source.expires_at(tokens).unwrap_or(Elapsed::MAX);
+                let expires_at =
+                    source.held.as_ref().and_then(|held| held.lifetime.expires_at(tokens)).unwrap_or(Elapsed::MAX);
                 (!busy).then(|| (source.is_failing(), expires_at, *at, name.clone()))
             })
             .collect();

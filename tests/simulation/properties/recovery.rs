@@ -207,20 +207,16 @@ impl World {
         let set = &visible.set;
         let known = self.watch.mirror_data.get(name);
         let known = known.filter(|known| Arc::ptr_eq(&known.settings, settings) && Arc::ptr_eq(&known.set, set));
-        let data = match known {
-            Some(known) => &known.data,
-            None => {
-                let made = keyferry::render::mirror_data(&settings.mirrors[name], name, &set.files, &set.leased);
-                let bytes = |made: keyferry::render::MirrorData| {
-                    made.data.iter().map(|(key, bytes)| (key.clone(), bytes.expose().to_vec())).collect()
-                };
-                let (settings, set, data) = (Arc::clone(settings), Arc::clone(set), made.ok().map(bytes));
-                self.watch.mirror_data.insert(name.clone(), ExpectedMirror { settings, set, data });
-                &self.watch.mirror_data[name].data
-            }
-        };
+        if known.is_none() {
+            let made = keyferry::render::mirror_data(&settings.mirrors[name], name, &set.files, &set.leased);
+            let bytes = |made: keyferry::render::MirrorData| {
+                made.data.iter().map(|(key, bytes)| (key.clone(), bytes.expose().to_vec())).collect()
+            };
+            let (settings, set, data) = (Arc::clone(settings), Arc::clone(set), made.ok().map(bytes));
+            self.watch.mirror_data.insert(name.clone(), ExpectedMirror { settings, set, data });
+        }
         // Without data, the mirror cannot be built, and its condition says so.
-        let Some(data) = data else { return false };
+        let Some(data) = &self.watch.mirror_data[name].data else { return false };
         self.cluster.secrets.get(name).is_none_or(|object| object.data != *data)
     }
 

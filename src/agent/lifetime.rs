@@ -1,0 +1,94 @@
+//! How long a reading is valid, and when to replace it. A lease ends with its token at the latest.
+
+use std::time::Duration;
+
+use super::grant::{Grant, Renewal};
+use super::time::{Elapsed, Now};
+use crate::model::{Lease, LeaseId, Validity};
+
+/// How much earlier than its token a lease may seem to expire because Vault truncates TTLs to seconds.
+const MAX_TRUNCATION: Duration = Duration::from_secs(2);
+
+/// When the token of a given number expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TokenExpiry {
+    Never,
+    At(Elapsed),
+}
+
+/// The state of the tokens, on which the schedule of a source depends.
+pub(super) struct TokenView<'a> {
+    /// Number of the active token; 0 without one.
+    pub(super) token: u64,
+    /// When the token of a number expires, expired, or was discarded.
+    pub(super) token_expiry: &'a dyn Fn(u64) -> TokenExpiry,
+}
+
+/// How long a reading is valid.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Lifetime {
+    /// Until the secret changes in Vault.
+    Unlimited,
+    /// Until Vault rotates the credential, this long after the read.
+    Rotates(Duration),
+    /// Until the TTL with which the credential was issued.
+    Expires(Grant),
+    /// Until the lease expires, or the token of that number if it expires earlier.
+    Lease { id: LeaseId, grant: Grant, token: u64 },
+}
+
+impl Lifetime {
+    /// The lifetime of a reading that arrives now. `token`: number of the token that owns its lease.
+    pub(super) fn new(validity: &Validity, token: u64, now: &Now) -> Self {
+        match validity {
+            Validity::Unlimited => Self::Unlimited,
+            Validity::Rotates(after) => Self::Rotates(*after),
+            Validity::Expires(after) => Self::Expires(Grant::new(*after, false, now, 21)),
+            Validity::Lease(Lease { id, duration, renewable }) => {
+                Self::Lease { id: id.clone(), grant: Grant::new(*duration, *renewable, now, 21), token }
+            }
+        }
+    }
+
+    pub(super) fn grant(&self) -> Option<&Grant> {
+        match self {
+            Self::Expires(grant) | Self::Lease { grant, .. } => Some(grant),
+            Self::Unlimited | Self::Rotates(_) => None,
+        }
+    }
+
+    /// When the credential expires with its lease, its token, or its own TTL, whatever the staleness tolerance.
+    pub(super) fn expires_at(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
+        match self {
+            Self::Unlimited | Self::Rotates(_) => None,
+            Self::Expires(grant) => Some(grant.expires_at()),
+            Self::Lease { grant, token, .. } => Some(match (tokens.token_expiry)(*token) {
+                TokenExpiry::Never => grant.expires_at(),
+                TokenExpiry::At(end) => grant.expires_at().min(end),
+            }),
+        }
+    }
+
+    /// When to renew or replace the credential; `None` for a reading that is not one.
+    pub(super) fn due(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
+        match self {
+            Self::Unlimited | Self::Rotates(_) => None,
+            Self::Lease { grant, token, .. } if grant.renewal() == Renewal::Replace => {
+                Some(match (tokens.token_expiry)(*token) {
+                    // A new lease of the same token would not last longer. Wait for the next token.
+                    TokenExpiry::At(end) if end <= grant.expires_at().saturating_add(MAX_TRUNCATION) => end,
+                    _ => grant.due(),
+                })
+            }
+            Self::Expires(grant) | Self::Lease { grant, .. } => Some(grant.due()),
+        }
+    }
+
+    /// Whether the next reading must wait for the minimum interval.
+    pub(super) fn is_short(&self) -> bool {
+        match self {
+            Self::Rotates(after) => after.is_zero(),
+            lifetime => lifetime.grant().is_some_and(Grant::is_short),
+        }
+    }
+}

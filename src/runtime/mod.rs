@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::config::Environment;
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
-pub use crate::agent::exit_code;
+pub use crate::agent::{exit, exit_code};
 pub use reload::ConfigSource;
 
 /// What the process does.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::adapters::{AdapterFuture, Adapters, ApiServer, Checkpoints, Server, Volume};
@@ -13,17 +13,13 @@ use crate::checkpoint;
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, ObjectName,
-    PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
+    PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken, lock,
 };
 use crate::vault::{LoginCredential, SecretIdCache, Vault};
 use crate::volume::{self, Published, Publisher};
 
 /// Maximum number of Vault clients: for the active configuration, one on trial, and one whose tokens are being revoked.
 const MAX_SERVERS: usize = 3;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The adapters of one agent process.
 pub(super) struct ProductionAdapters {

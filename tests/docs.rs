@@ -10,6 +10,8 @@ use keyferry::runtime::EXIT_INTERNAL_ERROR;
 
 #[path = "docs/blocks.rs"]
 mod blocks;
+#[path = "support/files.rs"]
+mod files;
 #[path = "docs/pages.rs"]
 mod pages;
 #[path = "docs/reasons.rs"]

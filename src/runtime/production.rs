@@ -186,13 +186,8 @@ impl Kubernetes {
         }
         let (namespace, secret) = (cluster.namespace().as_str().to_owned(), name.clone());
         let (secret_type, data) = (request.mirror.secret_type.clone(), request.data.clone());
-        let made = tokio::task::spawn_blocking(move || digest(&namespace, &secret, &secret_type, &data));
-        let made = made.await.map_err(|error| {
-            let message = format!(
-                "failed to compute the digest of Secret {name}: internal error ({error}); report it with the log"
-            );
-            Failure::new(FailureClass::Local, Reason::WriteFailed, message)
-        })?;
+        let what = format!("compute the digest of Secret {name}");
+        let made = blocking(&what, move || Ok(digest(&namespace, &secret, &secret_type, &data))).await?;
         lock(&self.digests).insert(name.clone(), (of, made.clone()));
         Ok(made)
     }
@@ -278,8 +273,11 @@ impl Checkpoints for CheckpointFile {
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure> {
         let Some(file) = &self.0 else { return Ok(()) };
         let bytes = checkpoint::encode(checkpoint, settings, wall()).map_err(|why| {
-            let message = format!("failed to write handover file {}: {why}", file.display());
-            Failure::new(FailureClass::Local, Reason::WriteFailed, message)
+            let message = format!(
+                "failed to encode handover file {}: internal error ({why}); report it with the log",
+                file.display()
+            );
+            Failure::new(FailureClass::Local, Reason::Internal, message)
         })?;
         volume::write_private_file(file, &bytes, settings.directory.allow_disk)
     }

@@ -153,6 +153,12 @@ const ROWS: &[Row] = &[
         action: "Use the same image, configuration, and UID for both containers.",
     },
     Row {
+        reason: Reason::Internal,
+        meaning: "An internal error: a bug in keyferry, or the system refuses what every process needs.",
+        example: "failed to …: internal error (…); report it with the log",
+        action: "If the message names no limit of the container, report it and attach the log.",
+    },
+    Row {
         reason: Reason::InvalidKey,
         meaning: "A key of a secret cannot be a file name and is omitted.",
         example: "source …: skipped keys that are not valid file names: …",

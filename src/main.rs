@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use keyferry::config::{self, ProcessEnvironment};
 use keyferry::runtime::Work;
 
-use cli::{Arguments, Command, check, configuration, probe, run, schema};
+use cli::{Arguments, Command, ConfiguredCommand, check, configuration, probe, run, schema};
 
 fn main() -> ExitCode {
     start().unwrap_or_else(|code| code)
@@ -18,17 +18,17 @@ fn main() -> ExitCode {
 fn start() -> Result<ExitCode, ExitCode> {
     let environment = ProcessEnvironment;
     let Arguments { config: file, log, command } = Arguments::read(environment)?;
-    let command = command.unwrap_or(Command::Run { handover: None });
-    if let Command::Schema = command {
-        return Ok(schema::run());
-    }
+    let command = match command.unwrap_or_default() {
+        Command::Schema => return Ok(schema::run()),
+        Command::Configured(command) => command,
+    };
     let errors = cli::start_log(&command, log, environment)?;
     let source = configuration::find(file, &command, environment).map_err(|message| errors.report(&message))?;
     let settings = match config::load(&environment, source.text()) {
         Ok(settings) => settings,
         Err(error) => {
             return Err(match command {
-                Command::Probe { what } => probe::run_without_settings(what, environment, source.text()),
+                ConfiguredCommand::Probe { what } => probe::run_without_settings(what, environment, source.text()),
                 _ => errors.report_all(&error),
             });
         }
@@ -37,19 +37,18 @@ fn start() -> Result<ExitCode, ExitCode> {
     let handover_file =
         |flag| config::handover_file(&environment, flag, &settings).map_err(|message| errors.report(&message));
     Ok(match command {
-        Command::Run { handover } => {
+        ConfiguredCommand::Run { handover } => {
             let handover = handover_file(handover)?;
             run::run(settings, source, environment, Work::Run, handover)
         }
-        Command::Once { timeout, handover } => {
+        ConfiguredCommand::Once { timeout, handover } => {
             let handover = handover_file(handover)?;
             run::run(settings, source, environment, Work::Once(timeout), handover)
         }
-        Command::Check => {
+        ConfiguredCommand::Check => {
             handover_file(None)?;
             check::run()
         }
-        Command::Schema => schema::run(),
-        Command::Probe { what } => probe::run(what, settings.listener, &settings.directory.path),
+        ConfiguredCommand::Probe { what } => probe::run(what, settings.listener, &settings.directory.path),
     })
 }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "architecture/rules.rs"]
 mod rules;
 #[path = "architecture/source.rs"]
 mod source;
 
+use files::files_below;
 use rules::{EXCEPTIONS, LONG_FILES, MAX_LINES, MODULES, Module};
 use source::NamedPath;
 
@@ -24,7 +27,7 @@ fn modules_respect_dependency_rules() {
 #[test]
 fn source_files_stay_below_the_line_limit() {
     let mut report = String::new();
-    for (path, text) in ["src", "tests", "benches", "examples"].into_iter().flat_map(rust_files) {
+    for (path, text) in ["src", "tests", "benches"].into_iter().flat_map(rust_files) {
         let lines = text.lines().count();
         let limit = LONG_FILES.iter().find(|(long, ..)| *long == path).map_or(MAX_LINES, |(_, limit, _)| *limit);
         if lines > limit {
@@ -226,25 +229,12 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files below `folder`, sorted. Empty if the folder does not exist.
+/// All Rust files below `folder`, sorted.
 fn rust_files(folder: &str) -> Vec<File> {
-    fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
-            let path = entry.path();
-            if path.is_dir() {
-                walk(&path, files);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path);
-            }
-        }
-    }
-    let mut files = Vec::new();
-    walk(&root().join(folder), &mut files);
-    files.sort();
     let read = |path: PathBuf| {
         let name = path.strip_prefix(root()).expect("the walk starts at the root").to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("failed to read {name}: {error}"));
         (name, text)
     };
-    files.into_iter().map(read).collect()
+    files_below(&root().join(folder), "rs").into_iter().map(read).collect()
 }

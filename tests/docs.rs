@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use keyferry::agent::exit;
 use keyferry::model::ConditionType;
-use keyferry::runtime::EXIT_INTERNAL_ERROR;
 
 #[path = "docs/blocks.rs"]
 mod blocks;
+#[path = "support/files.rs"]
+mod files;
 #[path = "docs/pages.rs"]
 mod pages;
 #[path = "docs/reasons.rs"]
@@ -70,7 +71,7 @@ fn troubleshooting_lists_each_condition_and_exit_code() {
         exit::CONFIG,
         exit::NO_INPUT,
         exit::UNAVAILABLE,
-        EXIT_INTERNAL_ERROR,
+        exit::INTERNAL,
         exit::CANNOT_CREATE,
         exit::IO,
         exit::NO_PERMISSION,

@@ -18,6 +18,8 @@ pub mod exit {
     pub const NO_INPUT: u8 = 66;
     /// Vault or the API server is unavailable (`EX_UNAVAILABLE`).
     pub const UNAVAILABLE: u8 = 69;
+    /// Internal error (`EX_SOFTWARE`).
+    pub const INTERNAL: u8 = 70;
     /// The target Secret of a mirror exists and is not managed by keyferry (`EX_CANTCREAT`).
     pub const CANNOT_CREATE: u8 = 73;
     /// Files cannot be read or written (`EX_IOERR`).
@@ -300,6 +302,7 @@ impl Agent {
 pub fn exit_code(failure: &Failure) -> u8 {
     match (failure.reason, failure.class) {
         (Reason::Foreign | Reason::Drifted | Reason::MirrorConflict, _) => exit::CANNOT_CREATE,
+        (Reason::Internal, _) => exit::INTERNAL,
         // These reasons point to what an operator has to check, whatever their class is.
         (Reason::DirectoryUnusable, _) => exit::IO,
         (Reason::TlsUnusable | Reason::ListenFailed, _) => exit::CONFIG,

@@ -33,6 +33,15 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Configured(ConfiguredCommand),
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+/// The subcommands that use a configuration.
+#[derive(Subcommand)]
+pub(crate) enum ConfiguredCommand {
     /// Publish, then keep running: renew, refresh, report (the default).
     Run {
         /// Take over token and leases from this file, written by `once`; also `KEYFERRY_HANDOVER`.
@@ -50,8 +59,6 @@ pub(crate) enum Command {
     },
     /// Check the configuration without connecting to anything, and report every error.
     Check,
-    /// Print the JSON Schema of the configuration file.
-    Schema,
     /// Query a running agent, for images without a shell; exit code 0 if the check passed.
     Probe {
         /// The check to run.
@@ -85,7 +92,13 @@ impl Arguments {
     }
 }
 
-impl Command {
+impl Default for Command {
+    fn default() -> Self {
+        Self::Configured(ConfiguredCommand::Run { handover: None })
+    }
+}
+
+impl ConfiguredCommand {
     /// Whether the subcommand writes a log, so that its errors belong there.
     const fn is_agent(&self) -> bool {
         matches!(self, Self::Run { .. } | Self::Once { .. })
@@ -94,7 +107,7 @@ impl Command {
 
 /// Starts the log and returns the output for errors. `filter` is the value of `--log`.
 pub(crate) fn start_log(
-    command: &Command,
+    command: &ConfiguredCommand,
     filter: Option<String>,
     environment: ProcessEnvironment,
 ) -> Result<Errors, ExitCode> {

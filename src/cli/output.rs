@@ -5,16 +5,11 @@ use std::process::ExitCode;
 
 use keyferry::config::ConfigError;
 use keyferry::model::Reason;
+use keyferry::runtime::exit;
 use keyferry::telemetry::{self, Format};
-
-/// Exit code for an invalid command line or configuration (`EX_USAGE`).
-const EXIT_CONFIG: u8 = 64;
 
 /// Reason of every error in the configuration or the command line.
 const REASON: &str = Reason::ConfigRejected.as_str();
-
-/// Exit code for output that cannot be written (`EX_IOERR`).
-const EXIT_IO: u8 = 74;
 
 /// Prints to stdout. A closed pipe is no error: the reader of `keyferry schema | head` has all it needs.
 pub(super) fn print(text: &str) -> ExitCode {
@@ -24,7 +19,7 @@ pub(super) fn print(text: &str) -> ExitCode {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&format!("failed to write to stdout: {error}"));
-            EXIT_IO.into()
+            exit::IO.into()
         }
     }
 }
@@ -55,10 +50,10 @@ impl Errors {
             Self::Text => print_error(message),
             Self::Json => {
                 ensure_log();
-                tracing::error!(target: telemetry::FINAL, reason = REASON, exit_code = EXIT_CONFIG, "{message}");
+                tracing::error!(target: telemetry::FINAL, reason = REASON, exit_code = exit::CONFIG, "{message}");
             }
         }
-        EXIT_CONFIG.into()
+        exit::CONFIG.into()
     }
 
     /// Reports every error of a configuration; returns their exit code.
@@ -68,11 +63,11 @@ impl Errors {
             Self::Json => {
                 for diagnostic in &error.diagnostics {
                     let key = diagnostic.path.as_str();
-                    tracing::error!(target: telemetry::FINAL, reason = REASON, key, exit_code = EXIT_CONFIG, "{diagnostic}");
+                    tracing::error!(target: telemetry::FINAL, reason = REASON, key, exit_code = exit::CONFIG, "{diagnostic}");
                 }
             }
         }
-        EXIT_CONFIG.into()
+        exit::CONFIG.into()
     }
 
     /// Reports a command line that cannot be parsed; returns its exit code.
@@ -87,7 +82,7 @@ impl Errors {
                 self.report(facts.collect::<Vec<_>>().join("; ").trim_start_matches("error: "));
             }
         }
-        EXIT_CONFIG.into()
+        exit::CONFIG.into()
     }
 }
 

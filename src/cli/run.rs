@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use keyferry::config::{self, ProcessEnvironment};
-use keyferry::model::Settings;
-use keyferry::runtime::{self, ConfigSource, EXIT_INTERNAL_ERROR, Work};
+use keyferry::model::{Reason, Settings};
+use keyferry::runtime::{self, ConfigSource, Work, exit};
 use keyferry::telemetry;
 
 /// Runs the agent to its end and returns its exit code.
@@ -25,8 +25,11 @@ pub(crate) fn run(
     }
     // The one TLS provider. rustls does not choose between two.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        tracing::error!("failed to install the TLS provider: one is already installed; report this bug");
-        return EXIT_INTERNAL_ERROR.into();
+        tracing::error!(
+            target: telemetry::FINAL, reason = %Reason::Internal, exit_code = exit::INTERNAL,
+            "failed to install the TLS provider: one is already installed; report this bug"
+        );
+        return exit::INTERNAL.into();
     }
     match runtime::run(settings, source, Box::new(environment), work, handover) {
         Ok(code) => code.into(),

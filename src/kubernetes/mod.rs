@@ -18,7 +18,7 @@ mod report;
 mod token_file;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
@@ -211,11 +211,6 @@ impl Cluster {
             Failure::new(FailureClass::Invalid, Reason::ObjectNotFound, message)
         })
     }
-}
-
-/// Locks `mutex`, also after a panic: no update leaves its value inconsistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Validates a name, which becomes part of a URL path.

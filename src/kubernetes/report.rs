@@ -15,8 +15,8 @@ use serde_json::json;
 
 use super::classify::{self, ApiError, RequestContext};
 use super::client::{self, Api};
-use super::{FIELD_MANAGER, Pod, PodState, lock};
-use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason};
+use super::{FIELD_MANAGER, Pod, PodState};
+use crate::model::{Condition, ConditionStatus, ConditionType, Failure, FailureClass, ObjectName, Reason, lock};
 
 /// Generation of a new Pod (<https://kubernetes.io/docs/concepts/workloads/pods/#pod-generation>).
 const FIRST_GENERATION: i64 = 1;

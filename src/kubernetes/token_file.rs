@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
 use super::account::read_token;
-use super::lock;
+use crate::model::lock;
 
 /// Maximum age of the token in memory, as in client-go. The kubelet replaces a token after 80 % of its lifetime, which
 /// is at least 10 minutes.

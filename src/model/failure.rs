@@ -84,6 +84,8 @@ reasons! {
     Fresh,
     /// The handover file of an earlier agent process could not be used. The agent logs in instead.
     HandoverRefused,
+    /// A bug in keyferry, or the system refuses what every process needs, such as a signal handler.
+    Internal,
     /// A key of a secret is not a valid file name. It is not published.
     InvalidKey,
     /// Vault or the API server rejected the request as invalid.

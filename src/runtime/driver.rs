@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Work;
 use super::adapters::{Adapters, Clock, Volume};
 use super::executor::{Executor, blocking};
 use super::listener::{self, RunningListener};
 use super::observer::Observer;
 use super::reload::Reload;
 use super::signals::{Signal, SignalStream};
-use super::{EXIT_INTERNAL_ERROR, Work};
 use crate::agent::{Action, Agent, Input, LogEntry, LogLevel, Mode, exit};
 use crate::config::Environment;
-use crate::model::{Failure, Listener, Settings};
+use crate::model::{Failure, Listener, Reason, Settings};
+use crate::telemetry;
 
 /// Initial and maximum delay before the agent retries to listen after a reload. The delay doubles.
 const LISTEN_RETRY: Duration = Duration::from_secs(1);
@@ -84,7 +85,7 @@ impl<A: Adapters> Driver<A> {
                 Observer::log(&LogEntry {
                     level: LogLevel::Error,
                     operation: "open",
-                    reason: Some(crate::model::Reason::DirectoryUnusable),
+                    reason: Some(Reason::DirectoryUnusable),
                     source: None,
                     output: None,
                     message,
@@ -105,8 +106,11 @@ impl<A: Adapters> Driver<A> {
                     }
                     // Only a bug ends a task without an outcome, and release builds abort on a panic.
                     Err(error) => {
-                        tracing::error!(%error, "internal error: a task ended without a result; report this bug");
-                        self.exit = Some(EXIT_INTERNAL_ERROR);
+                        tracing::error!(
+                            target: telemetry::FINAL, reason = %Reason::Internal, exit_code = exit::INTERNAL, %error,
+                            "internal error: a task ended without a result; report this bug"
+                        );
+                        self.exit = Some(exit::INTERNAL);
                         continue;
                     }
                 },
@@ -141,7 +145,7 @@ impl<A: Adapters> Driver<A> {
             }
         }
         self.observer.exit();
-        Ok(self.exit.unwrap_or(EXIT_INTERNAL_ERROR))
+        Ok(self.exit.unwrap_or(exit::INTERNAL))
     }
 
     /// Passes one input to the agent and executes its actions.

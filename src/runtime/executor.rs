@@ -209,6 +209,6 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Failure> {
     spawn_blocking(work).await.unwrap_or_else(|error| {
         let message = format!("failed to {what}: internal error ({error}); report it with the log");
-        Err(Failure::new(FailureClass::Local, Reason::WriteFailed, message))
+        Err(Failure::new(FailureClass::Local, Reason::Internal, message))
     })
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::config::Environment;
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
-pub use crate::agent::exit_code;
+pub use crate::agent::{exit, exit_code};
 pub use reload::ConfigSource;
 
 /// What the process does.
@@ -37,9 +37,6 @@ pub enum Work {
     /// Publish and mirror once, then exit. Give up after this time, counted from the start.
     Once(Duration),
 }
-
-/// Exit code for an internal error (`EX_SOFTWARE`).
-pub const EXIT_INTERNAL_ERROR: u8 = 70;
 
 /// Maximum number of threads for blocking calls: file systems and name resolution.
 const BLOCKING_THREADS: usize = 8;
@@ -58,7 +55,7 @@ pub fn run(
     checkpoint: Option<PathBuf>,
 ) -> Result<u8, Failure> {
     let start_failure = |what: &str, error: std::io::Error| {
-        Failure::new(FailureClass::Local, Reason::WriteFailed, format!("failed to {what}: {error}"))
+        Failure::new(FailureClass::Local, Reason::Internal, format!("failed to {what}: {error}"))
     };
     // Register signals first, so that no SIGTERM is lost during the start. For PID 1, the default action does not
     // apply.

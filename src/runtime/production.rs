@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::adapters::{AdapterFuture, Adapters, ApiServer, Checkpoints, Server, Volume};
@@ -13,17 +13,13 @@ use crate::checkpoint;
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, ObjectName,
-    PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
+    PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken, lock,
 };
 use crate::vault::{LoginCredential, SecretIdCache, Vault};
 use crate::volume::{self, Published, Publisher};
 
 /// Maximum number of Vault clients: for the active configuration, one on trial, and one whose tokens are being revoked.
 const MAX_SERVERS: usize = 3;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The adapters of one agent process.
 pub(super) struct ProductionAdapters {
@@ -190,13 +186,8 @@ impl Kubernetes {
         }
         let (namespace, secret) = (cluster.namespace().as_str().to_owned(), name.clone());
         let (secret_type, data) = (request.mirror.secret_type.clone(), request.data.clone());
-        let made = tokio::task::spawn_blocking(move || digest(&namespace, &secret, &secret_type, &data));
-        let made = made.await.map_err(|error| {
-            let message = format!(
-                "failed to compute the digest of Secret {name}: internal error ({error}); report it with the log"
-            );
-            Failure::new(FailureClass::Local, Reason::WriteFailed, message)
-        })?;
+        let what = format!("compute the digest of Secret {name}");
+        let made = blocking(&what, move || Ok(digest(&namespace, &secret, &secret_type, &data))).await?;
         lock(&self.digests).insert(name.clone(), (of, made.clone()));
         Ok(made)
     }
@@ -282,8 +273,11 @@ impl Checkpoints for CheckpointFile {
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure> {
         let Some(file) = &self.0 else { return Ok(()) };
         let bytes = checkpoint::encode(checkpoint, settings, wall()).map_err(|why| {
-            let message = format!("failed to write handover file {}: {why}", file.display());
-            Failure::new(FailureClass::Local, Reason::WriteFailed, message)
+            let message = format!(
+                "failed to encode handover file {}: internal error ({why}); report it with the log",
+                file.display()
+            );
+            Failure::new(FailureClass::Local, Reason::Internal, message)
         })?;
         volume::write_private_file(file, &bytes, settings.directory.allow_disk)
     }

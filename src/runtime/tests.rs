@@ -9,9 +9,10 @@ use tokio::io::AsyncWriteExt;
 use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
 use super::clock::SystemClock;
 use super::driver::{Driver, Start};
+use super::executor::blocking;
 use super::signals::SignalStream;
 use super::{ConfigSource, Work};
-use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit};
+use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit, exit_code};
 use crate::config;
 use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, ObjectName, PodEvent,
@@ -228,6 +229,14 @@ fn sigterm_exits_despite_blocked_call() {
         assert_eq!(code, expected);
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
+}
+
+#[tokio::test]
+async fn panic_in_a_blocking_call_is_an_internal_error() {
+    let failure =
+        blocking("publish files", || -> Result<(), Failure> { panic!("planted") }).await.expect_err("a panic");
+    assert_eq!((failure.reason, exit_code(&failure)), (Reason::Internal, exit::INTERNAL));
+    assert!(failure.message.starts_with("failed to publish files: internal error ("), "{failure}");
 }
 
 #[test]

@@ -139,11 +139,13 @@ impl VaultError {
 fn http(error: &HttpError) -> (FailureClass, Reason) {
     use FailureClass::{Invalid, Local, Transient, Unreachable};
     match error {
-        HttpError::Address(_) | HttpError::Path(_) | HttpError::ServerName(_) | HttpError::TlsPort(_) => {
-            (Invalid, Reason::InvalidRequest)
-        }
+        HttpError::Address(_)
+        | HttpError::Path(_)
+        | HttpError::Namespace
+        | HttpError::ServerName(_)
+        | HttpError::TlsPort(_) => (Invalid, Reason::InvalidRequest),
         HttpError::RedirectRefused { .. } | HttpError::TooLarge { .. } => (Invalid, Reason::InvalidRequest),
-        HttpError::Header(_) => (Local, Reason::CredentialUnreadable),
+        HttpError::Token => (Local, Reason::CredentialUnreadable),
         // A missing file can appear later. Wrong content requires a change by a person.
         HttpError::PemFile { .. } => (Local, Reason::TlsUnusable),
         HttpError::PemContent { .. } | HttpError::NoCaCertificate(_) | HttpError::Client { .. } => {

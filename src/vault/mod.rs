@@ -19,7 +19,6 @@ mod error;
 mod file;
 mod http;
 mod json;
-mod lock;
 mod login;
 mod mounts;
 mod read;

@@ -14,9 +14,8 @@ use super::api::{Api, is_from_vault, mount::mount_of};
 use super::error::VaultError;
 use super::http::Response;
 use super::json;
-use super::lock::lock;
 use super::mounts::{Engine, Mount, MountTable, below};
-use crate::model::{KvEngine, Reading, Source, Validity, VaultToken, Version};
+use crate::model::{KvEngine, Reading, Source, Validity, VaultToken, Version, lock};
 
 /// Reads `source` once.
 pub(super) async fn read(

@@ -10,9 +10,8 @@ use ring::digest::{SHA256, digest};
 use super::api::{Api, wrapping};
 use super::credential::Credential;
 use super::error::VaultError;
-use super::lock::lock;
 use super::server_text::clip;
-use crate::model::SecretBytes;
+use crate::model::{SecretBytes, lock};
 
 /// Secret IDs that can be read from their files only once, because they were wrapped or their file is removed after use.
 /// Clones share one cache, which therefore outlives a client whose settings change.

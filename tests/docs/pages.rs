@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use super::files::files_below;
+
 pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -15,20 +17,10 @@ pub(super) fn read(path: impl AsRef<Path>) -> String {
 
 /// All Markdown pages for users and contributors, as paths in the repository.
 pub(super) fn pages() -> Vec<PathBuf> {
-    fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
-        let entries = std::fs::read_dir(root().join(directory)).expect("docs/ is readable");
-        for entry in entries.map(|entry| entry.expect("an entry").file_name()) {
-            let path = directory.join(entry);
-            if root().join(&path).is_dir() {
-                collect(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "md") {
-                found.push(path);
-            }
-        }
-    }
     let others = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "deploy/chart/README.md"];
     let mut found: Vec<_> = others.map(PathBuf::from).into();
-    collect(Path::new("docs"), &mut found);
+    let docs = files_below(&root().join("docs"), "md");
+    found.extend(docs.iter().map(|path| path.strip_prefix(root()).expect("the page is in the repository").to_owned()));
     found.sort();
     assert!(found.len() >= 20, "found only {found:?}");
     found

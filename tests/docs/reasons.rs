@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use keyferry::model::Reason;
 
+use super::files::files_below;
 use super::pages::{read, root};
 
 const PAGE: &str = "docs/troubleshooting.md";
@@ -31,8 +31,7 @@ fn each_reason_code_has_a_row() {
 
 #[test]
 fn each_example_is_a_message_of_the_program() {
-    let mut sources = String::new();
-    collect(&root().join("src"), &mut sources);
+    let sources: String = files_below(&root().join("src"), "rs").iter().map(read).collect();
     // A string literal continues behind a backslash at the end of a line.
     let mut text = String::new();
     for line in sources.lines() {
@@ -64,17 +63,6 @@ fn page_is_current() {
         std::fs::write(root().join(PAGE), current).expect("the page can be written");
     } else {
         assert!(page == current, "{PAGE} is not current; run: UPDATE_DOCS=1 cargo test --test docs");
-    }
-}
-
-fn collect(directory: &Path, text: &mut String) {
-    for entry in std::fs::read_dir(directory).expect("src is readable").filter_map(Result::ok) {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, text);
-        } else {
-            text.push_str(&std::fs::read_to_string(&path).expect("a source file is readable"));
-        }
     }
 }
 
@@ -163,6 +151,12 @@ const ROWS: &[Row] = &[
         meaning: "The handover file of an earlier agent process could not be used. The agent logs in instead.",
         example: "failed to use handover file …: …",
         action: "Use the same image, configuration, and UID for both containers.",
+    },
+    Row {
+        reason: Reason::Internal,
+        meaning: "An internal error: a bug in keyferry, or the system refuses what every process needs.",
+        example: "failed to …: internal error (…); report it with the log",
+        action: "If the message names no limit of the container, report it and attach the log.",
     },
     Row {
         reason: Reason::InvalidKey,

@@ -75,6 +75,17 @@ async fn token_calls_use_namespace_of_token() {
 }
 
 #[tokio::test]
+async fn namespace_that_is_no_header_is_an_error_of_the_configuration() {
+    let stub = Stub::start([]);
+    let vault = vault_at(&VaultServer { namespace: Some("team\n".into()), ..server(&stub.address()) });
+    for token in [token(), token().in_namespace(Some("team\u{1}".into()))] {
+        let failure = vault.lookup_self(&token).await.expect_err("no header");
+        assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
+        assert!(failure.message.contains("correct vault.namespace or auth.namespace"), "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn lease_renewal_sends_increment_and_returns_new_ttl() {
     let answer = json!({"lease_id": "database/creds/app/x", "lease_duration": 60, "renewable": true});
     let stub = Stub::start([post("/v1/sys/leases/renew")

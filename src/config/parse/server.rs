@@ -36,11 +36,13 @@ pub(super) fn parse(raw: RawVault, diagnostics: &mut Diagnostics) -> Option<Vaul
     })
 }
 
-/// Parses a namespace for the request header. The Vault CLI prints namespaces with a slash at the end.
+/// Parses a namespace. What it accepts can be sent in a request header. The Vault CLI prints namespaces with a slash at the end.
 pub(super) fn namespace(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<String> {
     let plain = text.trim_matches('/');
     if plain.is_empty() || !is_plain(plain) || !plain.is_ascii() {
-        diagnostics.invalid(path, text, "must be a namespace, like \"team-a\" or \"team-a/dev\"");
+        let message = "must be a namespace, like \"team-a\" or \"team-a/dev\": ASCII without control characters, and no \
+                       space at its start or end";
+        diagnostics.invalid(path, text, message);
         return None;
     }
     Some(plain.to_owned())

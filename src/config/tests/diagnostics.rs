@@ -197,6 +197,28 @@ fn each_error_has_its_path_and_its_action() {
 }
 
 #[test]
+fn namespace_that_cannot_be_sent_is_rejected_with_its_key() {
+    for character in (0..=0xff_u8).map(char::from) {
+        let namespace = format!("a{character}b");
+        let escaped = format!(r#""a\x{:02x}b""#, u32::from(character));
+        for (section, path) in [
+            (format!("vault: {{address: 'https://v', namespace: {escaped}}}"), "vault.namespace"),
+            (format!("auth: {{role: r, namespace: {escaped}}}"), "auth.namespace"),
+        ] {
+            if matches!(character, ' '..='~') {
+                assert!(load(&environment(&[]), Some(&with(&section))).is_ok(), "{section}");
+                assert!(http::HeaderValue::from_str(&namespace).is_ok(), "{namespace:?}");
+            } else {
+                let error = rejected(&[], Some(&with(&section))).to_string();
+                assert!(error.starts_with(&format!("{path}: must be a namespace")), "{error}");
+            }
+        }
+    }
+    let error = rejected(&[("VAULT_NAMESPACE", "a\tb")], Some(MINIMAL)).to_string();
+    assert!(error.starts_with("VAULT_NAMESPACE: must be a namespace"), "{error}");
+}
+
+#[test]
 fn mirrored_file_that_no_output_writes_is_reported() {
     let document = "
 vault: {address: 'https://vault:8200'}

@@ -6,10 +6,9 @@ use std::sync::Mutex;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use super::super::account::Account;
-use super::super::lock;
 use super::super::ownership::managed_owners;
 use super::target::Target;
-use crate::model::{Mirror, MirrorOwner, ObjectName};
+use crate::model::{Mirror, MirrorOwner, ObjectName, lock};
 
 /// What this process knows about owners. Each entry is logged once.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::super::error::VaultError;
-use super::super::http::{Http, Request, Response, body, sensitive_header};
+use super::super::http::{Http, HttpError, Request, Response, body, sensitive_header};
 use crate::model::{SecretBytes, VaultServer, VaultToken};
 
 /// The API of one server.
@@ -80,10 +80,10 @@ impl Api {
         headers.insert("x-vault-request", HeaderValue::from_static("true"));
         let namespace = call.namespace.or(self.namespace.as_deref()).map(|text| text.trim_matches('/'));
         if let Some(namespace) = namespace.filter(|text| !text.is_empty()) {
-            headers.insert("x-vault-namespace", sensitive_header(namespace.as_bytes(), "vault.namespace")?);
+            headers.insert("x-vault-namespace", sensitive_header(namespace.as_bytes(), HttpError::Namespace)?);
         }
         if let Some(token) = call.token {
-            headers.insert("x-vault-token", sensitive_header(token.expose(), "the Vault token")?);
+            headers.insert("x-vault-token", sensitive_header(token.expose(), HttpError::Token)?);
         }
         let request = Request {
             method: call.method,

@@ -9,8 +9,7 @@ use reqwest::{Client, ClientBuilder, Url, redirect};
 use super::error::HttpError;
 use super::tls;
 use super::url::origin;
-use crate::model::VaultServer;
-use crate::vault::lock::lock;
+use crate::model::{VaultServer, lock};
 
 /// Vault's own limit for idle connections is 5 minutes (`http_idle_timeout`,
 /// <https://developer.hashicorp.com/vault/docs/configuration/listener/tcp>). Close a little earlier, so that no request uses a

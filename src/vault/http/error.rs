@@ -18,8 +18,14 @@ pub(in crate::vault) enum HttpError {
     Address(String),
     #[error("failed to build the URL for path {0}: the segments '.' and '..' are not supported; correct the path")]
     Path(String),
-    #[error("failed to send {0} in an HTTP header: found control characters; remove them")]
-    Header(&'static str),
+    /// Not with settings that `config` has checked.
+    #[error(
+        "failed to send the namespace in an HTTP header: found characters that are not allowed; correct vault.namespace or \
+         auth.namespace"
+    )]
+    Namespace,
+    #[error("failed to send the Vault token in an HTTP header: found control characters; remove them")]
+    Token,
     #[error(
         "failed to use vault.tls.serverName {0}: expected a DNS name; set vault.tls.serverName to a DNS name in Vault's \
          certificate"

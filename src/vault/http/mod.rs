@@ -135,10 +135,10 @@ impl Http {
     }
 }
 
-/// A header value that is zeroed on drop and shown as "Sensitive" in debug output. `what` names it in errors.
-pub(super) fn sensitive_header(value: &[u8], what: &'static str) -> Result<HeaderValue, HttpError> {
+/// A header value that is zeroed on drop and shown as "Sensitive" in debug output. `invalid` is the error if it cannot be sent.
+pub(super) fn sensitive_header(value: &[u8], invalid: HttpError) -> Result<HeaderValue, HttpError> {
     let shared = Bytes::from_owner(Zeroizing::new(value.to_vec()));
-    let mut header = HeaderValue::from_maybe_shared(shared).map_err(|_| HttpError::Header(what))?;
+    let mut header = HeaderValue::from_maybe_shared(shared).map_err(|_| invalid)?;
     header.set_sensitive(true);
     Ok(header)
 }

@@ -26,10 +26,10 @@ async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
         admin.enable_auth(&mount, "approle").await?;
         admin.put(&format!("auth/{mount}/role/webapp"), json!({"token_policies": [role]})).await?;
         let id = admin.get(&format!("auth/{mount}/role/webapp/role-id")).await?;
-        let role_id = setup.case.credential("role-id", id["data"]["role_id"].as_str().context("a role id")?)?;
+        let role_id = setup.case.credential("role-id", id["data"]["role_id"].as_str().context("a role ID")?)?;
         let path = format!("auth/{mount}/role/webapp/secret-id");
         let secret = admin.ok(Method::POST, &path, json!({})).await?;
-        let plain = secret["data"]["secret_id"].as_str().context("a secret id")?;
+        let plain = secret["data"]["secret_id"].as_str().context("a secret ID")?;
         let secret_id = setup.case.credential("secret-id", plain)?;
         let auth = |more: &str| {
             format!("{{method: approle, mount: {mount}, roleIdFile: {role_id}, secretIdFile: {secret_id}{more}}}")

@@ -165,7 +165,7 @@ async fn used_wrapping_token_after_restart_names_earlier_process() -> Result<()>
         admin.enable_auth(&mount, "approle").await?;
         admin.put(&format!("auth/{mount}/role/webapp"), json!({"token_policies": [role], "token_ttl": "5m"})).await?;
         let id = admin.get(&format!("auth/{mount}/role/webapp/role-id")).await?;
-        let role_id = setup.case.credential("role-id", id["data"]["role_id"].as_str().context("a role id")?)?;
+        let role_id = setup.case.credential("role-id", id["data"]["role_id"].as_str().context("a role ID")?)?;
         let path = format!("auth/{mount}/role/webapp/secret-id");
         let url = format!("{}/v1/{path}", setup.servers.vault.address());
         let request = reqwest::Client::new().post(url).header("x-vault-token", setup.servers.vault.root_token());
@@ -187,7 +187,7 @@ async fn used_wrapping_token_after_restart_names_earlier_process() -> Result<()>
         assert_eq!(setup.case.read("password").as_deref(), Some("Losungwort"), "the files stay");
         // A new secret ID fixes it.
         let fresh = admin.ok(Method::POST, &path, json!({})).await?;
-        let plain = fresh["data"]["secret_id"].as_str().context("a secret id")?;
+        let plain = fresh["data"]["secret_id"].as_str().context("a secret ID")?;
         setup.condition_is(&mut agent, "SecretsReady", "True", "Adopted").await?;
         setup.case.leaks.plant(plain);
         agent.terminate(SOON).await?;

@@ -17,9 +17,10 @@ use keyferry::model::{Reading, SecretBytes, SecretValue, Session, Settings, Toke
 const INPUTS: u32 = 20_000;
 
 fn main() {
-    println!("{:>8} {:>16}", "sources", "ns per input");
+    println!("{:>8} {:>16} {:>26}", "sources", "ns per input", "ns per source, first set");
     for sources in [1, 10, 100, 1000] {
-        println!("{sources:>8} {:>16}", measure(sources).as_nanos());
+        let Cost { input, start } = measure(sources);
+        println!("{sources:>8} {:>16} {:>26}", input.as_nanos(), start.as_nanos());
     }
 }
 
@@ -37,14 +38,21 @@ fn settings(sources: usize) -> Arc<Settings> {
     Arc::new(keyferry::config::load(&environment, Some(&text)).expect("a valid configuration"))
 }
 
-/// The mean time of one input in the steady state.
-fn measure(sources: usize) -> Duration {
+struct Cost {
+    /// The mean time of one input in the steady state.
+    input: Duration,
+    /// The time until the first set is published, divided by the number of sources.
+    start: Duration,
+}
+
+fn measure(sources: usize) -> Cost {
     let settings = settings(sources);
     let mut at = Duration::from_secs(1);
     let mut agent = Agent::new(settings, Mode::Run { restore: false }, &now(at));
     let mut pending: VecDeque<(Ticket, Op)> = VecDeque::new();
     collect(agent.handle(Input::Started(None), &now(at)), &mut pending);
     let (mut inputs, mut spent) = (0, Duration::ZERO);
+    let (mut ready, mut starting) = (false, Duration::ZERO);
     let warm = at + Duration::from_secs(180);
     while inputs < INPUTS {
         let input = if let Some((ticket, op)) = pending.pop_front() {
@@ -57,13 +65,17 @@ fn measure(sources: usize) -> Duration {
         let moment = now(at);
         let start = Instant::now();
         let actions = agent.handle(input, &moment);
+        if !ready {
+            starting += start.elapsed();
+            ready = agent.is_ready();
+        }
         if at > warm {
             spent += start.elapsed();
             inputs += 1;
         }
         collect(actions, &mut pending);
     }
-    spent / INPUTS
+    Cost { input: spent / INPUTS, start: starting / u32::try_from(sources).expect("a small number") }
 }
 
 fn now(at: Duration) -> Now {

@@ -26,6 +26,7 @@ mod lifetime;
 mod logins;
 mod mirrors;
 mod outbox;
+mod paths;
 mod publication;
 mod readings;
 mod reload;

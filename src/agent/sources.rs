@@ -42,7 +42,7 @@ struct Entry {
 impl Sources {
     pub(super) fn new(specs: &BTreeMap<SourceName, Source>) -> Self {
         let all = specs.iter().map(|(name, spec)| (name.clone(), SourceState::new(spec.clone()))).collect();
-        Self { all, ..Self::default() }
+        Self { all, unread: specs.keys().cloned().collect(), ..Self::default() }
     }
 
     pub(super) fn get(&self, name: &SourceName) -> Option<&SourceState> {
@@ -221,21 +221,22 @@ impl Sources {
             return;
         }
         let due = self.due.iter().take_while(|(at, _)| *at <= now.at);
-        let mut due: Vec<_> = due
-            .filter_map(|(at, name)| {
-                let source = self.all.get(name)?;
-                let busy = self.orphans.values().any(|orphan| orphan == name);
-                let expires_at =
-                    source.held.as_ref().and_then(|held| held.lifetime.expires_at(tokens)).unwrap_or(Elapsed::MAX);
-                (!busy).then(|| (source.is_failing(), expires_at, *at, name.clone()))
-            })
-            .collect();
-        due.sort();
-        for (failing, _, _, name) in due {
-            let full = self.in_flight.len() >= Self::slots(settings);
-            if full || (failing && self.failing_in_flight >= Self::slots(settings) / 2) {
-                continue;
-            }
+        let due = due.filter_map(|(at, name)| {
+            let source = self.all.get(name)?;
+            let busy = self.orphans.values().any(|orphan| orphan == name);
+            let expires_at =
+                source.held.as_ref().and_then(|held| held.lifetime.expires_at(tokens)).unwrap_or(Elapsed::MAX);
+            (!busy).then(|| (source.is_failing(), expires_at, *at, name))
+        });
+        // Before the first set, all sources are due. Sorting them for each free slot would take most of the start.
+        let (mut healthy, mut failing): (Vec<_>, Vec<_>) = due.partition(|(failing, ..)| !failing);
+        let free = Self::slots(settings).saturating_sub(self.in_flight.len());
+        let free_for_failing = (Self::slots(settings) / 2).saturating_sub(self.failing_in_flight);
+        keep_smallest(&mut healthy, free);
+        keep_smallest(&mut failing, free_for_failing.min(free - healthy.len()));
+        let next: Vec<_> =
+            healthy.into_iter().chain(failing).map(|(failing, .., name)| (failing, name.clone())).collect();
+        for (failing, name) in next {
             let Some((_, step)) = self.all.get(&name).and_then(|source| source.due(tokens)) else { continue };
             let (settings, token_value, source) = (Arc::clone(settings), token.value.clone(), name.clone());
             let op = match step {
@@ -269,22 +270,36 @@ impl Sources {
 
     /// Whether the first set is complete: every source is read, adopted, or optional and absent.
     pub(super) fn complete(&self, at: Elapsed, adopted: impl Fn(&SourceName) -> bool) -> bool {
-        self.all.iter().all(|(name, source)| source.is_current() || adopted(name) || source.may_be_absent(at))
+        let mut unread = self.unread.iter().filter_map(|name| self.all.get_key_value(name));
+        unread.all(|(name, source)| adopted(name) || source.may_be_absent(at))
+    }
+
+    fn failed(&self) -> impl Iterator<Item = &SourceState> {
+        self.failing.iter().filter_map(|name| self.all.get(name))
     }
 
     /// When the first set stops waiting for the next optional source.
     pub(super) fn next_wait_end(&self, at: Elapsed) -> Option<Elapsed> {
-        self.all.values().filter_map(SourceState::wait_ends).filter(|until| *until > at).min()
+        self.failed().filter_map(SourceState::wait_ends).filter(|until| *until > at).min()
     }
 
     /// The failure that blocks the first set; one that is not retryable takes precedence.
     pub(super) fn blocking(&self) -> Option<&Failure> {
-        let missing = self.all.values().filter(|source| source.spec.required && !source.is_current());
+        let missing = self.failed().filter(|source| source.spec.required && !source.is_current());
         missing.filter_map(|source| source.failure.as_ref()).max_by_key(|failure| !failure.class.is_retryable())
     }
 
     /// Whether a required source has failed permanently.
     pub(super) fn has_failed_permanently(&self) -> bool {
-        self.all.values().any(|source| source.spec.required && !source.is_current() && source.has_failed_permanently())
+        self.failed().any(|source| source.spec.required && !source.is_current() && source.has_failed_permanently())
     }
+}
+
+/// Keeps the `count` smallest items, in order.
+fn keep_smallest<T: Ord>(items: &mut Vec<T>, count: usize) {
+    if count < items.len() {
+        items.select_nth_unstable(count);
+        items.truncate(count);
+    }
+    items.sort();
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::paths::Paths;
 use crate::model::{AdoptedSet, Failure, FileEntry, FilePath, FileSet, Output, Reading, SourceName};
 use crate::render::{self, Rendered};
 
@@ -20,6 +21,8 @@ pub(super) struct Store {
     by_source: BTreeMap<SourceName, Vec<usize>>,
     /// Files of an earlier process, by source, until the source is read.
     adopted: BTreeMap<SourceName, Adopted>,
+    /// The paths of all outputs, and of adopted files that are not outdated.
+    paths: Paths,
 }
 
 /// The adopted files of one source.
@@ -66,6 +69,7 @@ impl Store {
                 self.adopted.entry(name.clone()).or_insert_with(new).files.insert(path.clone(), entry.clone());
             }
         }
+        self.index_paths();
     }
 
     /// Whether the files of `source` are adopted ones.
@@ -80,7 +84,9 @@ impl Store {
 
     /// Removes the adopted files of `source`. Returns whether there were any.
     pub(super) fn drop_adopted(&mut self, source: &SourceName) -> bool {
-        self.adopted.remove(source).is_some()
+        let dropped = self.adopted.remove(source).is_some();
+        self.index_paths();
+        dropped
     }
 
     pub(super) fn reading(&self, source: &SourceName) -> Option<&Arc<Reading>> {
@@ -95,7 +101,7 @@ impl Store {
     /// The rendering failure or collision.
     pub(super) fn accept(&mut self, source: &SourceName, reading: Arc<Reading>) -> Result<(), Failure> {
         let previous = self.readings.insert(source.clone(), reading);
-        let rendered = self.render_outputs_of(source);
+        let rendered = self.render_outputs_of(source).and_then(|made| self.claim_paths(source, &made).map(|()| made));
         match rendered {
             Ok(made) => {
                 for (index, rendered) in made {
@@ -115,7 +121,7 @@ impl Store {
         }
     }
 
-    /// Renders the outputs that depend on `source`, by index, and checks their paths against those of all others.
+    /// Renders the outputs that depend on `source`, by index.
     fn render_outputs_of(&self, source: &SourceName) -> Result<BTreeMap<usize, Rendered>, Failure> {
         let mut made = BTreeMap::new();
         for (index, old) in self.outputs_of(source) {
@@ -125,14 +131,42 @@ impl Store {
                 Err(failure) => return Err(failure),
             }
         }
-        if self.changes_paths(source, &made) {
-            // Adopted files of another configuration give way.
-            let adopted = self.adopted.iter().filter(|(name, adopted)| *name != source && !adopted.outdated);
-            let adopted = adopted.map(|(_, adopted)| &adopted.files);
-            let others = self.outputs.iter().enumerate().map(|(index, old)| made.get(&index).unwrap_or(&old.rendered));
-            render::join(others.map(|rendered| &rendered.files).chain(adopted))?;
-        }
         Ok(made)
+    }
+
+    /// Replaces the paths of `source` with those of its new files, unless they collide with others.
+    fn claim_paths(&mut self, source: &SourceName, made: &BTreeMap<usize, Rendered>) -> Result<(), Failure> {
+        if !self.changes_paths(source, made) {
+            return Ok(());
+        }
+        let adopted = self.adopted.get(source).filter(|adopted| !adopted.outdated);
+        let old = made.keys().map(|index| &self.outputs[*index].rendered.files);
+        for path in old.chain(adopted.map(|adopted| &adopted.files)).flat_map(BTreeMap::keys) {
+            self.paths.remove(path);
+        }
+        let mut collides = false;
+        for path in made.values().flat_map(|rendered| rendered.files.keys()) {
+            collides |= self.paths.collides_with(path);
+            self.paths.add(path);
+        }
+        if !collides {
+            return Ok(());
+        }
+        self.index_paths();
+        // Finds the files that collide, for the message. Adopted files of another configuration give way.
+        let adopted = self.adopted.iter().filter(|(name, adopted)| *name != source && !adopted.outdated);
+        let adopted = adopted.map(|(_, adopted)| &adopted.files);
+        let others = self.outputs.iter().enumerate().map(|(index, old)| made.get(&index).unwrap_or(&old.rendered));
+        render::join(others.map(|rendered| &rendered.files).chain(adopted)).map(|_| ())
+    }
+
+    fn index_paths(&mut self) {
+        self.paths = Paths::default();
+        let adopted = self.adopted.values().filter(|adopted| !adopted.outdated).map(|adopted| &adopted.files);
+        let made = self.outputs.iter().map(|made| &made.rendered.files);
+        for path in made.chain(adopted).flat_map(BTreeMap::keys) {
+            self.paths.add(path);
+        }
     }
 
     /// Replaces the reading with one of equal data, which may have another lease.
@@ -166,6 +200,7 @@ impl Store {
             let made = unchanged.cloned().unwrap_or_else(|| self.render(output));
             self.outputs.push(made);
         }
+        self.index_paths();
     }
 
     /// Renders a new output after the outputs before it.

@@ -78,7 +78,7 @@ impl FromStr for Format {
 pub enum TelemetryError {
     /// The filter is invalid.
     #[error(
-        "failed to parse log filter {filter:?}: {why}; write a level (error, warn, info, debug, trace, off) or target=level, separated by commas, like \"info,keyferry::vault=debug\""
+        "failed to parse log filter {filter:?}: {why}; write a level (error, warn, info, debug, off) or target=level, separated by commas, like \"info,keyferry::vault=debug\""
     )]
     Filter {
         /// The filter as the user wrote it.

@@ -61,7 +61,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable(
         "KEYFERRY_LOG",
         "",
-        "Log filter: `error`, `warn`, `info`, `debug`, `trace`, or `target=level` pairs. Overrides `RUST_LOG`.",
+        "Log filter: `error`, `warn`, `info`, `debug`, or `target=level` pairs. Overrides `RUST_LOG`.",
     ),
     variable(
         "KEYFERRY_LOG_FORMAT",

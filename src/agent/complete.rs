@@ -13,8 +13,8 @@ use crate::model::{AdoptedSet, EventType, Failure, Reason, SourceName};
 impl Agent {
     /// Handles the first input. Adopts the set of an earlier process.
     ///
-    /// `run` also adopts a set of another configuration, as a reload would have kept it: the application already reads
-    /// these files. `once` runs before the application and adopts only a set that is complete for its configuration.
+    /// `run` also adopts a set of another configuration, as a reload would have kept it: an application may already
+    /// read these files. `once` runs before the application and adopts only a set that is complete for its configuration.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
@@ -32,17 +32,17 @@ impl Agent {
         let same_layout = super::publication::layout_id(&settings.outputs) == set.manifest.layout;
         let is_complete = same_layout
             && settings.sources.iter().filter(|(_, source)| source.required).all(|(name, _)| saved(name).is_some());
-        let keep: BTreeSet<_> =
-            set.manifest.sources.keys().filter(|name| settings.sources.contains_key(*name)).cloned().collect();
-        if !is_complete && (self.mode.is_once() || keep.is_empty()) {
+        let once = self.mode.is_once();
+        let is_kept = |name: &&SourceName| settings.sources.contains_key(*name) && (!once || saved(name).is_some());
+        let keep: BTreeSet<_> = set.manifest.sources.keys().filter(is_kept).cloned().collect();
+        let is_usable = is_complete || (!once && !keep.is_empty());
+        if !is_usable {
             return publication.sync.request();
         }
         store.adopt(set, &keep, |name| !same_layout || saved(name).is_none());
+        // Nothing is published before the first reading. The files of removed sources stay until then: another name for the
+        // same secret must not remove them while Vault is away.
         publication.adopt(set);
-        // Publishing the same set again would add nothing.
-        if !set.manifest.sources.keys().all(|name| keep.contains(name)) {
-            publication.sync.request();
-        }
         self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
     }
 

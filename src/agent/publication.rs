@@ -125,20 +125,16 @@ pub(super) fn set(
                 leased: reading.validity.lease().is_some(),
             }),
             // The files of the source are still adopted ones.
-            _ if store.has_adopted(name) => {
-                before.and_then(|set| set.manifest.sources.get(name).cloned()).map(|saved| {
-                    // The next process must not compare versions of another request.
-                    let request = if store.is_outdated(name) { String::new() } else { saved.request };
-                    ManifestSource { request, ..saved }
-                })
-            }
+            _ if store.has_adopted(name) => before.and_then(|set| set.manifest.sources.get(name).cloned()),
             _ => None,
         };
         known.extend(entry.map(|entry| (name.clone(), entry)));
     }
     let leased = known.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone()).collect();
     let provenance = files.files.iter().map(|(path, entry)| (path.clone(), entry.sources.clone())).collect();
-    let manifest = Manifest { layout: layout_id(&settings.outputs), sources: known, files: provenance };
+    // The next process adopts all files as outdated.
+    let layout = if store.has_outdated() { String::new() } else { layout_id(&settings.outputs) };
+    let manifest = Manifest { layout, sources: known, files: provenance };
     Arc::new(PublishedSet { files, manifest, leased })
 }
 

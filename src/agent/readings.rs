@@ -27,10 +27,15 @@ impl Agent {
         }
         let retry = self.parts.settings.retry;
         self.update(name, |source| source.failed(failure.clone(), &retry, now));
-        // The adopted files of an optional source are removed only if Vault reports that the secret does not exist.
+        // The adopted files of an optional source are removed only if Vault reports that their secret does not exist. `once`
+        // adopts only files of the configured request. In `run`, only those have an adopted version.
+        let is_gone = |source: &SourceState| {
+            let same_request = self.mode.is_once() || source.adopted.is_some();
+            !source.spec.required && source.held.is_none() && same_request
+        };
         let gone = failure.class == FailureClass::Missing
             && failure.reason != Reason::RenderFailed
-            && self.parts.sources.get(name).is_some_and(|source| !source.spec.required && source.held.is_none());
+            && self.parts.sources.get(name).is_some_and(is_gone);
         if gone && self.parts.store.drop_adopted(name) {
             self.parts.publication.sync.request();
         }

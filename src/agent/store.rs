@@ -77,15 +77,17 @@ impl Store {
         self.adopted.contains_key(source)
     }
 
-    /// Whether the adopted files of `source` are those of another configuration.
-    pub(super) fn is_outdated(&self, source: &SourceName) -> bool {
-        self.adopted.get(source).is_some_and(|adopted| adopted.outdated)
+    /// Whether there are adopted files of another configuration.
+    pub(super) fn has_outdated(&self) -> bool {
+        self.adopted.values().any(|adopted| adopted.outdated)
     }
 
     /// Removes the adopted files of `source`. Returns whether there were any.
     pub(super) fn drop_adopted(&mut self, source: &SourceName) -> bool {
         let dropped = self.adopted.remove(source).is_some();
-        self.index_paths();
+        if dropped {
+            self.index_paths();
+        }
         dropped
     }
 

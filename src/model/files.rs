@@ -55,7 +55,7 @@ impl fmt::Display for Generation {
 /// the configured layout, and no value, length or hash of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Manifest {
-    /// Fingerprint of the configured outputs.
+    /// Fingerprint of the configured outputs; empty if files of other outputs are in the set.
     pub layout: String,
     /// The sources that the set is rendered from.
     pub sources: BTreeMap<SourceName, ManifestSource>,

@@ -96,7 +96,7 @@ impl Metrics {
         let help = "Number of the set that this process published last, counted from 1; 0 before the first one";
         registry.register("generation", help, Gauge::clone(&generation));
         let published = Optional::default();
-        let help = "Unix time at which the visible set was published, by this process or an earlier one; absent before";
+        let help = "Unix time at which the visible set was published or, after a restart, confirmed; absent before";
         registry.register_with_unit("published_timestamp", help, Unit::Seconds, Optional::clone(&published));
         let stale = Family::default();
         let help = "1 if the source has exceeded its staleness tolerance, else 0; absent before the first read";

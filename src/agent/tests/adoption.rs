@@ -3,7 +3,7 @@
 use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, name, not_found, secs, set_of_earlier_process, settings, source, unreachable};
 use crate::agent::{Input, Mode};
-use crate::model::{ConditionStatus, ConditionType, Reason, Settings};
+use crate::model::{AdoptedSet, ConditionStatus, ConditionType, Reason, Settings};
 
 const RUN: Mode = Mode::Run { restore: false };
 
@@ -101,7 +101,8 @@ fn source_that_moved_before_restart_keeps_its_files_until_new_path_is_read() {
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), Some("new")));
     assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::False));
     let manifest = &d.agent.parts.publication.visible().expect("a set is published").manifest;
-    assert_eq!(manifest.sources[&name("a")].request, "", "the files are not from the configured request");
+    assert_eq!(manifest.sources[&name("a")].request, settings(&["a"]).sources[&name("a")].request_id());
+    assert_eq!(manifest.layout, "", "the next process adopts the files as outdated");
     d.advance(MINUTE * 20);
     d.read_ok("a", 1, &[("password", "moved")]);
     assert_eq!(d.file("a/password"), Some("moved"), "versions of two paths are not compared");
@@ -122,11 +123,44 @@ fn source_that_was_added_before_restart_holds_up_no_other() {
 }
 
 #[test]
-fn source_that_was_removed_before_restart_loses_its_files() {
+fn source_that_was_removed_before_restart_loses_its_files_with_the_first_reading() {
     let set = set_of_earlier_process(&settings(&["a", "b"]));
-    let d = Driver::with(settings(&["a"]), RUN, Some(set));
-    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), None));
+    let mut d = Driver::with(settings(&["a"]), RUN, Some(set));
     assert!(d.agent.is_ready());
+    assert_eq!(d.count(Kind::Publish), 0);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "old")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("old"), None));
+}
+
+#[test]
+fn changed_outputs_before_two_restarts_keep_the_version() {
+    let first = set_of_earlier_process(&settings(&["a", "b"]));
+    let mut changed = settings(&["a", "b"]);
+    changed.outputs[0].mode = crate::model::Mode::new(0o400).ok();
+    let mut d = Driver::with(changed.clone(), RUN, Some(first.clone()));
+    d.login_ok(HOUR);
+    d.read_ok("b", 2, &[("password", "new")]);
+    let visible = d.agent.parts.publication.visible().expect("a set is published");
+    let second = AdoptedSet { files: visible.files.clone(), manifest: visible.manifest.clone(), ..first };
+    let mut d = Driver::with(changed, RUN, Some(second));
+    d.files.insert("a/password".into(), "old".into());
+    d.login_ok(HOUR);
+    d.read_ok("a", 0, &[("password", "older")]);
+    assert_ne!(d.file("a/password"), Some("older"), "a lagging standby does not replace the adopted version");
+}
+
+#[test]
+fn moved_optional_source_keeps_its_files_if_new_path_does_not_exist() {
+    let set = set_of_earlier_process(&with_optional_b());
+    let mut moved = with_optional_b();
+    moved.sources.get_mut(&name("b")).expect("b").path = "secret/other".into();
+    let mut d = Driver::with(moved, RUN, Some(set));
+    d.files.insert("b/password".into(), "old".into());
+    d.login_ok(HOUR);
+    d.read("b", Err(not_found()));
+    d.read_ok("a", 2, &[("password", "new")]);
+    assert_eq!((d.file("a/password"), d.file("b/password")), (Some("new"), Some("old")));
 }
 
 #[test]

@@ -108,9 +108,12 @@ impl World {
         of: &BTreeMap<SourceName, Rc<str>>,
     ) -> Option<String> {
         self.render(settings, of);
-        // Files of an earlier process can come from other outputs. The manifest then has no request for their source.
-        let is_current =
-            |source: &SourceName| set.manifest.sources.get(source).is_some_and(|known| !known.request.is_empty());
+        // Files of an earlier process can come from other outputs or another request. Without a layout, the set has such files.
+        let is_current = |source: &SourceName| {
+            let request = settings.sources.get(source).map(keyferry::model::Source::request_id);
+            !set.manifest.layout.is_empty()
+                && set.manifest.sources.get(source).map(|known| &known.request) == request.as_ref()
+        };
         let read = |entry: &keyferry::model::FileEntry| {
             entry.sources.iter().all(|source| known.contains(source) && is_current(source))
         };

@@ -22,6 +22,15 @@ const LISTEN_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Shortest time after which an output directory counts as hanging.
 const MIN_OPEN: Duration = Duration::from_secs(1);
 
+/// When to open a listener again.
+struct ListenRetry {
+    /// The listener that could not be opened. Another one is tried at once.
+    wanted: Option<Listener>,
+    at: tokio::time::Instant,
+    /// Delay after the next failure.
+    next_wait: Duration,
+}
+
 /// Connects the agent to clock, tasks, signals, and adapters.
 pub(super) struct Driver<A: Adapters> {
     agent: Agent,
@@ -31,8 +40,8 @@ pub(super) struct Driver<A: Adapters> {
     reload: Reload,
     observer: Observer,
     listening: Option<(Listener, RunningListener)>,
-    /// When to retry listening, and the delay after the next failure.
-    listen_retry: Option<(tokio::time::Instant, Duration)>,
+    /// The retry of a listener that could not be opened after a reload.
+    listen_retry: Option<ListenRetry>,
     exit: Option<u8>,
 }
 
@@ -132,15 +141,19 @@ impl<A: Adapters> Driver<A> {
                     }
                 },
                 () = self.clock.sleep_until(wake) => Input::TimerFired,
-                () = due(self.listen_retry) => {
+                () = due(self.listen_retry.as_ref().map(|retry| retry.at)) => {
                     self.listen_after_reload().await;
                     continue;
                 }
             };
             self.handle(input);
-            let differs = self.agent.settings().listener != self.listening.as_ref().map(|(listener, _)| *listener);
-            // A reload changed the listener, or restored the one that is open.
-            if differs == self.listen_retry.is_none() {
+            let wanted = self.agent.settings().listener;
+            let tried = self
+                .listen_retry
+                .as_ref()
+                .map_or_else(|| self.listening.as_ref().map(|(listener, _)| *listener), |retry| retry.wanted);
+            if wanted != tried {
+                self.listen_retry = None;
                 self.listen_after_reload().await;
             }
         }
@@ -206,19 +219,22 @@ impl<A: Adapters> Driver<A> {
 
     /// Opens the configured listener after a reload. A failure does not stop the agent and is retried.
     async fn listen_after_reload(&mut self) {
-        let wait = self.listen_retry.take().map_or(LISTEN_RETRY, |(_, wait)| wait);
+        let wait = self.listen_retry.take().map_or(LISTEN_RETRY, |retry| retry.next_wait);
         let result = self.listen().await;
         if result.is_err() {
-            let next = (wait * 2).min(LISTEN_RETRY_MAX);
-            self.listen_retry = Some((tokio::time::Instant::now() + wait, next));
+            self.listen_retry = Some(ListenRetry {
+                wanted: self.agent.settings().listener,
+                at: tokio::time::Instant::now() + wait,
+                next_wait: (wait * 2).min(LISTEN_RETRY_MAX),
+            });
         }
         self.handle(Input::Listening(result));
     }
 }
 
-async fn due(at: Option<(tokio::time::Instant, Duration)>) {
+async fn due(at: Option<tokio::time::Instant>) {
     match at {
-        Some((at, _)) => tokio::time::sleep_until(at).await,
+        Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -16,6 +16,7 @@ impl Agent {
     /// `run` also adopts a set of another configuration, as a reload would have kept it: an application may already
     /// read these files. `once` runs before the application and adopts only a set that is complete for its configuration.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
+        let once = self.mode.is_once();
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
         // What the manifest has about a source, if it is about the same request.
@@ -23,7 +24,7 @@ impl Agent {
             let spec = settings.sources.get(name)?;
             set.manifest.sources.get(name).filter(|saved| saved.request == spec.request_id())
         };
-        if !self.mode.is_once() {
+        if !once {
             // Also for a set that is not adopted: its files must not be replaced with older ones. `once` has no time to wait
             // until an older version is accepted, so it ignores the versions.
             let tokens = TokenView { token: 0, token_expiry: &|_| TokenExpiry::Never };
@@ -32,7 +33,6 @@ impl Agent {
         let same_layout = super::publication::layout_id(&settings.outputs) == set.manifest.layout;
         let is_complete = same_layout
             && settings.sources.iter().filter(|(_, source)| source.required).all(|(name, _)| saved(name).is_some());
-        let once = self.mode.is_once();
         let is_kept = |name: &&SourceName| settings.sources.contains_key(*name) && (!once || saved(name).is_some());
         let keep: BTreeSet<_> = set.manifest.sources.keys().filter(is_kept).cloned().collect();
         let is_usable = is_complete || (!once && !keep.is_empty());

@@ -2,7 +2,7 @@
 
 use super::Parts;
 use super::time::{Now, timestamp};
-use crate::model::{Condition, ConditionStatus, ConditionType, Reason, truncated};
+use crate::model::{Condition, ConditionStatus, ConditionType, Reason, SourceName, truncated};
 
 /// Start of each message about a rejected configuration.
 pub(super) const CONFIG_REJECTED: &str = "new configuration rejected, previous configuration stays active";
@@ -44,7 +44,7 @@ fn ready(parts: &Parts) -> Condition {
         return condition(kind, ConditionStatus::True, Reason::Adopted, message);
     }
     if parts.publication.visible().is_some() {
-        let missing = |name: &&crate::model::SourceName| {
+        let missing = |name: &&SourceName| {
             let required = parts.sources.get(name).is_some_and(|source| source.spec.required);
             required && parts.store.reading(name).is_none() && !parts.store.has_adopted(name)
         };

@@ -69,7 +69,7 @@ impl Lifetime {
         }
     }
 
-    /// When to renew or replace the credential; `None` for a reading that is not one.
+    /// When to renew or replace the credential; `None` for a reading without a TTL.
     pub(super) fn due(&self, tokens: &TokenView<'_>) -> Option<Elapsed> {
         match self {
             Self::Unlimited | Self::Rotates(_) => None,

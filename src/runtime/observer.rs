@@ -86,11 +86,10 @@ impl Observer {
             self.state_file.remove();
             self.state_file = StateFile::new(&self.settings.directory.path);
         }
-        if let Some(generation) = agent.generation().filter(|generation| Some(*generation) != self.generation) {
-            self.metrics.published(generation.0, now.wall);
-        }
         if let Some(published) = agent.adopted() {
             self.metrics.published(0, published);
+        } else if let Some(generation) = agent.generation().filter(|new| Some(*new) != self.generation) {
+            self.metrics.published(generation.0, now.wall);
         }
         self.generation = agent.generation();
         for (name, status) in agent.take_changed_sources(now) {

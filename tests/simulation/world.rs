@@ -257,6 +257,7 @@ impl World {
         self.process = Some(process);
         self.note(|| format!("process starts as {mode:?}"));
         self.watch.process_started();
+        self.watch.adopted = self.visible.get(&settings.directory.path).cloned().unwrap_or_default();
         self.record_pace();
         let before = adopted.as_ref().map(|adopted| adopted.manifest.clone());
         self.input(Input::Started(adopted), "started");

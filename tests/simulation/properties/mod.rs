@@ -106,6 +106,8 @@ pub struct Watch {
     due: BTreeMap<SourceName, Duration>,
     superseded: BTreeMap<ObjectName, Duration>,
     mirror_data: BTreeMap<ObjectName, ExpectedMirror>,
+    /// The visible readings when the process started.
+    pub adopted: BTreeMap<SourceName, Rc<str>>,
     /// The files of each output of [`Watch::rendered_for`], rendered from the reading with this ID.
     rendered: Vec<Option<(Rc<str>, FileSet)>>,
     rendered_for: Option<Arc<Settings>>,

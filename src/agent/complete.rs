@@ -15,7 +15,7 @@ impl Agent {
     ///
     /// `run` also adopts a set of another configuration, as a reload would have kept it: an application may already
     /// read these files. `once` runs before the application and adopts only a set that is complete for its configuration.
-    pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>) {
+    pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>, now: &Now) {
         let once = self.mode.is_once();
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
@@ -28,9 +28,16 @@ impl Agent {
             // Also for a set that is not adopted: its files must not be replaced with older ones. `once` has no time to wait
             // until an older version is accepted, so it ignores the versions.
             let tokens = TokenView { token: 0, token_expiry: &|_| TokenExpiry::Never };
-            sources.update_all(&tokens, |name, source| source.adopted = saved(name).map(|saved| saved.version.clone()));
+            let same_server = settings.server.id() == set.manifest.server;
+            sources.update_all(&tokens, |name, source| {
+                source.adopted = saved(name).map(|saved| saved.version.clone());
+                if !same_server {
+                    source.refresh_whatever_version(now);
+                }
+            });
         }
-        let same_layout = super::publication::layout_id(&settings.outputs) == set.manifest.layout;
+        let layout = super::publication::layout_id(&settings.outputs);
+        let same_layout = set.manifest.layout == Some(layout);
         let is_complete = same_layout
             && settings.sources.iter().filter(|(_, source)| source.required).all(|(name, _)| saved(name).is_some());
         let is_kept = |name: &&SourceName| settings.sources.contains_key(*name) && (!once || saved(name).is_some());

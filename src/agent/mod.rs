@@ -211,7 +211,7 @@ impl Agent {
 
     fn apply(&mut self, input: Input, now: &Now) {
         match input {
-            Input::Started(adopted) => self.start(adopted.as_ref()),
+            Input::Started(adopted) => self.start(adopted.as_ref(), now),
             Input::ConfigRead(settings) if self.phase.is_working() => self.config_read(settings, now),
             Input::ConfigInvalid(message) if self.phase.is_working() => self.config_invalid(message),
             Input::Listening(result) => {

@@ -133,8 +133,8 @@ pub(super) fn set(
     let leased = known.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone()).collect();
     let provenance = files.files.iter().map(|(path, entry)| (path.clone(), entry.sources.clone())).collect();
     // The next process adopts all files as outdated.
-    let layout = if store.has_outdated() { String::new() } else { layout_id(&settings.outputs) };
-    let manifest = Manifest { layout, sources: known, files: provenance };
+    let layout = (!store.has_outdated()).then(|| layout_id(&settings.outputs));
+    let manifest = Manifest { server: settings.server.id(), layout, sources: known, files: provenance };
     Arc::new(PublishedSet { files, manifest, leased })
 }
 

@@ -16,7 +16,7 @@ use crate::model::{EventType, Order, Reading, Reason, Settings, SourceName, Vali
 
 /// Whether the two configurations use different servers or namespaces, whose versions cannot be compared.
 fn is_other_server(old: &Settings, new: &Settings) -> bool {
-    old.server.address != new.server.address || old.server.namespace != new.server.namespace
+    old.server.id() != new.server.id()
 }
 
 impl Agent {

@@ -32,7 +32,7 @@ impl Checks {
     /// The checks for a change from `old` to `new`; `None` if the change needs no trial.
     pub(super) fn of(old: &Settings, new: &Settings) -> Option<Self> {
         let (from, to) = (&old.server, &new.server);
-        let login = from.address != to.address || from.namespace != to.namespace || old.auth != new.auth;
+        let login = from.id() != to.id() || old.auth != new.auth;
         let connection = !login && (from.tls != to.tls || from.redirect_to != to.redirect_to);
         let directory = old.directory.path != new.directory.path;
         (login || connection || directory).then_some(Self { login, connection, directory })

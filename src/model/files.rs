@@ -55,8 +55,10 @@ impl fmt::Display for Generation {
 /// the configured layout, and no value, length or hash of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Manifest {
-    /// Fingerprint of the configured outputs; empty if files of other outputs are in the set.
-    pub layout: String,
+    /// [`VaultServer::id`](super::VaultServer::id). Versions of different servers cannot be compared.
+    pub server: String,
+    /// Fingerprint of the configured outputs; `None` if the set contains files of other outputs.
+    pub layout: Option<String>,
     /// The sources that the set is rendered from.
     pub sources: BTreeMap<SourceName, ManifestSource>,
     /// The sources of each file.

@@ -52,6 +52,17 @@ pub struct VaultServer {
     pub timeout: Duration,
 }
 
+impl VaultServer {
+    /// Identifies the server and the namespace. Contains no secret, and is stored in manifests.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{}#namespace={namespace}", self.address),
+            None => self.address.clone(),
+        }
+    }
+}
+
 /// Certificates for the connection to Vault.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Tls {

@@ -15,7 +15,7 @@ use super::names::MANIFEST_FILE;
 use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
 
 /// The only format version that this agent writes and reads. Increment it with every change of the format.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Maximum size in bytes that is read, enough for the names of many thousand files.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -26,7 +26,9 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 struct Wire {
     version: u32,
     published: Timestamp,
-    layout: String,
+    server: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layout: Option<String>,
     sources: BTreeMap<String, WireSource>,
     files: BTreeMap<String, BTreeSet<String>>,
     /// Octal modes of the files with a configured mode.
@@ -78,6 +80,7 @@ impl SetManifest {
         let wire = Wire {
             version: FORMAT_VERSION,
             published: self.published,
+            server: self.manifest.server.clone(),
             layout: self.manifest.layout.clone(),
             sources: sources.collect(),
             files: self.manifest.files.iter().map(|(path, from)| (path.as_str().to_owned(), names(from))).collect(),
@@ -109,7 +112,7 @@ impl SetManifest {
         let mode = |text: &str| Mode::new(u32::from_str_radix(text, 8).ok()?).ok();
         let modes = wire.modes.iter().map(|(path, text)| Some((FilePath::new(path).ok()?, mode(text)?)));
         let modes = modes.collect::<Option<_>>()?;
-        let manifest = Manifest { layout: wire.layout, sources, files };
+        let manifest = Manifest { server: wire.server, layout: wire.layout, sources, files };
         Some(Self { manifest, published: wire.published, modes })
     }
 
@@ -151,7 +154,8 @@ mod tests {
         let file = |text: &str| FilePath::new(text).expect(text);
         SetManifest {
             manifest: Manifest {
-                layout: "outputs:1".into(),
+                server: "https://vault:8200#namespace=team".into(),
+                layout: Some("outputs:1".into()),
                 sources: [(name("db"), db), (name("role"), role)].into(),
                 files: [(file("tls/key"), [name("db")].into()), (file("both"), [name("db"), name("role")].into())]
                     .into(),
@@ -165,7 +169,8 @@ mod tests {
     fn manifest_format_stays_stable() {
         let text = String::from_utf8(example().to_bytes()).expect("text");
         let expected = concat!(
-            r#"{"version":1,"published":"2026-11-24T16:05:38Z","layout":"outputs:1","#,
+            r#"{"version":2,"published":"2026-11-24T16:05:38Z","server":"https://vault:8200#namespace=team","#,
+            r#""layout":"outputs:1","#,
             r#""sources":{"db":{"request":"kv-v2:secret/db","number":7,"created":"2026-11-24T16:05:37.25Z","leased":false},"#,
             r#""role":{"request":"other:database/creds/app","leased":true}},"#,
             r#""files":{"both":["db","role"],"tls/key":["db"]},"modes":{"tls/key":"0400"}}"#
@@ -178,10 +183,10 @@ mod tests {
     fn unknown_or_invalid_manifest_is_unreadable() {
         let text = String::from_utf8(example().to_bytes()).expect("text");
         for (from, to) in [
-            (r#""version":1"#, r#""version":2"#),
-            (r#""version":1"#, r#""version":1,"more":1"#),
+            (r#""version":2"#, r#""version":1"#),
+            (r#""version":2"#, r#""version":2,"more":1"#),
             (r#""leased":true"#, r#""leased":true,"more":1"#),
-            (r#""layout":"outputs:1","#, ""),
+            (r#""server":"https://vault:8200#namespace=team","#, ""),
             (r#"["db"]"#, "[]"),
             (r#"["db"]"#, r#"["unknown"]"#),
             ("tls/key", "../key"),

@@ -87,7 +87,7 @@ fn crash_after_any_step_leaves_one_whole_set() {
             assert_eq!(visible(&root), expected(seen), "after step {step}, first: {first}: {:#?}", tree(&root));
 
             let mut publisher = Volume::open(directory(root.clone()));
-            let adopted = publisher.publisher.adopt().expect("readable").map(|adopted| adopted.manifest.layout);
+            let adopted = publisher.publisher.adopt().expect("readable").and_then(|adopted| adopted.manifest.layout);
             let layout = if step >= 8 { Some("new") } else { (!first).then_some("layout") };
             assert_eq!(adopted.as_deref(), layout, "the manifest is the one of the visible set");
             if step >= 8 || !first {

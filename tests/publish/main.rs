@@ -62,7 +62,12 @@ fn manifest(set: &FileSet, layout: &str, version: u64) -> Manifest {
         let version = Version { number: Some(version), created: "2026-11-24T16:05:37Z".parse().ok() };
         (name.clone(), ManifestSource { request: format!("kv-v2:secret/{name}"), version, leased: false })
     };
-    Manifest { layout: layout.into(), sources: files.values().flatten().map(read).collect(), files }
+    Manifest {
+        server: "https://vault:8200".into(),
+        layout: Some(layout.into()),
+        sources: files.values().flatten().map(read).collect(),
+        files,
+    }
 }
 
 /// A publisher and its settings.

@@ -1,9 +1,11 @@
 //! A restarted agent adopts the visible set.
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{HOUR, MINUTE, name, not_found, secs, set_of_earlier_process, settings, source, unreachable};
+use super::fixtures::{
+    HOUR, MINUTE, name, not_found, reading, secs, set_of_earlier_process, settings, source, unreachable,
+};
 use crate::agent::{Input, Mode};
-use crate::model::{AdoptedSet, ConditionStatus, ConditionType, Reason, Settings};
+use crate::model::{AdoptedSet, ConditionStatus, ConditionType, Reason, Settings, VaultServer};
 
 const RUN: Mode = Mode::Run { restore: false };
 
@@ -102,10 +104,30 @@ fn source_that_moved_before_restart_keeps_its_files_until_new_path_is_read() {
     assert_eq!((d.ready().0, d.fresh().0), (ConditionStatus::True, ConditionStatus::False));
     let manifest = &d.agent.parts.publication.visible().expect("a set is published").manifest;
     assert_eq!(manifest.sources[&name("a")].request, settings(&["a"]).sources[&name("a")].request_id());
-    assert_eq!(manifest.layout, "", "the next process adopts the files as outdated");
+    assert_eq!(manifest.layout, None, "the next process adopts the files as outdated");
     d.advance(MINUTE * 20);
     d.read_ok("a", 1, &[("password", "moved")]);
     assert_eq!(d.file("a/password"), Some("moved"), "versions of two paths are not compared");
+}
+
+#[test]
+fn versions_of_another_server_are_not_compared_after_restart() {
+    for change in
+        [(|server: &mut VaultServer| server.address = "https://other:8200".into()) as fn(&mut VaultServer), |server| {
+            server.namespace = Some("other".into())
+        }]
+    {
+        let mut set = set_of_earlier_process(&settings(&["a"]));
+        set.manifest.sources.get_mut(&name("a")).expect("known").version = reading(7, &[]).version;
+        let mut settings = settings(&["a"]);
+        change(&mut settings.server);
+        let mut d = Driver::with(settings, RUN, Some(set));
+        assert!(d.agent.is_ready());
+        d.login_ok(HOUR);
+        d.read_ok("a", 1, &[("password", "new")]);
+        assert_eq!(d.file("a/password"), Some("new"));
+        assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
+    }
 }
 
 #[test]

@@ -178,7 +178,8 @@ pub(super) fn set_of_earlier_process(settings: &Settings) -> AdoptedSet {
         let saved = ManifestSource { request: source.request_id(), version, leased: false };
         set.manifest.sources.insert(of.clone(), saved);
     }
-    set.manifest = Manifest { layout: layout_id(&settings.outputs), ..set.manifest };
+    set.manifest =
+        Manifest { server: settings.server.id(), layout: Some(layout_id(&settings.outputs)), ..set.manifest };
     set.files = files;
     set
 }

@@ -111,7 +111,7 @@ impl World {
         // Files of an earlier process can come from other outputs or another request. Without a layout, the set has such files.
         let is_current = |source: &SourceName| {
             let request = settings.sources.get(source).map(keyferry::model::Source::request_id);
-            let is_adopted = set.manifest.layout.is_empty() && self.watch.adopted.get(source) == of.get(source);
+            let is_adopted = set.manifest.layout.is_none() && self.watch.adopted.get(source) == of.get(source);
             !is_adopted && set.manifest.sources.get(source).map(|known| &known.request) == request.as_ref()
         };
         let read = |entry: &keyferry::model::FileEntry| {

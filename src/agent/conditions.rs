@@ -106,13 +106,13 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(message) = parts.sessions.live(now.at).and_then(|token| token.expiry_warning(now)) {
         return condition(kind, ConditionStatus::True, Reason::TokenExpiring, message);
     }
-    if let Some(failure) = &parts.listen_failure {
+    // A failing source matters more than these two.
+    let failing = !parts.sources.failing().is_empty();
+    if let Some(failure) = parts.listen_failure.as_ref().filter(|_| !failing) {
         let message = format!("the reloaded `listen` is not used yet: {}", bounded(&failure.message));
         return condition(kind, ConditionStatus::True, failure.reason, message);
     }
-    if parts.sources.failing().is_empty()
-        && let Some(message) = left_out(parts)
-    {
+    if let Some(message) = left_out(parts).filter(|_| !failing) {
         return condition(kind, ConditionStatus::True, Reason::InvalidKey, message);
     }
     condition(kind, ConditionStatus::True, Reason::Fresh, within_tolerance(parts, now))

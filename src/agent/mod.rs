@@ -231,7 +231,8 @@ impl Agent {
         &self.parts.settings
     }
 
-    /// Whether all required outputs are published, by this process or an earlier one, and the agent is not stopping.
+    /// Whether a set is visible, by this process or an earlier one, and the agent is not stopping. The first set has all
+    /// required outputs; a source that a reload adds follows when it is read.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.parts.publication.visible().is_some() && self.phase.is_working()

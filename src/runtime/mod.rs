@@ -72,10 +72,11 @@ pub fn run(
     let start =
         driver::Start { settings: Arc::new(settings), config, environment, work, checkpoint: checkpoint.is_some() };
     let adapters = Arc::new(production::ProductionAdapters::new(checkpoint));
-    let code = runtime.block_on(async {
+    // In a box, like the tasks in `executor`.
+    let code = runtime.block_on(Box::pin(async {
         let signals = signals.listen().map_err(|error| start_failure("listen for signals", error))?;
         driver::Driver::new(start, adapters).drive(signals).await
-    });
+    }));
     // Do not wait for tasks that are still in flight, such as a hanging request.
     runtime.shutdown_background();
     code

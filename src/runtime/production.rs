@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -98,6 +99,12 @@ impl Adapters for ProductionAdapters {
     }
 }
 
+/// Moves the future of a request to the heap. These futures are large. On the stack, each of their callers would reserve
+/// the same size again, and touched pages of the stack stay in memory.
+fn in_box<'a, T>(request: impl AdapterFuture<T> + 'a) -> Pin<Box<dyn AdapterFuture<T> + 'a>> {
+    Box::pin(request)
+}
+
 impl Server for Vault {
     type Credential = LoginCredential;
 
@@ -105,8 +112,8 @@ impl Server for Vault {
         Self::read_credential(self, auth)
     }
 
-    fn log_in(&self, auth: &Auth, credential: LoginCredential) -> impl AdapterFuture<Session> {
-        Self::log_in(self, auth, credential)
+    async fn log_in(&self, auth: &Auth, credential: LoginCredential) -> Result<Session, Failure> {
+        in_box(Self::log_in(self, auth, credential)).await
     }
 
     fn needs_files(&self) -> bool {
@@ -117,24 +124,24 @@ impl Server for Vault {
         Self::read_files(self)
     }
 
-    fn look_up(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo> {
-        self.lookup_self(token)
+    async fn look_up(&self, token: &VaultToken) -> Result<TokenInfo, Failure> {
+        in_box(self.lookup_self(token)).await
     }
 
-    fn renew_token(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo> {
-        Self::renew_token(self, token)
+    async fn renew_token(&self, token: &VaultToken) -> Result<TokenInfo, Failure> {
+        in_box(Self::renew_token(self, token)).await
     }
 
-    fn revoke(&self, token: &VaultToken) -> impl AdapterFuture<()> {
-        self.revoke_self(token)
+    async fn revoke(&self, token: &VaultToken) -> Result<(), Failure> {
+        in_box(self.revoke_self(token)).await
     }
 
-    fn read(&self, token: &VaultToken, source: &Source) -> impl AdapterFuture<Reading> {
-        Self::read(self, token, source)
+    async fn read(&self, token: &VaultToken, source: &Source) -> Result<Reading, Failure> {
+        in_box(Self::read(self, token, source)).await
     }
 
-    fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl AdapterFuture<Lease> {
-        Self::renew_lease(self, token, lease, Some(increment))
+    async fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> Result<Lease, Failure> {
+        in_box(Self::renew_lease(self, token, lease, Some(increment))).await
     }
 }
 
@@ -212,7 +219,7 @@ impl ApiServer for Kubernetes {
             accept_older: request.accept_older,
             claim: request.claim,
         };
-        Ok(match cluster.mirror(name, &request.mirror, &content).await? {
+        Ok(match in_box(cluster.mirror(name, &request.mirror, &content)).await? {
             MirrorOutcome::Created => MirrorResult::Created,
             MirrorOutcome::Updated => MirrorResult::Updated,
             MirrorOutcome::Unchanged => MirrorResult::Unchanged,
@@ -222,11 +229,11 @@ impl ApiServer for Kubernetes {
     }
 
     async fn patch_conditions(&self, settings: &Settings, conditions: &[Condition]) -> Result<bool, Failure> {
-        Ok(self.client(settings).await?.report(conditions, wall()).await?.deleting)
+        Ok(in_box(self.client(settings).await?.report(conditions, wall())).await?.deleting)
     }
 
     async fn record_event(&self, settings: &Settings, event: &PodEvent) -> Result<(), Failure> {
-        self.client(settings).await?.record(event, wall()).await
+        in_box(self.client(settings).await?.record(event, wall())).await
     }
 }
 

@@ -18,7 +18,7 @@ pub(in crate::vault) enum HttpError {
     Address(String),
     #[error("failed to build the URL for path {0}: the segments '.' and '..' are not supported; correct the path")]
     Path(String),
-    /// Not with settings that `config` has checked.
+    /// `config` rejects such a namespace, so this cannot happen with checked settings.
     #[error(
         "failed to send the namespace in an HTTP header: found characters that are not allowed; correct vault.namespace or \
          auth.namespace"

@@ -67,15 +67,16 @@ pub fn measure(setup: &Setup, number: usize) -> Result<String> {
     let at_start = proxy.take().len();
 
     std::thread::sleep(REST);
-    let (mut resident, mut proportional, mut anonymous, mut cpu) = (0, 0, 0, Duration::ZERO);
+    let (mut resident, mut proportional, mut anonymous) = (0, 0, 0);
     for agent in &all {
         let memory = process::memory(agent.process.id())?;
         resident += memory.resident;
         anonymous += memory.anonymous;
         proportional += process::proportional(agent.process.id())?;
-        cpu += process::cpu(agent.process.id())?;
     }
+    let before = process::cpu_of_children()?;
     let ended = end_all(&mut all)?;
+    let cpu = process::cpu_of_children()?.saturating_sub(before);
 
     let times: Vec<Duration> = all.iter().filter_map(|agent| agent.complete).collect();
     let summary = Summary::of(&times).ok_or("no agent has published its files")?;
@@ -92,7 +93,7 @@ pub fn measure(setup: &Setup, number: usize) -> Result<String> {
         row("proportional memory", each(proportional)),
         row("anonymous memory", each(anonymous)),
         row("resident memory, shared pages counted repeatedly", each(resident)),
-        row("CPU time, including the start", format!("{} each", milliseconds(cpu / u32::try_from(number)?))),
+        row("CPU time from start to exit", format!("{} each", milliseconds(cpu / u32::try_from(number)?))),
         row("requests per start", format!("{requests:.1} each (sample of {sample})")),
         row("all agents exited after SIGTERM", milliseconds(ended)),
     ];

@@ -40,6 +40,11 @@ lint:
 fmt:
     cargo fmt
 
+# Check and test the alert rules; requires promtool (Debian: prometheus)
+alerts:
+    promtool check rules deploy/monitoring/alerts.yaml
+    promtool test rules deploy/monitoring/alerts_test.yaml
+
 # Build the static release binary
 build:
     cargo build --locked --release --target {{musl}}

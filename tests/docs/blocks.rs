@@ -135,7 +135,7 @@ fn monitoring_examples_use_existing_metrics_and_conditions() {
     // `runtime::metrics` compares this table with the code.
     let metrics = first_cells(section(&reference, "## Metrics"));
     let mut used = BTreeSet::new();
-    for file in ["pod-monitor.yaml", "scrape-config.yaml", "agent-port.yaml", "alerts.yaml"] {
+    for file in ["pod-monitor.yaml", "scrape-config.yaml", "agent-port.yaml", "alerts.yaml", "alerts_test.yaml"] {
         let text = read(format!("deploy/monitoring/{file}"));
         let parsed: Result<serde_json::Value, _> = serde_saphyr::from_str(&text);
         assert!(parsed.is_ok_and(|value| value.is_object()), "deploy/monitoring/{file} is not YAML");

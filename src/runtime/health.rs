@@ -1,8 +1,10 @@
 //! The status that probes read.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+
+use crate::model::lock;
 
 /// The current status, shared by the driver, which writes it, and the listener, which reads it.
 #[derive(Clone, Default)]
@@ -25,7 +27,7 @@ pub(super) struct HealthStatus {
 impl Health {
     /// Sets the status. Returns whether it changed.
     pub(super) fn set(&self, status: &HealthStatus) -> bool {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.0);
         let differs = *current != *status;
         if differs {
             current.clone_from(status);
@@ -34,7 +36,7 @@ impl Health {
     }
 
     pub(super) fn get(&self) -> HealthStatus {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }
 

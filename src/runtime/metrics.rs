@@ -5,7 +5,7 @@
 use std::fmt;
 use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text};
@@ -15,6 +15,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::model::lock;
 
 /// Operation and result; `reason` is `Ok` or a [`crate::model::Reason`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,11 +46,11 @@ struct Optional(Arc<Mutex<Option<i64>>>);
 
 impl Optional {
     fn set(&self, value: Option<i64>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        *lock(&self.0) = value;
     }
 
     fn get(&self) -> Option<i64> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.0)
     }
 }
 

@@ -112,16 +112,14 @@ fn source_that_moved_before_restart_keeps_its_files_until_new_path_is_read() {
 
 #[test]
 fn versions_of_another_server_are_not_compared_after_restart() {
-    for change in
-        [(|server: &mut VaultServer| server.address = "https://other:8200".into()) as fn(&mut VaultServer), |server| {
-            server.namespace = Some("other".into())
-        }]
-    {
+    let server = settings(&["a"]).server;
+    for other in [
+        VaultServer { address: "https://other:8200".into(), ..server.clone() },
+        VaultServer { namespace: Some("other".into()), ..server },
+    ] {
         let mut set = set_of_earlier_process(&settings(&["a"]));
         set.manifest.sources.get_mut(&name("a")).expect("known").version = reading(7, &[]).version;
-        let mut settings = settings(&["a"]);
-        change(&mut settings.server);
-        let mut d = Driver::with(settings, RUN, Some(set));
+        let mut d = Driver::with(Settings { server: other, ..settings(&["a"]) }, RUN, Some(set));
         assert!(d.agent.is_ready());
         d.login_ok(HOUR);
         d.read_ok("a", 1, &[("password", "new")]);

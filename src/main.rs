@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use keyferry::config::{self, ProcessEnvironment};
 use keyferry::runtime::Work;
 
-use cli::{Arguments, Command, ConfiguredCommand, check, configuration, probe, run, schema};
+use cli::{Arguments, Command, ConfiguredCommand, check, configuration, probe, refresh, run, schema};
 
 fn main() -> ExitCode {
     start().unwrap_or_else(|code| code)
@@ -29,6 +29,7 @@ fn start() -> Result<ExitCode, ExitCode> {
         Err(error) => {
             return Err(match command {
                 ConfiguredCommand::Probe { what } => probe::run_without_settings(what, environment, source.text()),
+                ConfiguredCommand::Refresh => refresh::run_without_settings(environment, source.text()),
                 _ => errors.report_all(&error),
             });
         }
@@ -50,5 +51,6 @@ fn start() -> Result<ExitCode, ExitCode> {
             check::run()
         }
         ConfiguredCommand::Probe { what } => probe::run(what, settings.listener, &settings.directory.path),
+        ConfiguredCommand::Refresh => refresh::run(&settings.directory.path),
     })
 }

@@ -139,7 +139,7 @@ fn the_same_binary_gives_the_same_image() -> Result<()> {
     Ok(())
 }
 
-/// The emulated binary does what the native one does, TLS included: `ring` has assembly of its own for each architecture.
+/// The emulated binary does what the native one does, TLS included: `ring` has separate assembly code for each architecture.
 #[tokio::test]
 async fn the_arm64_binary_reads_from_vault_over_tls() -> Result<()> {
     let name = "the_arm64_binary_reads_from_vault_over_tls";

@@ -196,10 +196,10 @@ impl Agent {
                 let message = format!("Secret {} holds a newer version that another replica wrote", mirrored.name);
                 self.journal.info(&subject, message);
             }
-            MirrorResult::Repaired => {
+            MirrorResult::Repaired(edit) => {
                 let message = format!(
-                    "Secret {} was edited by another client; keyferry restored the published set; stop the other \
-                     client, or set onDrift: report to keep its changes",
+                    "Secret {} was {edit}; keyferry restored the published set; stop the other client, or set \
+                     onDrift: report to keep its changes",
                     mirrored.name
                 );
                 self.journal.warn(&subject, Reason::Drifted, message.clone());

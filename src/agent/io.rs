@@ -65,7 +65,7 @@ pub enum Outcome {
 }
 
 /// Result of a successful mirror operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MirrorResult {
     /// The Secret did not exist and was created with the set.
     Created,
@@ -73,8 +73,9 @@ pub enum MirrorResult {
     Updated,
     /// The Secret already held the set.
     Unchanged,
-    /// Another client had edited the Secret. The set was restored.
-    Repaired,
+    /// Another client had edited the Secret. The set was restored. The text describes the edit:
+    /// `edited by "kubectl-patch" (keys: password)`.
+    Repaired(String),
     /// The Secret holds a newer version that another replica wrote. Nothing was written.
     Superseded,
 }

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod configuration;
 mod output;
 pub(crate) mod probe;
+pub(crate) mod refresh;
 pub(crate) mod run;
 pub(crate) mod schema;
 
@@ -64,6 +65,8 @@ pub(crate) enum ConfiguredCommand {
         /// The check to run.
         what: ProbeType,
     },
+    /// Make a running agent read all sources now, like SIGHUP; for images without a shell.
+    Refresh,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,8 +88,8 @@ impl Arguments {
                 return ExitCode::SUCCESS;
             }
             // The subcommand is unknown here, so every argument that could be one counts.
-            let for_person =
-                std::env::args_os().any(|argument| matches!(argument.to_str(), Some("check" | "schema" | "probe")));
+            let for_person = std::env::args_os()
+                .any(|argument| matches!(argument.to_str(), Some("check" | "schema" | "probe" | "refresh")));
             Errors::new(!for_person, log_format(environment).unwrap_or_default()).report_usage(&error)
         })
     }

@@ -135,7 +135,7 @@ pub(super) fn overlay(env: &dyn Environment, raw: &mut RawDocument, diagnostics:
     fill(&mut status.kubeconfig, "status.kubeconfig", own(env, "KUBECONFIG"), diagnostics);
 }
 
-/// The token that somebody put into the environment.
+/// The token that a user put into the environment.
 pub(super) fn given_token(env: &dyn Environment) -> Option<(String, SecretBytes)> {
     of_vault(env, "TOKEN").map(|(name, token)| (name, token.into()))
 }

@@ -92,7 +92,7 @@ pub struct PodState {
 }
 
 /// Result of a successful call to [`Cluster::mirror`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MirrorOutcome {
     /// The Secret did not exist and was created.
     Created,
@@ -104,8 +104,9 @@ pub enum MirrorOutcome {
     /// here. This is not an error: the next read returns the newer version. [`MirrorContent::accept_older`] overrides
     /// it.
     Superseded,
-    /// Another writer had edited the Secret. The edit was undone.
-    Repaired,
+    /// Another writer had edited the Secret. The edit was undone. The text describes it:
+    /// `edited by "kubectl-patch" (keys: password)`.
+    Repaired(String),
 }
 
 /// Client of the API server for one Pod.

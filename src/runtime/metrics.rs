@@ -80,6 +80,7 @@ pub(super) struct Metrics {
     lease: Family<BySource, Gauge>,
     mirrored: Family<BySecret, Gauge>,
     conditions: Family<ByCondition, Gauge>,
+    reload: Gauge,
     token: Optional,
 }
 
@@ -115,11 +116,28 @@ impl Metrics {
         let conditions = Family::default();
         let help = "1 if the condition is True, 0 if it is False; absent if it is Unknown";
         registry.register("condition", help, Family::clone(&conditions));
+        let reload: Gauge = Gauge::default();
+        reload.set(1);
+        let help = "1 if the latest configuration is active, 0 if it was rejected";
+        registry.register("config_last_reload_successful", help, Gauge::clone(&reload));
         let token = Optional::default();
         let help = "Remaining time to live of the active Vault token, -1 if it does not expire; absent without a token";
         registry.register_with_unit("token_ttl", help, Unit::Seconds, Optional::clone(&token));
         registry.register("build", "Version of keyferry", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-        Self { registry, operations, requests, generation, published, stale, read, lease, mirrored, conditions, token }
+        Self {
+            registry,
+            operations,
+            requests,
+            generation,
+            published,
+            stale,
+            read,
+            lease,
+            mirrored,
+            conditions,
+            reload,
+            token,
+        }
     }
 
     pub(super) fn count_operation(&self, operation: &'static str, reason: &'static str) {
@@ -168,6 +186,11 @@ impl Metrics {
     /// Sets whether a condition is True; `None` if it is Unknown.
     pub(super) fn condition(&self, condition: &'static str, holds: impl Into<Option<bool>>) {
         set(&self.conditions, &ByCondition { condition }, holds.into().map(i64::from));
+    }
+
+    /// Sets whether the latest configuration is active.
+    pub(super) fn config_is_active(&self, active: bool) {
+        self.reload.set(active.into());
     }
 
     /// Sets the remaining TTL of the active token in seconds, -1 if it does not expire; `None` without a token.
@@ -235,10 +258,19 @@ mod tests {
         let metrics = Metrics::new();
         let names: Vec<_> =
             samples(&metrics).iter().filter_map(|line| Some(line.split([' ', '{']).next()?.to_owned())).collect();
-        assert_eq!(names, ["keyferry_vault_requests_total", "keyferry_generation", "keyferry_build_info"]);
+        assert_eq!(
+            names,
+            [
+                "keyferry_vault_requests_total",
+                "keyferry_generation",
+                "keyferry_config_last_reload_successful",
+                "keyferry_build_info"
+            ]
+        );
 
         let metrics = all();
         for expected in [
+            "keyferry_config_last_reload_successful 1",
             "keyferry_published_timestamp_seconds 100",
             "keyferry_source_stale{source=\"a\"} 1",
             "keyferry_source_read_timestamp_seconds{source=\"a\"} 90",
@@ -256,7 +288,7 @@ mod tests {
         metrics.mirrored("s", None);
         metrics.condition("SecretsReady", None);
         metrics.token_ttl(None);
-        assert_eq!(samples(&metrics).len(), 4, "{:#?}", samples(&metrics));
+        assert_eq!(samples(&metrics).len(), 5, "{:#?}", samples(&metrics));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod metrics;
 mod observer;
 pub mod probe;
 mod production;
+mod refresh;
 mod reload;
 mod signals;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::config::Environment;
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
 pub use crate::agent::{exit, exit_code};
+pub use refresh::request_refresh;
 pub use reload::ConfigSource;
 
 /// What the process does.

@@ -92,6 +92,7 @@ impl Observer {
             self.metrics.published(generation.0, now.wall);
         }
         self.generation = agent.generation();
+        self.metrics.config_is_active(!agent.is_config_rejected());
         for (name, status) in agent.take_changed_sources(now) {
             let status = status.as_ref();
             self.metrics.source(name.as_str(), status.and_then(|status| status.stale));

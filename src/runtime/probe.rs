@@ -70,6 +70,15 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 fn check_state_file(check: Check, directory: &Path) -> Result<(), String> {
+    let status = running_agent(directory)?;
+    if check == Check::Live || status.ready { Ok(()) } else { Err(status.reasons.join("\n")) }
+}
+
+/// The status of the running agent, from its state file.
+///
+/// # Errors
+/// If there is no state file, or its writer is not running.
+pub(super) fn running_agent(directory: &Path) -> Result<HealthStatus, String> {
     let failed =
         |error: &dyn std::fmt::Display| format!("failed to read {STATE_FILE} in {}: {error}", directory.display());
     let text = volume::read_small_file(directory, STATE_FILE).map_err(|error| failed(&error))?;
@@ -79,7 +88,7 @@ fn check_state_file(check: Check, directory: &Path) -> Result<(), String> {
     if started(status.pid) != Some(status.started) {
         return Err("the agent is not running; its state file is from an earlier process".into());
     }
-    if check == Check::Live || status.ready { Ok(()) } else { Err(status.reasons.join("\n")) }
+    Ok(status)
 }
 
 /// The state file of the running agent. Written only if the status changed or the last write failed.

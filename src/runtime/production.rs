@@ -224,7 +224,7 @@ impl ApiServer for Kubernetes {
             MirrorOutcome::Updated => MirrorResult::Updated,
             MirrorOutcome::Unchanged => MirrorResult::Unchanged,
             MirrorOutcome::Superseded => MirrorResult::Superseded,
-            MirrorOutcome::Repaired => MirrorResult::Repaired,
+            MirrorOutcome::Repaired(edit) => MirrorResult::Repaired(edit),
         })
     }
 

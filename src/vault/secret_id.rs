@@ -111,7 +111,7 @@ impl SecretId {
         if Credential::read(file, "the secret ID").is_ok_and(|found| digest_of(&found) == *used)
             && let Err(error) = std::fs::remove_file(file)
         {
-            tracing::warn!(file = %file.display(), %error, "failed to remove the file of the used secret ID; delete it by hand");
+            tracing::warn!(file = %file.display(), %error, "failed to remove the file of the used secret ID; delete it manually");
         }
     }
 }

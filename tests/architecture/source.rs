@@ -15,7 +15,7 @@ pub(crate) struct NamedPath {
 
 pub(crate) struct Source {
     pub(crate) paths: Vec<NamedPath>,
-    /// Modules that are declared here for tests only and have a file of their own.
+    /// Modules that are declared here for tests only and have a separate file.
     pub(crate) test_modules: Vec<String>,
 }
 

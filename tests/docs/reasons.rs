@@ -125,7 +125,7 @@ const ROWS: &[Row] = &[
     Row {
         reason: Reason::Drifted,
         meaning: "A mirrored Secret was edited by someone else.",
-        example: "… was edited by another client; keyferry restored the published set",
+        example: "Secret … was edited by … (keys: …); keyferry restored the published set",
         action: "See [Mirrored Secret is not updated](#mirrored-secret-is-not-updated).",
     },
     Row {

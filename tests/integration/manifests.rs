@@ -97,6 +97,9 @@ async fn workloads_pass_pod_security_restricted_and_all_policies() -> Result<()>
             assert_eq!(pod["spec"]["automountServiceAccountToken"], false, "{what}");
             for container in containers(&pod) {
                 let is_agent = container["name"].as_str().unwrap_or_default().starts_with("keyferry");
+                // `kubectl describe` shows why the agent exited.
+                let policy = container["terminationMessagePolicy"].as_str().unwrap_or_default();
+                assert!(!is_agent || policy == "FallbackToLogsOnError", "{what}: {}", container["name"]);
                 let mounts = container["volumeMounts"].as_array().into_iter().flatten();
                 let tokens = mounts.filter(|mount| mount["name"].as_str().unwrap_or_default().ends_with("-token"));
                 assert!(is_agent || tokens.count() == 0, "{what}: {}", container["name"]);

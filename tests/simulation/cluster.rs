@@ -77,7 +77,7 @@ impl Cluster {
         }
         let result = match &before {
             Some(existing) if existing.data == data && !existing.edited => MirrorResult::Unchanged,
-            Some(existing) if existing.edited => MirrorResult::Repaired,
+            Some(existing) if existing.edited => MirrorResult::Repaired("edited".into()),
             _ => MirrorResult::Updated,
         };
         let object = SecretObject { data, versions: request.versions.clone(), edited: false };

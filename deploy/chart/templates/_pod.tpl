@@ -48,6 +48,17 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
+{{/* The port of `listen`, by name for scrapers; nothing if only this pod can reach it. */}}
+{{- define "keyferry.ports" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $listen := get (include "keyferry.document" . | fromYaml) "listen" | default "" -}}
+{{- range $values.env }}{{ if eq .name "KEYFERRY_LISTEN" }}{{ $listen = $listen | default .value }}{{ end }}{{ end -}}
+{{- if and $listen (not (regexMatch "^(127\\.|\\[::1\\])" $listen)) -}}
+ports:
+  - {name: keyferry, containerPort: {{ regexFind "[0-9]+$" $listen }}}
+{{- end -}}
+{{- end }}
+
 {{- define "keyferry.livenessProbe" -}}
 {{- $liveness := (.Subcharts.keyferry | default .).Values.probes.liveness -}}
 {{- if $liveness.enabled -}}
@@ -75,6 +86,9 @@ livenessProbe:
   {{- with include "keyferry.livenessProbe" . }}
   {{- . | nindent 2 }}
   {{- end }}
+  {{- with include "keyferry.ports" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- else if eq $values.mode "init" }}
   args: [once, --timeout={{ $values.onceTimeout }}]
   {{- else }}
@@ -91,6 +105,9 @@ livenessProbe:
 - name: keyferry
   args: [run, --handover, /run/keyferry/handover]
   {{- with include "keyferry.livenessProbe" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with include "keyferry.ports" . }}
   {{- . | nindent 2 }}
   {{- end }}
   {{- include "keyferry.containerBody" . | nindent 2 }}

@@ -61,9 +61,28 @@ fn repaired_secret_is_reported_with_warning() {
     let mut d = published();
     d.hold(Kind::Mirror);
     d.serve(MINUTE, keep_fresh);
-    answer(&mut d, Ok(MirrorResult::Repaired));
-    assert!(d.log.iter().any(|line| line.reason == Some(Reason::Drifted)));
+    answer(&mut d, Ok(MirrorResult::Repaired("edited by \"kubectl-patch\" (keys: crt)".into())));
+    let expected = "Secret tls was edited by \"kubectl-patch\" (keys: crt); keyferry restored the published set";
+    assert!(d.log.iter().any(|line| line.reason == Some(Reason::Drifted) && line.message.starts_with(expected)));
+    assert!(d.has_warning_event(Reason::Drifted));
     assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
+}
+
+#[test]
+fn recreated_secret_is_reported_but_first_one_is_not() {
+    let recreated =
+        |d: &Driver| d.events.iter().any(|event| event.message.ends_with("was deleted; keyferry re-created it"));
+    let mut d = Driver::with(mirrored(), Mode::Run { restore: false }, None);
+    d.hold(Kind::Mirror);
+    d.login_ok(HOUR);
+    d.read_ok("cert", 1, &[("password", "one")]);
+    d.read_ok("cfg", 1, &[("password", "one")]);
+    answer(&mut d, Ok(MirrorResult::Created));
+    d.serve(MINUTE, keep_fresh);
+    assert!(!recreated(&d));
+    answer(&mut d, Ok(MirrorResult::Created));
+    d.serve(secs(10), keep_fresh);
+    assert!(recreated(&d));
 }
 
 #[test]

@@ -164,6 +164,11 @@ fn exit_code_before_first_set_matches_blocking_failure() {
     assert_eq!(d.exit, Some(77));
 
     let mut d = Driver::run(&["a"]);
+    d.login(Err(failure(FailureClass::Invalid, Reason::TlsUnusable)));
+    d.input(Input::Terminate);
+    assert_eq!(d.exit, Some(64));
+
+    let mut d = Driver::run(&["a"]);
     d.login_ok(HOUR);
     d.read("a", Err(not_found()));
     d.input(Input::Terminate);

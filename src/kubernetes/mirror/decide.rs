@@ -78,16 +78,19 @@ pub(super) fn decide(
         );
         return Err(target.failure(FailureClass::Invalid, Reason::Drifted, &cause));
     }
+    if recency == Recency::Older && !content.accept_older {
+        return Ok(Decision::Leave(MirrorOutcome::Superseded));
+    }
     let force = mirror.on_drift == OnDrift::Repair;
-    Ok(match recency {
-        Recency::Older if !content.accept_older => Decision::Leave(MirrorOutcome::Superseded),
-        _ if drift.is_some() => {
-            Decision::Write(Plan { outcome: MirrorOutcome::Repaired, force, remove_unmanaged: true })
-        }
-        Recency::Same if has_desired_content(current, desired) => Decision::Leave(MirrorOutcome::Unchanged),
-        // Write newer versions with equal values too, so that the annotation protects against versions in between.
-        _ => Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_unmanaged: false }),
-    })
+    if let Some(drift) = drift {
+        let outcome = MirrorOutcome::Repaired(drift.to_string());
+        return Ok(Decision::Write(Plan { outcome, force, remove_unmanaged: true }));
+    }
+    if recency == Recency::Same && has_desired_content(current, desired) {
+        return Ok(Decision::Leave(MirrorOutcome::Unchanged));
+    }
+    // Write newer versions with equal values too, so that the annotation protects against versions in between.
+    Ok(Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_unmanaged: false }))
 }
 
 /// Whether another configuration writes the Secret. A Secret without a fingerprint was written by keyferry 0.1 and does

@@ -116,7 +116,8 @@ fn decision(change: impl FnOnce(&mut Value), mirror: &Mirror, content: &MirrorCo
 }
 
 fn write(outcome: MirrorOutcome) -> Decision {
-    Decision::Write(Plan { outcome, force: true, remove_unmanaged: outcome == MirrorOutcome::Repaired })
+    let remove_unmanaged = matches!(outcome, MirrorOutcome::Repaired(_));
+    Decision::Write(Plan { outcome, force: true, remove_unmanaged })
 }
 
 fn leave(outcome: MirrorOutcome) -> Decision {

@@ -46,6 +46,21 @@ async fn second_signal_stops_agent_immediately() -> Result<()> {
 }
 
 #[tokio::test]
+async fn refresh_command_triggers_refresh() -> Result<()> {
+    Setup::shared("refresh", async |setup| {
+        let before = setup.agent(&["refresh"], &[])?.wait(SOON).await?;
+        assert_eq!(before.code(), Some(1), "no agent is running");
+        let mut agent = setup.agent(&["run"], &[("KEYFERRY_REFRESH", "1h")])?;
+        setup.file_is(&mut agent, "password", "Losungwort").await?;
+        setup.case.put(&login("Nutzername", "sofort")).await?;
+        assert_eq!(setup.agent(&["refresh"], &[])?.wait(SOON).await?.code(), Some(0));
+        setup.file_is(&mut agent, "password", "sofort").await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn sighup_triggers_refresh() -> Result<()> {
     Setup::shared("hup", async |setup| {
         let mut agent = setup.agent(&["run"], &[("KEYFERRY_REFRESH", "1h")])?;

@@ -1,10 +1,11 @@
 //! Restarts: adoption of the set of an earlier process, and output directories that were changed in the meantime.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::leased::{allow, data_path, put_secret};
 use crate::setup::{QUICK, SOON, Setup, login};
+use crate::testbed::free_port;
 
 #[tokio::test]
 async fn restarted_agent_adopts_set_during_outage_and_stays_ready() -> Result<()> {
@@ -20,8 +21,21 @@ async fn restarted_agent_adopts_set_during_outage_and_stays_ready() -> Result<()
         setup.servers.vault.stop().await?;
         agent.kill().await?;
 
-        let mut agent = setup.agent_with(&["run"], &document)?;
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let changes = [
+            ("KEYFERRY_SECRETS", ""),
+            ("KEYFERRY_MIRROR", ""),
+            ("KEYFERRY_CONFIG_INLINE", &document),
+            ("KEYFERRY_LISTEN", &listen),
+        ];
+        let mut agent = setup.agent(&["run"], &changes)?;
         setup.condition_is(&mut agent, "SecretsReady", "True", "Adopted").await?;
+        let metrics = reqwest::get(format!("http://{listen}/metrics")).await?.text().await?;
+        let published = metrics.lines().find_map(|line| line.strip_prefix("keyferry_published_timestamp_seconds "));
+        let published: i64 = published.context("the time of the adopted set")?.parse()?;
+        let age = jiff::Timestamp::now().as_second() - published;
+        assert!((0..60).contains(&age), "the set was published {age} s ago");
+        assert!(!metrics.contains("keyferry_source_stale{"), "unknown before the first read: {metrics}");
         agent
             .wait_for("SecretsFresh reports the cause", SOON, || async {
                 (setup.condition("SecretsFresh").await? == ("False".into(), "Adopted".into())).then_some(())?;

@@ -1,11 +1,15 @@
 //! A managed Secret that another writer edited.
 
 use keyferry::kubernetes::MirrorOutcome;
-use keyferry::model::{FailureClass, Mirror, OnDrift, Reason};
+use keyferry::model::{Failure, FailureClass, Mirror, OnDrift, Reason};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::stage::{LABEL, PATCH, SECRET, Stage, expect_failure, name, opaque, plain};
+
+fn is_repaired(result: &Result<MirrorOutcome, Failure>) -> bool {
+    matches!(result, Ok(MirrorOutcome::Repaired(edit)) if edit.starts_with("edited"))
+}
 
 /// Regression test: edited values stayed forever. The permissions are those of the shipped Role: `create` and `patch`
 /// on one name.
@@ -32,8 +36,9 @@ async fn edited_secret_is_repaired() {
     ];
     for (what, edit) in edits {
         stage.change_secret(PATCH, &edit).await;
-        let repaired = stage.mirrored(&agent, &opaque(), &content).await;
-        assert_eq!(repaired, (Ok(MirrorOutcome::Repaired), expected.clone()), "{what}");
+        let (repaired, data) = stage.mirrored(&agent, &opaque(), &content).await;
+        assert!(is_repaired(&repaired), "{what}: {repaired:?}");
+        assert_eq!(data, expected, "{what}");
         let unchanged = stage.mirrored(&agent, &opaque(), &content).await;
         assert_eq!(unchanged, (Ok(MirrorOutcome::Unchanged), expected.clone()), "{what}, second call");
     }
@@ -42,7 +47,8 @@ async fn edited_secret_is_repaired() {
     stage.change_secret(PATCH, &json!({"data": {"password": "enp6", "extra": "enp6"}})).await;
     let expected = plain(&[("password", "Kennwort"), ("username", "Nutzername")]);
     let repaired = stage.mirrored(&agent, &opaque(), &stage.login(2, "Kennwort")).await;
-    assert_eq!(repaired, (Ok(MirrorOutcome::Repaired), expected));
+    let edit = "edited by \"kubectl-patch\" (keys: extra, password)".to_owned();
+    assert_eq!(repaired, (Ok(MirrorOutcome::Repaired(edit)), expected));
 }
 
 #[tokio::test]
@@ -80,7 +86,7 @@ async fn only_configured_labels_are_repaired() {
     assert_eq!(unchanged, Ok(MirrorOutcome::Unchanged));
     stage.change_secret(LABEL, &json!({"metadata": {"labels": {"team": "db"}}})).await;
     let repaired = agent.mirror(&name(SECRET), &mirror, &stage.login(1, "Losungwort")).await;
-    assert_eq!(repaired, Ok(MirrorOutcome::Repaired));
+    assert!(is_repaired(&repaired), "{repaired:?}");
     let labels = stage.secret().await["metadata"]["labels"].clone();
     assert_eq!((&labels["team"], &labels["tracked-by"]), (&json!("web"), &json!("x")));
 }

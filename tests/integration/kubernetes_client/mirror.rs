@@ -99,7 +99,7 @@ async fn concurrent_agents_create_one_secret_and_newest_version_wins() {
             match racer.await.unwrap() {
                 Ok(MirrorOutcome::Created) => created += 1,
                 Ok(MirrorOutcome::Updated | MirrorOutcome::Superseded) => {}
-                Ok(outcome @ (MirrorOutcome::Unchanged | MirrorOutcome::Repaired)) => {
+                Ok(outcome @ (MirrorOutcome::Unchanged | MirrorOutcome::Repaired(_))) => {
                     panic!("all versions differ: {outcome:?}")
                 }
                 Err(failure) => assert_eq!(failure.class, FailureClass::Conflict, "{failure}"),

@@ -29,7 +29,10 @@ async fn setup(test: &str) -> Result<Option<PolicySetup>> {
 }
 
 fn words(account: &str) -> String {
-    format!("pods of ServiceAccount \"{account}\" may not consume Secrets in this namespace")
+    format!(
+        "pods of ServiceAccount \"{account}\" may not consume Secrets in this namespace; mount the files of keyferry, or \
+         add the ServiceAccount to the namespace annotation keyferry.dev/secret-mounts-allowed-for"
+    )
 }
 
 async fn create(setup: &PolicySetup, pod: &Value) -> ApiResult {
@@ -112,7 +115,7 @@ async fn non_secret_volumes_are_allowed_for_unlisted_account() -> Result<()> {
     let token = json!({"serviceAccountToken": {"path": "token", "audience": "vault", "expirationSeconds": 3600}});
     for (what, key, value) in [
         ("a memory volume", "volumes", json!([{"name": "v", "emptyDir": {"medium": "Memory"}}])),
-        ("a token of its own", "volumes", json!([{"name": "v", "projected": {"sources": [token]}}])),
+        ("a projected token", "volumes", json!([{"name": "v", "projected": {"sources": [token]}}])),
         ("a ConfigMap", "volumes", json!([{"name": "v", "configMap": {"name": "c"}}])),
         ("a CSI driver without a Secret", "volumes", json!([{"name": "v", "csi": {"driver": "example.com"}}])),
         ("a variable", "env", json!([{"name": "E", "value": "e"}])),

@@ -9,6 +9,8 @@ fn reported(change: impl FnOnce(&mut Value)) -> String {
     failure.message
 }
 
+const EDIT: &str = "edited by \"kubectl-patch\" (keys: extra, password)";
+
 fn patched(current: &mut Value) {
     edited(current, "kubectl-patch", &json!({"f:data": {"f:password": {}, "f:extra": {}}}));
 }
@@ -16,7 +18,7 @@ fn patched(current: &mut Value) {
 /// Regression test: an edited Secret was reported as `Foreign`, and the edited value stayed forever.
 #[test]
 fn edited_secret_is_repaired_or_reported() {
-    assert_eq!(decision(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)));
+    assert_eq!(decision(patched, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired(EDIT.into()))));
     let expected = "failed to mirror to Secret ns/x: it was edited by \"kubectl-patch\" (keys: extra, password); \
                     keyferry leaves it unchanged because onDrift is report; delete it and keyferry re-creates it, or \
                     set mirrors.x.onDrift: repair";
@@ -56,7 +58,12 @@ fn drift_detects_each_kind_of_edit() {
     for (number, (change, part)) in cases.into_iter().enumerate() {
         let message = reported(change);
         assert!(message.contains(part), "{message}");
-        assert_eq!(decision(change, &mirror(), &content(3)), Ok(write(MirrorOutcome::Repaired)), "case {number}");
+        let Ok(Decision::Write(Plan { outcome: MirrorOutcome::Repaired(edit), .. })) =
+            decision(change, &mirror(), &content(3))
+        else {
+            panic!("case {number}")
+        };
+        assert!(edit.contains(part), "{edit}");
     }
 }
 

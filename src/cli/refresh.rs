@@ -1,0 +1,24 @@
+//! `keyferry refresh`: makes the agent in the same container read all sources.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use keyferry::config::{self, ProcessEnvironment};
+use keyferry::runtime;
+
+use super::output;
+
+pub(crate) fn run(directory: &Path) -> ExitCode {
+    match runtime::request_refresh(directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            output::print_error(&reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// [`run`] while the current configuration file is invalid. The agent keeps running with the previous configuration.
+pub(crate) fn run_without_settings(environment: ProcessEnvironment, document: Option<&str>) -> ExitCode {
+    run(&config::directory(&environment, document))
+}

@@ -100,7 +100,8 @@ impl Agent {
             return self.source_failed(name, &failure, false, now);
         }
         if order == Order::Older {
-            let why = if lasting { "Vault keeps returning it" } else { "a refresh was requested" };
+            let why =
+                if lasting { "Vault keeps returning it" } else { "a refresh was requested, or the address changed" };
             let version = describe(&reading.version);
             let message = format!("source {name}: accepted {version}, which is older than the previous one: {why}");
             self.journal.warn(&Subject::Source(name.clone()), Reason::OlderVersion, message);

@@ -179,8 +179,11 @@ impl World {
             .iter()
             .filter(|output| output.source == *source)
             .all(|output| render_output(output, &readings).is_ok());
-        let order = self.watch.best.get(&key).map_or(Order::Newer, |best| reading.version.order(best));
-        let mut may_be_older = false;
+        let best = self.watch.best.get(&key);
+        let order = best.map_or(Order::Newer, |best| reading.version.order(best));
+        // The process started with another server than the one that the visible set came from.
+        let adopted = self.watch.adopted.get(source).and_then(|id| self.records.get(id));
+        let mut may_be_older = best.is_none() && adopted.is_some_and(|adopted| adopted.server != record.server);
         if order == Order::Older {
             let since = *self.watch.older_since.entry(key.clone()).or_insert(self.now);
             let tolerance = in_force.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();

@@ -154,7 +154,7 @@ async fn agent_stopped_before_first_set_reports_cause_and_exit_code() -> Result<
         setup.vault.policy(&setup.unique, &policy).await?;
         let table = [
             ("unreachable", "VAULT_ADDR", unreachable.as_str(), 69, "VaultUnreachable", "failed to reach Vault at"),
-            ("role", "KEYFERRY_ROLE", "nobody", 77, "LoginRefused", "invalid role name"),
+            ("role", "KEYFERRY_ROLE", "unknown-role", 77, "LoginRefused", "invalid role name"),
             ("path", "KEYFERRY_SECRETS", "secret/nothing/here", 77, "Denied", "secret/data/nothing/here"),
             ("missing", "KEYFERRY_SECRETS", &missing, 66, "SecretNotFound", "check the path and the namespace"),
         ];

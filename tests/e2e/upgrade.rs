@@ -54,7 +54,7 @@ async fn upgrade_to_unknown_role_keeps_logins_of_running_pods() -> Result<()> {
 
         // An unknown role: new pods do not start, running pods keep their session.
         let upgraded = Instant::now();
-        setup.install(helm, &["replicas=2", "keyferry.auth.role=nobody"]).await?;
+        setup.install(helm, &["replicas=2", "keyferry.auth.role=unknown-role"]).await?;
         let rejected = |pod: &Pod| fresh(pod) == Some(("False".into(), "ConfigRejected".into()));
         setup.wait_for_each(&pods, "the new configuration is rejected", rejected).await?;
         println!("both pods have rejected the configuration {:.1?} after the upgrade", upgraded.elapsed());

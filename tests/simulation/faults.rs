@@ -219,7 +219,7 @@ impl World {
             5 => faults.reports_hang = until,
             6 => {
                 for object in self.cluster.secrets.values_mut() {
-                    object.data.insert("edited".into(), b"by hand".to_vec());
+                    object.data.insert("edited".into(), b"manually".to_vec());
                     object.edited = true;
                 }
             }

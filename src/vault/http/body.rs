@@ -4,7 +4,7 @@ use reqwest::Response;
 use zeroize::Zeroizing;
 
 /// Maximum size of a body. Vault stores at most 1 MiB in an entry (`max_entry_size` of Raft storage; 512 KiB with Consul), and
-/// a Kubernetes Secret is limited to 1 MiB. Four times that leaves room for JSON escapes and bounds the memory of the agent.
+/// a Kubernetes Secret is limited to 1 MiB. Four times that allows for JSON escapes and bounds the memory of the agent.
 pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// Initial buffer size for a body without `Content-Length`.
@@ -26,8 +26,8 @@ pub(super) async fn read(response: &mut Response) -> Result<Option<Zeroizing<Vec
 /// Appends without `Vec`'s own reallocation, which frees the previous buffer without zeroing it.
 fn append(body: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     if body.capacity() - body.len() < chunk.len() {
-        let room = (body.len() + chunk.len()).max(body.capacity() * 2);
-        let mut larger = Zeroizing::new(Vec::with_capacity(room));
+        let capacity = (body.len() + chunk.len()).max(body.capacity() * 2);
+        let mut larger = Zeroizing::new(Vec::with_capacity(capacity));
         larger.extend_from_slice(body);
         *body = larger;
     }

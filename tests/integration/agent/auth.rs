@@ -119,7 +119,7 @@ async fn token_for_wrong_audience_is_not_sent() -> Result<()> {
         let before = setup.servers.vault.audit_lines().len();
         let jwt = setup.case.jwt_file.display();
         let auth = format!(
-            "{{method: kubernetes, mount: {}, role: {}, jwtFile: {jwt}, audience: somebody-else}}",
+            "{{method: kubernetes, mount: {}, role: {}, jwtFile: {jwt}, audience: another-audience}}",
             setup.case.auth_mount, setup.case.role
         );
         let (code, agent) = once_with(setup, &auth).await?;

@@ -82,7 +82,7 @@ async fn exit_code_matches_failure_kind() -> Result<()> {
         let table = [
             ("a misspelt key", "sorces: {}".to_owned(), "", 64),
             ("a path that the policy does not allow", source(&elsewhere), "", 77),
-            ("a role that does not exist", source(&setup.case.secret_path()), "nobody", 77),
+            ("a role that does not exist", source(&setup.case.secret_path()), "unknown-role", 77),
         ];
         for (what, document, role, code) in table {
             let mut changes =

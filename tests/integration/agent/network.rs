@@ -103,7 +103,7 @@ async fn failed_once_logs_cause_in_one_error_line() -> Result<()> {
         let table = [
             ("no response", "2s", vec![("VAULT_ADDR", silent)], 69),
             ("a very short timeout", "1ms", vec![("VAULT_ADDR", silent)], 69),
-            ("a role that does not exist", "10s", vec![("KEYFERRY_ROLE", "nobody")], 77),
+            ("a role that does not exist", "10s", vec![("KEYFERRY_ROLE", "unknown-role")], 77),
             ("a path that is denied", "10s", vec![("KEYFERRY_SECRETS", missing)], 77),
         ];
         for (what, timeout, mut changes, code) in table {

@@ -22,16 +22,17 @@ async fn failed_login_on_reload_keeps_session_and_successful_login_replaces_it()
         let first = admin.accessors_of(mount).await?;
         assert_eq!(first.len(), 1);
 
-        setup.write_config(&with_role(setup, "nobody"))?;
+        setup.write_config(&with_role(setup, "unknown-role"))?;
         setup.condition_is(&mut agent, "SecretsFresh", "False", "ConfigRejected").await?;
         let message = setup.message("SecretsFresh").await.unwrap_or_default();
         println!("{message}");
         assert!(
-            message.contains("invalid role name \\\"nobody\\\"") || message.contains("invalid role name \"nobody\"")
+            message.contains("invalid role name \\\"unknown-role\\\"")
+                || message.contains("invalid role name \"unknown-role\"")
         );
         let warned = || async {
             let events = setup.events("Warning").await.ok()?;
-            events.into_iter().find(|(reason, note)| reason == "ConfigRejected" && note.contains("nobody"))
+            events.into_iter().find(|(reason, note)| reason == "ConfigRejected" && note.contains("unknown-role"))
         };
         agent.wait_for("a Warning Event", SOON, warned).await?;
         setup.case.put(&login("Nutzername", "trotz-der-Ablehnung")).await?;

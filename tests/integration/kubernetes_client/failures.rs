@@ -11,7 +11,7 @@ use super::stage::{SECRET, Stage, condition, connected, expect_failure, name, op
 async fn missing_permission_is_reported_with_rule() {
     let Some(stage) = Stage::new("permissions").await else { return };
     let uid = stage.pod_uid().await;
-    let denied = stage.agent_with(&stage.kubeconfig_of("nobody"), &uid).await;
+    let denied = stage.agent_with(&stage.kubeconfig_of("no-permissions"), &uid).await;
     let content = stage.login(1, "Losungwort");
     let event = PodEvent { kind: EventType::Normal, reason: Reason::Published, message: "m".into() };
     let ready = [condition(ConditionType::SecretsReady, ConditionStatus::True)];
@@ -35,12 +35,12 @@ async fn missing_permission_is_reported_with_rule() {
 #[tokio::test]
 async fn missing_permission_is_reported_if_value_equals_namespace() {
     let Some(stage) = Stage::new("word").await else { return };
-    let agent = stage.agent_with(&stage.kubeconfig_of("nobody"), &stage.pod_uid().await).await;
+    let agent = stage.agent_with(&stage.kubeconfig_of("no-permissions"), &stage.pod_uid().await).await;
     let values = [("password", "Losungwort"), ("username", stage.namespace.as_str())];
     let content = stage.content(1, &keyferry::model::SecretType::Opaque, &values);
     let failure = expect_failure(agent.mirror(&name(SECRET), &opaque(), &content).await);
     let expected = format!(
-        "failed to write Secret {0}/{SECRET}: the API server answered 403 (RBAC): ServiceAccount {0}/nobody is not \
+        "failed to write Secret {0}/{SECRET}: the API server answered 403 (RBAC): ServiceAccount {0}/no-permissions is not \
          allowed to; the Role needs the rule {{apiGroups: [\"\"], resources: [secrets], resourceNames: [{SECRET}], \
          verbs: [create, patch]}}",
         stage.namespace

@@ -48,7 +48,7 @@ impl Stage {
         cluster.namespace(&namespace).await.unwrap();
         let Permissions { account, yaml } = permissions::shipped_for(&namespace).unwrap();
         cluster.apply(&namespace, &yaml).await.unwrap();
-        cluster.service_account(&namespace, "nobody").await.unwrap();
+        cluster.service_account(&namespace, "no-permissions").await.unwrap();
         cluster.pod(&namespace, POD, &account).await.unwrap();
         let client = &cluster.client;
         let stage = Self {
@@ -61,7 +61,7 @@ impl Stage {
             namespace,
             cluster: cluster.clone(),
         };
-        for account in [&stage.account, "nobody"] {
+        for account in [&stage.account, "no-permissions"] {
             // Not bound to the Pod, which some tests delete.
             let token = cluster.token(&stage.namespace, account, None, None).await.unwrap();
             stage.write_kubeconfig(account, &servers.kube.kubeconfig_for(&stage.namespace, &token), &token);

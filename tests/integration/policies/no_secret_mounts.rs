@@ -19,7 +19,7 @@ const WORKLOADS: [(&str, &str, &str); 7] = [
 ];
 
 async fn setup(test: &str) -> Result<Option<PolicySetup>> {
-    // With a space, as in hand-written lists.
+    // With a space, as users write lists.
     let listed = json!({"keyferry.dev/secret-mounts-allowed-for": "listed, second"});
     let Some(setup) = PolicySetup::new(test, &[MOUNTS], listed).await? else { return Ok(None) };
     for account in ["listed", "second", "plain"] {

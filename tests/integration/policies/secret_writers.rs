@@ -19,7 +19,7 @@ struct Writers {
 
 impl Writers {
     async fn new(test: &str) -> Result<Option<Self>> {
-        // With a space, as in hand-written lists.
+        // With a space, as users write lists.
         let listed = json!({"keyferry.dev/secret-writers": "writer=ours,writer=foreign, other=theirs"});
         let Some(setup) = PolicySetup::new(test, &[WRITERS], listed).await? else { return Ok(None) };
         for account in ["writer", "other", "stranger"] {

@@ -17,6 +17,9 @@ impl Agent {
     /// read these files. `once` runs before the application and adopts only a set that is complete for its configuration.
     pub(super) fn start(&mut self, adopted: Option<&AdoptedSet>, now: &Now) {
         let once = self.mode.is_once();
+        if !once {
+            self.parts.report.repeat_later(now);
+        }
         let Parts { settings, sources, store, publication, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
         // What the manifest has about a source, if it is about the same request.

@@ -19,6 +19,11 @@ const DENIED_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 /// Minimum interval between two reports that differ only in their messages.
 const MIN_TEXT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Time after the start at which the conditions are sent again, even if the API server confirmed them. A request of the
+/// previous process can arrive late and overwrite them. The API server ends each request after a minute
+/// (<https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/>, `--request-timeout`).
+const REPEAT_AFTER: Duration = Duration::from_secs(60);
+
 /// Maximum number of attempts for one Event. Events are best effort.
 const MAX_EVENT_ATTEMPTS: u32 = 3;
 
@@ -31,6 +36,8 @@ pub(super) struct Report {
     pub(super) desired: Vec<Condition>,
     sent: Vec<Condition>,
     last_sent: Option<Elapsed>,
+    /// When the conditions are sent again, even if they are confirmed. `None` after that.
+    repeat: Option<Elapsed>,
     /// Whether the API server reported that the pod is being deleted.
     pub(super) pod_deleting: bool,
     /// The pending Event of each subject. A newer one replaces it.
@@ -49,6 +56,11 @@ enum EventKey {
 }
 
 impl Report {
+    /// Schedules the repetition of the conditions of a process that starts.
+    pub(super) fn repeat_later(&mut self, now: &Now) {
+        self.repeat = Some(now.at + REPEAT_AFTER);
+    }
+
     /// Sends everything again: a new configuration may name another pod, and permissions may have changed.
     pub(super) fn reset(&mut self) {
         self.reported.clear();
@@ -81,8 +93,11 @@ impl Report {
     }
 
     fn report_due(&self, settings: &Settings) -> Option<Elapsed> {
-        if !settings.status.conditions || self.sync.is_busy() || self.desired == self.reported {
+        if !settings.status.conditions || self.sync.is_busy() {
             return None;
+        }
+        if self.desired == self.reported {
+            return self.repeat.map(|at| at.max(self.sync.backoff.not_before));
         }
         let statuses = |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status)).collect::<Vec<_>>();
         let same = statuses(&self.desired) == statuses(&self.reported);
@@ -125,6 +140,7 @@ impl Report {
         self.sync.started(outbox.start(op));
         self.sent.clone_from(&self.desired);
         self.last_sent = Some(now.at);
+        self.repeat.take_if(|at| *at <= now.at);
     }
 
     /// Adds an Event for each change of status or reason, and for each new set.

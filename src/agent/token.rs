@@ -269,9 +269,10 @@ pub(super) fn with_verdict(failure: &Failure, verdict: Verdict) -> Failure {
             format!("{message}; the token is new and may not have reached this Vault node yet; retrying"),
         ),
         Verdict::Rejected => (FailureClass::TokenInvalid, message.clone()),
-        Verdict::PolicyMissing => {
-            (FailureClass::Denied, format!("{message} and the token is valid, so a policy is missing: {rule}"))
-        }
+        Verdict::PolicyMissing => (
+            FailureClass::Denied,
+            format!("{message} and the token is valid, so a policy is missing, or the path is wrong: {rule}"),
+        ),
         Verdict::Pending | Verdict::LookUpFailed => {
             let message = format!("{message}: either a policy is missing ({rule}) or the token is no longer valid");
             (FailureClass::Denied, message)

@@ -20,6 +20,9 @@ pub(crate) fn run(
         tracing::warn!(%error, "failed to protect the memory of the process from other processes");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = settings.server.address, "keyferry starts");
+    if settings.status.pod_name.is_none() || settings.status.pod_uid.is_none() {
+        tracing::info!("pod conditions and Events are off, because POD_NAME and POD_UID are not both set");
+    }
     if let Some(warning) = config::proxy_warning(&environment) {
         tracing::warn!("{warning}");
     }

@@ -112,9 +112,9 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::Denied,
-        meaning: "A policy does not allow the read.",
-        example: "permission denied (403) … the token is valid, so a policy is missing: …",
-        action: "Add the rule in the message to the policy.",
+        meaning: "A policy does not allow the read, or the path or its mount does not exist.",
+        example: "permission denied (403) … the token is valid, so a policy is missing, or the path is wrong: …",
+        action: "Compare the path with `vault kv get`, then add the rule in the message to the policy.",
     },
     Row {
         reason: Reason::DirectoryUnusable,

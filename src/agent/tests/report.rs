@@ -35,6 +35,19 @@ fn message_only_changes_are_reported_at_limited_rate() {
     assert!(d.count(Kind::PatchConditions) - before <= 24, "{} reports", d.count(Kind::PatchConditions) - before);
 }
 
+/// Regression test: a late request of the previous process had overwritten the conditions.
+#[test]
+fn conditions_are_repeated_once_after_start() {
+    let mut d = Driver::published(&["a"]);
+    let fresh = |op: &Op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")]))));
+    d.serve(secs(50), fresh);
+    let before = d.count(Kind::PatchConditions);
+    d.serve(secs(15), fresh);
+    assert_eq!(d.count(Kind::PatchConditions) - before, 1);
+    d.serve(HOUR, fresh);
+    assert_eq!(d.count(Kind::PatchConditions) - before, 1);
+}
+
 #[test]
 fn missing_api_token_is_logged_once() {
     let mut d = Driver::run(&["a"]);

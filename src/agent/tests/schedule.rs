@@ -163,6 +163,10 @@ fn retry_after_delays_next_attempt() {
 #[test]
 fn unchanged_secret_gives_no_new_generation_and_no_report() {
     let mut d = Driver::published(&["a"]);
+    // The repetition of the conditions after the start.
+    d.serve(MINUTE * 2, |op| {
+        matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(1, &[("password", "one")]))))
+    });
     let observed = |d: &Driver| {
         let counts = [Kind::PatchConditions, Kind::RecordEvent].map(|kind| d.count(kind));
         (counts, d.agent.generation())

@@ -91,7 +91,7 @@ within 10 grep -q 2/2 "$work/watch"
 kill "$background"
 { echo '$ kubectl get pods -o wide --watch' && steps <"$work/watch" && echo; } >>"$work/transcript"
 shown 'kubectl describe pod -l app=webapp' described
-picture pods "The application starts when its files are there"
+picture pods "The application starts after its files are published"
 
 say "the password changes; the agent looks once a minute"
 shown 'vault kv patch -field=version secret/webapp/config password=- <new-password'
@@ -100,7 +100,7 @@ shown 'kubectl logs deployment/demo-dp -c webapp'
 shown 'kubectl get events --field-selector reportingComponent=keyferry'
 shown "kubectl get secret top-secret-ks -o jsonpath='{.metadata.annotations.keyferry\.dev/source-versions}'"
 shown 'kubectl get pods'
-picture change "A new password reaches file and Secret; nothing restarts"
+picture change "A new password reaches the file and the Secret without a restart"
 
 say "the page"
 kubectl port-forward deployment/demo-dp :8080 >"$work/forward" &

@@ -11,6 +11,8 @@ mod login;
 mod reading;
 #[path = "vault_client/redirect.rs"]
 mod redirect;
+#[path = "vault_client/request.rs"]
+mod request;
 #[path = "vault_client/secret_id.rs"]
 mod secret_id;
 #[path = "vault_client/stub.rs"]
@@ -24,7 +26,7 @@ mod validity;
 
 use std::time::Duration;
 
-use keyferry::model::{KvEngine, Reading, Source, Tls, VaultServer, VaultToken};
+use keyferry::model::{KvEngine, Parameters, Reading, RequestMethod, Source, Tls, VaultServer, VaultToken};
 use keyferry::vault::{SecretIdCache, Vault};
 use serde_json::{Value, json};
 
@@ -60,6 +62,8 @@ fn source(path: &str) -> Source {
         mount: None,
         engine: KvEngine::Detect,
         version: None,
+        method: RequestMethod::default(),
+        parameters: Parameters::new(),
         refresh: Duration::from_mins(1),
         max_stale: Duration::from_hours(1),
         required: true,

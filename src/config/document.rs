@@ -202,6 +202,8 @@ fn expectation(allowed: &[&str], schema: &Value, found: &str) -> String {
         ["string"] if pattern.contains("0o?") => {
             return "must be octal and in quotes, like \"0440\"; without quotes YAML reads a decimal number".to_owned();
         }
+        ["string", "integer", "boolean", "array"] => "text, a whole number, true or false, or a list of them",
+        ["string", "integer", "boolean"] => "text, a whole number, or true or false",
         ["string"] if found == "integer" || found == "boolean" || found == "number" => "text in quotes",
         ["string"] => "text",
         ["boolean"] => "true or false",

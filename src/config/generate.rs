@@ -114,6 +114,7 @@ fn kind(property: &Value) -> String {
     match property.get("type") {
         Some(Value::Array(_)) if property.get("properties").is_some() => "`serviceAccount` or section".to_owned(),
         Some(Value::Array(_)) if property.to_string().contains("(d|h|m|s|ms)") => "duration".to_owned(),
+        Some(Value::Array(_)) if property.get("items").is_some() => "value or list".to_owned(),
         Some(Value::Array(_)) => "size".to_owned(),
         Some(Value::String(name)) => match name.as_str() {
             "array" => format!("list of {}", of("items")),

@@ -14,6 +14,7 @@ mod environment;
 #[cfg(test)]
 mod generate;
 mod owner;
+mod parameter;
 mod parse;
 mod quantity;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::defaults;
 use super::owner::RawOwner;
+use super::parameter::RawParameter;
 use super::quantity::{RawDuration, RawSize, duration_as_text};
 
 /// Configuration of keyferry.
@@ -151,6 +152,12 @@ pub(super) struct RawSource {
     /// KV version 2: read this version of the secret. Default: the latest version.
     #[schemars(range(min = 1))]
     pub(super) version: Option<u64>,
+    /// Method of the request, like `vault read` or `vault write`. A write is repeated at each `refresh`, unless the response states another lifetime.
+    #[schemars(extend("default" = "read"))]
+    pub(super) method: Option<RawRequestMethod>,
+    /// Parameters of the request, for engines other than KV. Texts and `path` can contain the placeholders `${POD_NAME}`, `${POD_NAMESPACE}`, `${POD_IP}`, `${NODE_NAME}`, and `${SERVICE_ACCOUNT}`, which are environment variables from the downward API.
+    #[schemars(extend("examples" = [{"common_name": "${POD_NAME}.example.com", "ttl": "24h"}]))]
+    pub(super) parameters: Option<BTreeMap<String, RawParameter>>,
     /// Interval between reads, unless a lease sets another one. Minimum: 1s.
     #[schemars(extend("default" = duration_as_text(defaults::REFRESH)))]
     pub(super) refresh: Option<RawDuration>,
@@ -160,6 +167,16 @@ pub(super) struct RawSource {
     /// Whether the first set of files, and with it the readiness of the pod, requires this source.
     #[schemars(extend("default" = true))]
     pub(super) required: Option<bool>,
+}
+
+/// Method of a request.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawRequestMethod {
+    /// `GET`
+    Read,
+    /// `POST`
+    Write,
 }
 
 /// Type of the secrets engine.

@@ -87,6 +87,13 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable("POD_NAME", "status.podName", "From the downward API: `metadata.name`."),
     variable("POD_UID", "status.podUid", "From the downward API: `metadata.uid`."),
     variable("POD_NAMESPACE", "status.podNamespace", "From the downward API: `metadata.namespace`."),
+    variable("POD_IP", "", "For `${POD_IP}` in `sources`. From the downward API: `status.podIP`."),
+    variable("NODE_NAME", "", "For `${NODE_NAME}` in `sources`. From the downward API: `spec.nodeName`."),
+    variable(
+        "SERVICE_ACCOUNT",
+        "",
+        "For `${SERVICE_ACCOUNT}` in `sources`. From the downward API: `spec.serviceAccountName`.",
+    ),
     variable("KUBECONFIG", "status.kubeconfig", "Same meaning as in kubectl, limited to one file."),
 ];
 

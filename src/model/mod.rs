@@ -10,6 +10,7 @@ mod lock;
 mod mirror;
 mod names;
 mod reading;
+mod request;
 mod secret;
 mod settings;
 mod text;
@@ -23,6 +24,7 @@ pub(crate) use lock::lock;
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
 pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
+pub use request::{Parameter, Parameters, RequestMethod};
 pub use secret::{ExactBuffer, SecretBytes};
 pub use settings::{
     Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Settings, Source,

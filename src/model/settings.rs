@@ -3,10 +3,11 @@
 //! `config` builds these types; it owns the names of keys and variables, and the defaults.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{FilePath, Mirror, Mode, ObjectName, SecretBytes, SourceName};
+use super::{FilePath, Mirror, Mode, ObjectName, Parameters, RequestMethod, SecretBytes, SourceName};
 
 /// The active configuration.
 #[derive(Clone, PartialEq)]
@@ -152,6 +153,10 @@ pub struct Source {
     pub engine: KvEngine,
     /// Version of KV version 2 to read; `None` reads the latest one.
     pub version: Option<u64>,
+    /// Method of the request.
+    pub method: RequestMethod,
+    /// The query of a read, or the body of a write.
+    pub parameters: Parameters,
     /// Interval between reads, unless the validity of the reading sets another one.
     pub refresh: Duration,
     /// Staleness tolerance: the time after the last successful read at which the source becomes stale.
@@ -161,6 +166,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// Whether the request is a read without parameters. All other requests are for engines other than KV.
+    #[must_use]
+    pub fn is_plain_read(&self) -> bool {
+        self.method == RequestMethod::Read && self.parameters.is_empty()
+    }
+
     /// Identifies the request: equal for two sources if and only if both read the same secret. Contains no secret, and is
     /// stored in manifests and annotations.
     #[must_use]
@@ -179,6 +190,13 @@ impl Source {
         if let Some(version) = self.version {
             text.push_str("#version=");
             text.push_str(&version.to_string());
+        }
+        if self.method == RequestMethod::Write {
+            text.push_str("#method=write");
+        }
+        for (name, value) in &self.parameters {
+            // Cannot fail: a `String` accepts every write.
+            let _ = write!(text, "#{name}={value}");
         }
         text
     }

@@ -94,6 +94,10 @@ pub(super) enum VaultError {
     SecretDeleted { path: String, version: u64, state: String },
     #[error("failed to read {path}: {cause}")]
     NotReadable { path: String, cause: String },
+    #[error(
+        "{action}: expected an object with keys in `data` of the response, found {found}; check the path and the method"
+    )]
+    NotUsable { action: String, found: &'static str },
 }
 
 impl From<VaultError> for Failure {
@@ -131,7 +135,7 @@ impl VaultError {
             Self::LeaseLost { .. } => (Missing, Reason::LeaseLost),
             Self::SecretNotFound { .. } => (Missing, Reason::SecretNotFound),
             Self::SecretDeleted { .. } => (Missing, Reason::SecretDeleted),
-            Self::NotReadable { .. } => (Invalid, Reason::InvalidRequest),
+            Self::NotReadable { .. } | Self::NotUsable { .. } => (Invalid, Reason::InvalidRequest),
         }
     }
 }

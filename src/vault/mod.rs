@@ -22,6 +22,7 @@ mod json;
 mod login;
 mod mounts;
 mod read;
+mod request;
 mod secret_id;
 mod server_text;
 
@@ -121,7 +122,11 @@ impl Vault {
     /// `Missing` with `SecretNotFound` or `SecretDeleted`, `TokenInvalid`, `Forbidden` with the policy rule that allows the
     /// read, `Invalid` if the engine or version of the source does not match the mount, and the failures of any call.
     pub async fn read(&self, token: &VaultToken, source: &Source) -> Result<Reading, Failure> {
-        Ok(read::read(&self.api, &self.mounts, token, source).await?)
+        Ok(if source.is_plain_read() {
+            read::read(&self.api, &self.mounts, token, source).await?
+        } else {
+            request::send(&self.api, token, source).await?
+        })
     }
 
     /// Renews a lease. `increment` counts from now; Vault can grant less.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::agent::publication::layout_id;
 use crate::model::{
     AdoptedSet, Auth, AuthMethod, Directory, Failure, FailureClass, FileEntry, FilePath, FileSet, KvEngine, Lease,
-    LeaseId, Manifest, ManifestSource, Mirror, MirrorKey, ObjectName, OnDrift, Output, OutputKind, Reading, Reason,
-    Retry, SecretType, SecretValue, Session, Settings, Source, SourceName, StatusReport, Tls, TokenInfo, Validity,
-    VaultServer, VaultToken, Version,
+    LeaseId, Manifest, ManifestSource, Mirror, MirrorKey, ObjectName, OnDrift, Output, OutputKind, Parameters, Reading,
+    Reason, RequestMethod, Retry, SecretType, SecretValue, Session, Settings, Source, SourceName, StatusReport, Tls,
+    TokenInfo, Validity, VaultServer, VaultToken, Version,
 };
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
@@ -39,6 +39,8 @@ pub(super) fn source(at: &str) -> Source {
         mount: None,
         engine: KvEngine::Detect,
         version: None,
+        method: RequestMethod::default(),
+        parameters: Parameters::new(),
         refresh: MINUTE,
         max_stale: MINUTE * 5,
         required: true,

@@ -26,7 +26,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
     let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), diagnostics);
     let raw_sources = raw.sources.unwrap_or_default();
     let outputs = outputs::parse(raw.outputs, &raw_sources, diagnostics);
-    let sources = sources::parse(raw_sources, diagnostics);
+    let sources = sources::parse(raw_sources, env, diagnostics);
     let directory = directory(raw.directory.unwrap_or_default(), diagnostics);
     let mirrors = mirrors::parse(raw.mirrors.unwrap_or_default(), &outputs, diagnostics);
     let status = status::parse(raw.status.unwrap_or_default(), diagnostics);

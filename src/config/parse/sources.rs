@@ -4,20 +4,31 @@ use std::collections::BTreeMap;
 
 use super::super::defaults;
 use super::super::diagnostics::Diagnostics;
+use super::super::environment::Environment;
+use super::super::parameter::{RawParameter, expand};
 use super::super::quantity::duration_as_text;
-use super::super::raw::{RawEngine, RawSource};
+use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use super::auth::is_path;
 use super::duration;
-use crate::model::{KvEngine, Source, SourceName};
+use crate::model::{KvEngine, Parameters, RequestMethod, Source, SourceName};
 
-pub(super) fn parse(raw: BTreeMap<String, RawSource>, diagnostics: &mut Diagnostics) -> BTreeMap<SourceName, Source> {
+pub(super) fn parse(
+    raw: BTreeMap<String, RawSource>,
+    env: &dyn Environment,
+    diagnostics: &mut Diagnostics,
+) -> BTreeMap<SourceName, Source> {
     if raw.is_empty() {
         diagnostics.required("sources", "is missing; configure at least one secret here or in KEYFERRY_SECRETS");
     }
-    raw.into_iter().filter_map(|(name, raw)| source(&name, raw, diagnostics)).collect()
+    raw.into_iter().filter_map(|(name, raw)| source(&name, raw, env, diagnostics)).collect()
 }
 
-fn source(name: &str, raw: RawSource, diagnostics: &mut Diagnostics) -> Option<(SourceName, Source)> {
+fn source(
+    name: &str,
+    raw: RawSource,
+    env: &dyn Environment,
+    diagnostics: &mut Diagnostics,
+) -> Option<(SourceName, Source)> {
     let at = |key: &str| format!("sources.{name}.{key}");
     let source_name = SourceName::new(name)
         .map_err(|error| diagnostics.invalid_hidden(&format!("sources.{name}"), error.to_string()))
@@ -44,8 +55,24 @@ fn source(name: &str, raw: RawSource, diagnostics: &mut Diagnostics) -> Option<(
     if raw.version.is_some() && matches!(engine, KvEngine::V1 | KvEngine::Other) {
         diagnostics.forbidden(&at("version"), "requires KV version 2; remove it or set `engine: kv-v2`");
     }
+    let method = match raw.method {
+        None | Some(RawRequestMethod::Read) => RequestMethod::Read,
+        Some(RawRequestMethod::Write) => RequestMethod::Write,
+    };
+    let parameters = parameters(&at("parameters"), raw.parameters.unwrap_or_default(), env, diagnostics);
+    let plain_read = method == RequestMethod::Read && parameters.is_empty();
+    if !plain_read && matches!(engine, KvEngine::V1 | KvEngine::V2) {
+        diagnostics.forbidden(&at("engine"), "cannot be KV with `method: write` or `parameters`; remove one of them");
+    }
+    if !plain_read && raw.version.is_some() {
+        diagnostics.forbidden(&at("version"), "cannot be combined with `method: write` or `parameters`; remove it");
+    }
     // The schema check reports a missing path. Slashes at either end are ignored, as in the Vault CLI.
     let path = raw.path?.trim().trim_matches('/').to_owned();
+    let path = expand(&path, env).unwrap_or_else(|message| {
+        diagnostics.invalid(&at("path"), path.as_str(), message);
+        path
+    });
     if !is_path(&path) || !path.contains('/') {
         let message = match path.split_once(['?', '#']) {
             Some((_, query)) if query.starts_with("version=") => {
@@ -67,11 +94,29 @@ fn source(name: &str, raw: RawSource, diagnostics: &mut Diagnostics) -> Option<(
     let source = Source {
         path,
         mount,
-        engine,
+        engine: if plain_read { engine } else { KvEngine::Other },
         version: raw.version,
+        method,
+        parameters,
         refresh,
         max_stale,
         required: raw.required.unwrap_or(true),
     };
     Some((source_name?, source))
+}
+
+fn parameters(
+    at: &str,
+    raw: BTreeMap<String, RawParameter>,
+    env: &dyn Environment,
+    diagnostics: &mut Diagnostics,
+) -> Parameters {
+    let mut parameters = Parameters::new();
+    for (name, value) in raw {
+        match value.expand(env) {
+            Ok(value) => _ = parameters.insert(name, value),
+            Err(message) => diagnostics.invalid_hidden(&format!("{at}.{name}"), message),
+        }
+    }
+    parameters
 }

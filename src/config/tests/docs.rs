@@ -46,7 +46,13 @@ fn examples_in_the_configuration_page_load() {
     let blocks: Vec<_> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!blocks.is_empty());
     for block in blocks {
-        loaded(&[("VAULT_ADDR", "https://v"), ("KEYFERRY_ROLE", "r"), ("KEYFERRY_SECRETS", "secret/a")], Some(block));
+        let environment = [
+            ("VAULT_ADDR", "https://v"),
+            ("KEYFERRY_ROLE", "r"),
+            ("KEYFERRY_SECRETS", "secret/a"),
+            ("POD_NAME", "web-0"),
+        ];
+        loaded(&environment, Some(block));
     }
 }
 

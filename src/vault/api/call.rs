@@ -17,7 +17,7 @@ pub(in crate::vault) struct Api {
 pub(in crate::vault) struct Call<'a> {
     method: Method,
     path: &'a str,
-    version: Option<u64>,
+    query: Vec<(String, String)>,
     namespace: Option<&'a str>,
     token: Option<&'a VaultToken>,
     body: Option<SecretBytes>,
@@ -26,12 +26,12 @@ pub(in crate::vault) struct Call<'a> {
 impl<'a> Call<'a> {
     /// `path` has no `/v1/` and is not percent-encoded.
     pub(super) fn new(method: Method, path: &'a str) -> Self {
-        Self { method, path, version: None, namespace: None, token: None, body: None }
+        Self { method, path, query: Vec::new(), namespace: None, token: None, body: None }
     }
 
-    /// Version of a KV version 2 secret to read.
-    pub(super) fn version(self, version: Option<u64>) -> Self {
-        Self { version, ..self }
+    /// Names and values, not percent-encoded.
+    pub(super) fn query(self, query: Vec<(String, String)>) -> Self {
+        Self { query, ..self }
     }
 
     /// `None` is the namespace of the server. An empty namespace sends no header, which is the root namespace of `OpenBao`.
@@ -88,7 +88,7 @@ impl Api {
         let request = Request {
             method: call.method,
             path: format!("v1/{}", call.path),
-            query: call.version.map(|number| format!("version={number}")),
+            query: call.query,
             headers,
             body: call.body.map(body),
         };

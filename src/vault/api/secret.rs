@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
@@ -13,7 +14,7 @@ use super::super::json::{MAX_TIME, Seconds};
 use super::super::server_text::clip;
 use super::response::{parse, rule, status_error, token_error};
 use super::{Api, Call};
-use crate::model::{Lease, LeaseId, Validity, VaultToken};
+use crate::model::{Lease, LeaseId, Parameter, Parameters, RequestMethod, Source, Validity, VaultToken};
 
 /// Reads `path`. `version` selects a version of KV version 2.
 pub(in crate::vault) async fn get(
@@ -22,7 +23,52 @@ pub(in crate::vault) async fn get(
     path: &str,
     version: Option<u64>,
 ) -> Result<Response, VaultError> {
-    api.send(Call::new(Method::GET, path).version(version).token(token)).await
+    let query = version.map(|number| ("version".to_owned(), number.to_string()));
+    api.send(Call::new(Method::GET, path).query(query.into_iter().collect()).token(token)).await
+}
+
+/// Sends the request of `source` with its method and parameters.
+pub(in crate::vault) async fn request(api: &Api, token: &VaultToken, source: &Source) -> Result<Response, VaultError> {
+    let call = match source.method {
+        RequestMethod::Read => Call::new(Method::GET, &source.path).query(query(&source.parameters)),
+        RequestMethod::Write => {
+            let body: serde_json::Map<_, _> =
+                source.parameters.iter().map(|(name, value)| (name.clone(), json(value))).collect();
+            Call::new(Method::POST, &source.path).body(Value::from(body).to_string().into())
+        }
+    };
+    api.send(call.token(token)).await
+}
+
+/// The error for a response with an error status to [`request`].
+pub(in crate::vault) fn request_error(action: &str, source: &Source, response: &Response) -> VaultError {
+    let capability = match source.method {
+        RequestMethod::Read => "read",
+        RequestMethod::Write => "update",
+    };
+    token_error(action, response, || rule(&source.path, capability))
+}
+
+/// A list becomes one pair per item, as in the Vault CLI.
+fn query(parameters: &Parameters) -> Vec<(String, String)> {
+    let text = |value: &Parameter| match value {
+        Parameter::Text(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let items = |value: &Parameter| match value {
+        Parameter::List(items) => items.iter().map(text).collect(),
+        other => vec![text(other)],
+    };
+    parameters.iter().flat_map(|(name, value)| items(value).into_iter().map(|item| (name.clone(), item))).collect()
+}
+
+fn json(parameter: &Parameter) -> Value {
+    match parameter {
+        Parameter::Text(text) => text.as_str().into(),
+        Parameter::Integer(number) => (*number).into(),
+        Parameter::Boolean(flag) => (*flag).into(),
+        Parameter::List(items) => items.iter().map(json).collect(),
+    }
 }
 
 /// The error for a response with an error status to a read of `path`, which was requested as `request_path`.
@@ -111,6 +157,10 @@ struct TtlFields {
     expires_at_seconds: Option<Timestamp>,
     #[serde(deserialize_with = "is_text")]
     token: bool,
+    #[serde(deserialize_with = "is_text")]
+    certificate: bool,
+    #[serde(deserialize_with = "seconds_since_epoch")]
+    expiration: Option<Timestamp>,
     #[serde(deserialize_with = "timestamp")]
     last_vault_rotation: Option<Timestamp>,
 }
@@ -135,15 +185,19 @@ impl TtlFields {
         mount_type: Option<&str>,
         date: Option<Timestamp>,
     ) -> Option<Duration> {
-        if !self.token {
-            return None;
-        }
         let is = |engine: &str, on_path: &str| match mount_type {
             Some(found) => found == engine || known == EngineKind::NotKv,
             None => known == EngineKind::NotKv || path.contains(on_path),
         };
         let left =
             |end: Timestamp| Some(Duration::try_from(end.duration_since(date?)).unwrap_or_default().min(MAX_TIME));
+        // https://developer.hashicorp.com/vault/api-docs/secret/pki#generate-certificate-and-key
+        if self.certificate && (known == EngineKind::NotKv || mount_type == Some("pki")) {
+            return left(self.expiration?);
+        }
+        if !self.token {
+            return None;
+        }
         let gcp = || self.token_ttl.0.or_else(|| left(self.expires_at_seconds?)).filter(|_| is("gcp", "/token"));
         self.ttl.0.filter(|_| is("identity", "identity/oidc/token/")).or_else(gcp)
     }

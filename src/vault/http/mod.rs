@@ -45,7 +45,7 @@ pub(super) struct Request {
     pub(super) method: Method,
     /// Path without a leading slash. `send` percent-encodes it.
     pub(super) path: String,
-    pub(super) query: Option<String>,
+    pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     /// JSON text.
     pub(super) body: Option<Bytes>,
@@ -107,7 +107,7 @@ impl Http {
     }
 
     async fn send_to(&self, to: &Url, request: Request) -> Result<Response, HttpError> {
-        let url = url::join(to, &request.path, request.query.as_deref())?;
+        let url = url::join(to, &request.path, &request.query)?;
         let client = self.clients.get(&self.server, &url)?;
         let url = tls::with_server_name(url, &self.server.tls)?;
         let mut call = client.request(request.method, url).headers(request.headers);

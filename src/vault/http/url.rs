@@ -17,8 +17,8 @@ pub(super) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// `origin` + `path`, each segment percent-encoded.
-pub(super) fn join(origin: &Url, path: &str, query: Option<&str>) -> Result<Url, HttpError> {
+/// `origin` + `path` + `query`, percent-encoded.
+pub(super) fn join(origin: &Url, path: &str, query: &[(String, String)]) -> Result<Url, HttpError> {
     // The URL library would resolve these segments, and the request would use another path than the configured one.
     if path.split('/').any(|segment| segment == "." || segment == "..") {
         return Err(HttpError::Path(path.to_owned()));
@@ -27,7 +27,9 @@ pub(super) fn join(origin: &Url, path: &str, query: Option<&str>) -> Result<Url,
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(path.split('/'));
     }
-    url.set_query(query);
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
     Ok(url)
 }
 
@@ -38,13 +40,16 @@ mod tests {
     #[test]
     fn join_encodes_segments_and_rejects_dot_segments() {
         let base = parse("https://vault:8200").expect("an address");
-        let url = |path, query| join(&base, path, query).map(|url| url.to_string());
+        let url = |path, query: &[(&str, &str)]| {
+            let query: Vec<_> = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            join(&base, path, &query).map(|url| url.to_string())
+        };
         assert_eq!(
-            url("v1/secret/data/a b/ü?#%", Some("version=3")).expect("a path"),
-            "https://vault:8200/v1/secret/data/a%20b/%C3%BC%3F%23%25?version=3"
+            url("v1/secret/data/a b/ü?#%", &[("version", "3"), ("a", "b&c=d")]).expect("a path"),
+            "https://vault:8200/v1/secret/data/a%20b/%C3%BC%3F%23%25?version=3&a=b%26c%3Dd"
         );
         for bad in ["v1/secret/../sys/mounts", "./x", "a/.."] {
-            assert!(url(bad, None).is_err(), "{bad}");
+            assert!(url(bad, &[]).is_err(), "{bad}");
         }
     }
 }

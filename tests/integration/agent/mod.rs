@@ -17,6 +17,7 @@ mod outages;
 mod outputs;
 mod reference_scenario;
 mod reload;
+mod requests;
 mod restart;
 mod tokens;
 mod versions;

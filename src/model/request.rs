@@ -1,0 +1,50 @@
+//! What a source asks Vault for, besides its path.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Method of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequestMethod {
+    /// `GET`, like `vault read`.
+    #[default]
+    Read,
+    /// `POST`, like `vault write`: the engine issues or computes the content.
+    Write,
+}
+
+/// Parameters of a request, by name. They contain no secret.
+pub type Parameters = BTreeMap<String, Parameter>;
+
+/// Value of a parameter. `Display` writes it as JSON does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parameter {
+    /// Text; durations such as `24h` are text for Vault too.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A list.
+    List(Vec<Parameter>),
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Integer(number) => number.fmt(f),
+            Self::Boolean(flag) => flag.fmt(f),
+            Self::List(items) => {
+                f.write_str("[")?;
+                for (index, item) in items.iter().enumerate() {
+                    if index > 0 {
+                        f.write_str(",")?;
+                    }
+                    item.fmt(f)?;
+                }
+                f.write_str("]")
+            }
+        }
+    }
+}

@@ -106,7 +106,7 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(message) = parts.sessions.live(now.at).and_then(|token| token.expiry_warning(now)) {
         return condition(kind, ConditionStatus::True, Reason::TokenExpiring, message);
     }
-    // A failing source matters more than these two.
+    // A failing source has priority over the next two reasons.
     let failing = !parts.sources.failing().is_empty();
     if let Some(failure) = parts.listen_failure.as_ref().filter(|_| !failing) {
         let message = format!("the reloaded `listen` is not used yet: {}", bounded(&failure.message));

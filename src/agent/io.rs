@@ -73,7 +73,7 @@ pub enum MirrorResult {
     Updated,
     /// The Secret already held the set.
     Unchanged,
-    /// Another client had edited the Secret. The set was restored. The text describes the edit:
+    /// Another client edited the Secret. The set was restored. The text describes the edit:
     /// `edited by "kubectl-patch" (keys: password)`.
     Repaired(String),
     /// The Secret holds a newer version that another replica wrote. Nothing was written.

@@ -232,7 +232,7 @@ impl Agent {
     }
 
     /// Whether a set is visible, by this process or an earlier one, and the agent is not stopping. The first set has all
-    /// required outputs; a source that a reload adds follows when it is read.
+    /// required outputs; if a reload adds a source, its files follow its first reading.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.parts.publication.visible().is_some() && self.phase.is_working()

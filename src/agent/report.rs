@@ -56,7 +56,7 @@ enum EventKey {
 }
 
 impl Report {
-    /// Schedules the repetition of the conditions of a process that starts.
+    /// Schedules one more report of the conditions after the start of the process.
     pub(super) fn repeat_later(&mut self, now: &Now) {
         self.repeat = Some(now.at + REPEAT_AFTER);
     }
@@ -96,13 +96,11 @@ impl Report {
         if !settings.status.conditions || self.sync.is_busy() {
             return None;
         }
-        if self.desired == self.reported {
-            return self.repeat.map(|at| at.max(self.sync.backoff.not_before));
-        }
         let statuses = |conditions: &[Condition]| conditions.iter().map(|c| (c.kind, c.status)).collect::<Vec<_>>();
         let same = statuses(&self.desired) == statuses(&self.reported);
         let damped = self.last_sent.filter(|_| same).map_or(Elapsed::ZERO, |at| at + MIN_TEXT_INTERVAL);
-        Some(damped.max(self.sync.backoff.not_before))
+        let due = damped.max(self.sync.backoff.not_before);
+        if self.desired == self.reported { self.repeat.map(|at| at.max(due)) } else { Some(due) }
     }
 
     pub(super) fn wake(&self, settings: &Settings) -> Option<Elapsed> {

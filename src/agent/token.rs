@@ -271,7 +271,7 @@ pub(super) fn with_verdict(failure: &Failure, verdict: Verdict) -> Failure {
         Verdict::Rejected => (FailureClass::TokenInvalid, message.clone()),
         Verdict::PolicyMissing => (
             FailureClass::Denied,
-            format!("{message} and the token is valid, so a policy is missing, or the path is wrong: {rule}"),
+            format!("{message} and the token is valid, so the path is wrong, or this policy rule is missing: {rule}"),
         ),
         Verdict::Pending | Verdict::LookUpFailed => {
             let message = format!("{message}: either a policy is missing ({rule}) or the token is no longer valid");

@@ -65,7 +65,7 @@ pub(crate) enum ConfiguredCommand {
         /// The check to run.
         what: ProbeType,
     },
-    /// Make a running agent read all sources now, like SIGHUP; for images without a shell.
+    /// Make a running agent read all sources without a lease now, like SIGHUP; for images without a shell.
     Refresh,
 }
 

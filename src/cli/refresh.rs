@@ -1,4 +1,4 @@
-//! `keyferry refresh`: makes the agent in the same container read all sources.
+//! `keyferry refresh`: makes the agent in the same container read all sources without a lease.
 
 use std::path::Path;
 use std::process::ExitCode;

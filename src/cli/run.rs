@@ -21,7 +21,7 @@ pub(crate) fn run(
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), vault = settings.server.address, "keyferry starts");
     if settings.status.pod_name.is_none() || settings.status.pod_uid.is_none() {
-        tracing::info!("pod conditions and Events are off, because POD_NAME and POD_UID are not both set");
+        tracing::info!("pod conditions and Events are off, because POD_NAME or POD_UID is not set");
     }
     if let Some(warning) = config::proxy_warning(&environment) {
         tracing::warn!("{warning}");

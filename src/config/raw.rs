@@ -152,10 +152,10 @@ pub(super) struct RawSource {
     /// KV version 2: read this version of the secret. Default: the latest version.
     #[schemars(range(min = 1))]
     pub(super) version: Option<u64>,
-    /// Method of the request, like `vault read` or `vault write`. A write is repeated at each `refresh`, unless the response states another lifetime.
+    /// Method of the request, like `vault read` or `vault write`. keyferry repeats a write after each `refresh` interval, unless the response states a lifetime.
     #[schemars(extend("default" = "read"))]
     pub(super) method: Option<RawRequestMethod>,
-    /// Parameters of the request, for engines other than KV. Texts and `path` can contain the placeholders `${POD_NAME}`, `${POD_NAMESPACE}`, `${POD_IP}`, `${NODE_NAME}`, and `${SERVICE_ACCOUNT}`, which are environment variables from the downward API.
+    /// Parameters of the request, for engines other than KV. Text values and `path` can contain the placeholders `${POD_NAME}`, `${POD_NAMESPACE}`, `${POD_IP}`, `${NODE_NAME}`, and `${SERVICE_ACCOUNT}`. Set the environment variables of these names from the downward API.
     #[schemars(extend("examples" = [{"common_name": "${POD_NAME}.example.com", "ttl": "24h"}]))]
     pub(super) parameters: Option<BTreeMap<String, RawParameter>>,
     /// Interval between reads, unless a lease sets another one. Minimum: 1s.

@@ -104,7 +104,7 @@ pub enum MirrorOutcome {
     /// here. This is not an error: the next read returns the newer version. [`MirrorContent::accept_older`] overrides
     /// it.
     Superseded,
-    /// Another writer had edited the Secret. The edit was undone. The text describes it:
+    /// Another client edited the Secret. keyferry restored the set. The text describes it:
     /// `edited by "kubectl-patch" (keys: password)`.
     Repaired(String),
 }

@@ -1,4 +1,4 @@
-//! What a source asks Vault for, besides its path.
+//! Method and parameters of the request of a source.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -74,7 +74,7 @@ pub fn run(
     let start =
         driver::Start { settings: Arc::new(settings), config, environment, work, checkpoint: checkpoint.is_some() };
     let adapters = Arc::new(production::ProductionAdapters::new(checkpoint));
-    // In a box, like the tasks in `executor`.
+    // On the heap, like the futures of requests in `production`.
     let code = runtime.block_on(Box::pin(async {
         let signals = signals.listen().map_err(|error| start_failure("listen for signals", error))?;
         driver::Driver::new(start, adapters).drive(signals).await

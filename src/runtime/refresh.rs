@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::probe::running_agent;
 
-/// Makes the running agent read all sources. `directory`: the agent's output directory.
+/// Makes the running agent read all sources without a lease. `directory`: the agent's output directory.
 ///
 /// # Errors
 /// Why no agent received the signal, as a message.

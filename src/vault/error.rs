@@ -95,7 +95,7 @@ pub(super) enum VaultError {
     #[error("failed to read {path}: {cause}")]
     NotReadable { path: String, cause: String },
     #[error(
-        "{action}: expected an object with keys in `data` of the response, found {found}; check the path and the method"
+        "{action}: the response contains {found}, but keyferry requires an object with keys in `data`; check the path and the method"
     )]
     NotUsable { action: String, found: &'static str },
 }

@@ -112,8 +112,8 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::Denied,
-        meaning: "A policy does not allow the read, or the path or its mount does not exist.",
-        example: "permission denied (403) … the token is valid, so a policy is missing, or the path is wrong: …",
+        meaning: "A policy does not allow the read, or the path or its mount is wrong.",
+        example: "permission denied (403) … the token is valid, so the path is wrong, or this policy rule is missing: …",
         action: "Compare the path with `vault kv get`, then add the rule in the message to the policy.",
     },
     Row {
@@ -124,7 +124,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::Drifted,
-        meaning: "A mirrored Secret was edited by someone else.",
+        meaning: "Another client edited a mirrored Secret.",
         example: "Secret … was edited by … (keys: …); keyferry restored the published set",
         action: "See [Mirrored Secret is not updated](#mirrored-secret-is-not-updated).",
     },

@@ -125,7 +125,7 @@ fn once_names_missing_policy() {
         Op::LookUp { .. } => Some(Outcome::LookedUp(Ok(info(Some(HOUR), true)))),
         _ => None,
     });
-    failed(&d, 77, "a policy is missing, or the path is wrong: path \"secret/data/b\"");
+    failed(&d, 77, "the path is wrong, or this policy rule is missing: path \"secret/data/b\"");
 }
 
 #[test]

@@ -143,7 +143,9 @@ fn denied_read_with_valid_token_names_missing_policy() {
     assert_eq!(d.file("a/password"), Some("two"));
     let message = d.message(ConditionType::SecretsFresh);
     assert!(
-        message.contains("the token is valid, so a policy is missing, or the path is wrong: path \"secret/data/b\""),
+        message.contains(
+            "the token is valid, so the path is wrong, or this policy rule is missing: path \"secret/data/b\""
+        ),
         "{message}"
     );
     assert!(message.contains("within its staleness tolerance until 1970-01-01T00:05:00Z"), "{message}");

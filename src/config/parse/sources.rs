@@ -62,7 +62,10 @@ fn source(
     let parameters = parameters(&at("parameters"), raw.parameters.unwrap_or_default(), env, diagnostics);
     let plain_read = method == RequestMethod::Read && parameters.is_empty();
     if !plain_read && matches!(engine, KvEngine::V1 | KvEngine::V2) {
-        diagnostics.forbidden(&at("engine"), "cannot be KV with `method: write` or `parameters`; remove one of them");
+        diagnostics.forbidden(
+            &at("engine"),
+            "cannot be KV with `method: write` or `parameters`; remove `engine`, or remove these",
+        );
     }
     if !plain_read && raw.version.is_some() {
         diagnostics.forbidden(&at("version"), "cannot be combined with `method: write` or `parameters`; remove it");

@@ -89,7 +89,7 @@ pub(super) fn decide(
     if recency == Recency::Same && has_desired_content(current, desired) {
         return Ok(Decision::Leave(MirrorOutcome::Unchanged));
     }
-    // Write newer versions with equal values too, so that the annotation protects against versions in between.
+    // Write a newer version even if its values are equal. The annotation then prevents a write of a version between them.
     Ok(Decision::Write(Plan { outcome: MirrorOutcome::Updated, force, remove_unmanaged: false }))
 }
 

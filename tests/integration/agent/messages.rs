@@ -24,7 +24,7 @@ async fn denied_read_reports_tolerance_and_then_last_read_time() -> Result<()> {
         };
         let within =
             agent.wait_for("the tolerance is reported", SOON, || text("within its staleness tolerance until")).await?;
-        assert!(within.contains("source webapp") && within.contains("a policy is missing"), "{within}");
+        assert!(within.contains("source webapp") && within.contains("policy rule is missing"), "{within}");
         assert_eq!(setup.condition("SecretsFresh").await.map(|(status, _)| status).as_deref(), Some("True"));
         setup.condition_is(&mut agent, "SecretsFresh", "False", "Denied").await?;
         let stale = agent.wait_for("the last read time is reported", SOON, || text("not read since")).await?;

@@ -9,7 +9,7 @@ use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now, timestamp};
 use crate::model::{AuthMethod, Checkpoint, Failure, FailureClass, Reason, Session, Settings, TokenInfo, VaultToken};
 
-/// How long an unconfirmed token may be rejected because a standby does not know it yet. Replication takes milliseconds
+/// How long a token may be rejected because a standby does not know it yet. Replication takes milliseconds
 /// to a few seconds.
 pub(super) const REPLICATION_GRACE: Duration = Duration::from_secs(5);
 
@@ -198,13 +198,18 @@ impl Token {
         self.looking_up.is_some()
     }
 
+    /// Whether a node may not know the token yet, even if another node knows it.
+    fn is_replicating(&self, now: &Now) -> bool {
+        now.at < self.since + REPLICATION_GRACE
+    }
+
     /// Classifies a denied request by the history of the token. `worked`: the same request succeeded with this token
     /// before. May start a lookup.
     pub(super) fn refused(&mut self, class: FailureClass, worked: bool, now: &Now, outbox: &mut Outbox) -> Verdict {
-        let too_new = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
         if class == FailureClass::TokenInvalid {
-            return if too_new { Verdict::TooNew } else { Verdict::Rejected };
+            return if self.is_replicating(now) { Verdict::TooNew } else { Verdict::Rejected };
         }
+        let too_new = !self.confirmed && self.is_replicating(now);
         if self.look_up != LookUp::Denied {
             return match (self.start_look_up(now, outbox), self.look_up) {
                 (true, _) => Verdict::Pending,
@@ -232,7 +237,7 @@ impl Token {
     /// Applies the outcome of a lookup.
     pub(super) fn looked_up(&mut self, result: &Result<TokenInfo, Failure>, now: &Now) -> Verdict {
         self.looking_up = None;
-        let too_new = !self.confirmed && now.at < self.since + REPLICATION_GRACE;
+        let too_new = !self.confirmed && self.is_replicating(now);
         match result {
             Ok(_) => {
                 self.look_up = LookUp::Allowed;
@@ -240,7 +245,7 @@ impl Token {
                 Verdict::PolicyMissing
             }
             Err(failure) => match failure.class {
-                FailureClass::TokenInvalid if too_new => {
+                FailureClass::TokenInvalid if self.is_replicating(now) => {
                     self.look_up_after = self.since + REPLICATION_GRACE;
                     Verdict::TooNew
                 }

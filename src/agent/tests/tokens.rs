@@ -98,6 +98,21 @@ fn standby_that_does_not_know_token_is_retried_with_same_token() {
     assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0));
 }
 
+/// Regression test: one lagging standby of several caused a login every second or two.
+#[test]
+fn new_token_that_only_some_nodes_know_is_kept() {
+    let mut d = Driver::run(&["a", "b"]);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "one")]);
+    d.read("b", Err(unknown_token()));
+    d.serve(secs(10), |op| match op {
+        Op::Read { .. } => Some(Outcome::Read(Ok(reading(1, &[("password", "one")])))),
+        _ => None,
+    });
+    assert_eq!(d.file("b/password"), Some("one"));
+    assert_eq!((d.count(Kind::LogIn), d.revoked.len()), (1, 0));
+}
+
 #[test]
 fn new_token_that_stays_unknown_is_replaced_and_revoked() {
     let mut d = Driver::run(&["a"]);

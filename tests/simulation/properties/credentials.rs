@@ -116,7 +116,9 @@ impl World {
             Mode::Run { restore } => restore,
             Mode::Once { .. } => true,
         };
-        if kept || !settings.revoke_on_exit {
+        // Without a response to the last report, the agent does not know that the pod is being deleted.
+        let unknown = process.in_flight.values().any(|flight| flight.what == "report");
+        if kept || unknown || !settings.revoke_on_exit {
             return;
         }
         let mut left = Vec::new();

@@ -181,9 +181,9 @@ impl World {
             .all(|output| render_output(output, &readings).is_ok());
         let best = self.watch.best.get(&key);
         let order = best.map_or(Order::Newer, |best| reading.version.order(best));
-        // The process started with another server than the one that the visible set came from.
-        let adopted = self.watch.adopted.get(source).and_then(|id| self.records.get(id));
-        let mut may_be_older = best.is_none() && adopted.is_some_and(|adopted| adopted.server != record.server);
+        // The visible files came from another server, whose versions cannot be compared.
+        let visible = self.visible.get(&in_force.directory.path).and_then(|set| self.records.get(set.get(source)?));
+        let mut may_be_older = best.is_none() && visible.is_some_and(|visible| visible.server != record.server);
         if order == Order::Older {
             let since = *self.watch.older_since.entry(key.clone()).or_insert(self.now);
             let tolerance = in_force.sources.get(source).map(|spec| spec.max_stale).unwrap_or_default();

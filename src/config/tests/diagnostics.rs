@@ -7,7 +7,7 @@ use super::super::{load, schema};
 use super::{MINIMAL, environment, rejected};
 
 /// The minimal configuration with one section replaced or added.
-fn with(section: &str) -> String {
+pub(super) fn with(section: &str) -> String {
     let key = section.trim_start().split(':').next().unwrap_or_default();
     let kept: Vec<_> = MINIMAL.lines().filter(|line| !line.starts_with(&format!("{key}:"))).collect();
     format!("{}\n{section}\n", kept.join("\n"))
@@ -98,25 +98,6 @@ fn each_error_has_its_path_and_its_action() {
         ("sources: {db: {path: secret/x, refresh: 1.5}}", "sources.db.refresh", "must be a duration like"),
         ("sources: {db: {path: secret/x, maxStale: 5s}}", "sources.db.maxStale", "must be at least `refresh` (1m)"),
         ("sources: {db: {path: secret/x, engine: kv-v1, version: 2}}", "sources.db.version", "requires KV version 2"),
-        (
-            "sources: {db: {path: pki/issue/a, method: put}}",
-            "sources.db.method",
-            "must be one of read, write (found \"put\")",
-        ),
-        ("sources: {db: {path: pki/issue/a, method: write, engine: kv-v2}}", "sources.db.engine", "cannot be KV"),
-        ("sources: {db: {path: aws/creds/a, parameters: {ttl: 1h}, version: 1}}", "sources.db.version", "remove it"),
-        ("sources: {db: {path: pki/issue/a, parameters: {ttl: {}}}}", "sources.db.parameters.ttl", "a list of them"),
-        ("sources: {db: {path: pki/issue/a, parameters: {a: [[b]]}}}", "sources.db.parameters.a[0]", "true or false"),
-        (
-            "sources: {db: {path: pki/issue/a, parameters: {cn: '${HOME}'}}}",
-            "sources.db.parameters.cn",
-            "unknown placeholder; use one of ${POD_NAME}",
-        ),
-        (
-            "sources: {db: {path: 'pki/issue/${POD_IP}'}}",
-            "sources.db.path",
-            "{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}",
-        ),
         // Outputs.
         ("outputs: [{source: dbb}]", "outputs[0].source", "did you mean `db`? (found \"dbb\")"),
         (

@@ -3,6 +3,7 @@
 mod diagnostics;
 mod docs;
 mod input;
+mod requests;
 mod settings;
 
 use std::collections::HashMap;

@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::super::{DocumentLocation, defaults, document_location, handover_file, load, proxy_warning};
 use super::{MINIMAL, environment, loaded};
 use crate::model::{
-    AuthMethod, FileFormat, FilePath, KvEngine, MirrorOwner, Mode, OnDrift, OutputKind, Parameter, SecretType,
-    SourceName,
+    AuthMethod, FileFormat, FilePath, KvEngine, MirrorOwner, Mode, OnDrift, OutputKind, SecretType, SourceName,
 };
 
 const THREE: [(&str, &str); 3] =
@@ -108,35 +107,6 @@ fn supplied_token_is_used_and_not_revoked() {
     assert!(!settings.revoke_on_exit);
     let with_role = loaded(&[THREE[0], THREE[1], THREE[2], ("VAULT_TOKEN", "hvs.x")], None);
     assert!(matches!(with_role.auth.method, AuthMethod::Kubernetes { .. }), "a role selects a login");
-}
-
-#[test]
-fn source_is_a_request_with_placeholders() {
-    let document = r#"
-sources:
-  certificate:
-    path: pki/issue/${POD_NAMESPACE}
-    method: write
-    parameters: {common_name: "${POD_NAME}.shop", ttl: 24h, uri_sans: ["spiffe://${POD_NAME}", b], bits: 256, cn: true}
-"#;
-    let environment = [THREE[0], THREE[1], ("POD_NAME", "web-0"), ("POD_NAMESPACE", "shop")];
-    let settings = loaded(&environment, Some(document));
-    let source = &settings.sources[&SourceName::new("certificate").expect("name")];
-    assert_eq!((source.path.as_str(), source.engine), ("pki/issue/shop", KvEngine::Other));
-    let text = |text: &str| Parameter::Text(text.into());
-    let expected = [
-        ("bits", Parameter::Integer(256)),
-        ("cn", Parameter::Boolean(true)),
-        ("common_name", text("web-0.shop")),
-        ("ttl", text("24h")),
-        ("uri_sans", Parameter::List(vec![text("spiffe://web-0"), text("b")])),
-    ];
-    assert!(source.parameters.iter().map(|(name, value)| (name.as_str(), value.clone())).eq(expected));
-    assert_eq!(
-        source.request_id(),
-        "other:pki/issue/shop#method=write#bits=256#cn=true#common_name=\"web-0.shop\"#ttl=\"24h\"\
-         #uri_sans=[\"spiffe://web-0\",\"b\"]"
-    );
 }
 
 #[test]

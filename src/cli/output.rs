@@ -24,6 +24,17 @@ pub(super) fn print(text: &str) -> ExitCode {
     }
 }
 
+/// Exit code of a command that queries or signals the running agent. Prints why it failed.
+pub(super) fn exit_code(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            print_error(&reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Prints to stderr. Unlike `eprintln!`, does not panic if stderr is closed.
 pub(super) fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");

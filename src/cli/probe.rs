@@ -15,13 +15,7 @@ pub(crate) fn run(what: ProbeType, listener: Option<Listener>, directory: &Path)
         ProbeType::Ready => probe::Check::Ready,
         ProbeType::Live => probe::Check::Live,
     };
-    match probe::run(question, listener, directory) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            output::print_error(&reason);
-            ExitCode::FAILURE
-        }
-    }
+    output::exit_code(probe::run(question, listener, directory))
 }
 
 /// Queries an agent whose current configuration file is invalid. The agent keeps running with the previous

@@ -9,13 +9,7 @@ use keyferry::runtime;
 use super::output;
 
 pub(crate) fn run(directory: &Path) -> ExitCode {
-    match runtime::request_refresh(directory) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
-            output::print_error(&reason);
-            ExitCode::FAILURE
-        }
-    }
+    output::exit_code(runtime::request_refresh(directory))
 }
 
 /// [`run`] while the current configuration file is invalid. The agent keeps running with the previous configuration.

@@ -8,8 +8,14 @@ use serde::Deserialize;
 use super::environment::Environment;
 use crate::model::Parameter;
 
-/// Placeholders, which are also the names of the variables that set them.
-const PLACEHOLDERS: [&str; 5] = ["POD_NAME", "POD_NAMESPACE", "POD_IP", "NODE_NAME", "SERVICE_ACCOUNT"];
+/// Placeholders, which are also the names of the variables that set them, and their fields of the downward API.
+const PLACEHOLDERS: [(&str, &str); 5] = [
+    ("POD_NAME", "metadata.name"),
+    ("POD_NAMESPACE", "metadata.namespace"),
+    ("POD_IP", "status.podIP"),
+    ("NODE_NAME", "spec.nodeName"),
+    ("SERVICE_ACCOUNT", "spec.serviceAccountName"),
+];
 
 /// Value of a parameter as the user writes it.
 #[derive(Deserialize)]
@@ -78,16 +84,9 @@ pub(super) fn expand(text: &str, env: &dyn Environment) -> Result<String, String
 }
 
 fn value(name: &str, env: &dyn Environment) -> Result<String, String> {
-    let Some(name) = PLACEHOLDERS.into_iter().find(|known| *known == name) else {
-        let known = PLACEHOLDERS.map(|name| format!("${{{name}}}")).join(", ");
+    let Some((name, field)) = PLACEHOLDERS.into_iter().find(|(known, _)| *known == name) else {
+        let known = PLACEHOLDERS.map(|(name, _)| format!("${{{name}}}")).join(", ");
         return Err(format!("has an unknown placeholder; use one of {known}, or write `$$` for a dollar sign"));
-    };
-    let field = match name {
-        "POD_NAME" => "metadata.name",
-        "POD_NAMESPACE" => "metadata.namespace",
-        "POD_IP" => "status.podIP",
-        "NODE_NAME" => "spec.nodeName",
-        _ => "spec.serviceAccountName",
     };
     env.get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
         format!(

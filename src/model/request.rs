@@ -16,7 +16,7 @@ pub enum RequestMethod {
 /// Parameters of a request, by name. They contain no secret.
 pub type Parameters = BTreeMap<String, Parameter>;
 
-/// Value of a parameter. `Display` writes it as JSON does.
+/// Value of a parameter. `Display` quotes text and escapes it as Rust does, so that different values look different.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parameter {
     /// Text; durations such as `24h` are text for Vault too.

@@ -66,6 +66,8 @@ fn source(path: &str) -> Source {
         parameters: Parameters::new(),
         refresh: Duration::from_mins(1),
         max_stale: Duration::from_hours(1),
+        overlap: None,
+        watch_lease: None,
         required: true,
     }
 }

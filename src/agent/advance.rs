@@ -17,12 +17,13 @@ impl Agent {
         if !self.phase.is_working() {
             return self.phase.wake().filter(|wake| *wake > at);
         }
-        let Parts { settings, sessions, sources, publication, mirrors, report, store, .. } = &self.parts;
+        let Parts { settings, sessions, sources, publication, replaced, mirrors, report, store, .. } = &self.parts;
         let visible = publication.visible().is_some();
         let publish = visible || sources.complete(at, |name| store.has_adopted(name));
         [
             sessions.wake(),
             sessions.live(at).and_then(|_| sources.wake(at)),
+            sessions.live(at).and_then(|token| replaced.wake(token.number)),
             sources.next_stale(),
             if visible { None } else { sources.next_wait_end(at) },
             if publish { publication.sync.due() } else { None },
@@ -41,10 +42,11 @@ impl Agent {
     /// Starts every operation that is due.
     pub(super) fn advance(&mut self, now: &Now) {
         self.advance_trial(now);
-        let Parts { settings, sessions, sources, store, publication, directories, mirrors, .. } = &mut self.parts;
+        let Parts { settings, sessions, sources, store, publication, replaced, directories, mirrors, .. } =
+            &mut self.parts;
         let token_before = sessions.number();
         let held = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
-        let in_use = |number| held(number) || publication.uses_token(number);
+        let in_use = |number| held(number) || publication.uses_token(number) || replaced.uses_token(number, now.at);
         let in_published_set = |number| publication.uses_token(number);
         sessions.advance(settings, in_use, in_published_set, now, &mut self.outbox);
         {
@@ -57,6 +59,7 @@ impl Agent {
                 sources.advance(settings, token, &tokens, now, &mut self.outbox);
             }
         }
+        replaced.advance(settings, sessions.live(now.at), now, &mut self.outbox);
         // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
         let complete = || sources.complete(now.at, |name| store.has_adopted(name));
         if publication.resync_due().is_some_and(|at| at <= now.at) {
@@ -67,7 +70,7 @@ impl Agent {
             let set = publication::set(settings, store, sources, |_| false, publication.visible());
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.sync.started(self.outbox.start(op));
-            publication.started(set, sources.lease_tokens());
+            publication.started(set, sources.leases());
         }
         if let Some(visible) = publication.visible().cloned() {
             let failed = mirrors.advance(settings, &visible, publication.generation(), sources, now, &mut self.outbox);

@@ -75,14 +75,28 @@ impl Agent {
             Outcome::LookedUp(result) => self.looked_up(ticket, &result, now),
             Outcome::TokenRenewed(result) => self.token_renewed(ticket, result, now),
             Outcome::Read(result) => {
+                let abandoned = self.parts.sources.abandoned(ticket);
                 if let Some((name, flight)) = self.parts.sources.ended(ticket) {
                     // A stopping agent publishes nothing new and ignores the reading.
                     self.read(&name, &flight, result, now);
+                } else if let (Some((name, token)), Ok(reading)) = (abandoned, result) {
+                    self.discard_lease(&name, &reading.validity, token, now);
                 }
             }
             Outcome::LeaseRenewed(result) => {
                 if let Some((name, flight)) = self.parts.sources.ended(ticket) {
                     self.lease_renewed(&name, &flight, result, now);
+                }
+            }
+            Outcome::LeaseLookedUp(result) => {
+                if let Some((name, flight)) = self.parts.sources.ended(ticket) {
+                    self.lease_looked_up(&name, &flight, result, now);
+                }
+            }
+            Outcome::LeaseRevoked(result) => {
+                let Parts { settings, replaced, .. } = &mut self.parts;
+                if let Some((name, revocation)) = replaced.revoked(ticket, result, settings, now) {
+                    self.lease_revoked(&name, &revocation);
                 }
             }
             Outcome::Published(result) => match self.parts.directories.ended(ticket) {
@@ -148,12 +162,12 @@ impl Agent {
     }
 
     fn published(&mut self, ticket: Ticket, result: Result<bool, Failure>, now: &Now) {
-        let Parts { settings, publication, mirrors, .. } = &mut self.parts;
+        let Parts { settings, sources, publication, replaced, mirrors, .. } = &mut self.parts;
         match result {
             Ok(swapped) => {
                 if publication.sync.succeeded(ticket) {
                     let before = publication.visible().cloned();
-                    let new = publication.published(swapped);
+                    let new = publication.published(swapped, replaced, now);
                     let unchanged =
                         before.zip(publication.visible()).is_some_and(|(old, new)| old.manifest == new.manifest);
                     if new || !unchanged {
@@ -170,6 +184,7 @@ impl Agent {
             }
             Err(failure) => {
                 if publication.sync.failed(ticket, failure.clone(), &settings.retry, now, 31) {
+                    publication.failed(&sources.leases(), replaced, now);
                     self.journal.failed(&Subject::Publication, &failure);
                 }
             }

@@ -48,6 +48,10 @@ pub enum Outcome {
     Read(Result<Reading, Failure>),
     /// Of [`Op::RenewLease`].
     LeaseRenewed(Result<Lease, Failure>),
+    /// Of [`Op::LookUpLease`].
+    LeaseLookedUp(Result<(), Failure>),
+    /// Of [`Op::RevokeLease`].
+    LeaseRevoked(Result<(), Failure>),
     /// Of [`Op::Publish`]; `true` if the visible files changed.
     Published(Result<bool, Failure>),
     /// Of [`Op::RetireDirectory`].
@@ -145,6 +149,28 @@ pub enum Op {
         lease: LeaseId,
         /// Requested TTL, counted from the renewal.
         increment: Duration,
+    },
+    /// Look up a lease (`sys/leases/lookup`).
+    LookUpLease {
+        /// The server that issued the lease.
+        settings: Arc<Settings>,
+        /// Token for the request.
+        token: VaultToken,
+        /// The source that holds the lease.
+        source: SourceName,
+        /// The lease to look up.
+        lease: LeaseId,
+    },
+    /// Revoke a replaced lease (`sys/leases/revoke`).
+    RevokeLease {
+        /// The server that issued the lease.
+        settings: Arc<Settings>,
+        /// Token for the request.
+        token: VaultToken,
+        /// The source that held the lease.
+        source: SourceName,
+        /// The lease to revoke.
+        lease: LeaseId,
     },
     /// Publish a set of files.
     Publish {

@@ -13,6 +13,8 @@ pub(super) enum Subject {
     Event,
     Exit,
     Lease(SourceName),
+    LeaseLookUp(SourceName),
+    LeaseRevocation(SourceName),
     Listener,
     Login,
     Mirror(ObjectName),
@@ -32,6 +34,8 @@ impl Subject {
             Self::Event => "record",
             Self::Exit => "exit",
             Self::Lease(_) => "renew_lease",
+            Self::LeaseLookUp(_) => "look_up_lease",
+            Self::LeaseRevocation(_) => "revoke_lease",
             Self::Listener => "listen",
             Self::Login => "login",
             Self::Mirror(_) => "mirror",
@@ -46,7 +50,9 @@ impl Subject {
 
     fn entry(&self, level: LogLevel, reason: Option<Reason>, message: String) -> LogEntry {
         let source = match self {
-            Self::Source(name) | Self::Lease(name) => Some(name.clone()),
+            Self::Source(name) | Self::Lease(name) | Self::LeaseLookUp(name) | Self::LeaseRevocation(name) => {
+                Some(name.clone())
+            }
             _ => None,
         };
         let output = match self {

@@ -38,14 +38,15 @@ pub(super) enum Lifetime {
 }
 
 impl Lifetime {
-    /// The lifetime of a reading that arrives now. `token`: number of the token that owns its lease.
-    pub(super) fn new(validity: &Validity, token: u64, now: &Now) -> Self {
+    /// The lifetime of a reading that arrives now. `overlap`: the configured one. `token`: number of the token that owns its
+    /// lease.
+    pub(super) fn new(validity: &Validity, overlap: Option<Duration>, token: u64, now: &Now) -> Self {
         match validity {
             Validity::Unlimited => Self::Unlimited,
             Validity::Rotates(after) => Self::Rotates(*after),
-            Validity::Expires(after) => Self::Expires(Grant::new(*after, false, now, 21)),
+            Validity::Expires(after) => Self::Expires(Grant::new(*after, overlap, false, now, 21)),
             Validity::Lease(Lease { id, duration, renewable }) => {
-                Self::Lease { id: id.clone(), grant: Grant::new(*duration, *renewable, now, 21), token }
+                Self::Lease { id: id.clone(), grant: Grant::new(*duration, overlap, *renewable, now, 21), token }
             }
         }
     }

@@ -30,6 +30,7 @@ mod paths;
 mod publication;
 mod readings;
 mod reload;
+mod replaced;
 mod report;
 mod sessions;
 mod shutdown;
@@ -62,6 +63,7 @@ use lifetime::TokenView;
 use mirrors::Mirrors;
 use outbox::Outbox;
 use publication::Publication;
+use replaced::ReplacedLeases;
 use report::Report;
 use sessions::Sessions;
 use shutdown::Phase;
@@ -132,6 +134,7 @@ struct Parts {
     sources: Sources,
     store: Store,
     publication: Publication,
+    replaced: ReplacedLeases,
     directories: Directories,
     mirrors: Mirrors,
     report: Report,
@@ -169,6 +172,7 @@ impl Agent {
             sources: Sources::new(&settings.sources),
             store: Store::new(&settings.outputs),
             publication: Publication::default(),
+            replaced: ReplacedLeases::default(),
             directories: Directories::default(),
             mirrors: Mirrors::new(&settings.mirrors),
             report: Report::default(),

@@ -1,6 +1,6 @@
 //! Which set is visible, and when to publish the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 
 use super::io::PublishedSet;
+use super::replaced::{LeaseInUse, LeasesInUse, ReplacedLeases};
 use super::sources::Sources;
 use super::store::Store;
 use super::sync::SyncState;
 use super::time::{Elapsed, Now};
-use crate::model::{AdoptedSet, Generation, Manifest, ManifestSource, Output, Settings, SourceName};
+use crate::model::{AdoptedSet, Generation, LeaseId, Manifest, ManifestSource, Output, Settings, SourceName};
 
 /// Maximum interval between two comparisons of the output directory with the visible set. An unchanged directory is only
 /// read.
@@ -25,9 +26,9 @@ pub(super) struct Publication {
     pub(super) sync: SyncState,
     /// The visible set, of this process or adopted from an earlier one.
     visible: Option<Arc<PublishedSet>>,
-    /// Numbers of the tokens that own leases of the visible set.
-    tokens: BTreeSet<u64>,
-    in_flight: Option<(Arc<PublishedSet>, BTreeSet<u64>)>,
+    /// The leases of the visible set.
+    leases: LeasesInUse,
+    in_flight: Option<(Arc<PublishedSet>, LeasesInUse)>,
     generation: Option<Generation>,
     /// When the adopted set was published, while it is the visible one.
     adopted: Option<Timestamp>,
@@ -62,22 +63,33 @@ impl Publication {
         self.adopted
     }
 
+    /// The leases of the visible set and of the set in flight.
+    fn leases(&self) -> impl Iterator<Item = &LeaseInUse> {
+        let next = self.in_flight.iter().flat_map(|(_, leases)| leases.values());
+        self.leases.values().chain(next)
+    }
+
     /// Whether the token of that number owns a lease of the visible set or of the set in flight.
     pub(super) fn uses_token(&self, number: u64) -> bool {
-        let next = self.in_flight.as_ref().is_some_and(|(_, tokens)| tokens.contains(&number));
-        next || self.tokens.contains(&number)
+        self.leases().any(|lease| lease.token == number)
     }
 
-    /// Records the start of a publication. `tokens`: the tokens that own leases of the set.
-    pub(super) fn started(&mut self, set: Arc<PublishedSet>, tokens: BTreeSet<u64>) {
-        self.in_flight = Some((set, tokens));
+    /// Whether the visible set or the set in flight contains the lease.
+    pub(super) fn uses_lease(&self, id: &LeaseId) -> bool {
+        self.leases().any(|lease| lease.id == *id)
     }
 
-    /// Makes the set in flight the visible one. `swapped`: its files differ from the previous ones. Returns whether it
-    /// is a new generation.
-    pub(super) fn published(&mut self, swapped: bool) -> bool {
-        if let Some((set, tokens)) = self.in_flight.take() {
-            (self.visible, self.tokens) = (Some(set), tokens);
+    /// Records the start of a publication with the leases of its set.
+    pub(super) fn started(&mut self, set: Arc<PublishedSet>, leases: LeasesInUse) {
+        self.in_flight = Some((set, leases));
+    }
+
+    /// Makes the set in flight the visible one. `swapped`: its files differ from the previous ones. Passes the leases of
+    /// the previous set to `replaced`. Returns whether it is a new generation.
+    pub(super) fn published(&mut self, swapped: bool, replaced: &mut ReplacedLeases, now: &Now) -> bool {
+        if let Some((set, leases)) = self.in_flight.take() {
+            replaced.replace(&self.leases, &leases, now);
+            (self.visible, self.leases) = (Some(set), leases);
         }
         self.adopted = None;
         let new = swapped || self.generation.is_none();
@@ -85,6 +97,16 @@ impl Publication {
             self.generation = Some(self.generation.unwrap_or_default().next());
         }
         new
+    }
+
+    /// Abandons the set in flight, whose publication failed. Revokes its leases that neither the visible set nor the next one,
+    /// with the leases `next`, contains.
+    pub(super) fn failed(&mut self, next: &LeasesInUse, replaced: &mut ReplacedLeases, now: &Now) {
+        for (source, lease) in self.in_flight.take().into_iter().flat_map(|(_, leases)| leases) {
+            if !self.uses_lease(&lease.id) && !next.values().any(|held| held.id == lease.id) {
+                replaced.discard(&source, lease.id, lease.token, now);
+            }
+        }
     }
 
     /// Schedules the next resync.
@@ -98,9 +120,15 @@ impl Publication {
     }
 
     /// Makes a set visible that was published to a new directory.
-    pub(super) fn moved(&mut self, set: Arc<PublishedSet>, tokens: BTreeSet<u64>) {
-        self.in_flight = Some((set, tokens));
-        self.published(true);
+    pub(super) fn moved(
+        &mut self,
+        set: Arc<PublishedSet>,
+        leases: LeasesInUse,
+        replaced: &mut ReplacedLeases,
+        now: &Now,
+    ) {
+        self.in_flight = Some((set, leases));
+        self.published(true, replaced, now);
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::Agent;
 use super::journal::Subject;
 use super::lifetime::TokenExpiry;
+use super::replaced::Revocation;
 use super::source::{InFlight, SourceState};
 use super::time::{Now, timestamp};
 use super::token::{Verdict, with_verdict};
-use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Version};
+use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Validity, Version};
 
 /// Describes a version for a message.
 fn describe(version: &Version) -> String {
@@ -110,6 +111,7 @@ impl Agent {
         let same = held.is_some_and(|held| held.version == reading.version)
             && self.parts.store.reading(name).is_some_and(|old| old.data == reading.data);
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
+        let before = source.lease_in_use();
         if same {
             self.parts.store.confirm(name, Arc::new(reading));
         } else {
@@ -121,9 +123,13 @@ impl Agent {
                 // The lease of a rejected reading stays active in Vault until it expires, so limit how many are
                 // created.
                 let retry_after = validity.lease().map(|lease| lease.duration / 2);
+                self.discard_lease(name, &validity, flight.token, now);
                 return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
             }
             self.parts.publication.sync.request();
+        }
+        if let Some(lease) = before.filter(|lease| !self.parts.publication.uses_lease(&lease.id)) {
+            self.parts.replaced.discard(name, lease.id, lease.token, now);
         }
         self.journal.recovered(&Subject::Source(name.clone()));
         self.update(name, |source| {
@@ -131,6 +137,13 @@ impl Agent {
         });
         self.note_skipped_keys(name);
         self.warn_about_short_lease(name, now);
+    }
+
+    /// Revokes the lease of a reading that no set contains.
+    pub(super) fn discard_lease(&mut self, name: &SourceName, validity: &Validity, token: u64, now: &Now) {
+        if let Some(lease) = validity.lease() {
+            self.parts.replaced.discard(name, lease.id.clone(), token, now);
+        }
     }
 
     pub(super) fn log_warnings(&mut self, name: &SourceName, reading: &Reading) {
@@ -214,6 +227,57 @@ impl Agent {
                     }
                 });
             }
+        }
+    }
+
+    pub(super) fn lease_looked_up(
+        &mut self,
+        name: &SourceName,
+        flight: &InFlight,
+        result: Result<(), Failure>,
+        now: &Now,
+    ) {
+        match result {
+            _ if !self.phase.is_working() => self.update(name, |_| {}),
+            Ok(()) => {
+                self.confirm_token(flight.token, now);
+                self.journal.recovered(&Subject::LeaseLookUp(name.clone()));
+                self.update(name, |source| source.lease_looked_up(now));
+            }
+            Err(failure) if failure.class == FailureClass::TokenInvalid => {
+                self.request_denied(name, flight, &failure, now);
+            }
+            Err(failure) => {
+                self.journal.failed(&Subject::LeaseLookUp(name.clone()), &failure);
+                self.update(name, |source| {
+                    source.lease_looked_up(now);
+                    if failure.class == FailureClass::Missing {
+                        source.renewal_denied(true, now);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Logs the revocation of a replaced lease.
+    pub(super) fn lease_revoked(&mut self, name: &SourceName, revocation: &Revocation) {
+        let subject = Subject::LeaseRevocation(name.clone());
+        match revocation {
+            Revocation::Done => {
+                self.journal.recovered(&subject);
+                self.journal.info(&subject, format!("revoked the replaced lease of source {name}"));
+            }
+            // Not a fault: the policy `default` of Vault does not allow it.
+            Revocation::Denied { first: false, .. } => {}
+            Revocation::Denied { failure, first: true } => {
+                let rule = failure.missing_rule.as_deref().unwrap_or_default();
+                let message = format!(
+                    "replaced leases stay valid until they expire, because the policy of the token does not allow to \
+                     revoke them: {rule}"
+                );
+                self.journal.info(&subject, message);
+            }
+            Revocation::Failed(failure) => self.journal.failed(&subject, failure),
         }
     }
 }

@@ -177,8 +177,8 @@ impl Agent {
             self.accept_readings(&mut trial, other_server, now);
         }
         if let Some(set) = directory_moved {
-            let Parts { publication, sources, .. } = &mut self.parts;
-            publication.moved(set, sources.lease_tokens());
+            let Parts { publication, sources, replaced, .. } = &mut self.parts;
+            publication.moved(set, sources.leases(), replaced, now);
             self.parts.mirrors.request();
         }
     }

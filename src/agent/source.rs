@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::grant::{Grant, Renewal};
 use super::io::Ticket;
 use super::lifetime::{Lifetime, TokenView};
+use super::replaced::LeaseInUse;
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
 
@@ -31,6 +32,8 @@ pub(super) struct Held {
     /// Time of the last read or lease renewal.
     pub(super) read: Elapsed,
     pub(super) read_wall: Timestamp,
+    /// Time of the last lookup of the lease.
+    looked_up: Elapsed,
     pub(super) lifetime: Lifetime,
     /// Whether an older version than the previous one was accepted.
     pub(super) rolled_back: bool,
@@ -42,6 +45,7 @@ pub(super) struct Held {
 pub(super) enum Step {
     Read,
     RenewLease { id: LeaseId, increment: Duration },
+    LookUpLease(LeaseId),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +122,11 @@ impl SourceState {
         }
     }
 
+    pub(super) fn lease_in_use(&self) -> Option<LeaseInUse> {
+        let (id, grant, token) = self.lease()?;
+        Some(LeaseInUse { id: id.clone(), token, overlap: grant.overlap() })
+    }
+
     /// Whether the source fails and has no lease to keep alive. It then must not occupy the slots of other sources.
     pub(super) fn is_failing(&self) -> bool {
         self.backoff.attempts > 0 && self.lease().is_none()
@@ -171,10 +180,14 @@ impl SourceState {
             Lifetime::Expires(_) => (due.max(held.read + floor), Step::Read),
             // Vault revokes leases with their token, so read again with the active token.
             Lifetime::Lease { token, .. } if *token != tokens.token => (held.issued + floor, Step::Read),
-            Lifetime::Lease { id, grant, .. } => match grant.renewal() {
-                Renewal::Renew => (due, Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
-                Renewal::Replace => (due.max(held.issued + floor), Step::Read),
-            },
+            Lifetime::Lease { id, grant, .. } => {
+                let next = match grant.renewal() {
+                    Renewal::Renew => (due, Step::RenewLease { id: id.clone(), increment: grant.first_ttl() }),
+                    Renewal::Replace => (due.max(held.issued + floor), Step::Read),
+                };
+                let look_up = self.spec.watch_lease.map(|interval| held.looked_up.max(held.read) + interval);
+                look_up.filter(|at| *at < next.0).map_or(next, |at| (at, Step::LookUpLease(id.clone())))
+            }
         }
     }
 
@@ -197,7 +210,7 @@ impl SourceState {
         rolled_back: bool,
         now: &Now,
     ) {
-        let lifetime = Lifetime::new(validity, token, now);
+        let lifetime = Lifetime::new(validity, self.spec.overlap, token, now);
         self.short_ttls = if lifetime.is_short() { self.short_ttls.saturating_add(1) } else { 0 };
         self.refresh_requested.take_if(|asked| *asked <= started);
         self.any_version_requested.take_if(|asked| *asked <= started);
@@ -209,6 +222,7 @@ impl SourceState {
             issued: now.at,
             read: now.at,
             read_wall: now.wall,
+            looked_up: now.at,
             lifetime,
             rolled_back,
             jitter,
@@ -224,7 +238,7 @@ impl SourceState {
         self.accept(reading.version.clone(), &reading.validity, token, now.at, false, now);
         let lifetime = self.held.as_mut().map(|held| &mut held.lifetime);
         if let (Some(Lifetime::Lease { grant, .. }), Some(left)) = (lifetime, lease_left) {
-            *grant = Grant::resumed(grant.first_ttl(), left, grant.is_renewable(), now, 25);
+            *grant = grant.resumed(left, now, 25);
         } else {
             self.refresh(now);
         }
@@ -239,11 +253,18 @@ impl SourceState {
         self.succeeded();
     }
 
+    /// Records a lookup of the lease, which says nothing about the source if it failed.
+    pub(super) fn lease_looked_up(&mut self, now: &Now) {
+        if let Some(held) = self.held.as_mut() {
+            held.looked_up = now.at;
+        }
+    }
+
     /// Applies a denied lease renewal: the next read issues another lease. `lost`: the lease no longer exists.
     pub(super) fn renewal_denied(&mut self, lost: bool, now: &Now) {
         if let Some(Held { lifetime: Lifetime::Lease { grant, .. }, .. }) = self.held.as_mut() {
             if lost {
-                *grant = Grant::new(Duration::ZERO, false, now, 24);
+                *grant = Grant::new(Duration::ZERO, None, false, now, 24);
             } else {
                 grant.not_renewable();
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::io::{Op, Ticket};
 use super::lifetime::TokenView;
 use super::outbox::Outbox;
+use super::replaced::LeasesInUse;
 use super::source::{InFlight, SourceState, Step};
 use super::time::{Elapsed, Now};
 use super::token::Token;
@@ -27,9 +28,17 @@ pub(super) struct Sources {
     failing_in_flight: usize,
     /// Operations in flight for sources that a reload removed or moved. Their outcomes are ignored, and the next
     /// operation of the same name waits for their end.
-    orphans: BTreeMap<Ticket, SourceName>,
+    orphans: BTreeMap<Ticket, Orphan>,
     /// Sources whose status may have changed since the last [`Sources::take_changed`].
     changed: BTreeSet<SourceName>,
+}
+
+/// An operation whose outcome is ignored.
+#[derive(Debug, Clone)]
+struct Orphan {
+    source: SourceName,
+    /// Number of the token for the request.
+    token: u64,
 }
 
 /// The index entries of one source.
@@ -153,7 +162,7 @@ impl Sources {
         let gone: Vec<_> = self.all.keys().filter(|name| !specs.contains_key(*name)).cloned().collect();
         for name in gone {
             if let Some(source) = self.all.remove(&name) {
-                self.orphan(&name, source.in_flight);
+                self.abandon(&name, source.in_flight);
             }
             self.index(&name, tokens);
             self.entries.remove(&name);
@@ -166,7 +175,7 @@ impl Sources {
                 Some(source) => {
                     source.update_spec(spec, now);
                     let in_flight = if moved { source.in_flight.take() } else { None };
-                    self.orphan(name, in_flight);
+                    self.abandon(name, in_flight);
                 }
                 None => _ = self.all.insert(name.clone(), SourceState::new(spec.clone())),
             }
@@ -174,24 +183,28 @@ impl Sources {
         }
     }
 
-    fn orphan(&mut self, name: &SourceName, in_flight: Option<InFlight>) {
+    fn abandon(&mut self, name: &SourceName, in_flight: Option<InFlight>) {
         if let Some(flight) = in_flight {
             self.in_flight.remove(&flight.ticket);
             self.failing_in_flight -= usize::from(flight.failing);
-            self.orphans.insert(flight.ticket, name.clone());
+            self.orphans.insert(flight.ticket, Orphan { source: name.clone(), token: flight.token });
         }
     }
 
     /// Abandons every operation in flight, because their session is no longer used.
     pub(super) fn abandon_all(&mut self, tokens: &TokenView<'_>) {
         for (ticket, name) in std::mem::take(&mut self.in_flight) {
-            if let Some(source) = self.all.get_mut(&name) {
-                source.in_flight = None;
+            if let Some(flight) = self.all.get_mut(&name).and_then(|source| source.in_flight.take()) {
+                self.orphans.insert(ticket, Orphan { source: name, token: flight.token });
             }
-            self.orphans.insert(ticket, name);
         }
         self.failing_in_flight = 0;
         self.update_all(tokens, |_, _| {});
+    }
+
+    /// The source and the number of the token of an abandoned operation that has not ended.
+    pub(super) fn abandoned(&self, ticket: Ticket) -> Option<(SourceName, u64)> {
+        self.orphans.get(&ticket).map(|orphan| (orphan.source.clone(), orphan.token))
     }
 
     /// Ends the operation of `ticket`. Returns its source and details, unless the operation was abandoned.
@@ -223,7 +236,7 @@ impl Sources {
         let due = self.due.iter().take_while(|(at, _)| *at <= now.at);
         let due = due.filter_map(|(at, name)| {
             let source = self.all.get(name)?;
-            let busy = self.orphans.values().any(|orphan| orphan == name);
+            let busy = self.orphans.values().any(|orphan| orphan.source == *name);
             let expires_at =
                 source.held.as_ref().and_then(|held| held.lifetime.expires_at(tokens)).unwrap_or(Elapsed::MAX);
             (!busy).then(|| (source.is_failing(), expires_at, *at, name))
@@ -244,6 +257,7 @@ impl Sources {
                 Step::RenewLease { id, increment } => {
                     Op::RenewLease { settings, token: token_value, source, lease: id, increment }
                 }
+                Step::LookUpLease(id) => Op::LookUpLease { settings, token: token_value, source, lease: id },
             };
             let ticket = outbox.start(op);
             self.failing_in_flight += usize::from(failing);
@@ -253,9 +267,9 @@ impl Sources {
         }
     }
 
-    /// Numbers of the tokens that own leases.
-    pub(super) fn lease_tokens(&self) -> BTreeSet<u64> {
-        self.all.values().filter_map(|source| source.lease().map(|(.., token)| token)).collect()
+    /// The leases of the accepted readings.
+    pub(super) fn leases(&self) -> LeasesInUse {
+        self.all.iter().filter_map(|(name, source)| Some((name.clone(), source.lease_in_use()?))).collect()
     }
 
     /// When the next source becomes due. Sources that are already due wait for a slot, not for a time.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grant::{Grant, Renewal};
+use super::grant::{self, Grant, Renewal};
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now, timestamp};
@@ -85,7 +85,7 @@ pub(super) struct Token {
 impl Token {
     pub(super) fn new(number: u64, session: Session, settings: Arc<Settings>, now: &Now) -> Self {
         let Session { token, info, self_issued, lookup_denied } = session;
-        let grant = info.ttl.map(|ttl| Grant::new(ttl, info.renewable, now, 11));
+        let grant = info.ttl.map(|ttl| Grant::new(ttl, Some(overlap(&settings, ttl)), info.renewable, now, 11));
         let look_up = match (self_issued, lookup_denied) {
             (_, true) => LookUp::Denied,
             // A supplied token was looked up during the login.
@@ -98,7 +98,10 @@ impl Token {
     /// Restores the token of an earlier process, unconfirmed like a new one.
     pub(super) fn restored(number: u64, checkpoint: &Checkpoint, settings: Arc<Settings>, now: &Now) -> Self {
         let Checkpoint { token, first_ttl, left, renewable, .. } = checkpoint;
-        let grant = left.map(|left| Grant::resumed(first_ttl.unwrap_or(left).max(left), left, *renewable, now, 11));
+        let grant = left.map(|left| {
+            let first = first_ttl.unwrap_or(left).max(left);
+            Grant::new(first, Some(overlap(&settings, first)), *renewable, now, 11).resumed(left, now, 11)
+        });
         Self::with(number, token.clone(), grant, true, LookUp::Unknown, settings, now)
     }
 
@@ -262,6 +265,12 @@ impl Token {
             },
         }
     }
+}
+
+/// How long a token must stay valid after its successor is in use: as long as its leases.
+fn overlap(settings: &Settings, ttl: Duration) -> Duration {
+    let longest = settings.sources.values().filter_map(|source| source.overlap).max().unwrap_or_default();
+    longest.max(grant::overlap(None, ttl))
 }
 
 /// Returns the failure of a denied request with the class, reason, and message of the verdict.

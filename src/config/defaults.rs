@@ -19,6 +19,9 @@ pub const REFRESH: Duration = Duration::from_mins(1);
 /// Minimum of [`REFRESH`]. Shorter intervals overload Vault.
 pub const MIN_REFRESH: Duration = Duration::from_secs(1);
 
+/// Minimum interval between lookups of a lease. Shorter intervals overload Vault.
+pub const MIN_WATCH_LEASE: Duration = Duration::from_secs(10);
+
 /// Staleness tolerance of a source. Longer than a failover or a rolling upgrade of a Vault cluster, short enough that a
 /// revoked permission is noticed within minutes.
 pub const MAX_STALE: Duration = Duration::from_mins(5);

@@ -164,6 +164,12 @@ pub(super) struct RawSource {
     /// Staleness tolerance: time after the last successful read until the source counts as stale. Minimum: `refresh`. Default: 5m, or three times `refresh` if that is longer.
     #[schemars(extend("default" = duration_as_text(defaults::MAX_STALE)))]
     pub(super) max_stale: Option<RawDuration>,
+    /// How long a dynamic credential stays valid after its successor is visible. Then keyferry revokes its lease. Default: a tenth of the lease, and at least 30s. Limited to half of the lease.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) overlap: Option<RawDuration>,
+    /// Interval at which keyferry looks up the lease, to notice that an operator revoked it. Minimum: 10s. Default: no lookups; a revoked lease is noticed at its next renewal.
+    #[schemars(extend("examples" = ["5m"]))]
+    pub(super) watch_lease: Option<RawDuration>,
     /// Whether the first set of files, and with it the readiness of the pod, requires this source.
     #[schemars(extend("default" = true))]
     pub(super) required: Option<bool>,

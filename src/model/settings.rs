@@ -161,6 +161,11 @@ pub struct Source {
     pub refresh: Duration,
     /// Staleness tolerance: the time after the last successful read at which the source becomes stale.
     pub max_stale: Duration,
+    /// How long a credential must stay valid after its successor is visible. `None` is a tenth of its TTL, and at least 30 s.
+    /// At most half of the TTL.
+    pub overlap: Option<Duration>,
+    /// Interval between lookups of the lease, which notice that an operator revoked it. `None`: no lookups.
+    pub watch_lease: Option<Duration>,
     /// Whether readiness requires this source.
     pub required: bool,
 }

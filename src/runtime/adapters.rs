@@ -33,6 +33,8 @@ pub(super) trait Server: Send + Sync + 'static {
     fn renew_token(&self, token: &VaultToken) -> impl AdapterFuture<TokenInfo>;
     fn revoke(&self, token: &VaultToken) -> impl AdapterFuture<()>;
     fn read(&self, token: &VaultToken, source: &Source) -> impl AdapterFuture<Reading>;
+    fn look_up_lease(&self, token: &VaultToken, lease: &LeaseId) -> impl AdapterFuture<()>;
+    fn revoke_lease(&self, token: &VaultToken, lease: &LeaseId) -> impl AdapterFuture<()>;
     fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl AdapterFuture<Lease>;
 }
 

@@ -71,6 +71,8 @@ fn name(op: &Op) -> &'static str {
         Op::Revoke { .. } => "revoke",
         Op::Read { .. } => "read",
         Op::RenewLease { .. } => "renew_lease",
+        Op::LookUpLease { .. } => "look_up_lease",
+        Op::RevokeLease { .. } => "revoke_lease",
         Op::Publish { .. } => "publish",
         Op::RetireDirectory { .. } => "retire_directory",
         Op::Mirror { .. } => "mirror",
@@ -116,6 +118,24 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
             Outcome::LeaseRenewed(
                 call_server(adapters, &settings, &what, async |server: &A::Server| {
                     server.renew_lease(&token, &lease, increment).await
+                })
+                .await,
+            )
+        }
+        Op::LookUpLease { settings, token, source, lease } => {
+            let what = format!("look up the lease of source {source}");
+            Outcome::LeaseLookedUp(
+                call_server(adapters, &settings, &what, async |server: &A::Server| {
+                    server.look_up_lease(&token, &lease).await
+                })
+                .await,
+            )
+        }
+        Op::RevokeLease { settings, token, source, lease } => {
+            let what = format!("revoke the replaced lease of source {source}");
+            Outcome::LeaseRevoked(
+                call_server(adapters, &settings, &what, async |server: &A::Server| {
+                    server.revoke_lease(&token, &lease).await
                 })
                 .await,
             )

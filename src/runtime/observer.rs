@@ -151,6 +151,7 @@ fn reason_of(outcome: &Outcome) -> Option<Reason> {
         Outcome::Restored(_) => None,
         Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => result.as_ref().err().map(reason),
         Outcome::Read(result) => result.as_ref().err().map(reason),
+        Outcome::LeaseLookedUp(result) | Outcome::LeaseRevoked(result) => result.as_ref().err().map(reason),
         Outcome::LeaseRenewed(result) => result.as_ref().err().map(reason),
         Outcome::Published(result) | Outcome::ConditionsPatched(result) => result.as_ref().err().map(reason),
         Outcome::Mirrored(result) => result.as_ref().err().map(reason),

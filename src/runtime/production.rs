@@ -140,6 +140,14 @@ impl Server for Vault {
         in_box(Self::read(self, token, source)).await
     }
 
+    async fn look_up_lease(&self, token: &VaultToken, lease: &LeaseId) -> Result<(), Failure> {
+        in_box(Self::look_up_lease(self, token, lease)).await
+    }
+
+    async fn revoke_lease(&self, token: &VaultToken, lease: &LeaseId) -> Result<(), Failure> {
+        in_box(Self::revoke_lease(self, token, lease)).await
+    }
+
     async fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> Result<Lease, Failure> {
         in_box(Self::renew_lease(self, token, lease, Some(increment))).await
     }

@@ -92,6 +92,14 @@ impl Server for World {
         Ok(Reading { data, version, validity, warnings: Vec::new() })
     }
 
+    async fn look_up_lease(&self, _: &VaultToken, _: &LeaseId) -> Result<(), Failure> {
+        unreachable!()
+    }
+
+    async fn revoke_lease(&self, _: &VaultToken, _: &LeaseId) -> Result<(), Failure> {
+        unreachable!()
+    }
+
     async fn renew_lease(&self, _: &VaultToken, _: &LeaseId, _: Duration) -> Result<Lease, Failure> {
         refused()
     }

@@ -143,6 +143,22 @@ impl Vault {
         Ok(api::lease::renew(&self.api, token, id, increment).await?)
     }
 
+    /// Looks up a lease.
+    ///
+    /// # Errors
+    /// `Missing` with `LeaseLost` if the lease does not exist, `TokenInvalid`, `Forbidden`, and the failures of any call.
+    pub async fn look_up_lease(&self, token: &VaultToken, id: &LeaseId) -> Result<(), Failure> {
+        Ok(api::lease::look_up(&self.api, token, id).await?)
+    }
+
+    /// Revokes a lease. Succeeds if the lease does not exist.
+    ///
+    /// # Errors
+    /// `TokenInvalid`, `Forbidden`, and the failures of any call.
+    pub async fn revoke_lease(&self, token: &VaultToken, id: &LeaseId) -> Result<(), Failure> {
+        Ok(api::lease::revoke(&self.api, token, id).await?)
+    }
+
     /// Revokes `token` and all its leases. Succeeds if Vault does not recognize the token.
     ///
     /// # Errors

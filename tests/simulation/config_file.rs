@@ -25,6 +25,10 @@ pub struct SourceSpec {
     pub required: bool,
     pub layout: Layout,
     pub may_mirror: bool,
+    /// In seconds; 0 for the default.
+    pub overlap: u64,
+    /// In seconds; 0 for none.
+    pub watch_lease: u64,
 }
 
 /// A configuration file.
@@ -77,11 +81,17 @@ impl ConfigFile {
         let (mut sources, mut outputs) = ("sources:\n".to_owned(), "outputs:\n".to_owned());
         let mut files = Vec::new();
         for (name, spec) in &self.sources {
-            let SourceSpec { path, refresh, max_stale, required, layout, may_mirror } = spec;
-            let _ = writeln!(
+            let SourceSpec { path, refresh, max_stale, required, layout, may_mirror, overlap, watch_lease } = spec;
+            let _ = write!(
                 sources,
-                "  {name}: {{path: {path}, refresh: {refresh}s, maxStale: {max_stale}s, required: {required}}}"
+                "  {name}: {{path: {path}, refresh: {refresh}s, maxStale: {max_stale}s, required: {required}"
             );
+            for (key, value) in [("overlap", overlap), ("watchLease", watch_lease)] {
+                if *value > 0 {
+                    let _ = write!(sources, ", {key}: {value}s");
+                }
+            }
+            sources += "}\n";
             if *layout == Layout::EachKey {
                 let _ = writeln!(outputs, "  - {{source: {name}, prefix: {name}}}");
                 if *may_mirror {
@@ -168,5 +178,7 @@ pub fn spec(path: &str, random: &mut Random) -> SourceSpec {
         required: random.chance(70),
         layout: *random.pick(&[Layout::EachKey, Layout::Password, Layout::Whole, Layout::Both]),
         may_mirror: random.chance(60),
+        overlap: *random.pick(&[0, 0, 5, 40, 600]),
+        watch_lease: *random.pick(&[0, 0, 0, 15, 100]),
     }
 }

@@ -162,11 +162,16 @@ impl World {
             0 if self.config.role.is_none() => self.give_token(),
             1 => {
                 let role = *self.random.pick(&["web", "api"]);
-                let changed = Role { default_policy: self.random.chance(75), ..self.servers[name].roles[role] };
+                let changed = Role {
+                    default_policy: self.random.chance(75),
+                    lease_policy: self.random.chance(50),
+                    ..self.servers[name].roles[role]
+                };
                 self.servers.get_mut(name).expect("a server").roles.insert(role, changed);
             }
             _ => {
                 self.note(|| format!("{name}: all tokens are revoked"));
+                self.watch.tokens_revoked = self.now;
                 let server = self.servers.get_mut(name).expect("a server");
                 let tokens: Vec<_> = server.tokens.keys().cloned().collect();
                 for token in tokens {
@@ -183,8 +188,13 @@ impl World {
     pub fn give_token(&mut self) {
         let ttl = if self.phase == Phase::Calm { 86_400 } else { *self.random.pick(&[60, 600, 7200]) };
         let ttl = Duration::from_secs(ttl);
-        let role =
-            Role { ttl, max_ttl: ttl * 2, renewable: self.random.chance(50), default_policy: self.random.chance(75) };
+        let role = Role {
+            ttl,
+            max_ttl: ttl * 2,
+            renewable: self.random.chance(50),
+            default_policy: self.random.chance(75),
+            lease_policy: self.random.chance(50),
+        };
         for name in ["a", "b"] {
             let now = self.now;
             let server = self.servers.get_mut(name).expect("a server");

@@ -110,7 +110,13 @@ fn longer(kind: Kind) -> Kind {
 fn role(random: &mut Random) -> Role {
     let ttl = SECOND * *random.pick(&[20, 60, 300, 3600]);
     let max_ttl = ttl * *random.pick(&[1, 3, 10]);
-    Role { ttl, max_ttl, renewable: random.chance(70), default_policy: random.chance(75) }
+    Role {
+        ttl,
+        max_ttl,
+        renewable: random.chance(70),
+        default_policy: random.chance(75),
+        lease_policy: random.chance(50),
+    }
 }
 
 fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {

@@ -92,7 +92,12 @@ impl World {
         let result = self.volume.publish(path, set, now, wall);
         if result.is_ok() {
             let ids = self.check_set(path, set, before.as_ref());
-            self.visible.insert(path.to_owned(), ids);
+            let old = self.visible.insert(path.to_owned(), ids);
+            for id in old.iter().flatten().map(|(_, id)| id) {
+                if let Some(lease) = self.records.get(id).and_then(|record| record.lease.clone()) {
+                    self.watch.last_visible.insert(lease, now);
+                }
+            }
         }
         result
     }
@@ -122,6 +127,8 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::Retired(result)
         | Outcome::EventRecorded(result)
         | Outcome::Saved(result)
+        | Outcome::LeaseLookedUp(result)
+        | Outcome::LeaseRevoked(result)
         | Outcome::Revoked(result) => or(result.as_ref().map(|()| "done".to_owned())),
     }
 }

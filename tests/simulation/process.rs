@@ -113,6 +113,16 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
             Some(token),
             Some(settings),
         ),
+        Op::LookUpLease { settings, token, source, .. } => (
+            format!("source {source} {}", text(token)),
+            format!("look up lease of {source}"),
+            Some(source),
+            Some(token),
+            Some(settings),
+        ),
+        Op::RevokeLease { settings, token, source, lease } => {
+            (format!("revoke lease {}", lease.0), format!("revoke-lease {source}"), None, Some(token), Some(settings))
+        }
         Op::Publish { directory, .. } => {
             let path = directory.path.display();
             (format!("directory {path}"), format!("publish to {path}"), None, None, None)

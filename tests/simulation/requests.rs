@@ -118,7 +118,7 @@ impl World {
             return self.no_answer(process, ticket, started, timeout.min(Duration::from_secs(1)), &like(&op));
         };
         let hangs = match &*op {
-            Op::Read { source, .. } | Op::RenewLease { source, .. } => {
+            Op::Read { source, .. } | Op::RenewLease { source, .. } | Op::LookUpLease { source, .. } => {
                 let path = &settings.sources[source].path;
                 server.secrets.get(path).is_some_and(|secret| secret.faults.hangs > now)
             }
@@ -163,6 +163,12 @@ impl World {
             }
             Op::RenewLease { settings, token, lease, .. } => {
                 Outcome::LeaseRenewed(server.renew_lease(settings, token, lease, now, random))
+            }
+            Op::LookUpLease { settings, token, lease, .. } => {
+                Outcome::LeaseLookedUp(server.look_up_lease(settings, token, lease, now, random))
+            }
+            Op::RevokeLease { settings, token, lease, .. } => {
+                Outcome::LeaseRevoked(server.revoke_lease(settings, token, lease, now, random))
             }
             _ => unreachable!("not a request to Vault"),
         };
@@ -231,6 +237,8 @@ fn like(op: &Op) -> Outcome {
         Op::RenewToken { .. } => Outcome::TokenRenewed(Err(failure())),
         Op::Revoke { .. } => Outcome::Revoked(Err(failure())),
         Op::RenewLease { .. } => Outcome::LeaseRenewed(Err(failure())),
+        Op::LookUpLease { .. } => Outcome::LeaseLookedUp(Err(failure())),
+        Op::RevokeLease { .. } => Outcome::LeaseRevoked(Err(failure())),
         _ => Outcome::Read(Err(failure())),
     }
 }

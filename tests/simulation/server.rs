@@ -24,6 +24,8 @@ pub struct Role {
     pub renewable: bool,
     /// Its tokens are allowed to look up, renew and revoke themselves.
     pub default_policy: bool,
+    /// Its tokens are allowed to revoke and look up leases.
+    pub lease_policy: bool,
 }
 
 pub struct TokenState {
@@ -310,6 +312,44 @@ impl Server {
         }
     }
 
+    fn reach_leases(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<(), Failure> {
+        let lag = self.reach(settings, now, random)?;
+        let state = self.known(token, now, lag.min(TOKEN_LAG), "sys/leases")?;
+        if state.role.lease_policy { Ok(()) } else { Err(Self::forbidden("sys/leases")) }
+    }
+
+    pub fn look_up_lease(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        id: &LeaseId,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<(), Failure> {
+        self.reach_leases(settings, token, now, random)?;
+        let lost = || fail(FailureClass::Missing, Reason::LeaseLost, "lease not found");
+        if self.lease_is_alive(&id.0, now) { Ok(()) } else { Err(lost()) }
+    }
+
+    pub fn revoke_lease(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        id: &LeaseId,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<(), Failure> {
+        self.reach_leases(settings, token, now, random)?;
+        self.leases.remove(&id.0);
+        Ok(())
+    }
+
     pub fn renew_lease(
         &mut self,
         settings: &Settings,
@@ -341,6 +381,8 @@ pub fn lost(outcome: &Outcome) -> Outcome {
         Outcome::TokenRenewed(_) => Outcome::TokenRenewed(Err(failure())),
         Outcome::Read(_) => Outcome::Read(Err(failure())),
         Outcome::LeaseRenewed(_) => Outcome::LeaseRenewed(Err(failure())),
+        Outcome::LeaseLookedUp(_) => Outcome::LeaseLookedUp(Err(failure())),
+        Outcome::LeaseRevoked(_) => Outcome::LeaseRevoked(Err(failure())),
         Outcome::Published(_) => Outcome::Published(Err(failure())),
         Outcome::Retired(_) => Outcome::Retired(Err(failure())),
         Outcome::Mirrored(_) => Outcome::Mirrored(Err(failure())),

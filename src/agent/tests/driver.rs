@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Revoke,
     Read,
     RenewLease,
+    LookUpLease,
+    RevokeLease,
     Publish,
     Retire,
     Mirror,
@@ -33,6 +35,8 @@ pub(super) fn kind(op: &Op) -> Kind {
         Op::Revoke { .. } => Kind::Revoke,
         Op::Read { .. } => Kind::Read,
         Op::RenewLease { .. } => Kind::RenewLease,
+        Op::LookUpLease { .. } => Kind::LookUpLease,
+        Op::RevokeLease { .. } => Kind::RevokeLease,
         Op::Publish { .. } => Kind::Publish,
         Op::RetireDirectory { .. } => Kind::Retire,
         Op::Mirror { .. } => Kind::Mirror,
@@ -45,7 +49,10 @@ pub(super) fn kind(op: &Op) -> Kind {
 /// The source of an operation.
 pub(super) fn subject(op: &Op) -> Option<&str> {
     match op {
-        Op::Read { source, .. } | Op::RenewLease { source, .. } => Some(source.as_str()),
+        Op::Read { source, .. }
+        | Op::RenewLease { source, .. }
+        | Op::LookUpLease { source, .. }
+        | Op::RevokeLease { source, .. } => Some(source.as_str()),
         _ => None,
     }
 }
@@ -57,6 +64,8 @@ pub(super) fn token_of(op: &Op) -> String {
         | Op::LookUp { token, .. }
         | Op::RenewToken { token, .. }
         | Op::Revoke { token, .. }
+        | Op::LookUpLease { token, .. }
+        | Op::RevokeLease { token, .. }
         | Op::RenewLease { token, .. } => String::from_utf8_lossy(token.expose()).into_owned(),
         _ => String::new(),
     }
@@ -79,6 +88,8 @@ pub(super) struct Driver {
     pub(super) events: Vec<PodEvent>,
     /// Revoked tokens, in order.
     pub(super) revoked: Vec<String>,
+    /// Revoked leases, in order.
+    pub(super) revoked_leases: Vec<String>,
     pub(super) retired: Vec<String>,
     pub(super) exit: Option<u8>,
 }
@@ -108,6 +119,7 @@ impl Driver {
             log: vec![],
             events: vec![],
             revoked: vec![],
+            revoked_leases: vec![],
             retired: vec![],
             exit: None,
         };
@@ -160,7 +172,10 @@ impl Driver {
         }
         let answerable = |(_, op): &(Ticket, Op)| {
             let kind = kind(op);
-            let vault = matches!(kind, Kind::LogIn | Kind::LookUp | Kind::RenewToken | Kind::Read | Kind::RenewLease);
+            let vault = matches!(
+                kind,
+                Kind::LogIn | Kind::LookUp | Kind::RenewToken | Kind::Read | Kind::RenewLease | Kind::LookUpLease
+            );
             !vault && !self.held.contains(&kind)
         };
         let Some(index) = self.open.iter().position(answerable) else { return };
@@ -188,6 +203,10 @@ impl Driver {
                 Outcome::EventRecorded(Ok(()))
             }
             Op::Save { .. } => Outcome::Saved(Ok(())),
+            Op::RevokeLease { lease, .. } => {
+                self.revoked_leases.push(lease.0);
+                Outcome::LeaseRevoked(Ok(()))
+            }
             op @ Op::Revoke { .. } => {
                 self.revoked.push(token_of(&op));
                 Outcome::Revoked(Ok(()))

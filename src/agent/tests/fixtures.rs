@@ -43,6 +43,8 @@ pub(super) fn source(at: &str) -> Source {
         parameters: Parameters::new(),
         refresh: MINUTE,
         max_stale: MINUTE * 5,
+        overlap: None,
+        watch_lease: None,
         required: true,
     }
 }

@@ -161,7 +161,11 @@ fn denied_lease_renewal_reads_new_lease() {
 
 #[test]
 fn old_token_is_kept_while_set_with_its_lease_is_visible() {
-    let mut d = holding(HOUR * 24);
+    let mut settings = super::fixtures::settings(&["a"]);
+    settings.sources.get_mut(&super::fixtures::name("a")).expect("a").overlap = Some(MINUTE);
+    let mut d = Driver::with(settings, Mode::Run { restore: false }, None);
+    d.login_ok(HOUR);
+    d.read("a", Ok(leased("l1", HOUR * 24)));
     d.hold(Kind::Publish);
     log_in_again(&mut d);
     d.advance(secs(2));

@@ -10,6 +10,7 @@ mod leases;
 mod mirrors;
 mod once;
 mod reload;
+mod replaced;
 mod report;
 mod schedule;
 mod shutdown;

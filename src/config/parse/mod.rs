@@ -127,6 +127,16 @@ fn duration(path: &str, raw: Option<&RawDuration>, default: Duration, diagnostic
     })
 }
 
+/// The duration at `path`; `None` if it is unset, or reported as invalid.
+fn optional_duration(path: &str, raw: Option<&RawDuration>, diagnostics: &mut Diagnostics) -> Option<Duration> {
+    let RawDuration(scalar) = raw?;
+    let value = quantity::duration(scalar);
+    if value.is_none() {
+        diagnostics.invalid(path, scalar, DURATION_FORM);
+    }
+    value
+}
+
 fn mode(path: &str, text: &str, diagnostics: &mut Diagnostics) -> Option<Mode> {
     quantity::mode(text).map_err(|message| diagnostics.invalid(path, text, message)).ok()
 }

@@ -9,7 +9,7 @@ use super::super::parameter::{RawParameter, expand};
 use super::super::quantity::duration_as_text;
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use super::auth::is_path;
-use super::duration;
+use super::{duration, optional_duration};
 use crate::model::{KvEngine, Parameters, RequestMethod, Source, SourceName};
 
 pub(super) fn parse(
@@ -45,6 +45,11 @@ fn source(
             duration_as_text(refresh)
         );
         diagnostics.invalid(&at("maxStale"), duration_as_text(max_stale), message);
+    }
+    let overlap = optional_duration(&at("overlap"), raw.overlap.as_ref(), diagnostics);
+    let watch_lease = optional_duration(&at("watchLease"), raw.watch_lease.as_ref(), diagnostics);
+    if let Some(interval) = watch_lease.filter(|interval| *interval < defaults::MIN_WATCH_LEASE) {
+        diagnostics.invalid(&at("watchLease"), duration_as_text(interval), "must be at least 10s");
     }
     let engine = match raw.engine {
         None | Some(RawEngine::Detect) => KvEngine::Detect,
@@ -103,6 +108,8 @@ fn source(
         parameters,
         refresh,
         max_stale,
+        overlap,
+        watch_lease,
         required: raw.required.unwrap_or(true),
     };
     Some((source_name?, source))

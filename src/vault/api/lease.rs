@@ -1,4 +1,4 @@
-//! `POST sys/leases/renew` (<https://developer.hashicorp.com/vault/api-docs/system/leases#renew-lease>)
+//! `sys/leases` (<https://developer.hashicorp.com/vault/api-docs/system/leases>)
 
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use super::response::{errors, parse, rule, token_error};
 use super::{Api, Call};
 use crate::model::{Lease, LeaseId, VaultToken};
 
-const PATH: &str = "sys/leases/renew";
+const RENEW: &str = "sys/leases/renew";
+const LOOK_UP: &str = "sys/leases/lookup";
+const REVOKE: &str = "sys/leases/revoke";
 
 /// Renews a lease. `increment` counts from now.
 pub(in crate::vault) async fn renew(
@@ -34,11 +36,11 @@ pub(in crate::vault) async fn renew(
         renewable: Option<bool>,
     }
     let renewal = Renewal { lease_id: &id.0, increment: increment.map(|time| time.as_secs()) };
-    let response = api.send(Call::new(Method::POST, PATH).token(token).body(body(&renewal))).await?;
+    let response = api.send(Call::new(Method::POST, RENEW).token(token).body(body(&renewal))).await?;
     let action = format!("failed to renew lease {}", id.0);
     match response.status {
         StatusCode::OK => {
-            let renewed: Renewed = parse(PATH, &response)?;
+            let renewed: Renewed = parse(RENEW, &response)?;
             Ok(Lease {
                 id: id.clone(),
                 duration: renewed.lease_duration.0.unwrap_or_default(),
@@ -49,6 +51,36 @@ pub(in crate::vault) async fn renew(
         StatusCode::BAD_REQUEST if errors(&response).to_lowercase().contains("lease") => {
             Err(VaultError::LeaseLost { action, status: response.status.as_u16(), errors: errors(&response) })
         }
-        _ => Err(token_error(&action, &response, || rule(PATH, "update"))),
+        _ => Err(token_error(&action, &response, || rule(RENEW, "update"))),
+    }
+}
+
+/// Looks up a lease. A lease that does not exist is [`VaultError::LeaseLost`].
+pub(in crate::vault) async fn look_up(api: &Api, token: &VaultToken, id: &LeaseId) -> Result<(), VaultError> {
+    call(api, token, LOOK_UP, "look up", id).await
+}
+
+/// Revokes a lease. A lease that does not exist is not an error.
+pub(in crate::vault) async fn revoke(api: &Api, token: &VaultToken, id: &LeaseId) -> Result<(), VaultError> {
+    match call(api, token, REVOKE, "revoke", id).await {
+        Err(VaultError::LeaseLost { .. }) => Ok(()),
+        result => result,
+    }
+}
+
+async fn call(api: &Api, token: &VaultToken, path: &str, verb: &str, id: &LeaseId) -> Result<(), VaultError> {
+    #[derive(Serialize)]
+    struct Request<'a> {
+        lease_id: &'a str,
+    }
+    let request = Call::new(Method::POST, path).token(token).body(body(&Request { lease_id: &id.0 }));
+    let response = api.send(request).await?;
+    let action = format!("failed to {verb} lease {}", id.0);
+    match response.status {
+        StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
+        StatusCode::BAD_REQUEST if errors(&response).to_lowercase().contains("lease") => {
+            Err(VaultError::LeaseLost { action, status: response.status.as_u16(), errors: errors(&response) })
+        }
+        _ => Err(token_error(&action, &response, || rule(path, "update"))),
     }
 }

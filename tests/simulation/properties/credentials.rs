@@ -89,6 +89,44 @@ impl World {
         }
     }
 
+    /// [`Property::Overlap`] when the revocation of a lease starts. `configured`: the overlap of its source.
+    pub fn check_lease_revocation(&mut self, source: &SourceName, lease: &str, configured: Option<Duration>) {
+        let is_lease = |id: &Rc<str>| self.records[id].lease.as_deref() == Some(lease);
+        if self.visible.values().flatten().any(|(_, id)| is_lease(id)) {
+            let detail = format!("{lease} is revoked, but source {source} depends on it");
+            return self.violate(Property::NoLiveCredentialRevoked, detail);
+        }
+        let ttl = self.servers.values().find_map(|server| server.leases.get(lease)).map(|lease| lease.ttl);
+        let (Some(ttl), Some(left)) = (ttl, self.watch.last_visible.get(lease)) else { return };
+        // A reload may have changed the overlap since the lease was read.
+        let default = (ttl / 10).max(Duration::from_secs(30));
+        let overlap = configured.unwrap_or(default).min(default).min(ttl / 2);
+        let since = self.now.saturating_sub(*left);
+        // The agent learns of the publication later than the volume.
+        if since < overlap {
+            let detail = format!("{lease} is revoked {since:?} after it was replaced; its overlap is {overlap:?}");
+            self.violate(Property::Overlap, detail);
+        }
+    }
+
+    /// [`Property::Overlap`]: the known expiry of the visible credential of a source that has been healthy for its bound.
+    pub fn check_gap(&mut self, source: &SourceName, id: &Rc<str>) {
+        let record = &self.records[id];
+        let ttl = match record.kind {
+            Kind::Leased { ttl, .. } => ttl,
+            Kind::Expires(life) => life,
+            Kind::Versioned | Kind::Rotates(_) => return,
+        };
+        // A shorter credential can expire during one slow answer.
+        let Some(end) = record.reported_end.filter(|_| ttl >= Duration::from_secs(30)) else { return };
+        let token = record.lease.as_ref().and_then(|_| self.reported_token_end.get(&record.token)).copied();
+        let end = end.min(token.unwrap_or(Duration::MAX));
+        if end < self.now {
+            let detail = format!("the credential of {source} expired at {:.3}", end.as_secs_f64());
+            self.violate(Property::Overlap, detail);
+        }
+    }
+
     /// [`Property::NoLeakedTokens`] while a process runs.
     pub fn check_tokens(&mut self) {
         let now = self.now;

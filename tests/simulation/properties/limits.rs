@@ -36,7 +36,8 @@ impl World {
             .flat_map(|server| server.roles.values())
             .map(|role| role.ttl.as_secs_f64())
             .fold(60.0, f64::min);
-        let replacing = 3600.0 / (0.55 * ttl);
+        let replacing = 3600.0 / (0.39 * ttl);
+        let reading: f64 = self.watch.shortest.values().map(|period| 3600.0 / period).sum();
         let mut wrong = None;
         for ((_, thing), count) in self.watch.requests.clone() {
             let (name, pace) = match (self.watch.shortest.get(&thing), thing.as_str()) {
@@ -44,6 +45,8 @@ impl World {
                 (None, "login") => ("logins above the expected rate", replacing),
                 (None, "renew") => ("renewals above the expected rate", replacing),
                 (None, "look") => ("lookups above the expected rate", 3600.0 / 30.0),
+                // One for each replaced lease.
+                (None, "revoke-lease") => ("revocations of leases above the expected rate", reading),
                 (None, _) => ("revocations above the expected rate", replacing),
             };
             let over = count as f64 - pace.max(failing);
@@ -92,8 +95,8 @@ impl World {
                     match secret.kind {
                         Kind::Versioned => None,
                         // Renewals close to the maximum TTL extend the lease less and less.
-                        Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.55 * 0.6)),
-                        Kind::Expires(life) => Some(life.mul_f64(0.55)),
+                        Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.39 * 0.6)),
+                        Kind::Expires(life) => Some(life.mul_f64(0.39)),
                         Kind::Rotates(period) => Some(period),
                     }
                 });
@@ -101,8 +104,11 @@ impl World {
                 .refresh
                 .mul_f64(0.8)
                 .min(life.unwrap_or(Duration::MAX))
-                .max(Duration::from_secs(1))
+                // A read follows a renewal that has reached the maximum TTL without delay.
+                .max(Duration::from_millis(750))
                 .as_secs_f64();
+            let lookups = source.watch_lease.map_or(0.0, |interval| interval.as_secs_f64().recip());
+            let period = (period.recip() + lookups).recip();
             let shortest = self.watch.shortest.entry(name.to_string()).or_insert(period);
             *shortest = shortest.min(period);
         }

@@ -29,6 +29,7 @@ pub enum Property {
     BoundedRequests,
     NoLeakedTokens,
     NoLiveCredentialRevoked,
+    Overlap,
     ConfigStatusReported,
     BoundedWakeups,
     SingleFlight,
@@ -61,6 +62,10 @@ impl Property {
             }
             Self::NoLiveCredentialRevoked => {
                 "no live credential of the visible set is revoked, unless the pod is being deleted or `once` has failed"
+            }
+            Self::Overlap => {
+                "a replaced lease is revoked only after its overlap, and a known expiry of a visible credential does not pass \
+                 while its source is healthy"
             }
             Self::ConfigStatusReported => {
                 "ConfigRejected is reported exactly while the last configuration is neither active nor on trial"
@@ -97,6 +102,10 @@ pub struct Watch {
     report_wrong_since: Option<Duration>,
     /// When a credential was first seen expired.
     expired_since: BTreeMap<Rc<str>, Duration>,
+    /// When a user last revoked all tokens.
+    pub tokens_revoked: Duration,
+    /// When a publication last replaced the set with this lease, or confirmed it.
+    pub last_visible: BTreeMap<String, Duration>,
     /// The newest version that the agent has read, by server and path.
     best: BTreeMap<(String, String), Version>,
     older_since: BTreeMap<(String, String), Duration>,

@@ -43,6 +43,10 @@ impl World {
         }
         match op {
             Op::Revoke { token, .. } => self.check_revocation(token.expose()),
+            Op::RevokeLease { settings, source, lease, .. } => {
+                let overlap = settings.sources.get(source).and_then(|source| source.overlap);
+                self.check_lease_revocation(source, &lease.0, overlap);
+            }
             Op::Publish { directory, .. } => {
                 let in_force = process.agent.settings();
                 let by =

@@ -138,6 +138,12 @@ impl World {
             }
             let bound = Self::bound(&settings, source, server);
             let healthy = *self.watch.healthy_since.entry(name.clone()).or_insert(now);
+            if healthy.max(since).max(self.watch.tokens_revoked) + bound < now {
+                let visible = self.visible.get(&settings.directory.path).and_then(|visible| visible.get(name)).cloned();
+                if let Some(id) = visible {
+                    self.check_gap(name, &id);
+                }
+            }
             let Some(wrong) = self.wrong_since(&settings, name, source, since) else { continue };
             let late = now.saturating_sub(healthy.max(wrong));
             self.watch.measure("recovery share", late.as_secs_f64() / bound.as_secs_f64(), || {

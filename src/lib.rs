@@ -11,7 +11,7 @@
 //! | [`vault`] | adapter: HTTP to Vault | `model` |
 //! | [`volume`] | adapter: sets of files in a directory, notifications of file changes | `model` |
 //! | [`kubernetes`] | adapter: the mirrored Secret, pod conditions, Events | `model` |
-//! | [`checkpoint`] | encoding of the state that one process hands over to the next; pure | `model` |
+//! | [`checkpoint`] | encoding of the state that one process saves for the next; pure | `model` |
 //! | [`telemetry`] | the log subscriber and the names of its fields | `model` |
 //! | [`runtime`] | tasks, time, signals, probes, metrics; executes the actions of the agent through the adapters | every module |
 //! | `cli` (in the binary) | arguments, subcommands, error output | `config`, `model`, `runtime`, `telemetry` |

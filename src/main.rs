@@ -34,20 +34,20 @@ fn start() -> Result<ExitCode, ExitCode> {
             });
         }
     };
-    // Only for the commands that use it: a probe must not fail because of a handover file.
-    let handover_file =
-        |flag| config::handover_file(&environment, flag, &settings).map_err(|message| errors.report(&message));
+    // Only for the commands that use it: a probe must not fail because of a checkpoint file.
+    let checkpoint_file =
+        |flag| config::checkpoint_file(&environment, flag, &settings).map_err(|message| errors.report(&message));
     Ok(match command {
-        ConfiguredCommand::Run { handover } => {
-            let handover = handover_file(handover)?;
-            run::run(settings, source, environment, Work::Run, handover)
+        ConfiguredCommand::Run { checkpoint, app_container } => {
+            let checkpoint = checkpoint_file(checkpoint)?;
+            run::run(settings, source, environment, Work::Run { app_container }, checkpoint)
         }
-        ConfiguredCommand::Once { timeout, handover } => {
-            let handover = handover_file(handover)?;
-            run::run(settings, source, environment, Work::Once(timeout), handover)
+        ConfiguredCommand::Once { timeout, checkpoint } => {
+            let checkpoint = checkpoint_file(checkpoint)?;
+            run::run(settings, source, environment, Work::Once(timeout), checkpoint)
         }
         ConfiguredCommand::Check => {
-            handover_file(None)?;
+            checkpoint_file(None)?;
             check::run()
         }
         ConfiguredCommand::Probe { what } => probe::run(what, settings.listener, &settings.directory.path),

@@ -1,10 +1,10 @@
 //! The Vault client against a scripted server on loopback: requests, their number, and the meaning of each response.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
+#[path = "vault_client/checkpoint.rs"]
+mod checkpoint;
 #[path = "vault_client/connection.rs"]
 mod connection;
-#[path = "vault_client/handover.rs"]
-mod handover;
 #[path = "vault_client/login.rs"]
 mod login;
 #[path = "vault_client/reading.rs"]

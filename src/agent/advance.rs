@@ -17,13 +17,15 @@ impl Agent {
         if !self.phase.is_working() {
             return self.phase.wake().filter(|wake| *wake > at);
         }
-        let Parts { settings, sessions, sources, publication, replaced, mirrors, report, store, .. } = &self.parts;
+        let Parts { settings, sessions, sources, publication, replaced, saving, mirrors, report, store, .. } =
+            &self.parts;
         let visible = publication.visible().is_some();
         let publish = visible || sources.complete(at, |name| store.has_adopted(name));
         [
             sessions.wake(),
             sessions.live(at).and_then(|_| sources.wake(at)),
             sessions.live(at).and_then(|token| replaced.wake(token.number)),
+            if self.mode.has_checkpoint() && !self.mode.is_once() { saving.due() } else { None },
             sources.next_stale(),
             if visible { None } else { sources.next_wait_end(at) },
             if publish { publication.sync.due() } else { None },
@@ -78,6 +80,7 @@ impl Agent {
                 self.journal.failed(&Subject::Mirror(name), &failure);
             }
         }
+        self.advance_checkpoint(now);
         let desired = conditions::conditions(&self.parts, now);
         let Parts { settings, publication, report, .. } = &mut self.parts;
         report.update(desired, publication.generation());

@@ -123,13 +123,7 @@ impl Agent {
                     self.ended(&Subject::Event, &result);
                 }
             }
-            Outcome::Saved(result) => {
-                self.ended(&Subject::Save, &result);
-                if result.is_ok() {
-                    self.journal.info(&Subject::Save, "saved the Vault token and its leases for the next container");
-                }
-                self.save_ended(ticket, result.is_ok(), now);
-            }
+            Outcome::Saved(result) => self.saved(ticket, result, now),
             Outcome::Revoked(result) => {
                 self.parts.sessions.revoked(ticket);
                 self.ended(&Subject::Revocation, &result);

@@ -9,7 +9,7 @@ use super::source::SourceState;
 use super::time::Now;
 use super::token::{Token, Verdict, with_verdict};
 use super::{Agent, Parts};
-use crate::model::{Checkpoint, Failure, FailureClass, Reason, Session, TokenInfo};
+use crate::model::{Failure, FailureClass, Reason, Session, TokenInfo};
 
 impl Agent {
     pub(super) fn logged_in(&mut self, ticket: Ticket, result: Result<Session, Failure>, now: &Now) {
@@ -26,10 +26,15 @@ impl Agent {
         let settings = Arc::clone(&self.parts.settings);
         match self.parts.sessions.logged_in(ticket, result, &settings, now) {
             None => {}
-            Some(Err(failure)) => self.journal.failed(&Subject::Login, &failure),
+            Some(Err(failure)) => {
+                // The login may have unwrapped a secret ID, which works only once.
+                self.parts.saving.request();
+                self.journal.failed(&Subject::Login, &failure);
+            }
             Some(Ok(change)) => {
                 self.journal.recovered(&Subject::Login);
                 if change == LoginChange::NewToken {
+                    self.parts.saving.request();
                     let ttl = self.token_ttl(now);
                     self.journal.info(&Subject::Login, format!("logged in to Vault; the token {ttl}"));
                     self.warn_about_expiry(now);
@@ -52,27 +57,6 @@ impl Agent {
         let Some(message) = token.and_then(|token| token.expiry_warning(now)) else { return };
         self.journal.warn(&Subject::Token, Reason::TokenExpiring, message.clone());
         self.parts.report.token_event(message);
-    }
-
-    pub(super) fn restored(&mut self, ticket: Ticket, checkpoint: &Checkpoint, now: &Now) {
-        let settings = Arc::clone(&self.parts.settings);
-        if !self.parts.sessions.restored(ticket, checkpoint, &settings, now) {
-            return;
-        }
-        let (token, ttl) = (self.parts.sessions.number(), self.token_ttl(now));
-        self.journal.info(&Subject::Login, format!("restored the Vault token of the previous container; it {ttl}"));
-        self.update_all(|_, _| {});
-        if !self.phase.is_working() {
-            return;
-        }
-        for (name, saved) in &checkpoint.sources {
-            let idle = self.parts.sources.get(name).is_some_and(|s| s.held.is_none() && s.in_flight.is_none());
-            let over = saved.lease_left.is_some_and(|left| left.is_zero());
-            if idle && !over && self.parts.store.accept(name, Arc::clone(&saved.reading)).is_ok() {
-                self.update(name, |source| source.restore(&saved.reading, saved.lease_left, token, now));
-                self.parts.publication.sync.request();
-            }
-        }
     }
 
     pub(super) fn token_renewed(&mut self, ticket: Ticket, result: Result<TokenInfo, Failure>, now: &Now) {
@@ -98,8 +82,9 @@ impl Agent {
 
     /// Stops using a token if it is the active one. Sources that wait for a verdict on it are read with the next token.
     pub(super) fn reject_token(&mut self, number: u64, now: &Now) {
-        let Parts { settings, sessions, .. } = &mut self.parts;
+        let Parts { settings, sessions, saving, .. } = &mut self.parts;
         if sessions.rejected(number, &settings.retry, now) {
+            saving.request();
             let failure = sessions.failure.clone();
             if let Some(failure) = failure {
                 self.journal.failed(&Subject::Token, &failure);

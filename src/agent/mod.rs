@@ -16,6 +16,7 @@
 //! - After the drain begins, the agent only reports, saves, revokes, and exits.
 
 mod advance;
+mod checkpoints;
 mod complete;
 mod conditions;
 mod directories;
@@ -56,7 +57,7 @@ pub use io::{
 pub use shutdown::{exit, exit_code};
 pub use time::{Elapsed, Now};
 
-use crate::model::{Checkpoint, Condition, Failure, Generation, ObjectName, SavedSource, Settings, SourceName};
+use crate::model::{Condition, Failure, Generation, ObjectName, Settings, SourceName};
 use directories::Directories;
 use journal::{Journal, Subject};
 use lifetime::TokenView;
@@ -69,6 +70,7 @@ use sessions::Sessions;
 use shutdown::Phase;
 use sources::Sources;
 use store::Store;
+use sync::SyncState;
 use trial::Trial;
 
 /// When the agent stops.
@@ -76,16 +78,18 @@ use trial::Trial;
 pub enum Mode {
     /// At SIGTERM.
     Run {
-        /// Take the token of an earlier container from its checkpoint. The agent then runs as an ordinary container
-        /// next to the application. Unlike a sidecar, it stops at the same time as the application.
-        restore: bool,
+        /// Start from the checkpoint of an earlier process, and save one after each change.
+        checkpoint: bool,
+        /// The agent runs in an ordinary container next to the application. Unlike a sidecar, it stops at the same time
+        /// as the application.
+        app_container: bool,
     },
     /// When all required files are published and all mirrors are written, or at the deadline.
     Once {
         /// Time since the agent's start at which to give up.
         deadline: Elapsed,
-        /// Save the token and its leases for the next process instead of revoking the token.
-        save: bool,
+        /// Start from the checkpoint of an earlier process. After success, save one instead of revoking the token.
+        checkpoint: bool,
     },
 }
 
@@ -101,12 +105,14 @@ impl Mode {
         }
     }
 
-    fn saves(self) -> bool {
-        matches!(self, Self::Once { save: true, .. })
+    fn has_checkpoint(self) -> bool {
+        match self {
+            Self::Run { checkpoint, .. } | Self::Once { checkpoint, .. } => checkpoint,
+        }
     }
 
-    fn is_ordinary_container(self) -> bool {
-        self == Self::Run { restore: true }
+    fn is_app_container(self) -> bool {
+        matches!(self, Self::Run { app_container: true, .. })
     }
 }
 
@@ -120,7 +126,8 @@ pub struct Agent {
     trial: Option<Trial>,
     /// Logins in flight whose session is no longer needed. It is revoked when it arrives.
     abandoned_logins: BTreeMap<Ticket, Arc<Settings>>,
-    saved: Option<(Ticket, bool)>,
+    /// Whether the last save before the exit succeeded; `None` before its end.
+    saved: Option<bool>,
     journal: Journal,
     /// The last logged warnings of Vault, by source.
     warned: BTreeMap<SourceName, Vec<String>>,
@@ -131,6 +138,8 @@ pub struct Agent {
 struct Parts {
     settings: Arc<Settings>,
     sessions: Sessions,
+    /// The checkpoint file.
+    saving: SyncState,
     sources: Sources,
     store: Store,
     publication: Publication,
@@ -168,7 +177,8 @@ impl Agent {
     #[must_use]
     pub fn new(settings: Arc<Settings>, mode: Mode, now: &Now) -> Self {
         let parts = Parts {
-            sessions: Sessions::new(mode.is_ordinary_container()),
+            sessions: Sessions::new(mode.has_checkpoint()),
+            saving: SyncState::default(),
             sources: Sources::new(&settings.sources),
             store: Store::new(&settings.outputs),
             publication: Publication::default(),
@@ -294,29 +304,5 @@ impl Agent {
     pub fn mirrors(&self) -> BTreeMap<ObjectName, MirrorStatus> {
         let status = |mirror: &mirrors::MirrorState| MirrorStatus { confirmed: mirror.confirmed.map(|(_, wall)| wall) };
         self.parts.mirrors.iter().map(|(name, mirror)| (name.clone(), status(mirror))).collect()
-    }
-
-    /// The token, its leases, and the readings, for the next process. `None` for a supplied token: the next process
-    /// gets it in the same way.
-    fn checkpoint(&self, now: &Now) -> Option<Checkpoint> {
-        let token = self.parts.sessions.live(now.at).filter(|token| token.self_issued)?;
-        let mut sources = BTreeMap::new();
-        for (name, source) in self.parts.sources.iter().filter(|(_, source)| source.is_current()) {
-            let Some(reading) = self.parts.store.reading(name) else { continue };
-            let lease = source.lease().filter(|(.., of)| *of == token.number).map(|(_, grant, _)| grant);
-            // The lease belongs to another token, which this process revokes.
-            if source.lease().is_some() && lease.is_none() {
-                continue;
-            }
-            let lease_left = lease.map(|grant| grant.expires_at().saturating_sub(now.at));
-            sources.insert(name.clone(), SavedSource { reading: Arc::clone(reading), lease_left });
-        }
-        Some(Checkpoint {
-            token: token.value.clone(),
-            first_ttl: token.grant.as_ref().map(grant::Grant::first_ttl),
-            left: token.expires_at().map(|ends| ends.saturating_sub(now.at)),
-            renewable: token.grant.as_ref().is_some_and(grant::Grant::is_renewable),
-            sources,
-        })
     }
 }

@@ -128,6 +128,9 @@ impl Agent {
             }
             self.parts.publication.sync.request();
         }
+        if before.is_some() || matches!(validity, Validity::Lease(_) | Validity::Expires(_)) {
+            self.parts.saving.request();
+        }
         if let Some(lease) = before.filter(|lease| !self.parts.publication.uses_lease(&lease.id)) {
             self.parts.replaced.discard(name, lease.id, lease.token, now);
         }
@@ -177,7 +180,7 @@ impl Agent {
 
     /// Warns that a lease expires early: after `once`, no process renews the token that owns the lease.
     pub(super) fn warn_about_short_lease(&mut self, name: &SourceName, now: &Now) {
-        if !self.mode.is_once() || self.mode.saves() {
+        if !self.mode.is_once() || self.mode.has_checkpoint() {
             return;
         }
         let Some((_, grant, number)) = self.parts.sources.get(name).and_then(SourceState::lease) else { return };
@@ -186,7 +189,7 @@ impl Agent {
             let message = format!(
                 "the credentials of source {name} expire with the Vault token in {}s, before their lease of {}s, \
                  because no process renews the token after `once`; run the agent as a sidecar, or pass the token on \
-                 with --handover",
+                 with --checkpoint",
                 ends.saturating_sub(now.at).as_secs(),
                 grant.first_ttl().as_secs()
             );
@@ -209,6 +212,7 @@ impl Agent {
                 let message =
                     format!("renewed the lease of source {name}; it expires in {}s", lease.duration.as_secs());
                 self.journal.info(&Subject::Lease(name.clone()), message);
+                self.parts.saving.request();
                 self.update(name, |source| source.renewed(&lease, now));
             }
             Err(failure) if failure.class == FailureClass::TokenInvalid => {

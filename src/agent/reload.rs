@@ -70,7 +70,7 @@ impl Agent {
         if old.directory.path != new.directory.path {
             self.parts.directories.retire(&old.directory, &mut self.outbox);
         }
-        let Parts { sessions, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
+        let Parts { sessions, saving, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
             &mut self.parts;
         let token_expiry = |number| sessions.expiry_of(number);
         let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
@@ -89,6 +89,7 @@ impl Agent {
         }
         mirrors.reconcile(&new.mirrors);
         publication.sync.request();
+        saving.request();
         left_out.retain(|name, _| new.sources.contains_key(name));
         *config_rejected = None;
         let message = "the new configuration is active";

@@ -10,7 +10,7 @@ use super::lifetime::TokenExpiry;
 use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now};
 use super::token::Token;
-use crate::model::{Checkpoint, Failure, FailureClass, Reason, Retry, Session, Settings, TokenInfo};
+use crate::model::{Failure, FailureClass, Reason, Retry, SavedToken, Session, Settings, TokenInfo};
 
 /// How long a replaced token is kept, so that an application can still use a leased credential that it has just read.
 const OVERLAP: Duration = Duration::from_secs(30);
@@ -33,6 +33,8 @@ pub(super) struct Sessions {
     pub(super) failure: Option<Failure>,
     /// Whether the next login may use the token of an earlier process.
     restore: bool,
+    /// Whether the login in flight does so.
+    restoring: bool,
     logins: u64,
     /// When to check the token in use, if it owns leases in use.
     check_due: Option<Elapsed>,
@@ -79,6 +81,11 @@ impl Sessions {
             Some(token) => token.expires_at().map_or(TokenExpiry::Never, TokenExpiry::At),
             None => TokenExpiry::At(Elapsed::ZERO),
         }
+    }
+
+    /// Whether the checkpoint of an earlier process may still be needed.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.restore || self.restoring
     }
 
     pub(super) fn is_logging_in(&self) -> bool {
@@ -154,7 +161,8 @@ impl Sessions {
             token.renewing = Some(outbox.start(op));
         }
         if self.login_due().is_some_and(|at| at <= now.at) {
-            let op = Op::LogIn { settings: Arc::clone(settings), restore: std::mem::take(&mut self.restore) };
+            self.restoring = std::mem::take(&mut self.restore);
+            let op = Op::LogIn { settings: Arc::clone(settings), restore: self.restoring };
             self.login = Some(outbox.start(op));
         }
     }
@@ -206,10 +214,13 @@ impl Sessions {
         now: &Now,
     ) -> Option<Result<LoginChange, Failure>> {
         self.login.take_if(|started| *started == ticket)?;
+        let restoring = std::mem::take(&mut self.restoring);
         self.reset_backoff_if_stable(now);
         let session = match result {
             Ok(session) => session,
             Err(failure) => {
+                // Without an answer of the server, the checkpoint may still be good.
+                self.restore = restoring && failure.class.is_retryable();
                 self.backoff.failed(&failure, &settings.retry, now, 12);
                 self.failure = Some(failure.clone());
                 return Some(Err(failure));
@@ -241,21 +252,24 @@ impl Sessions {
         Some(Ok(LoginChange::NewToken))
     }
 
-    /// Uses the token of an earlier process. Returns whether the login was in flight.
+    /// Uses the token of an earlier process; logs in if it saved none. Returns whether the login was in flight.
     pub(super) fn restored(
         &mut self,
         ticket: Ticket,
-        checkpoint: &Checkpoint,
+        saved: Option<&SavedToken>,
         settings: &Arc<Settings>,
         now: &Now,
     ) -> bool {
         if self.login.take_if(|started| *started == ticket).is_none() {
             return false;
         }
-        let number = self.next_number();
-        let token = Token::restored(number, checkpoint, Arc::clone(settings), now);
+        self.restoring = false;
         self.failure = None;
-        self.replace(token, now);
+        if let Some(saved) = saved {
+            let number = self.next_number();
+            let token = Token::restored(number, saved, Arc::clone(settings), now);
+            self.replace(token, now);
+        }
         true
     }
 
@@ -289,6 +303,7 @@ impl Sessions {
         }
         self.backoff.reset();
         self.failure = None;
+        (self.restore, self.restoring) = (false, false);
         self.login.take()
     }
 
@@ -298,6 +313,7 @@ impl Sessions {
         self.replace(token, now);
         self.backoff.reset();
         self.failure = None;
+        (self.restore, self.restoring) = (false, false);
         self.login.take()
     }
 

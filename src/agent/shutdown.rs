@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::io::{Action, Op, Ticket};
+use super::io::{Action, Ticket};
 use super::journal::Subject;
 use super::time::{Elapsed, Now};
 use super::{Agent, conditions};
@@ -204,11 +204,10 @@ impl Agent {
             drain.stage = Stage::ReleasingToken { saving: self.release_token(drain.code, now) };
         }
         if let Stage::ReleasingToken { saving } = &drain.stage {
-            let done = saving.is_none_or(|ticket| self.saved.is_some_and(|(saved, _)| saved == ticket))
-                && !self.parts.sessions.is_revoking();
+            let done = (saving.is_none() || self.saved.is_some()) && !self.parts.sessions.is_revoking();
             if done || drain.exit_by <= now.at {
-                // The next process may find no checkpoint, so the exit code reports a failure.
-                let failed = saving.is_some() && self.saved.is_none_or(|(_, ok)| !ok);
+                // The next container would find no checkpoint, so the exit code of `once` reports a failure.
+                let failed = self.mode.is_once() && saving.is_some() && self.saved != Some(true);
                 let code = if failed && drain.code == exit::OK { exit::IO } else { drain.code };
                 self.outbox.push(Action::Exit { code });
                 self.phase = Phase::Exited;
@@ -239,36 +238,39 @@ impl Agent {
                 self.parts.sessions.revoke(&token, &mut self.outbox);
             }
         }
-        if self.mode.saves()
-            && code == exit::OK
-            && let Some(checkpoint) = self.checkpoint(now)
-        {
-            let settings = std::sync::Arc::clone(&self.parts.settings);
-            return Some(self.outbox.start(Op::Save { settings, checkpoint: Box::new(checkpoint) }));
-        }
-        if self.mode.saves() && code == exit::OK && self.parts.sessions.live(now.at).is_some() {
-            let message = "no handover file is written, because the Vault token was supplied; supply it to the next \
-                           container as well";
-            self.journal.info(&Subject::Save, message);
-        }
-        if self.parts.settings.revoke_on_exit && !self.keeps_token(code, now) {
+        let keeps_token = !self.parts.settings.revoke_on_exit || self.keeps_token(code, now);
+        if !keeps_token {
             for token in self.parts.sessions.revocable(now.at) {
                 self.parts.sessions.revoke(&token, &mut self.outbox);
             }
         }
-        None
+        if !self.mode.has_checkpoint() {
+            return None;
+        }
+        if self.mode.is_once()
+            && code == exit::OK
+            && self.parts.sessions.live(now.at).is_some_and(|token| !token.self_issued)
+        {
+            let message =
+                "the Vault token is not saved, because it was supplied; supply it to the next container as well";
+            self.journal.info(&Subject::Save, message);
+        }
+        Some(self.save(keeps_token, now))
     }
 
-    /// Records the outcome of saving. If it failed, the tokens are revoked.
-    pub(super) fn save_ended(&mut self, ticket: Ticket, ok: bool, now: &Now) {
-        let Phase::Draining(Drain { stage: Stage::ReleasingToken { saving: Some(saving) }, .. }) = &self.phase else {
-            return;
-        };
-        if *saving != ticket {
+    /// Whether the exit waits for the save with this ticket.
+    pub(super) fn is_releasing(&self, ticket: Ticket) -> bool {
+        matches!(&self.phase, Phase::Draining(Drain { stage: Stage::ReleasingToken { saving: Some(saving) }, .. })
+            if *saving == ticket)
+    }
+
+    /// Handles the end of the last save. If it failed, no other process knows the token of `once`, so it is revoked.
+    pub(super) fn last_save_ended(&mut self, ok: bool, now: &Now) {
+        self.saved = Some(ok);
+        if ok || !self.parts.settings.revoke_on_exit {
             return;
         }
-        self.saved = Some((ticket, ok));
-        if !ok && self.parts.settings.revoke_on_exit {
+        if self.mode.is_once() {
             for token in self.parts.sessions.revocable(now.at) {
                 self.parts.sessions.revoke(&token, &mut self.outbox);
             }
@@ -283,17 +285,20 @@ impl Agent {
             .sources
             .iter()
             .any(|(_, source)| source.lease().is_some_and(|(_, grant, _)| grant.expires_at() > now.at));
+        // The next container continues with the token.
+        if self.mode.is_once() && self.mode.has_checkpoint() {
+            return code == exit::OK;
+        }
         if !leased {
             return false;
         }
         if self.mode.is_once() {
-            // After success, the application starts and uses the leases. After a failure it does not start. If a
-            // checkpoint was requested, keep nothing without it.
-            return code == exit::OK && !self.mode.saves();
+            // After success, the application starts and uses the leases. After a failure it does not start.
+            return code == exit::OK;
         }
         // The application may continue to run: only the agent's container restarts, or, next to an agent in an ordinary
         // container, the application drains while the agent stops.
-        self.mode.is_ordinary_container() || !self.parts.report.pod_deleting
+        self.mode.is_app_container() || !self.parts.report.pod_deleting
     }
 }
 

@@ -232,15 +232,12 @@ impl SourceState {
         self.succeeded();
     }
 
-    /// Accepts a reading of an earlier process. Its age is unknown, so the source is read at once, unless a read would
-    /// issue another lease.
-    pub(super) fn restore(&mut self, reading: &Reading, lease_left: Option<Duration>, token: u64, now: &Now) {
+    /// Accepts a reading of an earlier process. `left`: the remaining TTL of its credential.
+    pub(super) fn restore(&mut self, reading: &Reading, left: Duration, token: u64, now: &Now) {
         self.accept(reading.version.clone(), &reading.validity, token, now.at, false, now);
         let lifetime = self.held.as_mut().map(|held| &mut held.lifetime);
-        if let (Some(Lifetime::Lease { grant, .. }), Some(left)) = (lifetime, lease_left) {
+        if let Some(Lifetime::Lease { grant, .. } | Lifetime::Expires(grant)) = lifetime {
             *grant = grant.resumed(left, now, 25);
-        } else {
-            self.refresh(now);
         }
     }
 

@@ -7,7 +7,7 @@ use super::grant::{self, Grant, Renewal};
 use super::io::{Op, Ticket};
 use super::outbox::Outbox;
 use super::time::{Backoff, Elapsed, Now, timestamp};
-use crate::model::{AuthMethod, Checkpoint, Failure, FailureClass, Reason, Session, Settings, TokenInfo, VaultToken};
+use crate::model::{AuthMethod, Failure, FailureClass, Reason, SavedToken, Session, Settings, TokenInfo, VaultToken};
 
 /// How long a token may be rejected because a standby does not know it yet. Replication takes milliseconds
 /// to a few seconds.
@@ -96,8 +96,8 @@ impl Token {
     }
 
     /// Restores the token of an earlier process, unconfirmed like a new one.
-    pub(super) fn restored(number: u64, checkpoint: &Checkpoint, settings: Arc<Settings>, now: &Now) -> Self {
-        let Checkpoint { token, first_ttl, left, renewable, .. } = checkpoint;
+    pub(super) fn restored(number: u64, saved: &SavedToken, settings: Arc<Settings>, now: &Now) -> Self {
+        let SavedToken { token, first_ttl, left, renewable } = saved;
         let grant = left.map(|left| {
             let first = first_ttl.unwrap_or(left).max(left);
             Grant::new(first, Some(overlap(&settings, first)), *renewable, now, 11).resumed(left, now, 11)

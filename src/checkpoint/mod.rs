@@ -1,12 +1,14 @@
-//! Encoding of the state that one agent process hands over to the next. Pure: no files, no clock.
+//! Encoding of the state that one agent process saves for the next one. Pure: no files, no clock.
 //!
-//! The format is JSON with a version, and unknown fields are errors, because both processes run the same image. A checkpoint is
-//! used only if a login would give an equal token (same server, namespace and role), and if its token has not expired.
+//! The format is JSON with a version, and unknown fields are errors, because both processes run the same image. Token and
+//! readings are used only if a login would give an equal token (same server, namespace and role). Whether the token is still
+//! valid is for the server to say.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,30 +20,24 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::model::{
-    AuthMethod, Checkpoint, Lease, LeaseId, Reading, SavedSource, SecretBytes, SecretValue, Settings, SourceName,
-    Validity, VaultToken, Version,
+    AuthMethod, Checkpoint, Lease, LeaseId, Reading, SavedSecretId, SavedSource, SavedToken, SecretBytes, SecretValue,
+    Settings, SourceName, Validity, VaultToken, Version,
 };
 
 /// Version of the format. Increment it with each change.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 const SAME_IMAGE: &str = "run both containers from the same image";
 
-/// Minimum remaining TTL. A token with less could expire before its first use.
-const MIN_TTL: Duration = Duration::from_secs(3);
-
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Handover<'a> {
+struct Content<'a> {
     version: u32,
     /// The login that issued the token.
     issuer: Issuer,
-    token: Secret<'a>,
-    renewable: bool,
-    first_ttl: Option<Duration>,
-    /// Expiry on the wall clock, the only clock that the two processes share.
-    ends: Option<Timestamp>,
+    token: Option<TokenEntry<'a>>,
     sources: BTreeMap<String, SourceEntry<'a>>,
+    secret_ids: Vec<SecretIdEntry<'a>>,
 }
 
 /// The settings that determine which token a login issues.
@@ -58,11 +54,25 @@ struct Issuer {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct TokenEntry<'a> {
+    token: Secret<'a>,
+    first_ttl: Option<Duration>,
+    /// Remaining TTL at the time of the encoding. The server knows the present one.
+    left: Option<Duration>,
+    renewable: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SourceEntry<'a> {
     /// [`Source::request_id`](crate::model::Source::request_id). A source with another request is read again.
     request: String,
     number: Option<u64>,
     created: Option<Timestamp>,
+    /// TTL when the credential was issued.
+    ttl: Duration,
+    /// Expiry on the wall clock, the only clock that the two processes share.
+    ends: Timestamp,
     lease: Option<LeaseEntry>,
     values: BTreeMap<String, Value<'a>>,
 }
@@ -71,9 +81,16 @@ struct SourceEntry<'a> {
 #[serde(deny_unknown_fields)]
 struct LeaseEntry {
     id: String,
-    first_duration: Duration,
     renewable: bool,
-    ends: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretIdEntry<'a> {
+    role_id_file: PathBuf,
+    secret_id_file: PathBuf,
+    digest: Vec<u8>,
+    secret_id: Secret<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,21 +130,36 @@ impl Secret<'_> {
             Self::Owned(bytes) => bytes,
         }
     }
+
+    fn to_bytes(&self) -> SecretBytes {
+        SecretBytes::new(self.expose().to_vec())
+    }
 }
 
-/// Encodes a checkpoint. `now` is the wall clock.
+/// Encodes a checkpoint and secret IDs. `now` is the wall clock.
 ///
 /// # Errors
-/// The reason why the checkpoint cannot be encoded, for a message.
-pub fn encode(checkpoint: &Checkpoint, settings: &Settings, now: Timestamp) -> Result<SecretBytes, String> {
+/// The reason why they cannot be encoded, for a message.
+pub fn encode(
+    checkpoint: &Checkpoint,
+    secret_ids: &[SavedSecretId],
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<SecretBytes, String> {
     let at = |left: Duration| {
         let ends = SignedDuration::try_from(left).ok().and_then(|left| now.checked_add(left).ok());
         ends.unwrap_or(Timestamp::MAX)
     };
-    let Checkpoint { token, first_ttl, left, renewable, sources } = checkpoint;
-    let mut entries = BTreeMap::new();
-    for (name, SavedSource { reading, lease_left }) in sources {
+    let mut sources = BTreeMap::new();
+    for (name, SavedSource { reading, left }) in &checkpoint.sources {
         let Some(spec) = settings.sources.get(name) else { continue };
+        let (ttl, lease) = match &reading.validity {
+            Validity::Lease(Lease { id, duration, renewable }) => {
+                (*duration, Some(LeaseEntry { id: id.0.clone(), renewable: *renewable }))
+            }
+            Validity::Expires(ttl) => (*ttl, None),
+            Validity::Unlimited | Validity::Rotates(_) => continue,
+        };
         let mut values = BTreeMap::new();
         for (key, value) in &reading.data {
             let value = match value {
@@ -136,36 +168,47 @@ pub fn encode(checkpoint: &Checkpoint, settings: &Settings, now: Timestamp) -> R
             };
             values.insert(key.clone(), value);
         }
-        let lease = reading.validity.lease().zip(*lease_left).map(|(lease, left)| LeaseEntry {
-            id: lease.id.0.clone(),
-            first_duration: lease.duration,
-            renewable: lease.renewable,
-            ends: at(left),
-        });
         let Version { number, created } = reading.version;
-        entries.insert(name.to_string(), SourceEntry { request: spec.request_id(), number, created, lease, values });
+        let entry = SourceEntry { request: spec.request_id(), number, created, ttl, ends: at(*left), lease, values };
+        sources.insert(name.to_string(), entry);
     }
-    let handover = Handover {
-        version: VERSION,
-        issuer: issuer(settings),
-        token: Secret::Borrowed(token.expose()),
-        renewable: *renewable,
-        first_ttl: *first_ttl,
-        ends: left.map(at),
-        sources: entries,
-    };
-    SecretBytes::written(|buffer| serde_json::to_writer(buffer, &handover)).map_err(|error| error.to_string())
+    let token = checkpoint.token.as_ref().map(|saved| TokenEntry {
+        token: Secret::Borrowed(saved.token.expose()),
+        first_ttl: saved.first_ttl,
+        left: saved.left,
+        renewable: saved.renewable,
+    });
+    let mut ids = Vec::new();
+    for SavedSecretId { role_id_file, secret_id_file, digest, secret_id } in secret_ids {
+        ids.push(SecretIdEntry {
+            role_id_file: role_id_file.clone(),
+            secret_id_file: secret_id_file.clone(),
+            digest: digest.clone(),
+            secret_id: Secret::Borrowed(secret_id.expose()),
+        });
+    }
+    let content = Content { version: VERSION, issuer: issuer(settings), token, sources, secret_ids: ids };
+    SecretBytes::written(|buffer| serde_json::to_writer(buffer, &content)).map_err(|error| error.to_string())
 }
 
-/// Decodes a checkpoint that is usable with `settings`. `now` is the wall clock. Omits sources that `settings` does not contain.
+/// A decoded checkpoint.
+pub struct Decoded {
+    /// Token and readings, or the reason why they cannot be used, for a message.
+    pub checkpoint: Result<Checkpoint, String>,
+    /// Secret IDs, whatever the login.
+    pub secret_ids: Vec<SavedSecretId>,
+}
+
+/// Decodes a checkpoint that is usable with `settings`. `now` is the wall clock. Omits sources that `settings` does not contain
+/// and credentials that have expired.
 ///
 /// # Errors
-/// The reason why the checkpoint cannot be used, for a message.
-pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Result<Checkpoint, String> {
+/// The reason why nothing of it can be used, for a message.
+pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Result<Decoded, String> {
     // The text of serde's error can quote a secret, so only the position is kept.
     let unreadable = |error: serde_json::Error| {
         let (line, column) = (error.line(), error.column());
-        format!("the content is not a handover of this version (line {line}, column {column}); {SAME_IMAGE}")
+        format!("the content is not a checkpoint of this version (line {line}, column {column}); {SAME_IMAGE}")
     };
     #[derive(Deserialize)]
     struct VersionOnly {
@@ -175,30 +218,41 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
     if version != VERSION {
         return Err(format!("expected format version {VERSION}, found {version}; {SAME_IMAGE}"));
     }
-    let handover: Handover<'_> = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
-    if handover.issuer != issuer(settings) {
-        return Err("its token was issued for another Vault server, namespace, auth mount or role".into());
-    }
-    // A clock that was set back must not extend a TTL beyond the original one.
-    let remaining =
-        |ends: Timestamp, most: Duration| Duration::try_from(ends.duration_since(now)).unwrap_or_default().min(most);
-    let left = handover.ends.map(|ends| remaining(ends, handover.first_ttl.unwrap_or(Duration::MAX)));
-    if left.is_some_and(|left| left < MIN_TTL) {
-        return Err("its token has expired".into());
-    }
+    let content: Content<'_> = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
+    let secret_id = |entry: &SecretIdEntry<'_>| SavedSecretId {
+        role_id_file: entry.role_id_file.clone(),
+        secret_id_file: entry.secret_id_file.clone(),
+        digest: entry.digest.clone(),
+        secret_id: entry.secret_id.to_bytes(),
+    };
+    let secret_ids = content.secret_ids.iter().map(secret_id).collect();
+    let checkpoint = if content.issuer == issuer(settings) {
+        usable(&content, settings, now)
+    } else {
+        Err("its token was issued for another Vault server, namespace, auth mount or role".into())
+    };
+    Ok(Decoded { checkpoint, secret_ids })
+}
+
+fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<Checkpoint, String> {
     let mut sources = BTreeMap::new();
-    for (name, entry) in handover.sources {
-        let Ok(name) = SourceName::new(&name) else { return Err("it contains an invalid source name".into()) };
+    for (name, entry) in &content.sources {
+        let Ok(name) = SourceName::new(name) else { return Err("it contains an invalid source name".into()) };
         if settings.sources.get(&name).is_none_or(|source| source.request_id() != entry.request) {
             continue;
         }
-        let lease_left = entry.lease.as_ref().map(|lease| remaining(lease.ends, lease.first_duration));
-        let validity = entry.lease.map_or(Validity::Unlimited, |lease| {
-            Validity::Lease(Lease { id: LeaseId(lease.id), duration: lease.first_duration, renewable: lease.renewable })
+        // A clock that was set back must not extend a TTL beyond the original one.
+        let left = Duration::try_from(entry.ends.duration_since(now)).unwrap_or_default().min(entry.ttl);
+        if left.is_zero() {
+            continue;
+        }
+        let validity = entry.lease.as_ref().map_or(Validity::Expires(entry.ttl), |lease| {
+            let id = LeaseId(lease.id.clone());
+            Validity::Lease(Lease { id, duration: entry.ttl, renewable: lease.renewable })
         });
         let value = |value: &Value<'_>| match value {
-            Value::Text(bytes) => SecretValue::Text(SecretBytes::new(bytes.expose().to_vec())),
-            Value::Json(bytes) => SecretValue::Json(SecretBytes::new(bytes.expose().to_vec())),
+            Value::Text(bytes) => SecretValue::Text(bytes.to_bytes()),
+            Value::Json(bytes) => SecretValue::Json(bytes.to_bytes()),
         };
         let reading = Reading {
             data: entry.values.iter().map(|(key, found)| (key.clone(), value(found))).collect(),
@@ -206,12 +260,15 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
             validity,
             warnings: Vec::new(),
         };
-        sources.insert(name, SavedSource { reading: Arc::new(reading), lease_left });
+        sources.insert(name, SavedSource { reading: Arc::new(reading), left });
     }
-    let Handover { renewable, first_ttl, token, .. } = handover;
-    let token = std::str::from_utf8(token.expose()).map_err(|_| "its token is not UTF-8 text")?;
-    let token = VaultToken::new(token).in_namespace(settings.auth.namespace.clone());
-    Ok(Checkpoint { token, first_ttl, left, renewable, sources })
+    let token = content.token.as_ref().map(|entry| {
+        let text = std::str::from_utf8(entry.token.expose()).map_err(|_| "its token is not UTF-8 text")?;
+        let token = VaultToken::new(text).in_namespace(settings.auth.namespace.clone());
+        let TokenEntry { first_ttl, left, renewable, .. } = *entry;
+        Ok::<_, String>(SavedToken { token, first_ttl, left, renewable })
+    });
+    Ok(Checkpoint { token: token.transpose()?, sources })
 }
 
 fn issuer(settings: &Settings) -> Issuer {

@@ -26,16 +26,28 @@ fn checkpoint() -> Checkpoint {
     ]);
     let reading = |version, validity| Arc::new(Reading { data: data.clone(), version, validity, warnings: Vec::new() });
     let db = reading(Version::default(), Validity::Lease(lease));
-    let app = reading(Version { number: Some(7), created: Some(now()) }, Validity::Unlimited);
-    Checkpoint {
+    let app = reading(Version { number: Some(7), created: Some(now()) }, Validity::Expires(minutes(30)));
+    let token = SavedToken {
         token: VaultToken::new("hvs.planted"),
         first_ttl: Some(minutes(20)),
         left: Some(minutes(15)),
         renewable: true,
+    };
+    Checkpoint {
+        token: Some(token),
         sources: BTreeMap::from([
-            (name("db"), SavedSource { reading: db, lease_left: Some(minutes(50)) }),
-            (name("app"), SavedSource { reading: app, lease_left: None }),
+            (name("db"), SavedSource { reading: db, left: minutes(50) }),
+            (name("app"), SavedSource { reading: app, left: minutes(20) }),
         ]),
+    }
+}
+
+fn secret_id() -> SavedSecretId {
+    SavedSecretId {
+        role_id_file: "/role".into(),
+        secret_id_file: "/secret".into(),
+        digest: vec![1, 255],
+        secret_id: "a-planted-secret-id".into(),
     }
 }
 
@@ -44,27 +56,31 @@ fn minutes(n: u64) -> Duration {
 }
 
 fn saved() -> SecretBytes {
-    encode(&checkpoint(), &settings("", ""), now()).unwrap_or_else(|why| panic!("{why}"))
+    encode(&checkpoint(), &[secret_id()], &settings("", ""), now()).unwrap_or_else(|why| panic!("{why}"))
+}
+
+fn decoded(bytes: &SecretBytes, settings: &Settings, at: Timestamp) -> Decoded {
+    decode(bytes, settings, at).unwrap_or_else(|why| panic!("{why}"))
 }
 
 fn restored(at: Timestamp) -> Checkpoint {
-    decode(&saved(), &settings("", ""), at).unwrap_or_else(|why| panic!("{why}"))
+    decoded(&saved(), &settings("", ""), at).checkpoint.unwrap_or_else(|why| panic!("{why}"))
 }
 
-fn refused(bytes: &SecretBytes, settings: &Settings, later: Duration) -> String {
-    let at = now() + SignedDuration::try_from(later).expect("a time");
-    decode(bytes, settings, at).err().expect("refused")
+fn refused(bytes: &SecretBytes, settings: &Settings) -> String {
+    decode(bytes, settings, now()).err().expect("refused")
 }
 
 #[test]
 fn decode_restores_checkpoint_with_remaining_ttls() {
     let restored = restored(now() + SignedDuration::from_mins(5));
     let before = checkpoint();
-    assert!(restored.token.expose() == b"hvs.planted");
-    assert_eq!((restored.left, restored.first_ttl), (Some(minutes(10)), before.first_ttl));
+    let (token, saved) = (restored.token.expect("a token"), before.token.expect("a token"));
+    assert!(token.token.expose() == b"hvs.planted");
+    assert_eq!((token.left, token.first_ttl, token.renewable), (saved.left, saved.first_ttl, saved.renewable));
     for (name, source) in &before.sources {
         let after = &restored.sources[name];
-        assert_eq!(after.lease_left, source.lease_left.map(|left| left - minutes(5)), "{name}");
+        assert_eq!(after.left, source.left - minutes(5), "{name}");
         assert_eq!(after.reading.validity, source.reading.validity, "{name}");
         assert_eq!(after.reading.version, source.reading.version, "{name}");
         assert!(after.reading.data == source.reading.data, "{name}");
@@ -72,27 +88,42 @@ fn decode_restores_checkpoint_with_remaining_ttls() {
 }
 
 #[test]
+fn expired_credential_is_omitted() {
+    let later = restored(now() + SignedDuration::from_mins(20));
+    assert_eq!(later.sources.keys().map(SourceName::as_str).collect::<Vec<_>>(), ["db"]);
+}
+
+#[test]
+fn secret_ids_are_restored_whatever_the_login() {
+    for settings in [settings("", ""), settings("role: webapp", "role: other")] {
+        let found = decoded(&saved(), &settings, now()).secret_ids;
+        assert_eq!(found.len(), 1);
+        assert_eq!((&found[0].role_id_file, &found[0].digest), (&secret_id().role_id_file, &secret_id().digest));
+        assert!(found[0].secret_id == secret_id().secret_id);
+    }
+}
+
+#[test]
 fn clock_set_back_extends_no_ttl() {
     let restored = restored(now() - SignedDuration::from_hours(24));
-    assert_eq!(restored.left, Some(minutes(20)));
-    let leases: Vec<_> = restored.sources.values().filter_map(|source| source.lease_left).collect();
-    assert_eq!(leases, [minutes(60)]);
+    let left: Vec<_> = restored.sources.values().map(|source| source.left).collect();
+    assert_eq!(left, [minutes(30), minutes(60)]);
 }
 
 #[test]
 fn decode_rejects_unusable_checkpoint_without_quoting_secrets() {
     let same = settings("", "");
-    assert!(refused(&saved(), &same, minutes(15)).contains("expired"));
     for (changed, into) in [("https://vault:8200", "https://other:8200"), ("role: webapp", "role: other")] {
-        assert!(refused(&saved(), &settings(changed, into), minutes(0)).contains("another Vault server"), "{into}");
+        let why = decoded(&saved(), &settings(changed, into), now()).checkpoint.err().expect("refused");
+        assert!(why.contains("another Vault server"), "{into}");
     }
     let text = String::from_utf8(saved().expose().to_vec()).expect("text");
     let planted = STANDARD.encode("hvs.planted");
     let table = [
         (
+            "\"version\":3",
             "\"version\":2",
-            "\"version\":1",
-            "expected format version 2, found 1; run both containers from the same image",
+            "expected format version 3, found 2; run both containers from the same image",
         ),
         ("\"renewable\":true", "\"renewable\":\"hvs.planted\"", "line 1"),
         ("\"renewable\":true", "\"renewable\":true,\"more\":1", "line 1"),
@@ -101,14 +132,14 @@ fn decode_rejects_unusable_checkpoint_without_quoting_secrets() {
     ];
     for (changed, into, why) in table {
         assert!(text.contains(changed), "{changed}");
-        let message = refused(&text.replacen(changed, into, 1).into(), &same, minutes(0));
+        let message = refused(&text.replacen(changed, into, 1).into(), &same);
         assert!(message.contains(why) && !message.contains("hvs"), "{into}: {message}");
     }
 }
 
 #[test]
 fn decode_omits_source_with_changed_path() {
-    let restored = decode(&saved(), &settings("secret/webapp", "secret/moved"), now());
-    let restored = restored.unwrap_or_else(|why| panic!("{why}"));
+    let moved = decoded(&saved(), &settings("secret/webapp", "secret/moved"), now());
+    let restored = moved.checkpoint.unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(restored.sources.keys().map(SourceName::as_str).collect::<Vec<_>>(), ["db"]);
 }

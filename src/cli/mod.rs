@@ -45,18 +45,21 @@ pub(crate) enum Command {
 pub(crate) enum ConfiguredCommand {
     /// Publish, then keep running: renew, refresh, report (the default).
     Run {
-        /// Take over token and leases from this file, written by `once`; also `KEYFERRY_HANDOVER`.
+        /// Keep token, leases, and certificates in this file across restarts; also `KEYFERRY_CHECKPOINT`.
         #[arg(long, value_name = "FILE")]
-        handover: Option<PathBuf>,
+        checkpoint: Option<PathBuf>,
+        /// The container is an ordinary one next to the application, not a sidecar, and stops at the same time.
+        #[arg(long)]
+        app_container: bool,
     },
     /// Publish and mirror once, then exit.
     Once {
         /// Time limit: seconds, or with a unit (30s, 2m).
         #[arg(long, default_value = "60s", value_parser = config::parse_duration)]
         timeout: Duration,
-        /// Hand over token and leases to `run` in this file instead of revoking the token; also `KEYFERRY_HANDOVER`.
+        /// Leave token, leases, and certificates to `run` in this file; also `KEYFERRY_CHECKPOINT`.
         #[arg(long, value_name = "FILE")]
-        handover: Option<PathBuf>,
+        checkpoint: Option<PathBuf>,
     },
     /// Check the configuration without connecting to anything, and report every error.
     Check,
@@ -97,7 +100,7 @@ impl Arguments {
 
 impl Default for Command {
     fn default() -> Self {
-        Self::Configured(ConfiguredCommand::Run { handover: None })
+        Self::Configured(ConfiguredCommand::Run { checkpoint: None, app_container: false })
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn run(
     source: ConfigSource,
     environment: ProcessEnvironment,
     work: Work,
-    handover: Option<PathBuf>,
+    checkpoint: Option<PathBuf>,
 ) -> ExitCode {
     if let Err(error) = telemetry::harden() {
         tracing::warn!(%error, "failed to protect the memory of the process from other processes");
@@ -34,7 +34,7 @@ pub(crate) fn run(
         );
         return exit::INTERNAL.into();
     }
-    match runtime::run(settings, source, Box::new(environment), work, handover) {
+    match runtime::run(settings, source, Box::new(environment), work, checkpoint) {
         Ok(code) => code.into(),
         Err(failure) => {
             let exit_code = runtime::exit_code(&failure);

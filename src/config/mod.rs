@@ -54,28 +54,28 @@ pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -
         .or_else(|| variable("KEYFERRY_CONFIG_INLINE").map(DocumentLocation::Inline))
 }
 
-/// Finds the handover file: `--handover`, else `KEYFERRY_HANDOVER`.
+/// Finds the checkpoint file: `--checkpoint`, else `KEYFERRY_CHECKPOINT`.
 ///
 /// # Errors
 /// If the path is relative, contains `..`, or is below the output directory, which the application can read. Symbolic
 /// links are not resolved.
-pub fn handover_file(
+pub fn checkpoint_file(
     env: &dyn Environment,
     command_line: Option<PathBuf>,
     settings: &Settings,
 ) -> Result<Option<PathBuf>, String> {
-    let variable = || env.get("KEYFERRY_HANDOVER").filter(|text| !text.trim().is_empty()).map(PathBuf::from);
+    let variable = || env.get("KEYFERRY_CHECKPOINT").filter(|text| !text.trim().is_empty()).map(PathBuf::from);
     let Some(file) = command_line.or_else(variable) else { return Ok(None) };
     let (shown, directory) = (file.display(), &settings.directory.path);
     let plain =
         |path: &std::path::Path| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
     if !plain(&file) || file.file_name().is_none() {
-        return Err(format!("handover file: must be an absolute path without `..` (found {shown})"));
+        return Err(format!("checkpoint file: must be an absolute path without `..` (found {shown})"));
     }
     if file.starts_with(directory) {
         let directory = directory.display();
         return Err(format!(
-            "handover file: must be outside the output directory {directory}, which the application can read; use a path next to that directory (found {shown})"
+            "checkpoint file: must be outside the output directory {directory}, which the application can read; use a path next to that directory (found {shown})"
         ));
     }
     Ok(Some(file))

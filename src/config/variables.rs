@@ -52,9 +52,9 @@ pub(super) const VARIABLES: &[Variable] = &[
         "Interval between reads, for each source without its own `refresh`.",
     ),
     variable(
-        "KEYFERRY_HANDOVER",
+        "KEYFERRY_CHECKPOINT",
         "",
-        "Handover file: `once` writes the token and leases to it, `run` reads them. `--handover` takes precedence.",
+        "File that keeps the Vault token, its leases, and certificates across restarts of keyferry. `--checkpoint` takes precedence.",
     ),
     variable("KEYFERRY_MIRROR", "mirrors", "Name of one Secret of type Opaque that receives a copy of all files."),
     variable("KEYFERRY_LISTEN", "listen", "IP address and port for probes and metrics."),

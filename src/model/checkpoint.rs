@@ -1,32 +1,61 @@
-//! State that one agent process hands over to the next one in the same pod.
+//! State that one agent process saves for the next one in the same pod.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Reading, SourceName, VaultToken};
+use super::{Reading, SecretBytes, SourceName, VaultToken};
 
-/// A token, its leases and the readings. Durations count from the moment at which the checkpoint is made, because each
-/// process has its own clock origin.
-#[derive(Clone)]
+/// A token, and the readings that another read would issue again. Durations count from the moment at which the checkpoint is
+/// made, because each process has its own clock origin.
+#[derive(Clone, Default)]
 pub struct Checkpoint {
-    /// A token that a login issued, so the process that takes it over revokes it on exit.
+    /// `None` if the token was supplied, or is revoked: only readings without a lease survive.
+    pub token: Option<SavedToken>,
+    /// The last good reading of each source with a lease of that token or with its own TTL.
+    pub sources: BTreeMap<SourceName, SavedSource>,
+}
+
+impl Checkpoint {
+    /// Whether there is nothing to save.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.token.is_none() && self.sources.is_empty()
+    }
+}
+
+/// A token that a login issued, so the process that restores it revokes it on exit.
+#[derive(Clone)]
+pub struct SavedToken {
+    /// The token.
     pub token: VaultToken,
-    /// TTL of the token when it was issued, for comparison with the TTL that a renewal returns; `None` if it never expires.
+    /// TTL when the token was issued, for comparison with the TTL that a renewal returns; `None` if it never expires.
     pub first_ttl: Option<Duration>,
-    /// Remaining TTL of the token; `None` if it never expires.
+    /// Remaining TTL; `None` if the token never expires.
     pub left: Option<Duration>,
     /// Whether the token can still be renewed.
     pub renewable: bool,
-    /// The last good reading of each source.
-    pub sources: BTreeMap<SourceName, SavedSource>,
 }
 
 /// The last good reading of a source.
 #[derive(Clone)]
 pub struct SavedSource {
-    /// The reading. The duration of its lease is the TTL when the lease was issued.
+    /// The reading. The duration in its validity is the TTL when the credential was issued.
     pub reading: Arc<Reading>,
-    /// Remaining TTL of the lease, if there is one.
-    pub lease_left: Option<Duration>,
+    /// Remaining TTL of the credential.
+    pub left: Duration,
+}
+
+/// A secret ID that cannot be read from its file a second time.
+#[derive(Clone)]
+pub struct SavedSecretId {
+    /// File with the role ID.
+    pub role_id_file: PathBuf,
+    /// File from which the secret ID was read, directly or by unwrapping.
+    pub secret_id_file: PathBuf,
+    /// SHA-256 of the content of that file. Different content means another secret ID.
+    pub digest: Vec<u8>,
+    /// The secret ID.
+    pub secret_id: SecretBytes,
 }

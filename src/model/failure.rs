@@ -62,6 +62,8 @@ reasons! {
     AgentStopped,
     /// The API server did not respond or could not serve the request.
     ApiUnavailable,
+    /// The checkpoint of an earlier agent process could not be used. The agent logs in instead.
+    CheckpointRefused,
     /// The new configuration is invalid. The previous one stays active.
     ConfigRejected,
     /// A new configuration is active.
@@ -82,8 +84,6 @@ reasons! {
     Drifted,
     /// Every source is within its staleness tolerance.
     Fresh,
-    /// The handover file of an earlier agent process could not be used. The agent logs in instead.
-    HandoverRefused,
     /// A bug in keyferry, or the system refuses what every process needs, such as a signal handler.
     Internal,
     /// A key of a secret is not a valid file name. It is not published.

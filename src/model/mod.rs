@@ -16,7 +16,7 @@ mod settings;
 mod text;
 mod token;
 
-pub use checkpoint::{Checkpoint, SavedSource};
+pub use checkpoint::{Checkpoint, SavedSecretId, SavedSource, SavedToken};
 pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEvent};
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource};

@@ -65,9 +65,9 @@ pub(super) trait Volume: Send + Sync + 'static {
 
 /// The checkpoint file. Every call may block as long as the file system.
 pub(super) trait Checkpoints: Send + Sync + 'static {
-    /// Reads and removes the checkpoint of an earlier process; `None` if there is none.
-    fn take(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure>;
-    /// Writes a checkpoint for the next process.
+    /// Reads the checkpoint of an earlier process; `None` if there is none. One that is refused is removed.
+    fn load(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure>;
+    /// Writes a checkpoint for the next process in place of the previous one. Removes that if there is nothing to save.
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure>;
 }
 

@@ -58,8 +58,8 @@ impl<A: Adapters> Driver<A> {
     pub(super) fn new(start: Start, adapters: Arc<A>) -> Self {
         let clock = adapters.clock();
         let mode = match start.work {
-            Work::Run => Mode::Run { restore: start.checkpoint },
-            Work::Once(limit) => Mode::Once { deadline: clock.elapsed() + limit, save: start.checkpoint },
+            Work::Run { app_container } => Mode::Run { checkpoint: start.checkpoint, app_container },
+            Work::Once(limit) => Mode::Once { deadline: clock.elapsed() + limit, checkpoint: start.checkpoint },
         };
         Self {
             agent: Agent::new(Arc::clone(&start.settings), mode, &clock.now()),

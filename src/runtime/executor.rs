@@ -8,7 +8,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
 use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
-use crate::model::{Failure, FailureClass, Reason, Settings};
+use crate::model::{Checkpoint, Failure, FailureClass, Reason, Settings};
 
 /// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount
 /// and then read again.
@@ -16,6 +16,9 @@ const MAX_REQUESTS_PER_OPERATION: u32 = 4;
 
 /// Timeout of one operation at the API server, including all its requests.
 const API_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Minimum remaining TTL of the token of a checkpoint. A token with less could expire before its first use.
+const MIN_TTL: Duration = Duration::from_secs(3);
 
 /// Timeout of a revocation, which is best effort within the grace period of the pod.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -25,7 +28,7 @@ pub(super) struct Completed {
     pub(super) ticket: Ticket,
     pub(super) operation: &'static str,
     pub(super) outcome: Outcome,
-    /// Why the checkpoint could not be used, if a login was made instead.
+    /// Why the checkpoint could not be used.
     pub(super) restore_failure: Option<Failure>,
 }
 
@@ -171,8 +174,8 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
     let mut restore_failure = None;
     if restore {
         let (checkpoints, wanted) = (adapters.checkpoints(), Arc::clone(&settings));
-        match blocking("restore the checkpoint", move || checkpoints.take(&wanted)).await {
-            Ok(Some(checkpoint)) => return (Outcome::Restored(checkpoint), None),
+        match blocking("load the checkpoint", move || checkpoints.load(&wanted)).await {
+            Ok(Some(checkpoint)) => return verified(adapters, &settings, checkpoint).await,
             Ok(None) => {}
             Err(failure) => restore_failure = Some(failure),
         }
@@ -185,6 +188,31 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
         server.log_in(&settings.auth, credential).await
     };
     (Outcome::LoggedIn(with_timeout(limit, "log in to Vault", work).await), restore_failure)
+}
+
+/// Asks the server whether the token of a checkpoint is valid. If not, the readings that do not depend on it are restored
+/// without a token. Without an answer, nothing is restored yet.
+async fn verified<A: Adapters>(
+    adapters: &Arc<A>,
+    settings: &Settings,
+    mut checkpoint: Box<Checkpoint>,
+) -> (Outcome, Option<Failure>) {
+    let Some(saved) = &mut checkpoint.token else { return (Outcome::Restored(checkpoint), None) };
+    let what = "look up the Vault token of the checkpoint";
+    let found = call_server(adapters, settings, what, async |server: &A::Server| server.look_up(&saved.token).await);
+    let why = match found.await {
+        Ok(info) if info.ttl.is_none_or(|ttl| ttl >= MIN_TTL) => {
+            (saved.left, saved.renewable) = (info.ttl, info.renewable);
+            return (Outcome::Restored(checkpoint), None);
+        }
+        Ok(_) => "its token expires now".to_owned(),
+        Err(failure) if failure.class.is_retryable() => return (Outcome::LoggedIn(Err(failure)), None),
+        Err(failure) => format!("its token cannot be used: {failure}"),
+    };
+    checkpoint.token = None;
+    let message = format!("failed to use the checkpoint of the previous container: {why}");
+    let refused = Failure::new(FailureClass::TokenInvalid, Reason::CheckpointRefused, message);
+    (Outcome::Restored(checkpoint), Some(refused))
 }
 
 async fn call_server<A: Adapters, T>(

@@ -35,7 +35,10 @@ pub use reload::ConfigSource;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Publish, refresh, and report until a signal arrives.
-    Run,
+    Run {
+        /// The container is an ordinary one next to the application, not a sidecar.
+        app_container: bool,
+    },
     /// Publish and mirror once, then exit. Give up after this time, counted from the start.
     Once(Duration),
 }
@@ -44,8 +47,7 @@ pub enum Work {
 const BLOCKING_THREADS: usize = 8;
 
 /// Runs the agent until it exits, and returns the exit code. `config` is the origin of `settings`, for reloads.
-/// `checkpoint` is the file to which [`Work::Once`] saves the token and leases, and from which [`Work::Run`] restores
-/// them.
+/// `checkpoint` is the file in which each process saves its token and credentials for the next one.
 ///
 /// # Errors
 /// If the agent cannot start: signals, the listener, or the output directory.

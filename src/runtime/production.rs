@@ -42,12 +42,13 @@ struct Servers {
 
 impl ProductionAdapters {
     pub(super) fn new(checkpoint: Option<PathBuf>) -> Self {
+        let secret_ids = SecretIdCache::default();
         Self {
             servers: Mutex::default(),
-            secret_ids: SecretIdCache::default(),
+            secret_ids: secret_ids.clone(),
             api: Arc::default(),
             volume: Arc::default(),
-            checkpoints: Arc::new(CheckpointFile(checkpoint)),
+            checkpoints: Arc::new(CheckpointFile { path: checkpoint, secret_ids }),
             clock: Arc::new(SystemClock::start()),
         }
     }
@@ -272,28 +273,40 @@ impl Volume for Directories {
     }
 }
 
-/// The checkpoint file, which `once` writes and `run` reads.
-pub(super) struct CheckpointFile(Option<PathBuf>);
+/// The checkpoint file. It also contains the secret IDs that cannot be read from their files again.
+pub(super) struct CheckpointFile {
+    path: Option<PathBuf>,
+    secret_ids: SecretIdCache,
+}
 
 impl Checkpoints for CheckpointFile {
-    fn take(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure> {
-        let Some(file) = &self.0 else { return Ok(None) };
-        let Some(bytes) = volume::take_private_file(file)? else { return Ok(None) };
-        checkpoint::decode(&bytes, settings, wall()).map(|taken| Some(Box::new(taken))).map_err(|why| {
-            let message = format!("failed to use handover file {}: {why}", file.display());
-            Failure::new(FailureClass::Invalid, Reason::HandoverRefused, message)
+    fn load(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let Some(bytes) = volume::read_private_file(path)? else { return Ok(None) };
+        let decoded = checkpoint::decode(&bytes, settings, wall()).and_then(|decoded| {
+            self.secret_ids.restore(decoded.secret_ids);
+            decoded.checkpoint
+        });
+        decoded.map(|found| Some(Box::new(found))).map_err(|why| {
+            volume::remove_private_file(path).ok();
+            let message = format!("failed to use checkpoint file {}: {why}", path.display());
+            Failure::new(FailureClass::Invalid, Reason::CheckpointRefused, message)
         })
     }
 
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure> {
-        let Some(file) = &self.0 else { return Ok(()) };
-        let bytes = checkpoint::encode(checkpoint, settings, wall()).map_err(|why| {
+        let Some(path) = &self.path else { return Ok(()) };
+        let secret_ids = self.secret_ids.saved();
+        if checkpoint.is_empty() && secret_ids.is_empty() {
+            return volume::remove_private_file(path);
+        }
+        let bytes = checkpoint::encode(checkpoint, &secret_ids, settings, wall()).map_err(|why| {
             let message = format!(
-                "failed to encode handover file {}: internal error ({why}); report it with the log",
-                file.display()
+                "failed to encode checkpoint file {}: internal error ({why}); report it with the log",
+                path.display()
             );
             Failure::new(FailureClass::Local, Reason::Internal, message)
         })?;
-        volume::write_private_file(file, &bytes, settings.directory.allow_disk)
+        volume::write_private_file(path, &bytes, settings.directory.allow_disk)
     }
 }

@@ -140,7 +140,7 @@ impl Volume for World {
 }
 
 impl Checkpoints for World {
-    fn take(&self, _: &Settings) -> Result<Option<Box<Checkpoint>>, Failure> {
+    fn load(&self, _: &Settings) -> Result<Option<Box<Checkpoint>>, Failure> {
         Ok(None)
     }
 
@@ -233,7 +233,7 @@ fn sigterm_exits_despite_blocked_call() {
         (Blocked::Publish, exit::TERMINATED),
     ];
     for (blocked, expected) in table {
-        let (code, took) = run(blocked, Work::Run, Some(Duration::from_millis(100)));
+        let (code, took) = run(blocked, Work::Run { app_container: false }, Some(Duration::from_millis(100)));
         assert_eq!(code, expected);
         assert!(took < Duration::from_secs(3), "{took:?}");
     }

@@ -11,12 +11,34 @@ use super::api::{Api, wrapping};
 use super::credential::Credential;
 use super::error::VaultError;
 use super::server_text::clip;
-use crate::model::{SecretBytes, lock};
+use crate::model::{SavedSecretId, SecretBytes, lock};
 
 /// Secret IDs that can be read from their files only once, because they were wrapped or their file is removed after use.
 /// Clones share one cache, which therefore outlives a client whose settings change.
 #[derive(Clone, Default)]
 pub struct SecretIdCache(Arc<Mutex<BTreeMap<SecretIdFiles, CachedSecretId>>>);
+
+impl SecretIdCache {
+    /// The cached secret IDs, for the next process.
+    #[must_use]
+    pub fn saved(&self) -> Vec<SavedSecretId> {
+        let saved = |((role_id_file, secret_id_file), cached): (&SecretIdFiles, &CachedSecretId)| SavedSecretId {
+            role_id_file: role_id_file.clone(),
+            secret_id_file: secret_id_file.clone(),
+            digest: cached.digest.clone(),
+            secret_id: cached.secret_id.clone(),
+        };
+        lock(&self.0).iter().map(saved).collect()
+    }
+
+    /// Adds the secret IDs of an earlier process.
+    pub fn restore(&self, saved: Vec<SavedSecretId>) {
+        let mut cache = lock(&self.0);
+        for SavedSecretId { role_id_file, secret_id_file, digest, secret_id } in saved {
+            cache.entry((role_id_file, secret_id_file)).or_insert(CachedSecretId { digest, secret_id });
+        }
+    }
+}
 
 /// Role ID file and secret ID file.
 type SecretIdFiles = (PathBuf, PathBuf);

@@ -23,7 +23,7 @@ mod watch;
 mod write;
 
 pub use names::{DATA_LINK, MANIFEST_FILE, STATE_FILE};
-pub use private_file::{take_private_file, write_private_file};
+pub use private_file::{read_private_file, remove_private_file, write_private_file};
 pub use publish::{Published, Publisher};
 pub use small_file::{read_small_file, remove_small_file, replace_small_file};
 pub use watch::{Watch, WatchError};

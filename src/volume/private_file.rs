@@ -1,4 +1,4 @@
-//! A file with secrets for the next process with the same UID: written atomically, taken once.
+//! A file with secrets for the next process with the same UID, written atomically.
 //!
 //! The file is next to the output directory, in the root of the volume, to which other containers can write. Therefore
 //! keyferry follows no symlink, writes to no existing file, and does not read a file with an unexpected owner, mode, or
@@ -30,7 +30,7 @@ pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
     let shown = path.display();
     let failed = |error: &StepError| {
         let reason = if error.errno == Errno::NOSPC { Reason::NoSpace } else { Reason::WriteFailed };
-        let message = format!("failed to write handover file {shown}: {}", Failure::chain(error));
+        let message = format!("failed to write checkpoint file {shown}: {}", Failure::chain(error));
         Failure::new(FailureClass::Local, reason, message)
     };
     let (directory, name) = open_parent(path).map_err(|error| failed(&error))?;
@@ -39,7 +39,7 @@ pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
             FailureClass::Invalid,
             Reason::DirectoryUnusable,
             format!(
-                "failed to write handover file {shown}: its directory is not in memory; use the emptyDir with `medium: \
+                "failed to write checkpoint file {shown}: its directory is not in memory; use the emptyDir with `medium: \
                  Memory` that holds the output directory, or set directory.allowDisk: true (KEYFERRY_ALLOW_DISK)"
             ),
         ));
@@ -48,42 +48,56 @@ pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
     file::replace_file(&directory, &name, bytes.expose(), attributes).map_err(|error| failed(&error))
 }
 
-/// Removes `path` and returns its content. `None` if the file does not exist. The file is unlinked before its content
-/// is read.
+/// Reads the file at `path`; `None` if it does not exist. A file that is refused is removed.
 ///
 /// # Errors
-/// `Local`/`HandoverRefused` if the file does not have the owner, mode, and type that [`write_private_file`] gives it,
-/// or cannot be read or removed.
-pub fn take_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
-    let rejected = |why: String| {
-        let message = format!("failed to use handover file {}: {why}", path.display());
-        Failure::new(FailureClass::Local, Reason::HandoverRefused, message)
-    };
-    let opened = open_parent(path).and_then(|(directory, name)| {
+/// `Local`/`CheckpointRefused` if the file does not have the owner, mode, and type that [`write_private_file`] gives it,
+/// or cannot be read.
+pub fn read_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
+    read(path).map_err(|why| {
+        // The next process must not be stopped by it again. If the file cannot be removed, it is refused again.
+        remove_private_file(path).ok();
+        let message = format!("failed to use checkpoint file {}: {why}", path.display());
+        Failure::new(FailureClass::Local, Reason::CheckpointRefused, message)
+    })
+}
+
+/// Removes the file at `path` and the temporary file of a killed process, if they exist.
+///
+/// # Errors
+/// `Local`/`WriteFailed`
+pub fn remove_private_file(path: &Path) -> Result<(), Failure> {
+    let removed = open_parent(path).and_then(|(directory, name)| {
         file::remove_file(&directory, &file::temporary_name(&name)).ok();
+        file::remove_file(&directory, &name)
+    });
+    match removed {
+        Err(error) if error.errno != Errno::NOENT => {
+            let message = format!("failed to remove checkpoint file {}: {}", path.display(), Failure::chain(&error));
+            Err(Failure::new(FailureClass::Local, Reason::WriteFailed, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Result<Option<SecretBytes>, String> {
+    let opened = open_parent(path).and_then(|(directory, name)| {
         // Non-blocking, because it could be a FIFO.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&directory, name.as_str(), flags, Mode::empty());
-        if fd.as_ref().is_err_and(|errno| *errno == Errno::NOENT) {
-            return Ok(None);
-        }
-        file::remove_file(&directory, &name)?;
-        Ok(Some(context("open", &name, fd)?))
+        context("open", &name, rustix::fs::openat(&directory, name.as_str(), flags, Mode::empty()))
     });
     let fd = match opened {
-        Ok(Some(fd)) => fd,
-        Ok(None) => return Ok(None),
+        Ok(fd) => fd,
         Err(error) if error.errno == Errno::NOENT => return Ok(None),
-        Err(error) => return Err(rejected(Failure::chain(&error))),
+        Err(error) => return Err(Failure::chain(&error)),
     };
-    let stat = rustix::fs::fstat(&fd).map_err(|errno| rejected(format!("failed to inspect it: {errno}")))?;
+    let stat = rustix::fs::fstat(&fd).map_err(|errno| format!("failed to inspect it: {errno}"))?;
     let size = file::size(&stat);
     if let Some(why) = why_untrusted(stat.st_uid, stat.st_mode, size, rustix::process::geteuid().as_raw()) {
-        return Err(rejected(why));
+        return Err(why);
     }
-    file::read_exact_size(std::fs::File::from(fd), size)
-        .map(Some)
-        .map_err(|errno| rejected(format!("failed to read it: {errno}")))
+    let content = file::read_exact_size(std::fs::File::from(fd), size);
+    content.map(Some).map_err(|errno| format!("failed to read it: {errno}"))
 }
 
 /// Cause if a file with these attributes was not written by [`write_private_file`] with the same UID.
@@ -122,32 +136,34 @@ mod tests {
     }
 
     #[test]
-    fn private_file_has_mode_0600_and_is_taken_once() {
+    fn private_file_has_mode_0600_and_is_replaced() {
         let directory = directory();
-        let file = directory.path().join("handover");
+        let file = directory.path().join("checkpoint");
         write_private_file(&file, &"old".into(), true).expect("written");
-        std::fs::write(directory.path().join("handover.tmp"), "from a crash").expect("written");
+        std::fs::write(directory.path().join("checkpoint.tmp"), "from a crash").expect("written");
         write_private_file(&file, &"new".into(), true).expect("written again");
         assert_eq!(std::fs::metadata(&file).expect("metadata").permissions().mode() & 0o7777, 0o600);
-        assert!(!directory.path().join("handover.tmp").exists());
-        assert!(take_private_file(&file).expect("taken").is_some_and(|bytes| bytes.expose() == b"new"));
-        assert!(!file.exists(), "the file is removed");
-        assert!(take_private_file(&file).expect("no file").is_none());
+        assert!(!directory.path().join("checkpoint.tmp").exists());
+        assert!(read_private_file(&file).expect("read").is_some_and(|bytes| bytes.expose() == b"new"));
+        assert!(file.exists(), "a killed process can read it again");
+        remove_private_file(&file).expect("removed");
+        assert!(read_private_file(&file).expect("no file").is_none());
+        remove_private_file(&file).expect("no file is not an error");
     }
 
     #[test]
     fn untrusted_private_file_is_rejected_and_removed() {
         let directory = directory();
-        let file = directory.path().join("handover");
+        let file = directory.path().join("checkpoint");
         let secret = directory.path().join("elsewhere");
         std::fs::write(&secret, "secret").expect("written");
         symlink(&secret, &file).expect("linked");
-        assert!(take_private_file(&file).is_err_and(|failure| failure.reason == Reason::HandoverRefused));
+        assert!(read_private_file(&file).is_err_and(|failure| failure.reason == Reason::CheckpointRefused));
         assert!(!file.is_symlink() && secret.exists(), "only the symlink is removed");
 
         std::fs::write(&file, "open to all").expect("written");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).expect("changed");
-        let rejected = take_private_file(&file).err().expect("rejected");
+        let rejected = read_private_file(&file).err().expect("rejected");
         assert!(rejected.message.contains("its mode is 0644"), "{rejected}");
         assert!(!file.exists());
 
@@ -155,7 +171,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &file, fifo, Mode::from_raw_mode(0o600), 0).expect("mkfifo");
         let (sender, receiver) = std::sync::mpsc::channel();
         let place = file.clone();
-        std::thread::spawn(move || sender.send(take_private_file(&place).err()));
+        std::thread::spawn(move || sender.send(read_private_file(&place).err()));
         let rejected = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("a result without blocking");
         assert!(rejected.is_some_and(|failure| failure.message.contains("regular file")));
 
@@ -168,11 +184,11 @@ mod tests {
     #[test]
     fn failed_write_of_private_file_leaves_no_temporary_file() {
         let directory = directory();
-        let failure = write_private_file(&directory.path().join("absent/handover"), &"x".into(), true).err();
+        let failure = write_private_file(&directory.path().join("absent/checkpoint"), &"x".into(), true).err();
         assert!(failure.is_some_and(|failure| failure.message.contains("failed to open")));
-        std::fs::create_dir_all(directory.path().join("handover/full")).expect("made");
-        let failure = write_private_file(&directory.path().join("handover"), &"x".into(), true).err();
+        std::fs::create_dir_all(directory.path().join("checkpoint/full")).expect("made");
+        let failure = write_private_file(&directory.path().join("checkpoint"), &"x".into(), true).err();
         assert!(failure.is_some_and(|failure| failure.reason == Reason::WriteFailed));
-        assert!(!directory.path().join("handover.tmp").exists());
+        assert!(!directory.path().join("checkpoint.tmp").exists());
     }
 }

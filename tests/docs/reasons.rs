@@ -87,6 +87,12 @@ const ROWS: &[Row] = &[
         action: "Check the API server and network policies.",
     },
     Row {
+        reason: Reason::CheckpointRefused,
+        meaning: "The checkpoint of an earlier agent process could not be used. The agent logs in instead.",
+        example: "failed to use checkpoint file …: …",
+        action: "Nothing, if the token had expired or was revoked. Otherwise use the same image, configuration, and UID for all containers of keyferry.",
+    },
+    Row {
         reason: Reason::ConfigRejected,
         meaning: "The new configuration is invalid or does not work. The previous one stays active.",
         example: "new configuration rejected, previous configuration stays active: …",
@@ -145,12 +151,6 @@ const ROWS: &[Row] = &[
         meaning: "Every source is within its staleness tolerance.",
         example: "every source is within its staleness tolerance",
         action: "Nothing.",
-    },
-    Row {
-        reason: Reason::HandoverRefused,
-        meaning: "The handover file of an earlier agent process could not be used. The agent logs in instead.",
-        example: "failed to use handover file …: …",
-        action: "Use the same image, configuration, and UID for both containers.",
     },
     Row {
         reason: Reason::Internal,

@@ -50,8 +50,8 @@ async fn kustomize_component_adds_keyferry_to_application() -> Result<()> {
 }
 
 #[tokio::test]
-async fn classic_mode_hands_over_with_one_login() -> Result<()> {
-    Setup::with_node_control("classic_mode_hands_over_with_one_login", async |setup| {
+async fn classic_mode_needs_one_login_across_restarts() -> Result<()> {
+    Setup::with_node_control("classic_mode_needs_one_login_across_restarts", async |setup| {
         let classic = setup.configure(manifest::one("manifests/classic.yaml", "Deployment")?).script(IDLE);
         setup.apply(&classic).await?;
         let pod = setup.ready("webapp").await?;
@@ -61,12 +61,12 @@ async fn classic_mode_hands_over_with_one_login() -> Result<()> {
         setup.secret_is("password", "uebernommen").await?;
         assert_eq!(setup.logins(), Some(1));
         let now = setup.pod(&pod).await?.context("the pod")?;
-        let handover = setup.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry").join("handover");
-        assert!(!handover.exists(), "the handover file is removed");
-        let seen = setup.exec(&pod, "webapp", "find / -name 'handover*' 2>/dev/null || true")?;
+        let volume = setup.cluster.volume(now.metadata.uid.as_deref().context("a UID")?, "keyferry");
+        assert!(volume.join("checkpoint").exists());
+        let seen = setup.exec(&pod, "webapp", "find / -name 'checkpoint*' -path '*keyferry*' 2>/dev/null || true")?;
         assert_eq!(seen, "", "the application cannot see it");
 
-        // A restarted container finds no handover file and logs in again.
+        // A restarted container continues with the token.
         setup.kill(&now, "/keyferry")?;
         setup
             .pod_where("webapp", "the agent runs again", |pod| {
@@ -76,15 +76,15 @@ async fn classic_mode_hands_over_with_one_login() -> Result<()> {
             .await?;
         setup.put("Nutzername", "nach-dem-Neustart").await?;
         setup.file_is(&pod, "password", "nach-dem-Neustart").await?;
-        assert_eq!(setup.logins(), Some(2));
+        assert_eq!(setup.logins(), Some(1));
         let before = setup.vault.accessors_of(&setup.mount()).await?;
-        assert_eq!(before.len(), 2, "the tokens of the killed and of the restarted agent");
+        assert_eq!(before.len(), 1);
         setup.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
         setup
             .wait_for("the token is revoked", || async {
                 let now = setup.vault.accessors_of(&setup.mount()).await.ok()?;
-                // The token of the killed agent remains until its TTL ends; the new pod has one as well.
-                (before.iter().filter(|accessor| now.contains(accessor)).count() == 1).then_some(())
+                // The new pod has one as well.
+                (!now.contains(&before[0])).then_some(())
             })
             .await?;
         Ok(())

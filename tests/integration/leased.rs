@@ -25,6 +25,11 @@ impl Leased {
         setup.case.admin.put(&format!("{}/app", self.mount), data).await.map(drop)
     }
 
+    /// Whether the checkpoint at `file` contains the lease.
+    pub fn is_saved(&self, file: &std::path::Path) -> bool {
+        std::fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("\"id\":\"{}/", self.path())))
+    }
+
     pub fn path(&self) -> String {
         format!("{}/app", self.mount)
     }

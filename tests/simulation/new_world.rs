@@ -48,6 +48,7 @@ impl World {
         let pod = if protected || large { Pod::Sidecar } else { pod };
         let mut world = Self::assemble(random, servers, config, pod);
         let random = &mut world.random;
+        world.has_checkpoint = random.chance(50);
         world.fault_gap = SECOND * *random.pick(&[10, 40, 150, 600]);
         world.write_gap = SECOND * *random.pick(&[5, 30, 200]);
         world.exotic = random.chance(60);

@@ -41,8 +41,10 @@ impl World {
                 self.reported_token_end.insert(session.token.expose().to_vec(), ends);
             }
             Outcome::Restored(checkpoint) => {
-                let ends = checkpoint.left.map_or(Duration::MAX, |left| now + left);
-                self.reported_token_end.insert(checkpoint.token.expose().to_vec(), ends);
+                if let Some(saved) = &checkpoint.token {
+                    let ends = saved.left.map_or(Duration::MAX, |left| now + left);
+                    self.reported_token_end.insert(saved.token.expose().to_vec(), ends);
+                }
             }
             Outcome::TokenRenewed(Ok(info)) => {
                 let ends = info.ttl.map_or(Duration::MAX, |ttl| now + ttl);
@@ -112,7 +114,10 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::LoggedIn(result) => or(result
             .as_ref()
             .map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info))),
-        Outcome::Restored(checkpoint) => format!("restored, {:?} left", checkpoint.left),
+        Outcome::Restored(checkpoint) => {
+            let left = checkpoint.token.as_ref().map(|saved| saved.left);
+            format!("restored, token {left:?}, {:?}", checkpoint.sources.keys().collect::<Vec<_>>())
+        }
         Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => {
             or(result.as_ref().map(|info| format!("{info:?}")))
         }

@@ -63,7 +63,7 @@ impl World {
                 self.answer(process, ticket, Outcome::Retired(Ok(())), Note::default());
             }
             Op::Save { settings, checkpoint } => {
-                self.checkpoint = Some((self.now, settings, *checkpoint));
+                self.checkpoint = (!checkpoint.is_empty()).then(|| (self.now, settings, *checkpoint));
                 self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
             }
             Op::Mirror { .. } | Op::PatchConditions { .. } | Op::RecordEvent { .. } => {
@@ -108,11 +108,13 @@ impl World {
         let timeout = settings.server.timeout;
         let (now, name) = (self.now, Self::server_of(&settings));
         self.watch.request(&flight, now);
-        if let Op::LogIn { restore: true, .. } = *op
-            && let Some(checkpoint) = self.take_checkpoint(&settings)
-        {
-            let note = Note { token: Some(checkpoint.token.expose().to_vec()), restored: true, ..Note::default() };
-            return self.answer(process, ticket, Outcome::Restored(Box::new(checkpoint)), note);
+        let checkpoint = match *op {
+            Op::LogIn { restore: true, .. } => self.load_checkpoint(&settings),
+            _ => None,
+        };
+        if let Some(checkpoint) = checkpoint.as_ref().filter(|checkpoint| checkpoint.token.is_none()) {
+            let restored = Outcome::Restored(Box::new(checkpoint.clone()));
+            return self.answer(process, ticket, restored, Note::default());
         }
         let Some(server) = self.servers.get_mut(name) else {
             return self.no_answer(process, ticket, started, timeout.min(Duration::from_secs(1)), &like(&op));
@@ -141,6 +143,21 @@ impl World {
         let mut note = Note::default();
         let random = &mut self.random;
         let outcome = match &*op {
+            Op::LogIn { settings, .. } if let Some(mut checkpoint) = checkpoint => {
+                let saved = checkpoint.token.as_mut().expect("without a token, it is restored above");
+                match server.look_up(settings, &saved.token, now, random) {
+                    Ok(info) => {
+                        (saved.left, saved.renewable) = (info.ttl, info.renewable);
+                        (note.token, note.restored) = (Some(saved.token.expose().to_vec()), true);
+                        Outcome::Restored(Box::new(checkpoint))
+                    }
+                    Err(failure) if failure.class.is_retryable() => Outcome::LoggedIn(Err(failure)),
+                    Err(_) => {
+                        checkpoint.token = None;
+                        Outcome::Restored(Box::new(checkpoint))
+                    }
+                }
+            }
             Op::LogIn { settings, .. } => {
                 let result = server.log_in(settings, process, now, random);
                 note.token = result.as_ref().ok().map(|session| session.token.expose().to_vec());
@@ -178,18 +195,19 @@ impl World {
         self.answer(process, ticket, outcome, note);
     }
 
-    pub fn take_checkpoint(&mut self, settings: &Settings) -> Option<Checkpoint> {
-        let (at, of, mut checkpoint) = self.checkpoint.take()?;
-        let passed = self.now - at;
-        let same = of.server.address == settings.server.address && of.auth == settings.auth;
-        let left = checkpoint.left.map(|left| left.saturating_sub(passed));
-        if !same || left.is_some_and(|left| left < Duration::from_secs(3)) {
+    /// The checkpoint, if it is usable with these settings. Otherwise it is removed.
+    fn load_checkpoint(&mut self, settings: &Settings) -> Option<Checkpoint> {
+        let (at, of, mut checkpoint) = self.checkpoint.clone()?;
+        if of.server.address != settings.server.address || of.auth != settings.auth {
+            self.checkpoint = None;
             return None;
         }
-        checkpoint.left = left;
-        for saved in checkpoint.sources.values_mut() {
-            saved.lease_left = saved.lease_left.map(|left| left.saturating_sub(passed));
-        }
+        let passed = self.now - at;
+        checkpoint.sources.retain(|name, saved| {
+            saved.left = saved.left.saturating_sub(passed);
+            let request = |settings: &Settings| settings.sources.get(name).map(|source| source.request_id());
+            !saved.left.is_zero() && request(&of) == request(settings)
+        });
         Some(checkpoint)
     }
 

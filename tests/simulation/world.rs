@@ -98,7 +98,10 @@ pub struct World {
     pub working: ConfigFile,
     pub config_valid: bool,
     pub pod: Pod,
-    pub handed_over: bool,
+    /// Whether the init container has succeeded.
+    pub initialized: bool,
+    /// Whether processes save checkpoints. Always in a pod with an init container.
+    pub has_checkpoint: bool,
     pub phase: Phase,
     pub calm_at: Duration,
     pub fault_gap: Duration,
@@ -143,7 +146,8 @@ impl World {
             config,
             config_valid: true,
             pod,
-            handed_over: false,
+            initialized: false,
+            has_checkpoint: false,
             phase: Phase::Faults,
             calm_at: Duration::ZERO,
             fault_gap: Duration::ZERO,
@@ -246,10 +250,10 @@ impl World {
         self.processes += 1;
         let settings = self.config.settings();
         let mode = match self.pod {
-            Pod::Sidecar => Mode::Run { restore: false },
-            Pod::InitThenContainer if self.handed_over => Mode::Run { restore: true },
-            Pod::InitThenContainer => Mode::Once { deadline: Duration::from_secs(120), save: true },
-            Pod::Once => Mode::Once { deadline: Duration::from_secs(120), save: false },
+            Pod::Sidecar => Mode::Run { checkpoint: self.has_checkpoint, app_container: false },
+            Pod::InitThenContainer if self.initialized => Mode::Run { checkpoint: true, app_container: true },
+            Pod::InitThenContainer => Mode::Once { deadline: Duration::from_secs(120), checkpoint: true },
+            Pod::Once => Mode::Once { deadline: Duration::from_secs(120), checkpoint: self.has_checkpoint },
         };
         let moment = self.moment(self.now);
         let process = Process::new(self.processes, &settings, mode, self.now, &moment);
@@ -326,7 +330,7 @@ impl World {
         }
         let wait = match self.pod {
             Pod::InitThenContainer if process.is_once() && code == 0 => {
-                self.handed_over = true;
+                self.initialized = true;
                 Duration::from_millis(300)
             }
             Pod::Once if code == 0 => self.new_pod(),
@@ -342,6 +346,7 @@ impl World {
     /// Another pod of the same kind, with an empty volume.
     fn new_pod(&mut self) -> Duration {
         self.volume.directories.clear();
+        self.checkpoint = None;
         self.visible.clear();
         Duration::from_secs(120)
     }

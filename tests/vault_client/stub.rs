@@ -167,7 +167,7 @@ impl Stub {
     }
 
     /// Whether every exchange of the script is done, for tests of background processes.
-    #[allow(dead_code, reason = "for handover.rs")]
+    #[allow(dead_code, reason = "for checkpoint.rs")]
     pub(crate) fn is_complete(&self) -> bool {
         self.state.lock().expect("not poisoned").script.is_empty()
     }

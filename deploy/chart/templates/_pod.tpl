@@ -13,6 +13,9 @@ env:
   - {name: KEYFERRY_CONFIG, value: /etc/keyferry/config/config.yaml}
   # Same as in the configuration file; probes use this variable while the configuration file is invalid.
   - {name: KEYFERRY_DIRECTORY, value: /run/keyferry/sensitive}
+  {{- if or (eq $values.mode "classic") (and $values.checkpoint (eq $values.mode "sidecar")) }}
+  - {name: KEYFERRY_CHECKPOINT, value: /run/keyferry/checkpoint}
+  {{- end }}
   - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
   - {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
   - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
@@ -92,7 +95,7 @@ livenessProbe:
   {{- else if eq $values.mode "init" }}
   args: [once, --timeout={{ $values.onceTimeout }}]
   {{- else }}
-  args: [once, --timeout={{ $values.onceTimeout }}, --handover, /run/keyferry/handover]
+  args: [once, --timeout={{ $values.onceTimeout }}]
   {{- end }}
   {{- include "keyferry.containerBody" . | nindent 2 }}
 {{- end }}
@@ -103,7 +106,7 @@ livenessProbe:
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
 {{- if and $values.enabled (eq $values.mode "classic") -}}
 - name: keyferry
-  args: [run, --handover, /run/keyferry/handover]
+  args: [run, --app-container]
   {{- with include "keyferry.livenessProbe" . }}
   {{- . | nindent 2 }}
   {{- end }}

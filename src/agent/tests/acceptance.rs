@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{HOUR, MINUTE, failure, forbidden, key, leased, not_found, reading, secs, settings, unreachable};
-use crate::agent::{Mode, Op, Outcome};
+use super::fixtures::{
+    HOUR, MINUTE, RUN, failure, forbidden, key, leased, not_found, reading, secs, settings, unreachable,
+};
+use crate::agent::{Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, FailureClass, Reading, Reason, Settings};
-
-const RUN: Mode = Mode::Run { restore: false };
 
 /// Outputs: all keys of `a`, and one key of `b`.
 fn one_key_of_b() -> Settings {

@@ -2,12 +2,10 @@
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{
-    HOUR, MINUTE, name, not_found, reading, secs, set_of_earlier_process, settings, source, unreachable,
+    HOUR, MINUTE, RUN, name, not_found, reading, secs, set_of_earlier_process, settings, source, unreachable,
 };
 use crate::agent::{Input, Mode};
 use crate::model::{AdoptedSet, ConditionStatus, ConditionType, Reason, Settings, VaultServer};
-
-const RUN: Mode = Mode::Run { restore: false };
 
 fn restarted(settings: Settings, mode: Mode) -> Driver {
     let set = set_of_earlier_process(&settings);
@@ -208,7 +206,7 @@ fn set_without_configured_source_is_not_adopted() {
 #[test]
 fn once_does_not_adopt_set_of_another_configuration() {
     let set = set_of_earlier_process(&settings(&["a", "b"]));
-    let mut d = Driver::with(moved(), Mode::Once { deadline: secs(30), save: false }, Some(set));
+    let mut d = Driver::with(moved(), Mode::Once { deadline: secs(30), checkpoint: false }, Some(set));
     assert!(!d.agent.is_ready());
     d.login_ok(HOUR);
     d.read_ok("b", 2, &[("password", "new")]);
@@ -217,7 +215,7 @@ fn once_does_not_adopt_set_of_another_configuration() {
 
 #[test]
 fn once_with_adopted_set_succeeds_after_reading_every_source() {
-    let mut d = restarted(settings(&["a", "b"]), Mode::Once { deadline: secs(30), save: false });
+    let mut d = restarted(settings(&["a", "b"]), Mode::Once { deadline: secs(30), checkpoint: false });
     assert_eq!(d.exit, None);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "old")]);

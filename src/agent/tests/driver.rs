@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fixtures::{secs, settings};
+use super::fixtures::{RUN, secs, settings};
 use crate::agent::{Action, Agent, Input, LogEntry, MirrorResult, Mode, Now, Op, Outcome, Ticket};
-use crate::model::{AdoptedSet, PodEvent, Settings};
+use crate::model::{AdoptedSet, Checkpoint, PodEvent, Settings};
 
 /// The kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,18 +91,20 @@ pub(super) struct Driver {
     /// Revoked leases, in order.
     pub(super) revoked_leases: Vec<String>,
     pub(super) retired: Vec<String>,
+    /// The checkpoint saved last.
+    pub(super) checkpoint: Option<Checkpoint>,
     pub(super) exit: Option<u8>,
 }
 
 impl Driver {
     /// Starts `run` with these sources.
     pub(super) fn run(sources: &[&str]) -> Self {
-        Self::with(settings(sources), Mode::Run { restore: false }, None)
+        Self::with(settings(sources), RUN, None)
     }
 
     /// Starts `once` with these sources and a deadline of 30 s.
     pub(super) fn once(sources: &[&str]) -> Self {
-        Self::with(settings(sources), Mode::Once { deadline: secs(30), save: false }, None)
+        Self::with(settings(sources), Mode::Once { deadline: secs(30), checkpoint: false }, None)
     }
 
     pub(super) fn with(settings: Settings, mode: Mode, adopted: Option<AdoptedSet>) -> Self {
@@ -121,6 +123,7 @@ impl Driver {
             revoked: vec![],
             revoked_leases: vec![],
             retired: vec![],
+            checkpoint: None,
             exit: None,
         };
         driver.input(Input::Started(adopted));
@@ -135,7 +138,7 @@ impl Driver {
 
     pub(super) fn published_with(settings: Settings) -> Self {
         let sources: Vec<_> = settings.sources.keys().cloned().collect();
-        let mut driver = Self::with(settings, Mode::Run { restore: false }, None);
+        let mut driver = Self::with(settings, RUN, None);
         driver.login_ok(secs(3600));
         for source in sources {
             driver.read_ok(source.as_str(), 1, &[("password", "one")]);
@@ -202,7 +205,10 @@ impl Driver {
                 self.events.push(event);
                 Outcome::EventRecorded(Ok(()))
             }
-            Op::Save { .. } => Outcome::Saved(Ok(())),
+            Op::Save { checkpoint, .. } => {
+                self.checkpoint = Some(*checkpoint);
+                Outcome::Saved(Ok(()))
+            }
             Op::RevokeLease { lease, .. } => {
                 self.revoked_leases.push(lease.0);
                 Outcome::LeaseRevoked(Ok(()))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::agent::Mode;
 use crate::agent::publication::layout_id;
 use crate::model::{
     AdoptedSet, Auth, AuthMethod, Directory, Failure, FailureClass, FileEntry, FilePath, FileSet, KvEngine, Lease,
@@ -12,6 +13,9 @@ use crate::model::{
     Reason, RequestMethod, Retry, SecretType, SecretValue, Session, Settings, Source, SourceName, StatusReport, Tls,
     TokenInfo, Validity, VaultServer, VaultToken, Version,
 };
+
+/// A sidecar without a checkpoint.
+pub(super) const RUN: Mode = Mode::Run { checkpoint: false, app_container: false };
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::driver::{Driver, Kind, token_of};
 use super::fixtures::{
-    HOUR, MINUTE, failure, forbidden, info, lease, leased, reading, secs, unknown_token, unreachable,
+    HOUR, MINUTE, RUN, failure, forbidden, info, lease, leased, reading, secs, unknown_token, unreachable,
 };
-use crate::agent::{Input, Mode, Op, Outcome};
+use crate::agent::{Input, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, FailureClass, Lease, Reading, Reason, Validity};
 
 /// An agent whose source `a` holds the lease `l1` of the token `t1` with a TTL of one hour.
@@ -163,7 +163,7 @@ fn denied_lease_renewal_reads_new_lease() {
 fn old_token_is_kept_while_set_with_its_lease_is_visible() {
     let mut settings = super::fixtures::settings(&["a"]);
     settings.sources.get_mut(&super::fixtures::name("a")).expect("a").overlap = Some(MINUTE);
-    let mut d = Driver::with(settings, Mode::Run { restore: false }, None);
+    let mut d = Driver::with(settings, RUN, None);
     d.login_ok(HOUR);
     d.read("a", Ok(leased("l1", HOUR * 24)));
     d.hold(Kind::Publish);
@@ -200,7 +200,7 @@ fn token_and_its_lease_are_both_renewed() {
 fn lease_that_waits_for_the_next_token_is_fresh_until_its_token_expires() {
     let mut settings = super::fixtures::settings(&["a"]);
     settings.sources.get_mut(&super::fixtures::name("a")).expect("a").max_stale = secs(10);
-    let mut d = Driver::with(settings, Mode::Run { restore: false }, None);
+    let mut d = Driver::with(settings, RUN, None);
     d.login_ok(HOUR);
     let lease = Lease { renewable: false, ..lease("l1", MINUTE * 85) };
     d.read("a", Ok(Reading { validity: Validity::Lease(lease), ..leased("l1", MINUTE) }));

@@ -1,8 +1,8 @@
 //! Mirrored Secrets and their condition.
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{HOUR, MINUTE, failure, leased, mirror, name, object, reading, secs, settings};
-use crate::agent::{Input, MirrorRequest, MirrorResult, Mode, Op, Outcome};
+use super::fixtures::{HOUR, MINUTE, RUN, failure, leased, mirror, name, object, reading, secs, settings};
+use crate::agent::{Input, MirrorRequest, MirrorResult, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason, Settings};
 
 /// Settings with a mirrored source `cert` and another source `cfg`.
@@ -72,7 +72,7 @@ fn repaired_secret_is_reported_with_warning() {
 fn recreated_secret_is_reported_but_first_one_is_not() {
     let recreated =
         |d: &Driver| d.events.iter().any(|event| event.message.ends_with("was deleted; keyferry re-created it"));
-    let mut d = Driver::with(mirrored(), Mode::Run { restore: false }, None);
+    let mut d = Driver::with(mirrored(), RUN, None);
     d.hold(Kind::Mirror);
     d.login_ok(HOUR);
     d.read_ok("cert", 1, &[("password", "one")]);
@@ -166,7 +166,7 @@ fn take_claim(d: &mut Driver, conflict: Failure) -> bool {
 
 #[test]
 fn leased_value_is_mirrored_only_if_allowed() {
-    let mut d = Driver::with(mirrored(), Mode::Run { restore: false }, None);
+    let mut d = Driver::with(mirrored(), RUN, None);
     d.login_ok(HOUR);
     d.read("cert", Ok(leased("l1", HOUR)));
     d.read_ok("cfg", 1, &[("password", "one")]);

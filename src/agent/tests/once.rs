@@ -10,7 +10,7 @@ use super::fixtures::{
 use crate::agent::{Input, LogLevel, MirrorResult, Mode, Op, Outcome};
 use crate::model::{Failure, FailureClass, Reason, Session};
 
-const ONCE: Mode = Mode::Once { deadline: Duration::from_secs(30), save: false };
+const ONCE: Mode = Mode::Once { deadline: Duration::from_secs(30), checkpoint: false };
 
 #[track_caller]
 fn failed(d: &Driver, code: u8, words: &str) {

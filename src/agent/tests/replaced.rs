@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{
-    HOUR, MINUTE, failure, forbidden, lease, leased, name, not_found, reading, secs, settings, unreachable,
+    HOUR, MINUTE, RUN, failure, forbidden, lease, leased, name, not_found, reading, secs, settings, unreachable,
 };
-use crate::agent::{LogLevel, Mode, Op, Outcome};
+use crate::agent::{LogLevel, Op, Outcome};
 use crate::model::{ConditionStatus, FailureClass, Lease, Reading, Reason, Settings, Validity};
-
-const RUN: Mode = Mode::Run { restore: false };
 
 /// Settings whose source `a` has this overlap.
 fn overlapping(overlap: Duration) -> Settings {

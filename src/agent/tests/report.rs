@@ -1,8 +1,8 @@
 //! Conditions and Events: content, size, and rate.
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{HOUR, MINUTE, failure, reading, secs, settings, unreachable};
-use crate::agent::{Input, LogLevel, Mode, Op, Outcome};
+use super::fixtures::{HOUR, MINUTE, RUN, failure, reading, secs, settings, unreachable};
+use crate::agent::{Input, LogLevel, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, EventType, Failure, FailureClass, Reason};
 
 #[test]
@@ -127,7 +127,7 @@ fn full_volume_keeps_previous_set_and_is_reported() {
 fn nothing_is_sent_if_conditions_and_events_are_off() {
     let mut quiet = settings(&["a"]);
     (quiet.status.conditions, quiet.status.events) = (false, false);
-    let mut d = Driver::with(quiet, Mode::Run { restore: false }, None);
+    let mut d = Driver::with(quiet, RUN, None);
     d.login_ok(HOUR);
     d.read_ok("a", 1, &[("password", "one")]);
     assert_eq!((d.count(Kind::PatchConditions), d.count(Kind::RecordEvent)), (0, 0));

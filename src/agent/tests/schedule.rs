@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{
-    HOUR, MINUTE, failure, issued, leased, mirror, name, object, reading, secs, settings, unreachable,
+    HOUR, MINUTE, RUN, failure, issued, leased, mirror, name, object, reading, secs, settings, unreachable,
 };
-use crate::agent::{Input, Mode, Op, Outcome};
+use crate::agent::{Input, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason, Validity};
-
-const RUN: Mode = Mode::Run { restore: false };
 
 fn serve(d: &mut Driver, time: Duration, mut read: impl FnMut(&str) -> Result<crate::model::Reading, Failure>) {
     d.serve(time, |op| match op {

@@ -1,11 +1,9 @@
 //! Shutdown of `run`: what it finishes, reports, and revokes.
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{HOUR, MINUTE, failure, forbidden, info, leased, not_found, secs, settings, unreachable};
+use super::fixtures::{HOUR, MINUTE, RUN, failure, forbidden, info, leased, not_found, secs, settings, unreachable};
 use crate::agent::{Input, Mode, Outcome};
 use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason};
-
-const RUN: Mode = Mode::Run { restore: false };
 
 /// An agent whose source `a` holds a lease.
 fn holding(mode: Mode) -> Driver {
@@ -47,7 +45,7 @@ fn denied_report_keeps_leases() {
 
 #[test]
 fn ordinary_container_keeps_leases_while_application_drains() {
-    let mut d = holding(Mode::Run { restore: true });
+    let mut d = holding(Mode::Run { checkpoint: false, app_container: true });
     d.input(Input::Terminate);
     d.complete(Kind::PatchConditions, None, Outcome::ConditionsPatched(Ok(true)));
     assert_eq!((d.exit, d.revoked.len()), (Some(0), 0));
@@ -55,7 +53,7 @@ fn ordinary_container_keeps_leases_while_application_drains() {
 
 #[test]
 fn token_without_leases_is_always_revoked() {
-    for mode in [RUN, Mode::Run { restore: true }] {
+    for mode in [RUN, Mode::Run { checkpoint: false, app_container: true }] {
         let mut d = Driver::with(settings(&["a"]), mode, None);
         d.login_ok(HOUR);
         d.read_ok("a", 1, &[("password", "one")]);

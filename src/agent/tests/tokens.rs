@@ -2,12 +2,11 @@
 
 use super::driver::{Driver, Kind, token_of};
 use super::fixtures::{
-    HOUR, MINUTE, failure, forbidden, info, leased, name, reading, secs, session, settings, unknown_token, unreachable,
+    HOUR, MINUTE, RUN, failure, forbidden, info, leased, name, reading, secs, session, settings, unknown_token,
+    unreachable,
 };
-use crate::agent::{Mode, Op, Outcome};
+use crate::agent::{Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, FailureClass, Reason, Session};
-
-const RUN: Mode = Mode::Run { restore: false };
 
 /// Vault with a role without the policy `default`: reads of `a` succeed, reads of `b` and lookups are denied.
 fn without_default_policy(op: &Op) -> Option<Outcome> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::{DocumentLocation, defaults, document_location, handover_file, load, proxy_warning};
+use super::super::{DocumentLocation, checkpoint_file, defaults, document_location, load, proxy_warning};
 use super::{MINIMAL, environment, loaded};
 use crate::model::{
     AuthMethod, FileFormat, FilePath, KvEngine, MirrorOwner, Mode, OnDrift, OutputKind, SecretType, SourceName,
@@ -213,16 +213,16 @@ fn proxy_variables_are_ignored_with_a_warning() {
 }
 
 #[test]
-fn handover_file_must_be_outside_the_output_directory() {
+fn checkpoint_file_must_be_outside_the_output_directory() {
     let settings = loaded(&[("KEYFERRY_DIRECTORY", "/run/keyferry/sensitive")], Some(MINIMAL));
     let found = |variable: &str, line: Option<&str>| {
-        handover_file(&environment(&[("KEYFERRY_HANDOVER", variable)]), line.map(Into::into), &settings)
+        checkpoint_file(&environment(&[("KEYFERRY_CHECKPOINT", variable)]), line.map(Into::into), &settings)
     };
     assert_eq!(found("", None), Ok(None));
-    assert_eq!(found("/run/keyferry/handover", None), Ok(Some("/run/keyferry/handover".into())));
+    assert_eq!(found("/run/keyferry/checkpoint", None), Ok(Some("/run/keyferry/checkpoint".into())));
     assert_eq!(found("/a", Some("/run/keyferry/sensitive2")), Ok(Some("/run/keyferry/sensitive2".into())));
     for wrong in
-        ["/run/keyferry/sensitive/x", "/run/keyferry/sensitive", "handover", "/run/keyferry/a/../sensitive/x", "/"]
+        ["/run/keyferry/sensitive/x", "/run/keyferry/sensitive", "checkpoint", "/run/keyferry/a/../sensitive/x", "/"]
     {
         assert!(found(wrong, None).is_err_and(|why| why.contains(wrong)), "{wrong}");
     }

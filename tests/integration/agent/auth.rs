@@ -60,7 +60,7 @@ async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
 }
 
 /// Creates a secret ID and returns its wrapping token.
-async fn wrap(servers: &Servers, path: &str) -> Result<String> {
+pub async fn wrap(servers: &Servers, path: &str) -> Result<String> {
     let url = format!("{}/v1/{path}", servers.vault.address());
     let request = reqwest::Client::new().post(url).header("x-vault-token", servers.vault.root_token());
     let answer: serde_json::Value =

@@ -1,9 +1,9 @@
 //! The agent as a process, on real servers.
 
 mod auth;
+mod checkpoint;
 mod crash;
 mod faults;
-mod handover;
 mod isolation;
 mod leaks;
 mod leases;

@@ -151,7 +151,7 @@ impl World {
         let now = self.now;
         let settings = process.agent.settings();
         let kept = match process.mode {
-            Mode::Run { restore } => restore,
+            Mode::Run { app_container, .. } => app_container,
             Mode::Once { .. } => true,
         };
         // Without a response to the last report, the agent does not know that the pod is being deleted.

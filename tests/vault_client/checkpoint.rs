@@ -1,4 +1,5 @@
-//! Handover between an init container and an ordinary container, with a scripted Vault that issues a renewable lease.
+//! The checkpoint of an init container, which an ordinary container continues with, at a scripted Vault that issues a renewable
+//! lease.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,8 +29,8 @@ fn start(arguments: &[&str], vault: &str, volume: &Path) -> Agent {
     );
     let child = Command::new(env!("CARGO_BIN_EXE_keyferry"))
         .args(arguments)
-        .arg("--handover")
-        .arg(volume.join("handover"))
+        .arg("--checkpoint")
+        .arg(volume.join("checkpoint"))
         .env_clear()
         .env("VAULT_ADDR", vault)
         .env("KEYFERRY_CONFIG_INLINE", document)
@@ -49,7 +50,7 @@ fn wait_for(what: &str, mut fact: impl FnMut() -> bool) {
 }
 
 #[test]
-fn handed_over_lease_is_renewed_by_second_process() {
+fn lease_is_renewed_by_second_process() {
     let volume = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
     let volume = volume.path();
     std::fs::write(volume.join("jwt"), "head.body.signature").expect("written");
@@ -68,16 +69,19 @@ fn handed_over_lease_is_renewed_by_second_process() {
     let password = || std::fs::read_to_string(volume.join("sensitive/password")).ok();
     assert_eq!(password().as_deref(), Some("Losungwort"));
 
-    stub.expect([post("/v1/sys/leases/renew")
-        .token(TOKEN)
-        .json(json!({"lease_id": LEASE, "increment": 6}))
-        .answer(200, lease(6))]);
-    let mut agent = start(&["run"], &stub.address(), volume);
+    stub.expect([
+        get("/v1/auth/token/lookup-self").token(TOKEN).answer(200, json!({"data": {"ttl": 3600, "renewable": true}})),
+        post("/v1/sys/leases/renew")
+            .token(TOKEN)
+            .json(json!({"lease_id": LEASE, "increment": 6}))
+            .answer(200, lease(6)),
+    ]);
+    let mut agent = start(&["run", "--app-container"], &stub.address(), volume);
     wait_for("the lease is renewed", || stub.is_complete());
     assert_eq!(password().as_deref(), Some("Losungwort"));
-    assert!(!volume.join("handover").exists());
     // The application gets SIGTERM at the same time and can still use the lease, so nothing is revoked.
     let pid = rustix::process::Pid::from_child(&agent.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     assert_eq!(agent.0.wait().expect("it ends").code(), Some(0));
+    assert!(volume.join("checkpoint").exists(), "a restarted container continues with the lease");
 }

@@ -1,0 +1,111 @@
+//! The checkpoint: state for the next process of the same pod, so that a restart of the agent causes no login and issues no
+//! credential again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Agent;
+use super::grant::Grant;
+use super::io::{Op, Ticket};
+use super::journal::Subject;
+use super::lifetime::Lifetime;
+use super::time::Now;
+use crate::model::{Checkpoint, Failure, SavedSource, SavedToken};
+
+impl Agent {
+    /// The state for the next process. A supplied token is not part of it: the next process gets it in the same way.
+    /// `keep_token`: whether the token stays valid.
+    pub(super) fn checkpoint(&self, keep_token: bool, now: &Now) -> Checkpoint {
+        let token = self.parts.sessions.live(now.at).filter(|token| keep_token && token.self_issued);
+        let mut sources = BTreeMap::new();
+        for (name, source) in self.parts.sources.iter().filter(|(_, source)| source.is_current()) {
+            let lifetime = source.held.as_ref().map(|held| &held.lifetime);
+            let grant = match lifetime {
+                Some(Lifetime::Expires(grant)) => grant,
+                // The leases of another token are revoked with it.
+                Some(Lifetime::Lease { grant, token: owner, .. })
+                    if token.is_some_and(|token| token.number == *owner) =>
+                {
+                    grant
+                }
+                _ => continue,
+            };
+            let left = grant.expires_at().saturating_sub(now.at);
+            if let Some(reading) = self.parts.store.reading(name).filter(|_| !left.is_zero()) {
+                sources.insert(name.clone(), SavedSource { reading: Arc::clone(reading), left });
+            }
+        }
+        let token = token.map(|token| SavedToken {
+            token: token.value.clone(),
+            first_ttl: token.grant.as_ref().map(Grant::first_ttl),
+            left: token.expires_at().map(|ends| ends.saturating_sub(now.at)),
+            renewable: token.grant.as_ref().is_some_and(Grant::is_renewable),
+        });
+        Checkpoint { token, sources }
+    }
+
+    /// Starts to save the checkpoint of `run` if it has changed. `once` saves only at its end.
+    pub(super) fn advance_checkpoint(&mut self, now: &Now) {
+        let saves = self.mode.has_checkpoint() && !self.mode.is_once() && !self.parts.sessions.is_restoring();
+        if saves && self.parts.saving.is_due(now.at) {
+            self.save(true, now);
+        }
+    }
+
+    /// Saves the present state.
+    pub(super) fn save(&mut self, keep_token: bool, now: &Now) -> Ticket {
+        let checkpoint = Box::new(self.checkpoint(keep_token, now));
+        let op = Op::Save { settings: Arc::clone(&self.parts.settings), checkpoint };
+        let ticket = self.outbox.start(op);
+        self.parts.saving.started(ticket);
+        ticket
+    }
+
+    /// Uses the checkpoint of an earlier process.
+    pub(super) fn restored(&mut self, ticket: Ticket, checkpoint: &Checkpoint, now: &Now) {
+        if let Some(settings) = self.abandoned_logins.remove(&ticket) {
+            // The token belongs to a configuration that is not active.
+            if let Some(saved) = &checkpoint.token {
+                let token = super::token::Token::restored(0, saved, settings, now);
+                self.parts.sessions.revoke(&token, &mut self.outbox);
+            }
+            return;
+        }
+        let settings = Arc::clone(&self.parts.settings);
+        if !self.parts.sessions.restored(ticket, checkpoint.token.as_ref(), &settings, now) {
+            return;
+        }
+        if checkpoint.token.is_some() {
+            let ttl = self.token_ttl(now);
+            self.journal.info(&Subject::Login, format!("restored the Vault token of the previous container; it {ttl}"));
+        }
+        self.update_all(|_, _| {});
+        if !self.phase.is_working() {
+            return;
+        }
+        let token = self.parts.sessions.number();
+        for (name, saved) in &checkpoint.sources {
+            let idle = self.parts.sources.get(name).is_some_and(|s| s.held.is_none() && s.in_flight.is_none());
+            let usable = checkpoint.token.is_some() || saved.reading.validity.lease().is_none();
+            if idle && usable && self.parts.store.accept(name, Arc::clone(&saved.reading)).is_ok() {
+                self.update(name, |source| source.restore(&saved.reading, saved.left, token, now));
+                self.parts.publication.sync.request();
+            }
+        }
+        self.parts.saving.request();
+    }
+
+    pub(super) fn saved(&mut self, ticket: Ticket, result: Result<(), Failure>, now: &Now) {
+        let is_last = self.is_releasing(ticket);
+        if let Err(failure) = &result {
+            self.journal.failed(&Subject::Save, failure);
+            self.parts.saving.failed(ticket, failure.clone(), &self.parts.settings.retry, now, 51);
+        } else {
+            self.journal.recovered(&Subject::Save);
+            self.parts.saving.succeeded(ticket);
+        }
+        if is_last {
+            self.last_save_ended(result.is_ok(), now);
+        }
+    }
+}

@@ -62,6 +62,7 @@ fn source(path: &str) -> Source {
         mount: None,
         engine: KvEngine::Detect,
         version: None,
+        previous: None,
         method: RequestMethod::default(),
         parameters: Parameters::new(),
         refresh: Duration::from_mins(1),

@@ -32,6 +32,12 @@ impl Glob {
         self.0.matches_with(text, options)
     }
 
+    /// Whether the pattern matches only the text that equals it.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        !self.as_str().contains(['*', '?', '['])
+    }
+
     /// The pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -7,12 +7,15 @@ mod condition;
 mod failure;
 mod files;
 mod glob;
+mod json;
 mod lock;
 mod mirror;
 mod names;
+mod pointer;
 mod reading;
 mod request;
 mod secret;
+mod selection;
 mod settings;
 mod text;
 mod token;
@@ -24,13 +27,15 @@ pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSo
 pub use glob::Glob;
 pub(crate) use lock::lock;
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
-pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
+pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_variable_name};
+pub use pointer::JsonPointer;
 pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
 pub use request::{Parameter, Parameters, RequestMethod};
 pub use secret::{ExactBuffer, SecretBytes};
+pub use selection::KeySelection;
 pub use settings::{
     Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Settings, Source,
-    StatusReport, Tls, VaultServer,
+    StatusReport, Tls, VaultServer, WhenMissing,
 };
 pub use text::truncated;
 pub use token::{Session, TokenInfo, VaultToken};

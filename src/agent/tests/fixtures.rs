@@ -63,6 +63,15 @@ pub(super) fn key(of: &str, key: &str, file: &str) -> Output {
     Output { source: name(of), kind, mode: None }
 }
 
+/// As [`key`], but without a file if the key is missing.
+pub(super) fn optional_key(of: &str, of_secret: &str, file: &str) -> Output {
+    let mut output = key(of, of_secret, file);
+    if let OutputKind::Key { missing, .. } = &mut output.kind {
+        *missing = WhenMissing::Omit;
+    }
+    output
+}
+
 /// A mirror of some files, given as (key, file).
 pub(super) fn mirror(keys: &[(&str, &str)]) -> Mirror {
     Mirror {

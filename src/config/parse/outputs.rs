@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 
 use super::super::diagnostics::{Diagnostics, suggestion};
 use super::super::previous::RawPrevious;
@@ -137,7 +137,8 @@ impl Section<'_> {
         if !base64 {
             return WhenMissing::Default(default.into_bytes());
         }
-        let decoded = STANDARD.decode(&default).unwrap_or_else(|_| {
+        let packed: String = default.split_ascii_whitespace().collect();
+        let decoded = STANDARD_PAD_INDIFFERENT.decode(packed).unwrap_or_else(|_| {
             let message = "must be base64 (standard alphabet) like the value, because `encoding` is `base64`";
             self.diagnostics.invalid_hidden(&self.at("default"), message);
             Vec::new()

@@ -1,6 +1,7 @@
 //! Which files there are, and what is refused or left out.
 
 mod formats;
+mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

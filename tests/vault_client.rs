@@ -7,6 +7,8 @@ mod connection;
 mod handover;
 #[path = "vault_client/login.rs"]
 mod login;
+#[path = "vault_client/previous.rs"]
+mod previous;
 #[path = "vault_client/reading.rs"]
 mod reading;
 #[path = "vault_client/redirect.rs"]

@@ -2,7 +2,7 @@
 
 use super::super::diagnostics::Diagnostics;
 use super::selection::file_below;
-use crate::model::{FilePath, KeySelection, Output, OutputKind};
+use crate::model::{FilePath, KeySelection, Output, OutputKind, SourceName};
 
 /// Reports the conflicts between `outputs`, which are numbered as in the configuration.
 pub(super) fn check(outputs: &[(usize, Output)], diagnostics: &mut Diagnostics) {
@@ -35,23 +35,22 @@ fn writes_same_files(output: &Output, other: &Output) -> bool {
         && (same_keys || selects_all(keys) || selects_all(other_keys))
 }
 
-/// The two files, or file and directory, that cannot exist together.
+/// The two files, or file and directory, that cannot exist together: first that of `output`.
 fn conflict(output: &Output, other: &Output) -> Option<(String, String)> {
+    let swapped = |(one, two): (String, String)| (two, one);
     directory_conflict(output, other)
-        .or_else(|| directory_conflict(other, output).map(|(directory, file)| (file, directory)))
-        .or_else(|| {
-            known_files(output).find_map(|file| {
-                let found = known_files(other).find(|other| other.path.collides_with(&file.path));
-                let found = found.or_else(|| file_of_key(other, &output.source, file.key?, &file.path));
-                Some((file.shown(), found?.shown()))
-            })
-        })
-        .or_else(|| {
-            known_files(other).find_map(|file| {
-                let found = file_of_key(output, &other.source, file.key?, &file.path)?;
-                Some((found.shown(), file.shown()))
-            })
-        })
+        .or_else(|| directory_conflict(other, output).map(swapped))
+        .or_else(|| file_conflict(output, other))
+        .or_else(|| file_conflict(other, output).map(swapped))
+}
+
+/// A file of `output` that is known, and the file of `other` that collides with it.
+fn file_conflict(output: &Output, other: &Output) -> Option<(String, String)> {
+    known_files(output).into_iter().find_map(|file| {
+        let found = known_files(other).into_iter().find(|other| other.path.collides_with(&file.path));
+        let found = found.or_else(|| file_of_key(other, &output.source, file.key?, &file.path))?;
+        Some((file.shown(), found.shown()))
+    })
 }
 
 /// The directory of `output`, and the file of `other` at its path or above it.
@@ -59,7 +58,7 @@ fn directory_conflict(output: &Output, other: &Output) -> Option<(String, String
     let OutputKind::EachKey { prefix: Some(directory), .. } = &output.kind else { return None };
     let is_at_or_above =
         |file: &FilePath| directory.collides_with(file) && file.as_str().len() <= directory.as_str().len();
-    let file = known_files(other).find(|file| is_at_or_above(&file.path))?;
+    let file = known_files(other).into_iter().find(|file| is_at_or_above(&file.path))?;
     Some((format!("directory \"{directory}\""), file.shown()))
 }
 
@@ -68,40 +67,38 @@ struct KnownFile<'a> {
     /// The key of the secret; `None` for a file with several keys.
     key: Option<&'a str>,
     path: FilePath,
-    /// Whether the key is not in the configuration of the output, or only in `include` and `rename`.
-    names_key: bool,
+    /// Whether the output has other files too, so that a message names the key.
+    is_one_of_many: bool,
 }
 
 impl KnownFile<'_> {
     fn shown(&self) -> String {
-        let key = self.key.filter(|_| self.names_key).map(|key| format!(" (key \"{key}\")"));
+        let key = self.key.filter(|_| self.is_one_of_many).map(|key| format!(" (key \"{key}\")"));
         format!("file \"{}\"{}", self.path, key.unwrap_or_default())
     }
 }
 
 /// The files of an output that are known from the configuration.
-fn known_files(output: &Output) -> Box<dyn Iterator<Item = KnownFile<'_>> + '_> {
-    let one = |key, path: &FilePath| Box::new(std::iter::once(KnownFile { key, path: path.clone(), names_key: false }));
+fn known_files(output: &Output) -> Vec<KnownFile<'_>> {
     match &output.kind {
-        OutputKind::Key { key, path, .. } => one(Some(key), path),
-        OutputKind::Whole { path, .. } => one(None, path),
-        OutputKind::EachKey { prefix, keys, .. } => Box::new(keys.named().filter_map(|(key, name)| {
-            let path = file_below(prefix.as_ref(), name).ok()?;
-            Some(KnownFile { key: Some(key), path, names_key: true })
-        })),
+        OutputKind::Key { key, path, .. } => {
+            vec![KnownFile { key: Some(key), path: path.clone(), is_one_of_many: false }]
+        }
+        OutputKind::Whole { path, .. } => vec![KnownFile { key: None, path: path.clone(), is_one_of_many: false }],
+        OutputKind::EachKey { prefix, keys, .. } => {
+            let of_key = |(key, name)| {
+                let path = file_below(prefix.as_ref(), name).ok()?;
+                Some(KnownFile { key: Some(key), path, is_one_of_many: true })
+            };
+            keys.named().filter_map(of_key).collect()
+        }
     }
 }
 
-/// The file of `key` that `output` writes, if it is an output with a file for each key of the same source, and the file
-/// collides with `path`.
-fn file_of_key<'a>(
-    output: &Output,
-    source: &crate::model::SourceName,
-    key: &'a str,
-    path: &FilePath,
-) -> Option<KnownFile<'a>> {
+/// The file of `key` of `source`, if `output` writes a file for each key of this source, and the file collides with `path`.
+fn file_of_key<'a>(output: &Output, source: &SourceName, key: &'a str, path: &FilePath) -> Option<KnownFile<'a>> {
     let OutputKind::EachKey { prefix, keys, .. } = &output.kind else { return None };
     let name = keys.name_of(key).filter(|_| output.source == *source)?;
     let file = file_below(prefix.as_ref(), name).ok()?;
-    file.collides_with(path).then_some(KnownFile { key: Some(key), path: file, names_key: true })
+    file.collides_with(path).then_some(KnownFile { key: Some(key), path: file, is_one_of_many: true })
 }

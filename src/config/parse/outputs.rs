@@ -13,7 +13,8 @@ use super::conflicts;
 use super::mode;
 use super::selection::{self, Names, RawSelection};
 use crate::model::{
-    FileFormat, FilePath, JsonPointer, KeySelection, Output, OutputKind, SourceName, WhenMissing, is_variable_name,
+    FileFormat, FilePath, JsonPointer, KeySelection, NameError, Output, OutputKind, SourceName, WhenMissing,
+    is_variable_name,
 };
 
 /// Without any output, every key of every source becomes a file.
@@ -102,7 +103,7 @@ impl Section<'_> {
         let base64 = raw.encoding == Some(RawEncoding::Base64);
         let file = self.path("file", raw.file);
         let field = raw.field.and_then(|text| {
-            let invalid = |error: crate::model::NameError| {
+            let invalid = |error: NameError| {
                 self.diagnostics.invalid(&self.at("field"), text.as_str(), error.to_string());
             };
             JsonPointer::new(&text).map_err(invalid).ok()

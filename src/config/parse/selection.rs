@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::super::diagnostics::Diagnostics;
-use crate::model::{FileFormat, FilePath, Glob, KeySelection, is_variable_name};
+use crate::model::{FileFormat, FilePath, Glob, KeySelection, NameError, is_variable_name};
 
-/// The keys of a selection as the user writes them.
-#[derive(Default)]
+/// A selection as the user writes it.
 pub(super) struct RawSelection {
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
     pub(super) rename: BTreeMap<String, String>,
 }
 
-/// What the names of a selection are.
+/// What the names in an output are.
 #[derive(Clone, Copy)]
 pub(super) enum Names<'a> {
     /// Paths of files below the prefix.
@@ -56,7 +55,7 @@ pub(super) fn file_below(prefix: Option<&FilePath>, name: &str) -> Result<FilePa
 pub(super) fn parse(at: &str, raw: RawSelection, names: Names<'_>, diagnostics: &mut Diagnostics) -> KeySelection {
     let mut globs = |key: &str, patterns: Vec<String>| {
         let glob = |(index, text): (usize, String)| {
-            let invalid = |error: crate::model::NameError| {
+            let invalid = |error: NameError| {
                 diagnostics.invalid(&format!("{at}.{key}[{index}]"), text.as_str(), error.to_string());
             };
             Glob::new(&text).map_err(invalid).ok()
@@ -80,7 +79,7 @@ pub(super) fn parse(at: &str, raw: RawSelection, names: Names<'_>, diagnostics: 
         let (key, at) = (glob.as_str(), format!("{at}.include[{index}]"));
         match selection.name_of(key) {
             None => {
-                diagnostics.invalid(&at, key, "has no effect, because `exclude` matches it too; remove one of them")
+                diagnostics.invalid(&at, key, "has no effect, because `exclude` matches it too; remove one of them");
             }
             Some(name) if !selection.rename.contains_key(key) => {
                 if let Some(message) = names.error(name) {
@@ -96,9 +95,9 @@ pub(super) fn parse(at: &str, raw: RawSelection, names: Names<'_>, diagnostics: 
 
 /// Reports keys that the configuration names and that cannot be in the output together.
 fn collisions(at: &str, selection: &KeySelection, names: Names<'_>, diagnostics: &mut Diagnostics) {
-    let named: Vec<_> = selection.named().collect();
-    for (place, (key, name)) in named.iter().enumerate() {
-        let Some((other, other_name)) = named[..place].iter().find(|(_, other)| names.collide(name, other)) else {
+    let known: Vec<_> = selection.named().collect();
+    for (place, (key, name)) in known.iter().enumerate() {
+        let Some((other, other_name)) = known[..place].iter().find(|(_, other)| names.collide(name, other)) else {
             continue;
         };
         // One of them can be a literal of `include`.

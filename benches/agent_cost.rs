@@ -48,7 +48,7 @@ struct Cost {
 fn measure(sources: usize) -> Cost {
     let settings = settings(sources);
     let mut at = Duration::from_secs(1);
-    let mut agent = Agent::new(settings, Mode::Run { restore: false }, &now(at));
+    let mut agent = Agent::new(settings, Mode::Run { checkpoint: false, app_container: false }, &now(at));
     let mut pending: VecDeque<(Ticket, Op)> = VecDeque::new();
     collect(agent.handle(Input::Started(None), &now(at)), &mut pending);
     let (mut inputs, mut spent) = (0, Duration::ZERO);
@@ -116,6 +116,9 @@ fn answer(op: &Op) -> Outcome {
         Op::RecordEvent { .. } => Outcome::EventRecorded(Ok(())),
         Op::Save { .. } => Outcome::Saved(Ok(())),
         Op::Revoke { .. } => Outcome::Revoked(Ok(())),
-        Op::RenewLease { .. } | Op::Mirror { .. } => unreachable!("no leases and no mirrors here"),
+        Op::RenewLease { .. }
+        | Op::LookUpLease { .. }
+        | Op::RevokeLease { .. }
+        | Op::Mirror { .. } => unreachable!("no leases and no mirrors here"),
     }
 }

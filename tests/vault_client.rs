@@ -7,6 +7,8 @@ mod checkpoint;
 mod connection;
 #[path = "vault_client/login.rs"]
 mod login;
+#[path = "vault_client/previous.rs"]
+mod previous;
 #[path = "vault_client/reading.rs"]
 mod reading;
 #[path = "vault_client/redirect.rs"]
@@ -62,6 +64,7 @@ fn source(path: &str) -> Source {
         mount: None,
         engine: KvEngine::Detect,
         version: None,
+        previous: None,
         method: RequestMethod::default(),
         parameters: Parameters::new(),
         refresh: Duration::from_mins(1),

@@ -177,8 +177,8 @@ fn left_out(parts: &Parts) -> Option<String> {
     let more = keys.len().saturating_sub(MAX_NAMED);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Some(format!(
-        "source {name}: skipped keys that are not valid file names: {}{more}; add an output with `key` and `file` for \
-         each",
+        "source {name}: skipped keys that are not valid file names: {}{more}; give each another name with the \
+         output's `rename`, or leave it out with `exclude`",
         bounded(&named.join(", "))
     ))
 }

@@ -249,7 +249,8 @@ impl MirrorState {
         sources: &Sources,
         now: &Now,
     ) -> Result<MirrorRequest, Failure> {
-        let rendered = render::mirror_data(&self.spec, name, &visible.files, &visible.leased)?;
+        let has_read = |source: &SourceName| visible.manifest.sources.contains_key(source);
+        let rendered = render::mirror_data(&self.spec, name, &visible.files, &visible.leased, has_read)?;
         let of = |source: &SourceName| {
             let known = visible.manifest.sources.get(source)?;
             Some((source.clone(), (known.request.clone(), known.version.clone())))
@@ -259,7 +260,9 @@ impl MirrorState {
             // The requests of a Secret with all files depend only on the configuration, not on which optional sources
             // exist now: replicas recognize their own configuration by them.
             for (source, state) in sources.iter().filter(|(source, _)| !visible.leased.contains(*source)) {
-                versions.entry(source.clone()).or_insert_with(|| (state.spec.request_id(), Version::default()));
+                // A source without files has a version if it has been read.
+                let absent = || (state.spec.request_id(), Version::default());
+                versions.entry(source.clone()).or_insert_with(|| of(source).map_or_else(absent, |(_, known)| known));
             }
         }
         let requests: Vec<_> = versions.values().map(|(request, _)| request.clone()).collect();

@@ -170,8 +170,8 @@ impl Agent {
             return;
         }
         let message = format!(
-            "source {name}: skipped keys that are not valid file names: {}; add an output with `key` and `file` for \
-             each",
+            "source {name}: skipped keys that are not valid file names: {}; give each another name with the \
+             output's `rename`, or leave it out with `exclude`",
             keys.join(", ")
         );
         self.journal.warn(&Subject::Source(name.clone()), Reason::InvalidKey, message);

@@ -29,6 +29,9 @@ pub const MAX_STALE: Duration = Duration::from_mins(5);
 /// Staleness tolerance in refresh intervals, for sources whose interval is so long that this exceeds [`MAX_STALE`].
 pub const MAX_STALE_REFRESHES: u32 = 3;
 
+/// Suffix of the keys of the previous version. A valid part of a file name and of a key of a Secret.
+pub const PREVIOUS_SUFFIX: &str = ".previous";
+
 /// Concurrent reads. Four use the connection well; more would increase the load when a rollout starts many pods at
 /// once.
 pub const CONCURRENCY: usize = 4;

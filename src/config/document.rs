@@ -199,6 +199,7 @@ fn expectation(allowed: &[&str], schema: &Value, found: &str) -> String {
         ["string", "object"] => {
             return format!("must be `{SERVICE_ACCOUNT}` or a mapping with apiVersion, kind, name, and uid");
         }
+        ["boolean", "object"] => return "must be true, false, or a mapping with suffix".to_owned(),
         ["string"] if pattern.contains("0o?") => {
             return "must be octal and in quotes, like \"0440\"; without quotes YAML reads a decimal number".to_owned();
         }

@@ -112,9 +112,13 @@ fn kind(property: &Value) -> String {
     }
     let of = |key: &str| property.get(key).map(kind).unwrap_or_default();
     match property.get("type") {
-        Some(Value::Array(_)) if property.get("properties").is_some() => "`serviceAccount` or section".to_owned(),
+        Some(Value::Array(types)) if property.get("properties").is_some() => {
+            let other = if types.contains(&json!("boolean")) { "boolean" } else { "`serviceAccount`" };
+            format!("{other} or section")
+        }
         Some(Value::Array(_)) if property.to_string().contains("(d|h|m|s|ms)") => "duration".to_owned(),
         Some(Value::Array(_)) if property.get("items").is_some() => "value or list".to_owned(),
+        Some(Value::Array(types)) if types.contains(&json!("boolean")) => "value".to_owned(),
         Some(Value::Array(_)) => "size".to_owned(),
         Some(Value::String(name)) => match name.as_str() {
             "array" => format!("list of {}", of("items")),

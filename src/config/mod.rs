@@ -16,10 +16,14 @@ mod generate;
 mod owner;
 mod parameter;
 mod parse;
+mod previous;
 mod quantity;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
 mod raw;
+#[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
+mod raw_output;
 mod schema;
+mod text;
 mod variables;
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use super::defaults;
 use super::owner::RawOwner;
 use super::parameter::RawParameter;
+use super::previous::RawPrevious;
 use super::quantity::{RawDuration, RawSize, duration_as_text};
+use super::raw_output::RawOutput;
 
 /// Configuration of keyferry.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -152,6 +154,9 @@ pub(super) struct RawSource {
     /// KV version 2: read this version of the secret. Default: the latest version.
     #[schemars(range(min = 1))]
     pub(super) version: Option<u64>,
+    /// KV version 2: also read the version before the latest one, for keys that must overlap. Each of its keys gets a suffix: `password.previous` next to `password`. `true`, or a section with the suffix. If that version does not exist or is deleted, neither do these keys.
+    #[schemars(extend("default" = false))]
+    pub(super) previous: Option<RawPrevious>,
     /// Method of the request, like `vault read` or `vault write`. keyferry repeats a write after each `refresh` interval, unless the response states a lifetime.
     #[schemars(extend("default" = "read"))]
     pub(super) method: Option<RawRequestMethod>,
@@ -197,56 +202,6 @@ pub(super) enum RawEngine {
     KvV2,
     /// Any other engine: a plain read of the path.
     Other,
-}
-
-/// Files of one source: a file for each key (optionally below `prefix`), one `key`, or all keys in one file (`format`).
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("required" = ["source"]))]
-pub(super) struct RawOutput {
-    /// Name of the source, as in `sources`.
-    pub(super) source: Option<String>,
-    /// Subdirectory for an output with one file for each key.
-    #[schemars(extend("examples" = ["db"]))]
-    pub(super) prefix: Option<String>,
-    /// Write only this key of the secret.
-    pub(super) key: Option<String>,
-    /// Write all keys to one file in this format.
-    pub(super) format: Option<RawFormat>,
-    /// Path of the file in the output directory. Requires `key` or `format`. Default for `key`: the name of the key.
-    #[schemars(extend("examples" = ["db/password", "config.json"]))]
-    pub(super) file: Option<String>,
-    /// Encoding of the values in Vault. With `base64`, values are decoded; use it for binary files. Cannot be combined with `format`.
-    #[schemars(extend("default" = "utf-8"))]
-    pub(super) encoding: Option<RawEncoding>,
-    /// Permission bits in octal, in quotes. Default: `directory.fileMode`.
-    #[schemars(regex(pattern = "^(0o?)?[4-7][0-7]{2}$"), extend("examples" = ["0400"]))]
-    pub(super) mode: Option<String>,
-}
-
-/// Encoding of the values in Vault.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-pub(super) enum RawEncoding {
-    /// Used unchanged.
-    #[serde(rename = "utf-8")]
-    Utf8,
-    /// Decoded from base64.
-    #[serde(rename = "base64")]
-    Base64,
-}
-
-/// Format of a file that contains all keys.
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum RawFormat {
-    /// `KEY='value'` lines that a POSIX shell can source.
-    Dotenv,
-    /// A JSON object.
-    Json,
-    /// Java properties.
-    Properties,
-    /// A YAML mapping.
-    Yaml,
 }
 
 /// Where to write the files.

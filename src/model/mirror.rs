@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{FilePath, NameError, ObjectName};
+use super::{FilePath, NameError, ObjectName, SourceName};
 
 /// `type` of a mirrored Secret. Types that grant an identity are not supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,9 @@ pub struct MirrorKey {
     pub key: String,
     /// The published file.
     pub file: FilePath,
+    /// The source of the file if its output is optional. The Secret has no such key while the secret of this source lacks the
+    /// key of the output.
+    pub optional: Option<SourceName>,
 }
 
 impl MirrorKey {

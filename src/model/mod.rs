@@ -6,12 +6,16 @@ mod checkpoint;
 mod condition;
 mod failure;
 mod files;
+mod glob;
+mod json;
 mod lock;
 mod mirror;
 mod names;
+mod pointer;
 mod reading;
 mod request;
 mod secret;
+mod selection;
 mod settings;
 mod text;
 mod token;
@@ -20,15 +24,18 @@ pub use checkpoint::{Checkpoint, SavedSecretId, SavedSource, SavedToken};
 pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEvent};
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource};
+pub use glob::Glob;
 pub(crate) use lock::lock;
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
-pub use names::{FilePath, Mode, NameError, ObjectName, SourceName};
+pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_variable_name};
+pub use pointer::JsonPointer;
 pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
 pub use request::{Parameter, Parameters, RequestMethod};
 pub use secret::{ExactBuffer, SecretBytes};
+pub use selection::KeySelection;
 pub use settings::{
     Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Settings, Source,
-    StatusReport, Tls, VaultServer,
+    StatusReport, Tls, VaultServer, WhenMissing,
 };
 pub use text::truncated;
 pub use token::{Session, TokenInfo, VaultToken};

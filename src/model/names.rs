@@ -159,6 +159,14 @@ impl fmt::Debug for Mode {
     }
 }
 
+/// Whether a shell variable can have this name: letters, digits, and `_`, without a digit at the start
+/// (<https://pubs.opengroup.org/onlinepubs/9799919799/basedefs/V1_chap03.html#tag_03_216>).
+#[must_use]
+pub fn is_variable_name(name: &str) -> bool {
+    let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && name.bytes().all(valid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{FilePath, Mirror, Mode, ObjectName, Parameters, RequestMethod, SecretBytes, SourceName};
+use super::{
+    FilePath, JsonPointer, KeySelection, Mirror, Mode, ObjectName, Parameters, RequestMethod, SecretBytes, SourceName,
+};
 
 /// The active configuration.
 #[derive(Clone, PartialEq)]
@@ -153,6 +155,8 @@ pub struct Source {
     pub engine: KvEngine,
     /// Version of KV version 2 to read; `None` reads the latest one.
     pub version: Option<u64>,
+    /// If set, the version before the latest one of KV version 2 is read too. Its keys end with this suffix.
+    pub previous: Option<String>,
     /// Method of the request.
     pub method: RequestMethod,
     /// The query of a read, or the body of a write.
@@ -196,11 +200,14 @@ impl Source {
             text.push_str("#version=");
             text.push_str(&version.to_string());
         }
+        if let Some(suffix) = &self.previous {
+            // Quoted like the text of a parameter. Cannot fail: a `String` accepts every write.
+            let _ = write!(text, "#previous={suffix:?}");
+        }
         if self.method == RequestMethod::Write {
             text.push_str("#method=write");
         }
         for (name, value) in &self.parameters {
-            // Cannot fail: a `String` accepts every write.
             let _ = write!(text, "#{name}={value}");
         }
         text
@@ -227,6 +234,8 @@ pub enum OutputKind {
         prefix: Option<FilePath>,
         /// Decode every value from base64.
         base64: bool,
+        /// Keys to write, and the names of their files below the subdirectory.
+        keys: KeySelection,
     },
     /// One file with the value of one key.
     Key {
@@ -236,6 +245,10 @@ pub enum OutputKind {
         path: FilePath,
         /// Decode the value from base64.
         base64: bool,
+        /// The part of the value to write, which is JSON; `None` is the whole value.
+        field: Option<JsonPointer>,
+        /// What to do if the secret has no such key, or its value no such field.
+        missing: WhenMissing,
     },
     /// One file with all keys.
     Whole {
@@ -243,7 +256,21 @@ pub enum OutputKind {
         path: FilePath,
         /// Format of the file.
         format: FileFormat,
+        /// Keys to write, and their names in the file.
+        keys: KeySelection,
     },
+}
+
+/// What an output does if its key or field is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum WhenMissing {
+    /// Fail.
+    #[default]
+    Fail,
+    /// Write no file.
+    Omit,
+    /// Write these bytes. They are part of the configuration, so they are not secret.
+    Default(Vec<u8>),
 }
 
 /// Format of a file with all keys.

@@ -1,23 +1,27 @@
 //! Rendering of outputs to files.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use zeroize::Zeroizing;
 
+use super::field::{NotJson, field_of};
 use super::format;
+use super::selection::{Selected, selected};
 use super::text::{quoted, shortened};
 use crate::model::{
-    Failure, FailureClass, FileEntry, FilePath, FileSet, Output, OutputKind, Reading, Reason, SecretBytes, SecretValue,
-    SourceName,
+    Failure, FailureClass, FileEntry, FilePath, FileSet, JsonPointer, Output, OutputKind, Reading, Reason, SecretBytes,
+    SecretValue, SourceName, WhenMissing,
 };
 
 /// Limit of Linux for the bytes of a path, including the final NUL (`limits.h`).
 const PATH_MAX: usize = 4096;
 
-const SEPARATE: &str = "give one output its own `prefix` or `file`";
+const SEPARATE: &str = "give one output its own `prefix` or `file`, or leave the key out with `exclude`";
 
 /// Result of rendering one output.
 #[derive(Clone, Default)]
@@ -38,18 +42,22 @@ pub fn sources_of(output: &Output) -> BTreeSet<SourceName> {
 /// are not valid file names.
 ///
 /// # Errors
-/// Reason `RenderFailed`. Class `Missing` if the secret has no such key, otherwise `Invalid`.
+/// Reason `RenderFailed`. Class `Missing` if the secret has no such key or field, otherwise `Invalid`.
 pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Reading>>) -> Result<Rendered, Failure> {
     let Some(reading) = readings.get(&output.source) else { return Ok(Rendered::default()) };
     let mut rendered = Rendered::default();
     match &output.kind {
-        OutputKind::EachKey { prefix, base64 } => {
-            for (key, value) in &reading.data {
-                let path = prefix.as_ref().map_or_else(|| key.clone(), |prefix| format!("{prefix}/{key}"));
-                // Keys are sorted, so a file is inserted before the files of a directory with the same name.
+        OutputKind::EachKey { prefix, base64, keys } => {
+            let below =
+                |name: &str| prefix.as_ref().map_or_else(|| name.to_owned(), |prefix| format!("{prefix}/{name}"));
+            let selected = selected(&reading.data, keys).map_err(|collision| {
+                invalid(&below(collision.name), &format!("source {}: {collision}", output.source))
+            })?;
+            for (name, Selected { key, value }) in selected {
+                // Names are sorted, so a file is inserted before the files of a directory with the same name.
                 let usable =
                     |path: &FilePath| path.as_str().len() < PATH_MAX && blocked_by(path, &rendered.files).is_none();
-                match FilePath::new(&path).ok().filter(usable) {
+                match FilePath::new(&below(name)).ok().filter(usable) {
                     Some(path) => {
                         let entry = value_entry(output, &path, key, value, *base64)?;
                         rendered.files.insert(path, entry);
@@ -58,20 +66,29 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
                 }
             }
         }
-        OutputKind::Key { key, path, base64 } => {
-            let value = reading.data.get(key).ok_or_else(|| {
-                let cause = format!("source {} has no key {}", output.source, quoted(key));
-                failure(
-                    FailureClass::Missing,
-                    path,
-                    &format!("{cause}; add the key to the secret, or change the output's `key`"),
-                )
-            })?;
-            rendered.files.insert(path.clone(), value_entry(output, path, key, value, *base64)?);
+        OutputKind::Key { key, path, base64, field, missing } => {
+            let found = match (reading.data.get(key), field) {
+                (Some(value), Some(field)) => {
+                    let found = field_of(value, field).map_err(|NotJson| {
+                        let cause = format!("the value of key {} of source {} is not JSON", quoted(key), output.source);
+                        invalid(path.as_str(), &format!("{cause}; correct the value, or remove the output's `field`"))
+                    });
+                    found?.map(Cow::Owned)
+                }
+                (value, _) => value.map(Cow::Borrowed),
+            };
+            let entry = match (found, missing) {
+                (Some(value), _) => value_entry(output, path, key, &value, *base64)?,
+                (None, WhenMissing::Default(bytes)) => entry(output, SecretBytes::new(bytes.clone())),
+                (None, WhenMissing::Omit) => return Ok(rendered),
+                (None, WhenMissing::Fail) => return Err(missing_key(output, path, key, field.as_ref(), reading)),
+            };
+            rendered.files.insert(path.clone(), entry);
         }
-        OutputKind::Whole { path, format } => {
-            let bytes = format::whole(*format, &reading.data)
-                .map_err(|error| failure(FailureClass::Invalid, path, &format!("source {}: {error}", output.source)))?;
+        OutputKind::Whole { path, format, keys } => {
+            let fail = |cause: &dyn Display| invalid(path.as_str(), &format!("source {}: {cause}", output.source));
+            let selected = selected(&reading.data, keys).map_err(|collision| fail(&collision))?;
+            let bytes = format::whole(*format, &selected).map_err(|error| fail(&error))?;
             rendered.files.insert(path.clone(), entry(output, bytes));
         }
     }
@@ -91,15 +108,17 @@ pub fn join<'a>(parts: impl IntoIterator<Item = &'a BTreeMap<FilePath, FileEntry
             } else {
                 format!("{} and {} both produce it", named(&other.sources), named(&entry.sources))
             };
-            return Err(failure(FailureClass::Invalid, path, &format!("{producers}; {SEPARATE}")));
+            return Err(invalid(path.as_str(), &format!("{producers}; {SEPARATE}")));
         }
     }
     for (path, entry) in &files {
         if let Some((file, other)) = blocked_by(path, &files) {
             let (this_source, other_source) = (named(&entry.sources), named(&other.sources));
-            let cause =
-                format!("{other_source} produces a file where {this_source} requires the directory {}", shown(file));
-            return Err(failure(FailureClass::Invalid, path, &format!("{cause}; {SEPARATE}")));
+            let cause = format!(
+                "{other_source} produces a file where {this_source} requires the directory {}",
+                shortened(file.as_str())
+            );
+            return Err(invalid(path.as_str(), &format!("{cause}; {SEPARATE}")));
         }
     }
     Ok(FileSet { files })
@@ -111,6 +130,19 @@ fn blocked_by<'a>(path: &FilePath, files: &'a BTreeMap<FilePath, FileEntry>) -> 
         let above = FilePath::new(&path.as_str()[..end]).ok()?;
         files.get_key_value(&above)
     })
+}
+
+/// The failure of an output whose key or field is missing.
+fn missing_key(output: &Output, path: &FilePath, key: &str, field: Option<&JsonPointer>, reading: &Reading) -> Failure {
+    let (source, key_shown) = (&output.source, quoted(key));
+    let cause = match field.filter(|_| reading.data.contains_key(key)) {
+        Some(field) => format!(
+            "the value of key {key_shown} of source {source} has no field {}; change the output's `field`",
+            quoted(&field.to_string())
+        ),
+        None => format!("source {source} has no key {key_shown}; add the key to the secret, change the output's `key`"),
+    };
+    failure(FailureClass::Missing, path.as_str(), &format!("{cause}, or set its `default` or `optional`"))
 }
 
 fn value_entry(
@@ -126,7 +158,7 @@ fn value_entry(
     // The error of the library quotes a byte of the value, so it is dropped.
     decode(value.bytes()).map(|bytes| entry(output, bytes)).ok_or_else(|| {
         let cause = format!("key {} of source {} is not base64 (standard alphabet)", quoted(key), output.source);
-        failure(FailureClass::Invalid, path, &format!("{cause}; encode the value, or remove the output's `base64`"))
+        invalid(path.as_str(), &format!("{cause}; encode the value, or remove the output's `encoding`"))
     })
 }
 
@@ -134,14 +166,13 @@ fn entry(output: &Output, bytes: SecretBytes) -> FileEntry {
     FileEntry { bytes: Arc::new(bytes), mode: output.mode, sources: sources_of(output) }
 }
 
-fn failure(class: FailureClass, path: &FilePath, cause: &str) -> Failure {
-    let message = format!("failed to render file {}: {cause}", shown(path));
-    Failure::new(class, Reason::RenderFailed, message)
+/// `path` can contain the name of a key.
+fn failure(class: FailureClass, path: &str, cause: &str) -> Failure {
+    Failure::new(class, Reason::RenderFailed, format!("failed to render file {}: {cause}", shortened(path)))
 }
 
-/// A path for a message. Shortened, because it can contain the name of a key.
-fn shown(path: &FilePath) -> String {
-    shortened(path.as_str())
+fn invalid(path: &str, cause: &str) -> Failure {
+    failure(FailureClass::Invalid, path, cause)
 }
 
 fn named(sources: &BTreeSet<SourceName>) -> String {

@@ -16,14 +16,15 @@ const MAX_SECRET_SIZE: usize = 1 << 20;
 pub struct MirrorData {
     /// Values by key. Shares the bytes of the published files.
     pub data: BTreeMap<String, Arc<SecretBytes>>,
-    /// The sources of the chosen files. The mirror depends on no other source.
+    /// The sources of the chosen files, and of optional files that are absent. The mirror depends on no other source.
     pub sources: BTreeSet<SourceName>,
 }
 
 /// Selects and validates the data of the Secret `name`, by the rules of the API server.
 ///
 /// `leased` contains the sources whose readings have a lease. Their credentials stop working when this pod terminates, so they
-/// are skipped unless `allowLeased` is set.
+/// are skipped unless `allowLeased` is set. `has_read` returns whether a source has been read: a key with an optional file is left
+/// out only then, so that an outage of Vault removes no key from the Secret.
 ///
 /// # Errors
 /// Reason `RenderFailed`. Class `Missing` if the set does not contain the file of a configured key, because its source is
@@ -34,6 +35,7 @@ pub fn mirror_data(
     name: &ObjectName,
     set: &FileSet,
     leased: &BTreeSet<SourceName>,
+    has_read: impl Fn(&SourceName) -> bool,
 ) -> Result<MirrorData, Failure> {
     let fail = |class, cause: String| {
         Failure::new(class, Reason::RenderFailed, format!("failed to mirror to Secret {name}: {cause}"))
@@ -43,17 +45,22 @@ pub fn mirror_data(
         source.filter(|_| !mirror.allow_leased).cloned()
     };
     let mut chosen = MirrorData::default();
-    let mut choose = |key: &str, file: &FileEntry| {
+    let choose = |chosen: &mut MirrorData, key: &str, file: &FileEntry| {
         chosen.data.insert(key.to_owned(), Arc::clone(&file.bytes));
         chosen.sources.extend(file.sources.iter().cloned());
     };
     if mirror.keys.is_empty() {
         for (path, file) in set.files.iter().filter(|(_, file)| lease_of(file).is_none()) {
-            choose(path.as_str(), file);
+            choose(&mut chosen, path.as_str(), file);
         }
     }
-    for MirrorKey { key, file: path } in &mirror.keys {
+    for MirrorKey { key, file: path, optional } in &mirror.keys {
         let Some(file) = set.files.get(path) else {
+            if let Some(source) = optional.as_ref().filter(|source| has_read(source)) {
+                // Its version determines that the key is absent.
+                chosen.sources.insert(source.clone());
+                continue;
+            }
             let cause = format!(
                 "file {path} for key {key:?} is not published; check the source of the file, or remove the key"
             );
@@ -66,7 +73,7 @@ pub fn mirror_data(
             );
             return Err(fail(FailureClass::Invalid, cause));
         }
-        choose(key, file);
+        choose(&mut chosen, key, file);
     }
     let MirrorData { data, .. } = &chosen;
     for key in data.keys() {
@@ -94,10 +101,14 @@ mod tests {
     use super::*;
     use crate::model::{FilePath, OnDrift, SecretType};
 
+    fn mirror_key(key: &str, file: &str, optional: Option<&str>) -> MirrorKey {
+        MirrorKey { key: key.into(), file: path(file), optional: optional.map(source) }
+    }
+
     fn mirror(secret_type: SecretType, keys: &[(&str, &str)]) -> Mirror {
         Mirror {
             secret_type,
-            keys: keys.iter().map(|(key, file)| MirrorKey { key: (*key).into(), file: path(file) }).collect(),
+            keys: keys.iter().map(|(key, file)| mirror_key(key, file, None)).collect(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             owner: None,
@@ -127,7 +138,9 @@ mod tests {
 
     fn of(mirror: &Mirror, set: &FileSet, leased: &[&str]) -> Result<(Vec<String>, Vec<String>), Failure> {
         let leased = leased.iter().map(|name| source(name)).collect();
-        let data = mirror_data(mirror, &ObjectName::new("top-secret-ks").expect("a name"), set, &leased)?;
+        let data = mirror_data(mirror, &ObjectName::new("top-secret-ks").expect("a name"), set, &leased, |name| {
+            name.as_str() != "unread"
+        })?;
         Ok((data.data.into_keys().collect(), data.sources.iter().map(ToString::to_string).collect()))
     }
 
@@ -144,7 +157,7 @@ mod tests {
         let twice = mirror(SecretType::Opaque, &[("x", "a"), ("y", "a")]);
         assert_eq!(of(&twice, &set, &["two"]), Ok(chosen(&["x", "y"], &["one"])));
         let name = ObjectName::new("m").expect("a name");
-        let Ok(data) = mirror_data(&twice, &name, &set, &BTreeSet::new()) else { panic!("it is fine") };
+        let Ok(data) = mirror_data(&twice, &name, &set, &BTreeSet::new(), |_| true) else { panic!("it is fine") };
         assert!(Arc::ptr_eq(&data.data["x"], &set.files[&path("a")].bytes), "the mirror shares the published bytes");
     }
 
@@ -166,6 +179,19 @@ mod tests {
         assert_eq!((failure.class, failure.message.as_str()), (FailureClass::Invalid, expected));
         explicit.allow_leased = true;
         assert_eq!(of(&explicit, &set, &["db"]), Ok(chosen(&["k"], &["db"])));
+    }
+
+    #[test]
+    fn optional_file_is_left_out_only_after_its_source_was_read() {
+        let set = published(&[("a", "1", "one")]);
+        let mut mirror = mirror(SecretType::Opaque, &[("x", "a")]);
+        mirror.keys.push(mirror_key("y", "b", Some("two")));
+        assert_eq!(of(&mirror, &set, &[]), Ok(chosen(&["x"], &["one", "two"])));
+        let both = published(&[("a", "1", "one"), ("b", "2", "two")]);
+        assert_eq!(of(&mirror, &both, &[]), Ok(chosen(&["x", "y"], &["one", "two"])));
+        mirror.keys[1].optional = Some(source("unread"));
+        let failure = of(&mirror, &set, &[]).expect_err("the source has not been read");
+        assert!(failure.class == FailureClass::Missing && failure.message.contains("is not published"), "{failure}");
     }
 
     #[test]

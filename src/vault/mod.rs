@@ -2,7 +2,7 @@
 //!
 //! Every call makes **one** attempt and classifies its failure (`error`); only the agent schedules retries. A login sends 1
 //! request, or 3 with a wrapped secret ID. A read sends 1 request, 2 if a known mount denies the read, and up to 3 while the
-//! engine of the mount is unknown. Every other call sends 1 request.
+//! engine of the mount is unknown, and 1 more with `previous`. Every other call sends 1 request.
 //!
 //! Layers, from the bottom: `http` (client), `api` (one file per endpoint), `auth` (one file per login method), `login` and
 //! `read`, and the facade in this file.
@@ -21,6 +21,7 @@ mod http;
 mod json;
 mod login;
 mod mounts;
+mod previous;
 mod read;
 mod request;
 mod secret_id;

@@ -15,6 +15,7 @@ use super::error::VaultError;
 use super::http::Response;
 use super::json;
 use super::mounts::{Engine, Mount, MountTable, below};
+use super::previous::PreviousVersion;
 use crate::model::{KvEngine, Reading, Source, Validity, VaultToken, Version, lock};
 
 /// Reads `source` once.
@@ -26,13 +27,26 @@ pub(super) async fn read(
 ) -> Result<Reading, VaultError> {
     let read = Read { api, mounts, token, source, path: source.path.trim_matches('/') };
     let engine = match source.engine {
-        KvEngine::Detect => return read.detect_and_read().await,
-        KvEngine::Other => Engine::Other,
-        KvEngine::V1 => Engine::KvV1,
-        KvEngine::V2 => Engine::KvV2,
+        KvEngine::Detect => None,
+        KvEngine::Other => Some(Engine::Other),
+        KvEngine::V1 => Some(Engine::KvV1),
+        KvEngine::V2 => Some(Engine::KvV2),
     };
-    let attempt = read.attempt(Mount::assume(read.path, source.mount.as_deref(), engine, true)).await?;
-    read.finish(attempt)
+    let Found { reading, request_path } = match engine {
+        None => read.detect_and_read().await?,
+        Some(engine) => {
+            let attempt = read.attempt(Mount::assume(read.path, source.mount.as_deref(), engine, true)).await?;
+            read.finish(attempt)?
+        }
+    };
+    let Some(suffix) = source.previous.as_deref() else { return Ok(reading) };
+    PreviousVersion { api, token, source, suffix, request_path: &request_path }.add_to(reading).await
+}
+
+/// A reading and the path of its request.
+struct Found {
+    reading: Reading,
+    request_path: String,
 }
 
 /// One read in progress.
@@ -66,7 +80,7 @@ enum AttemptResult {
 }
 
 impl Read<'_> {
-    async fn detect_and_read(&self) -> Result<Reading, VaultError> {
+    async fn detect_and_read(&self) -> Result<Found, VaultError> {
         let known = lock(self.mounts).find(self.path);
         let was_known = known.is_some();
         let first = self.attempt(known.unwrap_or_else(|| self.assumed_mount())).await?;
@@ -98,7 +112,7 @@ impl Read<'_> {
 
     /// Reads the path unchanged if the server does not report the mount, as the Vault CLI does. This is right for old servers
     /// and for KV version 1. A 403 for the path with `/data/` is final.
-    async fn read_with_assumed_mount(&self, first: Attempt, was_known: bool) -> Result<Reading, VaultError> {
+    async fn read_with_assumed_mount(&self, first: Attempt, was_known: bool) -> Result<Found, VaultError> {
         let plain = Mount { path: first.mount.path.clone(), engine: Engine::Unknown, confirmed: false };
         if matches!(first.result, AttemptResult::Forbidden(_)) || plain.request_path(self.path) == first.request_path {
             let confirmed = was_known && matches!(first.result, AttemptResult::Forbidden(_));
@@ -126,12 +140,11 @@ impl Read<'_> {
     }
 
     async fn attempt(&self, mount: Mount) -> Result<Attempt, VaultError> {
-        let version = self.source.version;
-        if version.is_some() && matches!(mount.engine, Engine::KvV1 | Engine::Other) {
-            return Err(self.not_versioned_error(&mount.path));
+        if matches!(mount.engine, Engine::KvV1 | Engine::Other) {
+            self.require_no_versions(&mount.path)?;
         }
         let request_path = mount.request_path(self.path);
-        let response = get(self.api, self.token, &request_path, version).await?;
+        let response = get(self.api, self.token, &request_path, self.source.version).await?;
         Ok(self.classify(mount, request_path, response))
     }
 
@@ -178,9 +191,7 @@ impl Read<'_> {
             let cause = "expected a response of KV version 2, found another format; check the source's `engine`";
             return Ok(AttemptResult::Unexpected(self.not_readable_error(cause.into())));
         }
-        if self.source.version.is_some() {
-            return Err(self.not_versioned_error(&mount.path));
-        }
+        self.require_no_versions(&mount.path)?;
         let known = match mount.engine {
             Engine::KvV1 | Engine::KvV2 => EngineKind::Kv,
             Engine::Other => EngineKind::NotKv,
@@ -215,7 +226,7 @@ impl Read<'_> {
     }
 
     /// Converts the last attempt into the result.
-    fn finish(&self, attempt: Attempt) -> Result<Reading, VaultError> {
+    fn finish(&self, attempt: Attempt) -> Result<Found, VaultError> {
         let engine = match attempt.mount.engine {
             Engine::KvV2 => format!("mount {} is KV version 2", attempt.mount.path),
             Engine::KvV1 => format!("mount {} is KV version 1", attempt.mount.path),
@@ -225,7 +236,7 @@ impl Read<'_> {
     }
 
     /// [`Self::finish`] for a mount that is only assumed.
-    fn finish_with_assumed_mount(&self, mut attempt: Attempt) -> Result<Reading, VaultError> {
+    fn finish_with_assumed_mount(&self, mut attempt: Attempt) -> Result<Found, VaultError> {
         let mount = &attempt.mount.path;
         if let AttemptResult::Forbidden(VaultError::Forbidden { rule, .. }) = &mut attempt.result
             && attempt.request_path != self.path
@@ -238,9 +249,9 @@ impl Read<'_> {
         self.finish_with(attempt, engine)
     }
 
-    fn finish_with(&self, attempt: Attempt, engine: String) -> Result<Reading, VaultError> {
+    fn finish_with(&self, attempt: Attempt, engine: String) -> Result<Found, VaultError> {
         match attempt.result {
-            AttemptResult::Found(reading) => Ok(reading),
+            AttemptResult::Found(reading) => Ok(Found { reading, request_path: attempt.request_path }),
             AttemptResult::Failed(error) | AttemptResult::Forbidden(error) | AttemptResult::Unexpected(error) => {
                 Err(error)
             }
@@ -254,10 +265,16 @@ impl Read<'_> {
         }
     }
 
-    fn not_versioned_error(&self, mount: &str) -> VaultError {
-        self.not_readable_error(format!(
-            "`version` requires KV version 2, but mount {mount} has another engine; remove `version` from the source"
-        ))
+    /// Fails if the source uses versions, for a mount without them.
+    fn require_no_versions(&self, mount: &str) -> Result<(), VaultError> {
+        let setting = match (self.source.version, &self.source.previous) {
+            (Some(_), _) => "version",
+            (None, Some(_)) => "previous",
+            (None, None) => return Ok(()),
+        };
+        Err(self.not_readable_error(format!(
+            "`{setting}` requires KV version 2, but mount {mount} has another engine; remove `{setting}` from the source"
+        )))
     }
 
     fn not_readable_error(&self, cause: String) -> VaultError {

@@ -121,7 +121,7 @@ pub(crate) const MODULES: &[Module] = &[
     Module {
         name: "model",
         modules: Some(&[]),
-        crates: Some(&["jiff", "thiserror", "zeroize"]),
+        crates: Some(&["glob", "jiff", "thiserror", "zeroize"]),
         forbidden: &[ALL_IO, (&["tracing"], "domain types do not log")],
     },
     Module {

@@ -162,7 +162,7 @@ const ROWS: &[Row] = &[
         reason: Reason::InvalidKey,
         meaning: "A key of a secret cannot be a file name and is omitted.",
         example: "source …: skipped keys that are not valid file names: …",
-        action: "Add an output with `key` and `file`.",
+        action: "Give the key a file name with the output's `rename`, or leave it out with `exclude`.",
     },
     Row {
         reason: Reason::InvalidRequest,
@@ -244,7 +244,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::RenderFailed,
-        meaning: "An output or mirror cannot be rendered from the source (for example, a key is missing or a value is not base64).",
+        meaning: "An output or mirror cannot be rendered from the source (for example, a key is missing, a value is not base64, or two keys have the same file).",
         example: "failed to render file …: …",
         action: "Correct the secret or the output.",
     },

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use keyferry::model::Settings;
 
 use super::random::Random;
+use super::secrets::PREVIOUS;
 
 /// The outputs of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,6 +16,19 @@ pub enum Layout {
     Password,
     Whole,
     Both,
+    /// The password, and that of the previous version if there is one.
+    Previous,
+    /// A file for each of some keys, one of them under another name.
+    Renamed,
+}
+
+impl Layout {
+    const ALL: [Self; 6] = [Self::EachKey, Self::Password, Self::Whole, Self::Both, Self::Previous, Self::Renamed];
+
+    /// Whether an output fails without the key `password`.
+    pub fn requires_password(self) -> bool {
+        matches!(self, Self::Password | Self::Both | Self::Previous)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -98,7 +112,21 @@ impl ConfigFile {
                     files.push(format!("{name}/username"));
                 }
             }
-            if matches!(layout, Layout::Password | Layout::Both) {
+            if *layout == Layout::Renamed {
+                let selection = "include: [username, 'password*'], exclude: ['*.previous'], rename: {username: user}";
+                let _ = writeln!(outputs, "  - {{source: {name}, prefix: {name}, {selection}}}");
+                if *may_mirror {
+                    files.push(format!("{name}/user"));
+                }
+            }
+            if *layout == Layout::Previous {
+                let _ =
+                    writeln!(outputs, "  - {{source: {name}, key: {PREVIOUS}, file: {name}.previous, optional: true}}");
+                if *may_mirror {
+                    files.push(format!("{name}.previous"));
+                }
+            }
+            if layout.requires_password() {
                 let _ = writeln!(outputs, "  - {{source: {name}, key: password, file: {name}.password}}");
                 if *may_mirror {
                     files.push(format!("{name}.password"));
@@ -150,7 +178,7 @@ impl ConfigFile {
             3 | 4 => {
                 let names: Vec<_> = self.sources.keys().cloned().collect();
                 let spec = self.sources.get_mut(random.pick(&names)).expect("a source");
-                spec.layout = *random.pick(&[Layout::EachKey, Layout::Password, Layout::Whole, Layout::Both]);
+                spec.layout = *random.pick(&Layout::ALL);
             }
             5 => self.mirrors = random.below(3),
             6 => self.concurrency = random.below(6) as u64 + 1,
@@ -176,7 +204,7 @@ pub fn spec(path: &str, random: &mut Random) -> SourceSpec {
         refresh,
         max_stale: refresh * *random.pick(&[1, 3, 10]),
         required: random.chance(70),
-        layout: *random.pick(&[Layout::EachKey, Layout::Password, Layout::Whole, Layout::Both]),
+        layout: *random.pick(&Layout::ALL),
         may_mirror: random.chance(60),
         overlap: *random.pick(&[0, 0, 5, 40, 600]),
         watch_lease: *random.pick(&[0, 0, 0, 15, 100]),

@@ -69,7 +69,7 @@ impl World {
     fn disturb_path(&mut self, until: Duration) {
         let name = self.any_server();
         let path = self.any_path(name);
-        let choice = self.random.below(12);
+        let choice = self.random.below(13);
         let what = [
             "denied",
             "hangs",
@@ -83,6 +83,7 @@ impl World {
             "restored",
             "skewed",
             "revoked",
+            "previous version deleted",
         ];
         self.note(|| format!("{name}:{path} {} until {:.1}", what[choice], until.as_secs_f64()));
         let now = self.now;
@@ -116,8 +117,16 @@ impl World {
                 let skew = SignedDuration::from_secs(i64::try_from(self.random.below(1200)).unwrap_or(0) - 600);
                 server.counter += 1;
                 let id: Rc<str> = format!("{path}@{name}#{}", server.counter).into();
-                let content = Content { id, version: version(secret.number, wall + skew), shape: secret.shape };
+                let (version, shape, has_previous) = (version(secret.number, wall + skew), secret.shape, true);
+                let content = Content { id, version, shape, has_previous };
                 secret.push(now, Some(content));
+            }
+            12 if secret.kind == Kind::Versioned => {
+                if let Some(content) = secret.current().cloned() {
+                    server.counter += 1;
+                    let id = format!("{path}@{name}#{}", server.counter).into();
+                    secret.push(now, Some(Content { id, has_previous: false, ..content }));
+                }
             }
             _ => self.revoke_leases(name, &path),
         }
@@ -283,7 +292,8 @@ impl World {
         let id: Rc<str> = format!("{path}@{name}#{}", server.counter).into();
         let secret = server.secrets.get_mut(path).expect("a secret");
         secret.number += 1;
-        let content = Content { id, version: version(secret.number, wall), shape: secret.shape };
+        let (version, shape, has_previous) = (version(secret.number, wall), secret.shape, secret.number > 1);
+        let content = Content { id, version, shape, has_previous };
         match secret.kind {
             Kind::Versioned => secret.push(now, Some(content)),
             Kind::Rotates(period) => {

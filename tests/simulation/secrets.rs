@@ -30,6 +30,9 @@ pub enum Shape {
     OddKey,
 }
 
+/// A key of the previous version.
+pub const PREVIOUS: &str = "password.previous";
+
 /// One version.
 #[derive(Clone)]
 pub struct Content {
@@ -37,6 +40,8 @@ pub struct Content {
     pub id: Rc<str>,
     pub version: Version,
     pub shape: Shape,
+    /// Whether a reading contains keys of the previous version too.
+    pub has_previous: bool,
 }
 
 /// The content from `at` on; `None` if deleted.
@@ -100,13 +105,16 @@ impl Secret {
     }
 }
 
-/// The values of a content; each contains its ID.
-pub fn values(id: &str, shape: Shape) -> BTreeMap<String, SecretValue> {
+/// The values of a content; each contains its ID, also those of the previous version, which belong to the same reading.
+pub fn values(id: &str, shape: Shape, has_previous: bool) -> BTreeMap<String, SecretValue> {
     let mut keys = vec!["username"];
     match shape {
         Shape::Good => keys.push("password"),
         Shape::NoPassword => keys.push("passphrase"),
         Shape::OddKey => keys.extend(["password", "..odd"]),
+    }
+    if has_previous {
+        keys.push(PREVIOUS);
     }
     let value = |key: &str| SecretValue::Text(format!("id={id}|{key}").as_str().into());
     keys.into_iter().map(|key| (key.to_owned(), value(key))).collect()

@@ -46,6 +46,7 @@ pub struct Record {
     pub server: &'static str,
     pub path: String,
     pub shape: Shape,
+    pub has_previous: bool,
     pub version: Version,
     pub kind: Kind,
     pub lease: Option<String>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{
-    HOUR, MINUTE, RUN, failure, forbidden, key, leased, not_found, reading, secs, settings, unreachable,
+    HOUR, MINUTE, RUN, failure, forbidden, key, leased, not_found, optional_key, reading, secs, settings, unreachable,
 };
 use crate::agent::{Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, FailureClass, Reading, Reason, Settings};
@@ -33,6 +33,23 @@ fn source_with_missing_key_keeps_files_and_delays_no_other() {
     assert_eq!(d.fresh().0, ConditionStatus::False);
     d.read_ok("b", 3, &[("password", "three")]);
     assert_eq!(d.file("b/password"), Some("three"), "the source recovers");
+}
+
+#[test]
+fn file_of_optional_output_comes_and_goes_with_its_key() {
+    let mut settings = settings(&["a"]);
+    settings.outputs = vec![key("a", "password", "password"), optional_key("a", "password.previous", "previous")];
+    let mut d = Driver::published_with(settings);
+    assert_eq!((d.file("password"), d.file("previous")), (Some("one"), None));
+    assert_eq!((d.ready().0, d.fresh()), (ConditionStatus::True, (ConditionStatus::True, Reason::Fresh)));
+    d.advance(MINUTE);
+    d.read_ok("a", 2, &[("password", "two"), ("password.previous", "one")]);
+    assert_eq!((d.file("password"), d.file("previous")), (Some("two"), Some("one")));
+    // The previous version was deleted, and the present one is the same.
+    d.advance(MINUTE);
+    d.read_ok("a", 2, &[("password", "two")]);
+    assert_eq!((d.file("password"), d.file("previous")), (Some("two"), None));
+    assert_eq!(d.fresh(), (ConditionStatus::True, Reason::Fresh));
 }
 
 #[test]

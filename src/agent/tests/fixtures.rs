@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::agent::Mode;
 use crate::agent::publication::layout_id;
 use crate::model::{
-    AdoptedSet, Auth, AuthMethod, Directory, Failure, FailureClass, FileEntry, FilePath, FileSet, KvEngine, Lease,
-    LeaseId, Manifest, ManifestSource, Mirror, MirrorKey, ObjectName, OnDrift, Output, OutputKind, Parameters, Reading,
-    Reason, RequestMethod, Retry, SecretType, SecretValue, Session, Settings, Source, SourceName, StatusReport, Tls,
-    TokenInfo, Validity, VaultServer, VaultToken, Version,
+    AdoptedSet, Auth, AuthMethod, Directory, Failure, FailureClass, FileEntry, FilePath, FileSet, KeySelection,
+    KvEngine, Lease, LeaseId, Manifest, ManifestSource, Mirror, MirrorKey, ObjectName, OnDrift, Output, OutputKind,
+    Parameters, Reading, Reason, RequestMethod, Retry, SecretType, SecretValue, Session, Settings, Source, SourceName,
+    StatusReport, Tls, TokenInfo, Validity, VaultServer, VaultToken, Version, WhenMissing,
 };
 
 /// A sidecar without a checkpoint.
@@ -43,6 +43,7 @@ pub(super) fn source(at: &str) -> Source {
         mount: None,
         engine: KvEngine::Detect,
         version: None,
+        previous: None,
         method: RequestMethod::default(),
         parameters: Parameters::new(),
         refresh: MINUTE,
@@ -55,19 +56,34 @@ pub(super) fn source(at: &str) -> Source {
 
 /// An output with all keys of `of` as files in a directory of that name.
 pub(super) fn each_key(of: &str) -> Output {
-    Output { source: name(of), kind: OutputKind::EachKey { prefix: Some(path(of)), base64: false }, mode: None }
+    let kind = OutputKind::EachKey { prefix: Some(path(of)), base64: false, keys: KeySelection::default() };
+    Output { source: name(of), kind, mode: None }
 }
 
 /// An output with one key of `of` as a file.
 pub(super) fn key(of: &str, key: &str, file: &str) -> Output {
-    Output { source: name(of), kind: OutputKind::Key { key: key.into(), path: path(file), base64: false }, mode: None }
+    let (field, missing) = (None, WhenMissing::Fail);
+    let kind = OutputKind::Key { key: key.into(), path: path(file), base64: false, field, missing };
+    Output { source: name(of), kind, mode: None }
+}
+
+/// As [`key`], but without a file if the key is missing.
+pub(super) fn optional_key(of: &str, of_secret: &str, file: &str) -> Output {
+    let mut output = key(of, of_secret, file);
+    if let OutputKind::Key { missing, .. } = &mut output.kind {
+        *missing = WhenMissing::Omit;
+    }
+    output
 }
 
 /// A mirror of some files, given as (key, file).
 pub(super) fn mirror(keys: &[(&str, &str)]) -> Mirror {
     Mirror {
         secret_type: SecretType::Opaque,
-        keys: keys.iter().map(|(key, file)| MirrorKey { key: (*key).into(), file: path(file) }).collect(),
+        keys: keys
+            .iter()
+            .map(|(key, file)| MirrorKey { key: (*key).into(), file: path(file), optional: None })
+            .collect(),
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         owner: None,

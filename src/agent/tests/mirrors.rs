@@ -1,7 +1,9 @@
 //! Mirrored Secrets and their condition.
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{HOUR, MINUTE, RUN, failure, leased, mirror, name, object, reading, secs, settings};
+use super::fixtures::{
+    HOUR, MINUTE, RUN, failure, leased, mirror, name, object, optional_key, reading, secs, settings,
+};
 use crate::agent::{Input, MirrorRequest, MirrorResult, Op, Outcome};
 use crate::model::{ConditionStatus, ConditionType, Failure, FailureClass, Reason, Settings};
 
@@ -43,6 +45,54 @@ fn mirror_contains_versions_of_its_own_sources_only() {
     let content = answer(&mut d, Ok(MirrorResult::Updated));
     assert_eq!(content.versions.keys().cloned().collect::<Vec<_>>(), [name("cert")], "cfg is not part of the mirror");
     assert_eq!(content.data["crt"].expose(), b"two");
+}
+
+#[test]
+fn optional_key_leaves_the_mirror_with_the_version_that_lacks_it() {
+    let mut settings = settings(&["cert", "cfg"]);
+    settings.outputs.push(optional_key("cfg", "extra", "extra"));
+    let mut mirror = mirror(&[("crt", "cert/password"), ("extra", "extra")]);
+    mirror.keys[1].optional = Some(name("cfg"));
+    settings.mirrors.insert(object("tls"), mirror);
+    let mut d = Driver::with(settings, RUN, None);
+    d.hold(Kind::Mirror);
+    d.login_ok(HOUR);
+    d.read_ok("cert", 1, &[("password", "one")]);
+    d.read_ok("cfg", 1, &[("extra", "e")]);
+    let content = answer(&mut d, Ok(MirrorResult::Created));
+    assert!(content.data.keys().eq(["crt", "extra"]));
+    d.refresh();
+    answer(&mut d, Ok(MirrorResult::Unchanged));
+    d.read_ok("cfg", 2, &[("password", "two")]);
+    let content = answer(&mut d, Ok(MirrorResult::Updated));
+    assert!(content.data.keys().eq(["crt"]));
+    // A replica that still has version 1 must not add the key again.
+    assert_eq!(content.versions[&name("cfg")].1.number, Some(2));
+    assert_eq!(d.mirrored(), (ConditionStatus::True, Reason::Mirrored));
+}
+
+#[test]
+fn optional_key_stays_in_the_mirror_until_its_source_is_read() {
+    let mut settings = settings(&["cert", "cfg"]);
+    settings.outputs[1] = optional_key("cfg", "extra", "extra");
+    settings.sources.get_mut(&name("cfg")).expect("cfg").required = false;
+    let mut mirror = mirror(&[("crt", "cert/password"), ("extra", "extra")]);
+    mirror.keys[1].optional = Some(name("cfg"));
+    settings.mirrors.insert(object("tls"), mirror);
+    let mut d = Driver::with(settings, RUN, None);
+    d.hold(Kind::Mirror);
+    d.login_ok(HOUR);
+    d.read_ok("cert", 1, &[("password", "one")]);
+    d.read("cfg", Err(failure(FailureClass::Unreachable, Reason::VaultUnreachable)));
+    d.serve(secs(6), |op| {
+        let failed = failure(FailureClass::Unreachable, Reason::VaultUnreachable);
+        matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(failed)))
+    });
+    assert_eq!(d.ready().0, ConditionStatus::True, "the set does not wait longer for an optional source");
+    assert_eq!((d.mirrored(), d.count(Kind::Mirror)), ((ConditionStatus::False, Reason::RenderFailed), 0));
+    d.serve(MINUTE, keep_fresh);
+    let content = answer(&mut d, Ok(MirrorResult::Updated));
+    assert!(content.data.keys().eq(["crt"]));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! `mirrors`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::diagnostics::{Diagnostics, suggestion};
 use super::super::owner::{RawOwner, SERVICE_ACCOUNT};
 use super::super::raw::{RawMirror, RawOnDrift, RawSecretType};
 use super::outputs::file;
-use crate::model::{FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, OnDrift, Output, OutputKind, SecretType};
+use crate::model::{
+    FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, OnDrift, Output, OutputKind, SecretType, WhenMissing,
+};
 
 /// Prefix of the labels and annotations that the agent sets itself.
 const RESERVED_PREFIX: &str = "keyferry.dev/";
@@ -37,17 +39,21 @@ fn mirror(
         Some(RawSecretType::SshAuth) => SecretType::SshAuth,
     };
     let raw_keys = raw.keys.unwrap_or_default();
-    if !raw_keys.is_empty()
-        && let Some(missing) = secret_type.missing_key(|key| raw_keys.contains_key(key))
-    {
+    let names: BTreeSet<String> = raw_keys.keys().cloned().collect();
+    let keys: Vec<_> = raw_keys
+        .into_iter()
+        .filter_map(|(key, path)| mirror_key(&at("keys"), key, &path, outputs, diagnostics))
+        .collect();
+    let is_optional = |name: &str| keys.iter().any(|key| key.key == name && key.optional.is_some());
+    let missing = secret_type.missing_key(|key| names.contains(key)).or_else(|| {
+        let missing = secret_type.missing_key(|key| names.contains(key) && !is_optional(key))?;
+        Some(format!("{missing} from outputs without `optional`"))
+    });
+    if let Some(missing) = missing.filter(|_| !names.is_empty()) {
         let message =
             format!("must contain {missing}; Kubernetes requires them in a Secret of type {}", secret_type.as_str());
         diagnostics.invalid_hidden(&at("keys"), message);
     }
-    let keys = raw_keys
-        .into_iter()
-        .filter_map(|(key, path)| mirror_key(&at("keys"), key, &path, outputs, diagnostics))
-        .collect();
     let labels = raw.labels.unwrap_or_default();
     for (key, value) in &labels {
         metadata_key(&at("labels"), key, diagnostics);
@@ -90,7 +96,9 @@ fn mirror_key(
         diagnostics.invalid_hidden(&at, error.to_string());
     }
     let file_path = FilePath::new(path).map_err(|error| diagnostics.invalid(&at, path, error.to_string())).ok()?;
-    if !diagnostics.contains_below("outputs") && !outputs.iter().any(|output| can_write(output, &file_path)) {
+    let of_this_file = outputs.iter().find(|output| file(output) == Some(&file_path));
+    let writer = of_this_file.or_else(|| outputs.iter().find(|output| can_write(output, &file_path)));
+    if !diagnostics.contains_below("outputs") && writer.is_none() {
         let known: Vec<_> = outputs.iter().filter_map(file).map(FilePath::as_str).collect();
         diagnostics.invalid(
             &at,
@@ -98,19 +106,20 @@ fn mirror_key(
             format!("must be a file of `outputs`; {}", suggestion(path, known.iter().copied())),
         );
     }
-    Some(MirrorKey { key, file: file_path })
+    let is_optional = |output: &&Output| matches!(output.kind, OutputKind::Key { missing: WhenMissing::Omit, .. });
+    let optional = writer.filter(is_optional).map(|output| output.source.clone());
+    Some(MirrorKey { key, file: file_path, optional })
 }
 
 fn can_write(output: &Output, wanted: &FilePath) -> bool {
     match &output.kind {
         OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => path == wanted,
-        OutputKind::EachKey { prefix: None, .. } => true,
-        OutputKind::EachKey { prefix: Some(prefix), .. } => prefix != wanted && is_inside(wanted, prefix),
+        OutputKind::EachKey { prefix: None, keys, .. } => keys.can_contain(wanted.as_str()),
+        OutputKind::EachKey { prefix: Some(prefix), keys, .. } => {
+            let name = wanted.as_str().strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));
+            name.is_some_and(|name| keys.can_contain(name))
+        }
     }
-}
-
-fn is_inside(path: &FilePath, directory: &FilePath) -> bool {
-    path.as_str().strip_prefix(directory.as_str()).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn owner(at: &str, raw: RawOwner, diagnostics: &mut Diagnostics) -> Option<MirrorOwner> {

@@ -2,8 +2,10 @@
 //! so that the following sections are checked too.
 
 mod auth;
+mod conflicts;
 mod mirrors;
 mod outputs;
+mod selection;
 mod server;
 mod sources;
 mod status;

@@ -6,11 +6,15 @@ use super::super::defaults;
 use super::super::diagnostics::Diagnostics;
 use super::super::environment::Environment;
 use super::super::parameter::{RawParameter, expand};
+use super::super::previous::RawPrevious;
 use super::super::quantity::duration_as_text;
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use super::auth::is_path;
 use super::{duration, optional_duration};
 use crate::model::{KvEngine, Parameters, RequestMethod, Source, SourceName};
+
+/// Limit for `previous.suffix`, so that most keys with the suffix are valid file names.
+const MAX_SUFFIX: usize = 64;
 
 pub(super) fn parse(
     raw: BTreeMap<String, RawSource>,
@@ -60,6 +64,23 @@ fn source(
     if raw.version.is_some() && matches!(engine, KvEngine::V1 | KvEngine::Other) {
         diagnostics.forbidden(&at("version"), "requires KV version 2; remove it or set `engine: kv-v2`");
     }
+    let previous = raw.previous.as_ref().and_then(RawPrevious::suffix).map(str::to_owned);
+    if let Some(suffix) = &previous {
+        if suffix.contains('/') || suffix.chars().any(char::is_control) || suffix.len() > MAX_SUFFIX {
+            let message =
+                format!("must be at most {MAX_SUFFIX} bytes without \"/\", like \"{}\"", defaults::PREVIOUS_SUFFIX);
+            diagnostics.invalid(&at("previous.suffix"), suffix.as_str(), message);
+        }
+        if matches!(engine, KvEngine::V1 | KvEngine::Other) {
+            diagnostics.forbidden(&at("previous"), "requires KV version 2; remove it or set `engine: kv-v2`");
+        }
+        if raw.version.is_some() {
+            diagnostics.forbidden(
+                &at("previous"),
+                "cannot be combined with `version`; to read two fixed versions, use a source for each",
+            );
+        }
+    }
     let method = match raw.method {
         None | Some(RawRequestMethod::Read) => RequestMethod::Read,
         Some(RawRequestMethod::Write) => RequestMethod::Write,
@@ -74,6 +95,9 @@ fn source(
     }
     if !plain_read && raw.version.is_some() {
         diagnostics.forbidden(&at("version"), "cannot be combined with `method: write` or `parameters`; remove it");
+    }
+    if !plain_read && previous.is_some() {
+        diagnostics.forbidden(&at("previous"), "cannot be combined with `method: write` or `parameters`; remove it");
     }
     // The schema check reports a missing path. Slashes at either end are ignored, as in the Vault CLI.
     let path = raw.path?.trim().trim_matches('/').to_owned();
@@ -104,6 +128,7 @@ fn source(
         mount,
         engine: if plain_read { engine } else { KvEngine::Other },
         version: raw.version,
+        previous,
         method,
         parameters,
         refresh,

@@ -3,6 +3,7 @@
 mod diagnostics;
 mod docs;
 mod input;
+mod outputs;
 mod requests;
 mod settings;
 

@@ -62,3 +62,58 @@ fn each_error_of_a_request_has_its_path_and_its_action() {
         assert!(found, "{section}: {lines:#?}");
     }
 }
+
+#[test]
+fn previous_version_has_a_suffix() {
+    for (previous, suffix) in [
+        ("true", Some(".previous")),
+        ("{}", Some(".previous")),
+        ("{suffix: _PREVIOUS}", Some("_PREVIOUS")),
+        ("false", None),
+        ("~", None),
+    ] {
+        let settings = loaded(&[], Some(&with(&format!("sources: {{db: {{path: secret/a, previous: {previous}}}}}"))));
+        let source = &settings.sources[&SourceName::new("db").expect("name")];
+        assert_eq!(source.previous.as_deref(), suffix, "{previous}");
+        let expected = suffix.map_or("detect:secret/a".into(), |suffix| format!("detect:secret/a#previous={suffix:?}"));
+        assert_eq!(source.request_id(), expected);
+    }
+}
+
+#[test]
+fn previous_version_contradicts_other_requests() {
+    let source = |keys: &str| format!("sources: {{db: {{path: secret/a, previous: true, {keys}}}}}");
+    for (section, path, part) in [
+        (source("version: 2"), "sources.db.previous", "cannot be combined with `version`"),
+        (source("method: write"), "sources.db.previous", "cannot be combined with `method: write`"),
+        (source("parameters: {a: b}"), "sources.db.previous", "`parameters`; remove it"),
+        (source("engine: kv-v1"), "sources.db.previous", "requires KV version 2"),
+        (source("engine: other"), "sources.db.previous", "requires KV version 2"),
+        ("sources: {db: {path: secret/a, previous: 1}}".into(), "sources.db.previous", "a mapping with suffix"),
+        (
+            "sources: {db: {path: secret/a, previous: {sufix: x}}}".into(),
+            "sources.db.previous.sufix",
+            "did you mean `suffix`?",
+        ),
+        (
+            "sources: {db: {path: secret/a, previous: {suffix: /old}}}".into(),
+            "sources.db.previous.suffix",
+            "without \"/\"",
+        ),
+        (
+            "sources: {db: {path: secret/a, previous: true}}\noutputs: [{source: db, format: dotenv, file: env}]"
+                .into(),
+            "outputs[0].format",
+            "\"KEY.previous\" of the previous version is not the name of a shell variable",
+        ),
+    ] {
+        let error = rejected(&[], Some(&with(&section)));
+        let text = error.to_string();
+        assert_eq!(error.diagnostics.len(), 1, "{section}: {text}");
+        assert!(text.starts_with(&format!("{path}: ")) && text.contains(part), "{section}: {text}");
+    }
+    for output in ["exclude: ['*.previous']", "include: [A]", "include: ['A*']"] {
+        let outputs = format!("outputs: [{{source: db, format: dotenv, file: env, {output}}}]");
+        loaded(&[], Some(&with(&format!("sources: {{db: {{path: secret/a, previous: true}}}}\n{outputs}"))));
+    }
+}

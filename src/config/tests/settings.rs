@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::super::{DocumentLocation, checkpoint_file, defaults, document_location, load, proxy_warning};
 use super::{MINIMAL, environment, loaded};
 use crate::model::{
-    AuthMethod, FileFormat, FilePath, KvEngine, MirrorOwner, Mode, OnDrift, OutputKind, SecretType, SourceName,
+    AuthMethod, FileFormat, FilePath, KeySelection, KvEngine, MirrorOwner, Mode, OnDrift, OutputKind, SecretType,
+    SourceName, WhenMissing,
 };
 
 const THREE: [(&str, &str); 3] =
@@ -23,7 +24,10 @@ fn three_variables_are_enough() {
     assert_eq!((name.as_str(), source.path.as_str()), ("secret/webapp/config", "secret/webapp/config"));
     assert!(source.required && source.refresh == defaults::REFRESH && source.max_stale == defaults::MAX_STALE);
     assert_eq!(settings.outputs.len(), 1);
-    assert_eq!(settings.outputs[0].kind, OutputKind::EachKey { prefix: None, base64: false });
+    assert_eq!(
+        settings.outputs[0].kind,
+        OutputKind::EachKey { prefix: None, base64: false, keys: KeySelection::default() }
+    );
     assert_eq!(settings.directory.path, PathBuf::from("/etc/sensitive"));
     assert!(settings.revoke_on_exit && settings.listener.is_none() && settings.mirrors.is_empty());
     assert!(!settings.status.conditions && !settings.status.events);
@@ -153,14 +157,18 @@ drain: 3s
     let db = &settings.sources[&SourceName::new("db").expect("name")];
     assert_eq!((db.engine, db.refresh, db.required), (KvEngine::Other, Duration::from_mins(90), false));
     let path = |text| FilePath::new(text).expect(text);
+    let key = |key: &str, file, base64| {
+        let (field, missing) = (None, WhenMissing::Fail);
+        OutputKind::Key { key: key.into(), path: path(file), base64, field, missing }
+    };
     let kinds: Vec<_> = settings.outputs.iter().map(|output| output.kind.clone()).collect();
     assert_eq!(
         kinds,
         [
-            OutputKind::EachKey { prefix: Some(path("db")), base64: false },
-            OutputKind::Key { key: "password".into(), path: path("app/pw"), base64: true },
-            OutputKind::Key { key: "name".into(), path: path("name"), base64: false },
-            OutputKind::Whole { path: path("config.json"), format: FileFormat::Json },
+            OutputKind::EachKey { prefix: Some(path("db")), base64: false, keys: KeySelection::default() },
+            key("password", "app/pw", true),
+            key("name", "name", false),
+            OutputKind::Whole { path: path("config.json"), format: FileFormat::Json, keys: KeySelection::default() },
         ]
     );
     assert_eq!(settings.outputs[1].mode.map(Mode::bits), Some(0o400), "an unquoted 0400 is octal");

@@ -21,7 +21,7 @@ fn name(text: &str) -> ObjectName {
 
 /// The mirror that wrote [`current`].
 fn mirror() -> Mirror {
-    let key = |text: &str| MirrorKey { key: text.into(), file: FilePath::new(text).expect(text) };
+    let key = |text: &str| MirrorKey { key: text.into(), file: FilePath::new(text).expect(text), optional: None };
     Mirror {
         secret_type: SecretType::BasicAuth,
         keys: vec![key("password"), key("username")],

@@ -4,25 +4,25 @@
 
 use std::io::{self, Write};
 
-use super::{Data, Entry, FormatError};
+use super::{Data, Entry, FormatError, Selected};
+use crate::model::is_variable_name;
 
 /// Checks that shell variables can have the keys as names and the values as content.
-pub(super) fn check(data: &Data) -> Result<(), FormatError> {
-    for (key, value) in data {
-        let name = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if key.is_empty() || key.as_bytes()[0].is_ascii_digit() || !key.bytes().all(name) {
-            return Err(FormatError::NotAVariable(key.clone()));
+pub(super) fn check(data: &Data<'_>) -> Result<(), FormatError> {
+    for (name, Selected { key, value }) in data {
+        if !is_variable_name(name) {
+            return Err(FormatError::NotAVariable((*name).to_owned()));
         }
         if value.bytes().expose().contains(&0) {
-            return Err(FormatError::Nul(key.clone()));
+            return Err(FormatError::Nul((*key).to_owned()));
         }
     }
     Ok(())
 }
 
 pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()> {
-    for Entry { key, text, .. } in entries {
-        write!(out, "{key}='")?;
+    for Entry { name, text, .. } in entries {
+        write!(out, "{name}='")?;
         for (index, part) in text.split('\'').enumerate() {
             if index > 0 {
                 out.write_all(br"'\''")?;

@@ -1,4 +1,4 @@
-//! Formats of files with all keys of a secret.
+//! Formats of files with several keys of a secret.
 
 mod dotenv;
 mod json;
@@ -10,21 +10,22 @@ use std::io::{self, Write};
 
 use thiserror::Error;
 
+use super::selection::Selected;
 use super::text::quoted;
 use crate::model::{FileFormat, SecretBytes, SecretValue};
 
-/// The keys and values of a secret, in the order of the file.
-type Data = BTreeMap<String, SecretValue>;
+/// The selected keys and values of a secret by their name in the file, in the order of the file.
+type Data<'a> = BTreeMap<&'a str, Selected<'a>>;
 
-const OWN_OUTPUT: &str = "write the key with its own output";
+const OWN_OUTPUT: &str = "leave the key out with `exclude`, and write it with its own output";
 
 /// The reason why a format cannot represent a secret. Names the key, never the value.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(super) enum FormatError {
     #[error(
-        "key {} is not a valid name of a shell variable (letters, digits and '_', no digit at the start); {}",
-        quoted(.0),
-        OWN_OUTPUT
+        "key {} is not a valid name of a shell variable (letters, digits and '_', no digit at the start); give it one with \
+         `rename`, or leave it out with `exclude`",
+        quoted(.0)
     )]
     NotAVariable(String),
     #[error("the value of key {} contains a NUL byte, which a shell variable cannot contain; {}", quoted(.0), OWN_OUTPUT)]
@@ -34,15 +35,15 @@ pub(super) enum FormatError {
 }
 
 /// Renders all of `data` in one format.
-pub(super) fn whole(format: FileFormat, data: &Data) -> Result<SecretBytes, FormatError> {
+pub(super) fn whole(format: FileFormat, data: &Data<'_>) -> Result<SecretBytes, FormatError> {
     if format == FileFormat::Dotenv {
         dotenv::check(data)?;
     }
     let texts = data
         .iter()
-        .map(|(key, value)| {
-            let text = value.bytes().expose_str().ok_or_else(|| FormatError::NotUtf8(key.clone()))?;
-            Ok(Entry { key, text, is_json: matches!(value, SecretValue::Json(_)) })
+        .map(|(name, Selected { key, value })| {
+            let text = value.bytes().expose_str().ok_or_else(|| FormatError::NotUtf8((*key).to_owned()))?;
+            Ok(Entry { name, text, is_json: matches!(value, SecretValue::Json(_)) })
         })
         .collect::<Result<Vec<_>, FormatError>>()?;
     Ok(exactly(|out| match format {
@@ -53,9 +54,9 @@ pub(super) fn whole(format: FileFormat, data: &Data) -> Result<SecretBytes, Form
     }))
 }
 
-/// One key with its value.
+/// One key with its value, for a file.
 struct Entry<'a> {
-    key: &'a str,
+    name: &'a str,
     text: &'a str,
     /// Whether the text is JSON instead of a string.
     is_json: bool,

@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use super::Entry;
 
 pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()> {
-    for Entry { key, text, .. } in entries {
-        escape(key, true, out)?;
+    for Entry { name, text, .. } in entries {
+        escape(name, true, out)?;
         out.write_all(b"=")?;
         escape(text, false, out)?;
         out.write_all(b"\n")?;

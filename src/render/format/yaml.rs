@@ -13,13 +13,13 @@ pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()
     if entries.is_empty() {
         return out.write_all(b"{}\n");
     }
-    for Entry { key, text, is_json } in entries {
-        if key.chars().count() > MAX_SIMPLE_KEY {
+    for Entry { name, text, is_json } in entries {
+        if name.chars().count() > MAX_SIMPLE_KEY {
             out.write_all(b"? ")?;
-            quoted(key, out)?;
+            quoted(name, out)?;
             out.write_all(b"\n: ")?;
         } else {
-            quoted(key, out)?;
+            quoted(name, out)?;
             out.write_all(b": ")?;
         }
         if *is_json {

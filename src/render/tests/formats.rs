@@ -8,20 +8,28 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
 use super::super::format;
+use super::super::selection::selected;
 use super::data;
-use crate::model::{FileFormat, SecretValue};
+use crate::model::{FileFormat, KeySelection, SecretBytes, SecretValue};
+
+/// All keys of `data` in one format, or the reason why not.
+fn attempt(format: FileFormat, data: &BTreeMap<String, SecretValue>) -> Result<SecretBytes, String> {
+    let keys = KeySelection::default();
+    let selected = selected(data, &keys).map_err(|collision| collision.to_string())?;
+    format::whole(format, &selected).map_err(|error| error.to_string())
+}
 
 fn whole(format: FileFormat, data: &BTreeMap<String, SecretValue>) -> String {
-    let bytes = format::whole(format, data).map_err(|error| error.to_string()).expect("renders");
+    let bytes = attempt(format, data).expect("renders");
     bytes.expose_str().expect("text").to_owned()
 }
 
 #[test]
 fn dotenv_rejects_invalid_names_and_nul() {
     for key in ["", "1a", "a-b", "a.b", "ü", "a b", "a=b"] {
-        assert!(format::whole(FileFormat::Dotenv, &data(&[(key, "x")])).is_err(), "{key:?}");
+        assert!(attempt(FileFormat::Dotenv, &data(&[(key, "x")])).is_err(), "{key:?}");
     }
-    let error = format::whole(FileFormat::Dotenv, &data(&[("key", "pl\0anted")])).err().expect("NUL").to_string();
+    let error = attempt(FileFormat::Dotenv, &data(&[("key", "pl\0anted")])).err().expect("NUL");
     assert!(error.contains("\"key\"") && !error.contains("anted"), "{error}");
     assert_eq!(whole(FileFormat::Dotenv, &data(&[("A", "it's $x"), ("b_2", "")])), "A='it'\\''s $x'\nb_2=''\n");
 }

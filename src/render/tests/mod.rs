@@ -1,14 +1,15 @@
 //! Which files there are, and what is refused or left out.
 
 mod formats;
+mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Rendered, join, render_output, sources_of};
 use crate::model::{
-    Failure, FailureClass, FileEntry, FileFormat, FilePath, FileSet, Mode, Output, OutputKind, Reading, Reason,
-    SecretValue, SourceName, Validity, Version,
+    Failure, FailureClass, FileEntry, FileFormat, FilePath, FileSet, KeySelection, Mode, Output, OutputKind, Reading,
+    Reason, SecretValue, SourceName, Validity, Version, WhenMissing,
 };
 
 fn path(text: &str) -> FilePath {
@@ -20,11 +21,14 @@ fn source(name: &str) -> SourceName {
 }
 
 fn each_key(name: &str, prefix: Option<&str>) -> Output {
-    Output { source: source(name), kind: OutputKind::EachKey { prefix: prefix.map(path), base64: false }, mode: None }
+    let kind = OutputKind::EachKey { prefix: prefix.map(path), base64: false, keys: KeySelection::default() };
+    Output { source: source(name), kind, mode: None }
 }
 
 fn one_key(name: &str, key: &str, file: &str, base64: bool) -> Output {
-    Output { source: source(name), kind: OutputKind::Key { key: key.into(), path: path(file), base64 }, mode: None }
+    let (field, missing) = (None, WhenMissing::Fail);
+    let kind = OutputKind::Key { key: key.into(), path: path(file), base64, field, missing };
+    Output { source: source(name), kind, mode: None }
 }
 
 fn data(entries: &[(&str, &str)]) -> BTreeMap<String, SecretValue> {
@@ -62,7 +66,8 @@ fn failure(output: &Output, secret: &[(&str, &str)]) -> Failure {
 }
 
 fn whole(name: &str, file: &str, format: FileFormat) -> Output {
-    Output { source: source(name), kind: OutputKind::Whole { path: path(file), format }, mode: None }
+    let kind = OutputKind::Whole { path: path(file), format, keys: KeySelection::default() };
+    Output { source: source(name), kind, mode: None }
 }
 
 #[test]
@@ -133,8 +138,8 @@ fn base64_decodes_with_and_without_padding_and_line_breaks() {
 
 #[test]
 fn render_failure_names_output_and_hides_value() {
-    let base64 =
-        Output { kind: OutputKind::EachKey { prefix: Some(path("sub")), base64: true }, ..each_key("db", None) };
+    let kind = OutputKind::EachKey { prefix: Some(path("sub")), base64: true, keys: KeySelection::default() };
+    let base64 = Output { kind, ..each_key("db", None) };
     let secret = [("text", "pl@nted!"), ("b-ad", "pl@nted!")];
     for (output, class, parts) in [
         (one_key("db", "absent", "a", false), FailureClass::Missing, ["file a:", "has no key \"absent\""]),

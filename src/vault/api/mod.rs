@@ -12,4 +12,4 @@ mod call;
 mod response;
 
 pub(super) use call::{Api, Call};
-pub(super) use response::is_from_vault;
+pub(super) use response::{is_from_vault, joined_errors};

@@ -19,7 +19,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(path: &str, response: &'a Response) 
 
 /// The `errors` of a response with an error status, joined; empty if there are none. Contains no value of a secret, but the
 /// errors of a login can quote a credential.
-pub(super) fn joined_errors(response: &Response) -> String {
+pub(in crate::vault) fn joined_errors(response: &Response) -> String {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<String>,

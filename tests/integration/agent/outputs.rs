@@ -48,6 +48,65 @@ async fn formats_preserve_exact_bytes() -> Result<()> {
 }
 
 #[tokio::test]
+async fn selected_renamed_and_optional_keys_become_files_and_keys_of_the_secret() -> Result<()> {
+    Setup::shared("shape", async |setup| {
+        let nested = json!({"db": [{"host": "datenbank.example.com", "port": 5432.5}]});
+        let secret = |extra: Option<&str>| {
+            let mut secret = json!({
+                "db-user": "Nutzername-der-Datenbank", "db-old": "ausgemustert", "url": "https://example.com",
+                "config": nested, "text": nested.to_string(),
+            });
+            if let Some(extra) = extra {
+                secret["extra"] = extra.into();
+            }
+            secret
+        };
+        setup.case.put(&secret(None)).await?;
+        let document = format!(
+            "sources: {{s: {{path: {}, refresh: 1s}}}}\noutputs:\n\
+             - {{source: s, prefix: db, include: [\"db-*\"], exclude: [\"*-old\"], rename: {{db-user: user}}}}\n\
+             - {{source: s, format: dotenv, file: env, include: [db-user, url], rename: {{db-user: DB_USER, url: URL}}}}\n\
+             - {{source: s, key: config, field: /db/0/port, file: port}}\n\
+             - {{source: s, key: text, field: /db/0/host, file: host}}\n\
+             - {{source: s, key: config, field: /db/1, file: replica, default: none}}\n\
+             - {{source: s, key: extra, optional: true}}\n\
+             mirrors: {{top-secret-ks: {{keys: {{user: db/user, extra: extra, replica: replica}}}}}}\n",
+            setup.case.secret_path()
+        );
+        let mut agent = setup.agent_with(&["run"], &document)?;
+        setup.secret_is(&mut agent, "user", "Nutzername-der-Datenbank").await?;
+        for (file, expected) in [
+            ("db/user", Some("Nutzername-der-Datenbank")),
+            ("db/db-old", None),
+            ("url", None),
+            ("env", Some("DB_USER='Nutzername-der-Datenbank'\nURL='https://example.com'\n")),
+            ("port", Some("5432.5")),
+            ("host", Some("datenbank.example.com")),
+            ("replica", Some("none")),
+            ("extra", None),
+        ] {
+            assert_eq!(setup.case.read(file).as_deref(), expected, "{file}");
+        }
+        let mirrored = setup.secret().await?.expect("the Secret");
+        assert!(mirrored.keys().eq(["replica", "user"]), "{:?}", mirrored.keys());
+
+        setup.case.put(&secret(Some("nachgereicht"))).await?;
+        setup.secret_is(&mut agent, "extra", "nachgereicht").await?;
+        assert_eq!(setup.case.read("extra").as_deref(), Some("nachgereicht"));
+        setup.case.put(&secret(None)).await?;
+        let gone = agent.wait_for("the key is gone", SOON, || async {
+            let data = setup.secret().await.ok()??;
+            (!data.contains_key("extra") && setup.case.read("extra").is_none()).then_some(())
+        });
+        gone.await?;
+        setup.condition_is(&mut agent, "Mirrored", "True", "Mirrored").await?;
+        agent.terminate(SOON).await?;
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn kv_v1_nested_mounts_and_pinned_versions_are_read() -> Result<()> {
     Setup::shared("engines", async |setup| {
         let (admin, unique) = (&setup.case.admin, setup.case.kv_mount.clone());

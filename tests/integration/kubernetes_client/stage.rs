@@ -200,7 +200,7 @@ pub(super) fn mirror_of(secret_type: SecretType) -> Mirror {
 
 /// A mirror of these keys only, each from the file with the same name.
 pub(super) fn keyed(keys: &[&str]) -> Mirror {
-    let key = |text: &&str| MirrorKey { key: (*text).into(), file: FilePath::new(text).unwrap() };
+    let key = |text: &&str| MirrorKey { key: (*text).into(), file: FilePath::new(text).unwrap(), optional: None };
     Mirror { keys: keys.iter().map(key).collect(), ..opaque() }
 }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyferry::model::{Condition, ObjectName, Settings, Source, SourceName};
+use keyferry::model::{Condition, ObjectName, OutputKind, Settings, Source, SourceName, WhenMissing};
 
 use super::super::config_file::Layout;
 use super::super::secrets::{Kind, Shape};
@@ -69,7 +69,7 @@ impl World {
             _ => Some(secret.shape),
         };
         let layout = self.config.sources.get(name.as_str()).map(|spec| spec.layout);
-        let needs_password = matches!(layout, None | Some(Layout::Password | Layout::Both));
+        let needs_password = layout.is_none_or(Layout::requires_password);
         quiet
             && shape.is_some_and(|shape| shape != Shape::NoPassword || !needs_password)
             && Self::renders(settings, name, shape)
@@ -81,7 +81,7 @@ impl World {
                 .outputs
                 .iter()
                 .filter(|output| output.source == *name)
-                .all(|output| !matches!(output.kind, keyferry::model::OutputKind::Key { .. }))
+                .all(|output| !matches!(output.kind, OutputKind::Key { missing: WhenMissing::Fail, .. }))
     }
 
     /// Since when the visible content of a source is outdated.
@@ -214,7 +214,8 @@ impl World {
         let known = self.watch.mirror_data.get(name);
         let known = known.filter(|known| Arc::ptr_eq(&known.settings, settings) && Arc::ptr_eq(&known.set, set));
         if known.is_none() {
-            let made = keyferry::render::mirror_data(&settings.mirrors[name], name, &set.files, &set.leased);
+            let has_read = |source: &SourceName| set.manifest.sources.contains_key(source);
+            let made = keyferry::render::mirror_data(&settings.mirrors[name], name, &set.files, &set.leased, has_read);
             let bytes = |made: keyferry::render::MirrorData| {
                 made.data.iter().map(|(key, bytes)| (key.clone(), bytes.expose().to_vec())).collect()
             };

@@ -17,7 +17,7 @@ use super::{Property, Watch};
 
 fn reading(record: &Record, id: &str) -> Reading {
     Reading {
-        data: values(id, record.shape),
+        data: values(id, record.shape, record.has_previous),
         version: record.version.clone(),
         validity: Validity::Unlimited,
         warnings: Vec::new(),

@@ -1,0 +1,111 @@
+//! `include`, `exclude`, and `rename` of an output.
+
+use std::collections::BTreeMap;
+
+use super::super::diagnostics::Diagnostics;
+use crate::model::{FileFormat, FilePath, Glob, KeySelection, NameError, is_variable_name};
+
+/// A selection as the user writes it.
+pub(super) struct RawSelection {
+    pub(super) include: Vec<String>,
+    pub(super) exclude: Vec<String>,
+    pub(super) rename: BTreeMap<String, String>,
+}
+
+/// What the names in an output are.
+#[derive(Clone, Copy)]
+pub(super) enum Names<'a> {
+    /// Paths of files below the prefix.
+    Files(Option<&'a FilePath>),
+    /// Names in a file of this format.
+    Format(FileFormat),
+}
+
+impl Names<'_> {
+    /// Why a key cannot have this name.
+    fn error(self, name: &str) -> Option<String> {
+        match self {
+            Self::Files(prefix) => file_below(prefix, name).err(),
+            Self::Format(FileFormat::Dotenv) if !is_variable_name(name) => {
+                Some("must be the name of a shell variable: letters, digits, and '_', no digit at the start".to_owned())
+            }
+            Self::Format(_) => name.is_empty().then(|| "must not be empty".to_owned()),
+        }
+    }
+
+    /// Whether two keys cannot have these names.
+    fn collide(self, name: &str, other: &str) -> bool {
+        match self {
+            Self::Files(prefix) => {
+                let paths = file_below(prefix, name).ok().zip(file_below(prefix, other).ok());
+                paths.is_some_and(|(path, other)| path.collides_with(&other))
+            }
+            Self::Format(_) => name == other,
+        }
+    }
+}
+
+/// The path of a file below the prefix of an output.
+pub(super) fn file_below(prefix: Option<&FilePath>, name: &str) -> Result<FilePath, String> {
+    let path = prefix.map_or_else(|| name.to_owned(), |prefix| format!("{prefix}/{name}"));
+    FilePath::new(&path).map_err(|error| format!("must be the path of a file: {error}"))
+}
+
+/// `at` is the path of the output.
+pub(super) fn parse(at: &str, raw: RawSelection, names: Names<'_>, diagnostics: &mut Diagnostics) -> KeySelection {
+    let mut globs = |key: &str, patterns: Vec<String>| {
+        let glob = |(index, text): (usize, String)| {
+            let invalid = |error: NameError| {
+                diagnostics.invalid(&format!("{at}.{key}[{index}]"), text.as_str(), error.to_string());
+            };
+            Glob::new(&text).map_err(invalid).ok()
+        };
+        patterns.into_iter().enumerate().filter_map(glob).collect::<Vec<_>>()
+    };
+    let (include, exclude) = (globs("include", raw.include), globs("exclude", raw.exclude));
+    let selection = KeySelection { include, exclude, rename: raw.rename };
+    // A pattern that is not valid can match any key.
+    let is_known =
+        !diagnostics.contains_below(&format!("{at}.include")) && !diagnostics.contains_below(&format!("{at}.exclude"));
+    for (key, name) in &selection.rename {
+        let at = format!("{at}.rename.{key}");
+        if let Some(message) = names.error(name) {
+            diagnostics.invalid(&at, name.as_str(), message);
+        } else if is_known && selection.name_of(key).is_none() {
+            diagnostics.forbidden(&at, "has no effect, because `include` and `exclude` leave this key out; remove it");
+        }
+    }
+    for (index, glob) in selection.include.iter().enumerate().filter(|(_, glob)| glob.is_literal()) {
+        let (key, at) = (glob.as_str(), format!("{at}.include[{index}]"));
+        match selection.name_of(key) {
+            None => {
+                diagnostics.invalid(&at, key, "has no effect, because `exclude` matches it too; remove one of them");
+            }
+            Some(name) if !selection.rename.contains_key(key) => {
+                if let Some(message) = names.error(name) {
+                    diagnostics.invalid(&at, key, format!("{message}; add the key to `rename`"));
+                }
+            }
+            Some(_) => {}
+        }
+    }
+    collisions(at, &selection, names, diagnostics);
+    selection
+}
+
+/// Reports keys that the configuration names and that cannot be in the output together.
+fn collisions(at: &str, selection: &KeySelection, names: Names<'_>, diagnostics: &mut Diagnostics) {
+    let known: Vec<_> = selection.named().collect();
+    for (place, (key, name)) in known.iter().enumerate() {
+        let Some((other, other_name)) = known[..place].iter().find(|(_, other)| names.collide(name, other)) else {
+            continue;
+        };
+        // One of them can be a literal of `include`.
+        let renamed = [*key, *other].into_iter().find(|key| selection.rename.contains_key(*key));
+        let at = renamed.map_or_else(|| format!("{at}.include"), |key| format!("{at}.rename.{key}"));
+        let message = format!(
+            "must give each key another name: \"{key}\" becomes \"{name}\", and \"{other}\" becomes \"{other_name}\""
+        );
+        diagnostics.invalid_hidden(&at, message);
+    }
+}

@@ -1,0 +1,75 @@
+//! `outputs` as the user writes it; see [`raw`](super::raw).
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::text::RawText;
+
+/// Files of one source: a file for each key (optionally below `prefix`), one `key`, or all keys in one file (`format`).
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["source"]))]
+pub(super) struct RawOutput {
+    /// Name of the source, as in `sources`.
+    pub(super) source: Option<String>,
+    /// Subdirectory for an output with one file for each key.
+    #[schemars(extend("examples" = ["db"]))]
+    pub(super) prefix: Option<String>,
+    /// Write only this key of the secret.
+    pub(super) key: Option<String>,
+    /// Write all keys to one file in this format.
+    pub(super) format: Option<RawFormat>,
+    /// `key`: write only this part of the value, which must be JSON or text that contains JSON. A JSON Pointer (RFC 6901). Requires `file`.
+    #[schemars(extend("examples" = ["/db/0/host"]))]
+    pub(super) field: Option<String>,
+    /// `key`: content of the file if the secret has no such key, or its value no such `field`. In the same `encoding` as the value. It is part of the configuration and therefore not secret.
+    pub(super) default: Option<RawText>,
+    /// `key`: write no file if the secret has no such key, or its value no such `field`. Otherwise the source fails with `RenderFailed`.
+    #[schemars(extend("default" = false))]
+    pub(super) optional: Option<bool>,
+    /// Without `key`: patterns of the keys to write. `*` and `?` match within a component of a key that contains `/`, `**` matches any number of components, and `[a-z]` matches one character. Default: all keys.
+    #[schemars(extend("examples" = [["db-*"]]))]
+    pub(super) include: Option<Vec<String>>,
+    /// Without `key`: patterns of the keys to leave out, even if `include` matches.
+    #[schemars(extend("examples" = [["*-old"]]))]
+    pub(super) exclude: Option<Vec<String>>,
+    /// Without `key`: new names of keys. With `format`, the name in the file; otherwise the path of the file, below `prefix`. Other keys keep their names.
+    #[schemars(extend("examples" = [{"db-password": "password"}]))]
+    pub(super) rename: Option<BTreeMap<String, String>>,
+    /// Path of the file in the output directory. Requires `key` or `format`. Default for `key`: the name of the key.
+    #[schemars(extend("examples" = ["db/password", "config.json"]))]
+    pub(super) file: Option<String>,
+    /// Encoding of the values in Vault. With `base64`, values are decoded; use it for binary files. Cannot be combined with `format`.
+    #[schemars(extend("default" = "utf-8"))]
+    pub(super) encoding: Option<RawEncoding>,
+    /// Permission bits in octal, in quotes. Default: `directory.fileMode`.
+    #[schemars(regex(pattern = "^(0o?)?[4-7][0-7]{2}$"), extend("examples" = ["0400"]))]
+    pub(super) mode: Option<String>,
+}
+
+/// Encoding of the values in Vault.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(super) enum RawEncoding {
+    /// Used unchanged.
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// Decoded from base64.
+    #[serde(rename = "base64")]
+    Base64,
+}
+
+/// Format of a file that contains all keys.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawFormat {
+    /// `KEY='value'` lines that a POSIX shell can source.
+    Dotenv,
+    /// A JSON object.
+    Json,
+    /// Java properties.
+    Properties,
+    /// A YAML mapping.
+    Yaml,
+}

@@ -25,7 +25,7 @@ use crate::model::{
 };
 
 /// Version of the format. Increment it with each change.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 const SAME_IMAGE: &str = "run both containers from the same image";
 
@@ -69,6 +69,7 @@ struct SourceEntry<'a> {
     request: String,
     number: Option<u64>,
     created: Option<Timestamp>,
+    previous: Option<u64>,
     /// TTL when the credential was issued.
     ttl: Duration,
     /// Expiry on the wall clock, the only clock that the two processes share.
@@ -168,8 +169,9 @@ pub fn encode(
             };
             values.insert(key.clone(), value);
         }
-        let Version { number, created } = reading.version;
-        let entry = SourceEntry { request: spec.request_id(), number, created, ttl, ends: at(*left), lease, values };
+        let Version { number, created, previous } = reading.version;
+        let (request, ends) = (spec.request_id(), at(*left));
+        let entry = SourceEntry { request, number, created, previous, ttl, ends, lease, values };
         sources.insert(name.to_string(), entry);
     }
     let token = checkpoint.token.as_ref().map(|saved| TokenEntry {
@@ -256,7 +258,7 @@ fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<
         };
         let reading = Reading {
             data: entry.values.iter().map(|(key, found)| (key.clone(), value(found))).collect(),
-            version: Version { number: entry.number, created: entry.created },
+            version: Version { number: entry.number, created: entry.created, previous: entry.previous },
             validity,
             warnings: Vec::new(),
         };

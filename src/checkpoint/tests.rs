@@ -26,7 +26,8 @@ fn checkpoint() -> Checkpoint {
     ]);
     let reading = |version, validity| Arc::new(Reading { data: data.clone(), version, validity, warnings: Vec::new() });
     let db = reading(Version::default(), Validity::Lease(lease));
-    let app = reading(Version { number: Some(7), created: Some(now()) }, Validity::Expires(minutes(30)));
+    let app =
+        reading(Version { number: Some(7), created: Some(now()), previous: Some(6) }, Validity::Expires(minutes(30)));
     let token = SavedToken {
         token: VaultToken::new("hvs.planted"),
         first_ttl: Some(minutes(20)),
@@ -121,9 +122,9 @@ fn decode_rejects_unusable_checkpoint_without_quoting_secrets() {
     let planted = STANDARD.encode("hvs.planted");
     let table = [
         (
+            "\"version\":4",
             "\"version\":3",
-            "\"version\":2",
-            "expected format version 3, found 2; run both containers from the same image",
+            "expected format version 4, found 3; run both containers from the same image",
         ),
         ("\"renewable\":true", "\"renewable\":\"hvs.planted\"", "line 1"),
         ("\"renewable\":true", "\"renewable\":true,\"more\":1", "line 1"),

@@ -21,6 +21,9 @@ struct Stored {
     /// Time when Vault stored that version, in RFC 3339.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     created: Option<Timestamp>,
+    /// Number of the previous version, if its values are part of the content.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    previous: Option<u64>,
     /// [`MirroredVersion::request`]. Missing in annotations written by keyferry 0.1.
     #[serde(rename = "r", default, skip_serializing_if = "String::is_empty")]
     request: String,
@@ -32,6 +35,7 @@ pub(super) fn encode(versions: &Versions) -> String {
     let store = |MirroredVersion { request, version }: &MirroredVersion| Stored {
         number: version.number,
         created: version.created,
+        previous: version.previous,
         request: request.clone(),
     };
     let stored: BTreeMap<&str, Stored> =
@@ -44,7 +48,7 @@ pub(super) fn decode(text: &str) -> Versions {
     let stored: BTreeMap<String, Stored> = serde_json::from_str(text).unwrap_or_default();
     let version = |stored: Stored| MirroredVersion {
         request: stored.request,
-        version: Version { number: stored.number, created: stored.created },
+        version: Version { number: stored.number, created: stored.created, previous: stored.previous },
     };
     stored.into_iter().filter_map(|(name, stored)| Some((SourceName::new(&name).ok()?, version(stored)))).collect()
 }
@@ -76,10 +80,13 @@ pub(super) fn recency(desired: &Versions, stored: &Versions) -> Recency {
     recency
 }
 
-/// Whether every source has a version on both sides, so that equal versions imply equal content.
-pub(super) fn all_versioned(desired: &Versions, stored: &Versions) -> bool {
+/// Whether every source has a version on both sides, and the same previous version or none. Versions of [`Recency::Same`] then
+/// imply equal content.
+pub(super) fn identify_content(desired: &Versions, stored: &Versions) -> bool {
     let versioned = |version: &MirroredVersion| version.version != Version::default();
-    desired.iter().all(|(name, new)| versioned(new) && stored.get(name).is_some_and(versioned))
+    let same_previous = |new: &MirroredVersion, old: &MirroredVersion| new.version.previous == old.version.previous;
+    let identifies = |new, old| versioned(new) && versioned(old) && same_previous(new, old);
+    desired.iter().all(|(name, new)| stored.get(name).is_some_and(|old| identifies(new, old)))
 }
 
 /// Annotations of keyferry 0.1 have no request and always count as comparable.
@@ -95,7 +102,7 @@ mod tests {
         let created = |number: u64| Timestamp::from_second(i64::try_from(number).expect("small")).ok();
         let version = |number| match number {
             0 => Version::default(),
-            _ => Version { number: Some(number), created: created(number) },
+            _ => Version { number: Some(number), created: created(number), previous: None },
         };
         list.iter()
             .map(|(name, request, number)| {
@@ -153,9 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn all_versioned_requires_version_on_both_sides() {
+    fn content_is_identified_by_versions_on_both_sides() {
         let (one, none) = (versions(&[("a", "p", 1)]), versions(&[("a", "p", 0)]));
-        assert!(all_versioned(&one, &one));
-        assert!(!all_versioned(&one, &none) && !all_versioned(&none, &one) && !all_versioned(&one, &Versions::new()));
+        assert!(identify_content(&one, &one));
+        for (desired, stored) in [(&one, &none), (&none, &one), (&one, &Versions::new())] {
+            assert!(!identify_content(desired, stored));
+        }
+        let mut both = one.clone();
+        both.values_mut().for_each(|source| source.version.previous = Some(1));
+        assert!(identify_content(&both, &both) && !identify_content(&both, &one) && !identify_content(&one, &both));
+        assert_eq!(decode(&encode(&both)), both);
+        assert_eq!((recency(&both, &one), recency(&one, &both)), (Recency::Same, Recency::Same));
     }
 }

@@ -48,6 +48,9 @@ pub struct Version {
     /// Time at which the version was written. Distinguishes a re-created secret, whose numbers start again at 1, from an old
     /// version on a lagging standby.
     pub created: Option<Timestamp>,
+    /// Number of the previous version, if the reading contains its values too. It can disappear while `number` stays the same,
+    /// so it is part of the identity of the content, but not of the order.
+    pub previous: Option<u64>,
 }
 
 /// Order of two versions of one secret.
@@ -123,7 +126,7 @@ mod tests {
     use super::*;
 
     fn version(number: u64, created: &str) -> Version {
-        Version { number: Some(number), created: created.parse().ok() }
+        Version { number: Some(number), created: created.parse().ok(), previous: None }
     }
 
     #[test]
@@ -135,7 +138,8 @@ mod tests {
             (version(6, "2025-12-31T00:00:00Z"), Order::Older, "a lagging standby, or a restored server"),
             (version(6, "2026-01-01T00:00:00Z"), Order::Older, "lower, at the same time"),
             (version(7, "2026-01-01T00:00:00Z"), Order::Level, "the same"),
-            (Version { number: Some(6), created: None }, Order::Older, "lower, without a time"),
+            (Version { previous: Some(6), ..old.clone() }, Order::Level, "the same, with the previous version"),
+            (Version { number: Some(6), ..Version::default() }, Order::Older, "lower, without a time"),
             (Version::default(), Order::Level, "an engine without versions"),
         ];
         for (new, expected, what) in table {

@@ -32,7 +32,9 @@ impl PreviousVersion<'_> {
             return Ok(reading);
         };
         let response = get(self.api, self.token, self.request_path, Some(number)).await?;
-        for (key, value) in self.values(number, &response)?.unwrap_or_default() {
+        let Some(values) = self.values(number, &response)? else { return Ok(reading) };
+        reading.version.previous = Some(number);
+        for (key, value) in values {
             let name = format!("{key}{}", self.suffix);
             if reading.data.insert(name.clone(), value).is_some() {
                 let name = quoted_list(&[name]);

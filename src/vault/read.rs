@@ -184,7 +184,8 @@ impl Read<'_> {
         };
         if let Some(found) = versioned {
             let Some(object) = found.data else { return Err(self.deleted_error(&found)) };
-            let version = Version { number: Some(found.metadata.version), created: found.metadata.created_time };
+            let (number, created) = (Some(found.metadata.version), found.metadata.created_time);
+            let version = Version { number, created, previous: None };
             return self.reading(object, version, Validity::Unlimited, envelope.warnings());
         }
         if mount.engine == Engine::KvV2 {

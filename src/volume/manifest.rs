@@ -14,7 +14,8 @@ use super::file::{self, Attributes};
 use super::names::MANIFEST_FILE;
 use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
 
-/// The only format version that this agent writes and reads. Increment it with every change of the format.
+/// The only format version that this agent writes and reads. Increment it with every change of the format, except for a new
+/// optional key: earlier manifests stay readable, and an earlier agent rejects the unknown key.
 const FORMAT_VERSION: u32 = 2;
 
 /// Maximum size in bytes that is read, enough for the names of many thousand files.
@@ -43,6 +44,8 @@ struct WireSource {
     number: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<u64>,
     leased: bool,
 }
 
@@ -73,8 +76,8 @@ impl SetManifest {
     /// Encodes the file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let sources = self.manifest.sources.iter().map(|(name, source)| {
-            let ManifestSource { request, version: Version { number, created }, leased } = source.clone();
-            (name.as_str().to_owned(), WireSource { request, number, created, leased })
+            let ManifestSource { request, version: Version { number, created, previous }, leased } = source.clone();
+            (name.as_str().to_owned(), WireSource { request, number, created, previous, leased })
         });
         let names = |names: &BTreeSet<SourceName>| names.iter().map(|name| name.as_str().to_owned()).collect();
         let wire = Wire {
@@ -95,8 +98,8 @@ impl SetManifest {
         let sources: BTreeMap<SourceName, ManifestSource> = wire
             .sources
             .into_iter()
-            .map(|(name, WireSource { request, number, created, leased })| {
-                let source = ManifestSource { request, version: Version { number, created }, leased };
+            .map(|(name, WireSource { request, number, created, previous, leased })| {
+                let source = ManifestSource { request, version: Version { number, created, previous }, leased };
                 Some((SourceName::new(&name).ok()?, source))
             })
             .collect::<Option<_>>()?;
@@ -148,7 +151,8 @@ mod tests {
 
     fn example() -> SetManifest {
         let name = |text: &str| SourceName::new(text).expect(text);
-        let version = Version { number: Some(7), created: "2026-11-24T16:05:37.25Z".parse().ok() };
+        let created = "2026-11-24T16:05:37.25Z".parse().ok();
+        let version = Version { number: Some(7), created, previous: Some(6) };
         let db = ManifestSource { request: "kv-v2:secret/db".into(), version, leased: false };
         let role = ManifestSource { request: "other:database/creds/app".into(), leased: true, ..Default::default() };
         let file = |text: &str| FilePath::new(text).expect(text);
@@ -171,7 +175,8 @@ mod tests {
         let expected = concat!(
             r#"{"version":2,"published":"2026-11-24T16:05:38Z","server":"https://vault:8200#namespace=team","#,
             r#""layout":"outputs:1","#,
-            r#""sources":{"db":{"request":"kv-v2:secret/db","number":7,"created":"2026-11-24T16:05:37.25Z","leased":false},"#,
+            r#""sources":{"db":{"request":"kv-v2:secret/db","number":7,"created":"2026-11-24T16:05:37.25Z","#,
+            r#""previous":6,"leased":false},"#,
             r#""role":{"request":"other:database/creds/app","leased":true}},"#,
             r#""files":{"both":["db","role"],"tls/key":["db"]},"modes":{"tls/key":"0400"}}"#
         );

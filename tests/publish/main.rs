@@ -59,7 +59,8 @@ fn source(name: &str) -> SourceName {
 fn manifest(set: &FileSet, layout: &str, version: u64) -> Manifest {
     let files: BTreeMap<_, _> = set.files.iter().map(|(path, file)| (path.clone(), file.sources.clone())).collect();
     let read = |name: &SourceName| {
-        let version = Version { number: Some(version), created: "2026-11-24T16:05:37Z".parse().ok() };
+        let created = "2026-11-24T16:05:37Z".parse().ok();
+        let version = Version { number: Some(version), created, previous: None };
         (name.clone(), ManifestSource { request: format!("kv-v2:secret/{name}"), version, leased: false })
     };
     Manifest {

@@ -122,5 +122,5 @@ pub fn values(id: &str, shape: Shape, has_previous: bool) -> BTreeMap<String, Se
 
 /// A version of KV version 2.
 pub fn version(number: u64, created: Timestamp) -> Version {
-    Version { number: Some(number), created: Some(created) }
+    Version { number: Some(number), created: Some(created), previous: None }
 }

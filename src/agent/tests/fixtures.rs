@@ -170,7 +170,7 @@ fn data(of: &[(&str, &str)]) -> BTreeMap<String, SecretValue> {
 pub(super) fn reading(number: u64, of: &[(&str, &str)]) -> Reading {
     let hours = i64::try_from(number).unwrap_or_default();
     let created = jiff::Timestamp::from_second(hours * 3600).ok();
-    let version = Version { number: Some(number), created };
+    let version = Version { number: Some(number), created, previous: None };
     Reading { data: data(of), version, validity: Validity::Unlimited, warnings: vec![] }
 }
 

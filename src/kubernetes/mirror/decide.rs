@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::super::annotations::{Recency, all_versioned, decode, recency};
+use super::super::annotations::{Recency, decode, identify_content, recency};
 use super::super::ownership::{self, ANNOTATIONS, DATA, LABELS, managed_annotation, managed_keys};
 use super::super::{CONFIGURATION, MirrorContent, MirrorOutcome, SOURCE_VERSIONS, WRITTEN_BY};
 use super::body::DesiredSecret;
@@ -65,7 +65,7 @@ pub(super) fn decide(
     }
     let stored = managed_annotation(current, SOURCE_VERSIONS).map(decode).unwrap_or_default();
     let recency = recency(&content.versions, &stored);
-    let same_content = recency == Recency::Same && all_versioned(&content.versions, &stored);
+    let same_content = recency == Recency::Same && identify_content(&content.versions, &stored);
     if !content.claim && is_other_configuration(current, desired, same_content) {
         return Err(target.failure(FailureClass::Invalid, Reason::MirrorConflict, &conflict(current, desired)));
     }

@@ -47,7 +47,7 @@ fn content(version: u64) -> MirrorContent {
     let value = |text: &str| Arc::new(SecretBytes::from(text));
     let version = MirroredVersion {
         request: "detect:s/config".into(),
-        version: Version { number: Some(version), created: None },
+        version: Version { number: Some(version), ..Version::default() },
     };
     MirrorContent {
         data: [("password".to_owned(), value("Losungwort")), ("username".to_owned(), value("Nutzername"))].into(),

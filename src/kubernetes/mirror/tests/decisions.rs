@@ -62,6 +62,27 @@ fn other_keys_conflict_unless_claimed() {
     assert_eq!(decision(|_| {}, &other, &one), Ok(write(MirrorOutcome::Updated)));
 }
 
+/// Otherwise the removed keys of the previous version would count as those of another configuration.
+#[test]
+fn secret_without_the_previous_version_is_written_without_claim() {
+    let all = Mirror { keys: Vec::new(), ..mirror() };
+    let mut both = content(3);
+    both.versions.values_mut().next().expect("a source").version.previous = Some(2);
+    both.data.insert("password.previous".to_owned(), Arc::new(SecretBytes::from("alt")));
+    both.digest = "other".into();
+    let latest = content(3);
+    for (before, after) in [(&both, &latest), (&latest, &both)] {
+        let current = current_after(&all, before);
+        assert_eq!(decision(|found| *found = current, &all, after), Ok(write(MirrorOutcome::Updated)));
+    }
+    // The same versions with other keys are from other outputs.
+    let mut fewer = both.clone();
+    fewer.data.remove("username");
+    let current = current_after(&all, &both);
+    let failure = decision(|found| *found = current, &all, &fewer).expect_err("another configuration");
+    assert_eq!(failure.reason, Reason::MirrorConflict);
+}
+
 #[test]
 fn secret_of_keyferry_0_1_is_updated() {
     let old = |current: &mut Value| {

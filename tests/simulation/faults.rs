@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use keyferry::agent::Input;
+use keyferry::model::Version;
 
 use super::secrets::{Content, Kind, Shape, version};
 use super::server::Role;
@@ -117,15 +118,15 @@ impl World {
                 let skew = SignedDuration::from_secs(i64::try_from(self.random.below(1200)).unwrap_or(0) - 600);
                 server.counter += 1;
                 let id: Rc<str> = format!("{path}@{name}#{}", server.counter).into();
-                let (version, shape, has_previous) = (version(secret.number, wall + skew), secret.shape, true);
-                let content = Content { id, version, shape, has_previous };
+                let content = Content { id, version: version(secret.number, wall + skew), shape: secret.shape };
                 secret.push(now, Some(content));
             }
             12 if secret.kind == Kind::Versioned => {
                 if let Some(content) = secret.current().cloned() {
                     server.counter += 1;
                     let id = format!("{path}@{name}#{}", server.counter).into();
-                    secret.push(now, Some(Content { id, has_previous: false, ..content }));
+                    let version = Version { previous: None, ..content.version };
+                    secret.push(now, Some(Content { id, version, ..content }));
                 }
             }
             _ => self.revoke_leases(name, &path),
@@ -292,8 +293,7 @@ impl World {
         let id: Rc<str> = format!("{path}@{name}#{}", server.counter).into();
         let secret = server.secrets.get_mut(path).expect("a secret");
         secret.number += 1;
-        let (version, shape, has_previous) = (version(secret.number, wall), secret.shape, secret.number > 1);
-        let content = Content { id, version, shape, has_previous };
+        let content = Content { id, version: version(secret.number, wall), shape: secret.shape };
         match secret.kind {
             Kind::Versioned => secret.push(now, Some(content)),
             Kind::Rotates(period) => {

@@ -7,7 +7,7 @@ use keyferry::agent::{Op, Outcome, Ticket};
 use keyferry::model::{Checkpoint, Reading, Settings, Validity};
 
 use super::process::flight;
-use super::secrets::{Kind, PREVIOUS, Shape};
+use super::secrets::{Kind, Shape};
 use super::server::{Server, lost};
 use super::world::{Event, Note, Record, World};
 
@@ -224,7 +224,6 @@ impl World {
             server,
             path: path.to_owned(),
             shape,
-            has_previous: reading.data.contains_key(PREVIOUS),
             version: reading.version.clone(),
             kind: match &reading.validity {
                 Validity::Expires(life) => Kind::Expires(*life),

@@ -40,8 +40,6 @@ pub struct Content {
     pub id: Rc<str>,
     pub version: Version,
     pub shape: Shape,
-    /// Whether a reading contains keys of the previous version too.
-    pub has_previous: bool,
 }
 
 /// The content from `at` on; `None` if deleted.
@@ -106,21 +104,22 @@ impl Secret {
 }
 
 /// The values of a content; each contains its ID, also those of the previous version, which belong to the same reading.
-pub fn values(id: &str, shape: Shape, has_previous: bool) -> BTreeMap<String, SecretValue> {
+pub fn values(id: &str, shape: Shape, version: &Version) -> BTreeMap<String, SecretValue> {
     let mut keys = vec!["username"];
     match shape {
         Shape::Good => keys.push("password"),
         Shape::NoPassword => keys.push("passphrase"),
         Shape::OddKey => keys.extend(["password", "..odd"]),
     }
-    if has_previous {
+    if version.previous.is_some() {
         keys.push(PREVIOUS);
     }
     let value = |key: &str| SecretValue::Text(format!("id={id}|{key}").as_str().into());
     keys.into_iter().map(|key| (key.to_owned(), value(key))).collect()
 }
 
-/// A version of KV version 2.
+/// A version of KV version 2, read together with the version before it.
 pub fn version(number: u64, created: Timestamp) -> Version {
-    Version { number: Some(number), created: Some(created), previous: None }
+    let previous = number.checked_sub(1).filter(|number| *number > 0);
+    Version { number: Some(number), created: Some(created), previous }
 }

@@ -11,7 +11,7 @@ use keyferry::model::{
 };
 
 use super::random::Random;
-use super::secrets::{Content, Kind, Secret, values};
+use super::secrets::{Kind, Secret, values};
 
 /// Maximum time until a new token is known to all nodes.
 const TOKEN_LAG: Duration = Duration::from_secs(3);
@@ -277,18 +277,16 @@ impl Server {
                 Kind::Versioned | Kind::Rotates(_) => {}
             }
         }
-        let with_previous = |id: Rc<str>, version, shape, has_previous, validity| {
-            let data = values(&id, shape, has_previous);
-            (Reading { data, version, validity, warnings: Vec::new() }, id)
+        let made = |id: Rc<str>, version, shape, validity| {
+            let reading = Reading { data: values(&id, shape, &version), version, validity, warnings: Vec::new() };
+            (reading, id)
         };
-        let made = |id, version, shape, validity| with_previous(id, version, shape, false, validity);
         self.counter += 1;
         let id: Rc<str> = format!("{path}@{}#{}", self.name, self.counter).into();
         match kind {
             Kind::Versioned => {
                 let content = secret.seen(now, lag).cloned().ok_or_else(missing)?;
-                let Content { id, version, shape, has_previous } = content;
-                Ok(with_previous(id, version, shape, has_previous, Validity::Unlimited))
+                Ok(made(content.id, content.version, content.shape, Validity::Unlimited))
             }
             Kind::Rotates(_) => {
                 let content = secret.seen(now, lag).cloned().ok_or_else(missing)?;

@@ -46,7 +46,6 @@ pub struct Record {
     pub server: &'static str,
     pub path: String,
     pub shape: Shape,
-    pub has_previous: bool,
     pub version: Version,
     pub kind: Kind,
     pub lease: Option<String>,

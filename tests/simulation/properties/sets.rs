@@ -17,7 +17,7 @@ use super::{Property, Watch};
 
 fn reading(record: &Record, id: &str) -> Reading {
     Reading {
-        data: values(id, record.shape, record.has_previous),
+        data: values(id, record.shape, &record.version),
         version: record.version.clone(),
         validity: Validity::Unlimited,
         warnings: Vec::new(),

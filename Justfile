@@ -73,6 +73,10 @@ agent-cost:
 simulate hours="1":
     SIMULATE_HOURS={{hours}} cargo test --locked --test simulation soak -- --nocapture
 
+# Log in to a real PostgreSQL with published credentials for minutes, while leases end, agents are killed, and Vault is away
+postgres minutes="10":
+    POSTGRES_MINUTES={{minutes}} cargo test --locked --test integration logins_succeed_for_minutes -- --nocapture
+
 # Run all checks that a change must pass before it is merged
 ci:
     .ci/run

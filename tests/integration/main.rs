@@ -6,6 +6,7 @@
 mod testbed;
 
 mod agent;
+mod database;
 mod kubernetes_client;
 mod leased;
 mod manifests;

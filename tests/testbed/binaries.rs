@@ -41,11 +41,6 @@ impl Binaries {
             vault: find_or_build("vault")?,
         })
     }
-
-    /// The auth method kubernetes as a plugin, for a Vault built without it.
-    pub fn vault_plugin() -> Result<PathBuf> {
-        find_or_build("vault-plugin-auth-kubernetes")
-    }
 }
 
 /// Finds or builds a program of `PROGRAMS` or `CHART_PROGRAMS`.

@@ -19,6 +19,7 @@ pub mod kubeconfig;
 pub mod leaks;
 pub mod permissions;
 pub mod pki;
+pub mod postgres;
 mod programs;
 pub mod reference_scenario;
 pub mod requirements;

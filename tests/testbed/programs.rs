@@ -57,7 +57,12 @@ const fn containerd(name: &'static str, package: &'static str, usual: &'static s
     Program { name, module: &KUBE, package, tags: CONTAINERD_TAGS, ldflags: STRIP, usual, public: false }
 }
 
-pub const PROGRAMS: [Program; 11] = [
+/// A plugin of Vault for an engine that the minimal build does not have.
+const fn vault_plugin(name: &'static str, package: &'static str) -> Program {
+    Program { name, module: &VAULT, package, tags: "minimal", ldflags: STRIP, usual: "1 min", public: false }
+}
+
+pub const PROGRAMS: [Program; 13] = [
     Program { ldflags: STRIP, ..kube("etcd", "go.etcd.io/etcd/server/v3", "40 s") },
     kube("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "5 min"),
     kube("kubelet", "k8s.io/kubernetes/cmd/kubelet", "90 s"),
@@ -87,6 +92,11 @@ pub const PROGRAMS: [Program; 11] = [
         usual: "1 min",
         public: false,
     },
+    vault_plugin(
+        "postgresql-database-plugin",
+        "github.com/hashicorp/vault/plugins/database/postgresql/postgresql-database-plugin",
+    ),
+    vault_plugin("vault-plugin-secrets-totp", "github.com/hashicorp/vault/builtin/logical/totp/cmd/totp"),
 ];
 
 /// The programs of the chart tests, always in the pinned versions: rendering and linting change between Helm versions.

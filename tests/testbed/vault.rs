@@ -43,7 +43,8 @@ pub struct Vault {
     process: Mutex<Option<Process>>,
     root_token: String,
     unseal_key: String,
-    plugin_registered: bool,
+    /// Held while a plugin is registered: tests share the server.
+    plugins: Mutex<()>,
 }
 
 impl Vault {
@@ -65,7 +66,7 @@ impl Vault {
             process: Mutex::new(None),
             root_token: String::new(),
             unseal_key: String::new(),
-            plugin_registered: false,
+            plugins: Mutex::new(()),
             directory,
         };
         let tls = if options.tls {
@@ -106,7 +107,7 @@ impl Vault {
             )
             .await?;
         admin.enable_secrets("secret", "kv", json!({"version": "2"})).await?;
-        vault.plugin_registered = vault.offer_kubernetes(&admin).await?;
+        vault.offer_plugin("auth", "kubernetes", "vault-plugin-auth-kubernetes").await?;
         Ok(vault)
     }
 
@@ -121,7 +122,7 @@ impl Vault {
             process: Mutex::new(None),
             root_token,
             unseal_key: String::new(),
-            plugin_registered: false,
+            plugins: Mutex::new(()),
         }
     }
 
@@ -163,23 +164,23 @@ impl Vault {
         Ok(())
     }
 
-    /// Makes sure that the auth method `kubernetes` can be enabled. Registers a plugin if it is not built in; returns whether
-    /// it did.
-    async fn offer_kubernetes(&self, admin: &Admin) -> Result<bool> {
-        let inside = admin.list("sys/plugins/catalog/auth").await?;
-        if inside["data"]["keys"].as_array().is_some_and(|keys| keys.iter().any(|key| key == "kubernetes")) {
-            return Ok(false);
+    /// Makes sure that the catalog has a plugin of this type (`auth`, `secret`, `database`) and name. If it is not built in,
+    /// registers `program`.
+    pub async fn offer_plugin(&self, kind: &str, name: &str, program: &str) -> Result<()> {
+        let _one_at_a_time = self.plugins.lock().await;
+        let admin = self.admin()?;
+        let entry = format!("sys/plugins/catalog/{kind}/{name}");
+        if admin.request(Method::GET, &entry, Value::Null).await?.0 == 200 {
+            return Ok(());
         }
-        let plugin = Binaries::vault_plugin()?;
-        let name = "vault-plugin-auth-kubernetes";
+        let plugin = binaries::find_or_build(program)?;
         let bytes = std::fs::read(&plugin).with_context(|| format!("failed to read {}", plugin.display()))?;
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
         let sha256: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         // Vault rejects a symlink that leads out of the plugin directory.
-        std::fs::copy(&plugin, self.directory.join("plugins").join(name))?;
-        let body = json!({"sha256": sha256, "command": name});
-        admin.ok(Method::PUT, "sys/plugins/catalog/auth/kubernetes", body).await?;
-        Ok(true)
+        std::fs::copy(&plugin, self.directory.join("plugins").join(program))?;
+        let body = json!({"sha256": sha256, "command": program});
+        admin.ok(Method::PUT, &entry, body).await.map(drop)
     }
 
     /// `http://127.0.0.1:PORT`, for `VAULT_ADDR`.

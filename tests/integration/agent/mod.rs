@@ -15,6 +15,7 @@ mod mirror_drift;
 mod network;
 mod outages;
 mod outputs;
+mod postgres;
 mod reference_scenario;
 mod reload;
 mod requests;

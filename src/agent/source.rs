@@ -18,6 +18,10 @@ const REFRESH_TO: f64 = 0.98;
 /// Delay between the announced rotation of a static role and the next read.
 const AFTER_ROTATION: Duration = Duration::from_secs(1);
 
+/// Number of reads of an overdue static role before their interval grows. Vault looks for due rotations every five seconds
+/// (`defaultQueueTickSeconds` in its database engine), and the old password does not work after the rotation.
+const PROMPT_READS: u32 = 5;
+
 /// How long the first set waits for an optional source that fails without a statement that the secret does not exist.
 const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
 
@@ -170,7 +174,11 @@ impl SourceState {
         }
         let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
         // Each consecutive short lifetime doubles the minimum wait, up to the refresh interval.
-        let floor = MIN_REFRESH.saturating_mul(1 << self.short_ttls.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
+        let doublings = match held.lifetime {
+            Lifetime::Rotates(_) => self.short_ttls.saturating_sub(PROMPT_READS),
+            _ => self.short_ttls,
+        };
+        let floor = MIN_REFRESH.saturating_mul(1 << doublings.min(16)).min(self.spec.refresh.max(MIN_REFRESH));
         let due = held.lifetime.due(tokens).unwrap_or(held.read);
         match &held.lifetime {
             Lifetime::Unlimited => (held.read + refresh, Step::Read),

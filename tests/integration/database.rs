@@ -62,6 +62,15 @@ impl Database {
         Ok(format!("{}/creds/app", self.mount))
     }
 
+    /// Creates the static role `service` for a user of that name, whose password Vault rotates after this period, in seconds.
+    /// Returns the path of the credentials.
+    pub async fn static_role(&self, setup: &Setup<'_>, period: u64) -> Result<String> {
+        self.postgres.execute("CREATE ROLE service LOGIN").await?;
+        let role = json!({"db_name": "postgres", "username": "service", "rotation_period": period});
+        setup.case.admin.put(&format!("{}/static-roles/service", self.mount), role).await?;
+        Ok(format!("{}/static-creds/service", self.mount))
+    }
+
     /// Number of users that Vault has created and not yet removed.
     pub async fn users(&self) -> Result<usize> {
         Ok(self.postgres.roles("v-%").await?.len())
@@ -106,6 +115,7 @@ impl Database {
     /// Logs in every 100 ms with what the files say.
     async fn use_files(&self, directory: &Path, logins: &RefCell<Logins>) -> Infallible {
         let start = Instant::now();
+        let mut refused_since = None;
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -117,12 +127,17 @@ impl Database {
             if logins.borrow_mut().credentials.insert(&read) {
                 println!("after {:.1} s the files contain {}", start.elapsed().as_secs_f32(), read.0);
             }
+            let begun = Instant::now();
             let result = self.postgres.log_in(&read.0, &read.1).await;
             let mut logins = logins.borrow_mut();
             logins.attempts += 1;
             if let Err(error) = result {
+                let gap = refused_since.get_or_insert(begun).elapsed();
+                logins.longest_gap = logins.longest_gap.max(gap);
                 let cause = error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
                 logins.refused.push(format!("after {:.1} s: {cause}", start.elapsed().as_secs_f32()));
+            } else {
+                refused_since = None;
             }
         }
     }
@@ -161,6 +176,8 @@ pub struct Logins {
     pub attempts: usize,
     /// Time and cause of each refused login.
     pub refused: Vec<String>,
+    /// Longest time for which every login was refused.
+    pub longest_gap: Duration,
     /// How often the files could not be read.
     pub unreadable: usize,
     pub credentials: Credentials,
@@ -174,10 +191,12 @@ impl Logins {
     pub fn summary(&self) -> String {
         let shown = self.refused.len().min(5);
         format!(
-            "{} logins as {} users, {} refused, {} times no files, at most {} users in the database\n{}",
+            "{} logins with {} credentials, {} refused (for {:.1} s at most), {} times no files, at most {} users in the \
+             database\n{}",
             self.attempts,
             self.credentials.len(),
             self.refused.len(),
+            self.longest_gap.as_secs_f32(),
             self.unreadable,
             self.most_users,
             self.refused[..shown].join("\n")

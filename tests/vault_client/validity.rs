@@ -43,6 +43,24 @@ async fn other_engine_states_validity_in_several_fields() {
 }
 
 #[tokio::test]
+async fn static_role_of_ldap_rotates() {
+    let role = json!({
+        "dn": "cn=app,dc=example,dc=com", "username": "app", "password": "new", "last_password": "old",
+        "last_pass_phrase": null, "ttl": 1800, "rotation_period": 3600,
+        "last_vault_rotation": "2026-01-01T09:30:00.123456789+02:00",
+    });
+    let mut answer = plain(&role, "", 0);
+    answer["mount_type"] = json!("ldap");
+    let reading = reading_of(
+        [get("/v1/ldap/static-cred/app").answer(200, answer)],
+        &Source { engine: KvEngine::Other, ..source("ldap/static-cred/app") },
+    )
+    .await;
+    assert_eq!(reading.validity, Validity::Rotates(Duration::from_mins(30)));
+    assert_eq!((text(&reading, "password"), text(&reading, "last_password")), ("new".into(), "old".into()));
+}
+
+#[tokio::test]
 async fn expiry_in_data_uses_server_clock() {
     let other = Source { engine: KvEngine::Other, ..source("gcp/static-account/app/token") };
     let answer = plain(&json!({"token": "ya29", "expires_at_seconds": 784_115_377}), "", 0);

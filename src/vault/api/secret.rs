@@ -136,7 +136,7 @@ impl<'a> Envelope<'a> {
         }
         let confirmed = known == EngineKind::NotKv || mount_type.is_some();
         let fields = self.data.and_then(|data| serde_json::from_str::<TtlFields>(data.get()).ok()).unwrap_or_default();
-        if let Some(ttl) = fields.rotates() {
+        if let Some(ttl) = fields.rotates(path, known, mount_type, date) {
             return Validity::Rotates(ttl);
         }
         if let Some(ttl) = fields.expires(path, known, mount_type, date) {
@@ -153,24 +153,39 @@ impl<'a> Envelope<'a> {
 struct TtlFields {
     ttl: Seconds,
     token_ttl: Seconds,
-    #[serde(deserialize_with = "seconds_since_epoch")]
+    #[serde(deserialize_with = "time")]
     expires_at_seconds: Option<Timestamp>,
     #[serde(deserialize_with = "is_text")]
     token: bool,
     #[serde(deserialize_with = "is_text")]
     certificate: bool,
-    #[serde(deserialize_with = "seconds_since_epoch")]
+    #[serde(deserialize_with = "is_text")]
+    access_key: bool,
+    /// Seconds since 1970 for PKI, text for AWS.
+    #[serde(deserialize_with = "time")]
     expiration: Option<Timestamp>,
-    #[serde(deserialize_with = "timestamp")]
+    #[serde(deserialize_with = "time")]
     last_vault_rotation: Option<Timestamp>,
+    rotation_period: Seconds,
+    #[serde(deserialize_with = "is_text")]
+    rotation_schedule: bool,
 }
 
 impl TtlFields {
-    /// Time until the next rotation of a static role of the database or LDAP engine. 0 means that the rotation is due; it stays
-    /// 0 as long as the rotation fails
-    /// (<https://developer.hashicorp.com/vault/api-docs/secret/databases#get-static-credentials>).
-    fn rotates(&self) -> Option<Duration> {
-        self.last_vault_rotation.and(self.ttl.0)
+    /// Time until the next rotation of a static role of the database, LDAP, or AWS engine. 0 means that the rotation is due; it
+    /// stays 0 as long as the rotation fails. A role that was not rotated yet has no `last_vault_rotation`
+    /// (<https://developer.hashicorp.com/vault/api-docs/secret/databases#get-static-credentials>,
+    /// <https://developer.hashicorp.com/vault/api-docs/secret/ldap#static-role-passwords>).
+    fn rotates(
+        &self,
+        path: &str,
+        known: EngineKind,
+        mount_type: Option<&str>,
+        date: Option<Timestamp>,
+    ) -> Option<Duration> {
+        let is_role = self.last_vault_rotation.is_some() || self.rotation_period.0.is_some() || self.rotation_schedule;
+        let is_aws = self.access_key && is_engine("aws", "/static-creds/", path, known, mount_type);
+        self.ttl.0.filter(|_| is_role).or_else(|| left(self.expiration.filter(|_| is_aws)?, date))
     }
 
     /// <https://developer.hashicorp.com/vault/api-docs/secret/identity/tokens#generate-a-signed-id-token> and
@@ -185,36 +200,39 @@ impl TtlFields {
         mount_type: Option<&str>,
         date: Option<Timestamp>,
     ) -> Option<Duration> {
-        let is = |engine: &str, on_path: &str| match mount_type {
-            Some(found) => found == engine || known == EngineKind::NotKv,
-            None => known == EngineKind::NotKv || path.contains(on_path),
-        };
-        let left =
-            |end: Timestamp| Some(Duration::try_from(end.duration_since(date?)).unwrap_or_default().min(MAX_TIME));
+        let is = |engine: &str, on_path: &str| is_engine(engine, on_path, path, known, mount_type);
         // https://developer.hashicorp.com/vault/api-docs/secret/pki#generate-certificate-and-key
         if self.certificate && (known == EngineKind::NotKv || mount_type == Some("pki")) {
-            return left(self.expiration?);
+            return left(self.expiration?, date);
         }
         if !self.token {
             return None;
         }
-        let gcp = || self.token_ttl.0.or_else(|| left(self.expires_at_seconds?)).filter(|_| is("gcp", "/token"));
+        let gcp = || self.token_ttl.0.or_else(|| left(self.expires_at_seconds?, date)).filter(|_| is("gcp", "/token"));
         self.ttl.0.filter(|_| is("identity", "identity/oidc/token/")).or_else(gcp)
     }
 }
 
-fn seconds_since_epoch<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(raw.get().parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok()))
+/// Whether a response is from this engine, according to the mount type, or to a part of the path if neither the configuration
+/// nor the response says what the engine is.
+fn is_engine(engine: &str, on_path: &str, path: &str, known: EngineKind, mount_type: Option<&str>) -> bool {
+    known == EngineKind::NotKv || mount_type.map_or_else(|| path.contains(on_path), |found| found == engine)
+}
+
+/// Time from `date`, the server's time of the response, until `end`; 0 if it has passed.
+fn left(end: Timestamp, date: Option<Timestamp>) -> Option<Duration> {
+    Some(Duration::try_from(end.duration_since(date?)).unwrap_or_default().min(MAX_TIME))
 }
 
 fn is_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(<&RawValue>::deserialize(deserializer)?.get().starts_with('"'))
 }
 
-fn timestamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(raw.get().trim_matches('"').parse().ok())
+/// A time as text, or as seconds since 1970.
+fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    let seconds = || raw.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    Ok(raw.trim_matches('"').parse().ok().or_else(seconds))
 }
 
 #[cfg(test)]
@@ -273,6 +291,26 @@ mod tests {
         assert_eq!(data("a", EngineKind::Kv, None, &role("1")), Validity::Unlimited);
         let untimed = r#"{"last_vault_rotation":"","ttl":1}"#;
         assert_eq!(data("a", EngineKind::NotKv, None, untimed), Validity::Unlimited);
+        // Roles that have not been rotated yet, with a period or with a schedule.
+        for when in [r#""rotation_period":86400"#, r#""rotation_schedule":"0 0 * * SAT""#] {
+            let new = format!(r#"{{"ttl":1800,{when},"password":"p"}}"#);
+            assert_eq!(data("a", EngineKind::NotKv, None, &new), Validity::Rotates(Duration::from_mins(30)), "{when}");
+        }
+        assert_eq!(data("a", EngineKind::NotKv, None, r#"{"ttl":1,"rotation_period":"x"}"#), Validity::Unlimited);
+    }
+
+    #[test]
+    fn aws_static_role_rotates_at_its_expiration() {
+        let role = r#"{"access_key":"A","secret_key":"s","expiration":"2026-01-01T01:00:00Z"}"#;
+        for (path, known, kind) in [
+            ("aws/static-creds/app", EngineKind::NotKv, None),
+            ("cloud/static-creds/app", EngineKind::Unknown, Some("aws")),
+        ] {
+            assert_eq!(data(path, known, kind, role), Validity::Rotates(Duration::from_hours(1)));
+        }
+        assert_eq!(data("kv/app", EngineKind::Unknown, None, role), Validity::Unlimited);
+        assert_eq!(data("a", EngineKind::NotKv, Some("kv"), role), Validity::Unlimited);
+        assert_eq!(data("a", EngineKind::NotKv, None, r#"{"expiration":"2026-01-01T01:00:00Z"}"#), Validity::Unlimited);
     }
 
     #[test]

@@ -20,5 +20,6 @@ mod reference_scenario;
 mod reload;
 mod requests;
 mod restart;
+mod static_roles;
 mod tokens;
 mod versions;

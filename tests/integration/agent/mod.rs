@@ -13,6 +13,7 @@ mod messages;
 mod mirror;
 mod mirror_drift;
 mod network;
+mod once;
 mod outages;
 mod outputs;
 mod postgres;

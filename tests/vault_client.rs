@@ -5,8 +5,12 @@
 mod checkpoint;
 #[path = "vault_client/connection.rs"]
 mod connection;
+#[path = "vault_client/engines.rs"]
+mod engines;
 #[path = "vault_client/login.rs"]
 mod login;
+#[path = "support/blocks.rs"]
+mod markdown;
 #[path = "vault_client/reading.rs"]
 mod reading;
 #[path = "vault_client/redirect.rs"]

@@ -3,6 +3,7 @@
 mod auth;
 mod checkpoint;
 mod crash;
+mod engines;
 mod faults;
 mod isolation;
 mod leaks;

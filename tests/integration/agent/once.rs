@@ -47,7 +47,7 @@ async fn failed_once_leaves_no_token_and_no_lease() -> Result<()> {
         // Not managed by keyferry.
         let foreign = format!("{{apiVersion: v1, kind: Secret, metadata: {{name: {SECRET}}}}}");
         setup.case.cluster.apply(&setup.case.namespace, &foreign).await?;
-        let absent = setup.case.directory.join("../absent/checkpoint").display().to_string();
+        let absent = setup.case.directory.with_file_name("absent").join("checkpoint").display().to_string();
         let missing = format!("  missing: {{path: {}/webapp/absent}}\n", setup.case.kv_mount);
         let prefixes = "outputs: [{source: db, prefix: db}, {source: missing, prefix: missing}]\n";
         let cases: [(&str, String, &[&str], i32); 5] = [

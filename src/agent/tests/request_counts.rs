@@ -10,7 +10,7 @@ use crate::model::{Lease, Reading, Validity};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Long enough for an average of rare requests.
-const LONG: Duration = Duration::from_secs(10 * 24 * 3600);
+const LONG: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Number of requests per hour of a source with this refresh interval. `answer`: the response at a time.
 fn per_hour(refresh: Duration, answer: impl FnMut(Duration) -> Reading) -> f64 {

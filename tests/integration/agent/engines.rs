@@ -211,9 +211,8 @@ async fn database_page_works() -> Result<()> {
         database.static_role(setup, "reporting", 3600).await?;
         let requests = page.publish(setup, &page.configurations[1]).await?;
         assert_eq!(requests, ["database/static-creds/reporting"]);
-        let (user, password) = (secret_file(setup, "db/username")?, secret_file(setup, "db/password")?);
-        assert_eq!(user, "reporting");
-        database.postgres.log_in(&user, &password).await?;
+        assert_eq!(setup.case.read("db/username").as_deref(), Some("reporting"));
+        database.postgres.log_in("reporting", &secret_file(setup, "db/password")?).await?;
         Ok(())
     })
     .await

@@ -11,6 +11,8 @@ use keyferry::model::ConditionType;
 mod blocks;
 #[path = "support/files.rs"]
 mod files;
+#[path = "support/blocks.rs"]
+mod markdown;
 #[path = "docs/pages.rs"]
 mod pages;
 #[path = "docs/reasons.rs"]

@@ -5,10 +5,14 @@
 mod checkpoint;
 #[path = "vault_client/connection.rs"]
 mod connection;
+#[path = "vault_client/engines.rs"]
+mod engines;
 #[path = "vault_client/login.rs"]
 mod login;
 #[path = "vault_client/previous.rs"]
 mod previous;
+#[path = "support/blocks.rs"]
+mod markdown;
 #[path = "vault_client/reading.rs"]
 mod reading;
 #[path = "vault_client/redirect.rs"]

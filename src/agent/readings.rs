@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Agent;
 use super::journal::Subject;
-use super::lifetime::TokenExpiry;
+use super::lifetime::TokenView;
 use super::replaced::Revocation;
 use super::source::{InFlight, SourceState};
 use super::time::{Now, timestamp};
@@ -124,7 +124,12 @@ impl Agent {
                 // created.
                 let retry_after = validity.lease().map(|lease| lease.duration / 2);
                 self.discard_lease(name, &validity, flight.token, now);
-                return self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
+                self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
+                if self.mode.is_once() && retry_after.is_some() {
+                    // Engines with leases choose the keys themselves: the next lease would have the same ones.
+                    self.update(name, |source| source.backoff.conclude());
+                }
+                return;
             }
             self.parts.publication.sync.request();
         }
@@ -139,7 +144,7 @@ impl Agent {
             source.accept(version, &validity, flight.token, flight.started, rolled_back, now);
         });
         self.note_skipped_keys(name);
-        self.warn_about_short_lease(name, now);
+        self.note_expiry(name, now);
     }
 
     /// Revokes the lease of a reading that no set contains.
@@ -178,22 +183,33 @@ impl Agent {
         self.parts.left_out.insert(name.clone(), keys);
     }
 
-    /// Warns that a lease expires early: after `once`, no process renews the token that owns the lease.
-    pub(super) fn warn_about_short_lease(&mut self, name: &SourceName, now: &Now) {
+    /// Logs when the credentials of a source expire: after `once`, no process renews or replaces them.
+    pub(super) fn note_expiry(&mut self, name: &SourceName, now: &Now) {
         if !self.mode.is_once() || self.mode.has_checkpoint() {
             return;
         }
-        let Some((_, grant, number)) = self.parts.sources.get(name).and_then(SourceState::lease) else { return };
-        let TokenExpiry::At(ends) = self.parts.sessions.expiry_of(number) else { return };
-        if ends < grant.expires_at() {
-            let message = format!(
-                "the credentials of source {name} expire with the Vault token in {}s, before their lease of {}s, \
-                 because no process renews the token after `once`; run the agent as a sidecar, or pass the token on \
-                 with --checkpoint",
-                ends.saturating_sub(now.at).as_secs(),
-                grant.first_ttl().as_secs()
-            );
-            self.journal.warn(&Subject::Lease(name.clone()), Reason::TokenExpiring, message);
+        let Some(source) = self.parts.sources.get(name) else { return };
+        let Some(held) = &source.held else { return };
+        let expiry_of = |number| self.parts.sessions.expiry_of(number);
+        let Some(ends) = held.lifetime.expires_at(&TokenView { token: 0, token_expiry: &expiry_of }) else { return };
+        let left = ends.saturating_sub(now.at).as_secs();
+        let subject = Subject::Lease(name.clone());
+        match held.lifetime.grant() {
+            Some(grant) if ends + grant.first_ttl() / 10 < grant.expires_at() => {
+                let message = format!(
+                    "the credentials of source {name} expire with the Vault token in {left}s, before their lease of \
+                     {}s, because no process renews the token after `once`; run the agent as a sidecar, or pass the \
+                     token on with --checkpoint",
+                    grant.first_ttl().as_secs()
+                );
+                self.journal.warn(&subject, Reason::TokenExpiring, message);
+            }
+            _ => {
+                let message = format!(
+                    "the credentials of source {name} expire in {left}s, because no process replaces them after `once`"
+                );
+                self.journal.info(&subject, message);
+            }
         }
     }
 

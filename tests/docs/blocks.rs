@@ -7,21 +7,8 @@ use std::process::{Command, Stdio};
 
 use keyferry::model::ConditionType;
 
+use crate::markdown::blocks;
 use crate::pages::{first_cells, links, pages, read, root, section};
-
-/// The fenced blocks of a language, without their indent in a list, each with the text before it.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<(&'a str, String)> {
-    let mut found = Vec::new();
-    let fence = format!("```{language}\n");
-    for (start, _) in text.match_indices(&fence) {
-        let before = &text[..start];
-        let indent = before.len() - before.trim_end_matches(' ').len();
-        let (block, _) = text[start + fence.len()..].split_once("```").expect("a block ends");
-        let line = |line: &'a str| line.get(indent..).unwrap_or_default();
-        found.push((before, block.lines().map(line).collect::<Vec<_>>().join("\n").trim_end().to_owned()));
-    }
-    found
-}
 
 fn keyferry(arguments: &[&str], variables: &[(&str, &str)]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyferry"));
@@ -29,13 +16,15 @@ fn keyferry(arguments: &[&str], variables: &[(&str, &str)]) -> std::process::Out
     command.output().expect("keyferry runs")
 }
 
-/// Whether the block is a configuration of keyferry, alone or next to the three variables of the quick start.
+/// Whether the block is a configuration of keyferry, alone or next to the three variables of the quick start
+/// and the name of the pod.
 fn is_valid_configuration(block: &str) -> bool {
     let variables = [
         ("VAULT_ADDR", "https://vault.example.com:8200"),
         ("KEYFERRY_ROLE", "webapp"),
         ("KEYFERRY_SECRETS", "secret/webapp/config"),
         ("KEYFERRY_CONFIG_INLINE", block),
+        ("POD_NAME", "webapp-0"),
     ];
     keyferry(&["check"], &variables).status.success()
 }

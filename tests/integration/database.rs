@@ -31,10 +31,14 @@ impl Database {
     }
 
     pub async fn start(setup: &Setup<'_>, programs: &Path) -> Result<Self> {
+        Self::start_at(setup, programs, &format!("database-{}", setup.case.kv_mount)).await
+    }
+
+    /// As `start`, with this path of the mount.
+    pub async fn start_at(setup: &Setup<'_>, programs: &Path, mount: &str) -> Result<Self> {
         let plugin = "postgresql-database-plugin";
         setup.servers.vault.offer_plugin("database", plugin, plugin).await?;
         let postgres = Postgres::start(programs, &setup.servers.watchdog).await?;
-        let mount = format!("database-{}", setup.case.kv_mount);
         let admin = &setup.case.admin;
         admin.put(&format!("sys/mounts/{mount}"), json!({"type": "database"})).await?;
         setup.case.leaks.plant(postgres.superuser_password());
@@ -46,11 +50,11 @@ impl Database {
             "password": postgres.superuser_password(),
         });
         admin.put(&format!("{mount}/config/postgres"), config).await?;
-        Ok(Self { postgres, mount })
+        Ok(Self { postgres, mount: mount.to_owned() })
     }
 
-    /// Creates the role `app`, whose credentials have this TTL, in seconds, and this maximum. Returns the path of the credentials.
-    pub async fn dynamic_role(&self, setup: &Setup<'_>, ttl: u64, max_ttl: u64) -> Result<String> {
+    /// Creates a role, whose credentials have this TTL, in seconds, and this maximum. Returns the path of the credentials.
+    pub async fn dynamic_role(&self, setup: &Setup<'_>, name: &str, ttl: u64, max_ttl: u64) -> Result<String> {
         let role = json!({
             "db_name": "postgres",
             "creation_statements":
@@ -58,17 +62,17 @@ impl Database {
             "default_ttl": ttl,
             "max_ttl": max_ttl,
         });
-        setup.case.admin.put(&format!("{}/roles/app", self.mount), role).await?;
-        Ok(format!("{}/creds/app", self.mount))
+        setup.case.admin.put(&format!("{}/roles/{name}", self.mount), role).await?;
+        Ok(format!("{}/creds/{name}", self.mount))
     }
 
-    /// Creates the static role `service` for a user of that name, whose password Vault rotates after this period, in seconds.
-    /// Returns the path of the credentials.
-    pub async fn static_role(&self, setup: &Setup<'_>, period: u64) -> Result<String> {
-        self.postgres.execute("CREATE ROLE service LOGIN").await?;
-        let role = json!({"db_name": "postgres", "username": "service", "rotation_period": period});
-        setup.case.admin.put(&format!("{}/static-roles/service", self.mount), role).await?;
-        Ok(format!("{}/static-creds/service", self.mount))
+    /// Creates a static role for a new user of that name, whose password Vault rotates after this period, in seconds. Returns the
+    /// path of the credentials.
+    pub async fn static_role(&self, setup: &Setup<'_>, name: &str, period: u64) -> Result<String> {
+        self.postgres.execute(&format!("CREATE ROLE {name} LOGIN")).await?;
+        let role = json!({"db_name": "postgres", "username": name, "rotation_period": period});
+        setup.case.admin.put(&format!("{}/static-roles/{name}", self.mount), role).await?;
+        Ok(format!("{}/static-creds/{name}", self.mount))
     }
 
     /// Number of users that Vault has created and not yet removed.

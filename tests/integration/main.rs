@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, reason = "modules of one test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait, spawn, read the clock and the environment")]
 
+#[path = "../support/blocks.rs"]
+mod markdown;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 

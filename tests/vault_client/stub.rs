@@ -105,6 +105,8 @@ impl Exchange {
 #[derive(Default)]
 struct State {
     script: VecDeque<Exchange>,
+    /// Whether the requests can come in another order than in the script.
+    in_any_order: bool,
     errors: Vec<String>,
     seen: Vec<String>,
 }
@@ -121,6 +123,13 @@ impl Stub {
     /// Starts a server for `script` on a free port, without TLS.
     pub(crate) fn start(script: impl IntoIterator<Item = Exchange>) -> Self {
         Self::serve(script, None)
+    }
+
+    /// As `start`, for requests in any order.
+    pub(crate) fn start_in_any_order(script: impl IntoIterator<Item = Exchange>) -> Self {
+        let stub = Self::start(script);
+        stub.state.lock().expect("not poisoned").in_any_order = true;
+        stub
     }
 
     /// Starts a server for `script` on a free port, with TLS.
@@ -261,7 +270,11 @@ fn check(request: &Request, state: &mut State) -> Reply {
     state.seen.push(summary.clone());
     let unexpected =
         Reply::Answer { status: 500, headers: Vec::new(), body: r#"{"errors":["not in the script"]}"#.into() };
-    let Some(expected) = state.script.pop_front() else {
+    let matches = |exchange: &Exchange| {
+        (exchange.method, exchange.path.as_str()) == (request.method.as_str(), request.path.as_str())
+    };
+    let next = state.script.iter().position(|exchange| state.in_any_order && matches(exchange)).unwrap_or_default();
+    let Some(expected) = state.script.remove(next) else {
         state.errors.push(format!("extra: {summary}"));
         return unexpected;
     };

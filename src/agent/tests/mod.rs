@@ -12,6 +12,7 @@ mod once;
 mod reload;
 mod replaced;
 mod report;
+mod request_counts;
 mod schedule;
 mod shutdown;
 mod steps;

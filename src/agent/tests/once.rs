@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::driver::{Driver, Kind};
 use super::fixtures::{
-    HOUR, failure, forbidden, info, key, leased, mirror, not_found, object, reading, secs, session, settings,
+    HOUR, failure, forbidden, info, issued, key, leased, mirror, not_found, object, reading, secs, session, settings,
     unreachable,
 };
 use crate::agent::{Input, LogLevel, MirrorResult, Mode, Op, Outcome};
-use crate::model::{Failure, FailureClass, Reason, Session};
+use crate::model::{Failure, FailureClass, Reason, Session, Validity};
 
 const ONCE: Mode = Mode::Once { deadline: Duration::from_secs(30), checkpoint: false };
 
@@ -163,6 +163,56 @@ fn once_names_foreign_secret_and_full_volume() {
         d.advance(secs(1));
     }
     failed(&d, 74, "gave up after 30s: failed with NoSpace");
+}
+
+#[test]
+fn once_gives_up_at_first_lease_that_cannot_be_rendered() {
+    let mut settings = settings(&["a"]);
+    settings.outputs = vec![key("a", "absent", "file")];
+    let mut d = Driver::with(settings, ONCE, None);
+    d.login_ok(HOUR);
+    d.read("a", Ok(leased("l", HOUR)));
+    d.advance(secs(2));
+    failed(&d, 66, "has no key \"absent\"");
+    assert_eq!((d.revoked.as_slice(), d.count(Kind::Read)), (["t1".to_owned()].as_slice(), 1));
+}
+
+/// The log lines about the expiry of credentials.
+fn expiry(d: &Driver) -> Vec<&str> {
+    d.log.iter().map(|entry| entry.message.as_str()).filter(|message| message.contains("credentials of")).collect()
+}
+
+#[test]
+fn once_logs_when_its_credentials_expire() {
+    let mut d = Driver::once(&["a"]);
+    d.login_ok(HOUR);
+    d.read("a", Ok(leased("l", secs(600))));
+    assert_eq!(
+        expiry(&d),
+        ["the credentials of source a expire in 600s, because no process replaces them after `once`"]
+    );
+    let mut d = Driver::once(&["a"]);
+    d.login_ok(secs(60));
+    d.read("a", Ok(leased("l", secs(600))));
+    let lines = expiry(&d);
+    let [line] = lines[..] else { panic!("{lines:?}") };
+    assert!(line.starts_with("the credentials of source a expire with the Vault token in 60s, before their lease"));
+
+    // A token without leases is revoked, and its certificates and identity tokens stay valid.
+    let mut d = Driver::once(&["a"]);
+    d.login_ok(secs(60));
+    d.read("a", Ok(issued(Validity::Expires(secs(600)), &[("token", "x")])));
+    assert_eq!(expiry(&d).len(), 1);
+    assert!(expiry(&d)[0].contains("in 600s"), "{:?}", expiry(&d));
+
+    let mut d = Driver::once(&["a"]);
+    d.login_ok(HOUR);
+    d.read_ok("a", 1, &[("password", "one")]);
+    assert!(expiry(&d).is_empty());
+    let mut d = Driver::with(settings(&["a"]), Mode::Once { deadline: secs(30), checkpoint: true }, None);
+    d.login_ok(HOUR);
+    d.read("a", Ok(leased("l", secs(600))));
+    assert!(expiry(&d).is_empty(), "the next process renews the lease");
 }
 
 #[test]

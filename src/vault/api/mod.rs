@@ -10,6 +10,8 @@ pub(super) mod wrapping;
 
 mod call;
 mod response;
+mod ssh_certificate;
+mod validity;
 
 pub(super) use call::{Api, Call};
 pub(super) use response::{is_from_vault, joined_errors};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::leased::{Leased, allow, data_path};
+use crate::leased::{Leased, allow};
 use crate::proxy::Proxy;
 use crate::setup::{SOON, Setup, configured_by, supplied_token};
 use crate::testbed::free_port;
@@ -47,39 +47,6 @@ async fn lease_is_stale_within_one_second_of_token_expiry() -> Result<()> {
         setup.case.vault_role(json!({"token_max_ttl": 0})).await?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         agent.terminate(SOON).await?;
-        Ok(())
-    })
-    .await
-}
-
-#[tokio::test]
-async fn once_warns_about_lease_bound_to_token_and_cleans_up_on_failure() -> Result<()> {
-    Setup::shared("onceleases", async |setup| {
-        let leased = Leased::new(setup).await?;
-        leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
-        allow(setup, &[&leased.path(), &data_path(setup, "*")]).await?;
-        setup.case.vault_role(json!({"token_ttl": "60s"})).await?;
-        let source = format!("  db: {{path: {}, engine: kv-v1}}\n", leased.path());
-        let retry = "retry: {base: 50ms, max: 100ms, slow: 100ms}\n";
-        let missing = format!(
-            "sources:\n{source}  missing: {{path: {}/webapp/absent}}\noutputs:\n- {{source: db}}\n\
-             - {{source: missing, prefix: missing}}\n{retry}",
-            setup.case.kv_mount
-        );
-        for _ in 0..3 {
-            let mut once = setup.agent_with(&["once", "--timeout", "10s"], &missing)?;
-            assert_eq!(once.wait(SOON).await?.code(), Some(66), "{}", once.report());
-        }
-        let tokens = setup.case.admin.accessors_of(&setup.case.auth_mount).await?.len();
-        println!("after three failures: {tokens} tokens, {} leases", leased.alive(setup).await?);
-        assert_eq!((tokens, leased.alive(setup).await?), (0, 0));
-
-        let mut once = setup.agent_with(&["once"], &format!("sources:\n{source}"))?;
-        assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());
-        assert_eq!(leased.alive(setup).await?, 1, "the lease stays valid for the application");
-        let warned = once.log().into_iter().find(|line| line.contains("\"warn\"") && line.contains("db"));
-        println!("the warning: {warned:?}");
-        assert!(warned.is_some_and(|line| line.contains("token")), "{}", once.report());
         Ok(())
     })
     .await

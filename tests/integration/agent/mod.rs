@@ -3,6 +3,7 @@
 mod auth;
 mod checkpoint;
 mod crash;
+mod engines;
 mod faults;
 mod isolation;
 mod leaks;
@@ -13,6 +14,7 @@ mod messages;
 mod mirror;
 mod mirror_drift;
 mod network;
+mod once;
 mod outages;
 mod outputs;
 mod postgres;

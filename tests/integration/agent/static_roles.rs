@@ -18,7 +18,7 @@ async fn files_follow_rotation_of_static_role() -> Result<()> {
     let Some(programs) = Database::programs("files_follow_rotation_of_static_role") else { return Ok(()) };
     Setup::shared("dbstatic", async |setup| {
         let database = Database::start(setup, &programs).await?;
-        let path = database.static_role(setup, PERIOD).await?;
+        let path = database.static_role(setup, "service", PERIOD).await?;
         allow(setup, &[&path]).await?;
         // With the default refresh interval of a minute: only the TTL of the password makes the agent follow.
         let mut agent = setup.agent_with(&["run"], &format!("sources: {{db: {{path: {path}, engine: other}}}}\n"))?;
@@ -43,7 +43,7 @@ async fn rotation_by_operator_is_followed_within_refresh() -> Result<()> {
     let Some(programs) = Database::programs("rotation_by_operator_is_followed_within_refresh") else { return Ok(()) };
     Setup::shared("dbrotate", async |setup| {
         let database = Database::start(setup, &programs).await?;
-        let path = database.static_role(setup, 3600).await?;
+        let path = database.static_role(setup, "service", 3600).await?;
         allow(setup, &[&path]).await?;
         let document = format!("sources: {{db: {{path: {path}, engine: other, refresh: 2s}}}}\n");
         let mut agent = setup.agent_with(&["run"], &document)?;

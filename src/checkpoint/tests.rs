@@ -88,6 +88,24 @@ fn decode_restores_checkpoint_with_remaining_ttls() {
 }
 
 #[test]
+fn certificate_is_restored_with_its_times() {
+    let times = CertificateTimes {
+        not_before: now() - SignedDuration::from_hours(1),
+        not_after: now() + SignedDuration::from_hours(2),
+        ca_not_after: now() + SignedDuration::from_hours(9),
+    };
+    let mut before = checkpoint();
+    let app = before.sources.get_mut(&SourceName::new("app").expect("a name")).expect("a source");
+    app.reading = Arc::new(Reading { validity: Validity::Certificate(times), ..(*app.reading).clone() });
+    app.left = minutes(120);
+    let bytes = encode(&before, &[], &settings("", ""), now()).unwrap_or_else(|why| panic!("{why}"));
+    let later = now() + SignedDuration::from_mins(30);
+    let restored = decoded(&bytes, &settings("", ""), later).checkpoint.unwrap_or_else(|why| panic!("{why}"));
+    let app = &restored.sources[&SourceName::new("app").expect("a name")];
+    assert_eq!((&app.reading.validity, app.left), (&Validity::Certificate(times), minutes(90)));
+}
+
+#[test]
 fn expired_credential_is_omitted() {
     let later = restored(now() + SignedDuration::from_mins(20));
     assert_eq!(later.sources.keys().map(SourceName::as_str).collect::<Vec<_>>(), ["db"]);
@@ -121,9 +139,9 @@ fn decode_rejects_unusable_checkpoint_without_quoting_secrets() {
     let planted = STANDARD.encode("hvs.planted");
     let table = [
         (
-            "\"version\":3",
+            "\"version\":4",
             "\"version\":2",
-            "expected format version 3, found 2; run both containers from the same image",
+            "expected format version 4, found 2; run both containers from the same image",
         ),
         ("\"renewable\":true", "\"renewable\":\"hvs.planted\"", "line 1"),
         ("\"renewable\":true", "\"renewable\":true,\"more\":1", "line 1"),

@@ -1,6 +1,8 @@
 //! The Vault client against a scripted server on loopback: requests, their number, and the meaning of each response.
 #![allow(clippy::disallowed_methods, reason = "tests write files, start threads and read the clock")]
 
+#[path = "vault_client/certificate.rs"]
+mod certificate;
 #[path = "vault_client/checkpoint.rs"]
 mod checkpoint;
 #[path = "vault_client/connection.rs"]
@@ -71,6 +73,7 @@ fn source(path: &str) -> Source {
         previous: None,
         method: RequestMethod::default(),
         parameters: Parameters::new(),
+        certificate: None,
         refresh: Duration::from_mins(1),
         max_stale: Duration::from_hours(1),
         overlap: None,

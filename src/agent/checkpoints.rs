@@ -20,17 +20,18 @@ impl Agent {
         let mut sources = BTreeMap::new();
         for (name, source) in self.parts.sources.iter().filter(|(_, source)| source.is_current()) {
             let lifetime = source.held.as_ref().map(|held| &held.lifetime);
-            let grant = match lifetime {
-                Some(Lifetime::Expires(grant)) => grant,
+            let ends = match lifetime {
+                Some(Lifetime::Expires(grant)) => grant.expires_at(),
+                Some(Lifetime::Certificate(term)) => term.expires_at(),
                 // The leases of another token are revoked with it.
                 Some(Lifetime::Lease { grant, token: owner, .. })
                     if token.is_some_and(|token| token.number == *owner) =>
                 {
-                    grant
+                    grant.expires_at()
                 }
                 _ => continue,
             };
-            let left = grant.expires_at().saturating_sub(now.at);
+            let left = ends.saturating_sub(now.at);
             if let Some(reading) = self.parts.store.reading(name).filter(|_| !left.is_zero()) {
                 sources.insert(name.clone(), SavedSource { reading: Arc::clone(reading), left });
             }

@@ -77,7 +77,7 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     if let Some(failure) = parts.store.render_failure() {
         return not_fresh(failure.reason, bounded(&failure.message));
     }
-    if let Some(stale) = stale(parts) {
+    if let Some(stale) = stale(parts, now) {
         return stale;
     }
     let unread = parts.sources.unread().iter().find(|name| parts.store.has_adopted(name));
@@ -136,7 +136,7 @@ fn pending(parts: &Parts) -> Option<Condition> {
 }
 
 /// The condition for stale sources: which ones, since when, and why.
-fn stale(parts: &Parts) -> Option<Condition> {
+fn stale(parts: &Parts, now: &Now) -> Option<Condition> {
     let stale = parts.sources.stale();
     let limit = char_limit(stale.len());
     let mut reason = None;
@@ -149,7 +149,12 @@ fn stale(parts: &Parts) -> Option<Condition> {
             .as_ref()
             .map_or(String::new(), |held| format!(": not read since {}", timestamp(held.read_wall)));
         let why = why.map_or(String::new(), |failure| format!(": {}", truncated(&failure.message, limit)));
-        Some(format!("source {name} is stale{since}{why}"))
+        let expiry = source.certificate().map_or(String::new(), |certificate| {
+            let ends = certificate.expires_at_wall();
+            let verb = if ends <= now.wall { "expired" } else { "expires" };
+            format!(", its certificate {verb} at {}", timestamp(ends))
+        });
+        Some(format!("source {name} is stale{since}{expiry}{why}"))
     });
     Some(condition(ConditionType::SecretsFresh, ConditionStatus::False, reason?, text))
 }

@@ -122,17 +122,22 @@ impl Grant {
         self.renewable = false;
     }
 
-    /// When to retry after a failure whose backoff ends at `wanted`. Waits for at most half of the remaining time, so
-    /// that retries continue until the expiry.
+    /// When to retry after a failure at `now` whose backoff ends at `wanted`.
     pub(super) fn retry(&self, wanted: Elapsed, now: Elapsed) -> Elapsed {
-        let left = self.expires_at().saturating_sub(now);
-        if left.is_zero() { wanted } else { wanted.min(now.saturating_add((left / 2).max(MIN_RETRY))) }
+        retry_before(self.expires_at(), wanted, now)
     }
 
     /// Whether the TTL is so short that the minimum interval determines when to act.
     pub(super) fn is_short(&self) -> bool {
         self.ttl < MIN_REFRESH * 2
     }
+}
+
+/// When to retry after a failure at `now` whose backoff ends at `wanted`. Waits for at most half of the time until `ends`, so
+/// that retries continue until then.
+pub(super) fn retry_before(ends: Elapsed, wanted: Elapsed, now: Elapsed) -> Elapsed {
+    let left = ends.saturating_sub(now);
+    if left.is_zero() { wanted } else { wanted.min(now.saturating_add((left / 2).max(MIN_RETRY))) }
 }
 
 #[cfg(test)]

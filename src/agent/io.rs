@@ -281,6 +281,8 @@ pub struct SourceStatus {
     pub read: Option<jiff::Timestamp>,
     /// Wall-clock time at which the lease expires; `None` without a lease.
     pub lease_expires_at: Option<jiff::Timestamp>,
+    /// When the certificate, or the first of its CA certificates, expires; `None` without a certificate.
+    pub certificate_expires_at: Option<jiff::Timestamp>,
     /// Failure of the last operation; `None` if it succeeded.
     pub failure: Option<Failure>,
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::certificate::CertificateTerm;
 use super::grant::{Grant, Renewal};
 use super::time::{Elapsed, Now};
 use crate::model::{Lease, LeaseId, Validity};
@@ -33,6 +34,8 @@ pub(super) enum Lifetime {
     Rotates(Duration),
     /// Until the TTL with which the credential was issued.
     Expires(Grant),
+    /// Until the certificate expires.
+    Certificate(CertificateTerm),
     /// Until the lease expires, or the token of that number if it expires earlier.
     Lease { id: LeaseId, grant: Grant, token: u64 },
 }
@@ -45,6 +48,7 @@ impl Lifetime {
             Validity::Unlimited => Self::Unlimited,
             Validity::Rotates(after) => Self::Rotates(*after),
             Validity::Expires(after) => Self::Expires(Grant::new(*after, overlap, false, now, 21)),
+            Validity::Certificate(times) => Self::Certificate(CertificateTerm::new(*times, now)),
             Validity::Lease(Lease { id, duration, renewable }) => {
                 Self::Lease { id: id.clone(), grant: Grant::new(*duration, overlap, *renewable, now, 21), token }
             }
@@ -54,7 +58,21 @@ impl Lifetime {
     pub(super) fn grant(&self) -> Option<&Grant> {
         match self {
             Self::Expires(grant) | Self::Lease { grant, .. } => Some(grant),
-            Self::Unlimited | Self::Rotates(_) => None,
+            Self::Unlimited | Self::Rotates(_) | Self::Certificate(_) => None,
+        }
+    }
+
+    pub(super) fn certificate(&self) -> Option<&CertificateTerm> {
+        match self {
+            Self::Certificate(term) => Some(term),
+            _ => None,
+        }
+    }
+
+    /// Sets the configured time before the expiry at which to renew a certificate.
+    pub(super) fn set_renew_before(&mut self, renew_before: Option<Duration>) {
+        if let Self::Certificate(term) = self {
+            term.set_renew_before(renew_before);
         }
     }
 
@@ -63,6 +81,7 @@ impl Lifetime {
         match self {
             Self::Unlimited | Self::Rotates(_) => None,
             Self::Expires(grant) => Some(grant.expires_at()),
+            Self::Certificate(term) => Some(term.expires_at()),
             Self::Lease { grant, token, .. } => Some(match (tokens.token_expiry)(*token) {
                 TokenExpiry::Never => grant.expires_at(),
                 TokenExpiry::At(end) => grant.expires_at().min(end),
@@ -82,6 +101,7 @@ impl Lifetime {
                 })
             }
             Self::Expires(grant) | Self::Lease { grant, .. } => Some(grant.due()),
+            Self::Certificate(term) => Some(term.due()),
         }
     }
 
@@ -89,6 +109,7 @@ impl Lifetime {
     pub(super) fn is_short(&self) -> bool {
         match self {
             Self::Rotates(after) => after.is_zero(),
+            Self::Certificate(term) => term.is_short(),
             lifetime => lifetime.grant().is_some_and(Grant::is_short),
         }
     }

@@ -16,6 +16,7 @@
 //! - After the drain begins, the agent only reports, saves, revokes, and exits.
 
 mod advance;
+mod certificate;
 mod checkpoints;
 mod complete;
 mod conditions;
@@ -45,7 +46,7 @@ mod time;
 mod token;
 mod trial;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -57,7 +58,8 @@ pub use io::{
 pub use shutdown::{exit, exit_code};
 pub use time::{Elapsed, Now};
 
-use crate::model::{Condition, Failure, Generation, ObjectName, Settings, SourceName};
+use crate::model::{Condition, Failure, Generation, ObjectName, Reason, Settings, SourceName};
+use certificate::CertificateTerm;
 use directories::Directories;
 use journal::{Journal, Subject};
 use lifetime::TokenView;
@@ -131,6 +133,8 @@ pub struct Agent {
     journal: Journal,
     /// The last logged warnings of Vault, by source.
     warned: BTreeMap<SourceName, Vec<String>>,
+    /// What was logged about the certificate of each source.
+    noted_certificates: BTreeSet<(SourceName, Option<Reason>)>,
     outbox: Outbox,
 }
 
@@ -201,6 +205,7 @@ impl Agent {
             saved: None,
             journal: Journal::default(),
             warned: BTreeMap::new(),
+            noted_certificates: BTreeSet::new(),
             outbox: Outbox::default(),
         }
     }
@@ -292,6 +297,7 @@ impl Agent {
                 stale: source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name)),
                 read: source.held.as_ref().map(|held| held.read_wall),
                 lease_expires_at: source.lease().map(|(_, grant, _)| now.wall_at(grant.expires_at())),
+                certificate_expires_at: source.certificate().map(CertificateTerm::expires_at_wall),
                 failure: source.failure.clone(),
             });
             (name, status)

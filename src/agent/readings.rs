@@ -1,6 +1,7 @@
 //! Applies the outcomes of reads and lease renewals.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Agent;
 use super::journal::Subject;
@@ -120,9 +121,14 @@ impl Agent {
                     // This answer is not older, so the time of a rollback starts again with the next older one.
                     self.update(name, |source| source.older_since = None);
                 }
-                // The lease of a rejected reading stays active in Vault until it expires, so limit how many are
+                // The lease or certificate of a rejected reading stays valid until it expires, so limit how many are
                 // created.
-                let retry_after = validity.lease().map(|lease| lease.duration / 2);
+                let life = match &validity {
+                    Validity::Lease(lease) => Some(lease.duration),
+                    Validity::Certificate(times) => times.ends().duration_since(now.wall).try_into().ok(),
+                    Validity::Unlimited | Validity::Expires(_) | Validity::Rotates(_) => None,
+                };
+                let retry_after = life.map(|life: Duration| life / 2);
                 self.discard_lease(name, &validity, flight.token, now);
                 self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
                 if self.mode.is_once() && retry_after.is_some() {
@@ -133,7 +139,8 @@ impl Agent {
             }
             self.parts.publication.sync.request();
         }
-        if before.is_some() || matches!(validity, Validity::Lease(_) | Validity::Expires(_)) {
+        if before.is_some() || matches!(validity, Validity::Lease(_) | Validity::Expires(_) | Validity::Certificate(_))
+        {
             self.parts.saving.request();
         }
         if let Some(lease) = before.filter(|lease| !self.parts.publication.uses_lease(&lease.id)) {
@@ -145,6 +152,7 @@ impl Agent {
         });
         self.note_skipped_keys(name);
         self.note_expiry(name, now);
+        self.note_certificate(name);
     }
 
     /// Revokes the lease of a reading that no set contains.

@@ -105,6 +105,7 @@ impl Agent {
         }
         for name in new.sources.keys() {
             self.note_skipped_keys(name);
+            self.note_certificate(name);
         }
     }
 

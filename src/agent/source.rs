@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::certificate::CertificateTerm;
 use super::grant::{Grant, Renewal};
 use super::io::Ticket;
 use super::lifetime::{Lifetime, TokenView};
@@ -136,9 +137,20 @@ impl SourceState {
         self.backoff.attempts > 0 && self.lease().is_none()
     }
 
+    /// The certificate of the held reading.
+    pub(super) fn certificate(&self) -> Option<&CertificateTerm> {
+        self.held.as_ref()?.lifetime.certificate()
+    }
+
     /// Whether the last reading was rejected because an output cannot be rendered from it.
     fn cannot_be_rendered(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::RenderFailed)
+    }
+
+    /// Whether the last reading was rejected. Vault has issued a credential for it, and would issue the next one.
+    fn is_rejected(&self) -> bool {
+        self.cannot_be_rendered()
+            || self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::CertificateInvalid)
     }
 
     /// Retries without delay after a change of the outputs, which may resolve a rendering failure.
@@ -155,13 +167,15 @@ impl SourceState {
             return None;
         }
         let (at, step) = self.planned(tokens);
-        let not_before = match self.lease() {
-            // A failed renewal is retried before the lease expires, even if the backoff is longer.
-            Some((_, grant, _)) if self.backoff.attempts > 0 && !self.cannot_be_rendered() => {
-                grant.retry(self.backoff.not_before, self.last_failure)
+        let mut not_before = self.backoff.not_before;
+        if self.backoff.attempts > 0 && !self.is_rejected() {
+            // A failed renewal is retried before the expiry, even if the backoff is longer.
+            if let Some((_, grant, _)) = self.lease() {
+                not_before = grant.retry(not_before, self.last_failure);
+            } else if let Some(certificate) = self.certificate() {
+                not_before = certificate.retry(not_before, self.last_failure);
             }
-            _ => self.backoff.not_before,
-        };
+        }
         Some((at.max(not_before), step))
     }
 
@@ -185,7 +199,7 @@ impl SourceState {
             Lifetime::Rotates(after) => {
                 (held.read + after.saturating_add(AFTER_ROTATION).max(floor).min(refresh), Step::Read)
             }
-            Lifetime::Expires(_) => (due.max(held.read + floor), Step::Read),
+            Lifetime::Expires(_) | Lifetime::Certificate(_) => (due.max(held.read + floor), Step::Read),
             // Vault revokes leases with their token, so read again with the active token.
             Lifetime::Lease { token, .. } if *token != tokens.token => (held.issued + floor, Step::Read),
             Lifetime::Lease { id, grant, .. } => {
@@ -218,7 +232,8 @@ impl SourceState {
         rolled_back: bool,
         now: &Now,
     ) {
-        let lifetime = Lifetime::new(validity, self.spec.overlap, token, now);
+        let mut lifetime = Lifetime::new(validity, self.spec.overlap, token, now);
+        lifetime.set_renew_before(self.spec.certificate.as_ref().and_then(|wanted| wanted.renew_before));
         self.short_ttls = if lifetime.is_short() { self.short_ttls.saturating_add(1) } else { 0 };
         self.refresh_requested.take_if(|asked| *asked <= started);
         self.any_version_requested.take_if(|asked| *asked <= started);
@@ -244,8 +259,10 @@ impl SourceState {
     pub(super) fn restore(&mut self, reading: &Reading, left: Duration, token: u64, now: &Now) {
         self.accept(reading.version.clone(), &reading.validity, token, now.at, false, now);
         let lifetime = self.held.as_mut().map(|held| &mut held.lifetime);
-        if let Some(Lifetime::Lease { grant, .. } | Lifetime::Expires(grant)) = lifetime {
-            *grant = grant.resumed(left, now, 25);
+        match lifetime {
+            Some(Lifetime::Lease { grant, .. } | Lifetime::Expires(grant)) => *grant = grant.resumed(left, now, 25),
+            Some(Lifetime::Certificate(term)) => term.resume(left, now),
+            Some(Lifetime::Unlimited | Lifetime::Rotates(_)) | None => {}
         }
     }
 
@@ -289,6 +306,10 @@ impl SourceState {
         self.last_failure = now.at;
         self.pending_refusal = None;
         self.failure = Some(failure);
+        if self.is_rejected() && self.spec.certificate.is_some() {
+            // Each attempt leaves a certificate in Vault, so `once` does not wait for more of them.
+            self.backoff.conclude();
+        }
     }
 
     /// Applies the rejection of the token. The source did not fail itself, so it is read as soon as the next token
@@ -298,19 +319,25 @@ impl SourceState {
         self.backoff.not_before = Elapsed::ZERO;
     }
 
-    /// Requests a read now, except for a source with a lease: a read would issue another credential and abandon the
-    /// lease.
+    /// Requests a read now, except for a source with a lease or certificate: a read would issue another one.
     pub(super) fn refresh(&mut self, now: &Now) {
+        if self.certificate().is_none() {
+            self.request_read(now);
+        }
+    }
+
+    /// Requests a read now that may return an older version, after SIGHUP or for another server. A certificate is issued
+    /// anew: this is how an operator replaces a revoked one.
+    pub(super) fn refresh_whatever_version(&mut self, now: &Now) {
+        self.any_version_requested = Some(now.at);
+        self.request_read(now);
+    }
+
+    fn request_read(&mut self, now: &Now) {
         if self.lease().is_none() {
             self.refresh_requested = Some(now.at);
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }
-    }
-
-    /// Requests a read now that may return an older version, after SIGHUP or for another server.
-    pub(super) fn refresh_whatever_version(&mut self, now: &Now) {
-        self.any_version_requested = Some(now.at);
-        self.refresh(now);
     }
 
     /// Whether a read that started at `started` may return an older version.
@@ -333,6 +360,9 @@ impl SourceState {
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }
         self.spec = spec.clone();
+        if let Some(held) = self.held.as_mut() {
+            held.lifetime.set_renew_before(spec.certificate.as_ref().and_then(|wanted| wanted.renew_before));
+        }
     }
 
     /// Whether the first set may be published without this source: it is optional, and either missing or failing for

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::model::{
-    AuthMethod, Checkpoint, Lease, LeaseId, Reading, SavedSecretId, SavedSource, SavedToken, SecretBytes, SecretValue,
-    Settings, SourceName, Validity, VaultToken, Version,
+    AuthMethod, CertificateTimes, Checkpoint, Lease, LeaseId, Reading, SavedSecretId, SavedSource, SavedToken,
+    SecretBytes, SecretValue, Settings, SourceName, Validity, VaultToken, Version,
 };
 
 /// Version of the format. Increment it with each change.
@@ -70,11 +70,12 @@ struct SourceEntry<'a> {
     number: Option<u64>,
     created: Option<Timestamp>,
     previous: Option<u64>,
-    /// TTL when the credential was issued.
+    /// TTL when the credential was issued; of a certificate, when it was saved.
     ttl: Duration,
     /// Expiry on the wall clock, the only clock that the two processes share.
     ends: Timestamp,
     lease: Option<LeaseEntry>,
+    certificate: Option<CertificateEntry>,
     values: BTreeMap<String, Value<'a>>,
 }
 
@@ -83,6 +84,14 @@ struct SourceEntry<'a> {
 struct LeaseEntry {
     id: String,
     renewable: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CertificateEntry {
+    not_before: Timestamp,
+    not_after: Timestamp,
+    ca_not_after: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -154,11 +163,15 @@ pub fn encode(
     let mut sources = BTreeMap::new();
     for (name, SavedSource { reading, left }) in &checkpoint.sources {
         let Some(spec) = settings.sources.get(name) else { continue };
-        let (ttl, lease) = match &reading.validity {
+        let (ttl, lease, certificate) = match &reading.validity {
             Validity::Lease(Lease { id, duration, renewable }) => {
-                (*duration, Some(LeaseEntry { id: id.0.clone(), renewable: *renewable }))
+                (*duration, Some(LeaseEntry { id: id.0.clone(), renewable: *renewable }), None)
             }
-            Validity::Expires(ttl) => (*ttl, None),
+            Validity::Expires(ttl) => (*ttl, None, None),
+            Validity::Certificate(CertificateTimes { not_before, not_after, ca_not_after }) => {
+                let (not_before, not_after, ca_not_after) = (*not_before, *not_after, *ca_not_after);
+                (*left, None, Some(CertificateEntry { not_before, not_after, ca_not_after }))
+            }
             Validity::Unlimited | Validity::Rotates(_) => continue,
         };
         let mut values = BTreeMap::new();
@@ -171,7 +184,7 @@ pub fn encode(
         }
         let Version { number, created, previous } = reading.version;
         let (request, ends) = (spec.request_id(), at(*left));
-        let entry = SourceEntry { request, number, created, previous, ttl, ends, lease, values };
+        let entry = SourceEntry { request, number, created, previous, ttl, ends, lease, certificate, values };
         sources.insert(name.to_string(), entry);
     }
     let token = checkpoint.token.as_ref().map(|saved| TokenEntry {
@@ -248,10 +261,16 @@ fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<
         if left.is_zero() {
             continue;
         }
-        let validity = entry.lease.as_ref().map_or(Validity::Expires(entry.ttl), |lease| {
-            let id = LeaseId(lease.id.clone());
-            Validity::Lease(Lease { id, duration: entry.ttl, renewable: lease.renewable })
-        });
+        let validity = match (&entry.lease, &entry.certificate) {
+            (Some(LeaseEntry { id, renewable }), _) => {
+                Validity::Lease(Lease { id: LeaseId(id.clone()), duration: entry.ttl, renewable: *renewable })
+            }
+            (None, Some(CertificateEntry { not_before, not_after, ca_not_after })) => {
+                let (not_before, not_after, ca_not_after) = (*not_before, *not_after, *ca_not_after);
+                Validity::Certificate(CertificateTimes { not_before, not_after, ca_not_after })
+            }
+            (None, None) => Validity::Expires(entry.ttl),
+        };
         let value = |value: &Value<'_>| match value {
             Value::Text(bytes) => SecretValue::Text(bytes.to_bytes()),
             Value::Json(bytes) => SecretValue::Json(bytes.to_bytes()),

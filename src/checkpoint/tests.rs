@@ -89,6 +89,24 @@ fn decode_restores_checkpoint_with_remaining_ttls() {
 }
 
 #[test]
+fn certificate_is_restored_with_its_times() {
+    let times = CertificateTimes {
+        not_before: now() - SignedDuration::from_hours(1),
+        not_after: now() + SignedDuration::from_hours(2),
+        ca_not_after: now() + SignedDuration::from_hours(9),
+    };
+    let mut before = checkpoint();
+    let app = before.sources.get_mut(&SourceName::new("app").expect("a name")).expect("a source");
+    app.reading = Arc::new(Reading { validity: Validity::Certificate(times), ..(*app.reading).clone() });
+    app.left = minutes(120);
+    let bytes = encode(&before, &[], &settings("", ""), now()).unwrap_or_else(|why| panic!("{why}"));
+    let later = now() + SignedDuration::from_mins(30);
+    let restored = decoded(&bytes, &settings("", ""), later).checkpoint.unwrap_or_else(|why| panic!("{why}"));
+    let app = &restored.sources[&SourceName::new("app").expect("a name")];
+    assert_eq!((&app.reading.validity, app.left), (&Validity::Certificate(times), minutes(90)));
+}
+
+#[test]
 fn expired_credential_is_omitted() {
     let later = restored(now() + SignedDuration::from_mins(20));
     assert_eq!(later.sources.keys().map(SourceName::as_str).collect::<Vec<_>>(), ["db"]);

@@ -162,7 +162,7 @@ fn prune_object(object: &mut Map<String, Value>, schema: &Value, path: &str, dia
         }
         if let Some(values) = values {
             let section = values.get("properties").is_some();
-            if value.is_null() && section && values.get("required").is_none() {
+            if value.is_null() && section && values.get("required").is_none() && values.get("anyOf").is_none() {
                 *value = Value::Object(Map::new());
             }
             let keep = prune(value, values, &below(name), diagnostics);

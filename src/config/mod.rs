@@ -22,6 +22,8 @@ mod quantity;
 mod raw;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
 mod raw_output;
+#[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
+mod raw_pki;
 mod schema;
 mod text;
 mod variables;

@@ -14,6 +14,7 @@ use super::parameter::RawParameter;
 use super::previous::RawPrevious;
 use super::quantity::{RawDuration, RawSize, duration_as_text};
 use super::raw_output::RawOutput;
+use super::raw_pki::RawPki;
 
 /// Configuration of keyferry.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -141,11 +142,13 @@ impl RawAuthMethod {
 /// One secret to read.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("required" = ["path"]))]
+#[schemars(extend("anyOf" = [{"required": ["path"]}, {"required": ["pki"]}]))]
 pub(super) struct RawSource {
-    /// Path of the secret as in `vault kv get` and `vault read`, without `data/`.
+    /// Path of the secret as in `vault kv get` and `vault read`, without `data/`. Required without `pki`.
     #[schemars(extend("examples" = ["secret/webapp/config", "database/creds/webapp"]))]
     pub(super) path: Option<String>,
+    /// A certificate to request instead of a secret at `path`.
+    pub(super) pki: Option<RawPki>,
     /// Mount path of the secrets engine; must be a prefix of `path`. Required only if the mount path contains slashes and the token is not allowed to look it up.
     pub(super) mount: Option<String>,
     /// Type of the secrets engine.

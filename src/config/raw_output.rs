@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::text::RawText;
 
-/// Files of one source: a file for each key (optionally below `prefix`), one `key`, or all keys in one file (`format`).
+/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`), or all keys in one file (`format`). For a certificate, the first form writes `tls.crt`, `tls.key`, and `ca.crt`.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("required" = ["source"]))]
@@ -19,6 +19,9 @@ pub(super) struct RawOutput {
     pub(super) prefix: Option<String>,
     /// Write only this key of the secret.
     pub(super) key: Option<String>,
+    /// Write these keys to one PEM file, in this order and each certificate once.
+    #[schemars(length(min = 1), extend("examples" = [["certificate", "intermediates", "private_key"]]))]
+    pub(super) bundle: Option<Vec<String>>,
     /// Write all keys to one file in this format.
     pub(super) format: Option<RawFormat>,
     /// `key`: write only this part of the value, which must be JSON or text that contains JSON. A JSON Pointer (RFC 6901). Requires `file`.
@@ -38,7 +41,7 @@ pub(super) struct RawOutput {
     /// Without `key`: new names of keys. With `format`, the name in the file; otherwise the path of the file, below `prefix`. Other keys keep their names.
     #[schemars(extend("examples" = [{"db-password": "password"}]))]
     pub(super) rename: Option<BTreeMap<String, String>>,
-    /// Path of the file in the output directory. Requires `key` or `format`. Default for `key`: the name of the key.
+    /// Path of the file in the output directory. Requires `key`, `bundle`, or `format`. Default for `key`: the name of the key.
     #[schemars(extend("examples" = ["db/password", "config.json"]))]
     pub(super) file: Option<String>,
     /// Encoding of the values in Vault. With `base64`, values are decoded; use it for binary files. Cannot be combined with `format`.

@@ -62,6 +62,10 @@ reasons! {
     AgentStopped,
     /// The API server did not respond or could not serve the request.
     ApiUnavailable,
+    /// A CA certificate expires before the certificates that it signs would. They are shortened or expire with it.
+    CaExpiring,
+    /// Vault returned a certificate whose key does not match or whose chain does not verify. It is not used.
+    CertificateInvalid,
     /// The checkpoint of an earlier agent process could not be used. The agent logs in instead.
     CheckpointRefused,
     /// The new configuration is invalid. The previous one stays active.

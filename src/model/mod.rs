@@ -2,6 +2,7 @@
 //!
 //! Never touches: I/O, async, logging. Every other module can use this one.
 
+mod certificate;
 mod checkpoint;
 mod condition;
 mod failure;
@@ -20,6 +21,7 @@ mod settings;
 mod text;
 mod token;
 
+pub use certificate::{CertificateRequest, KeyType};
 pub use checkpoint::{Checkpoint, SavedSecretId, SavedSource, SavedToken};
 pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEvent};
 pub use failure::{Failure, FailureClass, Reason};
@@ -29,7 +31,7 @@ pub(crate) use lock::lock;
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_variable_name};
 pub use pointer::JsonPointer;
-pub use reading::{Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
+pub use reading::{CertificateTimes, Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
 pub use request::{Parameter, Parameters, RequestMethod};
 pub use secret::{ExactBuffer, SecretBytes};
 pub use selection::KeySelection;

@@ -103,9 +103,11 @@ pub enum Validity {
     Unlimited,
     /// Until the lease expires.
     Lease(Lease),
-    /// For this time. Each read issues another credential (an OIDC token, a cloud access token, a certificate), so the source
-    /// is read again only shortly before the expiry.
+    /// For this time. Each read issues another credential (an OIDC token, a cloud access token), so the source is read again
+    /// only shortly before the expiry.
     Expires(Duration),
+    /// Until the certificate expires. Each read issues another certificate.
+    Certificate(CertificateTimes),
     /// Until Vault rotates the credential after this time (the password of a static role). Reading again issues nothing.
     Rotates(Duration),
 }
@@ -116,8 +118,34 @@ impl Validity {
     pub fn lease(&self) -> Option<&Lease> {
         match self {
             Self::Lease(lease) => Some(lease),
-            Self::Unlimited | Self::Expires(_) | Self::Rotates(_) => None,
+            Self::Unlimited | Self::Expires(_) | Self::Certificate(_) | Self::Rotates(_) => None,
         }
+    }
+}
+
+/// Validity of a certificate, from the certificate itself and its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CertificateTimes {
+    /// `notBefore` of the certificate.
+    pub not_before: Timestamp,
+    /// `notAfter` of the certificate.
+    pub not_after: Timestamp,
+    /// The earliest `notAfter` of the CA certificates above it.
+    pub ca_not_after: Timestamp,
+}
+
+impl CertificateTimes {
+    /// When the certificate, or the first of its CA certificates, expires.
+    #[must_use]
+    pub fn ends(&self) -> Timestamp {
+        self.not_after.min(self.ca_not_after)
+    }
+
+    /// Whether a CA certificate expires before the certificate, or at the same time. Vault shortens certificates to the
+    /// lifetime of the CA if `leaf_not_after_behavior` of the issuer is `truncate`.
+    #[must_use]
+    pub fn is_cut_by_ca(&self) -> bool {
+        self.ca_not_after <= self.not_after
     }
 }
 

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    FilePath, JsonPointer, KeySelection, Mirror, Mode, ObjectName, Parameters, RequestMethod, SecretBytes, SourceName,
+    CertificateRequest, FilePath, JsonPointer, KeySelection, Mirror, Mode, ObjectName, Parameters, RequestMethod,
+    SecretBytes, SourceName,
 };
 
 /// The active configuration.
@@ -161,6 +162,8 @@ pub struct Source {
     pub method: RequestMethod,
     /// The query of a read, or the body of a write.
     pub parameters: Parameters,
+    /// The certificate to request, with `parameters` in addition to its own.
+    pub certificate: Option<CertificateRequest>,
     /// Interval between reads, unless the validity of the reading sets another one.
     pub refresh: Duration,
     /// Staleness tolerance: the time after the last successful read at which the source becomes stale.
@@ -207,10 +210,21 @@ impl Source {
         if self.method == RequestMethod::Write {
             text.push_str("#method=write");
         }
-        for (name, value) in &self.parameters {
+        for (name, value) in &self.all_parameters() {
             let _ = write!(text, "#{name}={value}");
         }
+        if let Some(key) = self.certificate.as_ref().and_then(|certificate| certificate.key) {
+            let _ = write!(text, "#key={key}");
+        }
         text
+    }
+
+    /// `parameters` and those of the certificate.
+    #[must_use]
+    pub fn all_parameters(&self) -> Parameters {
+        let mut all = self.parameters.clone();
+        all.extend(self.certificate.iter().flat_map(CertificateRequest::parameters));
+        all
     }
 }
 
@@ -258,6 +272,13 @@ pub enum OutputKind {
         format: FileFormat,
         /// Keys to write, and their names in the file.
         keys: KeySelection,
+    },
+    /// One PEM file with the blocks of several keys, in this order, each certificate once.
+    Bundle {
+        /// Path of the file.
+        path: FilePath,
+        /// Keys of the secret. A key without blocks adds nothing.
+        keys: Vec<String>,
     },
 }
 

@@ -91,6 +91,20 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
             let bytes = format::whole(*format, &selected).map_err(|error| fail(&error))?;
             rendered.files.insert(path.clone(), entry(output, bytes));
         }
+        OutputKind::Bundle { path, keys } => {
+            let mut values = Vec::new();
+            for key in keys {
+                let value = reading.data.get(key).ok_or_else(|| {
+                    let cause = format!("source {} has no key {}", output.source, quoted(key));
+                    let advice = "add the key to the secret, or change the output's `bundle`";
+                    failure(FailureClass::Missing, path.as_str(), &format!("{cause}; {advice}"))
+                })?;
+                values.push((key.as_str(), value.bytes()));
+            }
+            let bytes = format::bundle(&values)
+                .map_err(|error| invalid(path.as_str(), &format!("source {}: {error}", output.source)))?;
+            rendered.files.insert(path.clone(), entry(output, bytes));
+        }
     }
     Ok(rendered)
 }

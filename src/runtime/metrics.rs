@@ -78,6 +78,7 @@ pub(super) struct Metrics {
     stale: Family<BySource, Gauge>,
     read: Family<BySource, Gauge>,
     lease: Family<BySource, Gauge>,
+    certificate: Family<BySource, Gauge>,
     mirrored: Family<BySecret, Gauge>,
     conditions: Family<ByCondition, Gauge>,
     reload: Gauge,
@@ -110,6 +111,14 @@ impl Metrics {
         let lease = Family::default();
         let help = "Unix time at which the lease of the source expires; absent without a lease";
         registry.register_with_unit("lease_expiry_timestamp", help, Unit::Seconds, Family::clone(&lease));
+        let certificate = Family::default();
+        let help = "Unix time at which the certificate of the source, or a CA certificate above it, expires; absent without a certificate";
+        registry.register_with_unit(
+            "certificate_not_after_timestamp",
+            help,
+            Unit::Seconds,
+            Family::clone(&certificate),
+        );
         let mirrored = Family::default();
         let help = "Unix time at which the Secret was last confirmed to hold the published set";
         registry.register_with_unit("mirror_timestamp", help, Unit::Seconds, Family::clone(&mirrored));
@@ -133,6 +142,7 @@ impl Metrics {
             stale,
             read,
             lease,
+            certificate,
             mirrored,
             conditions,
             reload,
@@ -157,7 +167,7 @@ impl Metrics {
 
     /// Removes all series with a source or a Secret as label. After a reload, these may be different ones.
     pub(super) fn clear_labelled(&self) {
-        for family in [&self.stale, &self.read, &self.lease] {
+        for family in [&self.stale, &self.read, &self.lease, &self.certificate] {
             family.clear();
         }
         self.mirrored.clear();
@@ -176,6 +186,11 @@ impl Metrics {
     /// Sets the expiry of the lease of a source; `None` without a lease.
     pub(super) fn lease_expires(&self, source: &str, at: Option<Timestamp>) {
         set(&self.lease, &by_source(source), at.map(Timestamp::as_second));
+    }
+
+    /// Sets the expiry of the certificate of a source; `None` without a certificate.
+    pub(super) fn certificate_expires(&self, source: &str, at: Option<Timestamp>) {
+        set(&self.certificate, &by_source(source), at.map(Timestamp::as_second));
     }
 
     /// Sets the time at which a Secret was last confirmed to hold the published set.
@@ -247,6 +262,7 @@ mod tests {
         metrics.source("a", true);
         metrics.source_read("a", Some(at(90)));
         metrics.lease_expires("a", Some(Timestamp::UNIX_EPOCH));
+        metrics.certificate_expires("a", Some(at(200)));
         metrics.mirrored("s", Some(at(101)));
         metrics.condition("SecretsReady", false);
         metrics.token_ttl(-1);
@@ -275,6 +291,7 @@ mod tests {
             "keyferry_source_stale{source=\"a\"} 1",
             "keyferry_source_read_timestamp_seconds{source=\"a\"} 90",
             "keyferry_lease_expiry_timestamp_seconds{source=\"a\"} 0",
+            "keyferry_certificate_not_after_timestamp_seconds{source=\"a\"} 200",
             "keyferry_mirror_timestamp_seconds{secret=\"s\"} 101",
             "keyferry_condition{condition=\"SecretsReady\"} 0",
             "keyferry_token_ttl_seconds -1",
@@ -285,6 +302,7 @@ mod tests {
         metrics.source("a", None);
         metrics.source_read("a", None);
         metrics.lease_expires("a", None);
+        metrics.certificate_expires("a", None);
         metrics.mirrored("s", None);
         metrics.condition("SecretsReady", None);
         metrics.token_ttl(None);

@@ -138,7 +138,10 @@ impl Server for Vault {
     }
 
     async fn read(&self, token: &VaultToken, source: &Source) -> Result<Reading, Failure> {
-        in_box(Self::read(self, token, source)).await
+        match &source.certificate {
+            Some(wanted) => in_box(self.issue(token, source, wanted, wall())).await,
+            None => in_box(Self::read(self, token, source)).await,
+        }
     }
 
     async fn look_up_lease(&self, token: &VaultToken, lease: &LeaseId) -> Result<(), Failure> {

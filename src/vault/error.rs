@@ -11,6 +11,9 @@ use super::http::HttpError;
 use super::server_text::quoted_list;
 use crate::model::{Failure, FailureClass, Reason};
 
+/// Delay before the next request after a certificate that cannot be used. Each request leaves a certificate in Vault's storage.
+const UNUSABLE_CERTIFICATE_RETRY: Duration = Duration::from_secs(300);
+
 /// A failed call. `action` is "failed to <verb> <noun> {which}". `errors` is the text of Vault's `errors`, shortened and without
 /// credentials.
 #[derive(Debug, Error)]
@@ -98,6 +101,11 @@ pub(super) enum VaultError {
         "{action}: the response contains {found}, but keyferry requires an object with keys in `data`; check the path and the method"
     )]
     NotUsable { action: String, found: &'static str },
+    #[error("{action}: {problem}")]
+    CertificateInvalid { action: String, problem: String },
+    /// A name of the certificate that cannot be encoded is rejected in the configuration.
+    #[error("{action}: the system provides no random numbers for a private key; check the node")]
+    NoKey { action: String },
 }
 
 impl From<VaultError> for Failure {
@@ -108,6 +116,7 @@ impl From<VaultError> for Failure {
             VaultError::Status { retry_after, .. } => (retry_after, None),
             VaultError::LoginTooEarly { wait, .. } => (wait, None),
             VaultError::Forbidden { retry_after, rule, .. } => (retry_after, Some(rule)),
+            VaultError::CertificateInvalid { .. } => (Some(UNUSABLE_CERTIFICATE_RETRY), None),
             _ => (None, None),
         };
         Self { class, reason, message, retry_after, missing_rule }
@@ -136,6 +145,8 @@ impl VaultError {
             Self::SecretNotFound { .. } => (Missing, Reason::SecretNotFound),
             Self::SecretDeleted { .. } => (Missing, Reason::SecretDeleted),
             Self::NotReadable { .. } | Self::NotUsable { .. } => (Invalid, Reason::InvalidRequest),
+            Self::CertificateInvalid { .. } => (Invalid, Reason::CertificateInvalid),
+            Self::NoKey { .. } => (Local, Reason::Internal),
         }
     }
 }

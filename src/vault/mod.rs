@@ -14,6 +14,7 @@
 
 mod api;
 mod auth;
+mod certificate;
 mod credential;
 mod error;
 mod file;
@@ -33,7 +34,11 @@ use std::time::Duration;
 pub use login::LoginCredential;
 pub use secret_id::SecretIdCache;
 
-use crate::model::{Auth, Failure, Lease, LeaseId, Reading, Session, Source, TokenInfo, VaultServer, VaultToken};
+use jiff::Timestamp;
+
+use crate::model::{
+    Auth, CertificateRequest, Failure, Lease, LeaseId, Reading, Session, Source, TokenInfo, VaultServer, VaultToken,
+};
 use api::Api;
 use mounts::MountTable;
 
@@ -117,7 +122,7 @@ impl Vault {
         Ok(api::token::renew_self(&self.api, token).await?)
     }
 
-    /// Reads `source`.
+    /// Reads `source`, which is not a certificate.
     ///
     /// # Errors
     /// `Missing` with `SecretNotFound` or `SecretDeleted`, `TokenInvalid`, `Forbidden` with the policy rule that allows the
@@ -128,6 +133,21 @@ impl Vault {
         } else {
             request::send(&self.api, token, source).await?
         })
+    }
+
+    /// Requests the certificate `wanted` of `source`, with a new key, and verifies it at `now` (wall clock).
+    ///
+    /// # Errors
+    /// `TokenInvalid`, `Forbidden` with the policy rule that allows the request, `Invalid` with `CertificateInvalid` if key,
+    /// certificate, and chain do not belong together, and the failures of any call.
+    pub async fn issue(
+        &self,
+        token: &VaultToken,
+        source: &Source,
+        wanted: &CertificateRequest,
+        now: Timestamp,
+    ) -> Result<Reading, Failure> {
+        Ok(certificate::issue(&self.api, token, source, wanted, now).await?)
     }
 
     /// Renews a lease. `increment` counts from now; Vault can grant less.

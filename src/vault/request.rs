@@ -20,7 +20,7 @@ fn action(source: &Source) -> String {
 
 /// Sends the request of `source` once.
 pub(super) async fn send(api: &Api, token: &VaultToken, source: &Source) -> Result<Reading, VaultError> {
-    let response = request(api, token, source).await?;
+    let response = request(api, token, source, &source.parameters).await?;
     let unusable = |found| VaultError::NotUsable { action: action(source), found };
     let envelope = match response.status {
         StatusCode::OK => Envelope::parse(&source.path, &response)?,

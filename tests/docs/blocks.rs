@@ -24,7 +24,9 @@ fn is_valid_configuration(block: &str) -> bool {
         ("KEYFERRY_ROLE", "webapp"),
         ("KEYFERRY_SECRETS", "secret/webapp/config"),
         ("KEYFERRY_CONFIG_INLINE", block),
-        ("POD_NAME", "webapp-0"),
+        // As in the shipped manifests.
+        ("POD_NAME", "web-0"),
+        ("POD_IP", "10.0.0.7"),
     ];
     keyferry(&["check"], &variables).status.success()
 }

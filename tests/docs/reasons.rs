@@ -87,6 +87,18 @@ const ROWS: &[Row] = &[
         action: "Check the API server and network policies.",
     },
     Row {
+        reason: Reason::CaExpiring,
+        meaning: "A CA certificate in Vault expires before the certificates that it signs would.",
+        example: "the certificate of source … expires with its CA at …; replace the CA certificate in Vault before that",
+        action: "Replace the CA certificate in Vault.",
+    },
+    Row {
+        reason: Reason::CertificateInvalid,
+        meaning: "Vault returned a certificate whose key does not match, or whose chain does not verify. It is not used.",
+        example: "failed to … a certificate at …: the chain does not lead from the certificate to a CA certificate of the response",
+        action: "Correct the issuer or the role in Vault; see [Deliver certificates](how-to/certificates.md#what-keyferry-verifies).",
+    },
+    Row {
         reason: Reason::CheckpointRefused,
         meaning: "The checkpoint of an earlier agent process could not be used. The agent logs in instead.",
         example: "failed to use checkpoint file …: …",

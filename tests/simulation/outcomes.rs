@@ -70,7 +70,8 @@ impl World {
         let life = match &reading.validity {
             Validity::Lease(lease) => Some(lease.duration),
             Validity::Expires(life) => Some(*life),
-            Validity::Unlimited | Validity::Rotates(_) => None,
+            // The simulation has no certificates.
+            Validity::Unlimited | Validity::Rotates(_) | Validity::Certificate(_) => None,
         };
         let source = flight.source.clone().expect("a read has a source");
         let settings = flight.settings.clone().expect("a read has settings");

@@ -46,6 +46,7 @@ pub(super) fn source(at: &str) -> Source {
         previous: None,
         method: RequestMethod::default(),
         parameters: Parameters::new(),
+        certificate: None,
         refresh: MINUTE,
         max_stale: MINUTE * 5,
         overlap: None,

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod adoption;
+mod certificates;
 mod checkpoint;
 mod directories;
 mod driver;

@@ -84,7 +84,9 @@ fn known_files(output: &Output) -> Vec<KnownFile<'_>> {
         OutputKind::Key { key, path, .. } => {
             vec![KnownFile { key: Some(key), path: path.clone(), is_one_of_many: false }]
         }
-        OutputKind::Whole { path, .. } => vec![KnownFile { key: None, path: path.clone(), is_one_of_many: false }],
+        OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => {
+            vec![KnownFile { key: None, path: path.clone(), is_one_of_many: false }]
+        }
         OutputKind::EachKey { prefix, keys, .. } => {
             let of_key = |(key, name)| {
                 let path = file_below(prefix.as_ref(), name).ok()?;

@@ -113,7 +113,9 @@ fn mirror_key(
 
 fn can_write(output: &Output, wanted: &FilePath) -> bool {
     match &output.kind {
-        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => path == wanted,
+        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => {
+            path == wanted
+        }
         OutputKind::EachKey { prefix: None, keys, .. } => keys.can_contain(wanted.as_str()),
         OutputKind::EachKey { prefix: Some(prefix), keys, .. } => {
             let name = wanted.as_str().strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));

@@ -5,6 +5,7 @@ mod auth;
 mod conflicts;
 mod mirrors;
 mod outputs;
+mod pki;
 mod selection;
 mod server;
 mod sources;

@@ -10,14 +10,19 @@ use super::super::previous::RawPrevious;
 use super::super::raw::RawSource;
 use super::super::raw_output::{RawEncoding, RawFormat, RawOutput};
 use super::conflicts;
-use super::mode;
 use super::selection::{self, Names, RawSelection};
+use super::{mode, pki};
 use crate::model::{
     FileFormat, FilePath, JsonPointer, KeySelection, NameError, Output, OutputKind, SourceName, WhenMissing,
     is_variable_name,
 };
 
-/// Without any output, every key of every source becomes a file.
+/// Files of a certificate, by the names in a Secret of type `kubernetes.io/tls`, with their keys
+/// (<https://kubernetes.io/docs/concepts/configuration/secret/#tls-secrets>).
+const CERTIFICATE_FILES: [(&str, &[&str]); 3] =
+    [("tls.crt", &["certificate", "intermediates"]), ("tls.key", &["private_key"]), ("ca.crt", &["ca"])];
+
+/// Without any output, every key of every source becomes a file. A certificate becomes [`CERTIFICATE_FILES`].
 pub(super) fn parse(
     raw: Option<Vec<RawOutput>>,
     sources: &BTreeMap<String, RawSource>,
@@ -25,13 +30,23 @@ pub(super) fn parse(
 ) -> Vec<Output> {
     let Some(raw) = raw.filter(|raw| !raw.is_empty()) else {
         let kind = || OutputKind::EachKey { prefix: None, base64: false, keys: KeySelection::default() };
-        let each_key = |source| Output { source, kind: kind(), mode: None };
-        return sources.keys().filter_map(|name| SourceName::new(name).ok()).map(each_key).collect();
+        let all_of = |(name, source): (&String, &RawSource)| {
+            let kinds = if source.pki.is_some() { certificate_files(None) } else { vec![kind()] };
+            let source = SourceName::new(name).ok()?;
+            Some(kinds.into_iter().map(move |kind| Output { source: source.clone(), kind, mode: None }))
+        };
+        if sources.values().filter(|source| source.pki.is_some()).count() > 1 {
+            let message = "is missing; with several certificates, set it with a `prefix` or `file` for each of them";
+            diagnostics.required("outputs", message);
+        }
+        return sources.iter().filter_map(all_of).flatten().collect();
     };
     let numbered: Vec<(usize, Output)> = raw
         .into_iter()
         .enumerate()
-        .filter_map(|(index, raw)| Some((index, output(index, raw, sources, diagnostics)?)))
+        .flat_map(|(index, raw)| {
+            output(index, raw, sources, diagnostics).into_iter().map(move |output| (index, output))
+        })
         .collect();
     conflicts::check(&numbered, diagnostics);
     numbered.into_iter().map(|(_, output)| output).collect()
@@ -42,7 +57,7 @@ fn output(
     mut raw: RawOutput,
     sources: &BTreeMap<String, RawSource>,
     diagnostics: &mut Diagnostics,
-) -> Option<Output> {
+) -> Vec<Output> {
     let at = format!("outputs[{index}]");
     let mode = raw.mode.take().and_then(|text| mode(&format!("{at}.mode"), &text, diagnostics));
     if let Some(name) = raw.source.as_deref().filter(|name| !sources.contains_key(*name)) {
@@ -52,21 +67,48 @@ fn output(
     }
     let source = raw.source.take();
     let previous = source.as_ref().and_then(|name| sources.get(name)?.previous.as_ref()).and_then(RawPrevious::suffix);
-    // `key` and `format` determine the kind of the output.
-    if diagnostics.contains(&format!("{at}.key")) || diagnostics.contains(&format!("{at}.format")) {
-        return None;
+    let is_certificate = source.as_ref().and_then(|name| sources.get(name)).is_some_and(|source| source.pki.is_some());
+    // These keys determine the kind of the output.
+    if ["key", "bundle", "format"].iter().any(|key| diagnostics.contains(&format!("{at}.{key}"))) {
+        return Vec::new();
     }
     let mut section = Section { at: &at, diagnostics };
-    let kind = match (raw.key.take(), raw.format.take()) {
-        (Some(_), Some(_)) => {
-            section.forbid("format", true, "cannot be combined with `key`; `format` writes all keys to one file");
-            None
+    if is_certificate {
+        section.of_certificate(&raw);
+    }
+    let kinds = match (raw.key.take(), raw.bundle.take(), raw.format.take()) {
+        (Some(_), Some(_), _) => {
+            section.forbid("bundle", true, "cannot be combined with `key`; add the key to the list");
+            Vec::new()
         }
-        (Some(key), None) => section.one_key(key, raw),
-        (None, Some(format)) => section.whole(file_format(format), raw, previous),
-        (None, None) => section.each_key(raw),
+        (_, Some(_), Some(_)) => {
+            section.forbid("format", true, "cannot be combined with `bundle`, which writes PEM");
+            Vec::new()
+        }
+        (Some(_), None, Some(_)) => {
+            section.forbid("format", true, "cannot be combined with `key`; `format` writes all keys to one file");
+            Vec::new()
+        }
+        (Some(key), None, None) => section.one_key(key, raw).into_iter().collect(),
+        (None, Some(keys), None) => section.bundle(keys, raw).into_iter().collect(),
+        (None, None, Some(format)) => section.whole(file_format(format), raw, previous).into_iter().collect(),
+        (None, None, None) => match section.each_key(raw) {
+            Some(OutputKind::EachKey { prefix, .. }) if is_certificate => certificate_files(prefix.as_ref()),
+            kind => kind.into_iter().collect(),
+        },
     };
-    Some(Output { source: SourceName::new(&source?).ok()?, kind: kind?, mode })
+    let source = source.and_then(|name| SourceName::new(&name).ok());
+    let output = |kind| Some(Output { source: source.clone()?, kind, mode });
+    kinds.into_iter().filter_map(output).collect()
+}
+
+/// The outputs of a certificate without `key`, `bundle`, and `format`.
+fn certificate_files(prefix: Option<&FilePath>) -> Vec<OutputKind> {
+    let kind = |(name, keys): (&str, &[&str])| {
+        let path = FilePath::new(&prefix.map_or(name.to_owned(), |prefix| format!("{prefix}/{name}"))).ok()?;
+        Some(OutputKind::Bundle { path, keys: keys.iter().map(|key| (*key).to_owned()).collect() })
+    };
+    CERTIFICATE_FILES.into_iter().filter_map(kind).collect()
 }
 
 /// One output and its path in the configuration. Each parser reports all errors of its kind before it returns.
@@ -155,6 +197,51 @@ impl Section<'_> {
         self.forbid("optional", raw.optional == Some(true), MESSAGE);
     }
 
+    /// Reports settings that have no meaning for a certificate, and keys that it does not have.
+    fn of_certificate(&mut self, raw: &RawOutput) {
+        let is_base64 = raw.encoding == Some(RawEncoding::Base64);
+        self.forbid("encoding", is_base64, "cannot be combined with a certificate, which is PEM; remove it");
+        self.forbid("field", raw.field.is_some(), "cannot be combined with a certificate, which is PEM; remove it");
+        if raw.key.is_none() && raw.format.is_none() {
+            const FIXED: &str =
+                "cannot be combined with a certificate, whose files have fixed names; use `key` or `bundle`";
+            self.forbid("include", raw.include.is_some(), FIXED);
+            self.forbid("exclude", raw.exclude.is_some(), FIXED);
+            self.forbid("rename", raw.rename.is_some(), FIXED);
+        }
+        let named = raw.key.iter().map(|key| (self.at("key"), key));
+        let bundled = raw.bundle.iter().flatten().enumerate();
+        let bundled = bundled.map(|(index, key)| (format!("{}[{index}]", self.at("bundle")), key));
+        let keys: Vec<_> = named.chain(bundled).filter(|(_, key)| !pki::KEYS.contains(&key.as_str())).collect();
+        for (at, key) in keys {
+            let message = format!("must be a key of a certificate; {}", suggestion(key, pki::KEYS));
+            self.diagnostics.invalid(&at, key.as_str(), message);
+        }
+    }
+
+    fn bundle(&mut self, keys: Vec<String>, mut raw: RawOutput) -> Option<OutputKind> {
+        self.forbid_settings_of_key(&raw);
+        self.forbid(
+            "prefix",
+            raw.prefix.is_some(),
+            "cannot be combined with `bundle`; write the directory into `file`",
+        );
+        let is_base64 = raw.encoding == Some(RawEncoding::Base64);
+        self.forbid("encoding", is_base64, "cannot be combined with `bundle`, which writes PEM");
+        for (key, is_set) in
+            [("include", raw.include.is_some()), ("exclude", raw.exclude.is_some()), ("rename", raw.rename.is_some())]
+        {
+            self.forbid(key, is_set, "cannot be combined with `bundle`, which names its keys; remove it");
+        }
+        let file = self.path("file", raw.file.take());
+        let Some(path) = file.ok()? else {
+            let message = "is missing; set it to the path of the file, like \"tls.pem\"";
+            self.diagnostics.required(&self.at("file"), message);
+            return None;
+        };
+        Some(OutputKind::Bundle { path, keys })
+    }
+
     fn selection(&mut self, raw: RawOutput, names: Names<'_>) -> KeySelection {
         let (include, exclude) = (raw.include.unwrap_or_default(), raw.exclude.unwrap_or_default());
         let raw = RawSelection { include, exclude, rename: raw.rename.unwrap_or_default() };
@@ -201,7 +288,8 @@ impl Section<'_> {
         self.forbid(
             "file",
             raw.file.is_some(),
-            "requires `key` (one key) or `format` (all keys in one file); for a directory with one file per key, use `prefix`",
+            "requires `key` (one key), `bundle` (several keys in one PEM file), or `format` (all keys in one file); for a \
+             directory with one file per key, use `prefix`",
         );
         let base64 = raw.encoding == Some(RawEncoding::Base64);
         let prefix = self.path("prefix", raw.prefix.take());
@@ -222,7 +310,7 @@ const fn file_format(format: RawFormat) -> FileFormat {
 /// The file of an output. `None` if it depends on the keys of the secret.
 pub(super) fn file(output: &Output) -> Option<&FilePath> {
     match &output.kind {
-        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } => Some(path),
+        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => Some(path),
         OutputKind::EachKey { .. } => None,
     }
 }

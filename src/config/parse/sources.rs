@@ -10,7 +10,7 @@ use super::super::previous::RawPrevious;
 use super::super::quantity::duration_as_text;
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use super::auth::is_path;
-use super::{duration, optional_duration};
+use super::{duration, optional_duration, pki};
 use crate::model::{KvEngine, Parameters, RequestMethod, Source, SourceName};
 
 /// Limit for `previous.suffix`, so that most keys with the suffix are valid file names.
@@ -29,7 +29,7 @@ pub(super) fn parse(
 
 fn source(
     name: &str,
-    raw: RawSource,
+    mut raw: RawSource,
     env: &dyn Environment,
     diagnostics: &mut Diagnostics,
 ) -> Option<(SourceName, Source)> {
@@ -85,7 +85,28 @@ fn source(
         None | Some(RawRequestMethod::Read) => RequestMethod::Read,
         Some(RawRequestMethod::Write) => RequestMethod::Write,
     };
-    let parameters = parameters(&at("parameters"), raw.parameters.unwrap_or_default(), env, diagnostics);
+    let parameters = parameters(&at("parameters"), raw.parameters.take().unwrap_or_default(), env, diagnostics);
+    if raw.pki.is_some() || diagnostics.contains_below(&at("pki")) {
+        let at = format!("sources.{name}");
+        pki::conflicts(&at, &raw, &parameters, diagnostics);
+        let (path, certificate) = pki::parse(&at, raw.pki?, env, diagnostics)?;
+        let source = Source {
+            path,
+            mount: None,
+            engine: KvEngine::Other,
+            version: None,
+            previous: None,
+            method: RequestMethod::Write,
+            parameters,
+            certificate: Some(certificate),
+            refresh,
+            max_stale,
+            overlap,
+            watch_lease,
+            required: raw.required.unwrap_or(true),
+        };
+        return Some((source_name?, source));
+    }
     let plain_read = method == RequestMethod::Read && parameters.is_empty();
     if !plain_read && matches!(engine, KvEngine::V1 | KvEngine::V2) {
         diagnostics.forbidden(
@@ -99,7 +120,10 @@ fn source(
     if !plain_read && previous.is_some() {
         diagnostics.forbidden(&at("previous"), "cannot be combined with `method: write` or `parameters`; remove it");
     }
-    // The schema check reports a missing path. Slashes at either end are ignored, as in the Vault CLI.
+    if raw.path.is_none() {
+        diagnostics.required(&at("path"), "is missing; set it, or `pki` for a certificate");
+    }
+    // Slashes at either end are ignored, as in the Vault CLI.
     let path = raw.path?.trim().trim_matches('/').to_owned();
     let path = expand(&path, env).unwrap_or_else(|message| {
         diagnostics.invalid(&at("path"), path.as_str(), message);
@@ -131,6 +155,7 @@ fn source(
         previous,
         method,
         parameters,
+        certificate: None,
         refresh,
         max_stale,
         overlap,

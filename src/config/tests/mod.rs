@@ -4,6 +4,7 @@ mod diagnostics;
 mod docs;
 mod input;
 mod outputs;
+mod pki;
 mod requests;
 mod settings;
 

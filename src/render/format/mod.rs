@@ -2,6 +2,7 @@
 
 mod dotenv;
 mod json;
+mod pem;
 mod properties;
 mod yaml;
 
@@ -12,6 +13,8 @@ use thiserror::Error;
 
 use super::selection::Selected;
 use super::text::quoted;
+pub(super) use pem::bundle;
+
 use crate::model::{FileFormat, SecretBytes, SecretValue};
 
 /// The selected keys and values of a secret by their name in the file, in the order of the file.
@@ -32,6 +35,8 @@ pub(super) enum FormatError {
     Nul(String),
     #[error("the value of key {} is not UTF-8; {}", quoted(.0), OWN_OUTPUT)]
     NotUtf8(String),
+    #[error("the value of key {} is not PEM; remove the key from `bundle`", quoted(.0))]
+    NotPem(String),
 }
 
 /// Renders all of `data` in one format.

@@ -26,13 +26,18 @@ pub(in crate::vault) async fn get(
     api.send(Call::new(Method::GET, path).query(query.into_iter().collect()).token(token)).await
 }
 
-/// Sends the request of `source` with its method and parameters.
-pub(in crate::vault) async fn request(api: &Api, token: &VaultToken, source: &Source) -> Result<Response, VaultError> {
+/// Sends the request of `source` with `parameters`.
+pub(in crate::vault) async fn request(
+    api: &Api,
+    token: &VaultToken,
+    source: &Source,
+    parameters: &Parameters,
+) -> Result<Response, VaultError> {
     let call = match source.method {
-        RequestMethod::Read => Call::new(Method::GET, &source.path).query(query(&source.parameters)),
+        RequestMethod::Read => Call::new(Method::GET, &source.path).query(query(parameters)),
         RequestMethod::Write => {
             let body: serde_json::Map<_, _> =
-                source.parameters.iter().map(|(name, value)| (name.clone(), json(value))).collect();
+                parameters.iter().map(|(name, value)| (name.clone(), json(value))).collect();
             Call::new(Method::POST, &source.path).body(Value::from(body).to_string().into())
         }
     };

@@ -1,6 +1,8 @@
 //! The agent as a process, on real servers.
 
 mod auth;
+mod certificate_rotation;
+mod certificates;
 mod checkpoint;
 mod crash;
 mod engines;

@@ -26,6 +26,8 @@ pub struct Settings {
     pub directory: Directory,
     /// Mirrored Secrets, by name of the Secret.
     pub mirrors: BTreeMap<ObjectName, Mirror>,
+    /// The copy to start from if Vault is away.
+    pub seed: Option<Seed>,
     /// Conditions and Events to report on the Pod.
     pub status: StatusReport,
     /// Address for probes and metrics; `None` disables both.
@@ -297,6 +299,17 @@ pub struct Directory {
     pub file_mode: Option<Mode>,
     /// Maximum size of one set in bytes. `None` is the limit by the capacity of the volume.
     pub max_bytes: Option<u64>,
+}
+
+/// A copy of the files of an earlier set, to start from if Vault is away: the volume of a mirrored Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    /// Directory with one file for each key of the Secret.
+    pub directory: PathBuf,
+    /// The mirrored Secret, whose keys are the names of the files. `None`: each file has its own path.
+    pub mirror: Option<ObjectName>,
+    /// Time without an answer from Vault after which the copy is used.
+    pub after: Duration,
 }
 
 /// Conditions and Events to report on the Pod.

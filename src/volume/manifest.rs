@@ -14,7 +14,8 @@ use super::file::{self, Attributes};
 use super::names::MANIFEST_FILE;
 use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
 
-/// The only format version that this agent writes and reads. Increment it with every change of the format.
+/// The only format version that this agent writes and reads. Increment it with every change of the format, except for
+/// an optional key: an earlier version that does not know it rejects the manifest anyway.
 const FORMAT_VERSION: u32 = 2;
 
 /// Maximum size in bytes that is read, enough for the names of many thousand files.
@@ -44,6 +45,8 @@ struct WireSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     created: Option<Timestamp>,
     leased: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    seeded: bool,
 }
 
 /// The manifest of one set, with the data that only the publisher has.
@@ -73,8 +76,8 @@ impl SetManifest {
     /// Encodes the file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let sources = self.manifest.sources.iter().map(|(name, source)| {
-            let ManifestSource { request, version: Version { number, created }, leased } = source.clone();
-            (name.as_str().to_owned(), WireSource { request, number, created, leased })
+            let ManifestSource { request, version: Version { number, created }, leased, seeded } = source.clone();
+            (name.as_str().to_owned(), WireSource { request, number, created, leased, seeded })
         });
         let names = |names: &BTreeSet<SourceName>| names.iter().map(|name| name.as_str().to_owned()).collect();
         let wire = Wire {
@@ -95,8 +98,8 @@ impl SetManifest {
         let sources: BTreeMap<SourceName, ManifestSource> = wire
             .sources
             .into_iter()
-            .map(|(name, WireSource { request, number, created, leased })| {
-                let source = ManifestSource { request, version: Version { number, created }, leased };
+            .map(|(name, WireSource { request, number, created, leased, seeded })| {
+                let source = ManifestSource { request, version: Version { number, created }, leased, seeded };
                 Some((SourceName::new(&name).ok()?, source))
             })
             .collect::<Option<_>>()?;
@@ -149,7 +152,7 @@ mod tests {
     fn example() -> SetManifest {
         let name = |text: &str| SourceName::new(text).expect(text);
         let version = Version { number: Some(7), created: "2026-11-24T16:05:37.25Z".parse().ok() };
-        let db = ManifestSource { request: "kv-v2:secret/db".into(), version, leased: false };
+        let db = ManifestSource { request: "kv-v2:secret/db".into(), version, ..Default::default() };
         let role = ManifestSource { request: "other:database/creds/app".into(), leased: true, ..Default::default() };
         let file = |text: &str| FilePath::new(text).expect(text);
         SetManifest {
@@ -177,6 +180,17 @@ mod tests {
         );
         assert_eq!(text, expected);
         assert_eq!(SetManifest::from_bytes(text.as_bytes()), Some(example()));
+    }
+
+    #[test]
+    fn seeded_source_is_still_known_as_such() {
+        let mut seeded = example();
+        for source in seeded.manifest.sources.values_mut() {
+            source.seeded = true;
+        }
+        let bytes = seeded.to_bytes();
+        assert!(String::from_utf8_lossy(&bytes).contains(r#""leased":false,"seeded":true}"#));
+        assert_eq!(SetManifest::from_bytes(&bytes), Some(seeded));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod reload;
 mod replaced;
 mod report;
 mod schedule;
+mod seed;
 mod shutdown;
 mod steps;
 mod supplied_token;

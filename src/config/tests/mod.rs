@@ -5,6 +5,7 @@ mod docs;
 mod input;
 mod outputs;
 mod requests;
+mod seed;
 mod settings;
 
 use std::collections::HashMap;

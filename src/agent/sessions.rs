@@ -316,7 +316,7 @@ impl Sessions {
     pub(super) fn switch_to(&mut self, token: Token, now: &Now) -> Option<Ticket> {
         self.replace(token, now);
         self.backoff.reset();
-        self.failure = None;
+        (self.failure, self.refused) = (None, false);
         (self.restore, self.restoring) = (false, false);
         self.login.take()
     }

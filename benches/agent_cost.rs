@@ -119,6 +119,7 @@ fn answer(op: &Op) -> Outcome {
         Op::RenewLease { .. }
         | Op::LookUpLease { .. }
         | Op::RevokeLease { .. }
-        | Op::Mirror { .. } => unreachable!("no leases and no mirrors here"),
+        | Op::Mirror { .. }
+        | Op::ReadSeed { .. } => unreachable!("no leases, mirrors, or seed here"),
     }
 }

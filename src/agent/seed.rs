@@ -57,6 +57,7 @@ impl SeedState {
             Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => result.as_ref().err(),
             Outcome::Read(result) => result.as_ref().err(),
             Outcome::LeaseRenewed(result) => result.as_ref().err(),
+            Outcome::LeaseLookedUp(result) => result.as_ref().err(),
             _ => return,
         };
         if failure.is_none_or(is_refusal) {

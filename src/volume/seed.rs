@@ -158,7 +158,7 @@ mod tests {
         if rustix::process::geteuid().is_root() {
             println!("root can read every file");
         } else {
-            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0)).expect("chmod");
+            std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o000)).expect("chmod");
             let message = failed(root.path());
             assert!(message.contains("failed to open tls/key") && message.contains("defaultMode"), "{message}");
         }

@@ -9,7 +9,7 @@ use super::super::quantity::duration_as_text;
 use super::super::raw::RawSeed;
 use super::outputs::file;
 use super::{check_directory, duration};
-use crate::model::{Directory, Mirror, ObjectName, Output, OutputKind, Seed, Source, SourceName};
+use crate::model::{Directory, FilePath, Mirror, ObjectName, Output, OutputKind, Seed, Source, SourceName};
 
 /// The parts of the configuration that a seed is a copy of.
 pub(super) struct Copied<'a> {
@@ -62,14 +62,13 @@ fn mirror(
         }
         return Ok(mirrors.keys().next().cloned());
     };
-    match mirrors.keys().find(|known| known.as_str() == name) {
-        Some(known) => Ok(Some(known.clone())),
-        None => {
-            let message = format!("must be a Secret in `mirrors`; {}", suggestion(&name, names().iter().copied()));
-            diagnostics.invalid("seed.mirror", name, message);
-            Err(())
-        }
+    let known = mirrors.keys().find(|known| known.as_str() == name);
+    if known.is_none() {
+        let message = format!("must be a Secret in `mirrors`; {}", suggestion(&name, names().iter().copied()));
+        diagnostics.invalid("seed.mirror", name, message);
+        return Err(());
     }
+    Ok(known.cloned())
 }
 
 /// Reports a seed that can never be used, or whose files cannot be assigned to the sources.
@@ -91,7 +90,7 @@ fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &
     let mut each_key: BTreeMap<Option<&str>, &SourceName> = BTreeMap::new();
     for output in of.outputs {
         if let OutputKind::EachKey { prefix, .. } = &output.kind
-            && let Some(other) = each_key.insert(prefix.as_ref().map(|prefix| prefix.as_str()), &output.source)
+            && let Some(other) = each_key.insert(prefix.as_ref().map(FilePath::as_str), &output.source)
         {
             let message = format!(
                 "cannot tell the files of sources {other} and {} apart, because both have one file per key in the \

@@ -45,6 +45,7 @@ impl World {
         let required = settings.sources.values().filter(|source| source.required).map(|source| source.path.as_str());
         let refused = required.chain(["login"]).find(|request| process.refused.contains(*request)).map(str::to_owned);
         let quiet = self.now.saturating_sub(process.answered);
+        self.watch.measure("seconds without an answer before the seed", quiet.as_secs_f64(), String::new);
         if let Some(refused) = refused {
             return self.violate(Property::SeedOnlyDuringOutage, format!("Vault has refused {refused}"));
         }

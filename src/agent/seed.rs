@@ -54,6 +54,8 @@ impl SeedState {
     pub(super) fn note_answer(&mut self, outcome: &Outcome, now: &Now) {
         let failure = match outcome {
             Outcome::LoggedIn(result) => result.as_ref().err(),
+            // Vault has confirmed the token.
+            Outcome::Restored(checkpoint) if checkpoint.token.is_some() => None,
             Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => result.as_ref().err(),
             Outcome::Read(result) => result.as_ref().err(),
             Outcome::LeaseRenewed(result) => result.as_ref().err(),

@@ -268,7 +268,7 @@ impl Sessions {
             return false;
         }
         self.restoring = false;
-        self.failure = None;
+        (self.failure, self.refused) = (None, false);
         if let Some(saved) = saved {
             let number = self.next_number();
             let token = Token::restored(number, saved, Arc::clone(settings), now);

@@ -71,10 +71,8 @@ impl World {
     fn replace_pod(&mut self) {
         self.kill();
         self.note(|| "the pod starts on another node".into());
-        self.volume.directories.clear();
-        self.visible.clear();
-        self.checkpoint = None;
-        self.handed_over = false;
+        self.new_pod();
+        self.initialized = false;
         let until = self.now + self.random.seconds(150, 600);
         let name = self.config_server();
         let choice = self.random.below(6);

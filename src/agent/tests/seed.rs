@@ -12,8 +12,8 @@ use crate::model::{
     AdoptedSet, ConditionStatus, ConditionType, Failure, FailureClass, Reason, Seed, SeedData, Settings,
 };
 
-const RUN: Mode = Mode::Run { restore: false };
-const ONCE: Mode = Mode::Once { deadline: Duration::from_secs(30), save: false };
+const RUN: Mode = Mode::Run { checkpoint: false, app_container: false };
+const ONCE: Mode = Mode::Once { deadline: Duration::from_secs(30), checkpoint: false };
 
 /// The settings with a seed that holds each file under its own path.
 fn with_seed(settings: Settings) -> Settings {

@@ -116,8 +116,10 @@ fn answer(op: &Op) -> Outcome {
         Op::RecordEvent { .. } => Outcome::EventRecorded(Ok(())),
         Op::Save { .. } => Outcome::Saved(Ok(())),
         Op::Revoke { .. } => Outcome::Revoked(Ok(())),
-        Op::RenewLease { .. } | Op::LookUpLease { .. } | Op::RevokeLease { .. } | Op::Mirror { .. } => {
-            unreachable!("no leases and no mirrors here")
-        }
+        Op::RenewLease { .. }
+        | Op::LookUpLease { .. }
+        | Op::RevokeLease { .. }
+        | Op::Mirror { .. }
+        | Op::ReadSeed { .. } => unreachable!("no leases, mirrors, or seed here"),
     }
 }

@@ -11,10 +11,10 @@ mod connection;
 mod engines;
 #[path = "vault_client/login.rs"]
 mod login;
-#[path = "vault_client/previous.rs"]
-mod previous;
 #[path = "support/blocks.rs"]
 mod markdown;
+#[path = "vault_client/previous.rs"]
+mod previous;
 #[path = "vault_client/reading.rs"]
 mod reading;
 #[path = "vault_client/redirect.rs"]

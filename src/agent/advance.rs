@@ -17,10 +17,9 @@ impl Agent {
         if !self.phase.is_working() {
             return self.phase.wake().filter(|wake| *wake > at);
         }
-        let Parts { settings, sessions, sources, publication, replaced, saving, mirrors, report, store, .. } =
-            &self.parts;
+        let Parts { settings, sessions, sources, publication, replaced, saving, mirrors, report, .. } = &self.parts;
         let visible = publication.visible().is_some();
-        let publish = visible || sources.complete(at, |name| store.has_adopted(name));
+        let publish = visible || self.parts.is_complete(at);
         [
             sessions.wake(),
             sessions.live(at).and_then(|_| sources.wake(at)),
@@ -30,6 +29,7 @@ impl Agent {
             if visible { None } else { sources.next_wait_end(at) },
             if publish { publication.sync.due() } else { None },
             publication.resync_due(),
+            self.seed_due(at),
             if visible { mirrors.wake() } else { None },
             report.wake(settings),
             self.trial.as_ref().and_then(super::trial::Trial::wake),
@@ -44,8 +44,7 @@ impl Agent {
     /// Starts every operation that is due.
     pub(super) fn advance(&mut self, now: &Now) {
         self.advance_trial(now);
-        let Parts { settings, sessions, sources, store, publication, replaced, directories, mirrors, .. } =
-            &mut self.parts;
+        let Parts { settings, sessions, sources, publication, replaced, .. } = &mut self.parts;
         let token_before = sessions.number();
         let held = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));
         let in_use = |number| held(number) || publication.uses_token(number) || replaced.uses_token(number, now.at);
@@ -62,14 +61,16 @@ impl Agent {
             }
         }
         replaced.advance(settings, sessions.live(now.at), now, &mut self.outbox);
+        self.advance_seed(now);
         // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
-        let complete = || sources.complete(now.at, |name| store.has_adopted(name));
+        let complete = self.parts.publication.visible().is_some() || self.parts.is_complete(now.at);
+        let Parts { settings, sources, store, publication, directories, mirrors, .. } = &mut self.parts;
         if publication.resync_due().is_some_and(|at| at <= now.at) {
             publication.sync.resync();
         }
         let free = !directories.is_busy(&settings.directory.path);
-        if free && publication.sync.is_due(now.at) && (publication.visible().is_some() || complete()) {
-            let set = publication::set(settings, store, sources, |_| false, publication.visible());
+        if free && publication.sync.is_due(now.at) && complete {
+            let set = publication::set(settings, store, sources, |_| false);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.sync.started(self.outbox.start(op));
             publication.started(set, sources.leases());

@@ -50,10 +50,14 @@ impl Agent {
             return publication.sync.request();
         }
         store.adopt(set, &keep, |name| !same_layout || saved(name).is_none());
+        let has_seeded = store.has_seeded();
         // Nothing is published before the first reading. The files of removed sources stay until then: another name for the
         // same secret must not remove them while Vault is away.
         publication.adopt(set);
         self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
+        if has_seeded {
+            self.journal.warn(&Subject::Seed, Reason::Seeded, "the adopted set contains files of the seed");
+        }
     }
 
     /// Handles SIGHUP.
@@ -69,6 +73,7 @@ impl Agent {
         if self.trial.as_ref().is_some_and(|trial| trial.owns(ticket)) {
             return self.trial_completed(ticket, outcome, now);
         }
+        self.parts.seed.note_answer(&outcome, now);
         match outcome {
             Outcome::LoggedIn(result) => self.logged_in(ticket, result, now),
             Outcome::Restored(checkpoint) => self.restored(ticket, &checkpoint, now),
@@ -99,6 +104,7 @@ impl Agent {
                     self.lease_revoked(&name, &revocation);
                 }
             }
+            Outcome::SeedRead(result) => self.seed_read(ticket, result, now),
             Outcome::Published(result) => match self.parts.directories.ended(ticket) {
                 Some(directory) if self.phase.is_working() => {
                     self.parts.directories.retire(&directory, &mut self.outbox);

@@ -38,6 +38,10 @@ pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
 /// every replica from its Service at once.
 fn ready(parts: &Parts) -> Condition {
     let kind = ConditionType::SecretsReady;
+    if parts.publication.seeded().next().is_some() {
+        let message = "files of the seed are in place until they are read from Vault";
+        return condition(kind, ConditionStatus::True, Reason::Seeded, message);
+    }
     if let Some(published) = parts.publication.adopted() {
         let message =
             format!("the set that an earlier agent process published at {} is in place", timestamp(published));
@@ -56,7 +60,12 @@ fn ready(parts: &Parts) -> Condition {
         return condition(kind, ConditionStatus::True, Reason::Published, message);
     }
     match parts.blocking_failure() {
-        Some(failure) => condition(kind, ConditionStatus::False, failure.reason, bounded(&failure.message)),
+        Some(failure) => {
+            let seed = parts.seed.failure().map_or(String::new(), |failure| format!("; {}", bounded(&failure.message)));
+            let message =
+                format!("{}{seed}", truncated(&failure.message, char_limit(1 + usize::from(!seed.is_empty()))));
+            condition(kind, ConditionStatus::False, failure.reason, message)
+        }
         None => condition(kind, ConditionStatus::False, Reason::Pending, "the first set is being read from Vault"),
     }
 }
@@ -76,6 +85,9 @@ fn fresh(parts: &Parts, now: &Now) -> Condition {
     }
     if let Some(failure) = parts.store.render_failure() {
         return not_fresh(failure.reason, bounded(&failure.message));
+    }
+    if let Some(seeded) = seeded(parts) {
+        return seeded;
     }
     if let Some(stale) = stale(parts, now) {
         return stale;
@@ -133,6 +145,20 @@ fn pending(parts: &Parts) -> Option<Condition> {
             condition(ConditionType::SecretsFresh, ConditionStatus::False, failure.reason, message)
         }
     })
+}
+
+/// The condition for files of the seed: of which sources, and why.
+fn seeded(parts: &Parts) -> Option<Condition> {
+    let names: Vec<_> = parts.publication.seeded().collect();
+    if names.is_empty() {
+        return None;
+    }
+    let sources = joined(names.iter().copied(), names.len(), |name| Some(name.to_string()));
+    let failure = names.iter().find_map(|name| parts.sources.get(name)?.failure.as_ref());
+    let why = failure.or(parts.sessions.failure.as_ref());
+    let why = why.map_or(String::new(), |failure| format!(": {}", bounded(&failure.message)));
+    let message = format!("not read from Vault since the start, so the files are a copy from the seed: {sources}{why}");
+    Some(condition(ConditionType::SecretsFresh, ConditionStatus::False, Reason::Seeded, message))
 }
 
 /// The condition for stale sources: which ones, since when, and why.
@@ -205,7 +231,12 @@ fn mirrored(parts: &Parts) -> Condition {
         let message = format!("another replica wrote a newer version that this replica has not read yet: {names}");
         return condition(kind, ConditionStatus::False, Reason::Superseded, message);
     }
-    if parts.publication.visible().is_none() || parts.mirrors.iter().any(|(_, mirror)| mirror.confirmed.is_none()) {
+    let unconfirmed = parts.mirrors.iter().any(|(_, mirror)| mirror.confirmed.is_none());
+    if unconfirmed && parts.publication.seeded().next().is_some() {
+        let message = "files of the seed are not mirrored; the Secret is compared as soon as they are read from Vault";
+        return condition(kind, ConditionStatus::False, Reason::Seeded, message);
+    }
+    if parts.publication.visible().is_none() || unconfirmed {
         return condition(kind, ConditionStatus::False, Reason::Pending, "the first set is not mirrored yet");
     }
     // Stays True while a new set is being mirrored, or the condition would flap at each rotation.

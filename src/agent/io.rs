@@ -1,12 +1,14 @@
 //! Inputs, outcomes, actions, and operations of the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
     AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror,
-    ObjectName, PodEvent, Reading, Reason, SecretBytes, Session, Settings, SourceName, TokenInfo, VaultToken, Version,
+    ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, Session, Settings, SourceName, TokenInfo, VaultToken,
+    Version,
 };
 
 /// Identifies one started operation, so that its outcome can be matched and a late outcome ignored. Unique in a
@@ -52,6 +54,8 @@ pub enum Outcome {
     LeaseLookedUp(Result<(), Failure>),
     /// Of [`Op::RevokeLease`].
     LeaseRevoked(Result<(), Failure>),
+    /// Of [`Op::ReadSeed`].
+    SeedRead(Result<SeedData, Failure>),
     /// Of [`Op::Publish`]; `true` if the visible files changed.
     Published(Result<bool, Failure>),
     /// Of [`Op::RetireDirectory`].
@@ -172,6 +176,11 @@ pub enum Op {
         /// The lease to revoke.
         lease: LeaseId,
     },
+    /// Read the files of the seed.
+    ReadSeed {
+        /// Directory of the seed.
+        directory: PathBuf,
+    },
     /// Publish a set of files.
     Publish {
         /// Output directory with its modes and limits.
@@ -275,7 +284,7 @@ pub struct LogEntry {
 /// Status of one source, for metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceStatus {
-    /// Whether the source is stale; `None` before the first reading.
+    /// Whether the source is stale, or its files are those of the seed; `None` before the first reading.
     pub stale: Option<bool>,
     /// Wall-clock time of the last successful read or lease renewal.
     pub read: Option<jiff::Timestamp>,

@@ -22,6 +22,7 @@ pub(super) enum Subject {
     Report,
     Revocation,
     Save,
+    Seed,
     Source(SourceName),
     Token,
 }
@@ -43,6 +44,7 @@ impl Subject {
             Self::Report => "report",
             Self::Revocation => "revoke",
             Self::Save => "save",
+            Self::Seed => "read_seed",
             Self::Source(_) => "read",
             Self::Token => "renew_token",
         }

@@ -176,7 +176,9 @@ impl Mirrors {
             mirror.resync = None;
             let generation = generation.unwrap_or_default();
             match mirror.request_for(name, visible, generation, sources, now) {
-                Ok(content) => {
+                // The files of the seed are not mirrored back. The next set requests a comparison.
+                Ok(None) => mirror.sync.postpone(),
+                Ok(Some(content)) => {
                     let op =
                         Op::Mirror { settings: Arc::clone(settings), name: name.clone(), content: Box::new(content) };
                     mirror.sync.started(outbox.start(op));
@@ -240,7 +242,7 @@ impl Mirrors {
 }
 
 impl MirrorState {
-    /// Builds the desired content of the Secret.
+    /// Builds the desired content of the Secret. `None` if a file of it is one of the seed.
     fn request_for(
         &mut self,
         name: &ObjectName,
@@ -248,9 +250,12 @@ impl MirrorState {
         generation: Generation,
         sources: &Sources,
         now: &Now,
-    ) -> Result<MirrorRequest, Failure> {
+    ) -> Result<Option<MirrorRequest>, Failure> {
         let has_read = |source: &SourceName| visible.manifest.sources.contains_key(source);
         let rendered = render::mirror_data(&self.spec, name, &visible.files, &visible.leased, has_read)?;
+        if visible.manifest.seeded().any(|source| rendered.sources.contains(source)) {
+            return Ok(None);
+        }
         let of = |source: &SourceName| {
             let known = visible.manifest.sources.get(source)?;
             Some((source.clone(), (known.request.clone(), known.version.clone())))
@@ -275,13 +280,13 @@ impl MirrorState {
         let rolled_back = states().any(|source| source.held.as_ref().is_some_and(|held| held.rolled_back));
         let tolerance = states().map(|source| source.spec.max_stale).max().unwrap_or_default();
         let for_long = self.superseded.is_some_and(|since| since + tolerance <= now.at);
-        Ok(MirrorRequest {
+        Ok(Some(MirrorRequest {
             mirror: self.spec.clone(),
             data: rendered.data,
             versions,
             accept_older: rolled_back || for_long,
             claim: self.claim_at.is_some_and(|at| at <= now.at),
             generation,
-        })
+        }))
     }
 }

@@ -10,6 +10,7 @@
 //! - A published set is complete and has one reading per source.
 //! - An older reading replaces a newer one only if the rollback lasts longer than the staleness tolerance of the
 //!   source.
+//! - The seed is used only while Vault is away, and its files are never mirrored.
 //! - A failing source, mirror, or report does not delay the others.
 //! - While Vault can issue a new credential, the visible set contains no expired one.
 //! - The number of requests per source and hour is bounded.
@@ -34,6 +35,7 @@ mod readings;
 mod reload;
 mod replaced;
 mod report;
+mod seed;
 mod sessions;
 mod shutdown;
 mod source;
@@ -68,6 +70,7 @@ use outbox::Outbox;
 use publication::Publication;
 use replaced::ReplacedLeases;
 use report::Report;
+use seed::SeedState;
 use sessions::Sessions;
 use shutdown::Phase;
 use sources::Sources;
@@ -151,6 +154,7 @@ struct Parts {
     directories: Directories,
     mirrors: Mirrors,
     report: Report,
+    seed: SeedState,
     /// Why the latest configuration is not active.
     config_rejected: Option<String>,
     /// Why the listener of the active configuration is not open.
@@ -160,6 +164,12 @@ struct Parts {
 }
 
 impl Parts {
+    /// Whether the first set is complete. A seed is taken only if it has all required files, and it does not wait for
+    /// optional sources.
+    fn is_complete(&self, at: Elapsed) -> bool {
+        self.store.has_seeded() || self.sources.complete(at, |name| self.store.has_adopted(name))
+    }
+
     /// The failure that blocks the first set.
     fn blocking_failure(&self) -> Option<&Failure> {
         let session = self.sessions.failure.as_ref().filter(|_| self.sessions.current.is_none());
@@ -190,6 +200,7 @@ impl Agent {
             directories: Directories::default(),
             mirrors: Mirrors::new(&settings.mirrors),
             report: Report::default(),
+            seed: SeedState::new(now),
             config_rejected: None,
             listen_failure: None,
             left_out: BTreeMap::new(),
@@ -270,6 +281,12 @@ impl Agent {
         self.parts.publication.adopted()
     }
 
+    /// Whether the visible set contains files of the seed.
+    #[must_use]
+    pub fn is_seeded(&self) -> bool {
+        self.parts.publication.seeded().next().is_some()
+    }
+
     /// The current conditions, in the order of [`ConditionType::ALL`](crate::model::ConditionType::ALL).
     #[must_use]
     pub fn conditions(&self) -> &[Condition] {
@@ -293,8 +310,9 @@ impl Agent {
     pub fn take_changed_sources(&mut self, now: &Now) -> Vec<(SourceName, Option<SourceStatus>)> {
         let changed = self.parts.sources.take_changed();
         let status = |name: SourceName| {
+            let seeded = self.parts.store.is_seeded(&name).then_some(true);
             let status = self.parts.sources.get(&name).map(|source| SourceStatus {
-                stale: source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name)),
+                stale: seeded.or(source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name))),
                 read: source.held.as_ref().map(|held| held.read_wall),
                 lease_expires_at: source.lease().map(|(_, grant, _)| now.wall_at(grant.expires_at())),
                 certificate_expires_at: source.certificate().map(CertificateTerm::expires_at_wall),

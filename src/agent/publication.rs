@@ -58,6 +58,11 @@ impl Publication {
         self.generation
     }
 
+    /// The sources whose visible files are those of the seed.
+    pub(super) fn seeded(&self) -> impl Iterator<Item = &SourceName> {
+        self.visible.iter().flat_map(|set| set.manifest.seeded())
+    }
+
     /// When the visible set was published, if it is an adopted one.
     pub(super) fn adopted(&self) -> Option<Timestamp> {
         self.adopted
@@ -139,7 +144,6 @@ pub(super) fn set(
     store: &Store,
     sources: &Sources,
     verified: impl Fn(&SourceName) -> bool,
-    before: Option<&Arc<PublishedSet>>,
 ) -> Arc<PublishedSet> {
     let files = store.files();
     let mut known = BTreeMap::new();
@@ -151,10 +155,9 @@ pub(super) fn set(
                 request,
                 version: reading.version.clone(),
                 leased: reading.validity.lease().is_some(),
+                seeded: false,
             }),
-            // The files of the source are still adopted ones.
-            _ if store.has_adopted(name) => before.and_then(|set| set.manifest.sources.get(name).cloned()),
-            _ => None,
+            _ => store.adopted(name).cloned(),
         };
         known.extend(entry.map(|entry| (name.clone(), entry)));
     }

@@ -87,6 +87,10 @@ impl Agent {
         if old.outputs != new.outputs {
             sources.update_all(&tokens, |_, source| source.outputs_changed(now));
         }
+        if publication.visible().is_none() && !publication.sync.is_busy() {
+            // Whether the seed is complete depends on the configuration.
+            store.drop_seeded();
+        }
         mirrors.reconcile(&new.mirrors);
         publication.sync.request();
         saving.request();
@@ -134,7 +138,7 @@ impl Agent {
             sessions.revoke(&token, &mut self.outbox);
         }
         let set = |settings: &Settings, store: &Store, readings: &BTreeMap<SourceName, TrialReading>| {
-            publication::set(settings, store, sources, |name| readings.contains_key(name), publication.visible())
+            publication::set(settings, store, sources, |name| readings.contains_key(name))
         };
         let free = !directories.is_busy(&trial.settings.directory.path);
         trial.advance(sessions.live(now.at), free, set, now, &mut self.outbox);

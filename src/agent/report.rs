@@ -149,6 +149,7 @@ impl Report {
             // No Event: nothing happened yet, or the Event of the new set covers the change.
             let silent =
                 matches!(new.reason, Reason::Pending | Reason::NotConfigured | Reason::Published | Reason::Adopted)
+                    || (new.reason == Reason::Seeded && new.kind != ConditionType::SecretsFresh)
                     || (new.reason == Reason::Fresh
                         && old.is_none_or(|old| matches!(old.reason, Reason::Pending | Reason::Adopted)));
             if same || silent {

@@ -8,6 +8,7 @@ use super::grant::Renewal;
 use super::io::{Op, Ticket};
 use super::lifetime::TokenExpiry;
 use super::outbox::Outbox;
+use super::seed::is_refusal;
 use super::time::{Backoff, Elapsed, Now};
 use super::token::Token;
 use crate::model::{Failure, FailureClass, Reason, Retry, SavedToken, Session, Settings, TokenInfo};
@@ -31,6 +32,8 @@ pub(super) struct Sessions {
     /// A supplied token is not checked again before this time.
     not_before: Elapsed,
     pub(super) failure: Option<Failure>,
+    /// Whether Vault has denied the login since the last success.
+    pub(super) refused: bool,
     /// Whether the next login may use the token of an earlier process.
     restore: bool,
     /// Whether the login in flight does so.
@@ -222,11 +225,12 @@ impl Sessions {
                 // Without an answer of the server, the checkpoint may still be good.
                 self.restore = restoring && failure.class.is_retryable();
                 self.backoff.failed(&failure, &settings.retry, now, 12);
+                self.refused |= is_refusal(&failure);
                 self.failure = Some(failure.clone());
                 return Some(Err(failure));
             }
         };
-        self.failure = None;
+        (self.failure, self.refused) = (None, false);
         if let Some(current) = self.current.as_mut().filter(|current| current.value == session.token) {
             // The supplied token was not replaced. Its leases stay valid, and frequent checks would not extend it.
             let met_its_maximum = current.grant.as_ref().is_some_and(|grant| grant.renewal() == Renewal::Replace);
@@ -264,7 +268,7 @@ impl Sessions {
             return false;
         }
         self.restoring = false;
-        self.failure = None;
+        (self.failure, self.refused) = (None, false);
         if let Some(saved) = saved {
             let number = self.next_number();
             let token = Token::restored(number, saved, Arc::clone(settings), now);
@@ -302,7 +306,7 @@ impl Sessions {
             self.discard(&token, now, outbox);
         }
         self.backoff.reset();
-        self.failure = None;
+        (self.failure, self.refused) = (None, false);
         (self.restore, self.restoring) = (false, false);
         self.login.take()
     }
@@ -312,7 +316,7 @@ impl Sessions {
     pub(super) fn switch_to(&mut self, token: Token, now: &Now) -> Option<Ticket> {
         self.replace(token, now);
         self.backoff.reset();
-        self.failure = None;
+        (self.failure, self.refused) = (None, false);
         (self.restore, self.restoring) = (false, false);
         self.login.take()
     }

@@ -33,7 +33,7 @@ pub mod exit {
 /// Fraction of the drain time that operations in flight may take.
 const FINISH_SHARE: f64 = 0.5;
 
-/// How long `once` waits for operations in flight after it has given up.
+/// How long `once` waits for operations in flight after it has given up, or has used the seed.
 const GIVE_UP_WAIT: Duration = Duration::from_millis(500);
 
 /// Fraction of the drain time after which the agent no longer waits for the last report. The rest is for the
@@ -143,6 +143,11 @@ impl Agent {
             // The exit of the init container signals that the files are ready.
             return self.begin_drain(exit::OK, now);
         }
+        let give_up = parts.settings.drain.mul_f64(FINISH_SHARE).min(GIVE_UP_WAIT);
+        if self.is_seeded() && publication.generation().is_some() && publication.sync.is_current() {
+            // The point of a seed is that the pod starts without Vault.
+            return self.begin_drain_within(give_up, exit::OK, now);
+        }
         let refused = parts.sessions.has_failed_permanently()
             || parts.sources.has_failed_permanently()
             || publication.generation().is_none() && publication.sync.has_failed_permanently()
@@ -171,8 +176,7 @@ impl Agent {
             };
             self.journal.error(&Subject::Exit, reason, message);
             // Wait only briefly: a login that completes now issues a token that must be revoked.
-            let finish = self.parts.settings.drain.mul_f64(FINISH_SHARE).min(GIVE_UP_WAIT);
-            self.begin_drain_within(finish, code, now);
+            self.begin_drain_within(give_up, code, now);
         }
     }
 

@@ -9,6 +9,7 @@ use super::grant::{Grant, Renewal};
 use super::io::Ticket;
 use super::lifetime::{Lifetime, TokenView};
 use super::replaced::LeaseInUse;
+use super::seed::is_refusal;
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
 
@@ -73,6 +74,8 @@ pub(super) struct SourceState {
     pub(super) in_flight: Option<InFlight>,
     pub(super) backoff: Backoff,
     pub(super) failure: Option<Failure>,
+    /// Whether Vault has denied the request, or has no usable content for it, since the last success.
+    pub(super) refused: bool,
     /// Number of the token of the last successful read.
     pub(super) read_with: u64,
     /// A 403 that waits for the lookup of the token of that number.
@@ -98,6 +101,7 @@ impl SourceState {
             in_flight: None,
             backoff: Backoff::default(),
             failure: None,
+            refused: false,
             read_with: 0,
             pending_refusal: None,
             older_since: None,
@@ -295,6 +299,7 @@ impl SourceState {
 
     fn succeeded(&mut self) {
         self.backoff.reset();
+        self.refused = false;
         self.failure = None;
         self.pending_refusal = None;
         self.first_failure = None;
@@ -305,6 +310,7 @@ impl SourceState {
         self.first_failure.get_or_insert(now.at);
         self.last_failure = now.at;
         self.pending_refusal = None;
+        self.refused |= is_refusal(&failure);
         self.failure = Some(failure);
         if self.is_rejected() && self.spec.certificate.is_some() {
             // Each attempt leaves a certificate in Vault, so `once` does not wait for more of them.
@@ -354,7 +360,7 @@ impl SourceState {
         if self.spec.request_id() != spec.request_id() {
             self.backoff.reset();
             (self.failure, self.pending_refusal, self.first_failure, self.older_since) = (None, None, None, None);
-            (self.short_ttls, self.read_with) = (0, 0);
+            (self.short_ttls, self.read_with, self.refused) = (0, 0, false);
             self.adopted = None;
         } else if spec.refresh < self.spec.refresh {
             self.backoff.not_before = self.backoff.not_before.min(now.at);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::paths::Paths;
-use crate::model::{AdoptedSet, Failure, FileEntry, FilePath, FileSet, Output, Reading, SourceName};
+use crate::model::{AdoptedSet, Failure, FileEntry, FilePath, FileSet, ManifestSource, Output, Reading, SourceName};
 use crate::render::{self, Rendered};
 
 type Files = BTreeMap<FilePath, FileEntry>;
@@ -19,7 +19,7 @@ pub(super) struct Store {
     outputs: Vec<RenderedOutput>,
     /// Indexes of the outputs that depend on a source.
     by_source: BTreeMap<SourceName, Vec<usize>>,
-    /// Files of an earlier process, by source, until the source is read.
+    /// Files of an earlier process or of the seed, by source, until the source is read.
     adopted: BTreeMap<SourceName, Adopted>,
     /// The paths of all outputs, and of adopted files that are not outdated.
     paths: Paths,
@@ -29,7 +29,10 @@ pub(super) struct Store {
 #[derive(Clone)]
 struct Adopted {
     files: Files,
-    /// Whether they were made from another request or for other outputs than the configured ones.
+    /// Request and version of the files.
+    source: ManifestSource,
+    /// Whether they were made, or may have been made, from another request or for other outputs than the configured
+    /// ones.
     outdated: bool,
 }
 
@@ -54,8 +57,8 @@ impl Store {
         self.by_source.get(source).into_iter().flatten().map(|index| (*index, &self.outputs[*index]))
     }
 
-    /// Adopts the files of the sources in `keep` from the set of an earlier process. `outdated`: whether they were made
-    /// from another request or for other outputs than the configured ones.
+    /// Adopts the files of the sources in `keep` from the set of an earlier process or from the seed. `outdated`: whether
+    /// they were made, or may have been made, from another request or for other outputs than the configured ones.
     pub(super) fn adopt(
         &mut self,
         set: &AdoptedSet,
@@ -65,7 +68,8 @@ impl Store {
         for (path, entry) in &set.files.files {
             // A file of several sources is stored with the first of them, and replaced when that source is read.
             if let Some(name) = entry.sources.first().filter(|_| entry.sources.is_subset(keep)) {
-                let new = || Adopted { files: Files::new(), outdated: outdated(name) };
+                let source = || set.manifest.sources.get(name).cloned().unwrap_or_default();
+                let new = || Adopted { files: Files::new(), source: source(), outdated: outdated(name) };
                 self.adopted.entry(name.clone()).or_insert_with(new).files.insert(path.clone(), entry.clone());
             }
         }
@@ -75,6 +79,27 @@ impl Store {
     /// Whether the files of `source` are adopted ones.
     pub(super) fn has_adopted(&self, source: &SourceName) -> bool {
         self.adopted.contains_key(source)
+    }
+
+    /// Request and version of the adopted files of `source`.
+    pub(super) fn adopted(&self, source: &SourceName) -> Option<&ManifestSource> {
+        self.adopted.get(source).map(|adopted| &adopted.source)
+    }
+
+    /// Whether the files of `source` are those of the seed.
+    pub(super) fn is_seeded(&self, source: &SourceName) -> bool {
+        self.adopted(source).is_some_and(|adopted| adopted.seeded)
+    }
+
+    /// Whether the files of any source are those of the seed.
+    pub(super) fn has_seeded(&self) -> bool {
+        self.adopted.values().any(|adopted| adopted.source.seeded)
+    }
+
+    /// Removes the files of the seed.
+    pub(super) fn drop_seeded(&mut self) {
+        self.adopted.retain(|_, adopted| !adopted.source.seeded);
+        self.index_paths();
     }
 
     /// Whether there are adopted files of another configuration.

@@ -80,6 +80,11 @@ impl SyncState {
         true
     }
 
+    /// Records that the desired state is not to be applied. Only the next request starts an attempt.
+    pub(super) fn postpone(&mut self) {
+        self.observed = self.desired;
+    }
+
     /// Records that the desired state cannot be built. Only the next request starts another attempt.
     pub(super) fn impossible(&mut self, failure: Failure) {
         self.observed = self.desired;

@@ -54,3 +54,10 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// Maximum of [`DRAIN`]. Termination grace periods are rarely longer.
 pub const MAX_DRAIN: Duration = Duration::from_mins(5);
+
+/// Time without an answer from Vault after which a start uses the seed. Longer than a failover of Vault, and shorter
+/// than common startup probes.
+pub const SEED_AFTER: Duration = Duration::from_secs(10);
+
+/// Minimum of [`SEED_AFTER`]. Vault needs a moment to answer.
+pub const MIN_SEED_AFTER: Duration = Duration::from_secs(1);

@@ -32,6 +32,8 @@ pub(super) struct RawDocument {
     pub(super) directory: Option<RawDirectory>,
     /// Kubernetes Secrets to keep as copies of the published files. Each key is the name of a Secret.
     pub(super) mirrors: Option<BTreeMap<String, RawMirror>>,
+    /// A copy of the files to start from if Vault is away. Default: a pod waits for Vault.
+    pub(super) seed: Option<RawSeed>,
     /// What to report on the pod.
     pub(super) status: Option<RawStatus>,
     /// IP address and port for probes and metrics. Without an IP address (":8250"), the agent listens on all IPv6 and IPv4 addresses of the pod. Default: no listener.
@@ -280,6 +282,20 @@ pub(super) enum RawSecretType {
     /// Requires `ssh-privatekey`.
     #[serde(rename = "kubernetes.io/ssh-auth")]
     SshAuth,
+}
+
+/// A copy of the files to start from if Vault is away.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawSeed {
+    /// Directory with the copy: the mirrored Secret, mounted as an optional volume in keyferry's container. Required, here or in KEYFERRY_SEED.
+    #[schemars(extend("examples" = ["/run/keyferry/seed"]))]
+    pub(super) directory: Option<String>,
+    /// Name of this Secret, as in `mirrors`. Default: the only mirror. Without any mirror, each file in the directory has the path of a published file.
+    pub(super) mirror: Option<String>,
+    /// Time without an answer from Vault after which the copy is used. It is never used if Vault denies the login or a request. Minimum: 1s.
+    #[schemars(extend("default" = duration_as_text(defaults::SEED_AFTER)))]
+    pub(super) after: Option<RawDuration>,
 }
 
 /// What to report on the pod.

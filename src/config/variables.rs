@@ -57,6 +57,7 @@ pub(super) const VARIABLES: &[Variable] = &[
         "File that keeps the Vault token, its leases, and certificates across restarts of keyferry. `--checkpoint` takes precedence.",
     ),
     variable("KEYFERRY_MIRROR", "mirrors", "Name of one Secret of type Opaque that receives a copy of all files."),
+    variable("KEYFERRY_SEED", "seed.directory", "Directory with a copy of the files to start from if Vault is away."),
     variable("KEYFERRY_LISTEN", "listen", "IP address and port for probes and metrics."),
     variable(
         "KEYFERRY_LOG",
@@ -133,6 +134,11 @@ pub(super) fn overlay(env: &dyn Environment, raw: &mut RawDocument, diagnostics:
     {
         diagnostics.set_origin("mirrors", &name);
         raw.mirrors = Some(BTreeMap::from([(text, RawMirror::default())]));
+    }
+
+    if let Some(seed) = own(env, "KEYFERRY_SEED") {
+        let directory = &mut raw.seed.get_or_insert_default().directory;
+        fill(directory, "seed.directory", Some(seed), diagnostics);
     }
 
     let status = raw.status.get_or_insert_default();

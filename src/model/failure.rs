@@ -122,6 +122,10 @@ reasons! {
     RenderFailed,
     /// Vault is sealed or in maintenance.
     Sealed,
+    /// Vault could not be reached at the start. The files are those of the seed until they are read from Vault.
+    Seeded,
+    /// The seed cannot be used: a file is missing or cannot be read.
+    SeedUnusable,
     /// The version of the secret is deleted or destroyed.
     SecretDeleted,
     /// No secret exists at the path.

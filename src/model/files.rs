@@ -65,6 +65,13 @@ pub struct Manifest {
     pub files: BTreeMap<FilePath, BTreeSet<SourceName>>,
 }
 
+impl Manifest {
+    /// The sources whose files are those of the seed.
+    pub fn seeded(&self) -> impl Iterator<Item = &SourceName> {
+        self.sources.iter().filter(|(_, source)| source.seeded).map(|(name, _)| name)
+    }
+}
+
 /// One source of a published set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ManifestSource {
@@ -74,7 +81,12 @@ pub struct ManifestSource {
     pub version: Version,
     /// Whether the reading has a lease, which can have expired since.
     pub leased: bool,
+    /// Whether the files are those of the seed, so that their version is unknown.
+    pub seeded: bool,
 }
+
+/// Content of the files in the directory of a [`Seed`](super::Seed), by name.
+pub type SeedData = BTreeMap<String, Arc<SecretBytes>>;
 
 /// The visible set of an earlier process.
 #[derive(Clone, Default)]

@@ -25,7 +25,7 @@ pub use certificate::{CertificateRequest, KeyType};
 pub use checkpoint::{Checkpoint, SavedSecretId, SavedSource, SavedToken};
 pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEvent};
 pub use failure::{Failure, FailureClass, Reason};
-pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource};
+pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource, SeedData};
 pub use glob::Glob;
 pub(crate) use lock::lock;
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
@@ -36,7 +36,7 @@ pub use request::{Parameter, Parameters, RequestMethod};
 pub use secret::{ExactBuffer, SecretBytes};
 pub use selection::KeySelection;
 pub use settings::{
-    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Settings, Source,
+    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Seed, Settings, Source,
     StatusReport, Tls, VaultServer, WhenMissing,
 };
 pub use text::truncated;

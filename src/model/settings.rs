@@ -27,6 +27,8 @@ pub struct Settings {
     pub directory: Directory,
     /// Mirrored Secrets, by name of the Secret.
     pub mirrors: BTreeMap<ObjectName, Mirror>,
+    /// The copy to start from if Vault is away.
+    pub seed: Option<Seed>,
     /// Conditions and Events to report on the Pod.
     pub status: StatusReport,
     /// Address for probes and metrics; `None` disables both.
@@ -239,6 +241,26 @@ pub struct Output {
     pub mode: Option<Mode>,
 }
 
+impl Output {
+    /// Its files, if the configuration names all of them; some of them can be missing. `None` if they depend on the keys of the
+    /// secret.
+    #[must_use]
+    pub fn known_files(&self) -> Option<Vec<FilePath>> {
+        match &self.kind {
+            OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => {
+                Some(vec![path.clone()])
+            }
+            OutputKind::EachKey { prefix, keys, .. } => keys.is_complete_list().then(|| {
+                let path = |name: &str| match prefix {
+                    Some(prefix) => FilePath::new(&format!("{prefix}/{name}")),
+                    None => FilePath::new(name),
+                };
+                keys.named().filter_map(|(_, name)| path(name).ok()).collect()
+            }),
+        }
+    }
+}
+
 /// Files that an output renders from a reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputKind {
@@ -318,6 +340,17 @@ pub struct Directory {
     pub file_mode: Option<Mode>,
     /// Maximum size of one set in bytes. `None` is the limit by the capacity of the volume.
     pub max_bytes: Option<u64>,
+}
+
+/// A copy of the files of an earlier set, to start from if Vault is away: the volume of a mirrored Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    /// Directory with one file for each key of the Secret.
+    pub directory: PathBuf,
+    /// The mirrored Secret, whose keys are the names of the files. `None`: each file has its own path.
+    pub mirror: Option<ObjectName>,
+    /// Time without an answer from Vault after which the copy is used.
+    pub after: Duration,
 }
 
 /// Conditions and Events to report on the Pod.

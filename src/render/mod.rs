@@ -1,4 +1,4 @@
-//! Rendering of files from readings, and of the data of mirrored Secrets from the published files.
+//! Rendering of files from readings or from a seed, and of the data of mirrored Secrets from the published files.
 //!
 //! Owns: formats, decoding, the mapping from keys to files, the sources of each file. Never touches: I/O, Vault's wire types,
 //! the text of the configuration. Pure: equal input gives equal bytes. Messages name keys, paths and sources, never a value or
@@ -8,6 +8,7 @@ mod field;
 mod files;
 mod format;
 mod mirror;
+mod seed;
 mod selection;
 mod text;
 
@@ -16,3 +17,4 @@ mod tests;
 
 pub use files::{Rendered, join, render_output, sources_of};
 pub use mirror::{MirrorData, mirror_data};
+pub use seed::seed_files;

@@ -2,6 +2,7 @@
 //!
 //! An adapter makes one attempt and classifies the failure. Only the agent schedules retries.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use crate::agent::{Elapsed, MirrorRequest, MirrorResult, Now, PublishedSet};
 use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, Lease, LeaseId, ObjectName, PodEvent, Reading,
-    Session, Settings, Source, TokenInfo, VaultToken,
+    SeedData, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
 /// The future of an adapter call, which runs in a task.
@@ -59,6 +60,8 @@ pub(super) trait Volume: Send + Sync + 'static {
     fn open(&self, directory: &Directory) -> Result<Option<AdoptedSet>, Failure>;
     /// Publishes a set. Returns whether the visible files changed.
     fn publish(&self, directory: &Directory, set: &PublishedSet) -> Result<bool, Failure>;
+    /// Reads the files of a seed.
+    fn read_seed(&self, directory: &Path) -> Result<SeedData, Failure>;
     /// Removes the set from a directory that is no longer in use.
     fn retire(&self, directory: &Directory) -> Result<(), Failure>;
 }

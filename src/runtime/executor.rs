@@ -76,6 +76,7 @@ fn name(op: &Op) -> &'static str {
         Op::RenewLease { .. } => "renew_lease",
         Op::LookUpLease { .. } => "look_up_lease",
         Op::RevokeLease { .. } => "revoke_lease",
+        Op::ReadSeed { .. } => "read_seed",
         Op::Publish { .. } => "publish",
         Op::RetireDirectory { .. } => "retire_directory",
         Op::Mirror { .. } => "mirror",
@@ -142,6 +143,10 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
                 })
                 .await,
             )
+        }
+        Op::ReadSeed { directory } => {
+            let volume = adapters.volume();
+            Outcome::SeedRead(blocking("read the seed", move || volume.read_seed(&directory)).await)
         }
         Op::Publish { directory, set } => {
             let volume = adapters.volume();

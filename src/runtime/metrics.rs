@@ -75,6 +75,7 @@ pub(super) struct Metrics {
     requests: Counter<u64, AtomicU64>,
     generation: Gauge,
     published: Optional,
+    seeded: Gauge,
     stale: Family<BySource, Gauge>,
     read: Family<BySource, Gauge>,
     lease: Family<BySource, Gauge>,
@@ -102,8 +103,12 @@ impl Metrics {
         let published = Optional::default();
         let help = "Unix time at which the visible set was published or, after a restart, confirmed; absent before";
         registry.register_with_unit("published_timestamp", help, Unit::Seconds, Optional::clone(&published));
+        let seeded = Gauge::default();
+        let help = "1 if the visible set contains files of the seed, else 0";
+        registry.register("seeded", help, Gauge::clone(&seeded));
         let stale = Family::default();
-        let help = "1 if the source has exceeded its staleness tolerance, else 0; absent before the first read";
+        let help = "1 if the source has exceeded its staleness tolerance or its files are those of the seed, else 0; \
+                    absent before the first read";
         registry.register("source_stale", help, Family::clone(&stale));
         let read = Family::default();
         let help = "Unix time of the last successful read or lease renewal of the source";
@@ -139,6 +144,7 @@ impl Metrics {
             requests,
             generation,
             published,
+            seeded,
             stale,
             read,
             lease,
@@ -163,6 +169,11 @@ impl Metrics {
     pub(super) fn published(&self, generation: u64, at: impl Into<Option<Timestamp>>) {
         self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.published.set(at.into().map(Timestamp::as_second));
+    }
+
+    /// Sets whether the visible set contains files of the seed.
+    pub(super) fn seeded(&self, seeded: bool) {
+        self.seeded.set(seeded.into());
     }
 
     /// Removes all series with a source or a Secret as label. After a reload, these may be different ones.
@@ -279,6 +290,7 @@ mod tests {
             [
                 "keyferry_vault_requests_total",
                 "keyferry_generation",
+                "keyferry_seeded",
                 "keyferry_config_last_reload_successful",
                 "keyferry_build_info"
             ]
@@ -306,7 +318,7 @@ mod tests {
         metrics.mirrored("s", None);
         metrics.condition("SecretsReady", None);
         metrics.token_ttl(None);
-        assert_eq!(samples(&metrics).len(), 5, "{:#?}", samples(&metrics));
+        assert_eq!(samples(&metrics).len(), 6, "{:#?}", samples(&metrics));
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl Observer {
             self.metrics.published(generation.0, now.wall);
         }
         self.generation = agent.generation();
+        self.metrics.seeded(agent.is_seeded());
         self.metrics.config_is_active(!agent.is_config_rejected());
         for (name, status) in agent.take_changed_sources(now) {
             let status = status.as_ref();
@@ -156,6 +157,7 @@ fn reason_of(outcome: &Outcome) -> Option<Reason> {
         Outcome::LeaseRenewed(result) => result.as_ref().err().map(reason),
         Outcome::Published(result) | Outcome::ConditionsPatched(result) => result.as_ref().err().map(reason),
         Outcome::Mirrored(result) => result.as_ref().err().map(reason),
+        Outcome::SeedRead(result) => result.as_ref().err().map(reason),
         Outcome::Retired(result)
         | Outcome::EventRecorded(result)
         | Outcome::Saved(result)

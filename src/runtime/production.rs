@@ -1,7 +1,7 @@
 //! The adapters in production: Vault, the API server, the output directories, and the checkpoint file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::checkpoint;
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, ObjectName,
-    PodEvent, Reading, Reason, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken, lock,
+    PodEvent, Reading, Reason, SeedData, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
+    lock,
 };
 use crate::vault::{LoginCredential, SecretIdCache, Vault};
 use crate::volume::{self, Published, Publisher};
@@ -268,6 +269,10 @@ impl Volume for Directories {
         }
         let Some(publisher) = publishers.get_mut(&directory.path) else { return Ok(false) };
         Ok(publisher.publish(&set.files, &set.manifest, directory, wall())? == Published::Swapped)
+    }
+
+    fn read_seed(&self, directory: &Path) -> Result<SeedData, Failure> {
+        volume::read_seed(directory)
     }
 
     fn retire(&self, directory: &Directory) -> Result<(), Failure> {

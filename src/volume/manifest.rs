@@ -47,6 +47,8 @@ struct WireSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<u64>,
     leased: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    seeded: bool,
 }
 
 /// The manifest of one set, with the data that only the publisher has.
@@ -76,8 +78,9 @@ impl SetManifest {
     /// Encodes the file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let sources = self.manifest.sources.iter().map(|(name, source)| {
-            let ManifestSource { request, version: Version { number, created, previous }, leased } = source.clone();
-            (name.as_str().to_owned(), WireSource { request, number, created, previous, leased })
+            let ManifestSource { request, version: Version { number, created, previous }, leased, seeded } =
+                source.clone();
+            (name.as_str().to_owned(), WireSource { request, number, created, previous, leased, seeded })
         });
         let names = |names: &BTreeSet<SourceName>| names.iter().map(|name| name.as_str().to_owned()).collect();
         let wire = Wire {
@@ -98,8 +101,9 @@ impl SetManifest {
         let sources: BTreeMap<SourceName, ManifestSource> = wire
             .sources
             .into_iter()
-            .map(|(name, WireSource { request, number, created, previous, leased })| {
-                let source = ManifestSource { request, version: Version { number, created, previous }, leased };
+            .map(|(name, WireSource { request, number, created, previous, leased, seeded })| {
+                let version = Version { number, created, previous };
+                let source = ManifestSource { request, version, leased, seeded };
                 Some((SourceName::new(&name).ok()?, source))
             })
             .collect::<Option<_>>()?;
@@ -153,7 +157,7 @@ mod tests {
         let name = |text: &str| SourceName::new(text).expect(text);
         let created = "2026-11-24T16:05:37.25Z".parse().ok();
         let version = Version { number: Some(7), created, previous: Some(6) };
-        let db = ManifestSource { request: "kv-v2:secret/db".into(), version, leased: false };
+        let db = ManifestSource { request: "kv-v2:secret/db".into(), version, ..Default::default() };
         let role = ManifestSource { request: "other:database/creds/app".into(), leased: true, ..Default::default() };
         let file = |text: &str| FilePath::new(text).expect(text);
         SetManifest {
@@ -182,6 +186,17 @@ mod tests {
         );
         assert_eq!(text, expected);
         assert_eq!(SetManifest::from_bytes(text.as_bytes()), Some(example()));
+    }
+
+    #[test]
+    fn seeded_source_is_still_known_as_such() {
+        let mut seeded = example();
+        for source in seeded.manifest.sources.values_mut() {
+            source.seeded = true;
+        }
+        let bytes = seeded.to_bytes();
+        assert!(String::from_utf8_lossy(&bytes).contains(r#""leased":false,"seeded":true}"#));
+        assert_eq!(SetManifest::from_bytes(&bytes), Some(seeded));
     }
 
     #[test]

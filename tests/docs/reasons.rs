@@ -279,6 +279,18 @@ const ROWS: &[Row] = &[
         action: "Check the path and namespace.",
     },
     Row {
+        reason: Reason::SeedUnusable,
+        meaning: "The seed cannot be used: a file is missing or cannot be read.",
+        example: "failed to use seed …: source … is required, but … is missing",
+        action: "[Start without Vault](how-to/start-without-vault.md). Check that the Secret exists, is mounted at this path, and contains all required files.",
+    },
+    Row {
+        reason: Reason::Seeded,
+        meaning: "Vault could not be reached at the start. The files are those of the seed until they are read from Vault.",
+        example: "not read from Vault since the start, so the files are a copy from the seed: …",
+        action: "Repair the connection to Vault. keyferry replaces the files as soon as Vault answers.",
+    },
+    Row {
         reason: Reason::ServerError,
         meaning: "Vault, or a proxy in front of it, returned an error or an unexpected response.",
         example: "failed to parse the response to … (status …, column …): expected JSON as Vault sends it",

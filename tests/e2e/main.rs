@@ -21,6 +21,7 @@ mod manifest;
 mod mirror;
 mod outage;
 mod reference_scenario;
+mod seed;
 mod setup;
 mod teardown;
 mod upgrade;

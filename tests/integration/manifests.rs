@@ -232,6 +232,23 @@ fn kustomize_ca_component_extends_files_component() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn kustomize_seed_component_mounts_optional_secret_in_agent_only() -> Result<()> {
+    let test = "kustomize_seed_component_mounts_optional_secret_in_agent_only";
+    let Some(made) = kustomized(test, &["../files", "../report", "../seed"], "")? else { return Ok(()) };
+    let pod = &made["spec"]["template"]["spec"];
+    let agent = &pod["initContainers"][0];
+    let named = |list: &Value, name: &str| list.as_array()?.iter().find(|item| item["name"] == name).cloned();
+    let directory = named(&agent["env"], "KEYFERRY_SEED").context("the variable")?["value"].clone();
+    let mount = named(&agent["volumeMounts"], "keyferry-seed").context("the mount")?;
+    assert_eq!((&mount["mountPath"], &mount["readOnly"]), (&directory, &json!(true)));
+    let volume = named(&pod["volumes"], "keyferry-seed").context("the volume")?;
+    let mirror = named(&agent["env"], "KEYFERRY_MIRROR").context("the mirror")?["value"].clone();
+    assert_eq!(volume["secret"], json!({"secretName": mirror, "optional": true}));
+    assert_eq!(named(&pod["containers"][0]["volumeMounts"], "keyferry-seed"), None);
+    Ok(())
+}
+
 /// The agent accepts the arguments and variables of the manifests, up to the first request to Vault.
 #[test]
 fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {

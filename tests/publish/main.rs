@@ -61,7 +61,7 @@ fn manifest(set: &FileSet, layout: &str, version: u64) -> Manifest {
     let read = |name: &SourceName| {
         let created = "2026-11-24T16:05:37Z".parse().ok();
         let version = Version { number: Some(version), created, previous: None };
-        (name.clone(), ManifestSource { request: format!("kv-v2:secret/{name}"), version, leased: false })
+        (name.clone(), ManifestSource { request: format!("kv-v2:secret/{name}"), version, ..ManifestSource::default() })
     };
     Manifest {
         server: "https://vault:8200".into(),

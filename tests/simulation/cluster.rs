@@ -1,10 +1,13 @@
 //! A simulated API server: mirrored Secrets, conditions and Events of one pod.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyferry::agent::{MirrorRequest, MirrorResult};
-use keyferry::model::{Condition, Failure, FailureClass, ObjectName, Order, Reason, SourceName, Version};
+use keyferry::model::{
+    Condition, Failure, FailureClass, ObjectName, Order, Reason, SecretBytes, SeedData, SourceName, Version,
+};
 
 /// Data of a Secret.
 pub type Data = BTreeMap<String, Vec<u8>>;
@@ -83,6 +86,13 @@ impl Cluster {
         let object = SecretObject { data, versions: request.versions.clone(), edited: false };
         self.secrets.insert(name.clone(), object);
         Ok(Write { result, before })
+    }
+
+    /// The files of the Secret of the seed, as in its optional volume.
+    pub fn seed(&self) -> SeedData {
+        let secret = self.secrets.iter().find(|(name, _)| name.as_str() == "m0");
+        let data = secret.into_iter().flat_map(|(_, object)| &object.data);
+        data.map(|(key, bytes)| (key.clone(), Arc::new(SecretBytes::new(bytes.clone())))).collect()
     }
 
     pub fn report(&mut self, conditions: &[Condition], now: Duration) -> Result<bool, Failure> {

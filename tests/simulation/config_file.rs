@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyferry::model::Settings;
 
 use super::random::Random;
 use super::secrets::PREVIOUS;
+
+/// Time without an answer after which the seed is used.
+pub const SEED_AFTER: Duration = Duration::from_secs(10);
 
 /// The outputs of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,6 +64,8 @@ pub struct ConfigFile {
     pub timeout: u64,
     pub drain: u64,
     pub revoke_on_exit: bool,
+    /// The first mirror is a seed too.
+    pub seed: bool,
 }
 
 impl ConfigFile {
@@ -145,13 +151,32 @@ impl ConfigFile {
             text += "mirrors:\n";
             for index in 0..self.mirrors {
                 let chosen = files.iter().enumerate().filter(|(place, _)| index == 0 || place % 2 == index % 2);
-                let keys: Vec<_> = chosen.map(|(place, file)| format!("k{place}: {file}")).collect();
+                // Of a seed, a key always has the same meaning.
+                let key = |place: usize, file: &str| if self.seed { file.to_owned() } else { format!("k{place}") };
+                let keys: Vec<_> = chosen.map(|(place, file)| format!("{}: {file}", key(place, file))).collect();
                 if !keys.is_empty() {
-                    let _ = writeln!(text, "  m{index}: {{keys: {{{}}}, allowLeased: true}}", keys.join(", "));
+                    let leased = !self.seed;
+                    let _ = writeln!(text, "  m{index}: {{keys: {{{}}}, allowLeased: {leased}}}", keys.join(", "));
                 }
             }
         }
+        if self.seed {
+            let _ = writeln!(text, "seed: {{directory: /seed, mirror: m0, after: {}s}}", SEED_AFTER.as_secs());
+        }
         text
+    }
+
+    /// Adapts the outputs and mirrors to a seed, whose mirror must contain all files.
+    pub fn adapt_to_seed(&mut self) {
+        if self.seed {
+            self.mirrors = self.mirrors.max(1);
+            for spec in self.sources.values_mut() {
+                spec.may_mirror = true;
+                if spec.layout == Layout::EachKey {
+                    spec.layout = Layout::Both;
+                }
+            }
+        }
     }
 
     /// Changes a random part.
@@ -193,6 +218,7 @@ impl ConfigFile {
             10 => self.directory = *random.pick(&["/run/one", "/run/two"]),
             _ => self.authority = *random.pick(&["/ca-1.pem", "/ca-2.pem"]),
         }
+        self.adapt_to_seed();
     }
 }
 

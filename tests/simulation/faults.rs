@@ -53,6 +53,7 @@ impl World {
                 self.record_refresh_request();
                 self.input(Input::Refresh, "refresh");
             }
+            90..93 if self.config.seed => self.replace_pod(),
             90..93 => self.kill(),
             93..95 => self.terminate_alone(),
             95..97 => {
@@ -64,6 +65,25 @@ impl World {
                 self.wall_shift += SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0) - 3600);
                 self.note(|| "wall clock jumps".into());
             }
+        }
+    }
+
+    /// The pod starts on another node, often while Vault is away.
+    fn replace_pod(&mut self) {
+        self.kill();
+        self.note(|| "the pod starts on another node".into());
+        self.new_pod();
+        self.initialized = false;
+        let until = self.now + self.random.seconds(150, 600);
+        let name = self.config_server();
+        let choice = self.random.below(6);
+        let faults = &mut self.servers.get_mut(name).expect("a server").faults;
+        match choice {
+            0 => faults.unreachable = until,
+            1 => faults.sealed = until,
+            2 => faults.frozen = until,
+            3 => faults.login_denied = until,
+            _ => {}
         }
     }
 

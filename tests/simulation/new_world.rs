@@ -17,6 +17,7 @@ impl World {
         let mut random = Random::new(seed);
         let large = seed % 97 == 13;
         let protected = seed % 4 == 1;
+        let seeded = seed % 4 == 2 && !large;
         let count = if large { 100 } else { random.below(6) + 1 };
         let mut kinds: Vec<_> = (0..count).map(|_| kind(&mut random)).collect();
         if large {
@@ -26,11 +27,19 @@ impl World {
         if protected {
             kinds[0] = Kind::Versioned;
         }
+        if seeded {
+            // A required source with a lease cannot be in a seed.
+            for kind in kinds.iter_mut().filter(|kind| matches!(kind, Kind::Leased { .. })) {
+                *kind = Kind::Versioned;
+            }
+        }
         let mut servers = BTreeMap::new();
         for name in ["a", "b"] {
             servers.insert(name, server(name, &kinds, &mut random));
         }
         let mut config = config_file(count, &mut random);
+        config.seed = seeded;
+        config.adapt_to_seed();
         if protected {
             config.sources.insert("s0".into(), spec("secret/s0", &mut random));
         }
@@ -165,5 +174,6 @@ fn config_file(count: usize, random: &mut Random) -> ConfigFile {
         timeout: *random.pick(&[2, 10]),
         drain: *random.pick(&[2, 5, 20]),
         revoke_on_exit: random.chance(85),
+        seed: false,
     }
 }

@@ -25,6 +25,7 @@ impl World {
     /// Records an outcome for the checks.
     pub fn record_outcome(&mut self, flight: &Flight, outcome: &Outcome, note: &Note) {
         let now = self.now;
+        self.record_answer(flight, outcome);
         if let Some(token) = &note.token {
             for server in self.servers.values_mut() {
                 if let Some(state) = server.tokens.get_mut(token) {
@@ -126,6 +127,7 @@ fn describe(outcome: &Outcome) -> String {
             or(result.as_ref().map(|reading| format!("{:?} {:?}", reading.version, reading.validity)))
         }
         Outcome::LeaseRenewed(result) => or(result.as_ref().map(|lease| format!("{lease:?}"))),
+        Outcome::SeedRead(result) => or(result.as_ref().map(|data| format!("{} files", data.len()))),
         Outcome::Published(result) | Outcome::ConditionsPatched(result) => {
             or(result.as_ref().map(|yes| format!("{yes}")))
         }

@@ -38,6 +38,10 @@ pub struct Process {
     /// Sources that this process has read successfully.
     pub read: BTreeSet<SourceName>,
     pub generation: u64,
+    /// The last successful answer of Vault, or the start.
+    pub answered: Duration,
+    /// Requests whose last answer was a refusal: the login, or the paths of sources.
+    pub refused: BTreeSet<String>,
     pub ready: bool,
     /// A credential that `once` has revoked although its files are visible.
     pub revoked_in_use: Option<String>,
@@ -59,6 +63,8 @@ impl Process {
             in_force_since: now,
             read: BTreeSet::new(),
             generation: 0,
+            answered: now,
+            refused: BTreeSet::new(),
             ready: false,
             revoked_in_use: None,
         }
@@ -123,6 +129,7 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
         Op::RevokeLease { settings, token, source, lease } => {
             (format!("revoke lease {}", lease.0), format!("revoke-lease {source}"), None, Some(token), Some(settings))
         }
+        Op::ReadSeed { .. } => ("seed".into(), "read seed".into(), None, None, None),
         Op::Publish { directory, .. } => {
             let path = directory.path.display();
             (format!("directory {path}"), format!("publish to {path}"), None, None, None)

@@ -45,7 +45,8 @@ impl World {
     /// Executes an operation.
     pub fn serve(&mut self, process: u64, ticket: Ticket, op: Box<Op>, started: Duration) {
         let alive = self.process.as_ref().is_some_and(|now| now.id == process);
-        let local = matches!(*op, Op::Publish { .. } | Op::RetireDirectory { .. } | Op::Save { .. });
+        let local =
+            matches!(*op, Op::ReadSeed { .. } | Op::Publish { .. } | Op::RetireDirectory { .. } | Op::Save { .. });
         // A request that was sent is served even if its process has exited; a system call is not.
         if local && !alive {
             return;
@@ -56,6 +57,10 @@ impl World {
                 let delay = self.random.millis(0, 30);
                 let event = Event::Deliver(process, ticket, Box::new(Outcome::Published(result)), Note::default());
                 self.schedule(self.now + delay, event);
+            }
+            Op::ReadSeed { .. } => {
+                let outcome = Outcome::SeedRead(Ok(self.cluster.seed()));
+                self.answer(process, ticket, outcome, Note::default());
             }
             Op::RetireDirectory { directory } => {
                 self.volume.directories.remove(&directory.path);

@@ -383,6 +383,7 @@ pub fn lost(outcome: &Outcome) -> Outcome {
         Outcome::LeaseRenewed(_) => Outcome::LeaseRenewed(Err(failure())),
         Outcome::LeaseLookedUp(_) => Outcome::LeaseLookedUp(Err(failure())),
         Outcome::LeaseRevoked(_) => Outcome::LeaseRevoked(Err(failure())),
+        Outcome::SeedRead(_) => Outcome::SeedRead(Err(failure())),
         Outcome::Published(_) => Outcome::Published(Err(failure())),
         Outcome::Retired(_) => Outcome::Retired(Err(failure())),
         Outcome::Mirrored(_) => Outcome::Mirrored(Err(failure())),

@@ -344,7 +344,7 @@ impl World {
     }
 
     /// Another pod of the same kind, with an empty volume.
-    fn new_pod(&mut self) -> Duration {
+    pub fn new_pod(&mut self) -> Duration {
         self.volume.directories.clear();
         self.checkpoint = None;
         self.visible.clear();

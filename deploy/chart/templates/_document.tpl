@@ -46,6 +46,12 @@
 {{- end -}}
 {{- $_ := set $document "mirrors" (dict $values.mirror.name $mirror) -}}
 {{- end -}}
+{{- if $values.seed.secret -}}
+{{- $seed := dict "directory" "/etc/keyferry/seed" -}}
+{{- if include "keyferry.mirrors" . }}{{ $_ := set $seed "mirror" $values.seed.secret }}{{ end -}}
+{{- with $values.seed.after }}{{ $_ := set $seed "after" . }}{{ end -}}
+{{- $_ := set $document "seed" $seed -}}
+{{- end -}}
 {{- $conditions := eq (include "keyferry.conditions" .) "true" -}}
 {{- $events := eq (include "keyferry.events" .) "true" -}}
 {{- $_ := set $document "status" (dict "conditions" $conditions "events" $events) -}}

@@ -46,6 +46,9 @@ volumeMounts:
   {{- if $values.vault.ca.configMap }}
   - {name: keyferry-vault-ca, mountPath: /etc/keyferry/ca, readOnly: true}
   {{- end }}
+  {{- if $values.seed.secret }}
+  - {name: keyferry-seed, mountPath: /etc/keyferry/seed, readOnly: true}
+  {{- end }}
   {{- with $values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -142,6 +145,11 @@ livenessProbe:
 {{- with $values.vault.ca.configMap }}
 - name: keyferry-vault-ca
   configMap: {name: {{ . | quote }}}
+{{- end }}
+{{- with $values.seed.secret }}
+# Optional: the Secret exists only after the first pod has mirrored its files.
+- name: keyferry-seed
+  secret: {secretName: {{ . | quote }}, optional: true}
 {{- end }}
 {{- with $values.extraVolumes }}
 {{ toYaml . }}

@@ -19,6 +19,7 @@ pub(super) enum Kind {
     RenewLease,
     LookUpLease,
     RevokeLease,
+    ReadSeed,
     Publish,
     Retire,
     Mirror,
@@ -37,6 +38,7 @@ pub(super) fn kind(op: &Op) -> Kind {
         Op::RenewLease { .. } => Kind::RenewLease,
         Op::LookUpLease { .. } => Kind::LookUpLease,
         Op::RevokeLease { .. } => Kind::RevokeLease,
+        Op::ReadSeed { .. } => Kind::ReadSeed,
         Op::Publish { .. } => Kind::Publish,
         Op::RetireDirectory { .. } => Kind::Retire,
         Op::Mirror { .. } => Kind::Mirror,
@@ -72,7 +74,7 @@ pub(super) fn token_of(op: &Op) -> String {
 }
 
 /// An agent, the time, and the operations in flight. Operations of the volume and the API server succeed at once unless
-/// they are held. The scenario supplies the outcomes of requests to Vault.
+/// they are held. The scenario supplies the outcomes of requests to Vault and the seed.
 pub(super) struct Driver {
     pub(super) agent: Agent,
     pub(super) at: Duration,
@@ -175,11 +177,17 @@ impl Driver {
         }
         let answerable = |(_, op): &(Ticket, Op)| {
             let kind = kind(op);
-            let vault = matches!(
+            let supplied = matches!(
                 kind,
-                Kind::LogIn | Kind::LookUp | Kind::RenewToken | Kind::Read | Kind::RenewLease | Kind::LookUpLease
+                Kind::LogIn
+                    | Kind::LookUp
+                    | Kind::RenewToken
+                    | Kind::Read
+                    | Kind::RenewLease
+                    | Kind::LookUpLease
+                    | Kind::ReadSeed
             );
-            !vault && !self.held.contains(&kind)
+            !supplied && !self.held.contains(&kind)
         };
         let Some(index) = self.open.iter().position(answerable) else { return };
         let (ticket, op) = self.open.remove(index);
@@ -217,7 +225,7 @@ impl Driver {
                 self.revoked.push(token_of(&op));
                 Outcome::Revoked(Ok(()))
             }
-            _ => panic!("the scenario supplies the outcomes of Vault"),
+            _ => panic!("the scenario supplies the outcomes of Vault and the seed"),
         }
     }
 

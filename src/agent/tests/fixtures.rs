@@ -113,6 +113,7 @@ pub(super) fn settings(sources: &[&str]) -> Settings {
         outputs: sources.iter().map(|of| each_key(of)).collect(),
         directory: Directory { path: PathBuf::from("/secrets"), allow_disk: false, file_mode: None, max_bytes: None },
         mirrors: BTreeMap::new(),
+        seed: None,
         status: StatusReport {
             conditions: true,
             events: true,
@@ -200,7 +201,7 @@ pub(super) fn set_of_earlier_process(settings: &Settings) -> AdoptedSet {
         set.manifest.files.insert(at.clone(), sources.clone());
         files.files.insert(at, FileEntry { bytes: Arc::new("old".into()), mode: None, sources });
         let version = reading(1, &[]).version;
-        let saved = ManifestSource { request: source.request_id(), version, leased: false };
+        let saved = ManifestSource { request: source.request_id(), version, ..ManifestSource::default() };
         set.manifest.sources.insert(of.clone(), saved);
     }
     set.manifest =

@@ -15,6 +15,7 @@ mod replaced;
 mod report;
 mod request_counts;
 mod schedule;
+mod seed;
 mod shutdown;
 mod steps;
 mod supplied_token;

@@ -6,6 +6,7 @@ mod conflicts;
 mod mirrors;
 mod outputs;
 mod pki;
+mod seed;
 mod selection;
 mod server;
 mod sources;
@@ -32,6 +33,10 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
     let sources = sources::parse(raw_sources, env, diagnostics);
     let directory = directory(raw.directory.unwrap_or_default(), diagnostics);
     let mirrors = mirrors::parse(raw.mirrors.unwrap_or_default(), &outputs, diagnostics);
+    let seed = raw.seed.and_then(|raw| {
+        let of = seed::Copied { directory: &directory, sources: &sources, outputs: &outputs, mirrors: &mirrors };
+        seed::parse(raw, &of, diagnostics)
+    });
     let status = status::parse(raw.status.unwrap_or_default(), diagnostics);
     let listener = raw.listen.and_then(|text| listener(&text, diagnostics));
     let retry = retry(raw.retry.unwrap_or_default(), diagnostics);
@@ -48,6 +53,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
         outputs,
         directory,
         mirrors,
+        seed,
         status,
         listener,
         retry,
@@ -61,14 +67,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
 
 fn directory(raw: RawDirectory, diagnostics: &mut Diagnostics) -> Directory {
     let path = raw.path.unwrap_or_else(|| defaults::DIRECTORY.to_owned());
-    let below_root = path.starts_with('/') && !path.trim_matches('/').is_empty();
-    if !below_root || path.split('/').any(|part| part == ".." || part == ".") {
-        diagnostics.invalid(
-            "directory.path",
-            path.as_str(),
-            "must be an absolute path below the root, without \"..\", like \"/run/keyferry/files\"",
-        );
-    }
+    check_directory("directory.path", &path, "/run/keyferry/files", diagnostics);
     let max_bytes = raw.max_bytes.and_then(|size| {
         let bytes = quantity::size(&size.0).filter(|bytes| *bytes > 0);
         if bytes.is_none() {
@@ -81,6 +80,14 @@ fn directory(raw: RawDirectory, diagnostics: &mut Diagnostics) -> Directory {
         allow_disk: raw.allow_disk.unwrap_or(false),
         file_mode: raw.file_mode.and_then(|text| mode("directory.fileMode", &text, diagnostics)),
         max_bytes,
+    }
+}
+
+fn check_directory(at: &str, path: &str, example: &str, diagnostics: &mut Diagnostics) {
+    let below_root = path.starts_with('/') && !path.trim_matches('/').is_empty();
+    if !below_root || path.split('/').any(|part| part == ".." || part == ".") {
+        let message = format!("must be an absolute path below the root, without \"..\", like {example:?}");
+        diagnostics.invalid(at, path, message);
     }
 }
 

@@ -106,6 +106,8 @@ fn schema_defaults_match_effective_defaults() {
     if let Some(owner) = written["mirrors"]["m"].as_object_mut() {
         owner.remove("owner");
     }
-    let short = "{vault: {address: 'https://v'}, auth: {role: r}, sources: {a: {path: secret/a}}, mirrors: {m: {}}}";
+    written["seed"]["directory"] = json!("/seed");
+    let short = "{vault: {address: 'https://v'}, auth: {role: r}, sources: {a: {path: secret/a}}, mirrors: {m: {}}, \
+                 seed: {directory: /seed}}";
     assert!(loaded(&[], Some(&written.to_string())) == loaded(&[], Some(short)), "{written:#}");
 }

@@ -6,6 +6,7 @@ mod input;
 mod outputs;
 mod pki;
 mod requests;
+mod seed;
 mod settings;
 
 use std::collections::HashMap;

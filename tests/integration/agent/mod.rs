@@ -25,6 +25,7 @@ mod reference_scenario;
 mod reload;
 mod requests;
 mod restart;
+mod seed;
 mod static_roles;
 mod tokens;
 mod versions;

@@ -4,6 +4,7 @@ mod credentials;
 mod limits;
 mod order;
 mod recovery;
+mod seeds;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,8 @@ pub enum Property {
     SingleFlight,
     MonotonicState,
     BoundedReports,
+    SeedOnlyDuringOutage,
+    SeedIsNotMirrored,
 }
 
 impl Property {
@@ -79,6 +82,10 @@ impl Property {
             Self::BoundedReports => {
                 "a condition's message has at most 1.5 KiB, and reports that differ only in messages are 5 s apart"
             }
+            Self::SeedOnlyDuringOutage => {
+                "the seed is read only after Vault has not answered for its time, and never after a refusal"
+            }
+            Self::SeedIsNotMirrored => "files of the seed are never written to a Secret",
         }
     }
 }

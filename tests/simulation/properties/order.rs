@@ -47,13 +47,19 @@ impl World {
                 let overlap = settings.sources.get(source).and_then(|source| source.overlap);
                 self.check_lease_revocation(source, &lease.0, overlap);
             }
-            Op::Publish { directory, .. } => {
+            Op::ReadSeed { .. } => self.check_seed_use(),
+            Op::Mirror { content, .. } => self.check_seed_mirror(content),
+            Op::Publish { directory, set } => {
+                let seeded = set.manifest.seeded().next().is_some();
                 let in_force = process.agent.settings();
                 let by =
                     if in_force.directory.path == directory.path { Some(in_force) } else { process.last_read.as_ref() };
                 if let Some(by) = by {
                     let read = process.read.clone();
                     self.watch.publishing_by.insert(directory.path.clone(), (Arc::clone(by), read));
+                }
+                if seeded && !self.is_ready() {
+                    self.check_seed_use();
                 }
             }
             Op::PatchConditions { conditions, .. } => {

@@ -211,6 +211,9 @@ impl World {
     fn mirror_is_wrong(&mut self, settings: &Arc<Settings>, name: &ObjectName) -> bool {
         let Some(visible) = self.volume.directories.get(&settings.directory.path) else { return false };
         let set = &visible.set;
+        if set.manifest.seeded().next().is_some() {
+            return false;
+        }
         let known = self.watch.mirror_data.get(name);
         let known = known.filter(|known| Arc::ptr_eq(&known.settings, settings) && Arc::ptr_eq(&known.set, set));
         if known.is_none() {

@@ -61,7 +61,8 @@ impl World {
         for (source, id) in &of {
             let record = &self.records[id];
             let known = set.manifest.sources.get(source).map(|known| &known.version);
-            if known != Some(&record.version) {
+            let is_seeded = set.manifest.seeded().any(|seeded| seeded == source);
+            if known != Some(&record.version) && !is_seeded {
                 wrong =
                     Some(format!("the manifest has version {known:?} for source {source}, whose files contain {id}"));
             }
@@ -111,7 +112,9 @@ impl World {
         // Files of an earlier process can come from other outputs or another request. Without a layout, the set has such files.
         let is_current = |source: &SourceName| {
             let request = settings.sources.get(source).map(keyferry::model::Source::request_id);
-            let is_adopted = set.manifest.layout.is_none() && self.watch.adopted.get(source) == of.get(source);
+            let is_seeded = set.manifest.seeded().any(|seeded| seeded == source);
+            let is_adopted =
+                is_seeded || set.manifest.layout.is_none() && self.watch.adopted.get(source) == of.get(source);
             !is_adopted && set.manifest.sources.get(source).map(|known| &known.request) == request.as_ref()
         };
         let read = |entry: &keyferry::model::FileEntry| {
@@ -234,7 +237,9 @@ impl World {
         });
         // `run` also adopts the set of another configuration.
         let known = |manifest: &Manifest| manifest.sources.keys().any(|name| settings.sources.contains_key(name));
-        let adopted = (same && same_outputs) || (!process.is_once() && manifest.is_some_and(known));
+        // `once` uses the seed again instead of its files.
+        let seeded = manifest.is_some_and(|manifest| manifest.seeded().next().is_some());
+        let adopted = (same && same_outputs && !seeded) || (!process.is_once() && manifest.is_some_and(known));
         if adopted && !self.is_ready() {
             self.violate(
                 Property::MonotonicState,

@@ -1,0 +1,127 @@
+//! `seed`
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::super::defaults;
+use super::super::diagnostics::{Diagnostics, suggestion};
+use super::super::quantity::duration_as_text;
+use super::super::raw::RawSeed;
+use super::outputs::file;
+use super::{check_directory, duration};
+use crate::model::{Directory, FilePath, Mirror, ObjectName, Output, OutputKind, Seed, Source, SourceName};
+
+/// The parts of the configuration that a seed is a copy of.
+pub(super) struct Copied<'a> {
+    pub(super) directory: &'a Directory,
+    pub(super) sources: &'a BTreeMap<SourceName, Source>,
+    pub(super) outputs: &'a [Output],
+    pub(super) mirrors: &'a BTreeMap<ObjectName, Mirror>,
+}
+
+pub(super) fn parse(raw: RawSeed, of: &Copied<'_>, diagnostics: &mut Diagnostics) -> Option<Seed> {
+    let after = duration("seed.after", raw.after.as_ref(), defaults::SEED_AFTER, diagnostics);
+    if after < defaults::MIN_SEED_AFTER {
+        diagnostics.invalid("seed.after", duration_as_text(after), "must be at least 1s");
+    }
+    let broken = ["sources", "outputs", "mirrors"].iter().any(|section| diagnostics.contains_below(section));
+    let mirror = mirror(raw.mirror, of.mirrors, diagnostics);
+    if let Ok(mirror) = &mirror
+        && !broken
+    {
+        check(mirror.as_ref().map(|name| (name, &of.mirrors[name])), of, diagnostics);
+    }
+    let Some(path) = raw.directory else {
+        diagnostics.required("seed.directory", "is missing; set it here or in KEYFERRY_SEED");
+        return None;
+    };
+    check_directory("seed.directory", &path, "/run/keyferry/seed", diagnostics);
+    let directory = Path::new(&path);
+    if directory.starts_with(&of.directory.path) || of.directory.path.starts_with(directory) {
+        let message = "must be outside of `directory.path`; mount the Secret at a path of its own";
+        diagnostics.invalid("seed.directory", path.as_str(), message);
+    }
+    Some(Seed { directory: directory.to_owned(), mirror: mirror.ok()?, after })
+}
+
+/// The mirror that the seed is a volume of. `Err` if it is reported.
+fn mirror(
+    name: Option<String>,
+    mirrors: &BTreeMap<ObjectName, Mirror>,
+    diagnostics: &mut Diagnostics,
+) -> Result<Option<ObjectName>, ()> {
+    if diagnostics.contains_below("mirrors") {
+        return Err(());
+    }
+    let names = || mirrors.keys().map(ObjectName::as_str).collect::<Vec<_>>();
+    let Some(name) = name else {
+        if mirrors.len() > 1 {
+            let message = format!("is missing; set it to the Secret at `seed.directory`: {}", names().join(" or "));
+            diagnostics.required("seed.mirror", message);
+            return Err(());
+        }
+        return Ok(mirrors.keys().next().cloned());
+    };
+    let known = mirrors.keys().find(|known| known.as_str() == name);
+    if known.is_none() {
+        let message = format!("must be a Secret in `mirrors`; {}", suggestion(&name, names().iter().copied()));
+        diagnostics.invalid("seed.mirror", name, message);
+        return Err(());
+    }
+    Ok(known.cloned())
+}
+
+/// Reports a seed that can never be used, or whose files cannot be assigned to the sources.
+fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &mut Diagnostics) {
+    if let Some((name, _)) = mirror.filter(|(_, mirror)| mirror.allow_leased) {
+        let message = format!(
+            "cannot be set for the Secret of the `seed`: leased credentials stop working with the pod that mirrored \
+             them; mirror them to another Secret than {name}"
+        );
+        diagnostics.forbidden(&format!("mirrors.{name}.allowLeased"), message);
+    }
+    for (name, _) in of.sources.iter().filter(|(_, source)| source.required && !source.is_plain_read()) {
+        let message = format!(
+            "cannot replace source {name}, because each request with `method: write` or `parameters` returns other \
+             content; set `sources.{name}.required: false`, or remove `seed`"
+        );
+        diagnostics.forbidden("seed", message);
+    }
+    let mut each_key: BTreeMap<Option<&str>, &SourceName> = BTreeMap::new();
+    for output in of.outputs {
+        if let OutputKind::EachKey { prefix, .. } = &output.kind
+            && let Some(other) = each_key.insert(prefix.as_ref().map(FilePath::as_str), &output.source)
+        {
+            let message = format!(
+                "cannot tell the files of sources {other} and {} apart, because both have one file per key in the \
+                 same directory; configure `outputs` with `key` for them",
+                output.source
+            );
+            diagnostics.forbidden("seed", message);
+        }
+        if of.sources.get(&output.source).is_some_and(|source| source.required)
+            && let Some((name, why)) = mirror.and_then(|(name, mirror)| Some((name, not_copied(output, mirror)?)))
+        {
+            let message = format!("cannot replace source {}: Secret {name} does not contain {why}", output.source);
+            diagnostics.forbidden("seed", message);
+        }
+    }
+}
+
+/// The files of an output that its mirror never contains, and what to do.
+fn not_copied(output: &Output, mirror: &Mirror) -> Option<String> {
+    match (file(output), &output.kind) {
+        (Some(file), _) if mirror.keys.is_empty() => file
+            .as_str()
+            .contains('/')
+            .then(|| format!("file {file}, because a key cannot contain a slash; choose a key for it in `keys`")),
+        (Some(file), _) => (!mirror.keys.iter().any(|key| key.file == *file))
+            .then(|| format!("file {file}; add it to the `keys` of the mirror")),
+        (None, OutputKind::EachKey { prefix: None, .. }) if mirror.keys.is_empty() => None,
+        (None, _) => Some(
+            "all its files, which depend on the keys of the secret; configure `outputs` with `key` for it, and add \
+             the files to the `keys` of the mirror"
+                .to_owned(),
+        ),
+    }
+}

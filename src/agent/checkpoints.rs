@@ -42,7 +42,7 @@ impl Agent {
             left: token.expires_at().map(|ends| ends.saturating_sub(now.at)),
             renewable: token.grant.as_ref().is_some_and(Grant::is_renewable),
         });
-        Checkpoint { token, sources }
+        Checkpoint { made: now.wall, token, sources }
     }
 
     /// Starts to save the checkpoint of `run` if it has changed. `once` saves only at its end.

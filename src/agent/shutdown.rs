@@ -248,7 +248,8 @@ impl Agent {
                 self.parts.sessions.revoke(&token, &mut self.outbox);
             }
         }
-        if !self.mode.has_checkpoint() {
+        // A save that hangs. The next process asks Vault about the token in it.
+        if !self.mode.has_checkpoint() || self.parts.saving.is_busy() {
             return None;
         }
         if self.mode.is_once()

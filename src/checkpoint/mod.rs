@@ -146,7 +146,7 @@ impl Secret<'_> {
     }
 }
 
-/// Encodes a checkpoint and secret IDs. `now` is the wall clock.
+/// Encodes a checkpoint and secret IDs.
 ///
 /// # Errors
 /// The reason why they cannot be encoded, for a message.
@@ -154,10 +154,9 @@ pub fn encode(
     checkpoint: &Checkpoint,
     secret_ids: &[SavedSecretId],
     settings: &Settings,
-    now: Timestamp,
 ) -> Result<SecretBytes, String> {
     let at = |left: Duration| {
-        let ends = SignedDuration::try_from(left).ok().and_then(|left| now.checked_add(left).ok());
+        let ends = SignedDuration::try_from(left).ok().and_then(|left| checkpoint.made.checked_add(left).ok());
         ends.unwrap_or(Timestamp::MAX)
     };
     let mut sources = BTreeMap::new();
@@ -289,7 +288,7 @@ fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<
         let TokenEntry { first_ttl, left, renewable, .. } = *entry;
         Ok::<_, String>(SavedToken { token, first_ttl, left, renewable })
     });
-    Ok(Checkpoint { token: token.transpose()?, sources })
+    Ok(Checkpoint { made: now, token: token.transpose()?, sources })
 }
 
 fn issuer(settings: &Settings) -> Issuer {

@@ -35,6 +35,7 @@ fn checkpoint() -> Checkpoint {
         renewable: true,
     };
     Checkpoint {
+        made: now(),
         token: Some(token),
         sources: BTreeMap::from([
             (name("db"), SavedSource { reading: db, left: minutes(50) }),
@@ -57,7 +58,7 @@ fn minutes(n: u64) -> Duration {
 }
 
 fn saved() -> SecretBytes {
-    encode(&checkpoint(), &[secret_id()], &settings("", ""), now()).unwrap_or_else(|why| panic!("{why}"))
+    encode(&checkpoint(), &[secret_id()], &settings("", "")).unwrap_or_else(|why| panic!("{why}"))
 }
 
 fn decoded(bytes: &SecretBytes, settings: &Settings, at: Timestamp) -> Decoded {
@@ -99,7 +100,7 @@ fn certificate_is_restored_with_its_times() {
     let app = before.sources.get_mut(&SourceName::new("app").expect("a name")).expect("a source");
     app.reading = Arc::new(Reading { validity: Validity::Certificate(times), ..(*app.reading).clone() });
     app.left = minutes(120);
-    let bytes = encode(&before, &[], &settings("", ""), now()).unwrap_or_else(|why| panic!("{why}"));
+    let bytes = encode(&before, &[], &settings("", "")).unwrap_or_else(|why| panic!("{why}"));
     let later = now() + SignedDuration::from_mins(30);
     let restored = decoded(&bytes, &settings("", ""), later).checkpoint.unwrap_or_else(|why| panic!("{why}"));
     let app = &restored.sources[&SourceName::new("app").expect("a name")];

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::{Reading, SecretBytes, SourceName, VaultToken};
 
-/// A token, and the readings that another read would issue again. Durations count from the moment at which the checkpoint is
-/// made, because each process has its own clock origin.
+/// A token, and the readings that another read would issue again. Durations count from `made` when a checkpoint is saved, and
+/// from the moment at which it is loaded afterwards.
 #[derive(Clone, Default)]
 pub struct Checkpoint {
+    /// Wall clock when the checkpoint was made, the only clock that two processes share.
+    pub made: Timestamp,
     /// `None` if the token was supplied, or is revoked: only readings without a lease survive.
     pub token: Option<SavedToken>,
     /// The last good reading of each source with a lease of that token or with its own TTL.
@@ -18,6 +22,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Shortens the remaining TTLs of the readings by `time`, which has passed since they were computed.
+    pub fn pass(&mut self, time: Duration) {
+        for saved in self.sources.values_mut() {
+            saved.left = saved.left.saturating_sub(time);
+        }
+    }
+
     /// Whether there is nothing to save.
     #[must_use]
     pub fn is_empty(&self) -> bool {

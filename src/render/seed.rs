@@ -106,15 +106,14 @@ impl Copy<'_> {
     fn is_of(&self, path: &FilePath, prefix: Option<&FilePath>) -> bool {
         let below =
             |prefix: &FilePath| path.as_str().strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'));
-        let by_another = self.settings.outputs.iter().any(|output| match &output.kind {
-            OutputKind::Key { path: other, .. }
-            | OutputKind::Whole { path: other, .. }
-            | OutputKind::Bundle { path: other, .. } => other == path,
-            OutputKind::EachKey { prefix: other, .. } => {
+        let by_another = self.settings.outputs.iter().any(|output| match (output.known_files(), &output.kind) {
+            (Some(known), _) => known.contains(path),
+            (None, OutputKind::EachKey { prefix: other, .. }) => {
                 let inner =
                     |other: &&FilePath| prefix.is_none_or(|prefix| other.as_str().len() > prefix.as_str().len());
                 other.as_ref().filter(inner).is_some_and(below)
             }
+            (None, _) => false,
         });
         !by_another && prefix.is_none_or(below)
     }
@@ -195,6 +194,24 @@ mod tests {
         let missing = found(&settings, &["db-password", "url"]).expect_err("nothing of more");
         assert!(missing.ends_with("each of its files in more is missing"), "{missing}");
         assert!(found(&settings, &[]).expect_err("empty").contains("the directory is empty"));
+    }
+
+    #[test]
+    fn selected_keys_are_required_and_optional_outputs_are_not() {
+        let settings = settings(
+            "sources: {app: {path: secret/app}, db: {path: secret/db}, more: {path: secret/more}}, \
+             outputs: [{source: app, include: [url, token], rename: {url: address}}, {source: more, exclude: ['x-*']}, \
+                       {source: db, key: user}, {source: db, key: hint, optional: true}]",
+        );
+        let names = ["address", "token", "user", "hint", "x-1", "y"];
+        let expected =
+            ["address=address of app", "hint=hint of db", "token=token of app", "user=user of db", "y=y of more"];
+        assert_eq!(found(&settings, &names), Ok(expected.map(str::to_owned).to_vec()));
+        assert_eq!(found(&settings, &["address", "token", "user", "y"]).map(|files| files.len()), Ok(4));
+        let missing = found(&settings, &["url", "token", "user", "y"]).expect_err("the renamed key");
+        assert!(missing.ends_with("source app is required, but key address for file address is missing"), "{missing}");
+        let missing = found(&settings, &["address", "token", "user", "x-1"]).expect_err("nothing of more");
+        assert!(missing.ends_with("each of its files is missing"), "{missing}");
     }
 
     #[test]

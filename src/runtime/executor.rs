@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
+use super::adapters::{Adapters, ApiServer, Checkpoints, Clock as _, Server, Volume};
 use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
 use crate::model::{Checkpoint, Failure, FailureClass, Reason, Settings};
@@ -202,12 +202,14 @@ async fn verified<A: Adapters>(
     settings: &Settings,
     mut checkpoint: Box<Checkpoint>,
 ) -> (Outcome, Option<Failure>) {
+    let loaded = adapters.clock().elapsed();
     let Some(saved) = &mut checkpoint.token else { return (Outcome::Restored(checkpoint), None) };
     let what = "look up the Vault token of the checkpoint";
     let found = call_server(adapters, settings, what, async |server: &A::Server| server.look_up(&saved.token).await);
     let why = match found.await {
         Ok(info) if info.ttl.is_none_or(|ttl| ttl >= MIN_TTL) => {
             (saved.left, saved.renewable) = (info.ttl, info.renewable);
+            checkpoint.pass(adapters.clock().elapsed().saturating_sub(loaded));
             return (Outcome::Restored(checkpoint), None);
         }
         Ok(_) => "its token expires now".to_owned(),
@@ -215,6 +217,7 @@ async fn verified<A: Adapters>(
         Err(failure) => format!("its token cannot be used: {failure}"),
     };
     checkpoint.token = None;
+    checkpoint.pass(adapters.clock().elapsed().saturating_sub(loaded));
     let message = format!("failed to use the checkpoint of the previous container: {why}");
     let refused = Failure::new(FailureClass::TokenInvalid, Reason::CheckpointRefused, message);
     (Outcome::Restored(checkpoint), Some(refused))

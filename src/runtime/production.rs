@@ -308,7 +308,7 @@ impl Checkpoints for CheckpointFile {
         if checkpoint.is_empty() && secret_ids.is_empty() {
             return volume::remove_private_file(path);
         }
-        let bytes = checkpoint::encode(checkpoint, &secret_ids, settings, wall()).map_err(|why| {
+        let bytes = checkpoint::encode(checkpoint, &secret_ids, settings).map_err(|why| {
             let message = format!(
                 "failed to encode checkpoint file {}: internal error ({why}); report it with the log",
                 path.display()

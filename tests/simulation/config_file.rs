@@ -172,7 +172,7 @@ impl ConfigFile {
             self.mirrors = self.mirrors.max(1);
             for spec in self.sources.values_mut() {
                 spec.may_mirror = true;
-                if spec.layout == Layout::EachKey {
+                if matches!(spec.layout, Layout::EachKey | Layout::Renamed) {
                     spec.layout = Layout::Both;
                 }
             }

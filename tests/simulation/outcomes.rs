@@ -16,6 +16,10 @@ impl World {
     pub fn deliver(&mut self, process: u64, ticket: Ticket, outcome: Outcome, note: &Note) {
         let Some(running) = self.process.as_mut().filter(|running| running.id == process) else { return };
         let Some(flight) = running.in_flight.remove(&ticket) else { return };
+        let mut outcome = outcome;
+        if let Outcome::Restored(checkpoint) = &mut outcome {
+            checkpoint.pass(self.now - flight.started);
+        }
         self.record_outcome(&flight, &outcome, note);
         let what =
             if self.tracing { format!("{} {}: {}", ticket.0, flight.what, describe(&outcome)) } else { String::new() };

@@ -68,7 +68,7 @@ impl World {
                 self.answer(process, ticket, Outcome::Retired(Ok(())), Note::default());
             }
             Op::Save { settings, checkpoint } => {
-                self.checkpoint = (!checkpoint.is_empty()).then(|| (self.now, settings, *checkpoint));
+                self.checkpoint = (!checkpoint.is_empty()).then(|| (started, settings, *checkpoint));
                 self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
             }
             Op::Mirror { .. } | Op::PatchConditions { .. } | Op::RecordEvent { .. } => {
@@ -114,7 +114,7 @@ impl World {
         let (now, name) = (self.now, Self::server_of(&settings));
         self.watch.request(&flight, now);
         let checkpoint = match *op {
-            Op::LogIn { restore: true, .. } => self.load_checkpoint(&settings),
+            Op::LogIn { restore: true, .. } => self.load_checkpoint(&settings, started),
             _ => None,
         };
         if let Some(checkpoint) = checkpoint.as_ref().filter(|checkpoint| checkpoint.token.is_none()) {
@@ -201,15 +201,14 @@ impl World {
     }
 
     /// The checkpoint, if it is usable with these settings. Otherwise it is removed.
-    fn load_checkpoint(&mut self, settings: &Settings) -> Option<Checkpoint> {
+    fn load_checkpoint(&mut self, settings: &Settings, started: Duration) -> Option<Checkpoint> {
         let (at, of, mut checkpoint) = self.checkpoint.clone()?;
         if of.server.address != settings.server.address || of.auth != settings.auth {
             self.checkpoint = None;
             return None;
         }
-        let passed = self.now - at;
+        checkpoint.pass(started.saturating_sub(at));
         checkpoint.sources.retain(|name, saved| {
-            saved.left = saved.left.saturating_sub(passed);
             let request = |settings: &Settings| settings.sources.get(name).map(|source| source.request_id());
             !saved.left.is_zero() && request(&of) == request(settings)
         });

@@ -217,7 +217,7 @@ fn restored_certificate_keeps_its_schedule() {
         d.at = age;
         let reading = certificate("one", Duration::ZERO, HOUR * 24).into();
         let saved = SavedSource { reading, left: HOUR * 24 - age };
-        let checkpoint = Checkpoint { token: None, sources: [(name("a"), saved)].into() };
+        let checkpoint = Checkpoint { sources: [(name("a"), saved)].into(), ..Checkpoint::default() };
         let (ticket, _) = d.take(Kind::LogIn, None);
         d.input(Input::Completed(ticket, Outcome::Restored(Box::new(checkpoint))));
         d.login_ok(HOUR * 100);

@@ -7,7 +7,6 @@ use super::super::defaults;
 use super::super::diagnostics::{Diagnostics, suggestion};
 use super::super::quantity::duration_as_text;
 use super::super::raw::RawSeed;
-use super::outputs::file;
 use super::{check_directory, duration};
 use crate::model::{Directory, FilePath, Mirror, ObjectName, Output, OutputKind, Seed, Source, SourceName};
 
@@ -90,11 +89,12 @@ fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &
     let mut each_key: BTreeMap<Option<&str>, &SourceName> = BTreeMap::new();
     for output in of.outputs {
         if let OutputKind::EachKey { prefix, .. } = &output.kind
+            && output.known_files().is_none()
             && let Some(other) = each_key.insert(prefix.as_ref().map(FilePath::as_str), &output.source)
         {
             let message = format!(
                 "cannot tell the files of sources {other} and {} apart, because both have one file per key in the \
-                 same directory; configure `outputs` with `key` for them",
+                 same directory; list the keys of one of them with `include`",
                 output.source
             );
             diagnostics.forbidden("seed", message);
@@ -110,18 +110,18 @@ fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &
 
 /// The files of an output that its mirror never contains, and what to do.
 fn not_copied(output: &Output, mirror: &Mirror) -> Option<String> {
-    match (file(output), &output.kind) {
-        (Some(file), _) if mirror.keys.is_empty() => file
-            .as_str()
-            .contains('/')
-            .then(|| format!("file {file}, because a key cannot contain a slash; choose a key for it in `keys`")),
-        (Some(file), _) => (!mirror.keys.iter().any(|key| key.file == *file))
-            .then(|| format!("file {file}; add it to the `keys` of the mirror")),
-        (None, OutputKind::EachKey { prefix: None, .. }) if mirror.keys.is_empty() => None,
-        (None, _) => Some(
-            "all its files, which depend on the keys of the secret; configure `outputs` with `key` for it, and add \
-             the files to the `keys` of the mirror"
-                .to_owned(),
-        ),
-    }
+    let Some(files) = output.known_files() else {
+        let open = matches!(&output.kind, OutputKind::EachKey { prefix: None, .. }) && mirror.keys.is_empty();
+        let why = "all its files, which depend on the keys of the secret; list the keys with `include`, and add the \
+                   files to the `keys` of the mirror";
+        return (!open).then(|| why.to_owned());
+    };
+    files.iter().find_map(|file| {
+        if !mirror.keys.is_empty() {
+            let is_copied = mirror.keys.iter().any(|key| key.file == *file);
+            return (!is_copied).then(|| format!("file {file}; add it to the `keys` of the mirror"));
+        }
+        let why = "because a key cannot contain a slash; choose a key for it in `keys`";
+        file.as_str().contains('/').then(|| format!("file {file}, {why}"))
+    })
 }

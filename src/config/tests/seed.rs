@@ -48,6 +48,11 @@ fn each_error_of_a_seed_has_its_path_and_its_action() {
             "cannot tell the files of sources a and b apart",
         ),
         (
+            "outputs: [{source: db, include: [a, b]}]\nmirrors: {m: {keys: {a: a}}}\nseed: {directory: /seed}",
+            "seed",
+            "Secret m does not contain file b; add it to the `keys`",
+        ),
+        (
             &format!("{key}\nmirrors: {{a: {{}}}}\nseed: {{directory: /seed}}"),
             "seed",
             "Secret a does not contain file db/password, because a key cannot contain a slash",

@@ -47,7 +47,7 @@ impl World {
                 let overlap = settings.sources.get(source).and_then(|source| source.overlap);
                 self.check_lease_revocation(source, &lease.0, overlap);
             }
-            Op::ReadSeed { .. } => self.check_seed_use(),
+            Op::ReadSeed { .. } => self.check_seed_read(),
             Op::Mirror { content, .. } => self.check_seed_mirror(content),
             Op::Publish { directory, set } => {
                 let seeded = set.manifest.seeded().next().is_some();

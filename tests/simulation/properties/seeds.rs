@@ -38,19 +38,25 @@ impl World {
         }
     }
 
-    /// [`Property::SeedOnlyDuringOutage`].
+    /// [`Property::SeedOnlyDuringOutage`] when the seed is read.
+    pub fn check_seed_read(&mut self) {
+        self.check_seed_use();
+        let quiet = self.process.as_ref().map_or(SEED_AFTER, |process| self.now.saturating_sub(process.answered));
+        self.watch.measure("seconds without an answer before the seed", quiet.as_secs_f64(), String::new);
+        if quiet < SEED_AFTER {
+            self.violate(Property::SeedOnlyDuringOutage, format!("the last answer is {quiet:?} old"));
+        }
+    }
+
+    /// [`Property::SeedOnlyDuringOutage`] when files of the seed are published. Vault can be back by then, if the volume was
+    /// full.
     pub fn check_seed_use(&mut self) {
         let Some(process) = &self.process else { return };
         let settings = process.agent.settings();
         let required = settings.sources.values().filter(|source| source.required).map(|source| source.path.as_str());
         let refused = required.chain(["login"]).find(|request| process.refused.contains(*request)).map(str::to_owned);
-        let quiet = self.now.saturating_sub(process.answered);
-        self.watch.measure("seconds without an answer before the seed", quiet.as_secs_f64(), String::new);
         if let Some(refused) = refused {
-            return self.violate(Property::SeedOnlyDuringOutage, format!("Vault has refused {refused}"));
-        }
-        if quiet < SEED_AFTER {
-            self.violate(Property::SeedOnlyDuringOutage, format!("the last answer is {quiet:?} old"));
+            self.violate(Property::SeedOnlyDuringOutage, format!("Vault has refused {refused}"));
         }
     }
 

@@ -96,9 +96,9 @@ impl Agent {
         self.parts.saving.request();
     }
 
-    pub(super) fn saved(&mut self, ticket: Ticket, result: Result<(), Failure>, now: &Now) {
+    pub(super) fn saved(&mut self, ticket: Ticket, result: &Result<(), Failure>, now: &Now) {
         let is_last = self.is_releasing(ticket);
-        if let Err(failure) = &result {
+        if let Err(failure) = result {
             self.journal.failed(&Subject::Save, failure);
             self.parts.saving.failed(ticket, failure.clone(), &self.parts.settings.retry, now, 51);
         } else {

@@ -129,7 +129,7 @@ impl Agent {
                     self.ended(&Subject::Event, &result);
                 }
             }
-            Outcome::Saved(result) => self.saved(ticket, result, now),
+            Outcome::Saved(result) => self.saved(ticket, &result, now),
             Outcome::Revoked(result) => {
                 self.parts.sessions.revoked(ticket);
                 self.ended(&Subject::Revocation, &result);

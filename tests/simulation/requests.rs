@@ -68,7 +68,7 @@ impl World {
                 self.answer(process, ticket, Outcome::Retired(Ok(())), Note::default());
             }
             Op::Save { settings, checkpoint } => {
-                self.checkpoint = (!checkpoint.is_empty()).then(|| (started, settings, *checkpoint));
+                self.checkpoint = (!checkpoint.is_empty()).then_some((started, settings, *checkpoint));
                 self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
             }
             Op::Mirror { .. } | Op::PatchConditions { .. } | Op::RecordEvent { .. } => {
@@ -209,7 +209,7 @@ impl World {
         }
         checkpoint.pass(started.saturating_sub(at));
         checkpoint.sources.retain(|name, saved| {
-            let request = |settings: &Settings| settings.sources.get(name).map(|source| source.request_id());
+            let request = |settings: &Settings| settings.sources.get(name).map(keyferry::model::Source::request_id);
             !saved.left.is_zero() && request(&of) == request(settings)
         });
         Some(checkpoint)

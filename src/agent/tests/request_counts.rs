@@ -64,11 +64,11 @@ fn documented_numbers_of_requests_are_counted() {
         format!("{number}")
     };
     let mut renewable = {
-        let mut fresh = fresh.clone();
+        let mut fresh = fresh;
         move |_| leased(&fresh(), HOUR)
     };
     let mut last = {
-        let mut fresh = fresh.clone();
+        let mut fresh = fresh;
         move |_| {
             let reading = leased(&fresh(), HOUR);
             let lease = reading.validity.lease().expect("a lease").clone();

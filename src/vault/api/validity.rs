@@ -48,6 +48,7 @@ impl Origin<'_> {
 /// Fields about time in the data of engines. Fields of unexpected types are ignored.
 #[derive(Deserialize, Default)]
 #[serde(default)]
+#[allow(clippy::struct_excessive_bools, reason = "each says whether the response has a field")]
 struct Fields {
     ttl: Seconds,
     token_ttl: Seconds,

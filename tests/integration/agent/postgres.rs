@@ -24,8 +24,8 @@ fn document(path: &str) -> String {
 }
 
 /// The default overlap of leases of seconds: half of the lease.
-const fn overlap(ttl: u64) -> Duration {
-    Duration::from_secs(ttl).checked_div(2).unwrap()
+fn overlap(ttl: u64) -> Duration {
+    Duration::from_secs(ttl) / 2
 }
 
 /// Allows the credentials, and the revocation of their leases.
@@ -127,9 +127,9 @@ async fn logins_succeed_through_restarts_of_agent() -> Result<()> {
                 // At different times of the lease.
                 tokio::time::sleep(Duration::from_secs(1 + 3 * round)).await;
                 if round == 3 {
-                    agent.terminate(SOON).await.map(drop)?
+                    agent.terminate(SOON).await.map(drop)?;
                 } else {
-                    agent.kill().await?
+                    agent.kill().await?;
                 }
                 agent = setup.agent_with(&["run"], &document(&path))?;
                 agent.wait_for_log("SecretsFresh", SOON).await?;

@@ -213,13 +213,13 @@ async fn changed_names_are_issued_anew_and_restart_issues_nothing() -> Result<()
     Setup::shared("names", async |setup| {
         let pki = Pki::new(setup, "200h", json!({})).await?;
         let document = |more: &str| format!("sources:\n  web: {}\n", pki.source("issue", more));
-        let handover = setup.case.directory.parent().context("a parent")?.join("handover").display().to_string();
+        let checkpoint = setup.case.directory.parent().context("a parent")?.join("checkpoint").display().to_string();
         let file = setup.write_config(&document("ttl: 24h"))?;
         let changes = [
             ("KEYFERRY_SECRETS", ""),
             ("KEYFERRY_MIRROR", ""),
             ("KEYFERRY_CONFIG", file.as_str()),
-            ("KEYFERRY_HANDOVER", handover.as_str()),
+            ("KEYFERRY_CHECKPOINT", checkpoint.as_str()),
         ];
         let mut once = setup.agent(&["once"], &changes)?;
         assert_eq!(once.wait(SOON).await?.code(), Some(0), "{}", once.report());

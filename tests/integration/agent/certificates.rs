@@ -236,11 +236,11 @@ async fn changed_names_are_issued_anew_and_restart_issues_nothing() -> Result<()
         assert_eq!(setup.case.read("tls.crt"), first, "the previous certificate stays");
         setup.condition_is(&mut agent, "SecretsFresh", "False", "InvalidRequest").await?;
 
-        setup.write_config(&document("ttl: 24h, altNames: [b.example.com]"))?;
+        setup.write_config(&document("ttl: 24h, altNames: [second.example.com]"))?;
         agent
             .wait_for("the certificate has the new name", SOON, || {
                 let found = certificates(setup, "tls.crt");
-                let done = found.first().is_some_and(|one| has(one, b"b.example.com"));
+                let done = found.first().is_some_and(|one| has(one, b"second.example.com"));
                 async move { done.then_some(()) }
             })
             .await?;

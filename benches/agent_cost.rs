@@ -106,7 +106,7 @@ fn answer(op: &Op) -> Outcome {
                 "password".to_owned(),
                 SecretValue::Text(SecretBytes::new(b"Losungwort".to_vec())),
             )]),
-            version: Version { number: Some(1), created: Some(jiff::Timestamp::UNIX_EPOCH), previous: None },
+            version: Version { number: Some(1), created: Some(jiff::Timestamp::UNIX_EPOCH), ..Version::default() },
             validity: Validity::Unlimited,
             warnings: Vec::new(),
         })),

@@ -9,6 +9,8 @@ mod checkpoint;
 mod connection;
 #[path = "vault_client/engines.rs"]
 mod engines;
+#[path = "vault_client/list.rs"]
+mod list;
 #[path = "vault_client/login.rs"]
 mod login;
 #[path = "support/blocks.rs"]
@@ -67,6 +69,7 @@ fn vault_at(server: &VaultServer) -> Vault {
 fn source(path: &str) -> Source {
     Source {
         path: path.to_owned(),
+        list: None,
         mount: None,
         engine: KvEngine::Detect,
         version: None,

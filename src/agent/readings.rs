@@ -21,6 +21,14 @@ fn describe(version: &Version) -> String {
     }
 }
 
+/// Describes a version and the known one. For a list, those of the first secret that is older than the known one.
+fn compared(version: &Version, known: Option<&Version>) -> (String, String) {
+    match known.and_then(|known| version.older_secret(known)) {
+        Some((path, version, known)) => (format!("{} of {path}", describe(version)), describe(known)),
+        None => (describe(version), known.map_or_else(String::new, describe)),
+    }
+}
+
 impl Agent {
     /// Records a failure of a source. `quiet`: the failure is expected for a short time and is not logged.
     pub(super) fn source_failed(&mut self, name: &SourceName, failure: &Failure, quiet: bool, now: &Now) {
@@ -88,24 +96,22 @@ impl Agent {
         let order = source.known_version().map_or(Order::Newer, |known| reading.version.order(known));
         let since = source.older_since.unwrap_or(now.at);
         let lasting = since + source.spec.max_stale <= now.at;
-        if order == Order::Older && !lasting && !source.accepts_older(flight.started) {
-            let message = format!(
-                "failed to refresh source {name}: Vault returned {}, which is older than the {} in use; check that \
-                 Vault's standby nodes are in sync (if this lasts for {}s, as after a restore from a backup, the older \
-                 version is accepted)",
-                describe(&reading.version),
-                source.known_version().map_or_else(String::new, describe),
-                source.spec.max_stale.as_secs(),
-            );
-            self.update(name, |source| source.older_since = Some(since));
-            let failure = Failure::new(FailureClass::Transient, Reason::OlderVersion, message);
-            return self.source_failed(name, &failure, false, now);
-        }
         if order == Order::Older {
+            let (returned, known) = compared(&reading.version, source.known_version());
+            if !lasting && !source.accepts_older(flight.started) {
+                let message = format!(
+                    "failed to refresh source {name}: Vault returned {returned}, which is older than the {known} in use; \
+                     check that Vault's standby nodes are in sync (if this lasts for {}s, as after a restore from a \
+                     backup, the older version is accepted)",
+                    source.spec.max_stale.as_secs(),
+                );
+                self.update(name, |source| source.older_since = Some(since));
+                let failure = Failure::new(FailureClass::Transient, Reason::OlderVersion, message);
+                return self.source_failed(name, &failure, false, now);
+            }
             let why =
                 if lasting { "Vault keeps returning it" } else { "a refresh was requested, or the address changed" };
-            let version = describe(&reading.version);
-            let message = format!("source {name}: accepted {version}, which is older than the previous one: {why}");
+            let message = format!("source {name}: accepted {returned}, which is older than the previous one: {why}");
             self.journal.warn(&Subject::Source(name.clone()), Reason::OlderVersion, message);
         }
         let rolled_back = order == Order::Older || order == Order::Level && held.is_some_and(|held| held.rolled_back);

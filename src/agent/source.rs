@@ -362,7 +362,8 @@ impl SourceState {
             (self.failure, self.pending_refusal, self.first_failure, self.older_since) = (None, None, None, None);
             (self.short_ttls, self.read_with, self.refused) = (0, 0, false);
             self.adopted = None;
-        } else if spec.refresh < self.spec.refresh {
+        } else if spec.refresh < self.spec.refresh || spec.list != self.spec.list {
+            // A list may have failed because of a maximum that has changed.
             self.backoff.not_before = self.backoff.not_before.min(now.at);
         }
         self.spec = spec.clone();

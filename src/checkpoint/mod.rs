@@ -181,7 +181,7 @@ pub fn encode(
             };
             values.insert(key.clone(), value);
         }
-        let Version { number, created, previous } = reading.version;
+        let Version { number, created, previous, .. } = reading.version;
         let (request, ends) = (spec.request_id(), at(*left));
         let entry = SourceEntry { request, number, created, previous, ttl, ends, lease, certificate, values };
         sources.insert(name.to_string(), entry);
@@ -276,7 +276,12 @@ fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<
         };
         let reading = Reading {
             data: entry.values.iter().map(|(key, found)| (key.clone(), value(found))).collect(),
-            version: Version { number: entry.number, created: entry.created, previous: entry.previous },
+            version: Version {
+                number: entry.number,
+                created: entry.created,
+                previous: entry.previous,
+                ..Version::default()
+            },
             validity,
             warnings: Vec::new(),
         };

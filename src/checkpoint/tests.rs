@@ -26,8 +26,8 @@ fn checkpoint() -> Checkpoint {
     ]);
     let reading = |version, validity| Arc::new(Reading { data: data.clone(), version, validity, warnings: Vec::new() });
     let db = reading(Version::default(), Validity::Lease(lease));
-    let app =
-        reading(Version { number: Some(7), created: Some(now()), previous: Some(6) }, Validity::Expires(minutes(30)));
+    let seventh = Version { number: Some(7), created: Some(now()), previous: Some(6), ..Version::default() };
+    let app = reading(seventh, Validity::Expires(minutes(30)));
     let token = SavedToken {
         token: VaultToken::new("hvs.planted"),
         first_ttl: Some(minutes(20)),

@@ -61,3 +61,16 @@ pub const SEED_AFTER: Duration = Duration::from_secs(10);
 
 /// Minimum of [`SEED_AFTER`]. Vault needs a moment to answer.
 pub const MIN_SEED_AFTER: Duration = Duration::from_secs(1);
+
+/// Secrets in a list. Each one is a request per interval, so a list that grows unnoticed would load Vault, and a wrong path
+/// would fill the volume.
+pub const LIST_COUNT: u32 = 100;
+
+/// Maximum of [`LIST_COUNT`]. The versions of all secrets of a list must fit into an annotation of a mirrored Secret.
+pub const LIST_COUNT_LIMIT: u32 = 1000;
+
+/// Levels of a recursive list. Deeper than the trees that people maintain by hand.
+pub const LIST_DEPTH: u32 = 10;
+
+/// Maximum of [`LIST_DEPTH`].
+pub const LIST_DEPTH_LIMIT: u32 = 32;

@@ -199,7 +199,11 @@ fn expectation(allowed: &[&str], schema: &Value, found: &str) -> String {
         ["string", "object"] => {
             return format!("must be `{SERVICE_ACCOUNT}` or a mapping with apiVersion, kind, name, and uid");
         }
-        ["boolean", "object"] => return "must be true, false, or a mapping with suffix".to_owned(),
+        ["boolean", "object"] => {
+            let keys = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+            let keys: Vec<_> = keys.map(String::as_str).collect();
+            return format!("must be true, false, or a mapping with {}", keys.join(", "));
+        }
         ["string"] if pattern.contains("0o?") => {
             return "must be octal and in quotes, like \"0440\"; without quotes YAML reads a decimal number".to_owned();
         }

@@ -13,6 +13,7 @@ mod document;
 mod environment;
 #[cfg(test)]
 mod generate;
+mod list;
 mod owner;
 mod parameter;
 mod parse;

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::defaults;
+use super::list::RawList;
 use super::owner::RawOwner;
 use super::parameter::RawParameter;
 use super::previous::RawPrevious;
@@ -141,14 +142,17 @@ impl RawAuthMethod {
     }
 }
 
-/// One secret to read.
+/// One secret, or one list of secrets, to read.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("anyOf" = [{"required": ["path"]}, {"required": ["pki"]}]))]
 pub(super) struct RawSource {
-    /// Path of the secret as in `vault kv get` and `vault read`, without `data/`. Required without `pki`.
+    /// Path of the secret as in `vault kv get` and `vault read`, without `data/`. With `list`, a path as in `vault kv list`. Required without `pki`.
     #[schemars(extend("examples" = ["secret/webapp/config", "database/creds/webapp"]))]
     pub(super) path: Option<String>,
+    /// KV: read all secrets below `path` instead of the secret at `path`. The keys are `secret/key`, or `folder/secret/key`. `true` for the secrets in `path` itself, or a section. Requires the capability `list`.
+    #[schemars(extend("examples" = [true, {"recursive": true, "exclude": ["**/draft"]}]))]
+    pub(super) list: Option<RawList>,
     /// A certificate to request instead of a secret at `path`.
     pub(super) pki: Option<RawPki>,
     /// Mount path of the secrets engine; must be a prefix of `path`. Required only if the mount path contains slashes and the token is not allowed to look it up.

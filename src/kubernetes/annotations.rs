@@ -24,18 +24,23 @@ struct Stored {
     /// Number of the previous version, if its values are part of the content.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     previous: Option<u64>,
+    /// Number and time of each secret of a list.
+    #[serde(rename = "s", default, skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<String, (Option<u64>, Option<Timestamp>)>,
     /// [`MirroredVersion::request`]. Missing in annotations written by keyferry 0.1.
     #[serde(rename = "r", default, skip_serializing_if = "String::is_empty")]
     request: String,
 }
 
 /// Encodes `versions` as annotation value:
-/// `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z","r":"detect:secret/webapp/config"}}`.
+/// `{"<source>":{"v":3,"t":"2026-11-24T10:00:00Z","r":"detect:secret/webapp/config"}}`, and for a list
+/// `{"<source>":{"s":{"<path>":[3,"2026-11-24T10:00:00Z"]},"r":"detect:secret/webapp#list"}}`.
 pub(super) fn encode(versions: &Versions) -> String {
     let store = |MirroredVersion { request, version }: &MirroredVersion| Stored {
         number: version.number,
         created: version.created,
         previous: version.previous,
+        secrets: version.secrets.iter().map(|(path, one)| (path.clone(), (one.number, one.created))).collect(),
         request: request.clone(),
     };
     let stored: BTreeMap<&str, Stored> =
@@ -46,9 +51,15 @@ pub(super) fn encode(versions: &Versions) -> String {
 /// Decodes an annotation value. Returns no versions for an unknown format, for example of a later release.
 pub(super) fn decode(text: &str) -> Versions {
     let stored: BTreeMap<String, Stored> = serde_json::from_str(text).unwrap_or_default();
-    let version = |stored: Stored| MirroredVersion {
-        request: stored.request,
-        version: Version { number: stored.number, created: stored.created, previous: stored.previous },
+    let one = |(number, created)| Version { number, created, ..Version::default() };
+    let version = |Stored { number, created, previous, secrets, request }: Stored| MirroredVersion {
+        request,
+        version: Version {
+            number,
+            created,
+            previous,
+            secrets: secrets.into_iter().map(|(path, version)| (path, one(version))).collect(),
+        },
     };
     stored.into_iter().filter_map(|(name, stored)| Some((SourceName::new(&name).ok()?, version(stored)))).collect()
 }
@@ -102,7 +113,7 @@ mod tests {
         let created = |number: u64| Timestamp::from_second(i64::try_from(number).expect("small")).ok();
         let version = |number| match number {
             0 => Version::default(),
-            _ => Version { number: Some(number), created: created(number), previous: None },
+            _ => Version { number: Some(number), created: created(number), ..Version::default() },
         };
         list.iter()
             .map(|(name, request, number)| {
@@ -150,6 +161,31 @@ mod tests {
         let expected = r#"{"lease":{"r":"detect:db"},"secret/webapp/config":{"v":3,"t":"1970-01-01T00:00:03Z","r":"detect:secret/webapp/config"}}"#;
         assert_eq!(encode(&all), expected);
         assert_eq!(decode(&encode(&all)), all);
+    }
+
+    #[test]
+    fn versions_of_a_list_round_trip_and_are_compared() {
+        let list = |numbers: &[(&str, u64)]| {
+            let secrets = numbers.iter().map(|(path, number)| {
+                let created = Timestamp::from_second(i64::try_from(*number).expect("small")).ok();
+                ((*path).to_owned(), Version { number: Some(*number), created, ..Version::default() })
+            });
+            let version = Version { secrets: secrets.collect(), ..Version::default() };
+            let mirrored = MirroredVersion { request: "detect:secret/team#list".into(), version };
+            Versions::from([(SourceName::new("team").expect("name"), mirrored)])
+        };
+        let stored = list(&[("a", 1), ("web/db", 3)]);
+        let expected = r#"{"team":{"s":{"a":[1,"1970-01-01T00:00:01Z"],"web/db":[3,"1970-01-01T00:00:03Z"]},"r":"detect:secret/team#list"}}"#;
+        assert_eq!(encode(&stored), expected);
+        assert_eq!(decode(expected), stored);
+        for (numbers, expected) in [
+            (&[("a", 1), ("web/db", 3)][..], Recency::Same),
+            (&[("a", 2), ("web/db", 2)], Recency::Older),
+            (&[("web/db", 3)], Recency::Newer),
+        ] {
+            assert_eq!(recency(&list(numbers), &stored), expected, "{numbers:?}");
+        }
+        assert!(identify_content(&stored, &stored));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod failure;
 mod files;
 mod glob;
 mod json;
+mod list;
 mod lock;
 mod mirror;
 mod names;
@@ -27,6 +28,7 @@ pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEve
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource, SeedData};
 pub use glob::Glob;
+pub use list::SecretList;
 pub(crate) use lock::lock;
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_variable_name};

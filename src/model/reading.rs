@@ -40,7 +40,7 @@ pub struct Reading {
     pub warnings: Vec<String>,
 }
 
-/// Version of a reading. Engines without versions set neither field.
+/// Version of a reading. Engines without versions set no field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Version {
     /// Version number of KV version 2, counted from 1.
@@ -51,12 +51,14 @@ pub struct Version {
     /// Number of the previous version, if the reading contains its values too. It can disappear while `number` stays the same,
     /// so it is part of the identity of the content, but not of the order.
     pub previous: Option<u64>,
+    /// The reading of a list has only this: the version of each secret, by its path below the path of the source.
+    pub secrets: BTreeMap<String, Version>,
 }
 
-/// Order of two versions of one secret.
+/// Order of two versions of one secret, or of two readings of one list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Newer than the other version.
+    /// Newer than the other version. A list with other secrets than the other one is newer too.
     Newer,
     /// The same version, or not comparable.
     Level,
@@ -67,8 +69,34 @@ pub enum Order {
 impl Version {
     /// Compares this version with `other`. A higher number is newer, whatever the clocks of the servers were. A lower number is
     /// newer only if it was written later, as in a secret that was deleted and re-created.
+    ///
+    /// A list is older if any of its secrets is older than in `other`, because it must not roll back any of them. A secret
+    /// that only one of the two lists contains was created or removed. No version shows which of the two it was, so such a
+    /// difference always makes the list newer.
     #[must_use]
     pub fn order(&self, other: &Self) -> Order {
+        if self.secrets.is_empty() || other.secrets.is_empty() {
+            return self.order_of_one(other);
+        }
+        if self.older_secret(other).is_some() {
+            return Order::Older;
+        }
+        let same = self.common_secrets(other).all(|(_, ours, theirs)| ours.order_of_one(theirs) == Order::Level)
+            && self.secrets.keys().eq(other.secrets.keys());
+        if same { Order::Level } else { Order::Newer }
+    }
+
+    /// The first secret of a list that is older than in `other`: its path, and its version here and in `other`.
+    #[must_use]
+    pub fn older_secret<'a>(&'a self, other: &'a Self) -> Option<(&'a str, &'a Self, &'a Self)> {
+        self.common_secrets(other).find(|(_, ours, theirs)| ours.order_of_one(theirs) == Order::Older)
+    }
+
+    fn common_secrets<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a str, &'a Self, &'a Self)> {
+        self.secrets.iter().filter_map(|(path, ours)| Some((path.as_str(), ours, other.secrets.get(path)?)))
+    }
+
+    fn order_of_one(&self, other: &Self) -> Order {
         let written = self.created.zip(other.created).map(|(ours, theirs)| ours.cmp(&theirs));
         match (self.number.zip(other.number).map(|(ours, theirs)| ours.cmp(&theirs)), written) {
             (Some(Ordering::Greater), _) | (Some(Ordering::Less | Ordering::Equal) | None, Some(Ordering::Greater)) => {
@@ -154,7 +182,15 @@ mod tests {
     use super::*;
 
     fn version(number: u64, created: &str) -> Version {
-        Version { number: Some(number), created: created.parse().ok(), previous: None }
+        Version { number: Some(number), created: created.parse().ok(), ..Version::default() }
+    }
+
+    fn list(numbers: &[(&str, u64)]) -> Version {
+        let secrets = numbers.iter().map(|(path, number)| {
+            let created = Timestamp::from_second(i64::try_from(*number).expect("small")).ok();
+            ((*path).to_owned(), Version { number: Some(*number), created, ..Version::default() })
+        });
+        Version { secrets: secrets.collect(), ..Version::default() }
     }
 
     #[test]
@@ -173,5 +209,27 @@ mod tests {
         for (new, expected, what) in table {
             assert_eq!(new.order(&old), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn list_is_older_if_any_secret_is_older() {
+        let old = list(&[("a", 2), ("b/c", 5)]);
+        for (new, expected) in [
+            (list(&[("a", 2), ("b/c", 5)]), Order::Level),
+            (list(&[("a", 3), ("b/c", 5)]), Order::Newer),
+            (list(&[("a", 1), ("b/c", 5)]), Order::Older),
+            (list(&[("a", 1), ("b/c", 9), ("d", 1)]), Order::Older),
+            (list(&[("a", 2), ("b/c", 5), ("d", 1)]), Order::Newer),
+            (list(&[("a", 2)]), Order::Newer),
+            (list(&[("b/c", 4)]), Order::Older),
+            (list(&[("d", 1)]), Order::Newer),
+            (Version::default(), Order::Level),
+        ] {
+            assert_eq!(new.order(&old), expected, "{new:?}");
+        }
+        assert_eq!(old.order(&Version::default()), Order::Level);
+        let older = list(&[("a", 2), ("b/c", 4)]);
+        let found = older.older_secret(&old).map(|(path, new, known)| (path, new.number, known.number));
+        assert_eq!(found, Some(("b/c", Some(4), Some(5))));
     }
 }

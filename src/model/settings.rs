@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{
     CertificateRequest, FilePath, JsonPointer, KeySelection, Mirror, Mode, ObjectName, Parameters, RequestMethod,
-    SecretBytes, SourceName,
+    SecretBytes, SecretList, SourceName,
 };
 
 /// The active configuration.
@@ -147,11 +147,14 @@ pub enum KvEngine {
     Other,
 }
 
-/// A secret to read.
+/// A secret to read, or a list of secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// Path without a leading slash and without the `/data/` of KV version 2: `secret/webapp/config`.
+    /// Path without a leading slash and without the `/data/` of KV version 2: `secret/webapp/config`. A list can have the path
+    /// of a mount: `secret`.
     pub path: String,
+    /// Read the secrets below `path` instead of the secret at `path`.
+    pub list: Option<SecretList>,
     /// Mount path of the secrets engine, a prefix of `path`. `None` detects the mount.
     pub mount: Option<String>,
     /// Secrets engine at the mount path.
@@ -186,8 +189,8 @@ impl Source {
         self.method == RequestMethod::Read && self.parameters.is_empty()
     }
 
-    /// Identifies the request: equal for two sources if and only if both read the same secret. Contains no secret, and is
-    /// stored in manifests and annotations.
+    /// Identifies the request: equal for two sources if and only if both read the same secret, or the same list of secrets.
+    /// Contains no secret, and is stored in manifests and annotations.
     #[must_use]
     pub fn request_id(&self) -> String {
         let engine = match self.engine {
@@ -208,6 +211,9 @@ impl Source {
         if let Some(suffix) = &self.previous {
             // Quoted like the text of a parameter. Cannot fail: a `String` accepts every write.
             let _ = write!(text, "#previous={suffix:?}");
+        }
+        if let Some(list) = &self.list {
+            text.push_str(&list.request_id());
         }
         if self.method == RequestMethod::Write {
             text.push_str("#method=write");

@@ -8,7 +8,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::adapters::{Adapters, ApiServer, Checkpoints, Clock as _, Server, Volume};
 use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
-use crate::model::{Checkpoint, Failure, FailureClass, Reason, Settings};
+use crate::model::{Checkpoint, Failure, FailureClass, Reason, SecretList, Settings};
 
 /// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount
 /// and then read again.
@@ -112,10 +112,10 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
                 return (Outcome::Read(Err(removed)), None);
             };
             let what = format!("read source {source}");
-            Outcome::Read(
-                call_server(adapters, &settings, &what, async |server: &A::Server| server.read(&token, spec).await)
-                    .await,
-            )
+            let rounds = spec.list.as_ref().map_or(0, SecretList::rounds);
+            let limit = settings.server.timeout.saturating_mul(MAX_REQUESTS_PER_OPERATION.saturating_add(rounds));
+            let read = async |server: &A::Server| server.read(&token, spec).await;
+            Outcome::Read(call_server_within(limit, adapters, &settings, &what, read).await)
         }
         Op::RenewLease { settings, token, source, lease, increment } => {
             let what = format!("renew the lease of source {source}");
@@ -229,8 +229,18 @@ async fn call_server<A: Adapters, T>(
     what: &str,
     work: impl AsyncFnOnce(&A::Server) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let server = adapters.server(settings)?;
     let limit = settings.server.timeout * MAX_REQUESTS_PER_OPERATION;
+    call_server_within(limit, adapters, settings, what, work).await
+}
+
+async fn call_server_within<A: Adapters, T>(
+    limit: Duration,
+    adapters: &Arc<A>,
+    settings: &Settings,
+    what: &str,
+    work: impl AsyncFnOnce(&A::Server) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let server = adapters.server(settings)?;
     let work = async {
         if server.needs_files() {
             let reader = Arc::clone(&server);

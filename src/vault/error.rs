@@ -93,6 +93,9 @@ pub(super) enum VaultError {
         "failed to read {path}: {missing} at this path (requested {request_path}; {engine}); check the path and the namespace"
     )]
     SecretNotFound { path: String, missing: String, request_path: String, engine: String },
+    /// A list without secrets. `request_path` is the first request.
+    #[error("failed to read {path}: {cause} (listed {request_path}; {engine})")]
+    NoSecrets { path: String, cause: &'static str, request_path: String, engine: String },
     #[error("failed to read {path}: version {version} {state}")]
     SecretDeleted { path: String, version: u64, state: String },
     #[error("failed to read {path}: {cause}")]
@@ -142,7 +145,7 @@ impl VaultError {
             | Self::WrongCreationPath { .. }
             | Self::NotUnwrapped { .. } => (Denied, Reason::LoginRefused),
             Self::LeaseLost { .. } => (Missing, Reason::LeaseLost),
-            Self::SecretNotFound { .. } => (Missing, Reason::SecretNotFound),
+            Self::SecretNotFound { .. } | Self::NoSecrets { .. } => (Missing, Reason::SecretNotFound),
             Self::SecretDeleted { .. } => (Missing, Reason::SecretDeleted),
             Self::NotReadable { .. } | Self::NotUsable { .. } => (Invalid, Reason::InvalidRequest),
             Self::CertificateInvalid { .. } => (Invalid, Reason::CertificateInvalid),

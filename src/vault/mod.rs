@@ -2,7 +2,9 @@
 //!
 //! Every call makes **one** attempt and classifies its failure (`error`); only the agent schedules retries. A login sends 1
 //! request, or 3 with a wrapped secret ID. A read sends 1 request, 2 if a known mount denies the read, and up to 3 while the
-//! engine of the mount is unknown, and 1 more with `previous`. Every other call sends 1 request.
+//! engine of the mount is unknown, and 1 more with `previous`. A list sends 1 request for each folder and each secret, at most
+//! [`SecretList::CONCURRENCY`](crate::model::SecretList::CONCURRENCY) at a time, and 1 more while the engine of the mount is
+//! unknown. Every other call sends 1 request.
 //!
 //! Layers, from the bottom: `http` (client), `api` (one file per endpoint), `auth` (one file per login method), `login` and
 //! `read`, and the facade in this file.
@@ -20,6 +22,7 @@ mod error;
 mod file;
 mod http;
 mod json;
+mod list;
 mod login;
 mod mounts;
 mod previous;
@@ -128,7 +131,9 @@ impl Vault {
     /// `Missing` with `SecretNotFound` or `SecretDeleted`, `TokenInvalid`, `Forbidden` with the policy rule that allows the
     /// read, `Invalid` if the engine or version of the source does not match the mount, and the failures of any call.
     pub async fn read(&self, token: &VaultToken, source: &Source) -> Result<Reading, Failure> {
-        Ok(if source.is_plain_read() {
+        Ok(if let Some(list) = &source.list {
+            list::read_list(&self.api, &self.mounts, token, source, list).await?
+        } else if source.is_plain_read() {
             read::read(&self.api, &self.mounts, token, source).await?
         } else {
             request::send(&self.api, token, source).await?

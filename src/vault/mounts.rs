@@ -17,7 +17,7 @@ pub(super) enum Engine {
     Unknown,
 }
 
-/// A mount. `path` is a prefix of the configured path, without a slash at the end.
+/// A mount. `path` is a prefix of the configured path, or that path, without a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
     pub(super) path: String,
@@ -34,7 +34,7 @@ impl MountTable {
     /// The mount of `path`. At most one matches, because Vault does not allow nested mounts
     /// (<https://developer.hashicorp.com/vault/api-docs/system/mounts#enable-secrets-engine>).
     pub(super) fn find(&self, path: &str) -> Option<Mount> {
-        let (mount, (engine, confirmed)) = self.0.iter().find(|(mount, _)| below(path, mount).is_some())?;
+        let (mount, (engine, confirmed)) = self.0.iter().find(|(mount, _)| within(path, mount).is_some())?;
         Some(Mount { path: mount.clone(), engine: *engine, confirmed: *confirmed })
     }
 
@@ -47,9 +47,24 @@ impl MountTable {
     }
 }
 
+/// The rest of `path` in `mount`; empty for the path of the mount.
+fn within<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(mount)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
 /// The rest of `path` below `mount`.
 pub(super) fn below<'a>(path: &'a str, mount: &str) -> Option<&'a str> {
-    path.strip_prefix(mount)?.strip_prefix('/').filter(|rest| !rest.is_empty())
+    within(path, mount).filter(|rest| !rest.is_empty())
+}
+
+/// Request paths for the secrets below a configured path, without a slash at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FolderPaths {
+    /// For `LIST`.
+    pub(super) list: String,
+    /// For reads.
+    pub(super) read: String,
 }
 
 impl Mount {
@@ -64,10 +79,10 @@ impl Mount {
     /// The reported path is relative to the namespace, which can be part of the configured path instead of a header.
     pub(super) fn described(path: &str, info: &MountInfo) -> Option<Self> {
         let mount = info.path.trim_matches('/');
-        let end = if below(path, mount).is_some() {
+        let end = if within(path, mount).is_some() {
             mount.len()
         } else {
-            path.find(&format!("/{mount}/"))? + 1 + mount.len()
+            format!("{path}/").find(&format!("/{mount}/"))? + 1 + mount.len()
         };
         let engine = match (info.kind.as_str(), info.version()) {
             ("kv", Some("2")) => Engine::KvV2,
@@ -78,6 +93,15 @@ impl Mount {
         Some(Self { path: path.get(..end)?.to_owned(), engine, confirmed: true })
     }
 
+    /// The mount and its engine, for a message.
+    pub(super) fn describe(&self) -> String {
+        match self.engine {
+            Engine::KvV2 => format!("mount {} is KV version 2", self.path),
+            Engine::KvV1 => format!("mount {} is KV version 1", self.path),
+            Engine::Other | Engine::Unknown => format!("mount {}", self.path),
+        }
+    }
+
     /// The request path for the configured `path`.
     pub(super) fn request_path(&self, path: &str) -> String {
         match below(path, &self.path) {
@@ -85,6 +109,22 @@ impl Mount {
                 format!("{}/data/{rest}", self.path)
             }
             _ => path.to_owned(),
+        }
+    }
+
+    /// The request paths for the secrets below the configured `path`; `None` if the engine has no such secrets.
+    pub(super) fn folder_paths(&self, path: &str) -> Option<FolderPaths> {
+        match self.engine {
+            Engine::KvV1 => Some(FolderPaths { list: path.to_owned(), read: path.to_owned() }),
+            Engine::KvV2 => {
+                let rest = within(path, &self.path)?;
+                // The path as the API has it.
+                let rest = within(rest, "data").unwrap_or(rest);
+                let slash = if rest.is_empty() { "" } else { "/" };
+                let below = |kind: &str| format!("{}/{kind}{slash}{rest}", self.path);
+                Some(FolderPaths { list: below("metadata"), read: below("data") })
+            }
+            Engine::Other | Engine::Unknown => None,
         }
     }
 }
@@ -121,6 +161,40 @@ mod tests {
         let namespaced = described("playground/secret/webapp", "secret/", "kv", Some("2")).expect("below");
         assert_eq!(namespaced.request_path("playground/secret/webapp"), "playground/secret/data/webapp");
         assert_eq!(described("other/webapp", "secret/", "kv", Some("2")), None);
+    }
+
+    #[test]
+    fn folder_paths_exist_for_kv_only() {
+        let paths = |mount: &str, engine, path: &str| {
+            let mount = Mount { path: mount.into(), engine, confirmed: true };
+            mount.folder_paths(path).map(|paths| (paths.list, paths.read))
+        };
+        let pair = |list: &str, read: &str| Some((list.to_owned(), read.to_owned()));
+        for (path, list, read) in [
+            ("secret", "secret/metadata", "secret/data"),
+            ("secret/team", "secret/metadata/team", "secret/data/team"),
+            ("secret/data/team", "secret/metadata/team", "secret/data/team"),
+            ("secret/database", "secret/metadata/database", "secret/data/database"),
+        ] {
+            assert_eq!(paths("secret", Engine::KvV2, path), pair(list, read), "{path}");
+        }
+        let nested = paths("team/kv", Engine::KvV2, "team/kv/web");
+        assert_eq!(nested, pair("team/kv/metadata/web", "team/kv/data/web"));
+        assert_eq!(paths("kv", Engine::KvV1, "kv"), pair("kv", "kv"));
+        assert_eq!(paths("kv", Engine::KvV1, "kv/team"), pair("kv/team", "kv/team"));
+        assert_eq!(paths("database", Engine::Other, "database/creds"), None);
+    }
+
+    #[test]
+    fn path_of_a_mount_is_in_the_mount() {
+        let root = described("secret", "secret/", "kv", Some("2")).expect("the mount");
+        assert_eq!((root.path.as_str(), root.engine), ("secret", Engine::KvV2));
+        let namespaced = described("playground/secret", "secret/", "kv", Some("2")).expect("the mount");
+        assert_eq!(namespaced.path, "playground/secret");
+        assert_eq!(described("secrets", "secret/", "kv", Some("2")), None);
+        let mut table = MountTable::default();
+        table.learn(root.clone());
+        assert_eq!(table.find("secret"), Some(root));
     }
 
     #[test]

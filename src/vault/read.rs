@@ -49,24 +49,32 @@ struct Found {
     request_path: String,
 }
 
+/// The policy rule for a request to `mount`, which the server does not report.
+pub(super) fn rule_with_assumption(rule: &str, mount: &str) -> String {
+    format!(
+        "{rule}, assuming that {mount} is a KV version 2 mount; if it is not, set the source's `mount` and `engine`"
+    )
+}
+
 /// One read in progress.
-struct Read<'a> {
-    api: &'a Api,
-    mounts: &'a Mutex<MountTable>,
-    token: &'a VaultToken,
-    source: &'a Source,
-    path: &'a str,
+pub(super) struct Read<'a> {
+    pub(super) api: &'a Api,
+    pub(super) mounts: &'a Mutex<MountTable>,
+    pub(super) token: &'a VaultToken,
+    pub(super) source: &'a Source,
+    /// Path of the secret.
+    pub(super) path: &'a str,
 }
 
 /// One request and its result.
-struct Attempt {
+pub(super) struct Attempt {
     mount: Mount,
     request_path: String,
     response: Response,
-    result: AttemptResult,
+    pub(super) result: AttemptResult,
 }
 
-enum AttemptResult {
+pub(super) enum AttemptResult {
     /// The secret.
     Found(Reading),
     /// A failure that does not depend on the mount.
@@ -148,7 +156,7 @@ impl Read<'_> {
         Ok(self.classify(mount, request_path, response))
     }
 
-    fn classify(&self, mount: Mount, request_path: String, response: Response) -> Attempt {
+    pub(super) fn classify(&self, mount: Mount, request_path: String, response: Response) -> Attempt {
         let result = match response.status {
             StatusCode::OK => self.parse_found(&response, &mount, &request_path).unwrap_or_else(AttemptResult::Failed),
             _ if response.status.is_client_error() && !is_from_vault(&response) => {
@@ -185,7 +193,7 @@ impl Read<'_> {
         if let Some(found) = versioned {
             let Some(object) = found.data else { return Err(self.deleted_error(&found)) };
             let (number, created) = (Some(found.metadata.version), found.metadata.created_time);
-            let version = Version { number, created, previous: None };
+            let version = Version { number, created, ..Version::default() };
             return self.reading(object, version, Validity::Unlimited, envelope.warnings());
         }
         if mount.engine == Engine::KvV2 {
@@ -228,11 +236,7 @@ impl Read<'_> {
 
     /// Converts the last attempt into the result.
     fn finish(&self, attempt: Attempt) -> Result<Found, VaultError> {
-        let engine = match attempt.mount.engine {
-            Engine::KvV2 => format!("mount {} is KV version 2", attempt.mount.path),
-            Engine::KvV1 => format!("mount {} is KV version 1", attempt.mount.path),
-            Engine::Other | Engine::Unknown => format!("mount {}", attempt.mount.path),
-        };
+        let engine = attempt.mount.describe();
         self.finish_with(attempt, engine)
     }
 
@@ -242,9 +246,7 @@ impl Read<'_> {
         if let AttemptResult::Forbidden(VaultError::Forbidden { rule, .. }) = &mut attempt.result
             && attempt.request_path != self.path
         {
-            *rule = format!(
-                "{rule}, assuming that {mount} is a KV version 2 mount; if it is not, set the source's `mount` and `engine`"
-            );
+            *rule = rule_with_assumption(rule, mount);
         }
         let engine = format!("Vault does not report the engine of mount {mount}");
         self.finish_with(attempt, engine)

@@ -46,9 +46,28 @@ struct WireSource {
     created: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<u64>,
+    /// Number and creation time of each secret of a list.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<String, (Option<u64>, Option<Timestamp>)>,
     leased: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     seeded: bool,
+}
+
+impl From<ManifestSource> for WireSource {
+    fn from(ManifestSource { request, version, leased, seeded }: ManifestSource) -> Self {
+        let Version { number, created, previous, secrets } = version;
+        let secrets = secrets.into_iter().map(|(path, one)| (path, (one.number, one.created))).collect();
+        Self { request, number, created, previous, secrets, leased, seeded }
+    }
+}
+
+impl From<WireSource> for ManifestSource {
+    fn from(WireSource { request, number, created, previous, secrets, leased, seeded }: WireSource) -> Self {
+        let one = |(number, created)| Version { number, created, ..Version::default() };
+        let secrets = secrets.into_iter().map(|(path, version)| (path, one(version))).collect();
+        Self { request, version: Version { number, created, previous, secrets }, leased, seeded }
+    }
 }
 
 /// The manifest of one set, with the data that only the publisher has.
@@ -77,11 +96,8 @@ impl SetManifest {
 
     /// Encodes the file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let sources = self.manifest.sources.iter().map(|(name, source)| {
-            let ManifestSource { request, version: Version { number, created, previous }, leased, seeded } =
-                source.clone();
-            (name.as_str().to_owned(), WireSource { request, number, created, previous, leased, seeded })
-        });
+        let sources =
+            self.manifest.sources.iter().map(|(name, source)| (name.as_str().to_owned(), source.clone().into()));
         let names = |names: &BTreeSet<SourceName>| names.iter().map(|name| name.as_str().to_owned()).collect();
         let wire = Wire {
             version: FORMAT_VERSION,
@@ -101,11 +117,7 @@ impl SetManifest {
         let sources: BTreeMap<SourceName, ManifestSource> = wire
             .sources
             .into_iter()
-            .map(|(name, WireSource { request, number, created, previous, leased, seeded })| {
-                let version = Version { number, created, previous };
-                let source = ManifestSource { request, version, leased, seeded };
-                Some((SourceName::new(&name).ok()?, source))
-            })
+            .map(|(name, source)| Some((SourceName::new(&name).ok()?, source.into())))
             .collect::<Option<_>>()?;
         let known = |name: &String| SourceName::new(name).ok().filter(|name| sources.contains_key(name));
         let files = wire
@@ -156,15 +168,18 @@ mod tests {
     fn example() -> SetManifest {
         let name = |text: &str| SourceName::new(text).expect(text);
         let created = "2026-11-24T16:05:37.25Z".parse().ok();
-        let version = Version { number: Some(7), created, previous: Some(6) };
+        let version = Version { number: Some(7), created, previous: Some(6), ..Version::default() };
+        let one = Version { previous: None, ..version.clone() };
         let db = ManifestSource { request: "kv-v2:secret/db".into(), version, ..Default::default() };
+        let list = Version { secrets: [("web/db".to_owned(), one)].into(), ..Version::default() };
+        let all = ManifestSource { request: "kv-v2:secret#list".into(), version: list, ..Default::default() };
         let role = ManifestSource { request: "other:database/creds/app".into(), leased: true, ..Default::default() };
         let file = |text: &str| FilePath::new(text).expect(text);
         SetManifest {
             manifest: Manifest {
                 server: "https://vault:8200#namespace=team".into(),
                 layout: Some("outputs:1".into()),
-                sources: [(name("db"), db), (name("role"), role)].into(),
+                sources: [(name("all"), all), (name("db"), db), (name("role"), role)].into(),
                 files: [(file("tls/key"), [name("db")].into()), (file("both"), [name("db"), name("role")].into())]
                     .into(),
             },
@@ -179,7 +194,9 @@ mod tests {
         let expected = concat!(
             r#"{"version":2,"published":"2026-11-24T16:05:38Z","server":"https://vault:8200#namespace=team","#,
             r#""layout":"outputs:1","#,
-            r#""sources":{"db":{"request":"kv-v2:secret/db","number":7,"created":"2026-11-24T16:05:37.25Z","#,
+            r#""sources":{"all":{"request":"kv-v2:secret#list","#,
+            r#""secrets":{"web/db":[7,"2026-11-24T16:05:37.25Z"]},"leased":false},"#,
+            r#""db":{"request":"kv-v2:secret/db","number":7,"created":"2026-11-24T16:05:37.25Z","#,
             r#""previous":6,"leased":false},"#,
             r#""role":{"request":"other:database/creds/app","leased":true}},"#,
             r#""files":{"both":["db","role"],"tls/key":["db"]},"modes":{"tls/key":"0400"}}"#

@@ -60,7 +60,7 @@ fn manifest(set: &FileSet, layout: &str, version: u64) -> Manifest {
     let files: BTreeMap<_, _> = set.files.iter().map(|(path, file)| (path.clone(), file.sources.clone())).collect();
     let read = |name: &SourceName| {
         let created = "2026-11-24T16:05:37Z".parse().ok();
-        let version = Version { number: Some(version), created, previous: None };
+        let version = Version { number: Some(version), created, ..Version::default() };
         (name.clone(), ManifestSource { request: format!("kv-v2:secret/{name}"), version, ..ManifestSource::default() })
     };
     Manifest {

@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 /// The stub's reply to a request.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub(crate) struct Exchange {
     headers: Vec<(String, Option<String>)>,
     body: Option<serde_json::Value>,
     reply: Reply,
+    /// Number of requests that are answered together.
+    together: usize,
 }
 
 /// Expects a `GET` of `path` (with the query); responds with 200 `{}` unless the test sets another reply.
@@ -48,7 +51,7 @@ pub(crate) fn post(path: &str) -> Exchange {
 impl Exchange {
     fn new(method: &'static str, path: &str) -> Self {
         let reply = Reply::Answer { status: 200, headers: Vec::new(), body: "{}".into() };
-        Self { method, path: path.into(), headers: Vec::new(), body: None, reply }
+        Self { method, path: path.into(), headers: Vec::new(), body: None, reply, together: 1 }
     }
 
     /// The request must have this header.
@@ -89,6 +92,12 @@ impl Exchange {
         self
     }
 
+    /// Responds when this number of such requests wait for their response, or when the script has no further request.
+    pub(crate) fn together(mut self, count: usize) -> Self {
+        self.together = count;
+        self
+    }
+
     /// Never responds.
     pub(crate) fn hang(mut self) -> Self {
         self.reply = Reply::Hang;
@@ -109,14 +118,33 @@ struct State {
     in_any_order: bool,
     errors: Vec<String>,
     seen: Vec<String>,
+    /// Requests without a response, and their maximum.
+    in_flight: usize,
+    most_in_flight: usize,
+    /// Requests that wait for others, and the number of times that such requests were released.
+    waiting: usize,
+    releases: u64,
 }
 
 /// The running stub.
 pub(crate) struct Stub {
     address: SocketAddr,
     scheme: &'static str,
-    state: Arc<Mutex<State>>,
+    state: Arc<Shared>,
     connections: Arc<AtomicUsize>,
+}
+
+/// The state, and a signal for requests that wait for others.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    released: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("not poisoned")
+    }
 }
 
 impl Stub {
@@ -128,7 +156,7 @@ impl Stub {
     /// As `start`, for requests in any order.
     pub(crate) fn start_in_any_order(script: impl IntoIterator<Item = Exchange>) -> Self {
         let stub = Self::start(script);
-        stub.state.lock().expect("not poisoned").in_any_order = true;
+        stub.state.lock().in_any_order = true;
         stub
     }
 
@@ -140,7 +168,8 @@ impl Stub {
     fn serve(script: impl IntoIterator<Item = Exchange>, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        let state = Arc::new(Mutex::new(State { script: script.into_iter().collect(), ..State::default() }));
+        let state = Arc::new(Shared::default());
+        state.lock().script.extend(script);
         let connections = Arc::new(AtomicUsize::new(0));
         let stub = Self {
             address,
@@ -172,13 +201,18 @@ impl Stub {
 
     /// Adds exchanges to the end of the script.
     pub(crate) fn expect(&self, more: impl IntoIterator<Item = Exchange>) {
-        self.state.lock().expect("not poisoned").script.extend(more);
+        self.state.lock().script.extend(more);
     }
 
     /// Whether every exchange of the script is done, for tests of background processes.
     #[allow(dead_code, reason = "for checkpoint.rs")]
     pub(crate) fn is_complete(&self) -> bool {
-        self.state.lock().expect("not poisoned").script.is_empty()
+        self.state.lock().script.is_empty()
+    }
+
+    /// Maximum number of concurrent requests so far.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.state.lock().most_in_flight
     }
 
     /// Number of TCP connections so far.
@@ -190,11 +224,11 @@ impl Stub {
 impl Drop for Stub {
     fn drop(&mut self) {
         if thread::panicking() {
-            let seen = self.state.lock().map(|state| state.seen.clone()).unwrap_or_default();
+            let seen = self.state.state.lock().map(|state| state.seen.clone()).unwrap_or_default();
             eprintln!("requests that {} saw: {seen:#?}", self.address());
             return;
         }
-        let state = self.state.lock().expect("not poisoned");
+        let state = self.state.lock();
         let mut report = state.errors.join("\n");
         for missing in &state.script {
             let _ = write!(report, "\nmissing: {} {}", missing.method, missing.path);
@@ -210,10 +244,10 @@ struct Request {
     body: Vec<u8>,
 }
 
-fn serve_connection(stream: impl Read + Write, state: &Mutex<State>) {
+fn serve_connection(stream: impl Read + Write, state: &Shared) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream) {
-        let reply = check(&request, &mut state.lock().expect("not poisoned"));
+        let reply = receive(&request, state);
         match reply {
             Reply::Answer { status, headers, body } => {
                 let mut text = format!("HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\n");
@@ -241,6 +275,31 @@ fn serve_connection(stream: impl Read + Write, state: &Mutex<State>) {
     }
 }
 
+/// Waits until the request can be answered.
+fn receive(request: &Request, shared: &Shared) -> Reply {
+    let mut state = shared.lock();
+    state.in_flight += 1;
+    state.most_in_flight = state.most_in_flight.max(state.in_flight);
+    let (reply, together) = check(request, &mut state);
+    state.waiting += 1;
+    if state.waiting >= together || state.script.is_empty() {
+        state.waiting = 0;
+        state.releases += 1;
+        shared.released.notify_all();
+    } else {
+        let before = state.releases;
+        let patience = Duration::from_secs(10);
+        let waits = |state: &mut State| state.releases == before;
+        let (now, result) = shared.released.wait_timeout_while(state, patience, waits).expect("not poisoned");
+        state = now;
+        if result.timed_out() {
+            state.errors.push(format!("{}: no {together} requests at a time", request.path));
+        }
+    }
+    state.in_flight -= 1;
+    reply
+}
+
 /// `None` at the end of the connection, or if TLS failed.
 fn read_request(stream: &mut impl BufRead) -> Option<Request> {
     let mut line = || {
@@ -265,7 +324,8 @@ fn read_request(stream: &mut impl BufRead) -> Option<Request> {
     Some(Request { method, path, headers, body })
 }
 
-fn check(request: &Request, state: &mut State) -> Reply {
+/// Returns the reply, and the number of requests that are answered together.
+fn check(request: &Request, state: &mut State) -> (Reply, usize) {
     let summary = format!("{} {}", request.method, request.path);
     state.seen.push(summary.clone());
     let unexpected =
@@ -276,10 +336,10 @@ fn check(request: &Request, state: &mut State) -> Reply {
     let next = state.script.iter().position(|exchange| state.in_any_order && matches(exchange)).unwrap_or_default();
     let Some(expected) = state.script.remove(next) else {
         state.errors.push(format!("extra: {summary}"));
-        return unexpected;
+        return (unexpected, 1);
     };
     let mut wrong = Vec::new();
-    if (request.method.as_str(), request.path.as_str()) != (expected.method, expected.path.as_str()) {
+    if !matches(&expected) {
         wrong.push(format!("expected {} {}", expected.method, expected.path));
     }
     for (name, value) in &expected.headers {
@@ -295,8 +355,8 @@ fn check(request: &Request, state: &mut State) -> Reply {
         }
     }
     if wrong.is_empty() {
-        return expected.reply;
+        return (expected.reply, expected.together);
     }
     state.errors.push(format!("{summary}: {}", wrong.join("; ")));
-    unexpected
+    (unexpected, 1)
 }

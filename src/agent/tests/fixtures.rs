@@ -40,6 +40,7 @@ pub(super) fn path(text: &str) -> FilePath {
 pub(super) fn source(at: &str) -> Source {
     Source {
         path: at.into(),
+        list: None,
         mount: None,
         engine: KvEngine::Detect,
         version: None,
@@ -172,7 +173,7 @@ fn data(of: &[(&str, &str)]) -> BTreeMap<String, SecretValue> {
 pub(super) fn reading(number: u64, of: &[(&str, &str)]) -> Reading {
     let hours = i64::try_from(number).unwrap_or_default();
     let created = jiff::Timestamp::from_second(hours * 3600).ok();
-    let version = Version { number: Some(number), created, previous: None };
+    let version = Version { number: Some(number), created, ..Version::default() };
     Reading { data: data(of), version, validity: Validity::Unlimited, warnings: vec![] }
 }
 

@@ -8,6 +8,7 @@ mod directories;
 mod driver;
 mod fixtures;
 mod leases;
+mod lists;
 mod mirrors;
 mod once;
 mod reload;

@@ -3,6 +3,7 @@
 
 mod auth;
 mod conflicts;
+mod list;
 mod mirrors;
 mod outputs;
 mod pki;

@@ -68,6 +68,11 @@ fn output(
     let source = raw.source.take();
     let previous = source.as_ref().and_then(|name| sources.get(name)?.previous.as_ref()).and_then(RawPrevious::suffix);
     let is_certificate = source.as_ref().and_then(|name| sources.get(name)).is_some_and(|source| source.pki.is_some());
+    let list = source.as_ref().and_then(|name| sources.get(name)?.list.as_ref()?.section());
+    if let Some(key) = raw.key.as_deref().filter(|key| list.is_some() && !key.contains('/')) {
+        let message = "must be the path of a secret below the source's path, and one of its keys, like \"db/password\"";
+        diagnostics.invalid(&format!("{at}.key"), key, message);
+    }
     // These keys determine the kind of the output.
     if ["key", "bundle", "format"].iter().any(|key| diagnostics.contains(&format!("{at}.{key}"))) {
         return Vec::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::diagnostics::Diagnostics;
 use super::super::environment::Environment;
+use super::super::list::RawList;
 use super::super::parameter::expand;
 use super::super::previous::RawPrevious;
 use super::super::quantity::{RawDuration, duration_as_text};
@@ -119,6 +120,7 @@ pub(super) fn parse(
 pub(super) fn conflicts(at: &str, raw: &RawSource, parameters: &Parameters, diagnostics: &mut Diagnostics) {
     let set = [
         ("path", raw.path.is_some()),
+        ("list", raw.list.as_ref().and_then(RawList::section).is_some()),
         ("mount", raw.mount.is_some()),
         ("engine", raw.engine.is_some()),
         ("version", raw.version.is_some()),

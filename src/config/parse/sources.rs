@@ -10,7 +10,7 @@ use super::super::previous::RawPrevious;
 use super::super::quantity::duration_as_text;
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use super::auth::is_path;
-use super::{duration, optional_duration, pki};
+use super::{duration, list, optional_duration, pki};
 use crate::model::{KvEngine, Parameters, RequestMethod, Source, SourceName};
 
 /// Limit for `previous.suffix`, so that most keys with the suffix are valid file names.
@@ -37,6 +37,7 @@ fn source(
     let source_name = SourceName::new(name)
         .map_err(|error| diagnostics.invalid_hidden(&format!("sources.{name}"), error.to_string()))
         .ok();
+    let list = list::parse(&format!("sources.{name}"), &raw, diagnostics);
     let refresh = duration(&at("refresh"), raw.refresh.as_ref(), defaults::REFRESH, diagnostics);
     if refresh < defaults::MIN_REFRESH {
         diagnostics.invalid(&at("refresh"), duration_as_text(refresh), "must be at least 1s");
@@ -92,6 +93,7 @@ fn source(
         let (path, certificate) = pki::parse(&at, raw.pki?, env, diagnostics)?;
         let source = Source {
             path,
+            list: None,
             mount: None,
             engine: KvEngine::Other,
             version: None,
@@ -108,13 +110,13 @@ fn source(
         return Some((source_name?, source));
     }
     let plain_read = method == RequestMethod::Read && parameters.is_empty();
-    if !plain_read && matches!(engine, KvEngine::V1 | KvEngine::V2) {
+    if !plain_read && list.is_none() && matches!(engine, KvEngine::V1 | KvEngine::V2) {
         diagnostics.forbidden(
             &at("engine"),
             "cannot be KV with `method: write` or `parameters`; remove `engine`, or remove these",
         );
     }
-    if !plain_read && raw.version.is_some() {
+    if !plain_read && list.is_none() && raw.version.is_some() {
         diagnostics.forbidden(&at("version"), "cannot be combined with `method: write` or `parameters`; remove it");
     }
     if !plain_read && previous.is_some() {
@@ -129,7 +131,7 @@ fn source(
         diagnostics.invalid(&at("path"), path.as_str(), message);
         path
     });
-    if !is_path(&path) || !path.contains('/') {
+    if !is_path(&path) || !(path.contains('/') || list.is_some()) {
         let message = match path.split_once(['?', '#']) {
             Some((_, query)) if query.starts_with("version=") => {
                 "must be a path without a query; set `version` next to `path`, like `version: 1`"
@@ -137,18 +139,24 @@ fn source(
             Some(_) if path.contains('#') => {
                 "must be a path without \"#\"; select one key of a secret with `outputs: [{source: ..., key: ...}]`"
             }
+            _ if list.is_some() => {
+                "must be a mount, or a mount and a path in it, like \"secret/webapp\", without \"..\", \"?\", or \"#\""
+            }
             _ => "must be a mount and a path in it, like \"secret/webapp/config\", without \"..\", \"?\", or \"#\"",
         };
         diagnostics.invalid(&at("path"), path.as_str(), message);
     }
     let mount = raw.mount.map(|mount| mount.trim_matches('/').to_owned());
     if let Some(mount) = &mount
-        && !path.strip_prefix(mount.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        && !path
+            .strip_prefix(mount.as_str())
+            .is_some_and(|rest| rest.starts_with('/') || rest.is_empty() && list.is_some())
     {
         diagnostics.invalid(&at("mount"), mount.as_str(), "must be a prefix of `path` that ends before a slash");
     }
     let source = Source {
         path,
+        list,
         mount,
         engine: if plain_read { engine } else { KvEngine::Other },
         version: raw.version,

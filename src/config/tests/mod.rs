@@ -3,6 +3,7 @@
 mod diagnostics;
 mod docs;
 mod input;
+mod lists;
 mod outputs;
 mod pki;
 mod requests;

@@ -2,6 +2,7 @@
 
 pub(super) mod kv;
 pub(super) mod lease;
+pub(super) mod list;
 pub(super) mod login;
 pub(super) mod mount;
 pub(super) mod secret;
@@ -14,4 +15,4 @@ mod ssh_certificate;
 mod validity;
 
 pub(super) use call::{Api, Call};
-pub(super) use response::{is_from_vault, joined_errors};
+pub(super) use response::{is_from_vault, joined_errors, rule};

@@ -67,6 +67,6 @@ pub(super) fn token_error(action: &str, response: &Response, rule: impl FnOnce()
 }
 
 /// The policy rule that allows one request.
-pub(super) fn rule(path: &str, capability: &str) -> String {
+pub(in crate::vault) fn rule(path: &str, capability: &str) -> String {
     format!("path \"{path}\" {{ capabilities = [\"{capability}\"] }}")
 }

@@ -157,7 +157,7 @@ impl Stage {
         let data: BTreeMap<_, _> =
             data.iter().map(|(key, value)| ((*key).to_owned(), Arc::new(SecretBytes::from(*value)))).collect();
         let created = Timestamp::from_second(i64::try_from(version).unwrap()).ok();
-        let version = Version { number: Some(version), created, previous: None };
+        let version = Version { number: Some(version), created, ..Version::default() };
         let mirrored = MirroredVersion { request: "detect:secret/webapp/config".into(), version };
         MirrorContent {
             digest: digest(&self.namespace, &name(SECRET), secret_type, &data),

@@ -11,6 +11,7 @@ mod isolation;
 mod leaks;
 mod leases;
 mod lifecycle;
+mod lists;
 mod logins;
 mod messages;
 mod mirror;

@@ -22,8 +22,9 @@ impl World {
                 self.config_changed();
             }
             _ => {
-                let (paths, exotic) = (self.servers["a"].secrets.len() / 2, self.exotic);
-                self.config.edit(&mut self.random, paths, exotic);
+                let paths = self.servers["a"].secrets.keys().filter(|path| !path.ends_with('b'));
+                let paths: Vec<_> = paths.cloned().collect();
+                self.config.edit(&mut self.random, &paths, self.exotic);
                 self.config_changed();
             }
         }

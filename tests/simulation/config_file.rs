@@ -13,6 +13,9 @@ use super::secrets::PREVIOUS;
 /// Time without an answer after which the seed is used.
 pub const SEED_AFTER: Duration = Duration::from_secs(10);
 
+/// Prefix of the paths of lists.
+pub const LISTS: &str = "lists/";
+
 /// The outputs of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Layout {
@@ -102,12 +105,15 @@ impl ConfigFile {
         let mut files = Vec::new();
         for (name, spec) in &self.sources {
             let SourceSpec { path, refresh, max_stale, required, layout, may_mirror, overlap, watch_lease } = spec;
+            let list = path.starts_with(LISTS);
+            // A secret that is in every list.
+            let secret = if list { "m0/" } else { "" };
             let _ = write!(
                 sources,
-                "  {name}: {{path: {path}, refresh: {refresh}s, maxStale: {max_stale}s, required: {required}"
+                "  {name}: {{path: {path}, list: {list}, refresh: {refresh}s, maxStale: {max_stale}s, required: {required}"
             );
             for (key, value) in [("overlap", overlap), ("watchLease", watch_lease)] {
-                if *value > 0 {
+                if *value > 0 && !list {
                     let _ = write!(sources, ", {key}: {value}s");
                 }
             }
@@ -115,25 +121,30 @@ impl ConfigFile {
             if *layout == Layout::EachKey {
                 let _ = writeln!(outputs, "  - {{source: {name}, prefix: {name}}}");
                 if *may_mirror {
-                    files.push(format!("{name}/username"));
+                    files.push(format!("{name}/{secret}username"));
                 }
             }
             if *layout == Layout::Renamed {
-                let selection = "include: [username, 'password*'], exclude: ['*.previous'], rename: {username: user}";
+                let any = if list { "*/" } else { "" };
+                let selection = format!(
+                    "include: ['{any}username', '{any}password*'], exclude: ['*.previous'], rename: {{{secret}username: user}}"
+                );
                 let _ = writeln!(outputs, "  - {{source: {name}, prefix: {name}, {selection}}}");
                 if *may_mirror {
                     files.push(format!("{name}/user"));
                 }
             }
             if *layout == Layout::Previous {
-                let _ =
-                    writeln!(outputs, "  - {{source: {name}, key: {PREVIOUS}, file: {name}.previous, optional: true}}");
+                let _ = writeln!(
+                    outputs,
+                    "  - {{source: {name}, key: {secret}{PREVIOUS}, file: {name}.previous, optional: true}}"
+                );
                 if *may_mirror {
                     files.push(format!("{name}.previous"));
                 }
             }
             if layout.requires_password() {
-                let _ = writeln!(outputs, "  - {{source: {name}, key: password, file: {name}.password}}");
+                let _ = writeln!(outputs, "  - {{source: {name}, key: {secret}password, file: {name}.password}}");
                 if *may_mirror {
                     files.push(format!("{name}.password"));
                 }
@@ -180,12 +191,12 @@ impl ConfigFile {
     }
 
     /// Changes a random part.
-    pub fn edit(&mut self, random: &mut Random, paths: usize, exotic: bool) {
+    pub fn edit(&mut self, random: &mut Random, paths: &[String], exotic: bool) {
         match random.below(if exotic { 12 } else { 8 }) {
             0 => {
-                let index = random.below(paths);
-                let spec = spec(&format!("secret/s{index}"), random);
-                self.sources.insert(format!("s{index}"), spec);
+                let path = random.pick(paths).clone();
+                let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+                self.sources.insert(name, spec(&path, random));
             }
             1 if self.sources.len() > 1 => {
                 let names: Vec<_> = self.sources.keys().cloned().collect();

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use keyferry::agent::Input;
 use keyferry::model::Version;
 
-use super::secrets::{Content, Kind, Shape, version};
+use super::secrets::{Content, Kind, Shape, list_id, version};
 use super::server::Role;
 use super::world::{Event, Phase, World};
 
@@ -125,7 +125,7 @@ impl World {
                 secret.number = 0;
                 self.write_secret(name, &path);
             }
-            9 if secret.kind == Kind::Versioned => {
+            9 if matches!(secret.kind, Kind::Versioned | Kind::List) => {
                 let index = self.random.below(secret.states.len());
                 let old = secret.states[index].content.clone();
                 if let Some(old) = old {
@@ -148,6 +148,13 @@ impl World {
                     let version = Version { previous: None, ..content.version };
                     secret.push(now, Some(Content { id, version, ..content }));
                 }
+            }
+            10 if secret.kind == Kind::List => {
+                let skew = SignedDuration::from_secs(i64::try_from(self.random.below(1200)).unwrap_or(0) - 600);
+                let version = secret.list_after_write(wall + skew, &mut self.random);
+                let (id, shape) = (list_id(&path, name, secret.shape, &version), secret.shape);
+                let content = Content { id, version, shape };
+                secret.push(now, Some(content));
             }
             _ => self.revoke_leases(name, &path),
         }
@@ -313,9 +320,14 @@ impl World {
         let id: Rc<str> = format!("{path}@{name}#{}", server.counter).into();
         let secret = server.secrets.get_mut(path).expect("a secret");
         secret.number += 1;
-        let content = Content { id, version: version(secret.number, wall), shape: secret.shape };
+        let mut content = Content { id, version: version(secret.number, wall), shape: secret.shape };
         match secret.kind {
             Kind::Versioned => secret.push(now, Some(content)),
+            Kind::List => {
+                content.version = secret.list_after_write(wall, &mut self.random);
+                content.id = list_id(path, name, secret.shape, &content.version);
+                secret.push(now, Some(content));
+            }
             Kind::Rotates(period) => {
                 secret.push(now, Some(content));
                 secret.rotates_at = now + period;
@@ -337,7 +349,7 @@ impl World {
         let name = self.any_server();
         let used: Vec<_> = self.config.sources.values().map(|spec| spec.path.clone()).collect();
         let path = self.random.pick(&used).clone();
-        if self.servers[name].secrets[&path].kind == Kind::Versioned {
+        if matches!(self.servers[name].secrets[&path].kind, Kind::Versioned | Kind::List) {
             self.note(|| format!("{name}:{path} is written"));
             self.write_secret(name, &path);
         }

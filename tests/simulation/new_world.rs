@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::config_file::{ConfigFile, spec};
+use super::config_file::{ConfigFile, LISTS, spec};
 use super::random::Random;
 use super::secrets::{Kind, PathFaults, Secret, Shape};
 use super::server::{Role, Server, ServerFaults};
@@ -37,7 +37,7 @@ impl World {
         for name in ["a", "b"] {
             servers.insert(name, server(name, &kinds, &mut random));
         }
-        let mut config = config_file(count, &mut random);
+        let mut config = config_file(&kinds, &mut random);
         config.seed = seeded;
         config.adapt_to_seed();
         if protected {
@@ -94,7 +94,8 @@ impl World {
 
 fn kind(random: &mut Random) -> Kind {
     match random.below(10) {
-        0..5 => Kind::Versioned,
+        0..4 => Kind::Versioned,
+        4 => Kind::List,
         5..8 => {
             let ttl = SECOND * *random.pick(&[3, 10, 30, 120, 600]);
             Kind::Leased { ttl, max_ttl: ttl * *random.pick(&[1, 2, 5]), renewable: random.chance(70) }
@@ -108,7 +109,7 @@ fn kind(random: &mut Random) -> Kind {
 fn longer(kind: Kind) -> Kind {
     let least = SECOND * 300;
     match kind {
-        Kind::Versioned => Kind::Versioned,
+        Kind::Versioned | Kind::List => kind,
         Kind::Leased { ttl, max_ttl, renewable } => {
             Kind::Leased { ttl: ttl.max(least), max_ttl: max_ttl.max(least), renewable }
         }
@@ -132,7 +133,8 @@ fn role(random: &mut Random) -> Role {
 fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {
     let mut secrets = BTreeMap::new();
     for (index, kind) in kinds.iter().enumerate() {
-        for path in [format!("secret/s{index}"), format!("secret/s{index}b")] {
+        let path = path(index, *kind);
+        for path in [path.clone(), format!("{path}b")] {
             let secret = Secret {
                 kind: *kind,
                 states: Vec::new(),
@@ -160,8 +162,14 @@ fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {
     }
 }
 
-fn config_file(count: usize, random: &mut Random) -> ConfigFile {
-    let sources = (0..count).map(|index| (format!("s{index}"), spec(&format!("secret/s{index}"), random))).collect();
+/// The path of a secret, or of a list.
+fn path(index: usize, kind: Kind) -> String {
+    if kind == Kind::List { format!("{LISTS}s{index}") } else { format!("secret/s{index}") }
+}
+
+fn config_file(kinds: &[Kind], random: &mut Random) -> ConfigFile {
+    let source = |(index, kind): (usize, &Kind)| (format!("s{index}"), spec(&path(index, *kind), random));
+    let sources = kinds.iter().enumerate().map(source).collect();
     ConfigFile {
         address: "a",
         authority: "/ca-1.pem",

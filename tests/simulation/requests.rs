@@ -219,7 +219,8 @@ impl World {
         if self.records.contains_key(id) {
             return;
         }
-        let shape = match (reading.data.contains_key("password"), reading.data.contains_key("..odd")) {
+        let has = |key: &str| reading.data.keys().any(|found| found.ends_with(key));
+        let shape = match (has("password"), has("..odd")) {
             (false, _) => Shape::NoPassword,
             (true, true) => Shape::OddKey,
             (true, false) => Shape::Good,

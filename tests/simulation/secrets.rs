@@ -7,11 +7,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyferry::model::{SecretValue, Version};
 
+use super::random::Random;
+
 /// The kind of a secret.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// KV version 2.
     Versioned,
+    /// A list of secrets of KV version 2.
+    List,
     /// Each read issues a credential with a lease.
     Leased { ttl: Duration, max_ttl: Duration, renewable: bool },
     /// Each read issues a credential with its own TTL.
@@ -81,6 +85,23 @@ impl Secret {
         state.content.as_ref()
     }
 
+    /// The versions of a list after a write at `created`: a secret is added, changed, re-created, or removed.
+    pub fn list_after_write(&self, created: Timestamp, random: &mut Random) -> Version {
+        let last = self.states.iter().rev().find_map(|state| state.content.as_ref());
+        let mut secrets = last.map(|content| content.version.secrets.clone()).unwrap_or_default();
+        let name = format!("m{}", random.below(4));
+        let number = secrets.get(&name).and_then(|version| version.number);
+        let version = |number| Version { previous: None, ..version(number, created) };
+        match number {
+            // Outputs require `m0`.
+            Some(_) if name != "m0" && random.chance(20) => _ = secrets.remove(&name),
+            Some(number) if random.chance(90) => _ = secrets.insert(name, version(number + 1)),
+            _ => _ = secrets.insert(name, version(1)),
+        }
+        secrets.entry("m0".into()).or_insert_with(|| version(1));
+        Version { secrets, ..Version::default() }
+    }
+
     pub fn current(&self) -> Option<&Content> {
         self.states.last()?.content.as_ref()
     }
@@ -103,6 +124,16 @@ impl Secret {
     }
 }
 
+/// The ID of a reading of a list, which is equal for equal content.
+pub fn list_id(path: &str, server: &str, shape: Shape, version: &Version) -> Rc<str> {
+    let one = |(name, version): (&String, &Version)| {
+        let created = version.created.map(Timestamp::as_nanosecond).unwrap_or_default();
+        format!("{name}.{}.{created}", version.number.unwrap_or_default())
+    };
+    let secrets: Vec<_> = version.secrets.iter().map(one).collect();
+    format!("{path}@{server}#{shape:?}:{}", secrets.join(",")).into()
+}
+
 /// The values of a content; each contains its ID, also those of the previous version, which belong to the same reading.
 pub fn values(id: &str, shape: Shape, version: &Version) -> BTreeMap<String, SecretValue> {
     let mut keys = vec!["username"];
@@ -115,11 +146,15 @@ pub fn values(id: &str, shape: Shape, version: &Version) -> BTreeMap<String, Sec
         keys.push(PREVIOUS);
     }
     let value = |key: &str| SecretValue::Text(format!("id={id}|{key}").as_str().into());
-    keys.into_iter().map(|key| (key.to_owned(), value(key))).collect()
+    if version.secrets.is_empty() {
+        return keys.into_iter().map(|key| (key.to_owned(), value(key))).collect();
+    }
+    let in_list = version.secrets.keys().flat_map(|name| keys.iter().map(move |key| format!("{name}/{key}")));
+    in_list.map(|key| (key.clone(), value(&key))).collect()
 }
 
 /// A version of KV version 2, read together with the version before it.
 pub fn version(number: u64, created: Timestamp) -> Version {
     let previous = number.checked_sub(1).filter(|number| *number > 0);
-    Version { number: Some(number), created: Some(created), previous }
+    Version { number: Some(number), created: Some(created), previous, ..Version::default() }
 }

@@ -11,7 +11,7 @@ use keyferry::model::{
 };
 
 use super::random::Random;
-use super::secrets::{Kind, Secret, values};
+use super::secrets::{Kind, Secret, list_id, values};
 
 /// Maximum time until a new token is known to all nodes.
 const TOKEN_LAG: Duration = Duration::from_secs(3);
@@ -261,6 +261,7 @@ impl Server {
         let lag = self.reach(settings, now, random)?;
         self.known(token, now, lag.min(TOKEN_LAG), path)?;
         let missing = || fail(FailureClass::Missing, Reason::SecretNotFound, "404");
+        let (server, lagging) = (self.name, if self.faults.lagging > now { self.faults.lag } else { Duration::ZERO });
         let secret = self.secrets.get_mut(path).ok_or_else(missing)?;
         if secret.faults.denied > now {
             return Err(Self::forbidden(path));
@@ -274,7 +275,7 @@ impl Server {
             match &mut kind {
                 Kind::Leased { ttl, .. } => *ttl = short,
                 Kind::Expires(life) => *life = short,
-                Kind::Versioned | Kind::Rotates(_) => {}
+                Kind::Versioned | Kind::List | Kind::Rotates(_) => {}
             }
         }
         let made = |id: Rc<str>, version, shape, validity| {
@@ -287,6 +288,20 @@ impl Server {
             Kind::Versioned => {
                 let content = secret.seen(now, lag).cloned().ok_or_else(missing)?;
                 Ok(made(content.id, content.version, content.shape, Validity::Unlimited))
+            }
+            Kind::List => {
+                // Each request of the read can reach another node.
+                let mut seen = || secret.seen(now, if random.chance(50) { lagging } else { Duration::ZERO });
+                let listed = seen().cloned().ok_or_else(missing)?;
+                let mut version = Version::default();
+                for name in listed.version.secrets.keys() {
+                    let found = seen().and_then(|content| content.version.secrets.get(name));
+                    version.secrets.extend(found.map(|found| (name.clone(), found.clone())));
+                }
+                if version.secrets.is_empty() {
+                    return Err(missing());
+                }
+                Ok(made(list_id(path, server, listed.shape, &version), version, listed.shape, Validity::Unlimited))
             }
             Kind::Rotates(_) => {
                 let content = secret.seen(now, lag).cloned().ok_or_else(missing)?;

@@ -1,8 +1,8 @@
 //! Sources with a list of secrets.
 
 use super::driver::{Driver, Kind};
-use super::fixtures::{MINUTE, mirror, name, object, reading, secs, settings};
-use crate::agent::{Mode, Op};
+use super::fixtures::{MINUTE, RUN, mirror, name, object, reading, secs, settings};
+use crate::agent::Op;
 use crate::model::{Failure, FailureClass, Output, OutputKind, Reading, Reason, SecretList, Settings, Version};
 
 fn list() -> SecretList {
@@ -29,7 +29,7 @@ fn secrets(versions: &[(&str, u64)]) -> Reading {
 }
 
 fn logged_in() -> Driver {
-    let mut d = Driver::with(with_list(), Mode::Run { restore: false }, None);
+    let mut d = Driver::with(with_list(), RUN, None);
     d.login_ok(secs(3600));
     d
 }

@@ -115,7 +115,7 @@ impl World {
         let ttl = match record.kind {
             Kind::Leased { ttl, .. } => ttl,
             Kind::Expires(life) => life,
-            Kind::Versioned | Kind::Rotates(_) => return,
+            Kind::Versioned | Kind::List | Kind::Rotates(_) => return,
         };
         // A shorter credential can expire during one slow answer.
         let Some(end) = record.reported_end.filter(|_| ttl >= Duration::from_secs(30)) else { return };

@@ -93,7 +93,7 @@ impl World {
                 .and_then(|secret| {
                     use super::super::secrets::Kind;
                     match secret.kind {
-                        Kind::Versioned => None,
+                        Kind::Versioned | Kind::List => None,
                         // Renewals close to the maximum TTL extend the lease less and less.
                         Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.39 * 0.6)),
                         Kind::Expires(life) => Some(life.mul_f64(0.39)),

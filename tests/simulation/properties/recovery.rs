@@ -30,7 +30,7 @@ impl World {
         let life = server.secrets.get(&source.path).map_or(Duration::ZERO, |secret| match secret.kind {
             Kind::Leased { ttl, .. } => ttl,
             Kind::Expires(life) => life,
-            Kind::Rotates(_) | Kind::Versioned => Duration::ZERO,
+            Kind::Rotates(_) | Kind::Versioned | Kind::List => Duration::ZERO,
         });
         let older = source.max_stale + source.refresh;
         wait * SUSPECT_DENIALS + SUSPECT + source.refresh + older + queue + life
@@ -65,7 +65,7 @@ impl World {
         let faults = secret.faults;
         let quiet = [faults.denied, faults.hangs, faults.broken, faults.zero].iter().all(|until| *until <= self.now);
         let shape = match secret.kind {
-            Kind::Versioned | Kind::Rotates(_) => secret.current().map(|content| content.shape),
+            Kind::Versioned | Kind::List | Kind::Rotates(_) => secret.current().map(|content| content.shape),
             _ => Some(secret.shape),
         };
         let layout = self.config.sources.get(name.as_str()).map(|spec| spec.layout);
@@ -101,7 +101,9 @@ impl World {
             return Some(since);
         }
         match record.kind {
-            Kind::Versioned | Kind::Rotates(_) => self.servers[record.server].secrets[&record.path].replaced_at(&id),
+            Kind::Versioned | Kind::List | Kind::Rotates(_) => {
+                self.servers[record.server].secrets[&record.path].replaced_at(&id)
+            }
             _ => self.expired_since(&id),
         }
     }

@@ -3,7 +3,9 @@
 use super::driver::{Driver, Kind};
 use super::fixtures::{MINUTE, RUN, mirror, name, object, reading, secs, settings};
 use crate::agent::Op;
-use crate::model::{Failure, FailureClass, Output, OutputKind, Reading, Reason, SecretList, Settings, Version};
+use crate::model::{
+    Failure, FailureClass, KeySelection, Output, OutputKind, Reading, Reason, SecretList, Settings, Version,
+};
 
 fn list() -> SecretList {
     SecretList { recursive: true, include: vec![], exclude: vec![], max_count: 100, max_depth: 10 }
@@ -13,8 +15,11 @@ fn list() -> SecretList {
 fn with_list() -> Settings {
     let mut settings = settings(&["a"]);
     settings.sources.get_mut(&name("a")).expect("a").list = Some(list());
-    settings.outputs =
-        vec![Output { source: name("a"), kind: OutputKind::EachKey { prefix: None, base64: false }, mode: None }];
+    settings.outputs = vec![Output {
+        source: name("a"),
+        kind: OutputKind::EachKey { prefix: None, base64: false, keys: KeySelection::default() },
+        mode: None,
+    }];
     settings.mirrors.insert(object("copy"), mirror(&[("password", "web/db/password")]));
     settings
 }

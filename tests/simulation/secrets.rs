@@ -85,6 +85,18 @@ impl Secret {
         state.content.as_ref()
     }
 
+    /// The reading of a list: `None` without secrets. Each of its requests can reach a standby that lags by `lag`.
+    pub fn list_seen(&self, now: Duration, lag: Duration, random: &mut Random) -> Option<(Version, Shape)> {
+        let mut seen = || self.seen(now, if random.chance(50) { lag } else { Duration::ZERO });
+        let listed = seen()?;
+        let mut version = Version::default();
+        for name in listed.version.secrets.keys() {
+            let found = seen().and_then(|content| content.version.secrets.get(name));
+            version.secrets.extend(found.map(|found| (name.clone(), found.clone())));
+        }
+        (!version.secrets.is_empty()).then_some((version, listed.shape))
+    }
+
     /// The versions of a list after a write at `created`: a secret is added, changed, re-created, or removed.
     pub fn list_after_write(&self, created: Timestamp, random: &mut Random) -> Version {
         let last = self.states.iter().rev().find_map(|state| state.content.as_ref());

@@ -290,18 +290,8 @@ impl Server {
                 Ok(made(content.id, content.version, content.shape, Validity::Unlimited))
             }
             Kind::List => {
-                // Each request of the read can reach another node.
-                let mut seen = || secret.seen(now, if random.chance(50) { lagging } else { Duration::ZERO });
-                let listed = seen().cloned().ok_or_else(missing)?;
-                let mut version = Version::default();
-                for name in listed.version.secrets.keys() {
-                    let found = seen().and_then(|content| content.version.secrets.get(name));
-                    version.secrets.extend(found.map(|found| (name.clone(), found.clone())));
-                }
-                if version.secrets.is_empty() {
-                    return Err(missing());
-                }
-                Ok(made(list_id(path, server, listed.shape, &version), version, listed.shape, Validity::Unlimited))
+                let (version, shape) = secret.list_seen(now, lagging, random).ok_or_else(missing)?;
+                Ok(made(list_id(path, server, shape, &version), version, shape, Validity::Unlimited))
             }
             Kind::Rotates(_) => {
                 let content = secret.seen(now, lag).cloned().ok_or_else(missing)?;

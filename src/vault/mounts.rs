@@ -17,6 +17,38 @@ pub(super) enum Engine {
     Unknown,
 }
 
+/// Types of the engines other than KV. `vault secrets enable TYPE` uses the type as the path of the mount
+/// (<https://developer.hashicorp.com/vault/docs/secrets>, <https://openbao.org/docs/secrets/>).
+const OTHER_ENGINES: [&str; 22] = [
+    "ad",
+    "alicloud",
+    "aws",
+    "azure",
+    "consul",
+    "cubbyhole",
+    "database",
+    "gcp",
+    "gcpkms",
+    "identity",
+    "keymgmt",
+    "kmip",
+    "kubernetes",
+    "ldap",
+    "mongodbatlas",
+    "nomad",
+    "pki",
+    "rabbitmq",
+    "ssh",
+    "terraform",
+    "totp",
+    "transit",
+];
+
+/// Whether a mount at `path` is probably not a KV engine.
+pub(super) fn is_default_path_of_other_engine(path: &str) -> bool {
+    OTHER_ENGINES.contains(&path)
+}
+
 /// A mount. `path` is a prefix of the configured path, or that path, without a slash at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {

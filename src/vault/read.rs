@@ -1,7 +1,8 @@
 //! Reading a source: the request path for its engine, and the content of the response.
 //!
 //! To start a pod with one request per source, a read first assumes the most common engine, KV version 2, and accepts the
-//! response only if it has exactly that shape. If not, it queries the mount (`sys/internal/ui/mounts/<path>`), once per mount.
+//! response only if it has exactly that shape. It reads a path such as `database/creds/webapp` unchanged. If the assumption is
+//! wrong, it queries the mount (`sys/internal/ui/mounts/<path>`), once per mount.
 
 use std::sync::Mutex;
 
@@ -14,7 +15,7 @@ use super::api::{Api, is_from_vault, mount::mount_of};
 use super::error::VaultError;
 use super::http::Response;
 use super::json;
-use super::mounts::{Engine, Mount, MountTable, below};
+use super::mounts::{Engine, Mount, MountTable, below, is_default_path_of_other_engine};
 use super::previous::PreviousVersion;
 use crate::model::{KvEngine, Reading, Source, Validity, VaultToken, Version, lock};
 
@@ -140,11 +141,13 @@ impl Read<'_> {
         }
     }
 
-    /// KV version 2, or an unknown engine if the configured path already contains `/data/`.
+    /// KV version 2, or an unknown engine if the configured path already contains `/data/`, or if the mount has the default path
+    /// of another engine.
     fn assumed_mount(&self) -> Mount {
         let assumed = Mount::assume(self.path, self.source.mount.as_deref(), Engine::KvV2, false);
         let written_out = below(self.path, &assumed.path).is_some_and(|rest| rest.starts_with("data/"));
-        if written_out { Mount { engine: Engine::Unknown, ..assumed } } else { assumed }
+        let is_unchanged = written_out || is_default_path_of_other_engine(&assumed.path);
+        if is_unchanged { Mount { engine: Engine::Unknown, ..assumed } } else { assumed }
     }
 
     async fn attempt(&self, mount: Mount) -> Result<Attempt, VaultError> {

@@ -68,6 +68,39 @@ async fn kv1_read_sends_three_requests_first_then_one() {
 }
 
 #[tokio::test]
+async fn default_path_of_another_engine_is_read_unchanged() {
+    let credentials = || plain(&json!({"username": "v-app", "password": "x"}), "database/creds/app/1", 3600);
+    let stub = Stub::start([
+        get("/v1/database/creds/app").answer(200, credentials()),
+        get("/v1/database/creds/app").answer(200, credentials()),
+    ]);
+    let vault = vault(&stub.address());
+    for _ in 0..2 {
+        let reading = vault.read(&token(), &source("database/creds/app")).await.expect("credentials");
+        assert!(matches!(reading.validity, Validity::Lease(_)), "{:?}", reading.validity);
+    }
+    assert_eq!(vault.requests(), 2);
+}
+
+#[tokio::test]
+async fn kv2_at_the_default_path_of_another_engine_is_detected() {
+    let read = || get("/v1/aws/data/webapp").answer(200, kv2(&json!({"a": "b"}), 1));
+    for refused in [(404, no_secret()), (403, errors("permission denied"))] {
+        let stub = Stub::start([
+            get("/v1/aws/webapp").answer(refused.0, refused.1),
+            get("/v1/sys/internal/ui/mounts/aws/webapp").answer(200, mount("aws/", "kv", Some("2"))),
+            read(),
+            read(),
+        ]);
+        let vault = vault(&stub.address());
+        for _ in 0..2 {
+            let reading = vault.read(&token(), &source("aws/webapp")).await.expect("the secret");
+            assert_eq!(text(&reading, "a"), "b");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nested_mount_is_detected_once() {
     let read = || get("/v1/team/kv/data/webapp").answer(200, kv2(&json!({"a": "b"}), 1));
     let stub = Stub::start([

@@ -12,13 +12,13 @@ use super::*;
 #[tokio::test]
 async fn dynamic_secret_has_lease() {
     let script = [
-        get("/v1/database/data/creds/app").answer(405, errors("unsupported operation")),
-        get("/v1/sys/internal/ui/mounts/database/creds/app").answer(200, mount("database/", "database", None)),
-        get("/v1/database/creds/app").answer(200, plain(&json!({"username": "u"}), "database/creds/app/x", 3600)),
+        get("/v1/db/data/creds/app").answer(405, errors("unsupported operation")),
+        get("/v1/sys/internal/ui/mounts/db/creds/app").answer(200, mount("db/", "database", None)),
+        get("/v1/db/creds/app").answer(200, plain(&json!({"username": "u"}), "db/creds/app/x", 3600)),
     ];
-    let reading = reading_of(script, &source("database/creds/app")).await;
+    let reading = reading_of(script, &source("db/creds/app")).await;
     let lease =
-        Lease { id: LeaseId("database/creds/app/x".into()), duration: Duration::from_hours(1), renewable: true };
+        Lease { id: LeaseId("db/creds/app/x".into()), duration: Duration::from_hours(1), renewable: true };
     assert_eq!(reading.validity, Validity::Lease(lease));
 }
 

@@ -5,6 +5,8 @@ use base64::Engine as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::certificates::Pki;
+use crate::database::Database;
 use crate::leased::{data_path, put_secret};
 use crate::setup::{SOON, Setup};
 use crate::testbed::free_port;
@@ -113,6 +115,49 @@ async fn transit_decrypts_a_parameter() -> Result<()> {
         let mut agent = setup.agent_with(&["once", "--timeout", "10s"], &document)?;
         assert_eq!(agent.wait(SOON).await?.code(), Some(0), "{}", agent.report());
         assert_eq!(setup.case.read("value").as_deref(), Some("entschluesselt"));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn start_sends_one_login_and_one_request_per_source() -> Result<()> {
+    let Some(programs) = Database::programs("start_sends_one_login_and_one_request_per_source") else {
+        return Ok(());
+    };
+    Setup::own("start", async |setup| {
+        let pki = Pki::new(setup, "200h", json!({})).await?;
+        let database = Database::start_at(setup, &programs, "database").await?;
+        let credentials = database.dynamic_role(setup, "app", 3600, 7200).await?;
+        put_secret(setup, "config", json!({"greeting": "hello"})).await?;
+        let rules = format!(
+            "path \"{}\" {{ capabilities = [\"read\"] }}\npath \"{credentials}\" {{ capabilities = [\"read\"] }}\n\
+             path \"{}/issue/web\" {{ capabilities = [\"update\"] }}\n",
+            data_path(setup, "config"),
+            pki.mount
+        );
+        setup.case.admin.policy(&setup.case.role, &rules).await?;
+        let document = format!(
+            "sources:\n  app: {{path: {}/config}}\n  db: {{path: {credentials}}}\n  tls: {}\n",
+            setup.case.kv_mount,
+            pki.source("issue", "ttl: 24h")
+        );
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let changes = [
+            ("KEYFERRY_SECRETS", ""),
+            ("KEYFERRY_MIRROR", ""),
+            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
+            ("KEYFERRY_LISTEN", &listen),
+        ];
+        let mut agent = setup.agent(&["run"], &changes)?;
+        setup.file_is(&mut agent, "greeting", "hello").await?;
+        for (file, key) in [("password", "password"), ("tls.key", "key")] {
+            let secret = setup.case.read(file).with_context(|| format!("{file} in the first set"))?;
+            setup.case.leaks.plant_data(&json!({key: secret}));
+        }
+        let metrics = reqwest::get(format!("http://{listen}/metrics")).await?.text().await?;
+        assert!(metrics.contains("keyferry_vault_requests_total 4\n"), "{metrics}");
+        agent.terminate(SOON).await?;
         Ok(())
     })
     .await

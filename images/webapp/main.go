@@ -1,12 +1,14 @@
-// Webapp is the demo application: it reads files below /etc/sensitive and knows nothing of Vault or Kubernetes.
+// Webapp is the demo application: it reads files below /etc/sensitive and contains no client of Vault or Kubernetes.
 //
-// On a small web page and in its log it tells which generation of the files it sees, never what is in them. It is written
-// in Go, with nothing but the standard library, to show that an application needs no part of keyferry and no language of ours.
+// A small web page and the log show which generation of the files it sees, never their content. With WEBAPP_TLS_LISTEN it also
+// serves HTTPS with tls.crt and tls.key of these files. It is written in Go, with the standard library only: an application needs
+// no part of keyferry.
 package main
 
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -23,7 +25,7 @@ import (
 	"time"
 )
 
-// How often the application looks whether its files changed. One readlink(2) of memory: a human does not wait, a CPU does not notice.
+// How often the application checks whether its files have changed. One readlink(2) in memory costs almost no CPU.
 const look = 250 * time.Millisecond
 
 //go:embed page.html
@@ -36,7 +38,7 @@ type File struct {
 	Readable bool   `json:"readable"`
 }
 
-// Seen is what the application tells: no value, no length, no digest.
+// Seen is what the application shows: no value, no length, no digest.
 type Seen struct {
 	Directory  string    `json:"directory"`
 	Generation string    `json:"generation"`
@@ -53,7 +55,7 @@ type Watcher struct {
 	seen      Seen
 }
 
-// Seen gives a copy of what was seen last.
+// Seen returns a copy of the newest findings.
 func (w *Watcher) Seen() Seen {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -62,7 +64,7 @@ func (w *Watcher) Seen() Seen {
 
 // Look reads the directory again if another generation is there, and logs the change.
 func (w *Watcher) Look(now time.Time) {
-	// The name of the directory to which ..data leads is the generation: the whole set changes with this one link.
+	// The directory to which ..data points is the generation: the whole set changes with this link.
 	generation, err := os.Readlink(filepath.Join(w.directory, "..data"))
 	problem := ""
 	if err != nil {
@@ -90,7 +92,7 @@ func (w *Watcher) Look(now time.Time) {
 	slog.Info("files", "generation", generation, "changes", changes, "names", strings.Join(names, " "))
 }
 
-// Files opens each file once, as an application does at its start, and forgets what is in it.
+// files opens each file once, as an application does at its start, and discards the content.
 func files(directory string) []File {
 	found := []File{}
 	_ = filepath.WalkDir(filepath.Join(directory, "..data")+"/", func(path string, entry os.DirEntry, err error) error {
@@ -131,6 +133,27 @@ func routes(w *Watcher) *http.ServeMux {
 	return mux
 }
 
+// certificate loads the certificate and key of the visible set, so that each new connection uses the newest ones.
+func certificate(directory string) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		var failed error
+		// The next set can replace this one between two reads.
+		for range 3 {
+			// Resolve the link once: certificate and key must be from the same set.
+			set, err := filepath.EvalSymlinks(filepath.Join(directory, "..data"))
+			if err != nil {
+				return nil, err
+			}
+			pair, err := tls.LoadX509KeyPair(filepath.Join(set, "tls.crt"), filepath.Join(set, "tls.key"))
+			if err == nil {
+				return &pair, nil
+			}
+			failed = err
+		}
+		return nil, failed
+	}
+}
+
 func main() {
 	// As PID 1 a process must handle SIGTERM itself: the kernel's default does not apply.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -146,6 +169,21 @@ func main() {
 		Addr:              cmp.Or(os.Getenv("WEBAPP_LISTEN"), ":8080"),
 		Handler:           routes(watcher),
 		ReadHeaderTimeout: 5 * time.Second,
+	}
+	if address := os.Getenv("WEBAPP_TLS_LISTEN"); address != "" {
+		secure := &http.Server{
+			Addr:              address,
+			Handler:           server.Handler,
+			ReadHeaderTimeout: server.ReadHeaderTimeout,
+			TLSConfig:         &tls.Config{GetCertificate: certificate(watcher.directory)},
+		}
+		go func() {
+			slog.Info("listening with TLS", "address", address)
+			if err := secure.ListenAndServeTLS("", ""); err != nil {
+				slog.Error("failed to serve with TLS", "error", err)
+				os.Exit(1)
+			}
+		}()
 	}
 	go func() {
 		<-ctx.Done()

@@ -61,6 +61,7 @@ fn agent_accepts_rendered_configuration() {
                 .env("POD_NAME", "webapp-0")
                 .env("POD_UID", "a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0f")
                 .env("POD_NAMESPACE", "playground")
+                .env("POD_IP", "10.0.0.7")
                 .output()
                 .expect("the agent runs");
             assert!(output.status.success(), "{scenario}: {}\n{text}", text_of(&output));

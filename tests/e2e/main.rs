@@ -13,6 +13,7 @@ mod helm;
 mod chart;
 mod cluster;
 mod deployment_modes;
+mod dynamic;
 mod faults;
 mod identity;
 mod leases;

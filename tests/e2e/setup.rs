@@ -36,7 +36,7 @@ pub struct Setup {
     pub namespace: String,
     /// Name of the Vault role and policy, and suffix of the auth mount.
     pub unique: String,
-    leaks: Leaks,
+    pub leaks: Leaks,
     _access: Access,
 }
 

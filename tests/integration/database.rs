@@ -2,18 +2,16 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
 use crate::setup::Setup;
-use crate::testbed::postgres::{Postgres, SUPERUSER, installed};
+use crate::testbed::postgres::{Postgres, credentials, dynamic_role, installed};
 
 /// Interval between two logins of the application.
 const EVERY: Duration = Duration::from_millis(100);
@@ -36,33 +34,15 @@ impl Database {
 
     /// As `start`, with this path of the mount.
     pub async fn start_at(setup: &Setup<'_>, programs: &Path, mount: &str) -> Result<Self> {
-        let plugin = "postgresql-database-plugin";
-        setup.servers.vault.offer_plugin("database", plugin, plugin).await?;
-        let postgres = Postgres::start(programs, &setup.servers.watchdog).await?;
-        let admin = &setup.case.admin;
-        admin.put(&format!("sys/mounts/{mount}"), json!({"type": "database"})).await?;
+        let postgres = Postgres::start(programs, &setup.servers.watchdog, Ok).await?;
         setup.case.leaks.plant(postgres.superuser_password());
-        let config = json!({
-            "plugin_name": plugin,
-            "allowed_roles": "*",
-            "connection_url": postgres.url_for_vault(),
-            "username": SUPERUSER,
-            "password": postgres.superuser_password(),
-        });
-        admin.put(&format!("{mount}/config/postgres"), config).await?;
+        postgres.mount(&setup.servers.vault, mount).await?;
         Ok(Self { postgres, mount: mount.to_owned() })
     }
 
     /// Creates a role, whose credentials have this TTL, in seconds, and this maximum. Returns the path of the credentials.
     pub async fn dynamic_role(&self, setup: &Setup<'_>, name: &str, ttl: u64, max_ttl: u64) -> Result<String> {
-        let role = json!({
-            "db_name": "postgres",
-            "creation_statements":
-                "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'",
-            "default_ttl": ttl,
-            "max_ttl": max_ttl,
-        });
-        setup.case.admin.put(&format!("{}/roles/{name}", self.mount), role).await?;
+        dynamic_role(&setup.case.admin, &self.mount, name, ttl, max_ttl).await?;
         Ok(format!("{}/creds/{name}", self.mount))
     }
 
@@ -124,7 +104,7 @@ impl Database {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tick.tick().await;
-            let Ok(read) = credentials(directory) else {
+            let Ok(read) = credentials(&directory.join("..data")) else {
                 logins.borrow_mut().unreadable += 1;
                 continue;
             };
@@ -236,28 +216,4 @@ impl Credentials {
         let (_, since) = self.0.get(number + 1)?;
         Some((credentials.clone(), *since))
     }
-}
-
-/// User name and password from one set: the directory of the set is opened once, so that both files are from it.
-fn credentials(directory: &Path) -> Result<(String, String)> {
-    // An old set is removed after the new one is visible; a reader that was between both opens the directory again.
-    let mut error = None;
-    for _ in 0..3 {
-        match read_set(&directory.join("..data")) {
-            Ok(found) => return Ok(found),
-            Err(e) => error = Some(e),
-        }
-    }
-    Err(error.context("an error")?)
-}
-
-fn read_set(directory: &Path) -> Result<(String, String)> {
-    let directory = openat(CWD, directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let read = |name: &str| -> Result<String> {
-        let file = openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut text = String::new();
-        std::fs::File::from(file).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    Ok((read("username")?, read("password")?))
 }

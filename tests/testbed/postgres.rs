@@ -1,16 +1,20 @@
 //! A real PostgreSQL server from Debian's packages, on loopback.
 
+use std::io::Read as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::Signal;
+use serde_json::json;
 use tokio_postgres::NoTls;
 
 use super::binaries::tail;
+use super::vault::{Admin, Vault};
 use super::watchdog::{Process, Watchdog};
 use super::{free_port, pki, requirements, wait_until};
 
@@ -18,7 +22,7 @@ use super::{free_port, pki, requirements, wait_until};
 const INSTALLED: &str = "/usr/lib/postgresql";
 const NEEDED: [&str; 2] = ["initdb", "postgres"];
 /// Name of the superuser, and of the account that Debian's package creates for the server.
-pub const SUPERUSER: &str = "postgres";
+const SUPERUSER: &str = "postgres";
 const STOP: Duration = Duration::from_secs(5);
 
 /// The programs of the newest installed version; if there is none, prints that the test is skipped.
@@ -40,13 +44,21 @@ pub fn installed(test: &str) -> Option<PathBuf> {
 pub struct Postgres {
     process: Process,
     directory: PathBuf,
-    port: u16,
+    /// Where Vault reaches the server.
+    inside: SocketAddr,
+    /// Where this process reaches it.
+    outside: SocketAddr,
     password: String,
 }
 
 impl Postgres {
-    /// Creates a database cluster in memory and starts its server. `programs`: the result of `installed`.
-    pub async fn start(programs: &Path, watchdog: &Watchdog) -> Result<Self> {
+    /// Creates a database cluster in memory and starts its server, in the namespaces of `watchdog`. `programs`: the result of
+    /// `installed`. `relay`: where this process reaches an address in these namespaces.
+    pub async fn start(
+        programs: &Path,
+        watchdog: &Watchdog,
+        relay: impl Fn(SocketAddr) -> Result<SocketAddr>,
+    ) -> Result<Self> {
         // Not below the watchdog's directories: they are private to this user, which is root, and PostgreSQL refuses root.
         let directory = tempfile::Builder::new().prefix("keyferry-test-postgres-").tempdir_in("/dev/shm")?.keep();
         watchdog.undo(&format!("rm -rf -- '{}'", directory.display()));
@@ -66,11 +78,17 @@ impl Postgres {
             chown(&password_file, Some(uid), Some(gid))?;
         }
         let command = |program: &str| {
-            let mut command = Command::new(programs.join(program));
+            let program = programs.join(program);
+            let mut command = match account {
+                // After the change of namespaces, which needs root.
+                Some((uid, gid)) => {
+                    let mut command = watchdog.command(Path::new("/usr/bin/setpriv"));
+                    command.args([&format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups"]).arg(program);
+                    command
+                }
+                None => watchdog.command(&program),
+            };
             command.env_clear().env("LC_ALL", "C.UTF-8").current_dir("/").stdin(Stdio::null());
-            if let Some((uid, gid)) = account {
-                command.uid(uid).gid(gid);
-            }
             command
         };
         let output = command("initdb")
@@ -83,6 +101,8 @@ impl Postgres {
         ensure!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
 
         let port = free_port()?;
+        let inside = SocketAddr::from(([127, 0, 0, 1], port));
+        let outside = relay(inside)?;
         let log = watchdog.directory.join(format!("postgres-{port}.log"));
         let file = std::fs::File::create(&log)?;
         let mut server = command("postgres");
@@ -99,11 +119,11 @@ impl Postgres {
             server.args(["-c", setting]);
         }
         let process = watchdog.spawn(&mut server)?;
-        let mut server = Self { process, directory, port, password };
+        let mut server = Self { process, directory, inside, outside, password };
         let deadline = Duration::from_secs(30);
         let ready = tokio::select! {
             ready = wait_until("PostgreSQL accepts logins", deadline, || async {
-                connect(port, SUPERUSER, &server.password).await.ok()
+                connect(outside, SUPERUSER, &server.password).await.ok()
             }) => ready.map(drop),
             ended = server.process.wait(deadline * 2) => Err(anyhow::anyhow!("PostgreSQL exited: {ended:?}")),
         };
@@ -111,31 +131,82 @@ impl Postgres {
         Ok(server)
     }
 
-    /// For `connection_url` of Vault's database engine, which fills in the credentials of the superuser.
-    pub fn url_for_vault(&self) -> String {
-        format!("postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    /// The `connection_url` of Vault's database engine, which fills in the credentials of the superuser.
+    fn url_for_vault(&self) -> String {
+        format!("postgresql://{{{{username}}}}:{{{{password}}}}@{}/postgres?sslmode=disable", self.inside)
     }
 
     pub fn superuser_password(&self) -> &str {
         &self.password
     }
 
+    /// Mounts Vault's database engine at `mount` for this server.
+    pub async fn mount(&self, vault: &Vault, mount: &str) -> Result<()> {
+        let plugin = "postgresql-database-plugin";
+        vault.offer_plugin("database", plugin, plugin).await?;
+        let admin = vault.admin()?;
+        admin.put(&format!("sys/mounts/{mount}"), json!({"type": "database"})).await?;
+        let config = json!({
+            "plugin_name": plugin,
+            "allowed_roles": "*",
+            "connection_url": self.url_for_vault(),
+            "username": SUPERUSER,
+            "password": self.password,
+        });
+        admin.put(&format!("{mount}/config/postgres"), config).await.map(drop)
+    }
+
     /// Logs in, and executes a statement as an application would.
     pub async fn log_in(&self, user: &str, password: &str) -> Result<(), tokio_postgres::Error> {
-        connect(self.port, user, password).await?.simple_query("SELECT 1").await.map(drop)
+        connect(self.outside, user, password).await?.simple_query("SELECT 1").await.map(drop)
     }
 
     /// Executes statements as the superuser.
     pub async fn execute(&self, statements: &str) -> Result<()> {
-        Ok(connect(self.port, SUPERUSER, &self.password).await?.batch_execute(statements).await?)
+        Ok(connect(self.outside, SUPERUSER, &self.password).await?.batch_execute(statements).await?)
     }
 
     /// Names of the roles that match a pattern of `LIKE`.
     pub async fn roles(&self, pattern: &str) -> Result<Vec<String>> {
-        let client = connect(self.port, SUPERUSER, &self.password).await?;
+        let client = connect(self.outside, SUPERUSER, &self.password).await?;
         let rows = client.query("SELECT rolname::text FROM pg_roles WHERE rolname LIKE $1", &[&pattern]).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
+}
+
+/// Creates a role of the database engine, whose credentials have this TTL, in seconds, and this maximum.
+pub async fn dynamic_role(admin: &Admin, mount: &str, name: &str, ttl: u64, max_ttl: u64) -> Result<()> {
+    let role = json!({
+        "db_name": "postgres",
+        "creation_statements": "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'",
+        "default_ttl": ttl,
+        "max_ttl": max_ttl,
+    });
+    admin.put(&format!("{mount}/roles/{name}"), role).await.map(drop)
+}
+
+/// User name and password from a directory of the visible set. It is opened once, so that both files are from the same set.
+pub fn credentials(directory: &Path) -> Result<(String, String)> {
+    // An old set is removed after the new one is visible; a reader that was between both opens the directory again.
+    let mut error = None;
+    for _ in 0..3 {
+        match read_set(directory) {
+            Ok(found) => return Ok(found),
+            Err(e) => error = Some(e),
+        }
+    }
+    Err(error.context("an error")?)
+}
+
+fn read_set(directory: &Path) -> Result<(String, String)> {
+    let directory = openat(CWD, directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let read = |name: &str| -> Result<String> {
+        let file = openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut text = String::new();
+        std::fs::File::from(file).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    Ok((read("username")?, read("password")?))
 }
 
 impl Drop for Postgres {
@@ -150,9 +221,13 @@ impl Drop for Postgres {
     }
 }
 
-async fn connect(port: u16, user: &str, password: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+async fn connect(
+    server: SocketAddr,
+    user: &str,
+    password: &str,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
-    config.host("127.0.0.1").port(port).user(user).password(password).dbname("postgres");
+    config.host(server.ip().to_string()).port(server.port()).user(user).password(password).dbname("postgres");
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

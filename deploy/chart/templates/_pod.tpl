@@ -19,6 +19,14 @@ env:
   - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
   - {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
   - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
+  {{- $document := include "keyferry.document" . }}
+  {{- $own := dict }}
+  {{- range $values.env }}{{ $_ := set $own .name true }}{{ end }}
+  {{- range $name, $field := dict "NODE_NAME" "spec.nodeName" "POD_IP" "status.podIP" "SERVICE_ACCOUNT" "spec.serviceAccountName" }}
+  {{- if and (contains (printf "${%s}" $name) $document) (not (hasKey $own $name)) }}
+  - {name: {{ $name }}, valueFrom: {fieldRef: {fieldPath: {{ $field }}}}}
+  {{- end }}
+  {{- end }}
   {{- with $values.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

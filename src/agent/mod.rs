@@ -10,7 +10,7 @@
 //! - A published set is complete and has one reading per source.
 //! - An older reading replaces a newer one only if the rollback lasts longer than the staleness tolerance of the
 //!   source.
-//! - The seed is used only while Vault is away, and its files are never mirrored.
+//! - The seed is used only while Vault is unavailable, and its files are never mirrored.
 //! - A failing source, mirror, or report does not delay the others.
 //! - While Vault can issue a new credential, the visible set contains no expired one.
 //! - The number of requests per source and hour is bounded.

@@ -172,7 +172,7 @@ pub(super) struct RawSource {
     /// Parameters of the request, for engines other than KV. Text values and `path` can contain the placeholders `${POD_NAME}`, `${POD_NAMESPACE}`, `${POD_IP}`, `${NODE_NAME}`, and `${SERVICE_ACCOUNT}`. Set the environment variables of these names from the downward API.
     #[schemars(extend("examples" = [{"common_name": "${POD_NAME}.example.com", "ttl": "24h"}]))]
     pub(super) parameters: Option<BTreeMap<String, RawParameter>>,
-    /// Interval between reads, unless a lease sets another one. Minimum: 1s.
+    /// Interval between reads, unless the response states a lifetime. Minimum: 1s.
     #[schemars(extend("default" = duration_as_text(defaults::REFRESH)))]
     pub(super) refresh: Option<RawDuration>,
     /// Staleness tolerance: time after the last successful read until the source counts as stale. Minimum: `refresh`. Default: 5m, or three times `refresh` if that is longer.
@@ -297,7 +297,7 @@ pub(super) struct RawSeed {
     pub(super) directory: Option<String>,
     /// Name of this Secret, as in `mirrors`. Default: the only mirror. If no mirror is configured, the directory must contain each file under its published path.
     pub(super) mirror: Option<String>,
-    /// Time without an answer from Vault after which the copy is used. The copy is never used if Vault denies the login or a request. Minimum: 1s.
+    /// Time without an answer from Vault after which the copy is used. The copy is not used while Vault denies the login or a request. Minimum: 1s.
     #[schemars(extend("default" = duration_as_text(defaults::SEED_AFTER)))]
     pub(super) after: Option<RawDuration>,
 }

@@ -1,5 +1,5 @@
-//! The checkpoint: state for the next process of the same pod, so that a restart of the agent causes no login and issues no
-//! credential again.
+//! The checkpoint: state for the next process of the same pod, so that a restart of the agent requires neither a new login
+//! nor new credentials.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Agent {
         }
     }
 
-    /// Saves the present state.
+    /// Saves the current state.
     pub(super) fn save(&mut self, keep_token: bool, now: &Now) -> Ticket {
         let checkpoint = Box::new(self.checkpoint(keep_token, now));
         let op = Op::Save { settings: Arc::clone(&self.parts.settings), checkpoint };

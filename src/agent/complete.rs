@@ -52,7 +52,7 @@ impl Agent {
         store.adopt(set, &keep, |name| !same_layout || saved(name).is_none());
         let has_seeded = store.has_seeded();
         // Nothing is published before the first reading. The files of removed sources stay until then: another name for the
-        // same secret must not remove them while Vault is away.
+        // same secret must not remove them while Vault is unavailable.
         publication.adopt(set);
         self.journal.info(&Subject::Publication, "adopted the set of files that an earlier process published");
         if has_seeded {

@@ -288,8 +288,8 @@ pub struct SourceStatus {
     pub stale: Option<bool>,
     /// Wall-clock time of the last successful read or lease renewal.
     pub read: Option<jiff::Timestamp>,
-    /// Wall-clock time at which the lease expires; `None` without a lease.
-    pub lease_expires_at: Option<jiff::Timestamp>,
+    /// Wall-clock time at which the lease or the TTL of the response ends; `None` without one.
+    pub credential_expires_at: Option<jiff::Timestamp>,
     /// When the certificate, or the first of its CA certificates, expires; `None` without a certificate.
     pub certificate_expires_at: Option<jiff::Timestamp>,
     /// Failure of the last operation; `None` if it succeeded.

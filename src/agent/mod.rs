@@ -10,7 +10,7 @@
 //! - A published set is complete and has one reading per source.
 //! - An older reading replaces a newer one only if the rollback lasts longer than the staleness tolerance of the
 //!   source.
-//! - The seed is used only while Vault is away, and its files are never mirrored.
+//! - The seed is used only while Vault is unavailable, and its files are never mirrored.
 //! - A failing source, mirror, or report does not delay the others.
 //! - While Vault can issue a new credential, the visible set contains no expired one.
 //! - The number of requests per source and hour is bounded.
@@ -314,7 +314,7 @@ impl Agent {
             let status = self.parts.sources.get(&name).map(|source| SourceStatus {
                 stale: seeded.or(source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name))),
                 read: source.held.as_ref().map(|held| held.read_wall),
-                lease_expires_at: source.lease().map(|(_, grant, _)| now.wall_at(grant.expires_at())),
+                credential_expires_at: source.held.as_ref().and_then(|held| held.lifetime.grant()).map(|grant| now.wall_at(grant.expires_at())),
                 certificate_expires_at: source.certificate().map(CertificateTerm::expires_at_wall),
                 failure: source.failure.clone(),
             });

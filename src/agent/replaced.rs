@@ -1,5 +1,5 @@
 //! Leases that the visible set no longer contains. An application that has just read the previous set may still use such a
-//! credential, so it is kept for its overlap. Then its lease is revoked, so that a database does not fill with users.
+//! credential, so it is kept for its overlap. Then its lease is revoked, so that users do not accumulate in a database.
 //!
 //! The revocation is best effort. If a policy denies it, the lease expires by itself.
 
@@ -66,12 +66,12 @@ pub(super) enum Revocation {
 #[derive(Clone, Default)]
 pub(super) struct ReplacedLeases {
     all: Vec<ReplacedLease>,
-    /// Number of the last token that may not revoke leases.
+    /// Number of the last token that is not allowed to revoke leases.
     denied: Option<u64>,
 }
 
 impl ReplacedLeases {
-    /// Keeps the leases of `before` that `now_in_use` does not contain for their overlap, and revokes them after it.
+    /// Keeps the leases of `before` that `now_in_use` does not contain for their overlap, then revokes them.
     pub(super) fn replace(&mut self, before: &LeasesInUse, in_use: &LeasesInUse, now: &Now) {
         let kept: BTreeSet<_> = in_use.values().map(|lease| &lease.id).collect();
         for (source, lease) in before.iter().filter(|(_, lease)| !kept.contains(&lease.id)) {

@@ -1,5 +1,5 @@
-//! The seed: a copy of the files with which a pod starts while Vault is away. It is never used if Vault answers with a
-//! refusal, and never mirrored back.
+//! The seed: a copy of the files with which a pod starts while Vault is unavailable. It is never used if Vault rejects a
+//! request, and never mirrored back.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::render;
 
-/// Whether Vault has answered that it denies the request, or that it has no usable content for it.
+/// Whether Vault has answered and rejected the request: it was denied, or Vault has no usable content for it.
 pub(super) fn is_refusal(failure: &Failure) -> bool {
     match failure.class {
         FailureClass::Denied
@@ -31,9 +31,9 @@ fn is_outage(failure: &Failure) -> bool {
     matches!(failure.class, FailureClass::Unreachable | FailureClass::Transient) && !is_refusal(failure)
 }
 
-/// When Vault answered last, and the state of the seed.
+/// When Vault last answered, and the state of the seed.
 pub(super) struct SeedState {
-    /// Time of the last answer of Vault, or of the start.
+    /// Time of the last answer from Vault, or of the start.
     answered: Elapsed,
     in_flight: Option<(Ticket, Seed)>,
     backoff: Backoff,
@@ -50,7 +50,7 @@ impl SeedState {
         self.failure.as_ref()
     }
 
-    /// Notes the time of an answer of Vault.
+    /// Records the time of an answer from Vault.
     pub(super) fn note_answer(&mut self, outcome: &Outcome, now: &Now) {
         let failure = match outcome {
             Outcome::LoggedIn(result) => result.as_ref().err(),
@@ -69,7 +69,8 @@ impl SeedState {
 }
 
 impl Parts {
-    /// Whether Vault refuses what the first set requires. Only a success ends a refusal: Vault may be away after it.
+    /// Whether Vault rejects a request that the first set requires. Only a success ends this state, because Vault can become
+    /// unavailable after the rejection.
     fn is_refused(&self) -> bool {
         let refused = |source: &super::source::SourceState| {
             source.spec.required && !source.is_current() && (source.refused || source.pending_refusal.is_some())
@@ -96,7 +97,7 @@ impl Agent {
         let Parts { store, publication, .. } = &self.parts;
         let is_pending = publication.visible().is_none() && !publication.sync.is_busy() && store.has_seeded();
         if is_pending && self.parts.is_refused() {
-            // Vault is back and refuses, before the files could be published.
+            // Vault answered and rejected a request before the files were published.
             self.parts.store.drop_seeded();
         }
         if self.seed_due(now.at).is_some_and(|due| due <= now.at)
@@ -125,7 +126,7 @@ impl Agent {
         }
     }
 
-    /// The files of the sources that have not been read, except for optional ones that Vault refuses.
+    /// The files of the sources that have not been read, except for optional ones that Vault rejects.
     fn seeded_set(&self, seed: &Seed, data: &SeedData, now: &Now) -> Result<AdoptedSet, Failure> {
         let Parts { settings, sources, .. } = &self.parts;
         let unread = sources.iter().filter(|(_, source)| !source.is_current());

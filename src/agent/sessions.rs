@@ -153,7 +153,7 @@ impl Sessions {
             }
         }
         self.ended.retain(|number, _| in_use(*number));
-        // Not `in_use`, which asks every source.
+        // Not `in_use`, which checks every source.
         let leased = self.current.as_mut().filter(|token| in_published_set(token.number));
         self.check_due = leased.and_then(|token| token.check(now, outbox));
         if let Some(token) = &mut self.current
@@ -222,7 +222,7 @@ impl Sessions {
         let session = match result {
             Ok(session) => session,
             Err(failure) => {
-                // Without an answer of the server, the checkpoint may still be good.
+                // Without an answer from the server, the checkpoint may still be valid.
                 self.restore = restoring && failure.class.is_retryable();
                 self.backoff.failed(&failure, &settings.retry, now, 12);
                 self.refused |= is_refusal(&failure);

@@ -17,14 +17,14 @@ use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry
 const REFRESH_FROM: f64 = 0.8;
 const REFRESH_TO: f64 = 0.98;
 
-/// Delay between the announced rotation of a static role and the next read.
+/// Delay between the scheduled rotation of a static role and the next read.
 const AFTER_ROTATION: Duration = Duration::from_secs(1);
 
-/// Number of reads of an overdue static role before their interval grows. Vault looks for due rotations every five seconds
+/// Number of reads of an overdue static role before their interval grows. Vault checks for due rotations every five seconds
 /// (`defaultQueueTickSeconds` in its database engine), and the old password does not work after the rotation.
 const PROMPT_READS: u32 = 5;
 
-/// How long the first set waits for an optional source that fails without a statement that the secret does not exist.
+/// How long the first set waits for an optional source that fails for another reason than a missing secret.
 const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
 
 /// Metadata of the last accepted reading.
@@ -84,7 +84,7 @@ pub(super) struct SourceState {
     pub(super) older_since: Option<Elapsed>,
     /// When a refresh was requested, until a later read succeeds.
     refresh_requested: Option<Elapsed>,
-    /// When the current content was requested whatever its version, until a later read succeeds.
+    /// When the current content was requested, regardless of its version, until a later read succeeds.
     any_version_requested: Option<Elapsed>,
     /// Number of consecutive readings whose lifetime is so short that the minimum interval applies.
     short_ttls: u32,
@@ -279,7 +279,7 @@ impl SourceState {
         self.succeeded();
     }
 
-    /// Records a lookup of the lease, which says nothing about the source if it failed.
+    /// Records a lookup of the lease. A failed lookup says nothing about the source.
     pub(super) fn lease_looked_up(&mut self, now: &Now) {
         if let Some(held) = self.held.as_mut() {
             held.looked_up = now.at;
@@ -332,8 +332,8 @@ impl SourceState {
         }
     }
 
-    /// Requests a read now that may return an older version, after SIGHUP or for another server. A certificate is issued
-    /// anew: this is how an operator replaces a revoked one.
+    /// Requests a read now that may return an older version, after SIGHUP or for another server. For a certificate, this
+    /// requests a new one, so that an operator can replace a revoked certificate.
     pub(super) fn refresh_whatever_version(&mut self, now: &Now) {
         self.any_version_requested = Some(now.at);
         self.request_read(now);

@@ -1,8 +1,8 @@
 //! Encoding of the state that one agent process saves for the next one. Pure: no files, no clock.
 //!
 //! The format is JSON with a version, and unknown fields are errors, because both processes run the same image. Token and
-//! readings are used only if a login would give an equal token (same server, namespace and role). Whether the token is still
-//! valid is for the server to say.
+//! readings are used only if a login would return an equivalent token (same server, namespace, and role). The server
+//! decides whether the token is still valid.
 
 #[cfg(test)]
 mod tests;
@@ -57,7 +57,7 @@ struct Issuer {
 struct TokenEntry<'a> {
     token: Secret<'a>,
     first_ttl: Option<Duration>,
-    /// Remaining TTL at the time of the encoding. The server knows the present one.
+    /// Remaining TTL at the time of the encoding. The server knows the current one.
     left: Option<Duration>,
     renewable: bool,
 }
@@ -209,7 +209,7 @@ pub fn encode(
 pub struct Decoded {
     /// Token and readings, or the reason why they cannot be used, for a message.
     pub checkpoint: Result<Checkpoint, String>,
-    /// Secret IDs, whatever the login.
+    /// Secret IDs, regardless of the login.
     pub secret_ids: Vec<SavedSecretId>,
 }
 

@@ -42,10 +42,10 @@ pub(super) struct RawListSection {
     /// Do not read secrets whose path below `path` matches one of these patterns.
     #[schemars(extend("examples" = [["**/draft"]]))]
     pub(super) exclude: Option<Vec<String>>,
-    /// Maximum number of secrets. More are an error.
+    /// Maximum number of secrets. A longer list is an error.
     #[schemars(range(min = 1, max = defaults::LIST_COUNT_LIMIT), extend("default" = defaults::LIST_COUNT))]
     pub(super) max_count: Option<u32>,
-    /// Maximum number of levels below `path`. Secrets in `path` itself are at level 1. Deeper ones are an error. Requires `recursive`.
+    /// Maximum number of levels below `path`. Secrets in `path` itself are at level 1. Deeper secrets are an error. Requires `recursive`.
     #[schemars(range(min = 1, max = defaults::LIST_DEPTH_LIMIT), extend("default" = defaults::LIST_DEPTH))]
     pub(super) max_depth: Option<u32>,
 }

@@ -20,7 +20,7 @@ pub(super) enum RawPrevious {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawSection {
-    /// End of the keys of the previous version, without `/`.
+    /// Suffix of the keys of the previous version. Must not contain `/`.
     #[schemars(extend("default" = defaults::PREVIOUS_SUFFIX))]
     pub(super) suffix: Option<String>,
 }

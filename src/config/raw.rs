@@ -33,7 +33,7 @@ pub(super) struct RawDocument {
     pub(super) directory: Option<RawDirectory>,
     /// Kubernetes Secrets to keep as copies of the published files. Each key is the name of a Secret.
     pub(super) mirrors: Option<BTreeMap<String, RawMirror>>,
-    /// A copy of the files to start from if Vault is away. Default: a pod waits for Vault.
+    /// A copy of the files to start from if Vault is unavailable. Default: a pod waits for Vault.
     pub(super) seed: Option<RawSeed>,
     /// What to report on the pod.
     pub(super) status: Option<RawStatus>,
@@ -163,7 +163,7 @@ pub(super) struct RawSource {
     /// KV version 2: read this version of the secret. Default: the latest version.
     #[schemars(range(min = 1))]
     pub(super) version: Option<u64>,
-    /// KV version 2: also read the version before the latest one, for keys that must overlap. Each of its keys gets a suffix: `password.previous` next to `password`. `true`, or a section with the suffix. If that version does not exist or is deleted, neither do these keys.
+    /// KV version 2: also read the version before the latest one, for keys that must overlap. Each of its keys gets a suffix: `password.previous` next to `password`. `true`, or a section with the suffix. If that version does not exist or is deleted, these keys do not exist either.
     #[schemars(extend("default" = false))]
     pub(super) previous: Option<RawPrevious>,
     /// Method of the request, like `vault read` or `vault write`. keyferry repeats a write after each `refresh` interval, unless the response states a lifetime.
@@ -172,7 +172,7 @@ pub(super) struct RawSource {
     /// Parameters of the request, for engines other than KV. Text values and `path` can contain the placeholders `${POD_NAME}`, `${POD_NAMESPACE}`, `${POD_IP}`, `${NODE_NAME}`, and `${SERVICE_ACCOUNT}`. Set the environment variables of these names from the downward API.
     #[schemars(extend("examples" = [{"common_name": "${POD_NAME}.example.com", "ttl": "24h"}]))]
     pub(super) parameters: Option<BTreeMap<String, RawParameter>>,
-    /// Interval between reads, unless a lease sets another one. Minimum: 1s.
+    /// Interval between reads, unless the response states a lifetime. Minimum: 1s.
     #[schemars(extend("default" = duration_as_text(defaults::REFRESH)))]
     pub(super) refresh: Option<RawDuration>,
     /// Staleness tolerance: time after the last successful read until the source counts as stale. Minimum: `refresh`. Default: 5m, or three times `refresh` if that is longer.
@@ -246,7 +246,7 @@ pub(super) struct RawMirror {
     pub(super) labels: Option<BTreeMap<String, String>>,
     /// Annotations to set.
     pub(super) annotations: Option<BTreeMap<String, String>>,
-    /// Owner of the Secret. Kubernetes deletes the Secret together with its owner: `serviceAccount` for the ServiceAccount of the pod, or any object of the namespace. Default: no owner.
+    /// Owner of the Secret. Kubernetes deletes the Secret together with its owner: `serviceAccount` for the ServiceAccount of the pod, or any object in the namespace. Default: no owner.
     pub(super) owner: Option<RawOwner>,
     /// Also mirror files from leased sources. Their credentials stop working when this pod terminates.
     #[schemars(extend("default" = false))]
@@ -288,16 +288,16 @@ pub(super) enum RawSecretType {
     SshAuth,
 }
 
-/// A copy of the files to start from if Vault is away.
+/// A copy of the files to start from if Vault is unavailable.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawSeed {
     /// Directory with the copy: the mirrored Secret, mounted as an optional volume in keyferry's container. Required, here or in KEYFERRY_SEED.
     #[schemars(extend("examples" = ["/run/keyferry/seed"]))]
     pub(super) directory: Option<String>,
-    /// Name of this Secret, as in `mirrors`. Default: the only mirror. Without any mirror, each file in the directory has the path of a published file.
+    /// Name of this Secret, as in `mirrors`. Default: the only mirror. If no mirror is configured, the directory must contain each file under its published path.
     pub(super) mirror: Option<String>,
-    /// Time without an answer from Vault after which the copy is used. It is never used if Vault denies the login or a request. Minimum: 1s.
+    /// Time without an answer from Vault after which the copy is used. The copy is not used while Vault denies the login or a request. Minimum: 1s.
     #[schemars(extend("default" = duration_as_text(defaults::SEED_AFTER)))]
     pub(super) after: Option<RawDuration>,
 }

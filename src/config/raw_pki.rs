@@ -19,7 +19,7 @@ pub(super) struct RawPki {
     /// Common name. This and the following names can contain the placeholders of `parameters`.
     #[schemars(extend("examples" = ["web.example.com"]))]
     pub(super) common_name: Option<String>,
-    /// DNS names and email addresses for the subject alternative names. Vault adds the common name itself.
+    /// DNS names and email addresses for the subject alternative names. Vault also adds the common name.
     #[schemars(extend("examples" = [["${POD_NAME}.web.example.com"]]))]
     pub(super) alt_names: Option<Vec<String>>,
     /// IP addresses for the subject alternative names.
@@ -30,7 +30,7 @@ pub(super) struct RawPki {
     pub(super) uri_sans: Option<Vec<String>>,
     /// Lifetime of the certificate. Default: the `ttl` of the role.
     pub(super) ttl: Option<RawDuration>,
-    /// `sign`: type of the key that keyferry creates. Default: `ec-p256`. With `issue`, the role in Vault has the type.
+    /// `sign`: type of the key that keyferry creates. Default: `ec-p256`. With `issue`, the role in Vault determines the type.
     pub(super) key_type: Option<RawKeyType>,
     /// Time before the expiry at which to renew the certificate. Default: a third of its lifetime.
     pub(super) renew_before: Option<RawDuration>,

@@ -57,7 +57,11 @@ pub(super) const VARIABLES: &[Variable] = &[
         "File that keeps the Vault token, its leases, and certificates across restarts of keyferry. `--checkpoint` takes precedence.",
     ),
     variable("KEYFERRY_MIRROR", "mirrors", "Name of one Secret of type Opaque that receives a copy of all files."),
-    variable("KEYFERRY_SEED", "seed.directory", "Directory with a copy of the files to start from if Vault is away."),
+    variable(
+        "KEYFERRY_SEED",
+        "seed.directory",
+        "Directory with a copy of the files to start from if Vault is unavailable.",
+    ),
     variable("KEYFERRY_LISTEN", "listen", "IP address and port for probes and metrics."),
     variable(
         "KEYFERRY_LOG",

@@ -21,13 +21,13 @@ pub struct CertificateRequest {
     pub uri_sans: Vec<String>,
     /// Requested lifetime; `None` is the default of the role.
     pub ttl: Option<Duration>,
-    /// Time before the expiry at which to renew. `None`, and a time that is not less than the lifetime: after two thirds of the
-    /// lifetime.
+    /// Time before the expiry at which to renew. If it is `None` or not less than the lifetime, the certificate is renewed
+    /// after two thirds of the lifetime.
     pub renew_before: Option<Duration>,
 }
 
 impl CertificateRequest {
-    /// The parameters for Vault that the request sets, without key and CSR
+    /// The parameters for Vault that the request sets, without the key and the CSR
     /// (<https://developer.hashicorp.com/vault/api-docs/secret/pki#generate-certificate-and-key>).
     #[must_use]
     pub fn parameters(&self) -> Parameters {

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::{Reading, SecretBytes, SourceName, VaultToken};
 
-/// A token, and the readings that another read would issue again. Durations count from `made` when a checkpoint is saved, and
-/// from the moment at which it is loaded afterwards.
+/// A token, and the readings whose credentials another read would issue again. Durations count from `made` when a checkpoint
+/// is saved, and from the time at which it is loaded afterwards.
 #[derive(Clone, Default)]
 pub struct Checkpoint {
     /// Wall clock when the checkpoint was made, the only clock that two processes share.

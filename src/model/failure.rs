@@ -88,7 +88,7 @@ reasons! {
     Drifted,
     /// Every source is within its staleness tolerance.
     Fresh,
-    /// A bug in keyferry, or the system refuses what every process needs, such as a signal handler.
+    /// A bug in keyferry, or the operating system denies what every process needs, such as a signal handler.
     Internal,
     /// A key of a secret is not a valid file name. It is not published.
     InvalidKey,

@@ -1,10 +1,10 @@
-//! Which secrets below a path a source delivers.
+//! Selects the secrets below a path that a source delivers.
 
 use std::fmt::Write as _;
 
 use super::Glob;
 
-/// The secrets below the path of a source. "Path" means the path of a secret below that path here: `sub/path`.
+/// The secrets below the path of a source. Here, "path" means the path of a secret below that path, such as `sub/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretList {
     /// Also deliver the secrets in folders, at any depth.
@@ -31,7 +31,7 @@ impl SecretList {
         self.max_count.saturating_mul(self.max_depth)
     }
 
-    /// Number of requests of one read that follow each other, with as many folders as secrets.
+    /// Number of requests of one read that run one after another, if there are as many folders as secrets.
     #[must_use]
     pub fn rounds(&self) -> u32 {
         u32::try_from(self.max_count.saturating_mul(2).div_ceil(Self::CONCURRENCY)).unwrap_or(u32::MAX)
@@ -73,7 +73,7 @@ fn can_match_below(glob: &Glob, folder: &str) -> bool {
         match patterns.next() {
             None => return false,
             Some("**") => return true,
-            // A part of a pattern with a slash in brackets is no pattern.
+            // A slash in brackets splits the pattern into parts that are not valid patterns.
             Some(pattern) => match Glob::new(pattern) {
                 Ok(glob) if !glob.matches(component) => return false,
                 _ => {}

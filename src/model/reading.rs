@@ -51,14 +51,14 @@ pub struct Version {
     /// Number of the previous version, if the reading contains its values too. It can disappear while `number` stays the same,
     /// so it is part of the identity of the content, but not of the order.
     pub previous: Option<u64>,
-    /// The reading of a list has only this: the version of each secret, by its path below the path of the source.
+    /// The only field that is set for a list: the version of each secret, by its path below the path of the source.
     pub secrets: BTreeMap<String, Version>,
 }
 
 /// Order of two versions of one secret, or of two readings of one list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Newer than the other version. A list with other secrets than the other one is newer too.
+    /// Newer than the other version. A list with different secrets is newer too.
     Newer,
     /// The same version, or not comparable.
     Level,
@@ -71,7 +71,7 @@ impl Version {
     /// newer only if it was written later, as in a secret that was deleted and re-created.
     ///
     /// A list is older if any of its secrets is older than in `other`, because it must not roll back any of them. A secret
-    /// that only one of the two lists contains was created or removed. No version shows which of the two it was, so such a
+    /// that only one of the two lists contains was created or removed. The versions do not show which of the two, so such a
     /// difference always makes the list newer.
     #[must_use]
     pub fn order(&self, other: &Self) -> Order {

@@ -27,7 +27,7 @@ pub struct Settings {
     pub directory: Directory,
     /// Mirrored Secrets, by name of the Secret.
     pub mirrors: BTreeMap<ObjectName, Mirror>,
-    /// The copy to start from if Vault is away.
+    /// The copy to start from if Vault is unavailable.
     pub seed: Option<Seed>,
     /// Conditions and Events to report on the Pod.
     pub status: StatusReport,
@@ -348,7 +348,7 @@ pub struct Directory {
     pub max_bytes: Option<u64>,
 }
 
-/// A copy of the files of an earlier set, to start from if Vault is away: the volume of a mirrored Secret.
+/// A copy of the files of an earlier set, to start from if Vault is unavailable: the volume of a mirrored Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seed {
     /// Directory with one file for each key of the Secret.

@@ -101,8 +101,9 @@ impl Copy<'_> {
         }
     }
 
-    /// Whether an output with one file per key can have written the file: it is below its directory, and no other output has
-    /// its path or an inner directory. `config` rejects a second such output for the same directory.
+    /// Whether an output with one file per key can have written the file: the file is below the directory of the output, and
+    /// no other output has its path or a deeper directory that contains it. `config` rejects a second such output for the
+    /// same directory.
     fn is_of(&self, path: &FilePath, prefix: Option<&FilePath>) -> bool {
         let below =
             |prefix: &FilePath| path.as_str().strip_prefix(prefix.as_str()).is_some_and(|rest| rest.starts_with('/'));

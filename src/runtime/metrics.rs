@@ -78,7 +78,7 @@ pub(super) struct Metrics {
     seeded: Gauge,
     stale: Family<BySource, Gauge>,
     read: Family<BySource, Gauge>,
-    lease: Family<BySource, Gauge>,
+    credential: Family<BySource, Gauge>,
     certificate: Family<BySource, Gauge>,
     mirrored: Family<BySecret, Gauge>,
     conditions: Family<ByCondition, Gauge>,
@@ -113,11 +113,11 @@ impl Metrics {
         let read = Family::default();
         let help = "Unix time of the last successful read or lease renewal of the source";
         registry.register_with_unit("source_read_timestamp", help, Unit::Seconds, Family::clone(&read));
-        let lease = Family::default();
-        let help = "Unix time at which the lease of the source expires; absent without a lease";
-        registry.register_with_unit("lease_expiry_timestamp", help, Unit::Seconds, Family::clone(&lease));
+        let credential = Family::default();
+        let help = "Unix time at which the credentials of the source expire, with their lease or after their TTL; absent for other sources";
+        registry.register_with_unit("credential_expiry_timestamp", help, Unit::Seconds, Family::clone(&credential));
         let certificate = Family::default();
-        let help = "Unix time at which the certificate of the source, or a CA certificate above it, expires; absent without a certificate";
+        let help = "Unix time at which the certificate of the source, or a CA certificate above it, expires; absent for sources without `pki`";
         registry.register_with_unit(
             "certificate_not_after_timestamp",
             help,
@@ -147,7 +147,7 @@ impl Metrics {
             seeded,
             stale,
             read,
-            lease,
+            credential,
             certificate,
             mirrored,
             conditions,
@@ -178,7 +178,7 @@ impl Metrics {
 
     /// Removes all series with a source or a Secret as label. After a reload, these may be different ones.
     pub(super) fn clear_labelled(&self) {
-        for family in [&self.stale, &self.read, &self.lease, &self.certificate] {
+        for family in [&self.stale, &self.read, &self.credential, &self.certificate] {
             family.clear();
         }
         self.mirrored.clear();
@@ -194,9 +194,9 @@ impl Metrics {
         set(&self.read, &by_source(source), at.map(Timestamp::as_second));
     }
 
-    /// Sets the expiry of the lease of a source; `None` without a lease.
-    pub(super) fn lease_expires(&self, source: &str, at: Option<Timestamp>) {
-        set(&self.lease, &by_source(source), at.map(Timestamp::as_second));
+    /// Sets the expiry of the credentials of a source; `None` without a lease or TTL.
+    pub(super) fn credential_expires(&self, source: &str, at: Option<Timestamp>) {
+        set(&self.credential, &by_source(source), at.map(Timestamp::as_second));
     }
 
     /// Sets the expiry of the certificate of a source; `None` without a certificate.
@@ -272,7 +272,7 @@ mod tests {
         metrics.published(1, at(100));
         metrics.source("a", true);
         metrics.source_read("a", Some(at(90)));
-        metrics.lease_expires("a", Some(Timestamp::UNIX_EPOCH));
+        metrics.credential_expires("a", Some(Timestamp::UNIX_EPOCH));
         metrics.certificate_expires("a", Some(at(200)));
         metrics.mirrored("s", Some(at(101)));
         metrics.condition("SecretsReady", false);
@@ -302,7 +302,7 @@ mod tests {
             "keyferry_published_timestamp_seconds 100",
             "keyferry_source_stale{source=\"a\"} 1",
             "keyferry_source_read_timestamp_seconds{source=\"a\"} 90",
-            "keyferry_lease_expiry_timestamp_seconds{source=\"a\"} 0",
+            "keyferry_credential_expiry_timestamp_seconds{source=\"a\"} 0",
             "keyferry_certificate_not_after_timestamp_seconds{source=\"a\"} 200",
             "keyferry_mirror_timestamp_seconds{secret=\"s\"} 101",
             "keyferry_condition{condition=\"SecretsReady\"} 0",
@@ -313,7 +313,7 @@ mod tests {
         metrics.published(0, None);
         metrics.source("a", None);
         metrics.source_read("a", None);
-        metrics.lease_expires("a", None);
+        metrics.credential_expires("a", None);
         metrics.certificate_expires("a", None);
         metrics.mirrored("s", None);
         metrics.condition("SecretsReady", None);

@@ -98,7 +98,7 @@ impl Observer {
             let status = status.as_ref();
             self.metrics.source(name.as_str(), status.and_then(|status| status.stale));
             self.metrics.source_read(name.as_str(), status.and_then(|status| status.read));
-            self.metrics.lease_expires(name.as_str(), status.and_then(|status| status.lease_expires_at));
+            self.metrics.credential_expires(name.as_str(), status.and_then(|status| status.credential_expires_at));
             self.metrics.certificate_expires(name.as_str(), status.and_then(|status| status.certificate_expires_at));
         }
         self.metrics.token_ttl(agent.token_expiry(now.at).map(|ends| ends.map_or(-1, |ends| seconds(ends, now.at))));

@@ -1,7 +1,7 @@
 //! Everything below a path of a KV engine: one `LIST` for each folder, then one read for each secret.
 //!
 //! Vault has no request for several secrets. All requests belong to one attempt: if one of them fails, the attempt fails, so a
-//! reading never lacks a secret that could not be read. Secrets that are removed between `LIST` and read are not part of it.
+//! reading is never incomplete. Secrets that are removed between `LIST` and read are omitted.
 
 mod names;
 
@@ -159,7 +159,7 @@ impl ListRead<'_> {
                 // Each read issues another lease.
                 return Err(self.error(format!(
                     "secret {name} has a lease, which `list` does not support; exclude it with `list.exclude`, and configure \
-                     it as its own source"
+                     it as a separate source"
                 )));
             }
             for (key, value) in secret.data {
@@ -167,9 +167,8 @@ impl ListRead<'_> {
                 let key = format!("{name}/{key}");
                 if data.insert(key.clone(), value).is_some() {
                     let key = clip(&key);
-                    return Err(self.error(format!(
-                        "two secrets have a key with the path {key}; exclude one of them with `list.exclude`"
-                    )));
+                    return Err(self
+                        .error(format!("two secrets produce the key {key}; exclude one of them with `list.exclude`")));
                 }
             }
             warnings.extend(secret.warnings);

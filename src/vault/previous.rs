@@ -16,7 +16,7 @@ pub(super) struct PreviousVersion<'a> {
     pub(super) api: &'a Api,
     pub(super) token: &'a VaultToken,
     pub(super) source: &'a Source,
-    /// End of the keys of the previous version.
+    /// Suffix of the keys of the previous version.
     pub(super) suffix: &'a str,
     /// Path of the request for the reading.
     pub(super) request_path: &'a str,

@@ -48,14 +48,14 @@ pub fn write_private_file(path: &Path, bytes: &SecretBytes, allow_disk: bool) ->
     file::replace_file(&directory, &name, bytes.expose(), attributes).map_err(|error| failed(&error))
 }
 
-/// Reads the file at `path`; `None` if it does not exist. A file that is refused is removed.
+/// Reads the file at `path`; `None` if it does not exist. A file that is rejected is removed.
 ///
 /// # Errors
 /// `Local`/`CheckpointRefused` if the file does not have the owner, mode, and type that [`write_private_file`] gives it,
 /// or cannot be read.
 pub fn read_private_file(path: &Path) -> Result<Option<SecretBytes>, Failure> {
     read(path).map_err(|why| {
-        // The next process must not be stopped by it again. If the file cannot be removed, it is refused again.
+        // Otherwise, the file would also affect the next process. If it cannot be removed, it is rejected again.
         remove_private_file(path).ok();
         let message = format!("failed to use checkpoint file {}: {why}", path.display());
         Failure::new(FailureClass::Local, Reason::CheckpointRefused, message)

@@ -95,7 +95,7 @@ const ROWS: &[Row] = &[
     Row {
         reason: Reason::CertificateInvalid,
         meaning: "Vault returned a certificate whose key does not match, or whose chain does not verify. It is not used.",
-        example: "failed to … a certificate at …: the chain does not lead from the certificate to a CA certificate of the response",
+        example: "failed to … a certificate at …: the chain does not lead from the certificate to a CA certificate in the response",
         action: "Correct the issuer or the role in Vault; see [Deliver certificates](how-to/certificates.md#what-keyferry-verifies).",
     },
     Row {
@@ -166,7 +166,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::Internal,
-        meaning: "An internal error: a bug in keyferry, or the system refuses what every process needs.",
+        meaning: "An internal error: a bug in keyferry, or the operating system denies what every process needs.",
         example: "failed to …: internal error (…); report it with the log",
         action: "If the message names no limit of the container, report it and attach the log.",
     },
@@ -322,7 +322,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::TokenExpiring,
-        meaning: "The supplied Vault token, or the token of leased credentials after `once`, ends soon and cannot be renewed.",
+        meaning: "The supplied Vault token, or the token of leased credentials after `once`, expires soon and cannot be renewed.",
         example: "the supplied Vault token expires at … and cannot be renewed",
         action: "Replace the supplied token before the time in the message.",
     },

@@ -76,8 +76,8 @@ async fn certificate_that_does_not_fit_is_rejected_and_not_requested_soon() {
     let exchange = post("/v1/pki/issue/web").answer(200, response(false, ""));
     let failure = issue(exchange, &wanted(None)).await.err().expect("a failure");
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::CertificateInvalid));
-    let expected = "failed to issue a certificate at pki/issue/web: the certificate has another public key than the \
-                    private key";
+    let expected = "failed to issue a certificate at pki/issue/web: the public key of the certificate does not \
+                    match the private key";
     assert_eq!(failure.message, expected);
     assert_eq!(failure.retry_after, Some(Duration::from_mins(5)));
 }

@@ -239,7 +239,7 @@ async fn name_that_leads_out_of_the_folder_is_rejected() {
     for name in ["..", "../", ".", "", "/", "a/b", "../../sys/", "a\nb"] {
         let failure = failure_of([kv2_mount(), folder("team/", &["a", name])], &recursive()).await;
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest), "{name:?}");
-        assert!(failure.message.contains("which is not a name"), "{failure}");
+        assert!(failure.message.contains("which is not a valid name"), "{failure}");
     }
     let reading = reading_of(
         [
@@ -265,7 +265,7 @@ async fn keys_with_the_same_path_are_rejected() {
     ];
     let failure = failure_of(script, &recursive()).await;
     assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
-    assert!(failure.message.contains("two secrets have a key with the path a/b/c"), "{failure}");
+    assert!(failure.message.contains("two secrets produce the key a/b/c"), "{failure}");
     assert!(!failure.message.contains("planted"), "{failure}");
 }
 

@@ -88,7 +88,7 @@ fn documented_numbers_of_requests_are_counted() {
     let renewable = per_hour(MINUTE, &mut renewable);
     let expiring = per_hour(MINUTE, &mut expiring);
     let (role, hourly) = (per_hour(HOUR, role), per_hour(HOUR, unlimited));
-    let lease = "Lease of 1 hour, 24 hours at most";
+    let lease = "Lease of 1 hour, with a maximum TTL of 24 hours";
     let rows: [(&str, &str, f64); 13] = [
         ("databases.md", lease, renewable),
         ("databases.md", "Static role, rotated every 24 hours, `refresh: 1h`", role),
@@ -99,7 +99,7 @@ fn documented_numbers_of_requests_are_counted() {
         ("ssh.md", "Certificate with a TTL of 1 hour", expiring),
         ("cubbyhole.md", "Secret, `refresh: 1h`", hourly),
         ("cloud.md", "AWS STS: lease of 1 hour, not renewable", per_hour(MINUTE, &mut last)),
-        ("cloud.md", "AWS user, Azure, GCP key: lease of 1 hour, 24 hours at most", renewable),
+        ("cloud.md", "AWS user, Azure, GCP key: lease of 1 hour, with a maximum TTL of 24 hours", renewable),
         ("cloud.md", "GCP token with a TTL of 1 hour", expiring),
         ("cloud.md", "AWS static role, rotated every 24 hours, `refresh: 1h`", role),
         ("nomad-and-consul.md", lease, renewable),

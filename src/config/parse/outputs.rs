@@ -143,7 +143,7 @@ impl Section<'_> {
     }
 
     fn one_key(&mut self, key: String, raw: RawOutput) -> Option<OutputKind> {
-        self.forbid("prefix", raw.prefix.is_some(), "cannot be combined with `key`; write the directory into `file`");
+        self.forbid("prefix", raw.prefix.is_some(), "cannot be combined with `key`; include the directory in `file`");
         self.forbid("include", raw.include.is_some(), "cannot be combined with `key`, which writes one key; remove it");
         self.forbid("exclude", raw.exclude.is_some(), "cannot be combined with `key`, which writes one key; remove it");
         self.forbid("rename", raw.rename.is_some(), "cannot be combined with `key`; set `file`");
@@ -180,7 +180,7 @@ impl Section<'_> {
         self.forbid(
             "optional",
             optional,
-            "cannot be combined with `default`, with which the file always exists; remove one of them",
+            "cannot be combined with `default`, which always writes the file; remove one of them",
         );
         if !base64 {
             return WhenMissing::Default(default.into_bytes());
@@ -229,7 +229,7 @@ impl Section<'_> {
         self.forbid(
             "prefix",
             raw.prefix.is_some(),
-            "cannot be combined with `bundle`; write the directory into `file`",
+            "cannot be combined with `bundle`; include the directory in `file`",
         );
         let is_base64 = raw.encoding == Some(RawEncoding::Base64);
         self.forbid("encoding", is_base64, "cannot be combined with `bundle`, which writes PEM");
@@ -259,7 +259,7 @@ impl Section<'_> {
         self.forbid(
             "prefix",
             raw.prefix.is_some(),
-            "cannot be combined with `format`; write the directory into `file`",
+            "cannot be combined with `format`; include the directory in `file`",
         );
         let is_base64 = raw.encoding == Some(RawEncoding::Base64);
         self.forbid("encoding", is_base64, "cannot be combined with `format`, which writes values as they are");

@@ -106,7 +106,7 @@ pub(super) fn parse(
         }
         (Some(path), None) => {
             if raw.key_type.is_some() {
-                let message = "requires `sign`; with `issue`, Vault creates the key as the `key_type` of the role says";
+                let message = "requires `sign`; with `issue`, the `key_type` of the role determines the key";
                 diagnostics.forbidden(&at("keyType"), message);
             }
             (endpoint(&at("issue"), &path, "issue", diagnostics)?, None)

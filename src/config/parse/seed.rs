@@ -37,7 +37,7 @@ pub(super) fn parse(raw: RawSeed, of: &Copied<'_>, diagnostics: &mut Diagnostics
     check_directory("seed.directory", &path, "/run/keyferry/seed", diagnostics);
     let directory = Path::new(&path);
     if directory.starts_with(&of.directory.path) || of.directory.path.starts_with(directory) {
-        let message = "must be outside of `directory.path`; mount the Secret at a path of its own";
+        let message = "must be outside `directory.path`; mount the Secret at another path";
         diagnostics.invalid("seed.directory", path.as_str(), message);
     }
     Some(Seed { directory: directory.to_owned(), mirror: mirror.ok()?, after })
@@ -81,8 +81,8 @@ fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &
     }
     for (name, _) in of.sources.iter().filter(|(_, source)| source.required && !source.is_plain_read()) {
         let message = format!(
-            "cannot replace source {name}, because each request with `method: write` or `parameters` returns other \
-             content; set `sources.{name}.required: false`, or remove `seed`"
+            "cannot replace source {name}, because each request with `method: write` or `parameters` returns \
+             different content; set `sources.{name}.required: false`, or remove `seed`"
         );
         diagnostics.forbidden("seed", message);
     }
@@ -93,7 +93,7 @@ fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &
             && let Some(other) = each_key.insert(prefix.as_ref().map(FilePath::as_str), &output.source)
         {
             let message = format!(
-                "cannot tell the files of sources {other} and {} apart, because both have one file per key in the \
+                "cannot tell the files of sources {other} and {} apart, because both write one file per key to the \
                  same directory; list the keys of one of them with `include`",
                 output.source
             );

@@ -27,8 +27,8 @@ fn each_error_of_a_seed_has_its_path_and_its_action() {
     for (document, path, part) in [
         ("seed: {after: 5s}", "seed.directory", "set it here or in KEYFERRY_SEED"),
         ("seed: {directory: run/seed}", "seed.directory", "must be an absolute path"),
-        ("seed: {directory: /etc/sensitive/seed}", "seed.directory", "must be outside of `directory.path`"),
-        ("seed: {directory: /etc}", "seed.directory", "must be outside of `directory.path`"),
+        ("seed: {directory: /etc/sensitive/seed}", "seed.directory", "must be outside `directory.path`"),
+        ("seed: {directory: /etc}", "seed.directory", "must be outside `directory.path`"),
         ("seed: {directory: /seed, after: 0s}", "seed.after", "must be at least 1s"),
         ("mirrors: {a: {}, b: {}}\nseed: {directory: /seed}", "seed.mirror", "the Secret at `seed.directory`: a or b"),
         ("mirrors: {webapp: {}}\nseed: {directory: /seed, mirror: web-app}", "seed.mirror", "did you mean `webapp`?"),

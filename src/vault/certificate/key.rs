@@ -33,7 +33,7 @@ impl PrivateKey {
     /// Creates a key.
     ///
     /// # Errors
-    /// If the system has no random numbers.
+    /// If the system cannot provide random numbers.
     pub(super) fn generate(kind: KeyType) -> Result<Self, Unspecified> {
         let random = SystemRandom::new();
         let ec = |algorithm| {

@@ -1,4 +1,5 @@
-//! A certificate from the PKI engine: one request, with a key of Vault (`issue`) or of the agent (`sign`), and its verification.
+//! A certificate from the PKI engine: one request, with a key that Vault (`issue`) or the agent (`sign`) creates, and its
+//! verification.
 //!
 //! The reading has Vault's keys `certificate`, `private_key`, `issuing_ca`, `ca_chain`, and `serial_number`, and two more:
 //! `intermediates`, the certificates of the chain that a server sends after its own, and `ca`, the topmost certificate. All are

@@ -29,7 +29,7 @@ pub(super) enum Problem {
         "the private key {0}; use RSA (2048 to 8192 bits), ECDSA (P-256 or P-384), or Ed25519 as `key_type` of the role"
     )]
     Key(&'static str),
-    #[error("the certificate has another public key than the private key")]
+    #[error("the public key of the certificate does not match the private key")]
     KeyMismatch,
     #[error("the {0} cannot be parsed")]
     Unreadable(&'static str),
@@ -42,7 +42,7 @@ pub(super) enum Problem {
     )]
     NotYetValid { what: &'static str, at: Timestamp },
     #[error(
-        "the chain does not lead from the certificate to a CA certificate of the response; check the issuer in Vault"
+        "the chain does not lead from the certificate to a CA certificate in the response; check the issuer in Vault"
     )]
     UnknownIssuer,
     #[error("a signature in the chain is wrong; check the issuer in Vault")]
@@ -144,7 +144,7 @@ impl Fields {
         };
         Ok(Self {
             not_before: time(&fields.validity().not_before).ok_or_else(unreadable)?,
-            // RFC 5280 has 9999-12-31T23:59:59Z for certificates without an end, which jiff cannot represent.
+            // RFC 5280 uses 9999-12-31T23:59:59Z for certificates without an expiry, which jiff cannot represent.
             not_after: time(&fields.validity().not_after).unwrap_or(Timestamp::MAX),
             is_self_signed: fields.subject() == fields.issuer(),
         })

@@ -66,7 +66,7 @@ impl ListRead<'_> {
         Ok(())
     }
 
-    /// A folder, and the names in it; none if it does not exist.
+    /// A folder and the names in it; no names if it does not exist.
     async fn folder(&self, paths: &FolderPaths, folder: String) -> Result<(String, Vec<String>), VaultError> {
         let below = |path: &str| if folder.is_empty() { format!("{path}/") } else { format!("{path}/{folder}/") };
         // A recursive list requires the permission for all folders, so the rule names them all.
@@ -94,7 +94,7 @@ impl Names {
         let (name, is_folder) = name.strip_suffix('/').map_or((name, false), |name| (name, true));
         // Such a name would lead out of the folder.
         if matches!(name, "" | "." | "..") || name.contains('/') || name.contains(char::is_control) {
-            return Err(read.error(format!("Vault listed {:?}, which is not a name", clip(name))));
+            return Err(read.error(format!("Vault listed {:?}, which is not a valid name", clip(name))));
         }
         let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         match is_folder {
@@ -114,7 +114,7 @@ impl Names {
                 Some("`list.include` and `list.exclude` select none of the secrets below this path")
             }
             Self { folders: true, .. } => Some(
-                "this path has only folders that `list` does not select; set `list.recursive: true`, or check `list.include` and `list.exclude`",
+                "this path contains only folders that `list` does not select; set `list.recursive: true`, or check `list.include` and `list.exclude`",
             ),
             Self { .. } => Some("there are no secrets below this path; check the path and the namespace"),
         }

@@ -105,7 +105,7 @@ fn each_error_has_its_path_and_its_action() {
             "outputs[0].format",
             "cannot be combined with `key`",
         ),
-        ("outputs: [{source: db, key: a, prefix: p}]", "outputs[0].prefix", "into `file`"),
+        ("outputs: [{source: db, key: a, prefix: p}]", "outputs[0].prefix", "include the directory in `file`"),
         ("outputs: [{source: db, file: f}]", "outputs[0].file", "requires `key`"),
         ("outputs: [{source: db, format: json}]", "outputs[0].file", "is missing"),
         (

@@ -17,14 +17,14 @@ impl Agent {
         if !self.phase.is_working() {
             return self.phase.wake().filter(|wake| *wake > at);
         }
-        let Parts { settings, sessions, sources, publication, replaced, saving, mirrors, report, .. } = &self.parts;
+        let Parts { settings, sessions, sources, publication, replaced, mirrors, report, .. } = &self.parts;
         let visible = publication.visible().is_some();
         let publish = visible || self.parts.is_complete(at);
         [
             sessions.wake(),
             sessions.live(at).and_then(|_| sources.wake(at)),
             sessions.live(at).and_then(|token| replaced.wake(token.number)),
-            if self.mode.has_checkpoint() && !self.mode.is_once() { saving.due() } else { None },
+            self.checkpoint_due(),
             sources.next_stale(),
             if visible { None } else { sources.next_wait_end(at) },
             if publish { publication.sync.due() } else { None },
@@ -62,14 +62,15 @@ impl Agent {
         }
         replaced.advance(settings, sessions.live(now.at), now, &mut self.outbox);
         self.advance_seed(now);
-        // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
-        let complete = self.parts.publication.visible().is_some() || self.parts.is_complete(now.at);
-        let Parts { settings, sources, store, publication, directories, mirrors, .. } = &mut self.parts;
+        let Parts { settings, publication, directories, .. } = &mut self.parts;
         if publication.resync_due().is_some_and(|at| at <= now.at) {
             publication.sync.resync();
         }
-        let free = !directories.is_busy(&settings.directory.path);
-        if free && publication.sync.is_due(now.at) && complete {
+        let due = publication.sync.is_due(now.at) && !directories.is_busy(&settings.directory.path);
+        // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
+        let publish = due && (publication.visible().is_some() || self.parts.is_complete(now.at));
+        let Parts { settings, sources, store, publication, mirrors, .. } = &mut self.parts;
+        if publish {
             let set = publication::set(settings, store, sources, |_| false);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.sync.started(self.outbox.start(op));

@@ -9,7 +9,7 @@ use super::grant::Grant;
 use super::io::{Op, Ticket};
 use super::journal::Subject;
 use super::lifetime::Lifetime;
-use super::time::Now;
+use super::time::{Elapsed, Now};
 use crate::model::{Checkpoint, Failure, SavedSource, SavedToken};
 
 impl Agent {
@@ -45,10 +45,14 @@ impl Agent {
         Checkpoint { made: now.wall, token, sources }
     }
 
-    /// Starts to save the checkpoint of `run` if it has changed. `once` saves only at its end.
+    /// When to save the checkpoint of `run`, if it has changed. `once` saves only at its end.
+    pub(super) fn checkpoint_due(&self) -> Option<Elapsed> {
+        if self.mode.has_checkpoint() && !self.mode.is_once() { self.parts.saving.due() } else { None }
+    }
+
+    /// Starts to save the checkpoint if it is due, and the previous one was restored.
     pub(super) fn advance_checkpoint(&mut self, now: &Now) {
-        let saves = self.mode.has_checkpoint() && !self.mode.is_once() && !self.parts.sessions.is_restoring();
-        if saves && self.parts.saving.is_due(now.at) {
+        if !self.parts.sessions.is_restoring() && self.checkpoint_due().is_some_and(|at| at <= now.at) {
             self.save(true, now);
         }
     }

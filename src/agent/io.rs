@@ -234,6 +234,18 @@ pub struct PublishedSet {
     pub manifest: Manifest,
     /// Sources of the set that hold a lease.
     pub leased: BTreeSet<SourceName>,
+    /// Sources whose files are those of the seed.
+    pub seeded: BTreeSet<SourceName>,
+}
+
+impl PublishedSet {
+    /// The set of these files.
+    pub(super) fn new(files: FileSet, manifest: Manifest) -> Self {
+        let leased =
+            manifest.sources.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone()).collect();
+        let seeded = manifest.seeded().cloned().collect();
+        Self { files, manifest, leased, seeded }
+    }
 }
 
 /// The desired content of a mirrored Secret.

@@ -253,7 +253,7 @@ impl MirrorState {
     ) -> Result<Option<MirrorRequest>, Failure> {
         let has_read = |source: &SourceName| visible.manifest.sources.contains_key(source);
         let rendered = render::mirror_data(&self.spec, name, &visible.files, &visible.leased, has_read)?;
-        if visible.manifest.seeded().any(|source| rendered.sources.contains(source)) {
+        if visible.seeded.iter().any(|source| rendered.sources.contains(source)) {
             return Ok(None);
         }
         let of = |source: &SourceName| {

@@ -39,12 +39,7 @@ pub(super) struct Publication {
 impl Publication {
     /// Adopts the visible set of an earlier process.
     pub(super) fn adopt(&mut self, set: &AdoptedSet) {
-        let leased = set.manifest.sources.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone());
-        self.visible = Some(Arc::new(PublishedSet {
-            files: set.files.clone(),
-            manifest: set.manifest.clone(),
-            leased: leased.collect(),
-        }));
+        self.visible = Some(Arc::new(PublishedSet::new(set.files.clone(), set.manifest.clone())));
         self.adopted = Some(set.published);
     }
 
@@ -60,7 +55,7 @@ impl Publication {
 
     /// The sources whose visible files are those of the seed.
     pub(super) fn seeded(&self) -> impl Iterator<Item = &SourceName> {
-        self.visible.iter().flat_map(|set| set.manifest.seeded())
+        self.visible.iter().flat_map(|set| &set.seeded)
     }
 
     /// When the visible set was published, if it is an adopted one.
@@ -161,12 +156,11 @@ pub(super) fn set(
         };
         known.extend(entry.map(|entry| (name.clone(), entry)));
     }
-    let leased = known.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone()).collect();
     let provenance = files.files.iter().map(|(path, entry)| (path.clone(), entry.sources.clone())).collect();
     // The next process adopts all files as outdated.
     let layout = (!store.has_outdated()).then(|| layout_id(&settings.outputs));
     let manifest = Manifest { server: settings.server.id(), layout, sources: known, files: provenance };
-    Arc::new(PublishedSet { files, manifest, leased })
+    Arc::new(PublishedSet::new(files, manifest))
 }
 
 /// Fingerprint of the configured outputs.

@@ -71,7 +71,7 @@ pub(super) struct ReplacedLeases {
 }
 
 impl ReplacedLeases {
-    /// Keeps the leases of `before` that `now_in_use` does not contain for their overlap, then revokes them.
+    /// Keeps the leases of `before` that `in_use` does not contain for their overlap, then revokes them.
     pub(super) fn replace(&mut self, before: &LeasesInUse, in_use: &LeasesInUse, now: &Now) {
         let kept: BTreeSet<_> = in_use.values().map(|lease| &lease.id).collect();
         for (source, lease) in before.iter().filter(|(_, lease)| !kept.contains(&lease.id)) {

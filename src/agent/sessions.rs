@@ -305,16 +305,18 @@ impl Sessions {
         for token in tokens {
             self.discard(&token, now, outbox);
         }
-        self.backoff.reset();
-        (self.failure, self.refused) = (None, false);
-        (self.restore, self.restoring) = (false, false);
-        self.login.take()
+        self.forget_login()
     }
 
     /// Makes the token of another login the active one and resets the failures of the previous login. Returns the login
     /// in flight, whose session is no longer needed.
     pub(super) fn switch_to(&mut self, token: Token, now: &Now) -> Option<Ticket> {
         self.replace(token, now);
+        self.forget_login()
+    }
+
+    /// Resets the state of the login, for another one. Returns the login in flight.
+    fn forget_login(&mut self) -> Option<Ticket> {
         self.backoff.reset();
         (self.failure, self.refused) = (None, false);
         (self.restore, self.restoring) = (false, false);

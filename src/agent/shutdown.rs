@@ -244,9 +244,7 @@ impl Agent {
         }
         let keeps_token = !self.parts.settings.revoke_on_exit || self.keeps_token(code, now);
         if !keeps_token {
-            for token in self.parts.sessions.revocable(now.at) {
-                self.parts.sessions.revoke(&token, &mut self.outbox);
-            }
+            self.revoke_tokens(now);
         }
         // A save that hangs. The next process asks Vault about the token in it.
         if !self.mode.has_checkpoint() || self.parts.saving.is_busy() {
@@ -272,13 +270,14 @@ impl Agent {
     /// Handles the end of the last save. If it failed, no other process knows the token of `once`, so it is revoked.
     pub(super) fn last_save_ended(&mut self, ok: bool, now: &Now) {
         self.saved = Some(ok);
-        if ok || !self.parts.settings.revoke_on_exit {
-            return;
+        if !ok && self.mode.is_once() && self.parts.settings.revoke_on_exit {
+            self.revoke_tokens(now);
         }
-        if self.mode.is_once() {
-            for token in self.parts.sessions.revocable(now.at) {
-                self.parts.sessions.revoke(&token, &mut self.outbox);
-            }
+    }
+
+    fn revoke_tokens(&mut self, now: &Now) {
+        for token in self.parts.sessions.revocable(now.at) {
+            self.parts.sessions.revoke(&token, &mut self.outbox);
         }
     }
 

@@ -87,7 +87,7 @@ impl SyncState {
 
     /// Records that the desired state cannot be built. Only the next request starts another attempt.
     pub(super) fn impossible(&mut self, failure: Failure) {
-        self.observed = self.desired;
+        self.postpone();
         self.backoff.conclude();
         self.failure = Some(failure);
     }

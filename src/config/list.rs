@@ -1,38 +1,14 @@
-//! `sources.<name>.list`: `true` or a mapping.
+//! `sources.<name>.list`.
 
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 
 use super::defaults;
 
-/// A list as the user writes it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum RawList {
-    /// `true` is a list with all defaults, `false` is no list.
-    Switch(bool),
-    /// A list.
-    Section(RawListSection),
-}
-
-impl RawList {
-    /// `None` if it is no list.
-    pub(super) fn section(&self) -> Option<Cow<'_, RawListSection>> {
-        match self {
-            Self::Switch(false) => None,
-            Self::Switch(true) => Some(Cow::Owned(RawListSection::default())),
-            Self::Section(section) => Some(Cow::Borrowed(section)),
-        }
-    }
-}
-
-/// Settings of a list.
+/// Settings of a list, as the user writes them.
 #[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RawListSection {
+pub(super) struct RawList {
     /// Also read the secrets in folders, at any depth.
     #[schemars(extend("default" = false))]
     pub(super) recursive: Option<bool>,
@@ -48,21 +24,4 @@ pub(super) struct RawListSection {
     /// Maximum number of levels below `path`. Secrets in `path` itself are at level 1. Deeper secrets are an error. Requires `recursive`.
     #[schemars(range(min = 1, max = defaults::LIST_DEPTH_LIMIT), extend("default" = defaults::LIST_DEPTH))]
     pub(super) max_depth: Option<u32>,
-}
-
-impl JsonSchema for RawList {
-    fn schema_name() -> Cow<'static, str> {
-        "List".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    /// One schema without `anyOf`: the keywords for objects do not apply to a boolean.
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = RawListSection::json_schema(generator);
-        schema.insert("type".into(), json!(["boolean", "object"]));
-        schema
-    }
 }

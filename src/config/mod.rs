@@ -27,6 +27,7 @@ mod raw_output;
 mod raw_pki;
 mod schema;
 mod text;
+mod toggle;
 mod variables;
 
 #[cfg(test)]

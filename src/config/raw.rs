@@ -3,6 +3,7 @@
 //! Every key is optional here, so that all missing keys are reported at once. Required keys are declared by `required`
 //! (checked against the schema) or by the parsers of the sections.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -16,6 +17,7 @@ use super::previous::RawPrevious;
 use super::quantity::{RawDuration, RawSize, duration_as_text};
 use super::raw_output::RawOutput;
 use super::raw_pki::RawPki;
+use super::toggle::Toggle;
 
 /// Configuration of keyferry.
 #[derive(Default, Deserialize, JsonSchema)]
@@ -152,7 +154,7 @@ pub(super) struct RawSource {
     pub(super) path: Option<String>,
     /// KV: read all secrets below `path` instead of the secret at `path`. The keys are `secret/key`, or `folder/secret/key`. `true` for the secrets in `path` itself, or a section. Requires the capability `list`.
     #[schemars(extend("examples" = [true, {"recursive": true, "exclude": ["**/draft"]}]))]
-    pub(super) list: Option<RawList>,
+    pub(super) list: Option<Toggle<RawList>>,
     /// A certificate to request instead of a secret at `path`.
     pub(super) pki: Option<RawPki>,
     /// Mount path of the secrets engine; must be a prefix of `path`. Required only if the mount path contains slashes and the token is not allowed to look it up.
@@ -165,7 +167,7 @@ pub(super) struct RawSource {
     pub(super) version: Option<u64>,
     /// KV version 2: also read the version before the latest one, for keys that must overlap. Each of its keys gets a suffix: `password.previous` next to `password`. `true`, or a section with the suffix. If that version does not exist or is deleted, these keys do not exist either.
     #[schemars(extend("default" = false))]
-    pub(super) previous: Option<RawPrevious>,
+    pub(super) previous: Option<Toggle<RawPrevious>>,
     /// Method of the request, like `vault read` or `vault write`. keyferry repeats a write after each `refresh` interval, unless the response states a lifetime.
     #[schemars(extend("default" = "read"))]
     pub(super) method: Option<RawRequestMethod>,
@@ -187,6 +189,18 @@ pub(super) struct RawSource {
     /// Whether the first set of files, and with it the readiness of the pod, requires this source.
     #[schemars(extend("default" = true))]
     pub(super) required: Option<bool>,
+}
+
+impl RawSource {
+    /// The list to read; `None` for one secret.
+    pub(super) fn list(&self) -> Option<Cow<'_, RawList>> {
+        self.list.as_ref()?.section()
+    }
+
+    /// The suffix of the keys of the previous version; `None` if it is not read.
+    pub(super) fn previous_suffix(&self) -> Option<String> {
+        Some(self.previous.as_ref()?.section()?.suffix())
+    }
 }
 
 /// Method of a request.

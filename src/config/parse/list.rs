@@ -2,21 +2,20 @@
 
 use super::super::defaults;
 use super::super::diagnostics::Diagnostics;
-use super::super::list::RawListSection;
-use super::super::previous::RawPrevious;
+use super::super::list::RawList;
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use crate::model::{Glob, SecretList};
 
 /// Parses the list of `raw`; `None` if it is not configured. `at` is the key path of the source.
 pub(super) fn parse(at: &str, raw: &RawSource, diagnostics: &mut Diagnostics) -> Option<SecretList> {
-    let list = raw.list.as_ref()?.section()?;
+    let list = raw.list()?;
     contradictions(at, raw, diagnostics);
     let at = format!("{at}.list");
     let recursive = list.recursive.unwrap_or(false);
     if !recursive && list.max_depth.is_some() {
         diagnostics.forbidden(&format!("{at}.maxDepth"), "requires `recursive: true`; set it, or remove `maxDepth`");
     }
-    let RawListSection { include, exclude, max_count, max_depth, .. } = list.as_ref();
+    let RawList { include, exclude, max_count, max_depth, .. } = list.as_ref();
     let number = |number: Option<u32>, default| usize::try_from(number.unwrap_or(default)).unwrap_or(usize::MAX);
     Some(SecretList {
         recursive,
@@ -35,11 +34,7 @@ fn contradictions(at: &str, raw: &RawSource, diagnostics: &mut Diagnostics) {
             raw.version.is_some(),
             "cannot be combined with `list`, which reads the latest versions; remove one of them",
         ),
-        (
-            "previous",
-            raw.previous.as_ref().and_then(RawPrevious::suffix).is_some(),
-            "cannot be combined with `list`; remove one of them",
-        ),
+        ("previous", raw.previous_suffix().is_some(), "cannot be combined with `list`; remove one of them"),
         (
             "method",
             matches!(raw.method, Some(RawRequestMethod::Write)),

@@ -6,7 +6,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 
 use super::super::diagnostics::{Diagnostics, suggestion};
-use super::super::previous::RawPrevious;
 use super::super::raw::RawSource;
 use super::super::raw_output::{RawEncoding, RawFormat, RawOutput};
 use super::conflicts;
@@ -66,9 +65,9 @@ fn output(
         diagnostics.invalid(&format!("{at}.source"), name, message);
     }
     let source = raw.source.take();
-    let previous = source.as_ref().and_then(|name| sources.get(name)?.previous.as_ref()).and_then(RawPrevious::suffix);
+    let previous = source.as_ref().and_then(|name| sources.get(name)?.previous_suffix());
     let is_certificate = source.as_ref().and_then(|name| sources.get(name)).is_some_and(|source| source.pki.is_some());
-    let list = source.as_ref().and_then(|name| sources.get(name)?.list.as_ref()?.section());
+    let list = source.as_ref().and_then(|name| sources.get(name)?.list());
     if let Some(key) = raw.key.as_deref().filter(|key| list.is_some() && !key.contains('/')) {
         let message = "must be the path of a secret below the source's path, and one of its keys, like \"db/password\"";
         diagnostics.invalid(&format!("{at}.key"), key, message);
@@ -96,7 +95,9 @@ fn output(
         }
         (Some(key), None, None) => section.one_key(key, raw).into_iter().collect(),
         (None, Some(keys), None) => section.bundle(keys, raw).into_iter().collect(),
-        (None, None, Some(format)) => section.whole(file_format(format), raw, previous).into_iter().collect(),
+        (None, None, Some(format)) => {
+            section.whole(file_format(format), raw, previous.as_deref()).into_iter().collect()
+        }
         (None, None, None) => match section.each_key(raw) {
             Some(OutputKind::EachKey { prefix, .. }) if is_certificate => certificate_files(prefix.as_ref()),
             kind => kind.into_iter().collect(),

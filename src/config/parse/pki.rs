@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::super::diagnostics::Diagnostics;
 use super::super::environment::Environment;
-use super::super::list::RawList;
 use super::super::parameter::expand;
-use super::super::previous::RawPrevious;
 use super::super::quantity::{RawDuration, duration_as_text};
 use super::super::raw::RawSource;
 use super::super::raw_pki::{RawKeyType, RawPki};
@@ -120,12 +118,12 @@ pub(super) fn parse(
 pub(super) fn conflicts(at: &str, raw: &RawSource, parameters: &Parameters, diagnostics: &mut Diagnostics) {
     let set = [
         ("path", raw.path.is_some()),
-        ("list", raw.list.as_ref().and_then(RawList::section).is_some()),
+        ("list", raw.list().is_some()),
         ("mount", raw.mount.is_some()),
         ("engine", raw.engine.is_some()),
         ("version", raw.version.is_some()),
         ("method", raw.method.is_some()),
-        ("previous", raw.previous.as_ref().and_then(RawPrevious::suffix).is_some()),
+        ("previous", raw.previous_suffix().is_some()),
     ];
     for (key, _) in set.into_iter().filter(|(_, set)| *set) {
         diagnostics.forbidden(&format!("{at}.{key}"), "cannot be combined with `pki`; remove one of them");

@@ -6,7 +6,6 @@ use super::super::defaults;
 use super::super::diagnostics::Diagnostics;
 use super::super::environment::Environment;
 use super::super::parameter::{RawParameter, expand};
-use super::super::previous::RawPrevious;
 use super::super::quantity::duration_as_text;
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use super::auth::is_path;
@@ -65,7 +64,7 @@ fn source(
     if raw.version.is_some() && matches!(engine, KvEngine::V1 | KvEngine::Other) {
         diagnostics.forbidden(&at("version"), "requires KV version 2; remove it or set `engine: kv-v2`");
     }
-    let previous = raw.previous.as_ref().and_then(RawPrevious::suffix).map(str::to_owned);
+    let previous = raw.previous_suffix();
     if let Some(suffix) = &previous {
         if suffix.contains('/') || suffix.chars().any(char::is_control) || suffix.len() > MAX_SUFFIX {
             let message =

@@ -75,6 +75,18 @@ impl Setup<'_> {
         self.agent(arguments, &changes)
     }
 
+    /// As `agent_with` for `run`, with more variables. Returns the address of its listener, too.
+    pub fn agent_with_listener(&self, document: &str, more: &[(&str, &str)]) -> Result<(Agent, String)> {
+        let listen = format!("127.0.0.1:{}", free_port()?);
+        let own = [
+            ("KEYFERRY_SECRETS", ""),
+            ("KEYFERRY_MIRROR", ""),
+            ("KEYFERRY_CONFIG_INLINE", document),
+            ("KEYFERRY_LISTEN", &listen),
+        ];
+        Ok((self.agent(&["run"], &[&own, more].concat())?, listen))
+    }
+
     pub async fn file_is(&self, agent: &mut Agent, file: &str, wanted: &str) -> Result<()> {
         let what = format!("file {file} has the expected content");
         agent

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::setup::{SOON, Setup};
 use crate::testbed::Agent;
-use crate::testbed::free_port;
 use crate::testbed::reference_scenario::SECRET;
 
 /// A root CA in one engine, an intermediate CA in another one, and the role `web` of the latter.
@@ -97,6 +96,21 @@ fn has(certificate: &CertificateDer<'_>, name: &[u8]) -> bool {
     certificate.windows(name.len()).any(|part| part == name)
 }
 
+/// Waits until the certificate is one that `is_wanted` accepts.
+async fn certificate_is(
+    setup: &Setup<'_>,
+    agent: &mut Agent,
+    wanted: &str,
+    is_wanted: impl Fn(&CertificateDer<'_>) -> bool,
+) -> Result<()> {
+    let found = || {
+        let found = certificates(setup, "tls.crt");
+        let is_wanted = found.first().is_some_and(&is_wanted);
+        async move { is_wanted.then_some(()) }
+    };
+    agent.wait_for(&format!("the certificate is {wanted}"), SOON, found).await
+}
+
 /// Waits for a file, and adds the private key in it to the secrets that must not leak.
 async fn key_appears(setup: &Setup<'_>, agent: &mut Agent, file: &str) -> Result<String> {
     let key = agent
@@ -120,19 +134,11 @@ async fn metric(listen: &str, name: &str) -> Result<i64> {
 async fn issued_certificate_is_a_tls_secret_with_its_chain() -> Result<()> {
     Setup::shared("chain", async |setup| {
         let pki = Pki::new(setup, "200h", json!({})).await?;
-        let listen = format!("127.0.0.1:{}", free_port()?);
         let document = format!(
-            "sources:\n  web: {}\nmirrors: {{{SECRET}: {{type: kubernetes.io/tls}}}}\nlisten: {listen}\n",
+            "sources:\n  web: {}\nmirrors: {{{SECRET}: {{type: kubernetes.io/tls}}}}\n",
             pki.source("issue", "altNames: ['${POD_NAME}.example.com'], ipSans: ['${POD_IP}'], ttl: 24h")
         );
-        let changes = [
-            ("KEYFERRY_SECRETS", ""),
-            ("KEYFERRY_MIRROR", ""),
-            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
-            ("KEYFERRY_LISTEN", &listen),
-            ("POD_IP", "10.0.0.7"),
-        ];
-        let mut agent = setup.agent(&["run"], &changes)?;
+        let (mut agent, listen) = setup.agent_with_listener(&document, &[("POD_IP", "10.0.0.7")])?;
         let key = key_appears(setup, &mut agent, "tls.key").await?;
         assert!(key.starts_with("-----BEGIN PRIVATE KEY-----\n"), "PKCS#8: {}", agent.report());
         let chain = certificates(setup, "tls.crt");
@@ -154,13 +160,7 @@ async fn issued_certificate_is_a_tls_secret_with_its_chain() -> Result<()> {
 
         // SIGHUP replaces the certificate.
         agent.signal(rustix::process::Signal::HUP)?;
-        agent
-            .wait_for("another certificate is published", SOON, || {
-                let new = certificates(setup, "tls.crt");
-                let is_new = new.first().is_some_and(|new| *new != chain[0]);
-                async move { is_new.then_some(()) }
-            })
-            .await?;
+        certificate_is(setup, &mut agent, "another one", |new| *new != chain[0]).await?;
         key_appears(setup, &mut agent, "tls.key").await?;
         assert_eq!(pki.issued(setup).await?, 2);
         Ok(())
@@ -237,13 +237,7 @@ async fn changed_names_are_issued_anew_and_restart_issues_nothing() -> Result<()
         setup.condition_is(&mut agent, "SecretsFresh", "False", "InvalidRequest").await?;
 
         setup.write_config(&document("ttl: 24h, altNames: [second.example.com]"))?;
-        agent
-            .wait_for("the certificate has the new name", SOON, || {
-                let found = certificates(setup, "tls.crt");
-                let done = found.first().is_some_and(|one| has(one, b"second.example.com"));
-                async move { done.then_some(()) }
-            })
-            .await?;
+        certificate_is(setup, &mut agent, "one with the new name", |new| has(new, b"second.example.com")).await?;
         key_appears(setup, &mut agent, "tls.key").await?;
         assert_eq!(pki.issued(setup).await?, 2);
         Ok(())

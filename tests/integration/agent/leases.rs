@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::leased::{Leased, allow};
 use crate::proxy::Proxy;
 use crate::setup::{SOON, Setup, configured_by, supplied_token};
-use crate::testbed::free_port;
 
 #[tokio::test]
 async fn lease_is_stale_within_one_second_of_token_expiry() -> Result<()> {
@@ -17,16 +16,9 @@ async fn lease_is_stale_within_one_second_of_token_expiry() -> Result<()> {
         leased.put(setup, json!({"password": "auf-Zeit", "ttl": "1h"})).await?;
         allow(setup, &[&leased.path()]).await?;
         setup.case.vault_role(json!({"token_ttl": "8s", "token_max_ttl": "8s"})).await?;
-        let listen = format!("127.0.0.1:{}", free_port()?);
         let document =
             format!("sources: {{db: {{path: {}, engine: kv-v1}}}}\nretry: {{base: 200ms, slow: 1s}}\n", leased.path());
-        let changes = [
-            ("KEYFERRY_SECRETS", ""),
-            ("KEYFERRY_MIRROR", ""),
-            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
-            ("KEYFERRY_LISTEN", &listen),
-        ];
-        let mut agent = setup.agent(&["run"], &changes)?;
+        let (mut agent, listen) = setup.agent_with_listener(&document, &[])?;
         agent.wait_for_log("logged in to Vault", SOON).await?;
         let ends = Instant::now() + Duration::from_secs(8);
         setup.file_is(&mut agent, "password", "auf-Zeit").await?;

@@ -9,7 +9,6 @@ use super::certificates::Pki;
 use crate::database::Database;
 use crate::leased::{data_path, put_secret};
 use crate::setup::{SOON, Setup};
-use crate::testbed::free_port;
 
 /// Enables an engine for the case. Returns its mount path.
 async fn mount(setup: &Setup<'_>, engine: &str) -> Result<String> {
@@ -53,15 +52,7 @@ async fn certificate_is_issued_once_for_the_pod() -> Result<()> {
              often: {{path: {}/often, refresh: 1s}}\n",
             setup.case.kv_mount
         );
-        let listen = format!("127.0.0.1:{}", free_port()?);
-        let changes = [
-            ("KEYFERRY_SECRETS", ""),
-            ("KEYFERRY_MIRROR", ""),
-            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
-            ("KEYFERRY_LISTEN", &listen),
-            ("POD_NAME", "web-0"),
-        ];
-        let mut agent = setup.agent(&["run"], &changes)?;
+        let (mut agent, listen) = setup.agent_with_listener(&document, &[("POD_NAME", "web-0")])?;
         setup.file_is(&mut agent, "often", "version-1").await?;
         let metrics = reqwest::get(format!("http://{listen}/metrics")).await?.text().await?;
         assert!(metrics.contains("keyferry_vault_requests_total 3"), "one login, one request per source: {metrics}");
@@ -142,14 +133,7 @@ async fn start_sends_one_login_and_one_request_per_source() -> Result<()> {
             setup.case.kv_mount,
             pki.source("issue", "ttl: 24h")
         );
-        let listen = format!("127.0.0.1:{}", free_port()?);
-        let changes = [
-            ("KEYFERRY_SECRETS", ""),
-            ("KEYFERRY_MIRROR", ""),
-            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
-            ("KEYFERRY_LISTEN", &listen),
-        ];
-        let mut agent = setup.agent(&["run"], &changes)?;
+        let (mut agent, listen) = setup.agent_with_listener(&document, &[])?;
         setup.file_is(&mut agent, "greeting", "hello").await?;
         for (file, key) in [("password", "password"), ("tls.key", "key")] {
             let secret = setup.case.read(file).with_context(|| format!("{file} in the first set"))?;

@@ -95,7 +95,8 @@ impl Reload {
                 watch: watch(&path),
                 path,
                 delivered: Some(Delivered::Document(text.into_bytes())),
-                read_at: Instant::now() + POLL_INTERVAL,
+                // The file can have changed between its first read and the start of the watch.
+                read_at: Instant::now() + DEBOUNCE,
                 first_change: None,
                 reading: None,
             }),

@@ -36,14 +36,30 @@ impl Fixture {
         std::fs::rename(fresh, self.path()).expect("renamed");
     }
 
+    async fn next_within(&mut self, limit: Duration) -> Result<(), String> {
+        timeout(limit, self.reload.changed()).await.expect("a change is detected").map(drop)
+    }
+
     async fn next(&mut self) -> Result<(), String> {
-        timeout(Duration::from_secs(60), self.reload.changed()).await.expect("a change is detected").map(drop)
+        self.next_within(Duration::from_secs(60)).await
     }
 
     /// Whether several poll intervals pass without a delivery.
     async fn is_quiet(&mut self) -> bool {
         timeout(POLL_INTERVAL * 5, self.reload.changed()).await.is_err()
     }
+}
+
+#[tokio::test]
+async fn change_before_the_watch_is_detected_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("keyferry.yaml");
+    std::fs::write(&path, VALID).expect("written");
+    let source = ConfigSource::read(path.clone()).expect("a document");
+    std::fs::write(&path, VALID.replace("secret/a", "secret/b")).expect("written");
+    let reload = Reload::new(source, Box::new(HashMap::<String, String>::new()));
+    let mut fixture = Fixture { directory, reload };
+    assert_eq!(fixture.next_within(POLL_INTERVAL / 2).await, Ok(()));
 }
 
 #[test]

@@ -25,6 +25,12 @@ impl SecretValue {
             Self::Text(bytes) | Self::Json(bytes) => bytes,
         }
     }
+
+    /// Whether the key has no value. Engines use null for what a role does not have, such as the session token of an AWS user.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Json(bytes) if bytes.expose() == b"null")
+    }
 }
 
 /// The content of a source at one time.

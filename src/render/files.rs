@@ -39,7 +39,7 @@ pub fn sources_of(output: &Output) -> BTreeSet<SourceName> {
 }
 
 /// Renders the files of one output. An output without a reading has no files. An output with one file per key skips keys that
-/// are not valid file names.
+/// are not valid file names. A null counts as a missing key, except in JSON and YAML.
 ///
 /// # Errors
 /// Reason `RenderFailed`. Class `Missing` if the secret has no such key or field, otherwise `Invalid`.
@@ -53,7 +53,9 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
             let selected = selected(&reading.data, keys).map_err(|collision| {
                 invalid(&below(collision.name), &format!("source {}: {collision}", output.source))
             })?;
-            for (name, Selected { key, value }) in selected {
+            for (name, Selected { key, value }) in
+                selected.into_iter().filter(|(_, selected)| !selected.value.is_null())
+            {
                 // Names are sorted, so a file is inserted before the files of a directory with the same name.
                 let usable =
                     |path: &FilePath| path.as_str().len() < PATH_MAX && blocked_by(path, &rendered.files).is_none();
@@ -77,7 +79,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
                 }
                 (value, _) => value.map(Cow::Borrowed),
             };
-            let entry = match (found, missing) {
+            let entry = match (found.filter(|value| !value.is_null()), missing) {
                 (Some(value), _) => value_entry(output, path, key, &value, *base64)?,
                 (None, WhenMissing::Default(bytes)) => entry(output, SecretBytes::new(bytes.clone())),
                 (None, WhenMissing::Omit) => return Ok(rendered),
@@ -94,7 +96,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
         OutputKind::Bundle { path, keys } => {
             let mut values = Vec::new();
             for key in keys {
-                let value = reading.data.get(key).ok_or_else(|| {
+                let value = reading.data.get(key).filter(|value| !value.is_null()).ok_or_else(|| {
                     let cause = format!("source {} has no key {}", output.source, quoted(key));
                     let advice = "add the key to the secret, or change the output's `bundle`";
                     failure(FailureClass::Missing, path.as_str(), &format!("{cause}; {advice}"))

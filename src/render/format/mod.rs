@@ -44,8 +44,10 @@ pub(super) fn whole(format: FileFormat, data: &Data<'_>) -> Result<SecretBytes, 
     if format == FileFormat::Dotenv {
         dotenv::check(data)?;
     }
+    let has_null = matches!(format, FileFormat::Json | FileFormat::Yaml);
     let texts = data
         .iter()
+        .filter(|(_, Selected { value, .. })| has_null || !value.is_null())
         .map(|(name, Selected { key, value })| {
             let text = value.bytes().expose_str().ok_or_else(|| FormatError::NotUtf8((*key).to_owned()))?;
             Ok(Entry { name, text, is_json: matches!(value, SecretValue::Json(_)) })

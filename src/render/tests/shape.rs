@@ -1,5 +1,7 @@
 //! Outputs that select, rename, and shape keys.
 
+use std::sync::Arc;
+
 use super::super::render_output;
 use super::{contents, each_key, failure, one_key, path, readings, rendered, whole};
 use crate::model::{
@@ -100,6 +102,30 @@ fn missing_key_or_field_uses_default_or_writes_no_file() {
     for missing in [WhenMissing::Omit, WhenMissing::Default(b"d".to_vec())] {
         let made = rendered(&shaped("url", None, missing), SECRET);
         assert_eq!(contents(&made.files), [("f", "l")], "the key exists");
+    }
+}
+
+#[test]
+fn null_counts_as_missing_except_in_json_and_yaml() {
+    let mut readings = readings(&[("db", &[("user", "u"), ("nested", r#"{"a": null}"#)])]);
+    let reading = readings.values_mut().next().map(Arc::make_mut).expect("one reading");
+    reading.data.insert("token".into(), SecretValue::Json("null".into()));
+    let made = |output: &Output| render_output(output, &readings).map(|made| made.files);
+    let contents_of = |output: &Output| {
+        let files = made(output).unwrap_or_else(|failure| panic!("{failure}"));
+        contents(&files).into_iter().map(|(path, text)| format!("{path}: {text}")).collect::<Vec<_>>()
+    };
+    assert_eq!(contents_of(&super::each_key("db", None)), [r#"nested: {"a": null}"#, "user: u"]);
+    for (key, field) in [("token", None), ("nested", Some("/a"))] {
+        assert_eq!(contents_of(&shaped(key, field, WhenMissing::Default(b"d".to_vec()))), ["f: d"]);
+        assert!(contents_of(&shaped(key, field, WhenMissing::Omit)).is_empty());
+        assert!(made(&shaped(key, field, WhenMissing::Fail)).is_err());
+    }
+    let some = || keys(&["token", "user"], &[], &[]);
+    assert_eq!(contents_of(&in_format(FileFormat::Json, some())), ["all: {\"token\":null,\"user\":\"u\"}\n"]);
+    for format in [FileFormat::Dotenv, FileFormat::Properties] {
+        let text = contents_of(&in_format(format, some()));
+        assert!(!text[0].contains("token"), "{text:?}");
     }
 }
 

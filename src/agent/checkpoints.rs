@@ -67,16 +67,25 @@ impl Agent {
     }
 
     /// Uses the checkpoint of an earlier process.
-    pub(super) fn restored(&mut self, ticket: Ticket, checkpoint: &Checkpoint, now: &Now) {
+    pub(super) fn restored(&mut self, ticket: Ticket, result: Result<Box<Checkpoint>, Failure>, now: &Now) {
         if let Some(settings) = self.abandoned_logins.remove(&ticket) {
             // The token belongs to a configuration that is not active.
-            if let Some(saved) = &checkpoint.token {
-                let token = super::token::Token::restored(0, saved, settings, now);
+            if let Some(saved) = result.ok().and_then(|checkpoint| checkpoint.token) {
+                let token = super::token::Token::restored(0, &saved, settings, now);
                 self.parts.sessions.revoke(&token, &mut self.outbox);
             }
             return;
         }
         let settings = Arc::clone(&self.parts.settings);
+        let checkpoint = match result {
+            Ok(checkpoint) => checkpoint,
+            Err(failure) => {
+                if self.parts.sessions.restore_failed(ticket, &failure, &settings.retry, now) {
+                    self.journal.failed(&Subject::Login, &failure);
+                }
+                return;
+            }
+        };
         if !self.parts.sessions.restored(ticket, checkpoint.token.as_ref(), &settings, now) {
             return;
         }
@@ -85,9 +94,7 @@ impl Agent {
             self.journal.info(&Subject::Login, format!("restored the Vault token of the previous container; it {ttl}"));
         }
         self.update_all(|_, _| {});
-        if !self.phase.is_working() {
-            return;
-        }
+        // Also during the shutdown, which must know the leases to keep their token.
         let token = self.parts.sessions.number();
         for (name, saved) in &checkpoint.sources {
             let idle = self.parts.sources.get(name).is_some_and(|s| s.held.is_none() && s.in_flight.is_none());

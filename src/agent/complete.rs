@@ -76,7 +76,7 @@ impl Agent {
         self.parts.seed.note_answer(&outcome, now);
         match outcome {
             Outcome::LoggedIn(result) => self.logged_in(ticket, result, now),
-            Outcome::Restored(checkpoint) => self.restored(ticket, &checkpoint, now),
+            Outcome::Restored(result) => self.restored(ticket, result, now),
             Outcome::LookedUp(result) => self.looked_up(ticket, &result, now),
             Outcome::TokenRenewed(result) => self.token_renewed(ticket, result, now),
             Outcome::Read(result) => {

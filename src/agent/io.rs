@@ -40,8 +40,9 @@ pub enum Input {
 pub enum Outcome {
     /// Of [`Op::LogIn`].
     LoggedIn(Result<Session, Failure>),
-    /// Of [`Op::LogIn`] with `restore`: a checkpoint was found, and no login was made.
-    Restored(Box<Checkpoint>),
+    /// Of [`Op::LogIn`] with `restore`: a checkpoint was found, and no login was made. Failed if the server did not say whether
+    /// its token is valid: the checkpoint is still needed.
+    Restored(Result<Box<Checkpoint>, Failure>),
     /// Of [`Op::LookUp`].
     LookedUp(Result<TokenInfo, Failure>),
     /// Of [`Op::RenewToken`].

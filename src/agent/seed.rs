@@ -55,7 +55,8 @@ impl SeedState {
         let failure = match outcome {
             Outcome::LoggedIn(result) => result.as_ref().err(),
             // Vault has confirmed the token.
-            Outcome::Restored(checkpoint) if checkpoint.token.is_some() => None,
+            Outcome::Restored(Ok(checkpoint)) if checkpoint.token.is_some() => None,
+            Outcome::Restored(Err(failure)) => Some(failure),
             Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => result.as_ref().err(),
             Outcome::Read(result) => result.as_ref().err(),
             Outcome::LeaseRenewed(result) => result.as_ref().err(),

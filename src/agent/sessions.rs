@@ -217,16 +217,12 @@ impl Sessions {
         now: &Now,
     ) -> Option<Result<LoginChange, Failure>> {
         self.login.take_if(|started| *started == ticket)?;
-        let restoring = std::mem::take(&mut self.restoring);
+        self.restoring = false;
         self.reset_backoff_if_stable(now);
         let session = match result {
             Ok(session) => session,
             Err(failure) => {
-                // Without an answer from the server, the checkpoint may still be valid.
-                self.restore = restoring && failure.class.is_retryable();
-                self.backoff.failed(&failure, &settings.retry, now, 12);
-                self.refused |= is_refusal(&failure);
-                self.failure = Some(failure.clone());
+                self.login_failed(&failure, &settings.retry, now);
                 return Some(Err(failure));
             }
         };
@@ -254,6 +250,23 @@ impl Sessions {
         }
         self.replace(token, now);
         Some(Ok(LoginChange::NewToken))
+    }
+
+    fn login_failed(&mut self, failure: &Failure, retry: &Retry, now: &Now) {
+        self.backoff.failed(failure, retry, now, 12);
+        self.refused |= is_refusal(failure);
+        self.failure = Some(failure.clone());
+    }
+
+    /// Records that the checkpoint of an earlier process could not be checked, so the next attempt tries again. Returns whether
+    /// the login was in flight.
+    pub(super) fn restore_failed(&mut self, ticket: Ticket, failure: &Failure, retry: &Retry, now: &Now) -> bool {
+        if self.login.take_if(|started| *started == ticket).is_none() {
+            return false;
+        }
+        (self.restore, self.restoring) = (true, false);
+        self.login_failed(failure, retry, now);
+        true
     }
 
     /// Uses the token of an earlier process; logs in if it saved none. Returns whether the login was in flight.

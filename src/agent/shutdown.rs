@@ -246,8 +246,8 @@ impl Agent {
         if !keeps_token {
             self.revoke_tokens(now);
         }
-        // A save that hangs. The next process asks Vault about the token in it.
-        if !self.mode.has_checkpoint() || self.parts.saving.is_busy() {
+        // A save that hangs, or a checkpoint that was not restored yet. The next process asks Vault about its token.
+        if !self.mode.has_checkpoint() || self.parts.saving.is_busy() || self.parts.sessions.is_restoring() {
             return None;
         }
         if self.mode.is_once()

@@ -176,11 +176,14 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
 /// Restores the checkpoint of an earlier process if `restore` is set and one exists. Otherwise logs in. Credential
 /// files are read in the blocking pool, because a hanging mount must not delay the exit.
 async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore: bool) -> (Outcome, Option<Failure>) {
-    let mut restore_failure = None;
+    let (mut restore_failure, mut unverified) = (None, false);
     if restore {
         let (checkpoints, wanted) = (adapters.checkpoints(), Arc::clone(&settings));
         match blocking("load the checkpoint", move || checkpoints.load(&wanted)).await {
-            Ok(Some(checkpoint)) => return verified(adapters, &settings, checkpoint).await,
+            Ok(Some(checkpoint)) => match verified(adapters, &settings, checkpoint).await {
+                Verified::Done(outcome, failure) => return (outcome, failure),
+                Verified::Unknown(failure) => (restore_failure, unverified) = (Some(failure), true),
+            },
             Ok(None) => {}
             Err(failure) => restore_failure = Some(failure),
         }
@@ -192,35 +195,54 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
         let credential = blocking("read the credential", move || reader.read_credential(&wanted.auth)).await?;
         server.log_in(&settings.auth, credential).await
     };
-    (Outcome::LoggedIn(with_timeout(limit, "log in to Vault", work).await), restore_failure)
+    match with_timeout(limit, "log in to Vault", work).await {
+        // The cause is the connection or the configuration, not the checkpoint.
+        Err(failure) if unverified => (Outcome::Restored(Err(failure)), None),
+        result => (Outcome::LoggedIn(result), restore_failure),
+    }
+}
+
+/// Whether the server has confirmed the token of a checkpoint.
+enum Verified {
+    /// The outcome, and why the token is not used.
+    Done(Outcome, Option<Failure>),
+    /// The server answered, but not about the token.
+    Unknown(Failure),
 }
 
 /// Asks the server whether the token of a checkpoint is valid. If not, the readings that do not depend on it are restored
 /// without a token. Without an answer, nothing is restored yet.
-async fn verified<A: Adapters>(
-    adapters: &Arc<A>,
-    settings: &Settings,
-    mut checkpoint: Box<Checkpoint>,
-) -> (Outcome, Option<Failure>) {
+async fn verified<A: Adapters>(adapters: &Arc<A>, settings: &Settings, mut checkpoint: Box<Checkpoint>) -> Verified {
     let loaded = adapters.clock().elapsed();
-    let Some(saved) = &mut checkpoint.token else { return (Outcome::Restored(checkpoint), None) };
+    let Some(saved) = &mut checkpoint.token else { return Verified::Done(Outcome::Restored(Ok(checkpoint)), None) };
     let what = "look up the Vault token of the checkpoint";
     let found = call_server(adapters, settings, what, async |server: &A::Server| server.look_up(&saved.token).await);
     let why = match found.await {
         Ok(info) if info.ttl.is_none_or(|ttl| ttl >= MIN_TTL) => {
-            (saved.left, saved.renewable) = (info.ttl, info.renewable);
+            // A standby can omit the TTL.
+            (saved.left, saved.renewable) = (info.ttl.or(saved.left), info.renewable);
             checkpoint.pass(adapters.clock().elapsed().saturating_sub(loaded));
-            return (Outcome::Restored(checkpoint), None);
+            return Verified::Done(Outcome::Restored(Ok(checkpoint)), None);
         }
         Ok(_) => "its token expires now".to_owned(),
-        Err(failure) if failure.class.is_retryable() => return (Outcome::LoggedIn(Err(failure)), None),
-        Err(failure) => format!("its token cannot be used: {failure}"),
+        Err(failure) if failure.class.is_retryable() => return Verified::Done(Outcome::Restored(Err(failure)), None),
+        Err(failure) => {
+            use FailureClass::{Denied, Forbidden, TokenInvalid};
+            let why = format!("its token cannot be used: {failure}");
+            if !matches!(failure.class, TokenInvalid | Forbidden | Denied) {
+                return Verified::Unknown(refused(&why));
+            }
+            why
+        }
     };
     checkpoint.token = None;
     checkpoint.pass(adapters.clock().elapsed().saturating_sub(loaded));
+    Verified::Done(Outcome::Restored(Ok(checkpoint)), Some(refused(&why)))
+}
+
+fn refused(why: &str) -> Failure {
     let message = format!("failed to use the checkpoint of the previous container: {why}");
-    let refused = Failure::new(FailureClass::TokenInvalid, Reason::CheckpointRefused, message);
-    (Outcome::Restored(checkpoint), Some(refused))
+    Failure::new(FailureClass::TokenInvalid, Reason::CheckpointRefused, message)
 }
 
 async fn call_server<A: Adapters, T>(

@@ -150,7 +150,7 @@ fn reason_of(outcome: &Outcome) -> Option<Reason> {
     let reason = |failure: &Failure| failure.reason;
     match outcome {
         Outcome::LoggedIn(result) => result.as_ref().err().map(reason),
-        Outcome::Restored(_) => None,
+        Outcome::Restored(result) => result.as_ref().err().map(reason),
         Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => result.as_ref().err().map(reason),
         Outcome::Read(result) => result.as_ref().err().map(reason),
         Outcome::LeaseLookedUp(result) | Outcome::LeaseRevoked(result) => result.as_ref().err().map(reason),

@@ -17,7 +17,7 @@ impl World {
         let Some(running) = self.process.as_mut().filter(|running| running.id == process) else { return };
         let Some(flight) = running.in_flight.remove(&ticket) else { return };
         let mut outcome = outcome;
-        if let Outcome::Restored(checkpoint) = &mut outcome {
+        if let Outcome::Restored(Ok(checkpoint)) = &mut outcome {
             checkpoint.pass(self.now - flight.started);
         }
         self.record_outcome(&flight, &outcome, note);
@@ -45,7 +45,7 @@ impl World {
                 let ends = session.info.ttl.map_or(Duration::MAX, |ttl| now + ttl);
                 self.reported_token_end.insert(session.token.expose().to_vec(), ends);
             }
-            Outcome::Restored(checkpoint) => {
+            Outcome::Restored(Ok(checkpoint)) => {
                 if let Some(saved) = &checkpoint.token {
                     let ends = saved.left.map_or(Duration::MAX, |left| now + left);
                     self.reported_token_end.insert(saved.token.expose().to_vec(), ends);
@@ -120,10 +120,10 @@ fn describe(outcome: &Outcome) -> String {
         Outcome::LoggedIn(result) => or(result
             .as_ref()
             .map(|session| format!("{} {:?}", String::from_utf8_lossy(session.token.expose()), session.info))),
-        Outcome::Restored(checkpoint) => {
+        Outcome::Restored(result) => or(result.as_ref().map(|checkpoint| {
             let left = checkpoint.token.as_ref().map(|saved| saved.left);
             format!("restored, token {left:?}, {:?}", checkpoint.sources.keys().collect::<Vec<_>>())
-        }
+        })),
         Outcome::LookedUp(result) | Outcome::TokenRenewed(result) => {
             or(result.as_ref().map(|info| format!("{info:?}")))
         }

@@ -118,11 +118,17 @@ impl World {
             _ => None,
         };
         if let Some(checkpoint) = checkpoint.as_ref().filter(|checkpoint| checkpoint.token.is_none()) {
-            let restored = Outcome::Restored(Box::new(checkpoint.clone()));
+            let restored = Outcome::Restored(Ok(Box::new(checkpoint.clone())));
             return self.answer(process, ticket, restored, Note::default());
         }
         let Some(server) = self.servers.get_mut(name) else {
-            return self.no_answer(process, ticket, started, timeout.min(Duration::from_secs(1)), &like(&op));
+            return self.no_answer(
+                process,
+                ticket,
+                started,
+                timeout.min(Duration::from_secs(1)),
+                &like(&op, checkpoint.is_some()),
+            );
         };
         let hangs = match &*op {
             Op::Read { source, .. } | Op::RenewLease { source, .. } | Op::LookUpLease { source, .. } => {
@@ -132,11 +138,11 @@ impl World {
             _ => false,
         };
         if hangs {
-            return self.no_answer(process, ticket, started, timeout, &like(&op));
+            return self.no_answer(process, ticket, started, timeout, &like(&op, checkpoint.is_some()));
         }
         if server.faults.frozen > now {
             let thaw = server.faults.frozen;
-            self.no_answer(process, ticket, started, timeout, &like(&op));
+            self.no_answer(process, ticket, started, timeout, &like(&op, checkpoint.is_some()));
             // A suspended server processes the received requests when it resumes.
             if self.random.chance(50) {
                 self.schedule(thaw, Event::Serve(process, ticket, op, started));
@@ -154,12 +160,12 @@ impl World {
                     Ok(info) => {
                         (saved.left, saved.renewable) = (info.ttl, info.renewable);
                         (note.token, note.restored) = (Some(saved.token.expose().to_vec()), true);
-                        Outcome::Restored(Box::new(checkpoint))
+                        Outcome::Restored(Ok(Box::new(checkpoint)))
                     }
-                    Err(failure) if failure.class.is_retryable() => Outcome::LoggedIn(Err(failure)),
+                    Err(failure) if failure.class.is_retryable() => Outcome::Restored(Err(failure)),
                     Err(_) => {
                         checkpoint.token = None;
-                        Outcome::Restored(Box::new(checkpoint))
+                        Outcome::Restored(Ok(Box::new(checkpoint)))
                     }
                 }
             }
@@ -246,7 +252,7 @@ impl World {
 }
 
 /// An outcome of the right kind for a request without a response.
-fn like(op: &Op) -> Outcome {
+fn like(op: &Op, has_checkpoint: bool) -> Outcome {
     let failure = || {
         keyferry::model::Failure::new(
             keyferry::model::FailureClass::Unreachable,
@@ -255,6 +261,7 @@ fn like(op: &Op) -> Outcome {
         )
     };
     match op {
+        Op::LogIn { .. } if has_checkpoint => Outcome::Restored(Err(failure())),
         Op::LogIn { .. } => Outcome::LoggedIn(Err(failure())),
         Op::LookUp { .. } => Outcome::LookedUp(Err(failure())),
         Op::RenewToken { .. } => Outcome::TokenRenewed(Err(failure())),

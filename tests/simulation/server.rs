@@ -381,7 +381,8 @@ impl Server {
 pub fn lost(outcome: &Outcome) -> Outcome {
     let failure = || fail(FailureClass::Unreachable, Reason::VaultUnreachable, "no answer in time");
     match outcome {
-        Outcome::LoggedIn(_) | Outcome::Restored(_) => Outcome::LoggedIn(Err(failure())),
+        Outcome::LoggedIn(_) => Outcome::LoggedIn(Err(failure())),
+        Outcome::Restored(_) => Outcome::Restored(Err(failure())),
         Outcome::LookedUp(_) => Outcome::LookedUp(Err(failure())),
         Outcome::TokenRenewed(_) => Outcome::TokenRenewed(Err(failure())),
         Outcome::Read(_) => Outcome::Read(Err(failure())),

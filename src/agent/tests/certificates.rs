@@ -219,7 +219,7 @@ fn restored_certificate_keeps_its_schedule() {
         let saved = SavedSource { reading, left: HOUR * 24 - age };
         let checkpoint = Checkpoint { sources: [(name("a"), saved)].into(), ..Checkpoint::default() };
         let (ticket, _) = d.take(Kind::LogIn, None);
-        d.input(Input::Completed(ticket, Outcome::Restored(Box::new(checkpoint))));
+        d.input(Input::Completed(ticket, Outcome::Restored(Ok(Box::new(checkpoint)))));
         d.login_ok(HOUR * 100);
         assert_eq!(d.file("a/password"), Some("one"));
         d

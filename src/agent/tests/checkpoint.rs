@@ -30,7 +30,7 @@ fn restored(sources: &[&str], checkpoint: Checkpoint) -> Driver {
     let mut d = Driver::with(settings(sources), RUN, None);
     let (ticket, op) = d.take(Kind::LogIn, None);
     assert!(matches!(op, Op::LogIn { restore: true, .. }));
-    d.input(Input::Completed(ticket, Outcome::Restored(Box::new(checkpoint))));
+    d.input(Input::Completed(ticket, Outcome::Restored(Ok(Box::new(checkpoint)))));
     d
 }
 
@@ -122,14 +122,48 @@ fn killed_process_continues_where_it_was() {
 fn checkpoint_is_kept_while_vault_does_not_answer() {
     let mut d = Driver::with(settings(&["a"]), RUN, None);
     d.serve(MINUTE, |op| match op {
-        Op::LogIn { restore: true, .. } => Some(Outcome::LoggedIn(Err(unreachable()))),
+        Op::LogIn { restore: true, .. } => Some(Outcome::Restored(Err(unreachable()))),
         _ => None,
     });
     assert!(d.count(Kind::LogIn) > 3 && d.count(Kind::Save) == 0, "it is not overwritten");
     d.advance(MINUTE);
     let (ticket, _) = d.take(Kind::LogIn, None);
-    d.input(Input::Completed(ticket, Outcome::Restored(Box::new(saved(&["a"])))));
+    d.input(Input::Completed(ticket, Outcome::Restored(Ok(Box::new(saved(&["a"]))))));
     assert_eq!((d.file("a/password"), d.count(Kind::Read)), (Some("l1"), 0));
+}
+
+#[test]
+fn exit_before_the_checkpoint_is_restored_keeps_it() {
+    for mode in [RUN, ONCE] {
+        let mut d = Driver::with(settings(&["a"]), mode, None);
+        d.serve(secs(20), |op| match op {
+            Op::LogIn { restore: true, .. } => Some(Outcome::Restored(Err(unreachable()))),
+            _ => None,
+        });
+        d.input(Input::Terminate);
+        d.advance(MINUTE);
+        assert!(d.exit.is_some());
+        assert_eq!((d.count(Kind::Save), d.revoked.len()), (0, 0), "{mode:?}");
+    }
+}
+
+#[test]
+fn token_restored_during_the_shutdown_keeps_its_leases() {
+    let mut d = Driver::with(settings(&["a"]), RUN, None);
+    let (ticket, _) = d.take(Kind::LogIn, None);
+    d.input(Input::Terminate);
+    d.input(Input::Completed(ticket, Outcome::Restored(Ok(Box::new(saved(&["a"]))))));
+    d.advance(MINUTE);
+    assert_eq!((d.revoked.len(), last_saved(&d)), (0, both("t1", "l1")));
+    assert!(d.files.is_empty(), "a stopping agent publishes nothing");
+}
+
+#[test]
+fn failed_login_is_saved_because_it_can_have_unwrapped_a_secret_id() {
+    let mut d = Driver::with(settings(&["a"]), RUN, None);
+    let (ticket, _) = d.take(Kind::LogIn, None);
+    d.input(Input::Completed(ticket, Outcome::LoggedIn(Err(unreachable()))));
+    assert_eq!(d.count(Kind::Save), 1);
 }
 
 #[test]
@@ -288,6 +322,6 @@ fn checkpoint_of_abandoned_login_is_revoked() {
     let mut other = settings(&["a"]);
     other.auth.mount = "other".into();
     d.config(other);
-    d.input(Input::Completed(ticket, Outcome::Restored(Box::new(saved(&["a"])))));
+    d.input(Input::Completed(ticket, Outcome::Restored(Ok(Box::new(saved(&["a"]))))));
     assert_eq!(d.revoked, ["t1"]);
 }

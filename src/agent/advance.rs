@@ -60,7 +60,9 @@ impl Agent {
                 sources.advance(settings, token, &tokens, now, &mut self.outbox);
             }
         }
-        replaced.advance(settings, sessions.live(now.at), now, &mut self.outbox);
+        let is_saved = self.checkpoint_due().is_none() && !self.parts.saving.is_busy();
+        let Parts { settings, sessions, replaced, .. } = &mut self.parts;
+        replaced.advance(settings, sessions.live(now.at), is_saved, now, &mut self.outbox);
         self.advance_seed(now);
         let Parts { settings, publication, directories, .. } = &mut self.parts;
         if publication.resync_due().is_some_and(|at| at <= now.at) {

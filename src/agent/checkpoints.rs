@@ -101,6 +101,8 @@ impl Agent {
             let usable = checkpoint.token.is_some() || saved.reading.validity.lease().is_none();
             if idle && usable && self.parts.store.accept(name, Arc::clone(&saved.reading)).is_ok() {
                 self.update(name, |source| source.restore(&saved.reading, saved.left, token, now));
+                self.note_skipped_keys(name);
+                self.note_certificate(name);
                 self.parts.publication.sync.request();
             }
         }

@@ -40,6 +40,17 @@ pub(super) enum Lifetime {
     Lease { id: LeaseId, grant: Grant, token: u64 },
 }
 
+/// How long to wait after a reading that cannot be used. Its lease or certificate stays valid until it expires, so this limits how
+/// many are created. `None` for a reading that costs nothing.
+pub(super) fn wait_after_unusable(validity: &Validity, now: &Now) -> Option<Duration> {
+    let life: Option<Duration> = match validity {
+        Validity::Lease(lease) => Some(lease.duration),
+        Validity::Certificate(times) => times.ends().duration_since(now.wall).try_into().ok(),
+        Validity::Unlimited | Validity::Expires(_) | Validity::Rotates(_) => None,
+    };
+    life.map(|life| life / 2)
+}
+
 impl Lifetime {
     /// The lifetime of a reading that arrives now. `overlap`: the configured one. `token`: number of the token that owns its
     /// lease.

@@ -1,11 +1,10 @@
 //! Applies the outcomes of reads and lease renewals.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Agent;
 use super::journal::Subject;
-use super::lifetime::TokenView;
+use super::lifetime::{TokenView, wait_after_unusable};
 use super::replaced::Revocation;
 use super::source::{InFlight, SourceState};
 use super::time::{Now, timestamp};
@@ -127,14 +126,7 @@ impl Agent {
                     // This answer is not older, so the time of a rollback starts again with the next older one.
                     self.update(name, |source| source.older_since = None);
                 }
-                // The lease or certificate of a rejected reading stays valid until it expires, so limit how many are
-                // created.
-                let life = match &validity {
-                    Validity::Lease(lease) => Some(lease.duration),
-                    Validity::Certificate(times) => times.ends().duration_since(now.wall).try_into().ok(),
-                    Validity::Unlimited | Validity::Expires(_) | Validity::Rotates(_) => None,
-                };
-                let retry_after = life.map(|life: Duration| life / 2);
+                let retry_after = wait_after_unusable(&validity, now);
                 self.discard_lease(name, &validity, flight.token, now);
                 self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
                 if self.mode.is_once() && retry_after.is_some() {
@@ -249,6 +241,7 @@ impl Agent {
                 self.request_denied(name, flight, &failure, now);
             }
             Err(failure) => {
+                let failure = with_rule(failure);
                 self.journal.failed(&Subject::Lease(name.clone()), &failure);
                 let (passing, lost) = (failure.class.is_retryable(), failure.class == FailureClass::Missing);
                 let retry = self.parts.settings.retry;
@@ -282,6 +275,7 @@ impl Agent {
                 self.request_denied(name, flight, &failure, now);
             }
             Err(failure) => {
+                let failure = with_rule(failure);
                 self.journal.failed(&Subject::LeaseLookUp(name.clone()), &failure);
                 self.update(name, |source| {
                     source.lease_looked_up(now);
@@ -314,4 +308,9 @@ impl Agent {
             Revocation::Failed(failure) => self.journal.failed(&subject, failure),
         }
     }
+}
+
+/// Adds the policy rule that would allow a denied request about a lease.
+fn with_rule(failure: Failure) -> Failure {
+    if failure.class == FailureClass::Forbidden { with_verdict(&failure, Verdict::LookUpFailed) } else { failure }
 }

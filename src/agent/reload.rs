@@ -100,7 +100,9 @@ impl Agent {
         report.reset();
         report.config_event(EventType::Normal, Reason::ConfigReloaded, message.to_owned());
         for name in old.sources.keys().filter(|name| !new.sources.contains_key(*name)) {
-            self.journal.forget(&Subject::Source(name.clone()));
+            for subject in [Subject::Source, Subject::Lease, Subject::LeaseLookUp, Subject::LeaseRevocation] {
+                self.journal.forget(&subject(name.clone()));
+            }
             self.warned.remove(name);
         }
         self.journal.info(&Subject::Config, message);
@@ -206,6 +208,7 @@ impl Agent {
                 continue;
             };
             if self.parts.store.accept(name, Arc::clone(&found.reading)).is_err() {
+                self.discard_lease(name, &found.reading.validity, token, now);
                 continue;
             }
             let validity: &Validity = &found.reading.validity;
@@ -218,6 +221,7 @@ impl Agent {
                 }
             });
             self.note_skipped_keys(name);
+            self.note_certificate(name);
         }
     }
 }

@@ -105,14 +105,22 @@ impl ReplacedLeases {
         waiting.map(ReplacedLease::due).min()
     }
 
-    /// Starts the revocations that are due. Drops the leases of other tokens, which are revoked with their token.
-    pub(super) fn advance(&mut self, settings: &Arc<Settings>, token: Option<&Token>, now: &Now, outbox: &mut Outbox) {
+    /// Starts the revocations that are due, unless the checkpoint may still contain the leases (`is_saved`): the next process would
+    /// publish a revoked one. Drops the leases of other tokens, which are revoked with their token.
+    pub(super) fn advance(
+        &mut self,
+        settings: &Arc<Settings>,
+        token: Option<&Token>,
+        is_saved: bool,
+        now: &Now,
+        outbox: &mut Outbox,
+    ) {
         let Self { all, denied } = self;
         let may_revoke = |lease: &ReplacedLease| {
             token.is_some_and(|token| token.number == lease.token && *denied != Some(token.number))
         };
         all.retain(|lease| lease.keep_until > now.at || lease.revoking.is_some() || may_revoke(lease));
-        let Some(token) = token else { return };
+        let Some(token) = token.filter(|_| is_saved) else { return };
         let busy = all.iter().filter(|lease| lease.revoking.is_some()).count();
         let due = all.iter_mut().filter(|lease| lease.revoking.is_none() && lease.due() <= now.at);
         for lease in due.take(CONCURRENCY.saturating_sub(busy)) {

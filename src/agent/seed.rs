@@ -74,7 +74,7 @@ impl Parts {
     /// unavailable after the rejection.
     fn is_refused(&self) -> bool {
         let refused = |source: &super::source::SourceState| {
-            source.spec.required && !source.is_current() && (source.refused || source.pending_refusal.is_some())
+            source.spec.required && (source.refused || source.pending_refusal.is_some()) && !source.is_current()
         };
         self.sessions.refused || self.sources.iter().any(|(_, source)| refused(source))
     }

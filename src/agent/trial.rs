@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::io::{Op, Outcome, PublishedSet, Ticket};
+use super::lifetime::wait_after_unusable;
 use super::outbox::Outbox;
 use super::store::Store;
 use super::time::{Backoff, Elapsed, Now};
@@ -256,7 +257,9 @@ impl Trial {
             token.confirm(now.at);
         }
         let reading = Arc::new(reading);
-        self.store.accept(name, Arc::clone(&reading))?;
+        if let Err(failure) = self.store.accept(name, Arc::clone(&reading)) {
+            return Err(Failure { retry_after: wait_after_unusable(&reading.validity, now), ..failure });
+        }
         self.readings.insert(name.clone(), TrialReading { reading, started: read_started, read: now.at });
         self.backoff.reset();
         Ok(())

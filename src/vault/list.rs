@@ -35,7 +35,7 @@ pub(super) async fn read_list(
         KvEngine::V2 => return read.secrets_in(&assumed(Engine::KvV2, true)).await,
         KvEngine::Detect | KvEngine::Other => {}
     }
-    let known = lock(mounts).find(path).filter(|mount| mount.engine != Engine::Unknown);
+    let known = lock(mounts).find(path).filter(|mount| matches!(mount.engine, Engine::KvV1 | Engine::KvV2));
     let mut failed = None;
     if let Some(mount) = known {
         match read.secrets_in(&mount).await {

@@ -50,7 +50,12 @@ async fn dependent_chart_delivers_files_secret_and_readiness_gate() -> Result<()
         setup.secret_is("password", "Stichwort").await?;
 
         // The running agent reloads a changed configuration file.
-        setup.install(helm, &["keyferry.outputs[0].source=app", "keyferry.outputs[0].prefix=deep"]).await?;
+        let deep = [
+            "keyferry.outputs[0].source=app",
+            "keyferry.outputs[0].prefix=deep",
+            "keyferry.mirror.keys.password=deep/password",
+        ];
+        setup.install(helm, &deep).await?;
         setup.file_is(&pod, "deep/password", "Stichwort").await?;
         let seen = setup.pod(&pod).await?.context("the same pod")?;
         for name in ["keyferry", "webapp"] {

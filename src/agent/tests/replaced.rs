@@ -6,7 +6,7 @@ use super::driver::{Driver, Kind};
 use super::fixtures::{
     HOUR, MINUTE, RUN, failure, forbidden, lease, leased, name, not_found, reading, secs, settings, unreachable,
 };
-use crate::agent::{LogLevel, Op, Outcome};
+use crate::agent::{LogLevel, Mode, Op, Outcome};
 use crate::model::{ConditionStatus, FailureClass, Lease, Reading, Reason, Settings, Validity};
 
 /// Settings whose source `a` has this overlap.
@@ -206,4 +206,20 @@ fn once_that_fails_leaves_revocation_to_its_token() {
     d.read("a", Ok(leased("l1", HOUR)));
     d.serve(secs(31), |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Err(not_found()))));
     assert_eq!((d.revoked.as_slice(), d.count(Kind::RevokeLease)), (["t1".to_owned()].as_slice(), 0));
+}
+
+#[test]
+fn lease_in_the_checkpoint_is_not_revoked() {
+    let mut d = Driver::with(overlapping(secs(20)), Mode::Run { checkpoint: true, app_container: false }, None);
+    d.login_ok(HOUR * 24);
+    d.read("a", Ok(fixed("l1", secs(100))));
+    d.hold(Kind::Save);
+    d.advance(secs(71));
+    d.read("a", Ok(fixed("l2", HOUR)));
+    d.complete(Kind::Save, None, Outcome::Saved(Err(failure(FailureClass::Local, Reason::NoSpace))));
+    d.advance(secs(25));
+    assert!(d.revoked_leases.is_empty(), "a killed process would continue with l1");
+    d.release(Kind::Save);
+    d.advance(MINUTE);
+    assert_eq!(d.revoked_leases, ["l1"]);
 }

@@ -236,3 +236,25 @@ fn versions_of_another_server_are_not_compared() {
     d.read_ok("b", 2, &[("password", "other")]);
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("other"), Some("other")));
 }
+
+#[test]
+fn unusable_lease_of_a_trial_is_not_issued_again_and_again() {
+    let mut d = Driver::published(&["b"]);
+    let mut other = other_role(&["a", "b"]);
+    other.outputs = vec![super::fixtures::key("a", "absent", "f")];
+    d.config(other);
+    let (mut issued, mut others) = (0, 1);
+    d.serve(MINUTE * 30, |op| match op {
+        Op::LogIn { .. } => Some(Outcome::LoggedIn(Ok(session("new", HOUR * 24)))),
+        Op::Read { source, .. } if *source == name("a") => {
+            issued += 1;
+            Some(Outcome::Read(Ok(leased(&format!("l{issued}"), HOUR))))
+        }
+        Op::Read { .. } => {
+            others += 1;
+            Some(Outcome::Read(Ok(reading(others, &[("password", "two")]))))
+        }
+        _ => None,
+    });
+    assert!(issued <= 4, "{issued} leases in half an hour");
+}

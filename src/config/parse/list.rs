@@ -71,7 +71,7 @@ fn globs(at: &str, raw: Option<&[String]>, recursive: bool, diagnostics: &mut Di
                     "must match a path below `path`, without a slash at either end",
                 );
             }
-            Ok(_) if !recursive && text.contains('/') && !text.contains("**") => {
+            Ok(_) if !recursive && text.trim_start_matches("**/").contains('/') => {
                 diagnostics.invalid(
                     &at,
                     text.as_str(),

@@ -7,7 +7,8 @@ use super::super::owner::{RawOwner, SERVICE_ACCOUNT};
 use super::super::raw::{RawMirror, RawOnDrift, RawSecretType};
 use super::outputs::file;
 use crate::model::{
-    FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, OnDrift, Output, OutputKind, SecretType, WhenMissing,
+    FilePath, Mirror, MirrorKey, MirrorOwner, ObjectName, OnDrift, Output, OutputKind, SecretType, Source, SourceName,
+    WhenMissing,
 };
 
 /// Prefix of the labels and annotations that the agent sets itself.
@@ -16,9 +17,35 @@ const RESERVED_PREFIX: &str = "keyferry.dev/";
 pub(super) fn parse(
     raw: BTreeMap<String, RawMirror>,
     outputs: &[Output],
+    sources: &BTreeMap<SourceName, Source>,
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<ObjectName, Mirror> {
+    let in_directories = outputs.iter().find(|output| writes_in_directories(output, sources));
+    for name in raw.iter().filter(|(_, raw)| raw.keys.as_ref().is_none_or(BTreeMap::is_empty)).map(|(name, _)| name) {
+        if let Some(output) = in_directories {
+            let message = format!(
+                "is missing; set it to a file for each key of the Secret, because the files of source {} are in directories \
+                 and the name of a key cannot contain a slash",
+                output.source
+            );
+            diagnostics.required(&format!("mirrors.{name}.keys"), message);
+        }
+    }
     raw.into_iter().filter_map(|(name, raw)| mirror(&name, raw, outputs, diagnostics)).collect()
+}
+
+/// Whether the configuration shows that paths of the output contain a slash.
+fn writes_in_directories(output: &Output, sources: &BTreeMap<SourceName, Source>) -> bool {
+    match &output.kind {
+        OutputKind::EachKey { prefix: Some(_), .. } => true,
+        OutputKind::EachKey { prefix: None, keys, .. } => {
+            let is_list = sources.get(&output.source).is_some_and(|source| source.list.is_some());
+            keys.named().any(|(_, name)| name.contains('/')) || is_list && !keys.is_complete_list()
+        }
+        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => {
+            path.as_str().contains('/')
+        }
+    }
 }
 
 fn mirror(

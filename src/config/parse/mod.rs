@@ -33,7 +33,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
     let outputs = outputs::parse(raw.outputs, &raw_sources, diagnostics);
     let sources = sources::parse(raw_sources, env, diagnostics);
     let directory = directory(raw.directory.unwrap_or_default(), diagnostics);
-    let mirrors = mirrors::parse(raw.mirrors.unwrap_or_default(), &outputs, diagnostics);
+    let mirrors = mirrors::parse(raw.mirrors.unwrap_or_default(), &outputs, &sources, diagnostics);
     let seed = raw.seed.and_then(|raw| {
         let of = seed::Copied { directory: &directory, sources: &sources, outputs: &outputs, mirrors: &mirrors };
         seed::parse(raw, &of, diagnostics)

@@ -21,6 +21,9 @@ use crate::model::{
 const CERTIFICATE_FILES: [(&str, &[&str]); 3] =
     [("tls.crt", &["certificate", "intermediates"]), ("tls.key", &["private_key"]), ("ca.crt", &["ca"])];
 
+const KEY_OF_LIST: &str =
+    "must be the path of a secret below the source's path, and one of its keys, like \"db/password\"";
+
 /// Without any output, every key of every source becomes a file. A certificate becomes [`CERTIFICATE_FILES`].
 pub(super) fn parse(
     raw: Option<Vec<RawOutput>>,
@@ -69,8 +72,11 @@ fn output(
     let is_certificate = source.as_ref().and_then(|name| sources.get(name)).is_some_and(|source| source.pki.is_some());
     let list = source.as_ref().and_then(|name| sources.get(name)?.list());
     if let Some(key) = raw.key.as_deref().filter(|key| list.is_some() && !key.contains('/')) {
-        let message = "must be the path of a secret below the source's path, and one of its keys, like \"db/password\"";
-        diagnostics.invalid(&format!("{at}.key"), key, message);
+        diagnostics.invalid(&format!("{at}.key"), key, KEY_OF_LIST);
+    }
+    let bundled = raw.bundle.iter().flatten().enumerate().filter(|(_, key)| list.is_some() && !key.contains('/'));
+    for (number, key) in bundled {
+        diagnostics.invalid(&format!("{at}.bundle[{number}]"), key.as_str(), KEY_OF_LIST);
     }
     // These keys determine the kind of the output.
     if ["key", "bundle", "format"].iter().any(|key| diagnostics.contains(&format!("{at}.{key}"))) {
@@ -279,8 +285,11 @@ impl Section<'_> {
 
     /// Reports keys of the previous version that cannot be shell variables. The output would fail at the first rotation.
     fn previous_variables(&mut self, keys: &KeySelection, suffix: &str) {
-        let example = format!("KEY{suffix}");
-        if keys.include.is_empty() && keys.name_of(&example).is_some() && !is_variable_name(&example) {
+        let patterns = keys.include.iter().filter_map(|pattern| pattern.as_str().strip_suffix('*'));
+        let starts: Vec<_> = if keys.include.is_empty() { vec![""] } else { patterns.collect() };
+        let mut examples = starts.into_iter().map(|start| format!("{start}KEY{suffix}"));
+        let written = |example: &String| keys.name_of(example).is_some() && !is_variable_name(example);
+        if let Some(example) = examples.find(written) {
             let message = format!(
                 "cannot be `dotenv`, because \"{example}\" of the previous version is not the name of a shell variable; \
                  set the source's `previous.suffix` to \"_PREVIOUS\", or add \"*{suffix}\" to `exclude`"

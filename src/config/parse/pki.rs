@@ -38,10 +38,14 @@ pub(super) fn parse(
 ) -> Option<(String, CertificateRequest)> {
     let at = |key: &str| format!("{at}.pki.{key}");
     let text = |key: &str, text: String, diagnostics: &mut Diagnostics| {
-        expand(text.trim(), env).unwrap_or_else(|message| {
+        let expanded = expand(text.trim(), env).unwrap_or_else(|message| {
             diagnostics.invalid(&at(key), text.as_str(), message);
             String::new()
-        })
+        });
+        if expanded.is_empty() && !diagnostics.contains(&at(key)) {
+            diagnostics.invalid(&at(key), text.as_str(), "must not be empty; remove it");
+        }
+        expanded
     };
     let issue = raw.issue.map(|path| text("issue", path, diagnostics));
     let sign = raw.sign.map(|path| text("sign", path, diagnostics));
@@ -124,6 +128,8 @@ pub(super) fn conflicts(at: &str, raw: &RawSource, parameters: &Parameters, diag
         ("version", raw.version.is_some()),
         ("method", raw.method.is_some()),
         ("previous", raw.previous_suffix().is_some()),
+        ("overlap", raw.overlap.is_some()),
+        ("watchLease", raw.watch_lease.is_some()),
     ];
     for (key, _) in set.into_iter().filter(|(_, set)| *set) {
         diagnostics.forbidden(&format!("{at}.{key}"), "cannot be combined with `pki`; remove one of them");

@@ -116,12 +116,7 @@ fn not_copied(output: &Output, mirror: &Mirror) -> Option<String> {
                    files to the `keys` of the mirror";
         return (!open).then(|| why.to_owned());
     };
-    files.iter().find_map(|file| {
-        if !mirror.keys.is_empty() {
-            let is_copied = mirror.keys.iter().any(|key| key.file == *file);
-            return (!is_copied).then(|| format!("file {file}; add it to the `keys` of the mirror"));
-        }
-        let why = "because a key cannot contain a slash; choose a key for it in `keys`";
-        file.as_str().contains('/').then(|| format!("file {file}, {why}"))
-    })
+    // Without `keys`, the Secret contains all files.
+    let is_copied = |file: &&FilePath| mirror.keys.is_empty() || mirror.keys.iter().any(|key| key.file == **file);
+    files.iter().find(|file| !is_copied(file)).map(|file| format!("file {file}; add it to the `keys` of the mirror"))
 }

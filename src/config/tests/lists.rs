@@ -44,6 +44,32 @@ fn key_of_a_list_has_the_path_of_its_secret() {
     assert_eq!(loaded(&[], Some(&format!("{text}{outputs}\n"))).outputs.len(), 2);
     let lines = rejected(&[], Some(&format!("{text}outputs: [{{source: team, key: password}}]\n"))).to_string();
     assert!(lines.starts_with("outputs[0].key: must be the path of a secret below"), "{lines}");
+    let bundle = format!("{text}outputs: [{{source: team, bundle: [web/tls.key, tls.crt], file: a.pem}}]\n");
+    let lines = rejected(&[], Some(&bundle)).to_string();
+    assert!(lines.starts_with("outputs[0].bundle[1]: must be the path of a secret below"), "{lines}");
+}
+
+#[test]
+fn mirror_of_files_in_directories_requires_keys() {
+    let list = with("sources: {team: {path: secret/team, list: true}}");
+    let one = with("sources: {team: {path: secret/team}}");
+    for (text, outputs) in [
+        (&list, ""),
+        (&list, "outputs: [{source: team, exclude: ['*/a']}]\n"),
+        (&one, "outputs: [{source: team, prefix: db}]\n"),
+        (&one, "outputs: [{source: team, key: a, file: db/a}]\n"),
+        (&one, "outputs: [{source: team, rename: {a: db/a}}]\n"),
+    ] {
+        let rejected = rejected(&[], Some(&format!("{text}{outputs}mirrors: {{copy: {{}}}}\n"))).to_string();
+        assert!(rejected.starts_with("mirrors.copy.keys: is missing"), "{outputs}: {rejected}");
+    }
+    for (text, more) in [
+        (&list, "outputs: [{source: team, include: [db/a], rename: {db/a: a}}]\nmirrors: {copy: {}}\n"),
+        (&one, "mirrors: {copy: {}}\n"),
+        (&one, "outputs: [{source: team, key: a, file: db/a}]\nmirrors: {copy: {keys: {a: db/a}}}\n"),
+    ] {
+        loaded(&[], Some(&format!("{text}{more}")));
+    }
 }
 
 #[test]
@@ -61,6 +87,11 @@ fn each_error_of_a_list_has_its_path_and_its_action() {
         ("{path: secret/team, list: {exclude: ['']}}", "list.exclude[0]", "must not be empty"),
         ("{path: secret/team, list: {exclude: [/db]}}", "list.exclude[0]", "without a slash at either end"),
         ("{path: secret/team, list: {exclude: [db/*]}}", "list.exclude[0]", "requires `recursive: true`"),
+        (
+            "{path: secret/team, list: {include: ['**/db', 'shared/**']}}",
+            "list.include[1]",
+            "requires `recursive: true`",
+        ),
         ("{path: secret/team, list: {maxCount: 0}}", "list.maxCount", "must be at least 1"),
         ("{path: secret/team, list: {maxCount: 1001}}", "list.maxCount", "must be at most 1000"),
         ("{path: secret/team, list: {recursive: true, maxDepth: 33}}", "list.maxDepth", "must be at most 32"),

@@ -95,6 +95,9 @@ fn each_error_has_its_path_and_its_action() {
         ("{issue: pki/issue/web, altNames: ['${NODE_NAME}']}", "pki.altNames[0]", "spec.nodeName"),
         ("{issue: pki/issue/web, altNames: ['a,b']}", "pki.altNames[0]", "without spaces and commas"),
         ("{issue: pki/issue/web, altNames: ['zoë.example.com']}", "pki.altNames[0]", "Punycode"),
+        ("{issue: pki/issue/web, commonName: ''}", "pki.commonName", "must not be empty"),
+        ("{issue: pki/issue/web, commonName: a, altNames: [b, ' ']}", "pki.altNames[1]", "must not be empty"),
+        ("{issue: pki/issue/web, ipSans: ['']}", "pki.ipSans[0]", "must not be empty"),
         ("{issue: pki/issue/web, ipSans: [web]}", "pki.ipSans[0]", "must be an IPv4 or IPv6 address"),
         ("{issue: pki/issue/web, uriSans: [web]}", "pki.uriSans[0]", "scheme"),
         ("{issue: pki/issue/web, commonName: a, ttl: 0}", "pki.ttl", "at least 1s"),
@@ -114,7 +117,7 @@ fn each_error_has_its_path_and_its_action() {
 
 #[test]
 fn keys_for_other_sources_are_reported_together() {
-    let web = "web: {path: a/b, method: write, engine: other, pki: {issue: pki/issue/web, commonName: a}, \
+    let web = "web: {path: a/b, method: write, engine: other, overlap: 1m, watchLease: 5m, pki: {issue: pki/issue/web, commonName: a}, \
                parameters: {ttl: 1h, csr: x, other_sans: y}}, b: {pki: {sign: pki/sign/b, commonName: b}}";
     let text = document(web, "outputs: [{source: web, key: tls.crt}, {source: web, key: ca, encoding: base64}]");
     let Err(error) = load(&environment(&[]), Some(&text)) else { panic!("must be rejected") };
@@ -125,13 +128,16 @@ fn keys_for_other_sources_are_reported_together() {
         "sources.web.path",
         "sources.web.engine",
         "sources.web.method",
+        "sources.web.overlap",
+        "sources.web.watchLease",
         "sources.web.parameters.ttl",
         "sources.web.parameters.csr",
     ];
     assert_eq!(paths, expected, "{error}");
-    let Err(error) =
-        load(&environment(&[]), Some(&document(&web.replace("path: a/b, method: write, engine: other, ", ""), "")))
-    else {
+    let Err(error) = load(
+        &environment(&[]),
+        Some(&document(&web.replace("path: a/b, method: write, engine: other, overlap: 1m, watchLease: 5m, ", ""), "")),
+    ) else {
         panic!("two certificates with the same files")
     };
     assert!(error.to_string().contains("with several certificates"), "{error}");

@@ -106,13 +106,20 @@ fn previous_version_contradicts_other_requests() {
             "outputs[0].format",
             "\"KEY.previous\" of the previous version is not the name of a shell variable",
         ),
+        (
+            "sources: {db: {path: secret/a, previous: true}}\n\
+             outputs: [{source: db, format: dotenv, file: env, include: [A, 'DB_*']}]"
+                .into(),
+            "outputs[0].format",
+            "\"DB_KEY.previous\" of the previous version",
+        ),
     ] {
         let error = rejected(&[], Some(&with(&section)));
         let text = error.to_string();
         assert_eq!(error.diagnostics.len(), 1, "{section}: {text}");
         assert!(text.starts_with(&format!("{path}: ")) && text.contains(part), "{section}: {text}");
     }
-    for output in ["exclude: ['*.previous']", "include: [A]", "include: ['A*']"] {
+    for output in ["exclude: ['*.previous']", "include: [A]", "include: ['A*', B], exclude: ['*.previous']"] {
         let outputs = format!("outputs: [{{source: db, format: dotenv, file: env, {output}}}]");
         loaded(&[], Some(&with(&format!("sources: {{db: {{path: secret/a, previous: true}}}}\n{outputs}"))));
     }

@@ -142,8 +142,8 @@ mirrors:
     allowLeased: true
     onDrift: report
     adopt: true
-  collected: {owner: serviceAccount}
-  empty:
+  collected: {owner: serviceAccount, keys: {name: name}}
+  short: {keys: {name: name}}
 status: {conditions: true, events: false, podName: web-0, podUid: u-1, podNamespace: ns, kubeconfig: /k}
 listen: "[::1]:8250"
 retry: {base: 100ms, max: 30s, slow: 2m}
@@ -174,9 +174,9 @@ drain: 3s
     assert_eq!(settings.outputs[1].mode.map(Mode::bits), Some(0o400), "an unquoted 0400 is octal");
     assert_eq!(settings.directory.max_bytes, Some(1 << 20));
     let mirrors: Vec<_> = settings.mirrors.iter().map(|(name, mirror)| (name.as_str(), mirror)).collect();
-    let [(_, collected), (_, empty), (_, full)] = mirrors[..] else { panic!("three mirrors") };
+    let [(_, collected), (_, short), (_, full)] = mirrors[..] else { panic!("three mirrors") };
     assert_eq!(collected.owner, Some(MirrorOwner::ServiceAccount));
-    assert_eq!((empty.owner.as_ref(), empty.on_drift, empty.adopt), (None, OnDrift::Repair, false));
+    assert_eq!((short.owner.as_ref(), short.on_drift, short.adopt), (None, OnDrift::Repair, false));
     assert!(matches!(&full.owner, Some(MirrorOwner::Object { kind, .. }) if kind == "Deployment"));
     assert_eq!((full.on_drift, full.adopt), (OnDrift::Report, true));
     assert!(settings.status.conditions && !settings.status.events);

@@ -26,7 +26,7 @@ pub(super) enum Problem {
     #[error("the response has no usable `{0}`; check the role and the version of Vault")]
     Missing(&'static str),
     #[error(
-        "the private key {0}; use RSA (2048 to 8192 bits), ECDSA (P-256 or P-384), or Ed25519 as `key_type` of the role"
+        "the private key {0}; use RSA (2048 to 4096 bits), ECDSA (P-256 or P-384), or Ed25519 as `key_type` of the role"
     )]
     Key(&'static str),
     #[error("the public key of the certificate does not match the private key")]
@@ -90,7 +90,7 @@ pub(super) fn verify(
     let leaf = Fields::of(certificate, "certificate")?;
     let above = chain.iter().map(|one| Fields::of(one, "CA certificate")).collect::<Result<Vec<_>, _>>()?;
     let end_entity = EndEntityCert::try_from(certificate).map_err(|error| chain_problem(&error))?;
-    if key.public().is_some_and(|public| public != end_entity.subject_public_key_info()) {
+    if key.public().is_none_or(|public| public != end_entity.subject_public_key_info()) {
         return Err(Problem::KeyMismatch);
     }
     if leaf.not_after <= now {

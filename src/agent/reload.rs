@@ -218,6 +218,7 @@ impl Agent {
                 }
             });
             self.note_skipped_keys(name);
+            self.note_certificate(name);
         }
     }
 }

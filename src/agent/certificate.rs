@@ -16,7 +16,8 @@ use crate::model::{CertificateTimes, Reason, SourceName};
 const LEAD_FROM: f64 = 0.30;
 const LEAD_TO: f64 = 0.36;
 
-/// How much earlier than `renewBefore` a certificate can be replaced, as a fraction of it.
+/// How much earlier than `renewBefore` a certificate can be replaced: a fraction of it, or of the lifetime before it if that
+/// is shorter, so that a `renewBefore` close to the lifetime does not replace certificates as soon as they are issued.
 const EARLIER: f64 = 0.1;
 
 /// The validity of a certificate on the clock of the agent.
@@ -75,7 +76,7 @@ impl CertificateTerm {
     /// When to replace the certificate.
     pub(super) fn due(&self) -> Elapsed {
         let lead = match self.usable_renew_before() {
-            Some(before) => before.mul_f64(1.0 + EARLIER * self.jitter).min(self.life),
+            Some(before) => before + before.min(self.life - before).mul_f64(EARLIER * self.jitter),
             None => self.life.mul_f64(LEAD_FROM + (LEAD_TO - LEAD_FROM) * self.jitter),
         };
         self.ends.saturating_sub(lead)

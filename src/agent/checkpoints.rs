@@ -9,8 +9,9 @@ use super::grant::Grant;
 use super::io::{Op, Ticket};
 use super::journal::Subject;
 use super::lifetime::Lifetime;
+use super::source::SourceState;
 use super::time::{Elapsed, Now};
-use crate::model::{Checkpoint, Failure, SavedSource, SavedToken};
+use crate::model::{Checkpoint, Failure, SavedSource, SavedToken, Source};
 
 impl Agent {
     /// The state for the next process. A supplied token is not part of it: the next process gets it in the same way.
@@ -86,9 +87,9 @@ impl Agent {
                 return;
             }
         };
-        if !self.parts.sessions.restored(ticket, checkpoint.token.as_ref(), &settings, now) {
+        let Some(asked) = self.parts.sessions.restored(ticket, checkpoint.token.as_ref(), &settings, now) else {
             return;
-        }
+        };
         if checkpoint.token.is_some() {
             let ttl = self.token_ttl(now);
             self.journal.info(&Subject::Login, format!("restored the Vault token of the previous container; it {ttl}"));
@@ -97,9 +98,13 @@ impl Agent {
         // Also during the shutdown, which must know the leases to keep their token.
         let token = self.parts.sessions.number();
         for (name, saved) in &checkpoint.sources {
-            let idle = self.parts.sources.get(name).is_some_and(|s| s.held.is_none() && s.in_flight.is_none());
+            // A reload during the login may have changed the request.
+            let request = asked.sources.get(name).map(Source::request_id);
+            let idle = |source: &SourceState| source.held.is_none() && source.in_flight.is_none();
+            let wanted = |source: &SourceState| idle(source) && request == Some(source.spec.request_id());
             let usable = checkpoint.token.is_some() || saved.reading.validity.lease().is_none();
-            if idle && usable && self.parts.store.accept(name, Arc::clone(&saved.reading)).is_ok() {
+            let usable = usable && self.parts.sources.get(name).is_some_and(wanted);
+            if usable && self.parts.store.accept(name, Arc::clone(&saved.reading)).is_ok() {
                 self.update(name, |source| source.restore(&saved.reading, saved.left, token, now));
                 self.note_skipped_keys(name);
                 self.note_certificate(name);

@@ -14,6 +14,8 @@
 //! - A failing source, mirror, or report does not delay the others.
 //! - While Vault can issue a new credential, the visible set contains no expired one.
 //! - The number of requests per source and hour is bounded.
+//! - A certificate is requested once for each of its generations: after the start without a checkpoint, for another
+//!   request, login, or server, when its renewal is due, after a failure, or when a user asks for it.
 //! - After the drain begins, the agent only reports, saves, revokes, and exits.
 
 mod advance;

@@ -36,8 +36,8 @@ pub(super) struct Sessions {
     pub(super) refused: bool,
     /// Whether the next login may use the token of an earlier process.
     restore: bool,
-    /// Whether the login in flight does so.
-    restoring: bool,
+    /// The configuration of the login in flight, if it does so.
+    restoring: Option<Arc<Settings>>,
     logins: u64,
     /// When to check the token in use, if it owns leases in use.
     check_due: Option<Elapsed>,
@@ -88,7 +88,7 @@ impl Sessions {
 
     /// Whether the checkpoint of an earlier process may still be needed.
     pub(super) fn is_restoring(&self) -> bool {
-        self.restore || self.restoring
+        self.restore || self.restoring.is_some()
     }
 
     pub(super) fn is_logging_in(&self) -> bool {
@@ -164,8 +164,9 @@ impl Sessions {
             token.renewing = Some(outbox.start(op));
         }
         if self.login_due().is_some_and(|at| at <= now.at) {
-            self.restoring = std::mem::take(&mut self.restore);
-            let op = Op::LogIn { settings: Arc::clone(settings), restore: self.restoring };
+            let restore = std::mem::take(&mut self.restore);
+            self.restoring = restore.then(|| Arc::clone(settings));
+            let op = Op::LogIn { settings: Arc::clone(settings), restore };
             self.login = Some(outbox.start(op));
         }
     }
@@ -217,7 +218,7 @@ impl Sessions {
         now: &Now,
     ) -> Option<Result<LoginChange, Failure>> {
         self.login.take_if(|started| *started == ticket)?;
-        self.restoring = false;
+        self.restoring = None;
         self.reset_backoff_if_stable(now);
         let session = match result {
             Ok(session) => session,
@@ -264,30 +265,28 @@ impl Sessions {
         if self.login.take_if(|started| *started == ticket).is_none() {
             return false;
         }
-        (self.restore, self.restoring) = (true, false);
+        (self.restore, self.restoring) = (true, None);
         self.login_failed(failure, retry, now);
         true
     }
 
-    /// Uses the token of an earlier process; logs in if it saved none. Returns whether the login was in flight.
+    /// Uses the token of an earlier process; logs in if it saved none. Returns the configuration of the login.
     pub(super) fn restored(
         &mut self,
         ticket: Ticket,
         saved: Option<&SavedToken>,
         settings: &Arc<Settings>,
         now: &Now,
-    ) -> bool {
-        if self.login.take_if(|started| *started == ticket).is_none() {
-            return false;
-        }
-        self.restoring = false;
+    ) -> Option<Arc<Settings>> {
+        self.login.take_if(|started| *started == ticket)?;
+        let asked = self.restoring.take();
         (self.failure, self.refused) = (None, false);
         if let Some(saved) = saved {
             let number = self.next_number();
             let token = Token::restored(number, saved, Arc::clone(settings), now);
             self.replace(token, now);
         }
-        true
+        asked
     }
 
     /// Makes `token` the active one. The previous token is kept for [`OVERLAP`] because of its leases.
@@ -332,7 +331,7 @@ impl Sessions {
     fn forget_login(&mut self) -> Option<Ticket> {
         self.backoff.reset();
         (self.failure, self.refused) = (None, false);
-        (self.restore, self.restoring) = (false, false);
+        (self.restore, self.restoring) = (false, None);
         self.login.take()
     }
 

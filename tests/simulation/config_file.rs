@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use keyferry::model::Settings;
 
+use super::pki;
 use super::random::Random;
 use super::secrets::PREVIOUS;
 
@@ -15,6 +16,12 @@ pub const SEED_AFTER: Duration = Duration::from_secs(10);
 
 /// Prefix of the paths of lists.
 pub const LISTS: &str = "lists/";
+
+/// Choices of `renewBefore`, in seconds.
+const RENEW_BEFORE: [u64; 5] = [0, 0, 10, 28, 300];
+
+/// Prefix of the paths of certificates.
+pub const PKI: &str = "pki/";
 
 /// The outputs of a source.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,7 +40,7 @@ impl Layout {
     const ALL: [Self; 6] = [Self::EachKey, Self::Password, Self::Whole, Self::Both, Self::Previous, Self::Renamed];
 
     /// Whether an output fails without the key `password`.
-    pub fn requires_password(self) -> bool {
+    fn requires_password(self) -> bool {
         matches!(self, Self::Password | Self::Both | Self::Previous)
     }
 }
@@ -50,6 +57,21 @@ pub struct SourceSpec {
     pub overlap: u64,
     /// In seconds; 0 for none.
     pub watch_lease: u64,
+    /// In the alternative name of a certificate.
+    pub alt_name: u64,
+    /// In seconds; 0 for the default.
+    pub renew_before: u64,
+}
+
+impl SourceSpec {
+    pub fn is_certificate(&self) -> bool {
+        self.path.starts_with(PKI)
+    }
+
+    /// Whether an output fails without the key `password`, or without the private key of a certificate.
+    pub fn requires_password(&self) -> bool {
+        if self.is_certificate() { self.layout != Layout::Whole } else { self.layout.requires_password() }
+    }
 }
 
 /// A configuration file.
@@ -104,7 +126,11 @@ impl ConfigFile {
         let (mut sources, mut outputs) = ("sources:\n".to_owned(), "outputs:\n".to_owned());
         let mut files = Vec::new();
         for (name, spec) in &self.sources {
-            let SourceSpec { path, refresh, max_stale, required, layout, may_mirror, overlap, watch_lease } = spec;
+            if spec.is_certificate() {
+                pki::source(name, spec, &mut sources, &mut outputs, &mut files);
+                continue;
+            }
+            let SourceSpec { path, refresh, max_stale, required, layout, may_mirror, overlap, watch_lease, .. } = spec;
             let list = path.starts_with(LISTS);
             // A secret that is in every list.
             let secret = if list { "m0/" } else { "" };
@@ -205,6 +231,10 @@ impl ConfigFile {
             2 => {
                 let names: Vec<_> = self.sources.keys().cloned().collect();
                 let spec = self.sources.get_mut(random.pick(&names)).expect("a source");
+                if spec.is_certificate() && random.chance(50) {
+                    spec.alt_name = random.below(3) as u64;
+                    return;
+                }
                 // Move the source to another path, or back.
                 spec.path = match spec.path.strip_suffix('b') {
                     Some(path) => path.to_owned(),
@@ -223,6 +253,7 @@ impl ConfigFile {
                 let spec = self.sources.get_mut(random.pick(&names)).expect("a source");
                 spec.refresh = *random.pick(&[2, 5, 10, 30]);
                 spec.max_stale = spec.refresh * 3;
+                spec.renew_before = *random.pick(&RENEW_BEFORE);
             }
             8 => self.role = Some(*random.pick(&["web", "api", "bad"])),
             9 => self.address = *random.pick(&["a", "b", "unreachable"]),
@@ -245,5 +276,7 @@ pub fn spec(path: &str, random: &mut Random) -> SourceSpec {
         may_mirror: random.chance(60),
         overlap: *random.pick(&[0, 0, 5, 40, 600]),
         watch_lease: *random.pick(&[0, 0, 0, 15, 100]),
+        alt_name: 0,
+        renew_before: *random.pick(&RENEW_BEFORE),
     }
 }

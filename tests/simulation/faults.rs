@@ -8,7 +8,7 @@ use keyferry::agent::Input;
 use keyferry::model::Version;
 
 use super::secrets::{Content, Kind, Shape, list_id, version};
-use super::server::Role;
+use super::server::{Role, timestamp};
 use super::world::{Event, Phase, World};
 
 impl World {
@@ -64,6 +64,7 @@ impl World {
                 let seconds = self.random.below(7200);
                 self.wall_shift += SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0) - 3600);
                 self.note(|| "wall clock jumps".into());
+                self.schedule(until, Event::SetClock);
             }
         }
     }
@@ -91,6 +92,9 @@ impl World {
         let name = self.any_server();
         let path = self.any_path(name);
         let choice = self.random.below(13);
+        if choice >= 8 && self.disturb_certificate(name, &path, until) {
+            return;
+        }
         let what = [
             "denied",
             "hangs",
@@ -108,7 +112,7 @@ impl World {
         ];
         self.note(|| format!("{name}:{path} {} until {:.1}", what[choice], until.as_secs_f64()));
         let now = self.now;
-        let wall = self.wall();
+        let wall = timestamp(now);
         let server = self.servers.get_mut(name).expect("a server");
         let secret = server.secrets.get_mut(&path).expect("a secret");
         match choice {
@@ -314,7 +318,7 @@ impl World {
 
     /// Writes a new version at a path.
     pub fn write_secret(&mut self, name: &'static str, path: &str) {
-        let (now, wall) = (self.now, self.wall());
+        let (now, wall) = (self.now, timestamp(self.now));
         let server = self.servers.get_mut(name).expect("a server");
         server.counter += 1;
         let id: Rc<str> = format!("{path}@{name}#{}", server.counter).into();
@@ -333,7 +337,7 @@ impl World {
                 secret.rotates_at = now + period;
                 self.schedule(now + period, Event::Rotate(name, path.to_owned()));
             }
-            Kind::Leased { .. } | Kind::Expires(_) => {}
+            Kind::Leased { .. } | Kind::Expires(_) | Kind::Certificate(_) => {}
         }
     }
 
@@ -361,6 +365,7 @@ impl World {
         self.note(|| "all faults stop".into());
         let now = self.now;
         self.volume.full = now;
+        self.wall_shift = SignedDuration::ZERO;
         self.cluster.faults = super::cluster::ClusterFaults::default();
         for name in ["a", "b"] {
             let server = self.servers.get_mut(name).expect("a server");

@@ -12,6 +12,7 @@ mod config_file;
 mod faults;
 mod new_world;
 mod outcomes;
+mod pki;
 mod process;
 mod properties;
 mod random;

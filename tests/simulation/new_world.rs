@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::config_file::{ConfigFile, LISTS, spec};
+use super::config_file::{ConfigFile, LISTS, PKI, spec};
 use super::random::Random;
 use super::secrets::{Kind, PathFaults, Secret, Shape};
 use super::server::{Role, Server, ServerFaults};
@@ -28,8 +28,8 @@ impl World {
             kinds[0] = Kind::Versioned;
         }
         if seeded {
-            // A required source with a lease cannot be in a seed.
-            for kind in kinds.iter_mut().filter(|kind| matches!(kind, Kind::Leased { .. })) {
+            // A required source with a lease or certificate cannot be in a seed.
+            for kind in kinds.iter_mut().filter(|kind| matches!(kind, Kind::Leased { .. } | Kind::Certificate(_))) {
                 *kind = Kind::Versioned;
             }
         }
@@ -93,9 +93,10 @@ impl World {
 }
 
 fn kind(random: &mut Random) -> Kind {
-    match random.below(10) {
+    match random.below(12) {
         0..4 => Kind::Versioned,
         4 => Kind::List,
+        10 | 11 => Kind::Certificate(SECOND * *random.pick(&[5, 30, 120, 600])),
         5..8 => {
             let ttl = SECOND * *random.pick(&[3, 10, 30, 120, 600]);
             Kind::Leased { ttl, max_ttl: ttl * *random.pick(&[1, 2, 5]), renewable: random.chance(70) }
@@ -115,6 +116,7 @@ fn longer(kind: Kind) -> Kind {
         }
         Kind::Expires(life) => Kind::Expires(life.max(least)),
         Kind::Rotates(period) => Kind::Rotates(period.max(least)),
+        Kind::Certificate(life) => Kind::Certificate(life.max(least)),
     }
 }
 
@@ -162,9 +164,13 @@ fn server(name: &'static str, kinds: &[Kind], random: &mut Random) -> Server {
     }
 }
 
-/// The path of a secret, or of a list.
+/// The path of a secret, a list, or a role of the PKI engine.
 fn path(index: usize, kind: Kind) -> String {
-    if kind == Kind::List { format!("{LISTS}s{index}") } else { format!("secret/s{index}") }
+    match kind {
+        Kind::List => format!("{LISTS}s{index}"),
+        Kind::Certificate(_) => format!("{PKI}{}/s{index}", if index.is_multiple_of(2) { "issue" } else { "sign" }),
+        _ => format!("secret/s{index}"),
+    }
 }
 
 fn config_file(kinds: &[Kind], random: &mut Random) -> ConfigFile {

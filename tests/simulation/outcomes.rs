@@ -30,6 +30,9 @@ impl World {
     pub fn record_outcome(&mut self, flight: &Flight, outcome: &Outcome, note: &Note) {
         let now = self.now;
         self.record_answer(flight, outcome);
+        if let Outcome::Read(result) = outcome {
+            self.record_certificate(flight, result);
+        }
         if let Some(token) = &note.token {
             for server in self.servers.values_mut() {
                 if let Some(state) = server.tokens.get_mut(token) {
@@ -46,6 +49,7 @@ impl World {
                 self.reported_token_end.insert(session.token.expose().to_vec(), ends);
             }
             Outcome::Restored(Ok(checkpoint)) => {
+                self.record_restored_certificates(flight, checkpoint);
                 if let Some(saved) = &checkpoint.token {
                     let ends = saved.left.map_or(Duration::MAX, |left| now + left);
                     self.reported_token_end.insert(saved.token.expose().to_vec(), ends);
@@ -75,8 +79,8 @@ impl World {
         let life = match &reading.validity {
             Validity::Lease(lease) => Some(lease.duration),
             Validity::Expires(life) => Some(*life),
-            // The simulation has no certificates.
-            Validity::Unlimited | Validity::Rotates(_) | Validity::Certificate(_) => None,
+            Validity::Certificate(times) => Some(self.life(times)),
+            Validity::Unlimited | Validity::Rotates(_) => None,
         };
         let source = flight.source.clone().expect("a read has a source");
         let settings = flight.settings.clone().expect("a read has settings");

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use keyferry::agent::{Op, Outcome, Ticket};
-use keyferry::model::{Checkpoint, Reading, Settings, Validity};
+use keyferry::model::{Checkpoint, Failure, FailureClass, Reading, Reason, Settings, Source, Validity};
 
+use super::pki::{left, unusable};
 use super::process::flight;
 use super::secrets::{Kind, Shape};
-use super::server::{Server, lost};
+use super::server::{Server, lost, timestamp};
 use super::world::{Event, Note, Record, World};
 
 impl World {
@@ -180,10 +181,12 @@ impl World {
             }
             Op::Revoke { settings, token } => Outcome::Revoked(server.revoke(settings, token, now, random)),
             Op::Read { settings, token, source } => {
-                let path = settings.sources[source].path.clone();
-                let read = server.read(settings, token, &path, now, random);
+                let spec = &settings.sources[source];
+                let unverifiable = server.secrets.get(&spec.path).is_some_and(|it| it.faults.unverifiable > now);
+                let read = server.read(settings, token, &spec.path, now, random);
+                let read = read.and_then(|answer| if unverifiable { Err(unusable()) } else { self.verified(answer) });
                 let read = read.map(|(reading, id)| {
-                    self.remember(name, &path, &reading, &id, token.expose());
+                    self.remember(name, spec, &reading, &id, token.expose());
                     note.reading = Some(id);
                     reading
                 });
@@ -215,30 +218,32 @@ impl World {
         }
         checkpoint.pass(started.saturating_sub(at));
         checkpoint.sources.retain(|name, saved| {
-            let request = |settings: &Settings| settings.sources.get(name).map(keyferry::model::Source::request_id);
+            let request = |settings: &Settings| settings.sources.get(name).map(Source::request_id);
             !saved.left.is_zero() && request(&of) == request(settings)
         });
         Some(checkpoint)
     }
 
-    pub fn remember(&mut self, server: &'static str, path: &str, reading: &Reading, id: &Rc<str>, token: &[u8]) {
+    fn remember(&mut self, server: &'static str, source: &Source, reading: &Reading, id: &Rc<str>, token: &[u8]) {
         if self.records.contains_key(id) {
             return;
         }
         let has = |key: &str| reading.data.keys().any(|found| found.ends_with(key));
-        let shape = match (has("password"), has("..odd")) {
+        let shape = match (has("password") || has("private_key"), has("..odd")) {
             (false, _) => Shape::NoPassword,
             (true, true) => Shape::OddKey,
             (true, false) => Shape::Good,
         };
         let record = Record {
             server,
-            path: path.to_owned(),
+            path: source.path.clone(),
+            alt_names: source.certificate.as_ref().map(|wanted| wanted.alt_names.clone()).unwrap_or_default(),
             shape,
             version: reading.version.clone(),
             kind: match &reading.validity {
                 Validity::Expires(life) => Kind::Expires(*life),
-                _ => self.servers[server].secrets[path].kind,
+                Validity::Certificate(times) => Kind::Certificate(left(timestamp(self.now), times.ends())),
+                _ => self.servers[server].secrets[&source.path].kind,
             },
             lease: reading.validity.lease().map(|lease| lease.id.0.clone()),
             token: token.to_vec(),
@@ -253,13 +258,7 @@ impl World {
 
 /// An outcome of the right kind for a request without a response.
 fn like(op: &Op, has_checkpoint: bool) -> Outcome {
-    let failure = || {
-        keyferry::model::Failure::new(
-            keyferry::model::FailureClass::Unreachable,
-            keyferry::model::Reason::VaultUnreachable,
-            "",
-        )
-    };
+    let failure = || Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, "");
     match op {
         Op::LogIn { .. } if has_checkpoint => Outcome::Restored(Err(failure())),
         Op::LogIn { .. } => Outcome::LoggedIn(Err(failure())),

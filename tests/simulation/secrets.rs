@@ -22,6 +22,8 @@ pub enum Kind {
     Expires(Duration),
     /// The server rotates the secret at this interval.
     Rotates(Duration),
+    /// Each request issues a certificate with this lifetime.
+    Certificate(Duration),
 }
 
 /// Whether outputs can be rendered from a secret.
@@ -63,6 +65,10 @@ pub struct PathFaults {
     pub broken: Duration,
     /// Issued credentials expire immediately, and a static role reports a TTL of 0.
     pub zero: Duration,
+    /// The CA expires then, and its successor is in use from then on.
+    pub ca_ends: Duration,
+    /// Issued certificates do not verify.
+    pub unverifiable: Duration,
 }
 
 pub struct Secret {

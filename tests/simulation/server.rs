@@ -4,17 +4,25 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use keyferry::agent::Outcome;
 use keyferry::model::{
     AuthMethod, Failure, FailureClass, Lease, LeaseId, Reading, Reason, Session, Settings, TokenInfo, Validity,
     VaultToken, Version,
 };
 
+use super::pki;
 use super::random::Random;
 use super::secrets::{Kind, Secret, list_id, values};
 
 /// Maximum time until a new token is known to all nodes.
 const TOKEN_LAG: Duration = Duration::from_secs(3);
+
+/// The time of a server's clock.
+pub fn timestamp(now: Duration) -> Timestamp {
+    let base: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+    base + SignedDuration::try_from(now).expect("a short run")
+}
 
 /// A role of an auth method, and its tokens.
 #[derive(Clone, Copy)]
@@ -88,6 +96,10 @@ fn fail(class: FailureClass, reason: Reason, text: &str) -> Failure {
     Failure::new(class, reason, format!("failed to query the simulated server: {text}"))
 }
 
+fn lease_lost() -> Failure {
+    fail(FailureClass::Missing, Reason::LeaseLost, "lease not found")
+}
+
 impl Server {
     pub fn token_is_alive(&self, token: &[u8], now: Duration) -> bool {
         self.tokens.get(token).is_some_and(|state| state.ends > now)
@@ -156,6 +168,21 @@ impl Server {
         state.filter(|state| state.issued + lag <= now).ok_or_else(|| self.unknown(rule))
     }
 
+    /// The token, if the node that responds knows it and `permits` returns true for its role.
+    fn permitted(
+        &mut self,
+        settings: &Settings,
+        token: &VaultToken,
+        rule: &str,
+        permits: impl Fn(&Role) -> bool,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<&TokenState, Failure> {
+        let lag = self.reach(settings, now, random)?;
+        let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
+        if permits(&state.role) { Ok(state) } else { Err(Self::forbidden(rule)) }
+    }
+
     fn info(state: &TokenState, now: Duration) -> TokenInfo {
         TokenInfo { ttl: Some(state.ends - now), renewable: state.role.renewable }
     }
@@ -192,13 +219,8 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<TokenInfo, Failure> {
-        let lag = self.reach(settings, now, random)?;
-        let rule = "auth/token/lookup-self";
-        let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
-        if !state.role.default_policy {
-            return Err(Self::forbidden(rule));
-        }
-        Ok(Self::info(state, now))
+        let permits = |role: &Role| role.default_policy;
+        Ok(Self::info(self.permitted(settings, token, "auth/token/lookup-self", permits, now, random)?, now))
     }
 
     pub fn renew_token(
@@ -208,12 +230,8 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<TokenInfo, Failure> {
-        let lag = self.reach(settings, now, random)?;
-        let rule = "auth/token/renew-self";
-        let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
-        if !state.role.default_policy {
-            return Err(Self::forbidden(rule));
-        }
+        let permits = |role: &Role| role.default_policy;
+        let state = self.permitted(settings, token, "auth/token/renew-self", permits, now, random)?;
         if !state.role.renewable {
             return Err(fail(FailureClass::Invalid, Reason::InvalidRequest, "the token cannot be renewed"));
         }
@@ -229,11 +247,8 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<(), Failure> {
-        let result = self.reach(settings, now, random).and_then(|lag| {
-            let rule = "auth/token/revoke-self";
-            let state = self.known(token, now, lag.min(TOKEN_LAG), rule)?;
-            if state.role.default_policy { Ok(()) } else { Err(Self::forbidden(rule)) }
-        });
+        let permits = |role: &Role| role.default_policy;
+        let result = self.permitted(settings, token, "auth/token/revoke-self", permits, now, random).map(|_| ());
         match &result {
             Ok(()) => self.end_token(token.expose()),
             Err(_) => {
@@ -274,7 +289,7 @@ impl Server {
             let short = Duration::from_millis(300) * u32::from(random.chance(50));
             match &mut kind {
                 Kind::Leased { ttl, .. } => *ttl = short,
-                Kind::Expires(life) => *life = short,
+                Kind::Expires(life) | Kind::Certificate(life) => *life = short,
                 Kind::Versioned | Kind::List | Kind::Rotates(_) => {}
             }
         }
@@ -300,6 +315,7 @@ impl Server {
                 Ok(made(content.id, Version::default(), content.shape, Validity::Rotates(left)))
             }
             Kind::Expires(life) => Ok(made(id, Version::default(), shape, Validity::Expires(life))),
+            Kind::Certificate(life) => Ok((pki::issue(&id, shape, life, &secret.faults, now), id)),
             Kind::Leased { ttl, max_ttl, renewable } => {
                 let lease = format!("{path}/{}", self.counter);
                 let state = LeaseState {
@@ -317,18 +333,6 @@ impl Server {
         }
     }
 
-    fn reach_leases(
-        &mut self,
-        settings: &Settings,
-        token: &VaultToken,
-        now: Duration,
-        random: &mut Random,
-    ) -> Result<(), Failure> {
-        let lag = self.reach(settings, now, random)?;
-        let state = self.known(token, now, lag.min(TOKEN_LAG), "sys/leases")?;
-        if state.role.lease_policy { Ok(()) } else { Err(Self::forbidden("sys/leases")) }
-    }
-
     pub fn look_up_lease(
         &mut self,
         settings: &Settings,
@@ -337,9 +341,8 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<(), Failure> {
-        self.reach_leases(settings, token, now, random)?;
-        let lost = || fail(FailureClass::Missing, Reason::LeaseLost, "lease not found");
-        if self.lease_is_alive(&id.0, now) { Ok(()) } else { Err(lost()) }
+        self.permitted(settings, token, "sys/leases/lookup", |role| role.lease_policy, now, random)?;
+        if self.lease_is_alive(&id.0, now) { Ok(()) } else { Err(lease_lost()) }
     }
 
     pub fn revoke_lease(
@@ -350,7 +353,7 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<(), Failure> {
-        self.reach_leases(settings, token, now, random)?;
+        self.permitted(settings, token, "sys/leases/revoke", |role| role.lease_policy, now, random)?;
         self.leases.remove(&id.0);
         Ok(())
     }
@@ -363,15 +366,9 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<Lease, Failure> {
-        let lag = self.reach(settings, now, random)?;
-        let state = self.known(token, now, lag.min(TOKEN_LAG), "sys/leases/renew")?;
-        if !state.role.default_policy {
-            return Err(Self::forbidden("sys/leases/renew"));
-        }
+        self.permitted(settings, token, "sys/leases/renew", |role| role.default_policy, now, random)?;
         let alive = self.lease_is_alive(&id.0, now);
-        let Some(lease) = self.leases.get_mut(&id.0).filter(|_| alive) else {
-            return Err(fail(FailureClass::Missing, Reason::LeaseLost, "lease not found"));
-        };
+        let lease = self.leases.get_mut(&id.0).filter(|_| alive).ok_or_else(lease_lost)?;
         lease.ends = lease.ends.max((now + lease.ttl).min(lease.max));
         Ok(Lease { id: id.clone(), duration: lease.ends - now, renewable: lease.renewable })
     }

@@ -45,6 +45,8 @@ pub enum Phase {
 pub struct Record {
     pub server: &'static str,
     pub path: String,
+    /// The alternative names of a certificate.
+    pub alt_names: Vec<String>,
     pub shape: Shape,
     pub version: Version,
     pub kind: Kind,
@@ -80,12 +82,15 @@ pub enum Event {
     Edit,
     /// A static role at this server and path is rotated.
     Rotate(&'static str, String),
+    /// The wall clock is set to the right time.
+    SetClock,
 }
 
 #[allow(clippy::struct_excessive_bools, reason = "a world has many switches")]
 pub struct World {
     pub random: Random,
     pub now: Duration,
+    /// How far the clock of the pod's node is ahead of those of the servers.
     pub wall_shift: SignedDuration,
     pub queue: BTreeMap<(Duration, u64), Event>,
     pub sequence: u64,
@@ -169,8 +174,7 @@ impl World {
     }
 
     pub fn wall(&self) -> Timestamp {
-        let base: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
-        base + SignedDuration::try_from(self.now).expect("a short run") + self.wall_shift
+        super::server::timestamp(self.now) + self.wall_shift
     }
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
@@ -226,6 +230,7 @@ impl World {
             }
             Event::Edit => self.repair_config(),
             Event::Rotate(server, path) => self.rotate(server, &path),
+            Event::SetClock => self.wall_shift = SignedDuration::ZERO,
             Event::Calm => self.calm(),
             Event::Check => self.check_calm(0),
             Event::CheckAgain(times) => self.check_calm(times),
@@ -298,10 +303,13 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Log(entry) => self.note(|| {
-                let about = entry.source.as_ref().map_or(String::new(), |source| format!(" {source}"));
-                format!("   log {:?} {}{about}: {}", entry.level, entry.operation, entry.message)
-            }),
+            Action::Log(entry) => {
+                self.note(|| {
+                    let about = entry.source.as_ref().map_or(String::new(), |source| format!(" {source}"));
+                    format!("   log {:?} {}{about}: {}", entry.level, entry.operation, entry.message)
+                });
+                self.record_log(&entry);
+            }
             Action::Exit { code } => self.exit(code),
             Action::Start(ticket, op) => {
                 let flight = flight(&op, self.now);

@@ -235,3 +235,46 @@ fn restored_certificate_keeps_its_schedule() {
     assert!((HOUR * 7..=HOUR * 9).contains(&after), "{after:?}: at two thirds of the whole lifetime");
     assert!(next_read(&mut restored(HOUR * 20)) <= secs(2), "it is due");
 }
+
+#[test]
+fn renew_before_close_to_the_lifetime_does_not_cause_a_loop() {
+    let mut d = started(with_certificate(Some(HOUR * 23)));
+    for _ in 0..20 {
+        let now = d.at;
+        d.read("a", Ok(certificate("one", now, HOUR * 24)));
+        let after = next_read(&mut d);
+        assert!((MINUTE * 54..=HOUR + secs(1)).contains(&after), "{after:?}");
+    }
+}
+
+/// A driver whose login restores a certificate. `reload`: the configuration that is read during the login.
+fn restored_from(reading: Reading, reload: Option<Settings>) -> Driver {
+    let mut d = Driver::with(with_certificate(None), Mode::Run { checkpoint: true, app_container: false }, None);
+    let saved = SavedSource { reading: reading.into(), left: HOUR * 24 };
+    let checkpoint = Checkpoint { sources: [(name("a"), saved)].into(), ..Checkpoint::default() };
+    let (ticket, _) = d.take(Kind::LogIn, None);
+    if let Some(settings) = reload {
+        d.config(settings);
+    }
+    d.input(Input::Completed(ticket, Outcome::Restored(Ok(Box::new(checkpoint)))));
+    d.login_ok(HOUR * 100);
+    d
+}
+
+#[test]
+fn certificate_of_another_request_is_not_restored() {
+    let mut renamed = with_certificate(None);
+    let spec = renamed.sources.get_mut(&name("a")).and_then(|source| source.certificate.as_mut());
+    spec.expect("a certificate").alt_names.push("b.example.com".into());
+    let mut d = restored_from(certificate("one", Duration::ZERO, HOUR * 24), Some(renamed));
+    assert_eq!(d.file("a/password"), None);
+    d.read("a", Ok(certificate("two", Duration::ZERO, HOUR * 24)));
+    assert_eq!(d.file("a/password"), Some("two"));
+}
+
+#[test]
+fn expiring_ca_of_a_restored_certificate_is_logged() {
+    let cut = issued(Validity::Certificate(times(Duration::ZERO, HOUR * 24, HOUR * 24)), &[("password", "one")]);
+    let d = restored_from(cut, None);
+    assert_eq!(d.log.iter().filter(|line| line.reason == Some(Reason::CaExpiring)).count(), 1);
+}

@@ -22,7 +22,7 @@ impl World {
         let record = &self.records[id];
         let dead = match (&record.kind, &record.lease) {
             (Kind::Leased { .. }, Some(lease)) => !self.servers[record.server].lease_is_alive(lease, now),
-            (Kind::Expires(life), _) => record.issued + *life <= now,
+            (Kind::Expires(life) | Kind::Certificate(life), _) => record.issued + *life <= now,
             _ => false,
         };
         if !dead {
@@ -114,7 +114,7 @@ impl World {
         let record = &self.records[id];
         let ttl = match record.kind {
             Kind::Leased { ttl, .. } => ttl,
-            Kind::Expires(life) => life,
+            Kind::Expires(life) | Kind::Certificate(life) => life,
             Kind::Versioned | Kind::List | Kind::Rotates(_) => return,
         };
         // A shorter credential can expire during one slow answer.

@@ -3,12 +3,20 @@
 use std::time::Duration;
 
 use keyferry::agent::Elapsed;
+use keyferry::model::Source;
 
 use super::super::world::World;
 use super::Property;
 
 /// Additional requests per hour because of outages, refreshes and new configurations.
 const OUTAGES: f64 = 200.0;
+
+/// The shortest time between the requests for a certificate.
+fn certificate_interval(source: &Source, life: Duration) -> Duration {
+    let before = source.certificate.as_ref().and_then(|wanted| wanted.renew_before).unwrap_or_default();
+    // With a clock that is ahead of the server's, the lifetime is shorter.
+    life.mul_f64(0.6).min(life.saturating_sub(before).mul_f64(0.9).max(Duration::from_secs(1)))
+}
 
 impl World {
     /// [`Property::BoundedWakeups`], for one wake-up.
@@ -98,6 +106,7 @@ impl World {
                         Kind::Leased { ttl, .. } => Some(ttl.mul_f64(0.39 * 0.6)),
                         Kind::Expires(life) => Some(life.mul_f64(0.39)),
                         Kind::Rotates(period) => Some(period),
+                        Kind::Certificate(life) => Some(certificate_interval(source, life)),
                     }
                 });
             let period = source

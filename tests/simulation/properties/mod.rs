@@ -1,5 +1,6 @@
 //! The properties that must hold in every world. Each has a name, a sentence and a check.
 
+mod certificates;
 mod credentials;
 mod limits;
 mod order;
@@ -18,6 +19,7 @@ use keyferry::model::{ConditionStatus, ConditionType, FileSet, ObjectName, Setti
 
 use super::cluster::Data;
 use super::process::Flight;
+use certificates::Certificates;
 
 /// A property that must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +40,8 @@ pub enum Property {
     BoundedReports,
     SeedOnlyDuringOutage,
     SeedIsNotMirrored,
+    OneIssuePerGeneration,
+    CaExpiryIsLogged,
 }
 
 impl Property {
@@ -53,7 +57,7 @@ impl Property {
                 "SecretsFresh is not True while a credential in the visible set is known to be expired"
             }
             Self::NoStarvation => {
-                "a healthy source is read and published in time, and its expired credentials are replaced in time, \
+                "a healthy source is read and published in time with its configured request, and its expired credentials are replaced in time, \
                 independent of other sources, mirrors and reports"
             }
             Self::Recovery => "after the last fault, everything is fresh, mirrored and reported within the bound",
@@ -85,6 +89,8 @@ impl Property {
             Self::SeedOnlyDuringOutage => {
                 "the seed is read only after Vault has not answered for its time, and never after a refusal"
             }
+            Self::OneIssuePerGeneration => "a certificate is requested only once for each of its generations",
+            Self::CaExpiryIsLogged => "a CA that expires before a certificate is logged",
             Self::SeedIsNotMirrored => "files of the seed are never written to a Secret",
         }
     }
@@ -121,6 +127,7 @@ pub struct Watch {
     /// Deadline for the next read of a healthy source.
     due: BTreeMap<SourceName, Duration>,
     superseded: BTreeMap<ObjectName, Duration>,
+    certificates: Certificates,
     mirror_data: BTreeMap<ObjectName, ExpectedMirror>,
     /// The visible readings when the process started.
     pub adopted: BTreeMap<SourceName, Rc<str>>,
@@ -149,6 +156,7 @@ impl Watch {
         self.older_since.clear();
         self.refresh_asked.clear();
         self.superseded.clear();
+        self.certificates = Certificates::default();
         self.configuration_changed();
     }
 

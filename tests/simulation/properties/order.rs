@@ -42,6 +42,7 @@ impl World {
             return self.violate(Property::SingleFlight, format!("{what} starts after SIGTERM"));
         }
         match op {
+            Op::Read { settings, token, source } => self.check_certificate_request(settings, token.expose(), source),
             Op::Revoke { token, .. } => self.check_revocation(token.expose()),
             Op::RevokeLease { settings, source, lease, .. } => {
                 let overlap = settings.sources.get(source).and_then(|source| source.overlap);

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use keyferry::model::{Condition, ObjectName, OutputKind, Settings, Source, SourceName, WhenMissing};
 
-use super::super::config_file::Layout;
+use super::super::config_file::SourceSpec;
+use super::super::pki::UNUSABLE_CERTIFICATE_RETRY;
 use super::super::secrets::{Kind, Shape};
 use super::super::server::Server;
 use super::super::world::{Event, Phase, World};
@@ -27,13 +28,14 @@ impl World {
         let wait = settings.retry.max.max(settings.retry.slow).max(settings.retry.base);
         let turns = settings.sources.len().div_ceil(settings.concurrency.max(2) / 2);
         let queue = settings.server.timeout * u32::try_from(turns + 2).unwrap_or(10);
-        let life = server.secrets.get(&source.path).map_or(Duration::ZERO, |secret| match secret.kind {
+        let issued = server.secrets.get(&source.path).map_or(Duration::ZERO, |secret| match secret.kind {
             Kind::Leased { ttl, .. } => ttl,
             Kind::Expires(life) => life,
+            Kind::Certificate(_) => UNUSABLE_CERTIFICATE_RETRY,
             Kind::Rotates(_) | Kind::Versioned | Kind::List => Duration::ZERO,
         });
         let older = source.max_stale + source.refresh;
-        wait * SUSPECT_DENIALS + SUSPECT + source.refresh + older + queue + life
+        wait * SUSPECT_DENIALS + SUSPECT + source.refresh + older + queue + issued
     }
 
     /// The bound for everything together, including a reload with its trial.
@@ -63,13 +65,18 @@ impl World {
     fn source_is_healthy(&self, settings: &Settings, server: &Server, name: &SourceName, source: &Source) -> bool {
         let Some(secret) = server.secrets.get(&source.path) else { return false };
         let faults = secret.faults;
-        let quiet = [faults.denied, faults.hangs, faults.broken, faults.zero].iter().all(|until| *until <= self.now);
+        let quiet = [faults.denied, faults.hangs, faults.broken, faults.zero, faults.ca_ends, faults.unverifiable]
+            .iter()
+            .all(|until| *until <= self.now);
+        if source.certificate.is_some() && !self.wall_shift.is_zero() {
+            return false;
+        }
         let shape = match secret.kind {
             Kind::Versioned | Kind::List | Kind::Rotates(_) => secret.current().map(|content| content.shape),
             _ => Some(secret.shape),
         };
-        let layout = self.config.sources.get(name.as_str()).map(|spec| spec.layout);
-        let needs_password = layout.is_none_or(Layout::requires_password);
+        let spec = self.config.sources.get(name.as_str());
+        let needs_password = spec.is_none_or(SourceSpec::requires_password);
         quiet
             && shape.is_some_and(|shape| shape != Shape::NoPassword || !needs_password)
             && Self::renders(settings, name, shape)
@@ -77,11 +84,11 @@ impl World {
 
     fn renders(settings: &Settings, name: &SourceName, shape: Option<Shape>) -> bool {
         shape != Some(Shape::NoPassword)
-            || settings
-                .outputs
-                .iter()
-                .filter(|output| output.source == *name)
-                .all(|output| !matches!(output.kind, OutputKind::Key { missing: WhenMissing::Fail, .. }))
+            || settings.outputs.iter().filter(|output| output.source == *name).all(|output| match &output.kind {
+                OutputKind::Key { missing, .. } => *missing != WhenMissing::Fail,
+                OutputKind::Bundle { .. } => false,
+                OutputKind::EachKey { .. } | OutputKind::Whole { .. } => true,
+            })
     }
 
     /// Since when the visible content of a source is outdated.
@@ -97,7 +104,8 @@ impl World {
         let Some(id) = id else { return Some(since) };
         let record = &self.records[&id];
         let here = self.server(settings).map(|server| server.name);
-        if record.path != source.path || Some(record.server) != here {
+        let names = source.certificate.as_ref().map(|wanted| wanted.alt_names.as_slice()).unwrap_or_default();
+        if record.path != source.path || record.alt_names != names || Some(record.server) != here {
             return Some(since);
         }
         match record.kind {
@@ -124,6 +132,7 @@ impl World {
             return;
         }
         self.check_known_expiries();
+        self.check_certificates();
         let process = self.process.as_ref().expect("a process runs");
         let (settings, since) = (Arc::clone(process.agent.settings()), process.in_force_since);
         // With many sources, checking each of them after each event is too slow.

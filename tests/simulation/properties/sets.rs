@@ -10,18 +10,18 @@ use keyferry::model::{FileSet, Manifest, ObjectName, Order, Reading, Settings, S
 use keyferry::render::render_output;
 
 use super::super::cluster::Write;
+use super::super::pki;
 use super::super::process::Flight;
-use super::super::secrets::values;
+use super::super::secrets::{Kind, values};
 use super::super::world::{Record, World};
 use super::{Property, Watch};
 
 fn reading(record: &Record, id: &str) -> Reading {
-    Reading {
-        data: values(id, record.shape, &record.version),
-        version: record.version.clone(),
-        validity: Validity::Unlimited,
-        warnings: Vec::new(),
-    }
+    let data = match record.kind {
+        Kind::Certificate(_) => pki::values(id, record.shape),
+        _ => values(id, record.shape, &record.version),
+    };
+    Reading { data, version: record.version.clone(), validity: Validity::Unlimited, warnings: Vec::new() }
 }
 
 /// The IDs of the readings in a content.
@@ -60,11 +60,11 @@ impl World {
         }
         for (source, id) in &of {
             let record = &self.records[id];
-            let known = set.manifest.sources.get(source).map(|known| &known.version);
-            let is_seeded = set.manifest.seeded().any(|seeded| seeded == source);
-            if known != Some(&record.version) && !is_seeded {
+            let known = set.manifest.sources.get(source);
+            if known.is_none_or(|known| known.version != record.version && !known.seeded) {
+                let version = known.map(|known| &known.version);
                 wrong =
-                    Some(format!("the manifest has version {known:?} for source {source}, whose files contain {id}"));
+                    Some(format!("the manifest has version {version:?} for source {source}, whose files contain {id}"));
             }
         }
         if let Some(wrong) = wrong {
@@ -111,15 +111,14 @@ impl World {
         self.render(settings, of);
         // Files of an earlier process can come from other outputs or another request. Without a layout, the set has such files.
         let is_current = |source: &SourceName| {
-            let request = settings.sources.get(source).map(keyferry::model::Source::request_id);
-            let is_seeded = set.manifest.seeded().any(|seeded| seeded == source);
-            let is_adopted =
-                is_seeded || set.manifest.layout.is_none() && self.watch.adopted.get(source) == of.get(source);
-            !is_adopted && set.manifest.sources.get(source).map(|known| &known.request) == request.as_ref()
+            let found = set.manifest.sources.get(source);
+            let is_adopted = found.is_some_and(|found| found.seeded)
+                || set.manifest.layout.is_none() && self.watch.adopted.get(source) == of.get(source);
+            let request = || settings.sources.get(source).map(keyferry::model::Source::request_id);
+            !is_adopted && found.map(|found| &found.request) == request().as_ref()
         };
-        let read = |entry: &keyferry::model::FileEntry| {
-            entry.sources.iter().all(|source| known.contains(source) && is_current(source))
-        };
+        let current: BTreeSet<_> = known.iter().filter(|source| is_current(source)).collect();
+        let read = |entry: &keyferry::model::FileEntry| entry.sources.iter().all(|source| current.contains(source));
         let files = self.watch.rendered.iter().flatten().flat_map(|(_, set)| &set.files);
         let expected: BTreeMap<_, _> = files.filter(|(_, entry)| read(entry)).collect();
         let actual = set.files.files.iter().filter(|(_, entry)| read(entry));

@@ -92,7 +92,7 @@ impl Agent {
         };
         if checkpoint.token.is_some() {
             let ttl = self.token_ttl(now);
-            self.journal.info(&Subject::Login, format!("restored the Vault token of the previous container; it {ttl}"));
+            self.journal.info(&Subject::Login, format!("restored the Vault token of the previous process; it {ttl}"));
         }
         self.update_all(|_, _| {});
         // Also during the shutdown, which must know the leases to keep their token.

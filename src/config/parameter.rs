@@ -71,7 +71,12 @@ pub(super) fn expand(text: &str, env: &dyn Environment) -> Result<String, String
         rest = if let Some(after) = after.strip_prefix('$') {
             expanded.push('$');
             after
-        } else if let Some((name, after)) = after.strip_prefix('{').and_then(|after| after.split_once('}')) {
+        } else if let Some(after) = after.strip_prefix('{') {
+            let Some((name, after)) = after.split_once('}') else {
+                return Err(
+                    "has a placeholder that is not closed with \"}\"; close it, or write `$$` for a dollar sign".into(),
+                );
+            };
             expanded.push_str(&value(name, env)?);
             after
         } else {
@@ -115,7 +120,6 @@ mod tests {
             ("${POD_IP},${POD_IP}", "10.0.0.7,10.0.0.7"),
             ("a$b", "a$b"),
             ("$${POD_NAME}", "${POD_NAME}"),
-            ("${", "${"),
             ("$", "$"),
             ("", ""),
         ] {
@@ -127,6 +131,9 @@ mod tests {
     fn other_variables_cannot_be_read() {
         let error = expand("${HOME}", &env()).expect_err("not a placeholder");
         assert!(error.contains("${NODE_NAME}") && !error.contains("/root"), "{error}");
+        for unclosed in ["${", "${POD_NAME"] {
+            assert!(expand(unclosed, &env()).expect_err("not closed").contains("not closed"), "{unclosed}");
+        }
         for unset in ["${POD_NAMESPACE}", "${NODE_NAME}"] {
             assert!(expand(unset, &env()).expect_err("unset").contains("fieldPath"), "{unset}");
         }

@@ -13,10 +13,16 @@ pub struct Glob(Pattern);
 
 impl Glob {
     /// # Errors
-    /// If the pattern is empty, contains an incomplete `[…]`, or combines `**` with other text in one component.
+    /// If the pattern is empty, contains an incomplete `[…]`, combines `**` with other text in one component, or seems to be a
+    /// regular expression, a list of alternatives in braces, or a negation.
     pub fn new(pattern: &str) -> Result<Self, NameError> {
         if pattern.is_empty() {
             return Err(NameError("expected a pattern such as \"db-*\"".into()));
+        }
+        let has = |character: char| pattern.contains(character) && !pattern.contains(&format!("[{character}]"));
+        if pattern.starts_with(['^', '!']) || ['{', '|'].into_iter().any(has) {
+            let why = "only `*`, `**`, `?`, and `[a-z]` have a meaning; use several patterns, `exclude`, or `[{]` for a literal {";
+            return Err(NameError(format!("expected a pattern such as \"db-*\": {why}")));
         }
         Pattern::new(pattern).map(Self).map_err(|error| {
             let (part, at) = (error.msg, error.pos + 1);
@@ -65,6 +71,7 @@ mod tests {
             ("[a-cü]x", &["bx", "üx"], &["dx", "x", "/x"]),
             ("[!a-c]x", &["dx"], &["ax", "/x"]),
             ("[*]", &["*"], &["a"]),
+            ("[{]a}", &["{a}"], &["a"]),
             ("a/*/c", &["a/b/c"], &["a/c", "a/b/b/c"]),
             ("a/**", &["a/b", "a/b/c"], &["a", "ab/c"]),
             ("**/c", &["c", "a/c", "a/b/c"], &["a/b/cc"]),
@@ -85,6 +92,9 @@ mod tests {
             ("a**", "path component"),
             ("**a", "path component"),
             ("***", "`**`"),
+            ("db-{a,b}", "several patterns"),
+            ("^db-.*$", "several patterns"),
+            ("!db", "`exclude`"),
         ] {
             let error = Glob::new(pattern).expect_err(pattern);
             assert!(error.0.contains(part), "{pattern}: {error}");

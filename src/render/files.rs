@@ -14,8 +14,8 @@ use super::format;
 use super::selection::{Selected, selected};
 use super::text::{quoted, shortened};
 use crate::model::{
-    Failure, FailureClass, FileEntry, FilePath, FileSet, JsonPointer, Output, OutputKind, Reading, Reason, SecretBytes,
-    SecretValue, SourceName, WhenMissing,
+    Failure, FailureClass, FileEntry, FilePath, FileSet, JsonPointer, KeySelection, Output, OutputKind, Reading,
+    Reason, SecretBytes, SecretValue, SourceName, WhenMissing,
 };
 
 /// Limit of Linux for the bytes of a path, including the final NUL (`limits.h`).
@@ -53,6 +53,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
             let selected = selected(&reading.data, keys).map_err(|collision| {
                 invalid(&below(collision.name), &format!("source {}: {collision}", output.source))
             })?;
+            require_selected(output, keys, &selected)?;
             for (name, Selected { key, value }) in
                 selected.into_iter().filter(|(_, selected)| !selected.value.is_null())
             {
@@ -90,6 +91,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
         OutputKind::Whole { path, format, keys } => {
             let fail = |cause: &dyn Display| invalid(path.as_str(), &format!("source {}: {cause}", output.source));
             let selected = selected(&reading.data, keys).map_err(|collision| fail(&collision))?;
+            require_selected(output, keys, &selected)?;
             let bytes = format::whole(*format, &selected).map_err(|error| fail(&error))?;
             rendered.files.insert(path.clone(), entry(output, bytes));
         }
@@ -109,6 +111,23 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
         }
     }
     Ok(rendered)
+}
+
+/// Fails if `include` matches no key: a pattern with a typing error must not look like a success.
+fn require_selected(
+    output: &Output,
+    keys: &KeySelection,
+    selected: &BTreeMap<&str, Selected<'_>>,
+) -> Result<(), Failure> {
+    if keys.include.is_empty() || !selected.is_empty() {
+        return Ok(());
+    }
+    let source = &output.source;
+    let message = format!(
+        "failed to render the files of source {source}: no key of the secret matches `include`; add the keys to the secret, or \
+         correct the output's `include`"
+    );
+    Err(Failure::new(FailureClass::Missing, Reason::RenderFailed, message))
 }
 
 /// Joins the files of several outputs into one set.

@@ -241,7 +241,7 @@ async fn verified<A: Adapters>(adapters: &Arc<A>, settings: &Settings, mut check
 }
 
 fn refused(why: &str) -> Failure {
-    let message = format!("failed to use the checkpoint of the previous container: {why}");
+    let message = format!("failed to use the checkpoint of the previous process: {why}");
     Failure::new(FailureClass::TokenInvalid, Reason::CheckpointRefused, message)
 }
 

@@ -104,6 +104,10 @@ pub(super) enum VaultError {
         "{action}: the response contains {found}, but keyferry requires an object with keys in `data`; check the path and the method"
     )]
     NotUsable { action: String, found: &'static str },
+    #[error(
+        "failed to write {path}: mount {mount} is a KV engine, and the write would replace the secret; remove `method: write`"
+    )]
+    WriteToKv { path: String, mount: String },
     #[error("{action}: {problem}")]
     CertificateInvalid { action: String, problem: String },
     /// A name of the certificate that cannot be encoded is rejected in the configuration.
@@ -147,7 +151,9 @@ impl VaultError {
             Self::LeaseLost { .. } => (Missing, Reason::LeaseLost),
             Self::SecretNotFound { .. } | Self::NoSecrets { .. } => (Missing, Reason::SecretNotFound),
             Self::SecretDeleted { .. } => (Missing, Reason::SecretDeleted),
-            Self::NotReadable { .. } | Self::NotUsable { .. } => (Invalid, Reason::InvalidRequest),
+            Self::NotReadable { .. } | Self::NotUsable { .. } | Self::WriteToKv { .. } => {
+                (Invalid, Reason::InvalidRequest)
+            }
             Self::CertificateInvalid { .. } => (Invalid, Reason::CertificateInvalid),
             Self::NoKey { .. } => (Local, Reason::Internal),
         }

@@ -136,7 +136,7 @@ impl Vault {
         } else if source.is_plain_read() {
             read::read(&self.api, &self.mounts, token, source).await?
         } else {
-            request::send(&self.api, token, source).await?
+            request::send(&self.api, &self.mounts, token, source).await?
         })
     }
 

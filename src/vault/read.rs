@@ -220,9 +220,13 @@ impl Read<'_> {
         validity: Validity,
         warnings: Vec<String>,
     ) -> Result<AttemptResult, VaultError> {
-        let data = json::values(object).ok_or_else(|| {
+        let mut data = json::values(object).ok_or_else(|| {
             self.not_readable_error("expected an object with keys, found other data; check the path".into())
         })?;
+        if matches!(validity, Validity::Rotates(_)) {
+            // The time until the rotation differs in each response, and a set must change only with the credential.
+            data.remove("ttl");
+        }
         Ok(AttemptResult::Found(Reading { data, version, validity, warnings }))
     }
 

@@ -255,6 +255,10 @@ impl Section<'_> {
     }
 
     fn selection(&mut self, raw: RawOutput, names: Names<'_>) -> KeySelection {
+        if raw.include.as_ref().is_some_and(Vec::is_empty) {
+            let message = "must contain a pattern; to use all keys, remove it";
+            self.diagnostics.invalid_hidden(&self.at("include"), message);
+        }
         let (include, exclude) = (raw.include.unwrap_or_default(), raw.exclude.unwrap_or_default());
         let raw = RawSelection { include, exclude, rename: raw.rename.unwrap_or_default() };
         selection::parse(self.at, raw, names, self.diagnostics)

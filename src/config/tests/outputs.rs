@@ -82,6 +82,8 @@ fn each_error_of_a_selection_has_its_path_and_its_action() {
         ("key: a, default: 1.5", "outputs[0].default", "must be text"),
         ("key: a, default: '!', encoding: base64", "outputs[0].default", "must be base64"),
         ("include: ['a[']", "outputs[0].include[0]", "at character 2"),
+        ("include: []", "outputs[0].include", "must contain a pattern"),
+        ("include: ['{a,b}']", "outputs[0].include[0]", "use several patterns"),
         ("exclude: [a, '**b']", "outputs[0].exclude[1]", "path component"),
         ("rename: {a: ../b}", "outputs[0].rename.a", "must be the path of a file"),
         ("rename: {a: ''}", "outputs[0].rename.a", "the path is empty"),

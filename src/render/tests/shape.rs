@@ -46,6 +46,16 @@ fn selected_keys_get_their_new_names() {
 }
 
 #[test]
+fn include_without_any_key_is_an_error() {
+    for output in [selected(None, keys(&["pasword"], &[], &[])), in_format(FileFormat::Json, keys(&["x-*"], &[], &[]))]
+    {
+        let failure = failure(&output, SECRET);
+        assert_eq!(failure.class, FailureClass::Missing);
+        assert!(failure.message.contains("source db: no key of the secret matches `include`"), "{failure}");
+    }
+}
+
+#[test]
 fn keys_can_swap_names_but_not_share_one() {
     let swapped =
         rendered(&selected(None, keys(&["url", "db-old"], &[], &[("url", "db-old"), ("db-old", "url")])), SECRET);

@@ -69,7 +69,10 @@ pub(super) async fn issue(
         _ => None,
     };
     let validity = leased.map_or(Validity::Certificate(times), Validity::Lease);
-    Ok(Reading { data, version: Version::default(), validity, warnings: envelope.warnings() })
+    // Vault says so for each name that the role takes from the signing request. keyferry sends the names in both.
+    let is_relevant = |warning: &String| !warning.contains("use_csr_");
+    let warnings = envelope.warnings().into_iter().filter(is_relevant).collect();
+    Ok(Reading { data, version: Version::default(), validity, warnings })
 }
 
 type Data = BTreeMap<String, SecretValue>;

@@ -1,5 +1,7 @@
 //! The agent's tokens: logs in, renews, logs in again before expiry, and revokes tokens that are no longer used.
 
+mod restore;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use super::outbox::Outbox;
 use super::seed::is_refusal;
 use super::time::{Backoff, Elapsed, Now};
 use super::token::Token;
-use crate::model::{Failure, FailureClass, Reason, Retry, SavedToken, Session, Settings, TokenInfo};
+use crate::model::{Failure, FailureClass, Reason, Retry, Session, Settings, TokenInfo};
 
 /// How long a replaced token is kept, so that an application can still use a leased credential that it has just read.
 const OVERLAP: Duration = Duration::from_secs(30);
@@ -257,36 +259,6 @@ impl Sessions {
         self.backoff.failed(failure, retry, now, 12);
         self.refused |= is_refusal(failure);
         self.failure = Some(failure.clone());
-    }
-
-    /// Records that the checkpoint of an earlier process could not be checked, so the next attempt tries again. Returns whether
-    /// the login was in flight.
-    pub(super) fn restore_failed(&mut self, ticket: Ticket, failure: &Failure, retry: &Retry, now: &Now) -> bool {
-        if self.login.take_if(|started| *started == ticket).is_none() {
-            return false;
-        }
-        (self.restore, self.restoring) = (true, None);
-        self.login_failed(failure, retry, now);
-        true
-    }
-
-    /// Uses the token of an earlier process; logs in if it saved none. Returns the configuration of the login.
-    pub(super) fn restored(
-        &mut self,
-        ticket: Ticket,
-        saved: Option<&SavedToken>,
-        settings: &Arc<Settings>,
-        now: &Now,
-    ) -> Option<Arc<Settings>> {
-        self.login.take_if(|started| *started == ticket)?;
-        let asked = self.restoring.take();
-        (self.failure, self.refused) = (None, false);
-        if let Some(saved) = saved {
-            let number = self.next_number();
-            let token = Token::restored(number, saved, Arc::clone(settings), now);
-            self.replace(token, now);
-        }
-        asked
     }
 
     /// Makes `token` the active one. The previous token is kept for [`OVERLAP`] because of its leases.

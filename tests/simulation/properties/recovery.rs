@@ -116,6 +116,16 @@ impl World {
         }
     }
 
+    /// Since when the first set can be complete, because all required sources are healthy; zero once a set is visible.
+    fn first_set_since(&self, settings: &Settings) -> Option<Duration> {
+        if self.process.as_ref().is_some_and(|process| process.agent.is_ready()) {
+            return Some(Duration::ZERO);
+        }
+        let required = settings.sources.iter().filter(|(_, source)| source.required);
+        let healthy = required.map(|(name, _)| self.watch.healthy_since.get(name).copied());
+        healthy.collect::<Option<Vec<_>>>().map(|healthy| healthy.into_iter().max().unwrap_or_default())
+    }
+
     /// Checks after each event.
     pub fn check_always(&mut self) {
         self.check_tokens();
@@ -156,7 +166,8 @@ impl World {
                 }
             }
             let Some(wrong) = self.wrong_since(&settings, name, source, since) else { continue };
-            let late = now.saturating_sub(healthy.max(wrong));
+            let Some(first_set) = self.first_set_since(&settings) else { continue };
+            let late = now.saturating_sub(healthy.max(wrong).max(first_set));
             self.watch.measure("recovery share", late.as_secs_f64() / bound.as_secs_f64(), || {
                 format!("{name} {late:?} of {bound:?}")
             });

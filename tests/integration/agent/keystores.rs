@@ -105,9 +105,8 @@ async fn keystore_opens_with_its_password_and_changes_with_certificate_and_passw
 
         // A password that cannot be used.
         setup.case.put(&json!({"keystorePassword": ""})).await?;
-        setup.condition_is(&mut agent, "SecretsFresh", "False", "RenderFailed").await?;
-        let message = setup.message("SecretsFresh").await.unwrap_or_default();
-        assert!(message.contains("the value of key \"keystorePassword\" of source app is empty"), "{message}");
+        let line = agent.wait_for_log("the value of key \\\"keystorePassword\\\" of source app is empty", SOON).await?;
+        assert!(line.contains("RenderFailed"), "{line}");
         assert!(open(setup, "keystore.p12", second).is_some(), "the last good file stays");
         agent.terminate(SOON).await?;
         Ok(())

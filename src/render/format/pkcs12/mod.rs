@@ -1,7 +1,8 @@
 //! PKCS#12 files (RFC 7292) with the algorithms that OpenSSL 3 and Java 17 (8u301 and later) write: PBES2 with PBKDF2-HMAC-SHA256 and
 //! AES-256-CBC, and an HMAC-SHA256.
 //!
-//! Private key, plaintexts, and derived keys are zeroed after use, except for copies that `ring` leaves on the stack.
+//! The private key, the password, and all keys that are derived from it are zeroed after use, but `ring` leaves copies on the stack
+//! and in its signing key.
 
 mod asn1;
 mod content;

@@ -6,7 +6,7 @@ use ring::hmac;
 /// bytes: a refresh or a restart does not replace a file whose content is the same, and replicas that mirror the same secret
 /// agree on its Secret.
 ///
-/// This is as safe as random numbers, except that equal files of equal content and password are recognized as equal:
+/// This is as safe as random numbers, except that an observer sees whether two files have the same content and password:
 ///
 /// - A salt prevents tables of passwords that were made before. In a keystore, the private key keys the derivation, so only its
 ///   owner can compute the salts. The salts of a trust store can be computed from its certificates, which are public.
@@ -17,10 +17,10 @@ use ring::hmac;
 pub(super) struct Salts(hmac::Key);
 
 impl Salts {
-    /// `private_key`: empty in a trust store. `content`: all that the file contains besides.
-    pub(super) fn new<'a>(private_key: &[u8], content: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    /// `private_key`: empty in a trust store. `parts`: all that the file contains besides.
+    pub(super) fn new<'a>(private_key: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, private_key));
-        for part in content {
+        for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }

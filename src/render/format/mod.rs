@@ -42,7 +42,8 @@ pub(super) enum FormatError {
     #[error("the value of key {} contains a certificate that cannot be parsed", quoted(.0))]
     NotACertificate(String),
     #[error(
-        "the value of key {} contains a private key that is not PKCS#8; convert it with `openssl pkcs8 -topk8 -nocrypt`",
+        "the value of key {} contains a private key that is not unencrypted PKCS#8; convert it with `openssl pkcs8 -topk8 \
+         -nocrypt`",
         quoted(.0)
     )]
     NotPkcs8(String),

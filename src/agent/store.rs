@@ -19,21 +19,14 @@ pub(super) struct Store {
     outputs: Vec<RenderedOutput>,
     /// Indexes of the outputs that depend on a source.
     by_source: BTreeMap<SourceName, Vec<usize>>,
-    /// Files of an earlier process or of the seed, by source, until the source is read.
-    adopted: BTreeMap<SourceName, Adopted>,
+    /// Request and version of the files of an earlier process or of the seed, by source, until the source is read.
+    adopted: BTreeMap<SourceName, ManifestSource>,
+    /// Those files. A file of several sources stays until all of them are read, because only then its output is rendered.
+    adopted_files: Files,
+    /// As `adopted_files`, but made, or possibly made, from another request or for other outputs than the configured ones.
+    outdated_files: Files,
     /// The paths of all outputs, and of adopted files that are not outdated.
     paths: Paths,
-}
-
-/// The adopted files of one source.
-#[derive(Clone)]
-struct Adopted {
-    files: Files,
-    /// Request and version of the files.
-    source: ManifestSource,
-    /// Whether they were made, or may have been made, from another request or for other outputs than the configured
-    /// ones.
-    outdated: bool,
 }
 
 /// An output and the files last rendered for it.
@@ -65,13 +58,14 @@ impl Store {
         keep: &BTreeSet<SourceName>,
         outdated: impl Fn(&SourceName) -> bool,
     ) {
-        for (path, entry) in &set.files.files {
-            // A file of several sources is stored with the first of them, and replaced when that source is read.
-            if let Some(name) = entry.sources.first().filter(|_| entry.sources.is_subset(keep)) {
+        for (path, entry) in set.files.files.iter().filter(|(_, entry)| entry.sources.is_subset(keep)) {
+            for name in &entry.sources {
                 let source = || set.manifest.sources.get(name).cloned().unwrap_or_default();
-                let new = || Adopted { files: Files::new(), source: source(), outdated: outdated(name) };
-                self.adopted.entry(name.clone()).or_insert_with(new).files.insert(path.clone(), entry.clone());
+                self.adopted.entry(name.clone()).or_insert_with(source);
             }
+            let is_outdated = entry.sources.iter().any(&outdated);
+            let files = if is_outdated { &mut self.outdated_files } else { &mut self.adopted_files };
+            files.insert(path.clone(), entry.clone());
         }
         self.index_paths();
     }
@@ -83,7 +77,7 @@ impl Store {
 
     /// Request and version of the adopted files of `source`.
     pub(super) fn adopted(&self, source: &SourceName) -> Option<&ManifestSource> {
-        self.adopted.get(source).map(|adopted| &adopted.source)
+        self.adopted.get(source)
     }
 
     /// Whether the files of `source` are those of the seed.
@@ -93,27 +87,51 @@ impl Store {
 
     /// Whether the files of any source are those of the seed.
     pub(super) fn has_seeded(&self) -> bool {
-        self.adopted.values().any(|adopted| adopted.source.seeded)
+        self.adopted.values().any(|adopted| adopted.seeded)
     }
 
     /// Removes the files of the seed.
     pub(super) fn drop_seeded(&mut self) {
-        self.adopted.retain(|_, adopted| !adopted.source.seeded);
+        self.adopted.retain(|_, adopted| !adopted.seeded);
+        self.drop_read_files();
         self.index_paths();
     }
 
     /// Whether there are adopted files of another configuration.
     pub(super) fn has_outdated(&self) -> bool {
-        self.adopted.values().any(|adopted| adopted.outdated)
+        !self.outdated_files.is_empty()
     }
 
-    /// Removes the adopted files of `source`. Returns whether there were any.
+    /// Removes the adopted files of `source`, which does not exist any more. Returns whether there were any.
     pub(super) fn drop_adopted(&mut self, source: &SourceName) -> bool {
         let dropped = self.adopted.remove(source).is_some();
         if dropped {
+            self.retain_adopted(|entry| !entry.sources.contains(source));
             self.index_paths();
         }
         dropped
+    }
+
+    /// Removes the adopted files whose sources are all read.
+    fn drop_read_files(&mut self) {
+        let unread: BTreeSet<_> = self.adopted.keys().cloned().collect();
+        self.retain_adopted(|entry| !entry.sources.is_disjoint(&unread));
+    }
+
+    /// Keeps the adopted files that `keep` selects, and their sources.
+    fn retain_adopted(&mut self, keep: impl Fn(&FileEntry) -> bool) {
+        let Self { adopted, adopted_files, outdated_files, .. } = self;
+        adopted_files.retain(|_, entry| keep(entry));
+        outdated_files.retain(|_, entry| keep(entry));
+        let files = adopted_files.values().chain(outdated_files.values());
+        let sources: BTreeSet<_> = files.flat_map(|entry| &entry.sources).collect();
+        adopted.retain(|name, _| sources.contains(name));
+    }
+
+    /// Whether an adopted file gives way to the outputs of `source`, the last of its sources to be read.
+    fn gives_way_to(&self, source: &SourceName, entry: &FileEntry) -> bool {
+        let mut unread = entry.sources.iter().filter(|name| self.adopted.contains_key(*name));
+        unread.all(|name| name == source)
     }
 
     pub(super) fn reading(&self, source: &SourceName) -> Option<&Arc<Reading>> {
@@ -135,7 +153,9 @@ impl Store {
                     let output = &mut self.outputs[index];
                     (output.rendered, output.failure) = (rendered, None);
                 }
-                self.adopted.remove(source);
+                if self.adopted.remove(source).is_some() {
+                    self.drop_read_files();
+                }
                 Ok(())
             }
             Err(failure) => {
@@ -166,9 +186,10 @@ impl Store {
         if !self.changes_paths(source, made) {
             return Ok(());
         }
-        let adopted = self.adopted.get(source).filter(|adopted| !adopted.outdated);
-        let old = made.keys().map(|index| &self.outputs[*index].rendered.files);
-        for path in old.chain(adopted.map(|adopted| &adopted.files)).flat_map(BTreeMap::keys) {
+        let (leaving, staying): (Vec<_>, Vec<_>) =
+            self.adopted_files.iter().partition(|(_, entry)| self.gives_way_to(source, entry));
+        let old = made.keys().flat_map(|index| self.outputs[*index].rendered.files.keys());
+        for path in old.chain(leaving.into_iter().map(|(path, _)| path)) {
             self.paths.remove(path);
         }
         let mut collides = false;
@@ -179,19 +200,17 @@ impl Store {
         if !collides {
             return Ok(());
         }
-        self.index_paths();
         // Finds the files that collide, for the message. Adopted files of another configuration give way.
-        let adopted = self.adopted.iter().filter(|(name, adopted)| *name != source && !adopted.outdated);
-        let adopted = adopted.map(|(_, adopted)| &adopted.files);
+        let staying: Files = staying.into_iter().map(|(path, entry)| (path.clone(), entry.clone())).collect();
+        self.index_paths();
         let others = self.outputs.iter().enumerate().map(|(index, old)| made.get(&index).unwrap_or(&old.rendered));
-        render::join(others.map(|rendered| &rendered.files).chain(adopted)).map(|_| ())
+        render::join(others.map(|rendered| &rendered.files).chain([&staying])).map(|_| ())
     }
 
     fn index_paths(&mut self) {
         self.paths = Paths::default();
-        let adopted = self.adopted.values().filter(|adopted| !adopted.outdated).map(|adopted| &adopted.files);
         let made = self.outputs.iter().map(|made| &made.rendered.files);
-        for path in made.chain(adopted).flat_map(BTreeMap::keys) {
+        for path in made.chain([&self.adopted_files]).flat_map(BTreeMap::keys) {
             self.paths.add(path);
         }
     }
@@ -214,15 +233,20 @@ impl Store {
     pub(super) fn reconcile(&mut self, outputs: &[Output], keep: impl Fn(&SourceName) -> bool) {
         self.readings.retain(|name, _| keep(name));
         self.adopted.retain(|name, _| keep(name));
+        self.retain_adopted(|entry| entry.sources.iter().all(&keep));
         let new = by_source(outputs);
-        for (name, adopted) in &mut self.adopted {
+        let is_changed = |name: &SourceName| {
             let before = self.by_source.get(name).into_iter().flatten().map(|index| &self.outputs[*index].output);
-            adopted.outdated |= !before.eq(new.get(name).into_iter().flatten().map(|index| &outputs[*index]));
-        }
+            !before.eq(new.get(name).into_iter().flatten().map(|index| &outputs[*index]))
+        };
+        let files = std::mem::take(&mut self.adopted_files).into_iter();
+        let (changed, same): (Files, Files) = files.partition(|(_, entry)| entry.sources.iter().any(is_changed));
+        self.adopted_files = same;
+        self.outdated_files.extend(changed);
         self.by_source = new;
         let old = std::mem::take(&mut self.outputs);
         for output in outputs {
-            let sources = render::sources_of(output);
+            let sources = output.sources();
             let unchanged = old.iter().find(|made| made.output == *output && sources.iter().all(&keep));
             let made = unchanged.cloned().unwrap_or_else(|| self.render(output));
             self.outputs.push(made);
@@ -257,7 +281,7 @@ impl Store {
     /// All files. `accept` rejects collisions; between outputs that a reload combined, the first output keeps the path.
     pub(super) fn files(&self) -> FileSet {
         let made = self.outputs.iter().map(|made| &made.rendered.files);
-        let parts: Vec<_> = made.chain(self.adopted.values().map(|adopted| &adopted.files)).collect();
+        let parts: Vec<_> = made.chain([&self.adopted_files, &self.outdated_files]).collect();
         render::join(parts.iter().copied()).unwrap_or_else(|_| {
             let mut set = FileSet::default();
             for (path, entry) in parts.into_iter().flatten() {
@@ -274,7 +298,7 @@ impl Store {
 fn by_source(outputs: &[Output]) -> BTreeMap<SourceName, Vec<usize>> {
     let mut indexes: BTreeMap<SourceName, Vec<usize>> = BTreeMap::new();
     for (index, output) in outputs.iter().enumerate() {
-        for source in render::sources_of(output) {
+        for source in output.sources() {
             indexes.entry(source).or_default().push(index);
         }
     }

@@ -169,6 +169,10 @@ fn showable(path: &str, value: &Value) -> Option<String> {
     if path == DOCUMENT {
         return None;
     }
+    // A password in the place of its source and key.
+    if path.starts_with("outputs") && path.ends_with(".password") {
+        return None;
+    }
     // Annotations can contain anything.
     if path.contains(".annotations.") {
         return None;

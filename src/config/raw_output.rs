@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::text::RawText;
 
-/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`), or all keys in one file (`format`). For a certificate, the first form writes `tls.crt`, `tls.key`, and `ca.crt`.
+/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`) or PKCS#12 file (`format: pkcs12`), or all keys in one file (`format`). For a certificate, the first form writes `tls.crt`, `tls.key`, and `ca.crt`.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("required" = ["source"]))]
@@ -19,10 +19,10 @@ pub(super) struct RawOutput {
     pub(super) prefix: Option<String>,
     /// Write only this key of the secret.
     pub(super) key: Option<String>,
-    /// Write these keys to one PEM file, in this order and each certificate once.
+    /// Write these keys to one PEM file, in this order and each certificate once. With `format: pkcs12`, write them to one PKCS#12 file. Default for the PKCS#12 file of a certificate: `certificate`, `intermediates`, `ca`, and `private_key`.
     #[schemars(length(min = 1), extend("examples" = [["certificate", "intermediates", "private_key"]]))]
     pub(super) bundle: Option<Vec<String>>,
-    /// Write all keys to one file in this format.
+    /// Write all keys, or with `pkcs12` those in `bundle`, to one file in this format.
     pub(super) format: Option<RawFormat>,
     /// `key`: write only this part of the value, which must be JSON or text that contains JSON. A JSON Pointer (RFC 6901). Requires `file`.
     #[schemars(extend("examples" = ["/db/0/host"]))]
@@ -41,6 +41,11 @@ pub(super) struct RawOutput {
     /// Without `key`: new names of keys. With `format`, the name in the file; otherwise the path of the file, below `prefix`. Other keys keep their names.
     #[schemars(extend("examples" = [{"db-password": "password"}]))]
     pub(super) rename: Option<BTreeMap<String, String>>,
+    /// `format: pkcs12`: the password of the file.
+    pub(super) password: Option<RawKeyReference>,
+    /// `format: pkcs12`: name of the entry in the file. Default: none; Java then names the entry `1`.
+    #[schemars(length(min = 1), extend("examples" = ["web"]))]
+    pub(super) alias: Option<String>,
     /// Path of the file in the output directory. Requires `key`, `bundle`, or `format`. Default for `key`: the name of the key.
     #[schemars(extend("examples" = ["db/password", "config.json"]))]
     pub(super) file: Option<String>,
@@ -63,7 +68,18 @@ pub(super) enum RawEncoding {
     Base64,
 }
 
-/// Format of a file that contains all keys.
+/// A key of a source.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["source", "key"]))]
+pub(super) struct RawKeyReference {
+    /// Name of the source, as in `sources`.
+    pub(super) source: Option<String>,
+    /// Key of the secret.
+    pub(super) key: Option<String>,
+}
+
+/// Format of a file with several keys.
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawFormat {
@@ -71,6 +87,8 @@ pub(super) enum RawFormat {
     Dotenv,
     /// A JSON object.
     Json,
+    /// A PKCS#12 file with certificates and their private key, encrypted with `password`. Without a private key, a trust store.
+    Pkcs12,
     /// Java properties.
     Properties,
     /// A YAML mapping.

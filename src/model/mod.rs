@@ -13,6 +13,7 @@ mod list;
 mod lock;
 mod mirror;
 mod names;
+mod output;
 mod pointer;
 mod reading;
 mod request;
@@ -32,14 +33,14 @@ pub use list::SecretList;
 pub(crate) use lock::lock;
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_variable_name};
+pub use output::{FileFormat, KeyReference, Output, OutputKind, Pkcs12, WhenMissing};
 pub use pointer::JsonPointer;
 pub use reading::{CertificateTimes, Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};
 pub use request::{Parameter, Parameters, RequestMethod};
 pub use secret::{ExactBuffer, SecretBytes};
 pub use selection::KeySelection;
 pub use settings::{
-    Auth, AuthMethod, Directory, FileFormat, KvEngine, Listener, Output, OutputKind, Retry, Seed, Settings, Source,
-    StatusReport, Tls, VaultServer, WhenMissing,
+    Auth, AuthMethod, Directory, KvEngine, Listener, Retry, Seed, Settings, Source, StatusReport, Tls, VaultServer,
 };
 pub use text::truncated;
 pub use token::{Session, TokenInfo, VaultToken};

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    CertificateRequest, FilePath, JsonPointer, KeySelection, Mirror, Mode, ObjectName, Parameters, RequestMethod,
-    SecretBytes, SecretList, SourceName,
+    CertificateRequest, Mirror, Mode, ObjectName, Output, Parameters, RequestMethod, SecretBytes, SecretList,
+    SourceName,
 };
 
 /// The active configuration.
@@ -234,105 +234,6 @@ impl Source {
         all.extend(self.certificate.iter().flat_map(CertificateRequest::parameters));
         all
     }
-}
-
-/// One file, or one file per key, to render from a source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    /// Source of the content.
-    pub source: SourceName,
-    /// Files and their format.
-    pub kind: OutputKind,
-    /// Permission bits; `None` is the default of the directory.
-    pub mode: Option<Mode>,
-}
-
-impl Output {
-    /// Its files, if the configuration names all of them; some of them can be missing. `None` if they depend on the keys of the
-    /// secret.
-    #[must_use]
-    pub fn known_files(&self) -> Option<Vec<FilePath>> {
-        match &self.kind {
-            OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => {
-                Some(vec![path.clone()])
-            }
-            OutputKind::EachKey { prefix, keys, .. } => keys.is_complete_list().then(|| {
-                let path = |name: &str| match prefix {
-                    Some(prefix) => FilePath::new(&format!("{prefix}/{name}")),
-                    None => FilePath::new(name),
-                };
-                keys.named().filter_map(|(_, name)| path(name).ok()).collect()
-            }),
-        }
-    }
-}
-
-/// Files that an output renders from a reading.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OutputKind {
-    /// One file per key of the secret.
-    EachKey {
-        /// Subdirectory for the files; `None` is the output directory.
-        prefix: Option<FilePath>,
-        /// Decode every value from base64.
-        base64: bool,
-        /// Keys to write, and the names of their files below the subdirectory.
-        keys: KeySelection,
-    },
-    /// One file with the value of one key.
-    Key {
-        /// Key of the secret.
-        key: String,
-        /// Path of the file.
-        path: FilePath,
-        /// Decode the value from base64.
-        base64: bool,
-        /// The part of the value to write, which is JSON; `None` is the whole value.
-        field: Option<JsonPointer>,
-        /// What to do if the secret has no such key, or its value no such field.
-        missing: WhenMissing,
-    },
-    /// One file with all keys.
-    Whole {
-        /// Path of the file.
-        path: FilePath,
-        /// Format of the file.
-        format: FileFormat,
-        /// Keys to write, and their names in the file.
-        keys: KeySelection,
-    },
-    /// One PEM file with the blocks of several keys, in this order, each certificate once.
-    Bundle {
-        /// Path of the file.
-        path: FilePath,
-        /// Keys of the secret. A key without blocks adds nothing.
-        keys: Vec<String>,
-    },
-}
-
-/// What an output does if its key or field is missing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum WhenMissing {
-    /// Fail.
-    #[default]
-    Fail,
-    /// Write no file.
-    Omit,
-    /// Write these bytes. They are part of the configuration, so they are not secret.
-    Default(Vec<u8>),
-}
-
-/// Format of a file with all keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileFormat {
-    /// `KEY='value'` lines. A POSIX shell that sources the file gets exactly the bytes.
-    Dotenv,
-    /// JSON object.
-    Json,
-    /// Java properties.
-    Properties,
-    /// YAML mapping.
-    Yaml,
 }
 
 /// Directory for the published files.

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::field::{NotJson, field_of};
 use super::format;
+use super::pkcs12::pkcs12;
 use super::selection::{Selected, selected};
 use super::text::{quoted, shortened};
 use crate::model::{
@@ -32,22 +33,21 @@ pub struct Rendered {
     pub left_out: Vec<String>,
 }
 
-/// The sources that an output is rendered from.
-#[must_use]
-pub fn sources_of(output: &Output) -> BTreeSet<SourceName> {
-    BTreeSet::from([output.source.clone()])
-}
-
-/// Renders the files of one output. An output without a reading has no files. An output with one file per key skips keys that
-/// are not valid file names. A null counts as a missing key, except in JSON and YAML.
+/// Renders the files of one output. An output has no files before all its sources are read. An output with one file per key
+/// skips keys that are not valid file names. A null counts as a missing key, except in JSON and YAML.
 ///
 /// # Errors
 /// Reason `RenderFailed`. Class `Missing` if the secret has no such key or field, otherwise `Invalid`.
 pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Reading>>) -> Result<Rendered, Failure> {
-    let Some(reading) = readings.get(&output.source) else { return Ok(Rendered::default()) };
     let mut rendered = Rendered::default();
-    match &output.kind {
-        OutputKind::EachKey { prefix, base64, keys } => {
+    match (&output.kind, readings.get(&output.source)) {
+        (OutputKind::Pkcs12 { path, file }, reading) => {
+            let password = readings.get(&file.password.source);
+            let made = pkcs12(output, path, file, [reading, password]);
+            rendered.files.extend(made?.map(|bytes| (path.clone(), entry(output, bytes))));
+        }
+        (_, None) => {}
+        (OutputKind::EachKey { prefix, base64, keys }, Some(reading)) => {
             let below =
                 |name: &str| prefix.as_ref().map_or_else(|| name.to_owned(), |prefix| format!("{prefix}/{name}"));
             let selected = selected(&reading.data, keys).map_err(|collision| {
@@ -69,7 +69,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
                 }
             }
         }
-        OutputKind::Key { key, path, base64, field, missing } => {
+        (OutputKind::Key { key, path, base64, field, missing }, Some(reading)) => {
             let found = match (reading.data.get(key), field) {
                 (Some(value), Some(field)) => {
                     let found = field_of(value, field).map_err(|NotJson| {
@@ -88,23 +88,15 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
             };
             rendered.files.insert(path.clone(), entry);
         }
-        OutputKind::Whole { path, format, keys } => {
+        (OutputKind::Whole { path, format, keys }, Some(reading)) => {
             let fail = |cause: &dyn Display| invalid(path.as_str(), &format!("source {}: {cause}", output.source));
             let selected = selected(&reading.data, keys).map_err(|collision| fail(&collision))?;
             require_selected(output, keys, &selected)?;
             let bytes = format::whole(*format, &selected).map_err(|error| fail(&error))?;
             rendered.files.insert(path.clone(), entry(output, bytes));
         }
-        OutputKind::Bundle { path, keys } => {
-            let mut values = Vec::new();
-            for key in keys {
-                let value = reading.data.get(key).filter(|value| !value.is_null()).ok_or_else(|| {
-                    let cause = format!("source {} has no key {}", output.source, quoted(key));
-                    let advice = "add the key to the secret, or change the output's `bundle`";
-                    failure(FailureClass::Missing, path.as_str(), &format!("{cause}; {advice}"))
-                })?;
-                values.push((key.as_str(), value.bytes()));
-            }
+        (OutputKind::Bundle { path, keys }, Some(reading)) => {
+            let values = bundled(output, path, keys, reading)?;
             let bytes = format::bundle(&values)
                 .map_err(|error| invalid(path.as_str(), &format!("source {}: {error}", output.source)))?;
             rendered.files.insert(path.clone(), entry(output, bytes));
@@ -128,6 +120,24 @@ fn require_selected(
          correct the output's `include`"
     );
     Err(Failure::new(FailureClass::Missing, Reason::RenderFailed, message))
+}
+
+/// The values of the keys of a bundle, in their order.
+pub(super) fn bundled<'a>(
+    output: &Output,
+    path: &FilePath,
+    keys: &'a [String],
+    reading: &'a Reading,
+) -> Result<Vec<(&'a str, &'a SecretBytes)>, Failure> {
+    let value = |key: &'a String| {
+        let value = reading.data.get(key).filter(|value| !value.is_null()).ok_or_else(|| {
+            let cause = format!("source {} has no key {}", output.source, quoted(key));
+            let advice = "add the key to the secret, or change the output's `bundle`";
+            failure(FailureClass::Missing, path.as_str(), &format!("{cause}; {advice}"))
+        })?;
+        Ok((key.as_str(), value.bytes()))
+    };
+    keys.iter().map(value).collect()
 }
 
 /// Joins the files of several outputs into one set.
@@ -198,15 +208,15 @@ fn value_entry(
 }
 
 fn entry(output: &Output, bytes: SecretBytes) -> FileEntry {
-    FileEntry { bytes: Arc::new(bytes), mode: output.mode, sources: sources_of(output) }
+    FileEntry { bytes: Arc::new(bytes), mode: output.mode, sources: output.sources() }
 }
 
 /// `path` can contain the name of a key.
-fn failure(class: FailureClass, path: &str, cause: &str) -> Failure {
+pub(super) fn failure(class: FailureClass, path: &str, cause: &str) -> Failure {
     Failure::new(class, Reason::RenderFailed, format!("failed to render file {}: {cause}", shortened(path)))
 }
 
-fn invalid(path: &str, cause: &str) -> Failure {
+pub(super) fn invalid(path: &str, cause: &str) -> Failure {
     failure(FailureClass::Invalid, path, cause)
 }
 

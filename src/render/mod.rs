@@ -8,6 +8,7 @@ mod field;
 mod files;
 mod format;
 mod mirror;
+mod pkcs12;
 mod seed;
 mod selection;
 mod text;
@@ -15,6 +16,6 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use files::{Rendered, join, render_output, sources_of};
+pub use files::{Rendered, join, render_output};
 pub use mirror::{MirrorData, mirror_data};
 pub use seed::seed_files;

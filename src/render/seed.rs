@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::files::{join, sources_of};
+use super::files::join;
 use crate::model::{
     Failure, FailureClass, FileEntry, FilePath, FileSet, Mirror, Output, OutputKind, Reason, SecretBytes, Seed,
     SeedData, Settings, SourceName, WhenMissing,
@@ -30,15 +30,24 @@ pub fn seed_files(
         return Err(unusable(cause.to_owned()));
     }
     let copy = Copy { settings, mirror: seed.mirror.as_ref().and_then(|name| settings.mirrors.get(name)), data };
-    let mut parts = Vec::new();
-    for name in sources {
-        let outputs = settings.outputs.iter().filter(|output| output.source == *name);
-        match outputs.map(|output| copy.files_of(output)).collect::<Result<Vec<_>, _>>() {
-            Ok(files) => parts.extend(files),
-            Err(_) if settings.sources.get(name).is_none_or(|source| !source.required) => {}
-            Err(missing) => return Err(unusable(format!("source {name} is required, but {missing} is missing"))),
+    let mut found = Vec::new();
+    let mut left_out = BTreeSet::new();
+    for output in settings.outputs.iter().filter(|output| !output.sources().is_disjoint(sources)) {
+        match copy.files_of(output, sources) {
+            Ok(files) => found.push((output, files)),
+            Err(why) => {
+                let is_optional = |name: &SourceName| settings.sources.get(name).is_none_or(|source| !source.required);
+                let optional: Vec<_> = output.sources().into_iter().filter(is_optional).collect();
+                if optional.is_empty() {
+                    let name = &output.source;
+                    return Err(unusable(format!("source {name} is required, but {why}")));
+                }
+                left_out.extend(optional);
+            }
         }
     }
+    found.retain(|(output, _)| output.sources().is_disjoint(&left_out));
+    let parts: Vec<_> = found.into_iter().map(|(_, files)| files).collect();
     let set = join(&parts).map_err(|failure| unusable(failure.message))?;
     if set.files.is_empty() {
         return Err(unusable("it contains no published file".to_owned()));
@@ -54,22 +63,30 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// The files of one output. `Err` says which is missing.
-    fn files_of(&self, output: &Output) -> Result<BTreeMap<FilePath, FileEntry>, String> {
+    /// The files of one output, whose sources must all be in `sources`: a set must not contain two readings of one source. `Err` says
+    /// why there are none.
+    fn files_of(
+        &self,
+        output: &Output,
+        sources: &BTreeSet<SourceName>,
+    ) -> Result<BTreeMap<FilePath, FileEntry>, String> {
         let entry = |bytes: &Arc<SecretBytes>| FileEntry {
             bytes: Arc::clone(bytes),
             mode: output.mode,
-            sources: sources_of(output),
+            sources: output.sources(),
         };
         let mut files = BTreeMap::new();
+        if let Some(other) = output.sources().difference(sources).next() {
+            return Err(format!("its copy was made with another reading of source {other}"));
+        }
         if let Some(paths) = output.known_files() {
             let can_be_missing = matches!(&output.kind, OutputKind::Key { missing: WhenMissing::Omit, .. });
             for path in paths {
-                let name = self.name_of(&path).ok_or_else(|| format!("file {path}"))?;
+                let name = self.name_of(&path).ok_or_else(|| format!("file {path} is missing"))?;
                 match self.data.get(name) {
                     Some(bytes) => _ = files.insert(path, entry(bytes)),
                     None if can_be_missing => {}
-                    None => return Err(format!("key {name} for file {path}")),
+                    None => return Err(format!("key {name} for file {path} is missing")),
                 }
             }
             return Ok(files);
@@ -88,7 +105,7 @@ impl Copy<'_> {
             }
         }
         let place = || prefix.as_ref().map_or_else(String::new, |prefix| format!(" in {prefix}"));
-        if files.is_empty() { Err(format!("each of its files{}", place())) } else { Ok(files) }
+        if files.is_empty() { Err(format!("each of its files{} is missing", place())) } else { Ok(files) }
     }
 
     /// The name in the seed of the file at `path`.
@@ -223,5 +240,30 @@ mod tests {
         );
         assert_eq!(found(&settings, &["url", "user"]), Ok(vec!["url=url of app".to_owned()]));
         assert_eq!(found(&settings, &["url", "user", "password"]).map(|files| files.len()), Ok(3));
+    }
+
+    #[test]
+    fn file_of_two_sources_is_taken_with_both() {
+        let document = |web: &str, app: &str| {
+            settings(&format!(
+                "sources: {{web: {{path: secret/web, required: {web}}}, app: {{path: secret/app, required: {app}}}}}, \
+                 outputs: [{{source: app, key: url}}, {{source: web, key: crt}}, \
+                           {{source: web, format: pkcs12, bundle: [crt, key], file: k.p12, \
+                             password: {{source: app, key: pw}}}}]"
+            ))
+        };
+        let required = document("true", "true");
+        let expected = ["crt=crt of web", "k.p12=k.p12 of app,web", "url=url of app"].map(str::to_owned);
+        assert_eq!(found(&required, &["crt", "k.p12", "url"]), Ok(expected.to_vec()));
+        let missing = found(&required, &["crt", "url"]).expect_err("incomplete");
+        assert!(missing.ends_with("source web is required, but key k.p12 for file k.p12 is missing"), "{missing}");
+        let without_app = found(&document("true", "false"), &["crt", "url"]);
+        assert_eq!(without_app, Ok(vec!["crt=crt of web".to_owned()]), "the optional source is left out as a whole");
+        // Vault has answered for one source, and is away before it answers for the other one.
+        let seed = required.seed.as_ref().expect("a seed");
+        let data = ["crt", "k.p12", "url"].map(|name| (name.to_owned(), Arc::new(SecretBytes::from(name)))).into();
+        let unread = BTreeSet::from([SourceName::new("web").expect("a name")]);
+        let Err(failure) = seed_files(&required, seed, &data, &unread) else { panic!("two readings of one source") };
+        assert!(failure.message.ends_with("its copy was made with another reading of source app"), "{failure}");
     }
 }

@@ -133,7 +133,20 @@ pub(crate) const MODULES: &[Module] = &[
     Module {
         name: "render",
         modules: Some(&["model"]),
-        crates: Some(&["base64", "serde", "serde_json", "serde_saphyr", "thiserror", "zeroize"]),
+        crates: Some(&[
+            "aes",
+            "base64",
+            "cbc",
+            "der",
+            "ring",
+            "rustls",
+            "serde",
+            "serde_json",
+            "serde_saphyr",
+            "thiserror",
+            "x509_cert",
+            "zeroize",
+        ]),
         forbidden: &[
             (&["std::env", "std::fs", "std::net", "std::process", "std::thread"], "render/ builds bytes, without I/O"),
             CLOCK,

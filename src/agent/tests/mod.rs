@@ -22,4 +22,5 @@ mod steps;
 mod supplied_token;
 mod tokens;
 mod trial;
+mod two_sources;
 mod versions;

@@ -42,9 +42,10 @@ fn writes_in_directories(output: &Output, sources: &BTreeMap<SourceName, Source>
             let is_list = sources.get(&output.source).is_some_and(|source| source.list.is_some());
             keys.named().any(|(_, name)| name.contains('/')) || is_list && !keys.is_complete_list()
         }
-        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => {
-            path.as_str().contains('/')
-        }
+        OutputKind::Key { path, .. }
+        | OutputKind::Whole { path, .. }
+        | OutputKind::Bundle { path, .. }
+        | OutputKind::Pkcs12 { path, .. } => path.as_str().contains('/'),
     }
 }
 
@@ -140,9 +141,10 @@ fn mirror_key(
 
 fn can_write(output: &Output, wanted: &FilePath) -> bool {
     match &output.kind {
-        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => {
-            path == wanted
-        }
+        OutputKind::Key { path, .. }
+        | OutputKind::Whole { path, .. }
+        | OutputKind::Bundle { path, .. }
+        | OutputKind::Pkcs12 { path, .. } => path == wanted,
         OutputKind::EachKey { prefix: None, keys, .. } => keys.can_contain(wanted.as_str()),
         OutputKind::EachKey { prefix: Some(prefix), keys, .. } => {
             let name = wanted.as_str().strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));

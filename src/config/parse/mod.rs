@@ -6,6 +6,7 @@ mod conflicts;
 mod list;
 mod mirrors;
 mod outputs;
+mod pkcs12;
 mod pki;
 mod seed;
 mod selection;

@@ -62,21 +62,16 @@ fn output(
 ) -> Vec<Output> {
     let at = format!("outputs[{index}]");
     let mode = raw.mode.take().and_then(|text| mode(&format!("{at}.mode"), &text, diagnostics));
-    if let Some(name) = raw.source.as_deref().filter(|name| !sources.contains_key(*name)) {
-        let known: Vec<_> = sources.keys().map(String::as_str).collect();
-        let message = format!("must be a name in `sources`; {}", suggestion(name, known.iter().copied()));
-        diagnostics.invalid(&format!("{at}.source"), name, message);
+    if let Some(name) = &raw.source {
+        check_source(&format!("{at}.source"), name, sources, diagnostics);
     }
     let source = raw.source.take();
     let previous = source.as_ref().and_then(|name| sources.get(name)?.previous_suffix());
     let is_certificate = source.as_ref().and_then(|name| sources.get(name)).is_some_and(|source| source.pki.is_some());
-    let list = source.as_ref().and_then(|name| sources.get(name)?.list());
-    if let Some(key) = raw.key.as_deref().filter(|key| list.is_some() && !key.contains('/')) {
-        diagnostics.invalid(&format!("{at}.key"), key, KEY_OF_LIST);
-    }
-    let bundled = raw.bundle.iter().flatten().enumerate().filter(|(_, key)| list.is_some() && !key.contains('/'));
-    for (number, key) in bundled {
-        diagnostics.invalid(&format!("{at}.bundle[{number}]"), key.as_str(), KEY_OF_LIST);
+    let keys = raw.key.iter().map(|key| (format!("{at}.key"), key));
+    let bundled = raw.bundle.iter().flatten().enumerate().map(|(index, key)| (format!("{at}.bundle[{index}]"), key));
+    for (at, key) in keys.chain(bundled) {
+        check_key(&at, source.as_deref(), key, sources, diagnostics);
     }
     // These keys determine the kind of the output.
     if ["key", "bundle", "format"].iter().any(|key| diagnostics.contains(&format!("{at}.{key}"))) {
@@ -86,13 +81,29 @@ fn output(
     if is_certificate {
         section.of_certificate(&raw);
     }
-    let kinds = match (raw.key.take(), raw.bundle.take(), raw.format.take()) {
+    if raw.bundle.as_ref().is_some_and(Vec::is_empty) {
+        section.diagnostics.invalid_hidden(&section.at("bundle"), "must list at least one key");
+    }
+    let format = raw.format.take();
+    if !matches!(format, Some(RawFormat::Pkcs12)) {
+        section.forbid("password", raw.password.is_some(), "requires `format: pkcs12`; set it, or remove this");
+        section.forbid("alias", raw.alias.is_some(), "requires `format: pkcs12`; set it, or remove this");
+    }
+    let kinds = match (raw.key.take(), raw.bundle.take(), format) {
         (Some(_), Some(_), _) => {
             section.forbid("bundle", true, "cannot be combined with `key`; add the key to the list");
             Vec::new()
         }
-        (_, Some(_), Some(_)) => {
-            section.forbid("format", true, "cannot be combined with `bundle`, which writes PEM");
+        (None, keys, Some(format)) => match (file_format(format), keys) {
+            (None, keys) => section.pkcs12(keys, raw, is_certificate, sources).into_iter().collect(),
+            (Some(format), None) => section.whole(format, raw, previous.as_deref()).into_iter().collect(),
+            (Some(_), Some(_)) => {
+                section.forbid("format", true, "cannot be combined with `bundle`, unless it is `pkcs12`");
+                Vec::new()
+            }
+        },
+        (Some(_), None, Some(RawFormat::Pkcs12)) => {
+            section.forbid("format", true, "cannot be combined with `key`; list the keys of the file in `bundle`");
             Vec::new()
         }
         (Some(_), None, Some(_)) => {
@@ -101,9 +112,6 @@ fn output(
         }
         (Some(key), None, None) => section.one_key(key, raw).into_iter().collect(),
         (None, Some(keys), None) => section.bundle(keys, raw).into_iter().collect(),
-        (None, None, Some(format)) => {
-            section.whole(file_format(format), raw, previous.as_deref()).into_iter().collect()
-        }
         (None, None, None) => match section.each_key(raw) {
             Some(OutputKind::EachKey { prefix, .. }) if is_certificate => certificate_files(prefix.as_ref()),
             kind => kind.into_iter().collect(),
@@ -124,17 +132,17 @@ fn certificate_files(prefix: Option<&FilePath>) -> Vec<OutputKind> {
 }
 
 /// One output and its path in the configuration. Each parser reports all errors of its kind before it returns.
-struct Section<'a> {
+pub(super) struct Section<'a> {
     at: &'a str,
-    diagnostics: &'a mut Diagnostics,
+    pub(super) diagnostics: &'a mut Diagnostics,
 }
 
 impl Section<'_> {
-    fn at(&self, key: &str) -> String {
+    pub(super) fn at(&self, key: &str) -> String {
         format!("{}.{key}", self.at)
     }
 
-    fn forbid(&mut self, key: &str, is_set: bool, message: &str) {
+    pub(super) fn forbid(&mut self, key: &str, is_set: bool, message: &str) {
         let at = self.at(key);
         if is_set && !self.diagnostics.contains(&at) {
             self.diagnostics.forbidden(&at, message);
@@ -142,7 +150,7 @@ impl Section<'_> {
     }
 
     /// `Ok(None)` if the path is not set; `Err` if it is invalid, which is reported.
-    fn path(&mut self, key: &str, text: Option<String>) -> Result<Option<FilePath>, ()> {
+    pub(super) fn path(&mut self, key: &str, text: Option<String>) -> Result<Option<FilePath>, ()> {
         let at = self.at(key);
         let parsed = text.map(|text| FilePath::new(&text).map_err(|error| (text, error))).transpose();
         let parsed = parsed.map_err(|(text, error)| self.diagnostics.invalid(&at, text, error.to_string()));
@@ -202,7 +210,7 @@ impl Section<'_> {
     }
 
     /// Reports the settings that require `key`.
-    fn forbid_settings_of_key(&mut self, raw: &RawOutput) {
+    pub(super) fn forbid_settings_of_key(&mut self, raw: &RawOutput) {
         const MESSAGE: &str = "requires `key`; set `key`, or remove this";
         self.forbid("field", raw.field.is_some(), MESSAGE);
         self.forbid("default", raw.default.is_some(), MESSAGE);
@@ -223,11 +231,16 @@ impl Section<'_> {
         }
         let named = raw.key.iter().map(|key| (self.at("key"), key));
         let bundled = raw.bundle.iter().flatten().enumerate();
-        let bundled = bundled.map(|(index, key)| (format!("{}[{index}]", self.at("bundle")), key));
-        let keys: Vec<_> = named.chain(bundled).filter(|(_, key)| !pki::KEYS.contains(&key.as_str())).collect();
-        for (at, key) in keys {
+        let bundled: Vec<_> = bundled.map(|(index, key)| (format!("{}[{index}]", self.at("bundle")), key)).collect();
+        let named: Vec<_> = named.chain(bundled.iter().cloned()).collect();
+        for (at, key) in named.iter().filter(|(_, key)| !pki::KEYS.contains(&key.as_str())) {
             let message = format!("must be a key of a certificate; {}", suggestion(key, pki::KEYS));
-            self.diagnostics.invalid(&at, key.as_str(), message);
+            self.diagnostics.invalid(at, key.as_str(), message);
+        }
+        for (at, key) in bundled.iter().filter(|(_, key)| *key == "serial_number") {
+            let message =
+                "cannot be in `bundle`, because it is text and not PEM; write it with `key` in another output";
+            self.diagnostics.invalid(at, key.as_str(), message);
         }
     }
 
@@ -317,19 +330,47 @@ impl Section<'_> {
     }
 }
 
-const fn file_format(format: RawFormat) -> FileFormat {
+/// The format of a file with all keys; `None` for PKCS#12, whose keys are listed.
+const fn file_format(format: RawFormat) -> Option<FileFormat> {
     match format {
-        RawFormat::Dotenv => FileFormat::Dotenv,
-        RawFormat::Json => FileFormat::Json,
-        RawFormat::Properties => FileFormat::Properties,
-        RawFormat::Yaml => FileFormat::Yaml,
+        RawFormat::Dotenv => Some(FileFormat::Dotenv),
+        RawFormat::Json => Some(FileFormat::Json),
+        RawFormat::Pkcs12 => None,
+        RawFormat::Properties => Some(FileFormat::Properties),
+        RawFormat::Yaml => Some(FileFormat::Yaml),
+    }
+}
+
+/// Reports a name of a source that does not exist.
+pub(super) fn check_source(at: &str, name: &str, sources: &BTreeMap<String, RawSource>, diagnostics: &mut Diagnostics) {
+    if !sources.contains_key(name) {
+        let known: Vec<_> = sources.keys().map(String::as_str).collect();
+        let message = format!("must be a name in `sources`; {}", suggestion(name, known.iter().copied()));
+        diagnostics.invalid(at, name, message);
+    }
+}
+
+/// Reports a key that the source never has.
+pub(super) fn check_key(
+    at: &str,
+    source: Option<&str>,
+    key: &str,
+    sources: &BTreeMap<String, RawSource>,
+    diagnostics: &mut Diagnostics,
+) {
+    let list = source.and_then(|name| sources.get(name)?.list());
+    if list.is_some() && !key.contains('/') {
+        diagnostics.invalid(at, key, KEY_OF_LIST);
     }
 }
 
 /// The file of an output. `None` if it depends on the keys of the secret.
 pub(super) fn file(output: &Output) -> Option<&FilePath> {
     match &output.kind {
-        OutputKind::Key { path, .. } | OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } => Some(path),
+        OutputKind::Key { path, .. }
+        | OutputKind::Whole { path, .. }
+        | OutputKind::Bundle { path, .. }
+        | OutputKind::Pkcs12 { path, .. } => Some(path),
         OutputKind::EachKey { .. } => None,
     }
 }

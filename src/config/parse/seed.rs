@@ -99,7 +99,8 @@ fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &
             );
             diagnostics.forbidden("seed", message);
         }
-        if of.sources.get(&output.source).is_some_and(|source| source.required)
+        let is_required = |name: &SourceName| of.sources.get(name).is_some_and(|source| source.required);
+        if output.sources().iter().all(is_required)
             && let Some((name, why)) = mirror.and_then(|(name, mirror)| Some((name, not_copied(output, mirror)?)))
         {
             let message = format!("cannot replace source {}: Secret {name} does not contain {why}", output.source);

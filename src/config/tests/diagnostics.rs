@@ -111,7 +111,7 @@ fn each_error_has_its_path_and_its_action() {
         (
             "outputs: [{source: db, format: toml, file: f}]",
             "outputs[0].format",
-            "must be one of dotenv, json, properties, yaml",
+            "must be one of dotenv, json, pkcs12, properties, yaml",
         ),
         (
             "outputs: [{source: db, format: json, file: f, encoding: base64}]",

@@ -5,6 +5,7 @@ mod docs;
 mod input;
 mod lists;
 mod outputs;
+mod pkcs12;
 mod pki;
 mod requests;
 mod seed;

@@ -3,6 +3,7 @@
 mod dotenv;
 mod json;
 mod pem;
+mod pkcs12;
 mod properties;
 mod yaml;
 
@@ -14,6 +15,7 @@ use thiserror::Error;
 use super::selection::Selected;
 use super::text::quoted;
 pub(super) use pem::bundle;
+pub(super) use pkcs12::{content, file as pkcs12_file};
 
 use crate::model::{FileFormat, SecretBytes, SecretValue};
 
@@ -37,6 +39,28 @@ pub(super) enum FormatError {
     NotUtf8(String),
     #[error("the value of key {} is not PEM; remove the key from `bundle`", quoted(.0))]
     NotPem(String),
+    #[error("the value of key {} contains a certificate that cannot be parsed", quoted(.0))]
+    NotACertificate(String),
+    #[error(
+        "the value of key {} contains a private key that is not unencrypted PKCS#8; convert it with `openssl pkcs8 -topk8 \
+         -nocrypt`",
+        quoted(.0)
+    )]
+    NotPkcs8(String),
+    #[error(
+        "the value of key {} contains something other than certificates and a private key; remove the key from `bundle`",
+        quoted(.0)
+    )]
+    NotForPkcs12(String),
+    #[error(
+        "the value of key {} contains a second private key; list the keys of one certificate in `bundle`",
+        quoted(.0)
+    )]
+    SecondPrivateKey(String),
+    #[error("the private key of key {} belongs to none of the certificates; write a matching pair", quoted(.0))]
+    KeyMismatch(String),
+    #[error("the keys contain no certificate; add the key of the certificate to `bundle`")]
+    NoCertificate,
 }
 
 /// Renders all of `data` in one format.

@@ -3,8 +3,8 @@
 use super::{FormatError, exactly};
 use crate::model::SecretBytes;
 
-const BEGIN: &str = "-----BEGIN ";
-const END: &str = "-----END ";
+pub(super) const BEGIN: &str = "-----BEGIN ";
+pub(super) const END: &str = "-----END ";
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 /// The blocks of all values in their order, with one newline after each. A certificate that several values contain is written
@@ -31,7 +31,7 @@ pub(in crate::render) fn bundle(values: &[(&str, &SecretBytes)]) -> Result<Secre
 
 /// The blocks in a text, from `-----BEGIN` to the end of the line with `-----END`. `None` if the text has something else than
 /// complete blocks and no block.
-fn blocks(text: &str) -> Option<Vec<&str>> {
+pub(super) fn blocks(text: &str) -> Option<Vec<&str>> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find(BEGIN) {

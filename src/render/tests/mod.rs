@@ -1,12 +1,13 @@
 //! Which files there are, and what is refused or left out.
 
 mod formats;
+mod pkcs12;
 mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Rendered, join, render_output, sources_of};
+use super::{Rendered, join, render_output};
 use crate::model::{
     Failure, FailureClass, FileEntry, FileFormat, FilePath, FileSet, KeySelection, Mode, Output, OutputKind, Reading,
     Reason, SecretValue, SourceName, Validity, Version, WhenMissing,
@@ -61,7 +62,7 @@ fn failure(output: &Output, secret: &[(&str, &str)]) -> Failure {
         panic!("must fail")
     };
     assert_eq!(failure.reason, Reason::RenderFailed);
-    assert!(failure.message.starts_with("failed to render file "), "{failure}");
+    assert!(failure.message.starts_with("failed to render "), "{failure}");
     failure
 }
 
@@ -79,7 +80,7 @@ fn each_file_records_its_source() {
         let made = rendered(&output, &[("a", "1")]);
         assert_eq!(made.files.len(), 1);
         assert!(made.files.values().all(|file| file.sources == BTreeSet::from([source("db")])));
-        assert_eq!(sources_of(&output), BTreeSet::from([source("db")]));
+        assert_eq!(output.sources(), BTreeSet::from([source("db")]));
     }
 }
 

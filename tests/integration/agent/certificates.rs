@@ -87,7 +87,7 @@ impl Pki {
 }
 
 /// The certificates in a file.
-fn certificates(setup: &Setup<'_>, file: &str) -> Vec<CertificateDer<'static>> {
+pub(super) fn certificates(setup: &Setup<'_>, file: &str) -> Vec<CertificateDer<'static>> {
     let text = setup.case.read(file).unwrap_or_default();
     CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect()
 }
@@ -112,7 +112,7 @@ async fn certificate_is(
 }
 
 /// Waits for a file, and adds the private key in it to the secrets that must not leak.
-async fn key_appears(setup: &Setup<'_>, agent: &mut Agent, file: &str) -> Result<String> {
+pub(super) async fn key_appears(setup: &Setup<'_>, agent: &mut Agent, file: &str) -> Result<String> {
     let key = agent
         .wait_for("the private key is published", SOON, || {
             let key = setup.case.read(file);

@@ -8,6 +8,7 @@ mod crash;
 mod engines;
 mod faults;
 mod isolation;
+mod keystores;
 mod leaks;
 mod leases;
 mod lifecycle;

@@ -86,7 +86,7 @@ impl World {
         shape != Some(Shape::NoPassword)
             || settings.outputs.iter().filter(|output| output.source == *name).all(|output| match &output.kind {
                 OutputKind::Key { missing, .. } => *missing != WhenMissing::Fail,
-                OutputKind::Bundle { .. } => false,
+                OutputKind::Bundle { .. } | OutputKind::Pkcs12 { .. } => false,
                 OutputKind::EachKey { .. } | OutputKind::Whole { .. } => true,
             })
     }

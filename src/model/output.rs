@@ -43,7 +43,7 @@ impl Output {
                     Some(prefix) => FilePath::new(&format!("{prefix}/{name}")),
                     None => FilePath::new(name),
                 };
-                keys.named().filter_map(|(_, name)| path(name).ok()).collect()
+                keys.named().filter_map(|(_, name)| path(&name).ok()).collect()
             }),
         }
     }

@@ -51,7 +51,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
             let below =
                 |name: &str| prefix.as_ref().map_or_else(|| name.to_owned(), |prefix| format!("{prefix}/{name}"));
             let selected = selected(&reading.data, keys).map_err(|collision| {
-                invalid(&below(collision.name), &format!("source {}: {collision}", output.source))
+                invalid(&below(&collision.name), &format!("source {}: {collision}", output.source))
             })?;
             require_selected(output, keys, &selected)?;
             for (name, Selected { key, value }) in
@@ -60,7 +60,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
                 // Names are sorted, so a file is inserted before the files of a directory with the same name.
                 let usable =
                     |path: &FilePath| path.as_str().len() < PATH_MAX && blocked_by(path, &rendered.files).is_none();
-                match FilePath::new(&below(name)).ok().filter(usable) {
+                match FilePath::new(&below(&name)).ok().filter(usable) {
                     Some(path) => {
                         let entry = value_entry(output, &path, key, value, *base64)?;
                         rendered.files.insert(path, entry);
@@ -109,7 +109,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
 fn require_selected(
     output: &Output,
     keys: &KeySelection,
-    selected: &BTreeMap<&str, Selected<'_>>,
+    selected: &BTreeMap<Cow<'_, str>, Selected<'_>>,
 ) -> Result<(), Failure> {
     if keys.include.is_empty() || !selected.is_empty() {
         return Ok(());

@@ -1,5 +1,6 @@
 //! The keys of a secret that an output uses, by their name in the output.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -16,13 +17,13 @@ pub(super) struct Selected<'a> {
 /// Two keys that have the same name in an output.
 pub(super) struct Collision<'a> {
     keys: [&'a str; 2],
-    pub(super) name: &'a str,
+    pub(super) name: Cow<'a, str>,
 }
 
 impl fmt::Display for Collision<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [one, other] = self.keys.map(quoted);
-        let name = quoted(self.name);
+        let name = quoted(&self.name);
         write!(
             f,
             "keys {one} and {other} both have the name {name} in the output; correct `rename`, or leave one out with `exclude`"
@@ -34,11 +35,11 @@ impl fmt::Display for Collision<'_> {
 pub(super) fn selected<'a>(
     data: &'a BTreeMap<String, SecretValue>,
     keys: &'a KeySelection,
-) -> Result<BTreeMap<&'a str, Selected<'a>>, Collision<'a>> {
+) -> Result<BTreeMap<Cow<'a, str>, Selected<'a>>, Collision<'a>> {
     let mut by_name = BTreeMap::new();
     for (key, value) in data {
         let Some(name) = keys.name_of(key) else { continue };
-        if let Some(Selected { key: other, .. }) = by_name.insert(name, Selected { key, value }) {
+        if let Some(Selected { key: other, .. }) = by_name.insert(name.clone(), Selected { key, value }) {
             return Err(Collision { keys: [other, key], name });
         }
     }

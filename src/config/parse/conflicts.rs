@@ -1,5 +1,7 @@
 //! Conflicts between outputs. Conflicts that depend on the keys of a secret are found when it is rendered.
 
+use std::borrow::Cow;
+
 use super::super::diagnostics::Diagnostics;
 use super::selection::file_below;
 use crate::model::{FilePath, KeySelection, Output, OutputKind, SourceName};
@@ -88,8 +90,8 @@ fn known_files(output: &Output) -> Vec<KnownFile<'_>> {
             vec![KnownFile { key: None, path: path.clone(), is_one_of_many: false }]
         }
         OutputKind::EachKey { prefix, keys, .. } => {
-            let of_key = |(key, name)| {
-                let path = file_below(prefix.as_ref(), name).ok()?;
+            let of_key = |(key, name): (_, Cow<'_, str>)| {
+                let path = file_below(prefix.as_ref(), &name).ok()?;
                 Some(KnownFile { key: Some(key), path, is_one_of_many: true })
             };
             keys.named().filter_map(of_key).collect()
@@ -101,6 +103,6 @@ fn known_files(output: &Output) -> Vec<KnownFile<'_>> {
 fn file_of_key<'a>(output: &Output, source: &SourceName, key: &'a str, path: &FilePath) -> Option<KnownFile<'a>> {
     let OutputKind::EachKey { prefix, keys, .. } = &output.kind else { return None };
     let name = keys.name_of(key).filter(|_| output.source == *source)?;
-    let file = file_below(prefix.as_ref(), name).ok()?;
+    let file = file_below(prefix.as_ref(), &name).ok()?;
     file.collides_with(path).then_some(KnownFile { key: Some(key), path: file, is_one_of_many: true })
 }

@@ -33,6 +33,14 @@ impl Names<'_> {
         }
     }
 
+    /// Why the keys of a directory cannot have names that start with `name`.
+    fn directory_error(self, name: &str) -> Option<String> {
+        if !name.is_empty() && !name.ends_with('/') {
+            return Some("must end with a slash like its key, or be empty".to_owned());
+        }
+        self.error(&format!("{name}x"))
+    }
+
     /// Whether two keys cannot have these names.
     fn collide(self, name: &str, other: &str) -> bool {
         match self {
@@ -69,7 +77,14 @@ pub(super) fn parse(at: &str, raw: RawSelection, names: Names<'_>, diagnostics: 
         !diagnostics.contains_below(&format!("{at}.include")) && !diagnostics.contains_below(&format!("{at}.exclude"));
     for (key, name) in &selection.rename {
         let at = format!("{at}.rename.{key}");
-        if let Some(message) = names.error(name) {
+        if key.ends_with('/') {
+            if let Some(message) = names.directory_error(name) {
+                diagnostics.invalid(&at, name.as_str(), message);
+            }
+        } else if let Some(start) = key.strip_suffix('*').filter(|start| start.ends_with('/')) {
+            let message = format!("cannot be a pattern; to rename all keys below it, use the key \"{start}\"");
+            diagnostics.forbidden(&at, message);
+        } else if let Some(message) = names.error(name) {
             diagnostics.invalid(&at, name.as_str(), message);
         } else if is_known && selection.name_of(key).is_none() {
             diagnostics.forbidden(&at, "has no effect, because `include` and `exclude` leave this key out; remove it");
@@ -82,7 +97,7 @@ pub(super) fn parse(at: &str, raw: RawSelection, names: Names<'_>, diagnostics: 
                 diagnostics.invalid(&at, key, "has no effect, because `exclude` matches it too; remove one of them");
             }
             Some(name) if !selection.rename.contains_key(key) => {
-                if let Some(message) = names.error(name) {
+                if let Some(message) = names.error(&name) {
                     diagnostics.invalid(&at, key, format!("{message}; add the key to `rename`"));
                 }
             }

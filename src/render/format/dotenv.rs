@@ -11,7 +11,7 @@ use crate::model::is_variable_name;
 pub(super) fn check(data: &Data<'_>) -> Result<(), FormatError> {
     for (name, Selected { key, value }) in data {
         if !is_variable_name(name) {
-            return Err(FormatError::NotAVariable((*name).to_owned()));
+            return Err(FormatError::NotAVariable(name.to_string()));
         }
         if value.bytes().expose().contains(&0) {
             return Err(FormatError::Nul((*key).to_owned()));

@@ -7,6 +7,7 @@ mod pkcs12;
 mod properties;
 mod yaml;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -20,7 +21,7 @@ pub(super) use pkcs12::{content, file as pkcs12_file};
 use crate::model::{FileFormat, SecretBytes, SecretValue};
 
 /// The selected keys and values of a secret by their name in the file, in the order of the file.
-type Data<'a> = BTreeMap<&'a str, Selected<'a>>;
+type Data<'a> = BTreeMap<Cow<'a, str>, Selected<'a>>;
 
 const OWN_OUTPUT: &str = "leave the key out with `exclude`, and write it with its own output";
 

@@ -5,6 +5,8 @@
 mod certificate;
 #[path = "vault_client/checkpoint.rs"]
 mod checkpoint;
+#[path = "vault_client/child_token.rs"]
+mod child_token;
 #[path = "vault_client/connection.rs"]
 mod connection;
 #[path = "vault_client/engines.rs"]

@@ -73,7 +73,7 @@ impl Agent {
             // The token belongs to a configuration that is not active.
             if let Some(saved) = result.ok().and_then(|checkpoint| checkpoint.token) {
                 let token = super::token::Token::restored(0, &saved, settings, now);
-                self.parts.sessions.revoke(&token, &mut self.outbox);
+                self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
             }
             return;
         }

@@ -18,7 +18,7 @@ impl Agent {
             if let Ok(session) = result {
                 let token = Token::new(0, session, settings, now);
                 if token.self_issued {
-                    self.parts.sessions.revoke(&token, &mut self.outbox);
+                    self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
                 }
             }
             return;

@@ -264,7 +264,8 @@ impl MirrorState {
         if self.spec.keys.is_empty() {
             // The requests of a Secret with all files depend only on the configuration, not on which optional sources
             // exist now: replicas recognize their own configuration by them.
-            for (source, state) in sources.iter().filter(|(source, _)| !visible.leased.contains(*source)) {
+            let is_copied = |source: &SourceName| !visible.leased.contains(source) && !source.is_token_file();
+            for (source, state) in sources.iter().filter(|(source, _)| is_copied(source)) {
                 // A source without files has a version if it has been read.
                 let absent = || (state.spec.request_id(), Version::default());
                 versions.entry(source.clone()).or_insert_with(|| of(source).map_or_else(absent, |(_, known)| known));

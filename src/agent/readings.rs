@@ -9,7 +9,7 @@ use super::replaced::Revocation;
 use super::source::{InFlight, SourceState};
 use super::time::{Now, timestamp};
 use super::token::{Verdict, with_verdict};
-use crate::model::{Failure, FailureClass, Lease, Order, Reading, Reason, SourceName, Validity, Version};
+use crate::model::{Failure, FailureClass, Lease, LeaseId, Order, Reading, Reason, SourceName, Validity, Version};
 
 /// Describes a version for a message.
 fn describe(version: &Version) -> String {
@@ -219,6 +219,14 @@ impl Agent {
         }
     }
 
+    /// Records a successful request for a lease. The request for a child token is made with that token.
+    fn confirm_token_of_lease(&mut self, name: &SourceName, flight: &InFlight, now: &Now) {
+        let lease = self.parts.sources.get(name).and_then(SourceState::lease);
+        if !matches!(lease, Some((LeaseId::Token(_), ..))) {
+            self.confirm_token(flight.token, now);
+        }
+    }
+
     pub(super) fn lease_renewed(
         &mut self,
         name: &SourceName,
@@ -229,7 +237,7 @@ impl Agent {
         match result {
             _ if !self.phase.is_working() => self.update(name, |_| {}),
             Ok(lease) => {
-                self.confirm_token(flight.token, now);
+                self.confirm_token_of_lease(name, flight, now);
                 self.journal.recovered(&Subject::Lease(name.clone()));
                 let message =
                     format!("renewed the lease of source {name}; it expires in {}s", lease.duration.as_secs());
@@ -267,7 +275,7 @@ impl Agent {
         match result {
             _ if !self.phase.is_working() => self.update(name, |_| {}),
             Ok(()) => {
-                self.confirm_token(flight.token, now);
+                self.confirm_token_of_lease(name, flight, now);
                 self.journal.recovered(&Subject::LeaseLookUp(name.clone()));
                 self.update(name, |source| source.lease_looked_up(now));
             }

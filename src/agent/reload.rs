@@ -122,7 +122,7 @@ impl Agent {
             self.abandoned_logins.insert(ticket, Arc::clone(&trial.settings));
         }
         if let Some(token) = trial.token.as_ref().filter(|token| token.self_issued) {
-            self.parts.sessions.revoke(token, &mut self.outbox);
+            self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
         }
         let directory = &trial.settings.directory;
         match trial.publishing() {
@@ -137,7 +137,7 @@ impl Agent {
         let Some(trial) = &mut self.trial else { return };
         let Parts { sessions, sources, publication, directories, .. } = &mut self.parts;
         if let Some(token) = trial.rejected.take().filter(|token| token.self_issued) {
-            sessions.revoke(&token, &mut self.outbox);
+            sessions.revoke(&token.settings, &token.value, &mut self.outbox);
         }
         let set = |settings: &Settings, store: &Store, readings: &BTreeMap<SourceName, TrialReading>| {
             publication::set(settings, store, sources, |name| readings.contains_key(name))

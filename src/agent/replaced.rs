@@ -3,7 +3,7 @@
 //!
 //! The revocation is best effort. If a policy denies it, the lease expires by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,12 @@ impl ReplacedLease {
     fn due(&self) -> Elapsed {
         self.keep_until.max(self.backoff.not_before)
     }
+
+    /// Whether a request with the token of that number can revoke the lease. `denied`: a token that may not. A child token
+    /// revokes itself.
+    fn is_revocable(&self, token: u64, denied: Option<u64>) -> bool {
+        self.token == token && (denied != Some(token) || matches!(self.id, LeaseId::Token(_)))
+    }
 }
 
 /// How the revocation of a replaced lease ended.
@@ -68,13 +74,18 @@ pub(super) struct ReplacedLeases {
     all: Vec<ReplacedLease>,
     /// Number of the last token that is not allowed to revoke leases.
     denied: Option<u64>,
+    /// Whether a child token was not allowed to revoke itself.
+    child_denied: bool,
 }
 
 impl ReplacedLeases {
     /// Keeps the leases of `before` that `in_use` does not contain for their overlap, then revokes them.
     pub(super) fn replace(&mut self, before: &LeasesInUse, in_use: &LeasesInUse, now: &Now) {
-        let kept: BTreeSet<_> = in_use.values().map(|lease| &lease.id).collect();
-        for (source, lease) in before.iter().filter(|(_, lease)| !kept.contains(&lease.id)) {
+        // Almost all leases are kept, each by its source. Only a reload gives a lease to a source of another name.
+        let is_kept = |source: &SourceName, id: &LeaseId| {
+            in_use.get(source).is_some_and(|lease| lease.id == *id) || in_use.values().any(|lease| lease.id == *id)
+        };
+        for (source, lease) in before.iter().filter(|(source, lease)| !is_kept(source, &lease.id)) {
             self.add(source, lease.id.clone(), lease.token, now.at.saturating_add(lease.overlap));
         }
     }
@@ -98,10 +109,8 @@ impl ReplacedLeases {
 
     /// When the next revocation with the token of that number is due.
     pub(super) fn wake(&self, number: u64) -> Option<Elapsed> {
-        if self.denied == Some(number) {
-            return None;
-        }
-        let waiting = self.all.iter().filter(|lease| lease.token == number && lease.revoking.is_none());
+        let is_revocable = |lease: &&ReplacedLease| lease.is_revocable(number, self.denied);
+        let waiting = self.all.iter().filter(|lease| lease.revoking.is_none()).filter(is_revocable);
         waiting.map(ReplacedLease::due).min()
     }
 
@@ -115,10 +124,8 @@ impl ReplacedLeases {
         now: &Now,
         outbox: &mut Outbox,
     ) {
-        let Self { all, denied } = self;
-        let may_revoke = |lease: &ReplacedLease| {
-            token.is_some_and(|token| token.number == lease.token && *denied != Some(token.number))
-        };
+        let Self { all, denied, .. } = self;
+        let may_revoke = |lease: &ReplacedLease| token.is_some_and(|token| lease.is_revocable(token.number, *denied));
         all.retain(|lease| lease.keep_until > now.at || lease.revoking.is_some() || may_revoke(lease));
         let Some(token) = token.filter(|_| is_saved) else { return };
         let busy = all.iter().filter(|lease| lease.revoking.is_some()).count();
@@ -153,7 +160,10 @@ impl ReplacedLeases {
                     return None;
                 }
                 if matches!(failure.class, FailureClass::Forbidden | FailureClass::Denied) {
-                    let first = self.denied.replace(lease.token).is_none();
+                    let first = match lease.id {
+                        LeaseId::Id(_) => self.denied.replace(lease.token).is_none(),
+                        LeaseId::Token(_) => !std::mem::replace(&mut self.child_denied, true),
+                    };
                     Revocation::Denied { failure, first }
                 } else {
                     Revocation::Failed(failure)

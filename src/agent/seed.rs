@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::io::{Op, Outcome, Ticket};
 use super::journal::Subject;
+use super::source::SourceState;
 use super::time::{Backoff, Elapsed, Now};
 use super::{Agent, Parts};
 use crate::model::{
@@ -73,7 +74,7 @@ impl Parts {
     /// Whether Vault rejects a request that the first set requires. Only a success ends this state, because Vault can become
     /// unavailable after the rejection.
     fn is_refused(&self) -> bool {
-        let refused = |source: &super::source::SourceState| {
+        let refused = |source: &SourceState| {
             source.spec.required && (source.refused || source.pending_refusal.is_some()) && !source.is_current()
         };
         self.sessions.refused || self.sources.iter().any(|(_, source)| refused(source))
@@ -127,11 +128,13 @@ impl Agent {
         }
     }
 
-    /// The files of the sources that have not been read, except for optional ones that Vault rejects.
+    /// The files of the sources that have not been read, except for optional ones that Vault rejects, and for tokens.
     fn seeded_set(&self, seed: &Seed, data: &SeedData, now: &Now) -> Result<AdoptedSet, Failure> {
         let Parts { settings, sources, .. } = &self.parts;
         let unread = sources.iter().filter(|(_, source)| !source.is_current());
-        let wanted: BTreeSet<_> = unread.filter(|(_, source)| !source.refused).map(|(name, _)| name.clone()).collect();
+        let can_be_seeded = |name: &SourceName, source: &SourceState| !source.refused && !name.is_token_file();
+        let wanted: BTreeSet<_> =
+            unread.filter(|(name, source)| can_be_seeded(name, source)).map(|(name, _)| name.clone()).collect();
         let files = render::seed_files(settings, seed, data, &wanted)?;
         let provenance = files.files.iter().map(|(path, entry)| (path.clone(), entry.sources.clone())).collect();
         let of = |name: &SourceName| {

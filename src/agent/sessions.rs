@@ -13,7 +13,7 @@ use super::outbox::Outbox;
 use super::seed::is_refusal;
 use super::time::{Backoff, Elapsed, Now};
 use super::token::Token;
-use crate::model::{Failure, FailureClass, Reason, Retry, Session, Settings, TokenInfo};
+use crate::model::{Failure, FailureClass, Reason, Retry, Session, Settings, TokenInfo, VaultToken};
 
 /// How long a replaced token is kept, so that an application can still use a leased credential that it has just read.
 const OVERLAP: Duration = Duration::from_secs(30);
@@ -184,21 +184,19 @@ impl Sessions {
     fn discard(&mut self, token: &Token, now: &Now, outbox: &mut Outbox) {
         self.end(token, now);
         if token.self_issued && !token.has_expired(now.at) {
-            self.revoke(token, outbox);
+            self.revoke(&token.settings, &token.value, outbox);
         }
     }
 
     /// Starts the revocation of a token.
-    pub(super) fn revoke(&mut self, token: &Token, outbox: &mut Outbox) {
-        let op = Op::Revoke { settings: Arc::clone(&token.settings), token: token.value.clone() };
+    pub(super) fn revoke(&mut self, settings: &Arc<Settings>, token: &VaultToken, outbox: &mut Outbox) {
+        let op = Op::Revoke { settings: Arc::clone(settings), token: token.clone() };
         self.revoking.push(outbox.start(op));
     }
 
-    /// Ends a revocation. Returns whether it was in flight.
-    pub(super) fn revoked(&mut self, ticket: Ticket) -> bool {
-        let before = self.revoking.len();
+    /// Ends a revocation.
+    pub(super) fn revoked(&mut self, ticket: Ticket) {
         self.revoking.retain(|started| *started != ticket);
-        self.revoking.len() < before
     }
 
     pub(super) fn is_revoking(&self) -> bool {

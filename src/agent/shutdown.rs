@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::io::{Action, Ticket};
 use super::journal::Subject;
+use super::source::SourceState;
 use super::time::{Elapsed, Now};
-use super::{Agent, conditions};
-use crate::model::{Failure, FailureClass, Reason};
+use super::{Agent, Parts, conditions};
+use crate::model::{Failure, FailureClass, LeaseId, Reason};
 
 /// Exit codes, after `sysexits.h`.
 pub mod exit {
@@ -239,10 +240,14 @@ impl Agent {
                 self.abandoned_logins.insert(ticket, trial.settings);
             }
             if let Some(token) = trial.token.filter(|token| token.self_issued) {
-                self.parts.sessions.revoke(&token, &mut self.outbox);
+                self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
             }
         }
-        let keeps_token = !self.parts.settings.revoke_on_exit || self.keeps_token(code, now);
+        let is_used = self.keeps_token(code, now);
+        let keeps_token = is_used || !self.parts.settings.revoke_on_exit;
+        if keeps_token && !is_used {
+            self.revoke_child_tokens(now);
+        }
         if !keeps_token {
             self.revoke_tokens(now);
         }
@@ -261,6 +266,23 @@ impl Agent {
         Some(self.save(keeps_token, now))
     }
 
+    /// Revokes the tokens that the agent created. Their parent stays valid, so Vault does not revoke them.
+    fn revoke_child_tokens(&mut self, now: &Now) {
+        let live = |source: &SourceState| match source.lease()? {
+            (LeaseId::Token(child), grant, _) if grant.expires_at() > now.at => Some(child.clone()),
+            _ => None,
+        };
+        let children = self.parts.sources.iter().filter_map(|(name, source)| Some((name.clone(), live(source)?)));
+        for (name, child) in children.collect::<Vec<_>>() {
+            let message = format!("the Vault token of keyferry stays valid; revoking the token of {name}");
+            self.journal.info(&Subject::Revocation, message);
+            let Parts { settings, sessions, .. } = &mut self.parts;
+            sessions.revoke(settings, &child, &mut self.outbox);
+            // It must not be part of a checkpoint.
+            self.update(&name, |source| source.renewal_denied(true, now));
+        }
+    }
+
     /// Whether the exit waits for the save with this ticket.
     pub(super) fn is_releasing(&self, ticket: Ticket) -> bool {
         matches!(&self.phase, Phase::Draining(Drain { stage: Stage::ReleasingToken { saving: Some(saving) }, .. })
@@ -277,7 +299,7 @@ impl Agent {
 
     fn revoke_tokens(&mut self, now: &Now) {
         for token in self.parts.sessions.revocable(now.at) {
-            self.parts.sessions.revoke(&token, &mut self.outbox);
+            self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
         }
     }
 

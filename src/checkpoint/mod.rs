@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::model::{
-    AuthMethod, CertificateTimes, Checkpoint, Lease, LeaseId, Reading, SavedSecretId, SavedSource, SavedToken,
-    SecretBytes, SecretValue, Settings, SourceName, Validity, VaultToken, Version,
+    AuthMethod, CHILD_TOKEN_KEY, CertificateTimes, Checkpoint, Lease, LeaseId, Reading, SavedSecretId, SavedSource,
+    SavedToken, SecretBytes, SecretValue, Settings, SourceName, Validity, VaultToken, Version,
 };
 
 /// Version of the format. Increment it with each change.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 const SAME_IMAGE: &str = "run both containers from the same image";
 
@@ -82,7 +82,8 @@ struct SourceEntry<'a> {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LeaseEntry {
-    id: String,
+    /// `None`: the value of the reading is a child token, which has no lease ID.
+    id: Option<String>,
     renewable: bool,
 }
 
@@ -164,7 +165,11 @@ pub fn encode(
         let Some(spec) = settings.sources.get(name) else { continue };
         let (ttl, lease, certificate) = match &reading.validity {
             Validity::Lease(Lease { id, duration, renewable }) => {
-                (*duration, Some(LeaseEntry { id: id.0.clone(), renewable: *renewable }), None)
+                let id = match id {
+                    LeaseId::Id(id) => Some(id.clone()),
+                    LeaseId::Token(_) => None,
+                };
+                (*duration, Some(LeaseEntry { id, renewable: *renewable }), None)
             }
             Validity::Expires(ttl) => (*ttl, None, None),
             Validity::Certificate(CertificateTimes { not_before, not_after, ca_not_after }) => {
@@ -262,7 +267,11 @@ fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<
         }
         let validity = match (&entry.lease, &entry.certificate) {
             (Some(LeaseEntry { id, renewable }), _) => {
-                Validity::Lease(Lease { id: LeaseId(id.clone()), duration: entry.ttl, renewable: *renewable })
+                let id = match id {
+                    Some(id) => LeaseId::Id(id.clone()),
+                    None => LeaseId::Token(child_token(&entry.values).ok_or("a child token is missing")?),
+                };
+                Validity::Lease(Lease { id, duration: entry.ttl, renewable: *renewable })
             }
             (None, Some(CertificateEntry { not_before, not_after, ca_not_after })) => {
                 let (not_before, not_after, ca_not_after) = (*not_before, *not_after, *ca_not_after);
@@ -294,6 +303,12 @@ fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<
         Ok::<_, String>(SavedToken { token, first_ttl, left, renewable })
     });
     Ok(Checkpoint { made: now, token: token.transpose()?, sources })
+}
+
+/// The child token among the values of a reading.
+fn child_token(values: &BTreeMap<String, Value<'_>>) -> Option<VaultToken> {
+    let Some(Value::Text(token)) = values.get(CHILD_TOKEN_KEY) else { return None };
+    Some(VaultToken::new(std::str::from_utf8(token.expose()).ok()?))
 }
 
 fn issuer(settings: &Settings) -> Issuer {

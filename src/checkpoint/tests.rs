@@ -5,6 +5,7 @@ const DOCUMENT: &str = "
 vault: {address: 'https://vault:8200'}
 auth: {role: webapp}
 sources: {db: {path: database/creds/webapp, engine: other}, app: {path: secret/webapp}}
+tokenFile: {policies: [webapp]}
 ";
 
 fn settings(changed: &str, into: &str) -> Settings {
@@ -17,7 +18,7 @@ fn now() -> Timestamp {
 }
 
 fn checkpoint() -> Checkpoint {
-    let lease = Lease { id: LeaseId("database/creds/webapp/x".into()), duration: minutes(60), renewable: true };
+    let lease = Lease { id: LeaseId::Id("database/creds/webapp/x".into()), duration: minutes(60), renewable: true };
     let name = |name| SourceName::new(name).expect("a name");
     let value = |text: &str| SecretValue::Text(text.into());
     let data = BTreeMap::from([
@@ -108,6 +109,26 @@ fn certificate_is_restored_with_its_times() {
 }
 
 #[test]
+fn child_token_is_saved_once_and_restored() {
+    let lease = Lease { id: LeaseId::Token(VaultToken::new("hvs.child")), duration: minutes(60), renewable: true };
+    let data = BTreeMap::from([(CHILD_TOKEN_KEY.to_owned(), SecretValue::Text("hvs.child".into()))]);
+    let (version, validity) = (Version::default(), Validity::Lease(lease));
+    let child =
+        SavedSource { reading: Arc::new(Reading { data, version, validity, warnings: Vec::new() }), left: minutes(50) };
+    let mut before = checkpoint();
+    before.sources.insert(SourceName::token_file(), child);
+    let bytes = encode(&before, &[], &settings("", "")).unwrap_or_else(|why| panic!("{why}"));
+    let text = String::from_utf8(bytes.expose().to_vec()).expect("text");
+    assert!(!text.contains("hvs.") && text.matches(&STANDARD.encode("hvs.child")).count() == 1);
+    let after = decoded(&bytes, &settings("", ""), now()).checkpoint.unwrap_or_else(|why| panic!("{why}"));
+    let (before, after) = (&before.sources[&SourceName::token_file()], &after.sources[&SourceName::token_file()]);
+    assert_eq!((&after.reading.validity, after.left), (&before.reading.validity, before.left));
+    let lost = text.replace("\"token\":{\"text\"", "\"other\":{\"text\"");
+    let why = decoded(&lost.into(), &settings("", ""), now()).checkpoint.err().expect("refused");
+    assert_eq!(why, "a child token is missing");
+}
+
+#[test]
 fn expired_credential_is_omitted() {
     let later = restored(now() + SignedDuration::from_mins(20));
     assert_eq!(later.sources.keys().map(SourceName::as_str).collect::<Vec<_>>(), ["db"]);
@@ -141,9 +162,9 @@ fn decode_rejects_unusable_checkpoint_without_quoting_secrets() {
     let planted = STANDARD.encode("hvs.planted");
     let table = [
         (
+            "\"version\":5",
             "\"version\":4",
-            "\"version\":3",
-            "expected format version 4, found 3; run both containers from the same image",
+            "expected format version 5, found 4; run both containers from the same image",
         ),
         ("\"renewable\":true", "\"renewable\":\"hvs.planted\"", "line 1"),
         ("\"renewable\":true", "\"renewable\":true,\"more\":1", "line 1"),

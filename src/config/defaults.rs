@@ -32,6 +32,16 @@ pub const MAX_STALE_REFRESHES: u32 = 3;
 /// Suffix of the keys of the previous version. A valid part of a file name and of a key of a Secret.
 pub const PREVIOUS_SUFFIX: &str = ".previous";
 
+/// Path of the file with the application's token in the output directory.
+pub const TOKEN_FILE: &str = "vault-token";
+
+/// Requested TTL of the application's token. The default of Vault is 32 days. One renewal every 40 minutes costs little, and a
+/// token that is left behind ends soon.
+pub const TOKEN_TTL: Duration = Duration::from_hours(1);
+
+/// Minimum of [`TOKEN_TTL`]. Shorter TTLs overload Vault, and do not survive a failover of Vault.
+pub const MIN_TOKEN_TTL: Duration = Duration::from_secs(10);
+
 /// Concurrent reads. Four use the connection well; more would increase the load when a rollout starts many pods at
 /// once.
 pub const CONCURRENCY: usize = 4;

@@ -25,6 +25,8 @@ mod raw;
 mod raw_output;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
 mod raw_pki;
+#[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
+mod raw_token_file;
 mod schema;
 mod text;
 mod toggle;

@@ -17,6 +17,7 @@ use super::previous::RawPrevious;
 use super::quantity::{RawDuration, RawSize, duration_as_text};
 use super::raw_output::RawOutput;
 use super::raw_pki::RawPki;
+use super::raw_token_file::RawTokenFile;
 use super::toggle::Toggle;
 
 /// Configuration of keyferry.
@@ -31,6 +32,8 @@ pub(super) struct RawDocument {
     pub(super) sources: Option<BTreeMap<String, RawSource>>,
     /// Files to write. Default: one file for each key of each source.
     pub(super) outputs: Option<Vec<RawOutput>>,
+    /// A file with a Vault token for an application that talks to Vault itself. The token is a child of keyferry's own token, with its own policies and TTL. Default: no token.
+    pub(super) token_file: Option<RawTokenFile>,
     /// Where to write the files.
     pub(super) directory: Option<RawDirectory>,
     /// Kubernetes Secrets to keep as copies of the published files. Each key is the name of a Secret.

@@ -43,4 +43,4 @@ pub use settings::{
     Auth, AuthMethod, Directory, KvEngine, Listener, Retry, Seed, Settings, Source, StatusReport, Tls, VaultServer,
 };
 pub use text::truncated;
-pub use token::{Session, TokenInfo, VaultToken};
+pub use token::{CHILD_TOKEN_KEY, Session, TokenInfo, VaultToken};

@@ -10,6 +10,9 @@ use thiserror::Error;
 #[error("{0}")]
 pub struct NameError(pub String);
 
+/// The section of the configuration with the settings of the token file.
+const TOKEN_FILE: &str = "tokenFile";
+
 /// Name of a source: chosen by the user, or the secret's path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceName(Arc<str>);
@@ -22,6 +25,18 @@ impl SourceName {
             return Err(NameError("expected 1 to 253 characters without control characters".into()));
         }
         Ok(Self(name.into()))
+    }
+
+    /// Name of the source of the token file. `config` gives it to no other source.
+    #[must_use]
+    pub fn token_file() -> Self {
+        Self(TOKEN_FILE.into())
+    }
+
+    /// Whether it is the source of the token file, which is never copied.
+    #[must_use]
+    pub fn is_token_file(&self) -> bool {
+        self.as_str() == TOKEN_FILE
     }
 
     /// The name.

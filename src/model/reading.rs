@@ -2,11 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::SecretBytes;
+use super::{SecretBytes, VaultToken};
 
 /// One value of a secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,9 +115,24 @@ impl Version {
     }
 }
 
-/// `lease_id` in Vault's response.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LeaseId(pub String);
+/// Identifies a lease for renewal, lookup, and revocation.
+#[derive(Clone, PartialEq, Eq)]
+pub enum LeaseId {
+    /// `lease_id` in Vault's response.
+    Id(String),
+    /// A child token, which renews, looks up, and revokes itself. Vault revokes it with its parent, as it does with leases.
+    Token(VaultToken),
+}
+
+/// Without the token.
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "Id({id:?})"),
+            Self::Token(_) => f.write_str("Token(_)"),
+        }
+    }
+}
 
 /// A lease. Vault revokes it when it expires, and together with the token that read the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

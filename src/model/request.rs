@@ -11,6 +11,19 @@ pub enum RequestMethod {
     Read,
     /// `POST`, like `vault write`: the engine issues or computes the content.
     Write,
+    /// `POST`, like `vault token create`: the content is a child token of the agent's token.
+    CreateToken,
+}
+
+impl RequestMethod {
+    /// The part of [`Source::request_id`](super::Source::request_id) for the method.
+    pub(super) const fn request_id(self) -> &'static str {
+        match self {
+            Self::Read => "",
+            Self::Write => "#method=write",
+            Self::CreateToken => "#method=create-token",
+        }
+    }
 }
 
 /// Parameters of a request, by name. They contain no secret.

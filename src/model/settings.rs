@@ -215,9 +215,7 @@ impl Source {
         if let Some(list) = &self.list {
             text.push_str(&list.request_id());
         }
-        if self.method == RequestMethod::Write {
-            text.push_str("#method=write");
-        }
+        text.push_str(self.method.request_id());
         for (name, value) in &self.all_parameters() {
             let _ = write!(text, "#{name}={value}");
         }

@@ -38,6 +38,10 @@ impl VaultToken {
     }
 }
 
+/// Key of a reading whose content is a child token
+/// ([`RequestMethod::CreateToken`](super::RequestMethod::CreateToken)).
+pub const CHILD_TOKEN_KEY: &str = "token";
+
 /// Properties of a token, as Vault reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenInfo {

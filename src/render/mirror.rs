@@ -23,13 +23,13 @@ pub struct MirrorData {
 /// Selects and validates the data of the Secret `name`, by the rules of the API server.
 ///
 /// `leased` contains the sources whose readings have a lease. Their credentials stop working when this pod terminates, so they
-/// are skipped unless `allowLeased` is set. `has_read` returns whether a source has been read: a key with an optional file is left
-/// out only then, so that an outage of Vault removes no key from the Secret.
+/// are skipped unless `allowLeased` is set. The token file is always skipped. `has_read` returns whether a source has been
+/// read: a key with an optional file is left out only then, so that an outage of Vault removes no key from the Secret.
 ///
 /// # Errors
 /// Reason `RenderFailed`. Class `Missing` if the set does not contain the file of a configured key, because its source is
-/// optional and missing. Class `Invalid` if a configured key is from a leased source, if the API server does not accept a key or
-/// the size, or if a key is missing that the type requires.
+/// optional and missing. Class `Invalid` if a configured key is the token file or from a leased source, if the API server does
+/// not accept a key or the size, or if a key is missing that the type requires.
 pub fn mirror_data(
     mirror: &Mirror,
     name: &ObjectName,
@@ -44,13 +44,14 @@ pub fn mirror_data(
         let source = file.sources.iter().find(|source| leased.contains(*source));
         source.filter(|_| !mirror.allow_leased).cloned()
     };
+    let is_token = |file: &FileEntry| file.sources.iter().any(SourceName::is_token_file);
     let mut chosen = MirrorData::default();
     let choose = |chosen: &mut MirrorData, key: &str, file: &FileEntry| {
         chosen.data.insert(key.to_owned(), Arc::clone(&file.bytes));
         chosen.sources.extend(file.sources.iter().cloned());
     };
     if mirror.keys.is_empty() {
-        for (path, file) in set.files.iter().filter(|(_, file)| lease_of(file).is_none()) {
+        for (path, file) in set.files.iter().filter(|(_, file)| lease_of(file).is_none() && !is_token(file)) {
             choose(&mut chosen, path.as_str(), file);
         }
     }
@@ -66,6 +67,11 @@ pub fn mirror_data(
             );
             return Err(fail(FailureClass::Missing, cause));
         };
+        if is_token(file) {
+            let cause =
+                format!("file {path} for key {key:?} is a Vault token, which is never mirrored; remove the key");
+            return Err(fail(FailureClass::Invalid, cause));
+        }
         if let Some(source) = lease_of(file) {
             let cause = format!(
                 "file {path} for key {key:?} is from source {source}, which has a lease and stops working when this pod \

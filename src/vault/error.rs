@@ -109,6 +109,10 @@ pub(super) enum VaultError {
     )]
     WriteToKv { path: String, mount: String },
     #[error("{action}: {problem}")]
+    ChildTokenUnusable { action: String, problem: &'static str },
+    #[error("{action}: Vault does not recognize it (expired or revoked); keyferry creates another one")]
+    ChildTokenLost { action: String },
+    #[error("{action}: {problem}")]
     CertificateInvalid { action: String, problem: String },
     /// A name of the certificate that cannot be encoded is rejected in the configuration.
     #[error("{action}: the system provides no random numbers for a private key; check the node")]
@@ -148,10 +152,13 @@ impl VaultError {
             | Self::GivenTokenInvalid
             | Self::WrongCreationPath { .. }
             | Self::NotUnwrapped { .. } => (Denied, Reason::LoginRefused),
-            Self::LeaseLost { .. } => (Missing, Reason::LeaseLost),
+            Self::LeaseLost { .. } | Self::ChildTokenLost { .. } => (Missing, Reason::LeaseLost),
             Self::SecretNotFound { .. } | Self::NoSecrets { .. } => (Missing, Reason::SecretNotFound),
             Self::SecretDeleted { .. } => (Missing, Reason::SecretDeleted),
-            Self::NotReadable { .. } | Self::NotUsable { .. } | Self::WriteToKv { .. } => {
+            Self::NotReadable { .. }
+            | Self::NotUsable { .. }
+            | Self::WriteToKv { .. }
+            | Self::ChildTokenUnusable { .. } => {
                 (Invalid, Reason::InvalidRequest)
             }
             Self::CertificateInvalid { .. } => (Invalid, Reason::CertificateInvalid),

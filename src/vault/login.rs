@@ -83,7 +83,7 @@ fn secret_id_file(auth: &Auth) -> Option<SecretIdFile<'_>> {
 }
 
 async fn log_in(api: &Api, namespace: Option<&str>, login: Login) -> Result<Session, VaultError> {
-    let AuthResponse { token, info, warnings } = send(api, namespace, &login).await?;
+    let AuthResponse { token, info, warnings, .. } = send(api, namespace, &login).await?;
     for warning in warnings {
         tracing::warn!(path = login.path, warning, "Vault returned a warning for the login");
     }

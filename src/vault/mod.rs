@@ -40,7 +40,8 @@ pub use secret_id::SecretIdCache;
 use jiff::Timestamp;
 
 use crate::model::{
-    Auth, CertificateRequest, Failure, Lease, LeaseId, Reading, Session, Source, TokenInfo, VaultServer, VaultToken,
+    Auth, CertificateRequest, Failure, Lease, LeaseId, Reading, RequestMethod, Session, Source, TokenInfo, VaultServer,
+    VaultToken,
 };
 use api::Api;
 use mounts::MountTable;
@@ -135,6 +136,8 @@ impl Vault {
             list::read_list(&self.api, &self.mounts, token, source, list).await?
         } else if source.is_plain_read() {
             read::read(&self.api, &self.mounts, token, source).await?
+        } else if source.method == RequestMethod::CreateToken {
+            api::child_token::create(&self.api, token, source).await?
         } else {
             request::send(&self.api, &self.mounts, token, source).await?
         })
@@ -155,7 +158,7 @@ impl Vault {
         Ok(certificate::issue(&self.api, token, source, wanted, now).await?)
     }
 
-    /// Renews a lease. `increment` counts from now; Vault can grant less.
+    /// Renews a lease, or a child token with itself. `increment` counts from now; Vault can grant less.
     ///
     /// # Errors
     /// `Missing` with `LeaseLost` if the lease has expired or is not renewable, `TokenInvalid`, `Forbidden`, and the failures of
@@ -166,23 +169,32 @@ impl Vault {
         id: &LeaseId,
         increment: Option<Duration>,
     ) -> Result<Lease, Failure> {
-        Ok(api::lease::renew(&self.api, token, id, increment).await?)
+        Ok(match id {
+            LeaseId::Id(id) => api::lease::renew(&self.api, token, id, increment).await?,
+            LeaseId::Token(child) => api::child_token::renew(&self.api, child, increment).await?,
+        })
     }
 
-    /// Looks up a lease.
+    /// Looks up a lease, or a child token with itself.
     ///
     /// # Errors
     /// `Missing` with `LeaseLost` if the lease does not exist, `TokenInvalid`, `Forbidden`, and the failures of any call.
     pub async fn look_up_lease(&self, token: &VaultToken, id: &LeaseId) -> Result<(), Failure> {
-        Ok(api::lease::look_up(&self.api, token, id).await?)
+        Ok(match id {
+            LeaseId::Id(id) => api::lease::look_up(&self.api, token, id).await?,
+            LeaseId::Token(child) => api::child_token::look_up(&self.api, child).await?,
+        })
     }
 
-    /// Revokes a lease. Succeeds if the lease does not exist.
+    /// Revokes a lease, or a child token with itself. Succeeds if the lease does not exist.
     ///
     /// # Errors
     /// `TokenInvalid`, `Forbidden`, and the failures of any call.
     pub async fn revoke_lease(&self, token: &VaultToken, id: &LeaseId) -> Result<(), Failure> {
-        Ok(api::lease::revoke(&self.api, token, id).await?)
+        Ok(match id {
+            LeaseId::Id(id) => api::lease::revoke(&self.api, token, id).await?,
+            LeaseId::Token(child) => api::child_token::revoke(&self.api, child).await?,
+        })
     }
 
     /// Revokes `token` and all its leases. Succeeds if Vault does not recognize the token.

@@ -17,7 +17,7 @@ use crate::model::{KvEngine, Reading, RequestMethod, Source, VaultToken, Version
 fn action(source: &Source) -> String {
     let verb = match source.method {
         RequestMethod::Read => "read",
-        RequestMethod::Write => "write",
+        RequestMethod::Write | RequestMethod::CreateToken => "write",
     };
     format!("failed to {verb} {}", source.path)
 }

@@ -9,6 +9,7 @@ use keyferry::agent::{Input, Outcome, Ticket};
 use keyferry::model::{Lease, Reading, Validity};
 
 use super::process::Flight;
+use super::server::id_of;
 use super::world::{Note, World};
 
 impl World {
@@ -60,7 +61,7 @@ impl World {
                 self.reported_token_end.insert(flight.token.clone(), ends);
             }
             Outcome::LeaseRenewed(Ok(Lease { id, duration, .. })) => {
-                for record in self.records.values_mut().filter(|record| record.lease.as_ref() == Some(&id.0)) {
+                for record in self.records.values_mut().filter(|record| record.lease.as_deref() == Some(id_of(id))) {
                     record.reported_end = Some(now + *duration);
                 }
             }

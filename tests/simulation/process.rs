@@ -7,6 +7,8 @@ use std::time::Duration;
 use keyferry::agent::{Action, Agent, Input, Mode, Now, Op, Ticket};
 use keyferry::model::{AuthMethod, Settings, SourceName};
 
+use super::server::id_of;
+
 /// An operation in flight.
 pub struct Flight {
     pub subject: String,
@@ -126,9 +128,13 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
             Some(token),
             Some(settings),
         ),
-        Op::RevokeLease { settings, token, source, lease } => {
-            (format!("revoke lease {}", lease.0), format!("revoke-lease {source}"), None, Some(token), Some(settings))
-        }
+        Op::RevokeLease { settings, token, source, lease } => (
+            format!("revoke lease {}", id_of(lease)),
+            format!("revoke-lease {source}"),
+            None,
+            Some(token),
+            Some(settings),
+        ),
         Op::ReadSeed { .. } => ("seed".into(), "read seed".into(), None, None, None),
         Op::Publish { directory, .. } => {
             let path = directory.path.display();

@@ -9,7 +9,7 @@ use keyferry::model::{Checkpoint, Failure, FailureClass, Reading, Reason, Settin
 use super::pki::{left, unusable};
 use super::process::flight;
 use super::secrets::{Kind, Shape};
-use super::server::{Server, lost, timestamp};
+use super::server::{Server, id_of, lost, timestamp};
 use super::world::{Event, Note, Record, World};
 
 impl World {
@@ -245,7 +245,7 @@ impl World {
                 Validity::Certificate(times) => Kind::Certificate(left(timestamp(self.now), times.ends())),
                 _ => self.servers[server].secrets[&source.path].kind,
             },
-            lease: reading.validity.lease().map(|lease| lease.id.0.clone()),
+            lease: reading.validity.lease().map(|lease| id_of(&lease.id).to_owned()),
             token: token.to_vec(),
             issued: self.now,
             reported_end: None,

@@ -1,5 +1,8 @@
 //! A simulated Vault server: logins, tokens that own leases, secrets, and faults.
 
+#[path = "leases.rs"]
+mod leases;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +18,8 @@ use super::pki;
 use super::random::Random;
 use super::secrets::{Kind, Secret, list_id, values};
 
+pub use leases::id_of;
+
 /// Maximum time until a new token is known to all nodes.
 const TOKEN_LAG: Duration = Duration::from_secs(3);
 
@@ -23,6 +28,9 @@ pub fn timestamp(now: Duration) -> Timestamp {
     let base: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
     base + SignedDuration::try_from(now).expect("a short run")
 }
+
+/// One of this number of leases is a child token.
+const CHILD_EVERY: u64 = 3;
 
 /// A role of an auth method, and its tokens.
 #[derive(Clone, Copy)]
@@ -247,6 +255,12 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<(), Failure> {
+        let child = String::from_utf8_lossy(token.expose()).into_owned();
+        if self.leases.contains_key(&child) {
+            self.reach(settings, now, random)?;
+            self.leases.remove(&child);
+            return Ok(());
+        }
         let permits = |role: &Role| role.default_policy;
         let result = self.permitted(settings, token, "auth/token/revoke-self", permits, now, random).map(|_| ());
         match &result {
@@ -327,50 +341,12 @@ impl Server {
                     renewable,
                 };
                 self.leases.insert(lease.clone(), state);
-                let validity = Validity::Lease(Lease { id: LeaseId(lease), duration: ttl, renewable });
+                let is_child = self.counter % CHILD_EVERY == 0;
+                let lease = if is_child { LeaseId::Token(VaultToken::new(&lease)) } else { LeaseId::Id(lease) };
+                let validity = Validity::Lease(Lease { id: lease, duration: ttl, renewable });
                 Ok(made(id, Version::default(), shape, validity))
             }
         }
-    }
-
-    pub fn look_up_lease(
-        &mut self,
-        settings: &Settings,
-        token: &VaultToken,
-        id: &LeaseId,
-        now: Duration,
-        random: &mut Random,
-    ) -> Result<(), Failure> {
-        self.permitted(settings, token, "sys/leases/lookup", |role| role.lease_policy, now, random)?;
-        if self.lease_is_alive(&id.0, now) { Ok(()) } else { Err(lease_lost()) }
-    }
-
-    pub fn revoke_lease(
-        &mut self,
-        settings: &Settings,
-        token: &VaultToken,
-        id: &LeaseId,
-        now: Duration,
-        random: &mut Random,
-    ) -> Result<(), Failure> {
-        self.permitted(settings, token, "sys/leases/revoke", |role| role.lease_policy, now, random)?;
-        self.leases.remove(&id.0);
-        Ok(())
-    }
-
-    pub fn renew_lease(
-        &mut self,
-        settings: &Settings,
-        token: &VaultToken,
-        id: &LeaseId,
-        now: Duration,
-        random: &mut Random,
-    ) -> Result<Lease, Failure> {
-        self.permitted(settings, token, "sys/leases/renew", |role| role.default_policy, now, random)?;
-        let alive = self.lease_is_alive(&id.0, now);
-        let lease = self.leases.get_mut(&id.0).filter(|_| alive).ok_or_else(lease_lost)?;
-        lease.ends = lease.ends.max((now + lease.ttl).min(lease.max));
-        Ok(Lease { id: id.clone(), duration: lease.ends - now, renewable: lease.renewable })
     }
 }
 

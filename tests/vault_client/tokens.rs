@@ -9,7 +9,7 @@ use super::stub::{Exchange, Stub, get, post};
 use super::*;
 
 fn lease() -> LeaseId {
-    LeaseId("database/creds/app/x".into())
+    LeaseId::Id("database/creds/app/x".into())
 }
 
 #[tokio::test]

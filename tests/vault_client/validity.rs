@@ -17,7 +17,7 @@ async fn dynamic_secret_has_lease() {
         get("/v1/db/creds/app").answer(200, plain(&json!({"username": "u"}), "db/creds/app/x", 3600)),
     ];
     let reading = reading_of(script, &source("db/creds/app")).await;
-    let lease = Lease { id: LeaseId("db/creds/app/x".into()), duration: Duration::from_hours(1), renewable: true };
+    let lease = Lease { id: LeaseId::Id("db/creds/app/x".into()), duration: Duration::from_hours(1), renewable: true };
     assert_eq!(reading.validity, Validity::Lease(lease));
 }
 

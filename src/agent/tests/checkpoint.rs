@@ -51,7 +51,7 @@ fn last_saved(d: &Driver) -> (Option<String>, Option<LeaseId>) {
 }
 
 fn both(token: &str, lease: &str) -> (Option<String>, Option<LeaseId>) {
-    (Some(token.into()), Some(LeaseId(lease.into())))
+    (Some(token.into()), Some(LeaseId::Id(lease.into())))
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn next_process_publishes_without_login_and_keeps_lease() {
     d.advance(secs(430));
     let (_, op) = d.take(Kind::RenewLease, Some("a"));
     let Op::RenewLease { lease, token, .. } = op else { panic!() };
-    assert_eq!((lease, token.expose()), (LeaseId("l1".into()), b"t1".as_slice()));
+    assert_eq!((lease, token.expose()), (LeaseId::Id("l1".into()), b"t1".as_slice()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fixtures::{RUN, secs, settings};
 use crate::agent::{Action, Agent, Input, LogEntry, MirrorResult, Mode, Now, Op, Outcome, Ticket};
-use crate::model::{AdoptedSet, Checkpoint, PodEvent, Settings};
+use crate::model::{AdoptedSet, Checkpoint, LeaseId, PodEvent, Settings};
 
 /// The kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,7 +218,10 @@ impl Driver {
                 Outcome::Saved(Ok(()))
             }
             Op::RevokeLease { lease, .. } => {
-                self.revoked_leases.push(lease.0);
+                self.revoked_leases.push(match lease {
+                    LeaseId::Id(id) => id,
+                    LeaseId::Token(token) => String::from_utf8_lossy(token.expose()).into_owned(),
+                });
                 Outcome::LeaseRevoked(Ok(()))
             }
             op @ Op::Revoke { .. } => {

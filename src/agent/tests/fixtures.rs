@@ -183,7 +183,7 @@ pub(super) fn issued(validity: Validity, of: &[(&str, &str)]) -> Reading {
 }
 
 pub(super) fn lease(id: &str, duration: Duration) -> Lease {
-    Lease { id: LeaseId(id.into()), duration, renewable: true }
+    Lease { id: LeaseId::Id(id.into()), duration, renewable: true }
 }
 
 /// A credential with a lease.

@@ -21,6 +21,14 @@ pub(super) fn check(outputs: &[(usize, Output)], diagnostics: &mut Diagnostics) 
     }
 }
 
+/// Reports the conflict of the token file with one of the other outputs. `at` is the key with its path.
+pub(super) fn check_token_file(at: &str, file: &Output, outputs: &[Output], diagnostics: &mut Diagnostics) {
+    if let Some((output, (name, other))) = outputs.iter().find_map(|output| Some((output, conflict(file, output)?))) {
+        let message = format!("{name} conflicts with {other} of source {}; choose another path", output.source);
+        diagnostics.invalid_hidden(at, message);
+    }
+}
+
 /// Whether both outputs write a file for each key, and some keys are selected by both. Lists of keys are compared key by key.
 fn writes_same_files(output: &Output, other: &Output) -> bool {
     let (OutputKind::EachKey { prefix, keys, .. }, OutputKind::EachKey { prefix: other_prefix, keys: other_keys, .. }) =

@@ -134,6 +134,10 @@ fn mirror_key(
             format!("must be a file of `outputs`; {}", suggestion(path, known.iter().copied())),
         );
     }
+    if writer.is_some_and(|output| output.source.is_token_file()) {
+        let message = "must not be the file of `tokenFile`, which is never mirrored; remove the key";
+        diagnostics.invalid(&at, path, message);
+    }
     let is_optional = |output: &&Output| matches!(output.kind, OutputKind::Key { missing: WhenMissing::Omit, .. });
     let optional = writer.filter(is_optional).map(|output| output.source.clone());
     Some(MirrorKey { key, file: file_path, optional })

@@ -13,6 +13,7 @@ mod selection;
 mod server;
 mod sources;
 mod status;
+mod token_file;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,22 +25,27 @@ use super::environment::Environment;
 use super::quantity::{self, DURATION_FORM, RawDuration, SIZE_FORM, duration_as_text};
 use super::raw::{RawDirectory, RawDocument, RawRetry};
 use super::variables::given_token;
-use crate::model::{AuthMethod, Directory, Listener, Mode, Retry, Settings};
+use crate::model::{AuthMethod, Directory, Listener, Mode, Retry, Settings, SourceName};
 
 /// Parses all sections. `None` only if an error is reported.
 pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mut Diagnostics) -> Option<Settings> {
     let server = server::parse(raw.vault.unwrap_or_default(), diagnostics);
     let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), diagnostics);
     let raw_sources = raw.sources.unwrap_or_default();
-    let outputs = outputs::parse(raw.outputs, &raw_sources, diagnostics);
-    let sources = sources::parse(raw_sources, env, diagnostics);
+    let mut outputs = outputs::parse(raw.outputs, &raw_sources, diagnostics);
+    let mut sources = sources::parse(raw_sources, raw.token_file.is_some(), env, diagnostics);
     let directory = directory(raw.directory.unwrap_or_default(), diagnostics);
+    let status = status::parse(raw.status.unwrap_or_default(), diagnostics);
+    let token = raw.token_file.and_then(|raw| token_file::parse(raw, &outputs, &status, env, diagnostics));
+    if let Some((source, output)) = token {
+        sources.insert(SourceName::token_file(), source);
+        outputs.push(output);
+    }
     let mirrors = mirrors::parse(raw.mirrors.unwrap_or_default(), &outputs, &sources, diagnostics);
     let seed = raw.seed.and_then(|raw| {
         let of = seed::Copied { directory: &directory, sources: &sources, outputs: &outputs, mirrors: &mirrors };
         seed::parse(raw, &of, diagnostics)
     });
-    let status = status::parse(raw.status.unwrap_or_default(), diagnostics);
     let listener = raw.listen.and_then(|text| listener(&text, diagnostics));
     let retry = retry(raw.retry.unwrap_or_default(), diagnostics);
     let drain = duration("drain", raw.drain.as_ref(), defaults::DRAIN, diagnostics);

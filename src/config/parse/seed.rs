@@ -80,6 +80,12 @@ fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &
         diagnostics.forbidden(&format!("mirrors.{name}.allowLeased"), message);
     }
     for (name, _) in of.sources.iter().filter(|(_, source)| source.required && !source.is_plain_read()) {
+        if name.is_token_file() {
+            let message = "cannot replace the file of `tokenFile`, which is never copied; set `tokenFile.required: false`, \
+                           or remove `seed`";
+            diagnostics.forbidden("seed", message);
+            continue;
+        }
         let message = format!(
             "cannot replace source {name}, because each request with `method: write` or `parameters` returns \
              different content; set `sources.{name}.required: false`, or remove `seed`"
@@ -87,7 +93,7 @@ fn check(mirror: Option<(&ObjectName, &Mirror)>, of: &Copied<'_>, diagnostics: &
         diagnostics.forbidden("seed", message);
     }
     let mut each_key: BTreeMap<Option<&str>, &SourceName> = BTreeMap::new();
-    for output in of.outputs {
+    for output in of.outputs.iter().filter(|output| !output.source.is_token_file()) {
         if let OutputKind::EachKey { prefix, .. } = &output.kind
             && output.known_files().is_none()
             && let Some(other) = each_key.insert(prefix.as_ref().map(FilePath::as_str), &output.source)

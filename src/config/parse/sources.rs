@@ -1,12 +1,13 @@
 //! `sources`
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::super::defaults;
 use super::super::diagnostics::Diagnostics;
 use super::super::environment::Environment;
 use super::super::parameter::{RawParameter, expand};
-use super::super::quantity::duration_as_text;
+use super::super::quantity::{RawDuration, duration_as_text};
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use super::auth::is_path;
 use super::{duration, list, optional_duration, pki};
@@ -17,10 +18,11 @@ const MAX_SUFFIX: usize = 64;
 
 pub(super) fn parse(
     raw: BTreeMap<String, RawSource>,
+    has_token_file: bool,
     env: &dyn Environment,
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<SourceName, Source> {
-    if raw.is_empty() {
+    if raw.is_empty() && !has_token_file {
         diagnostics.required("sources", "is missing; configure at least one secret here or in KEYFERRY_SECRETS");
     }
     raw.into_iter().filter_map(|(name, raw)| source(&name, raw, env, diagnostics)).collect()
@@ -36,6 +38,10 @@ fn source(
     let source_name = SourceName::new(name)
         .map_err(|error| diagnostics.invalid_hidden(&format!("sources.{name}"), error.to_string()))
         .ok();
+    if source_name.as_ref().is_some_and(SourceName::is_token_file) {
+        let message = "cannot have this name, which messages use for the section `tokenFile`; choose another one";
+        diagnostics.forbidden(&format!("sources.{name}"), message);
+    }
     let list = list::parse(&format!("sources.{name}"), &raw, diagnostics);
     let refresh = duration(&at("refresh"), raw.refresh.as_ref(), defaults::REFRESH, diagnostics);
     if refresh < defaults::MIN_REFRESH {
@@ -51,10 +57,7 @@ fn source(
         diagnostics.invalid(&at("maxStale"), duration_as_text(max_stale), message);
     }
     let overlap = optional_duration(&at("overlap"), raw.overlap.as_ref(), diagnostics);
-    let watch_lease = optional_duration(&at("watchLease"), raw.watch_lease.as_ref(), diagnostics);
-    if let Some(interval) = watch_lease.filter(|interval| *interval < defaults::MIN_WATCH_LEASE) {
-        diagnostics.invalid(&at("watchLease"), duration_as_text(interval), "must be at least 10s");
-    }
+    let watch_lease = watch_lease(&at("watchLease"), raw.watch_lease.as_ref(), diagnostics);
     let engine = match raw.engine {
         None | Some(RawEngine::Detect) => KvEngine::Detect,
         Some(RawEngine::KvV1) => KvEngine::V1,
@@ -170,6 +173,15 @@ fn source(
         required: raw.required.unwrap_or(true),
     };
     Some((source_name?, source))
+}
+
+/// The interval of lookups at `at`; `None` without lookups.
+pub(super) fn watch_lease(at: &str, raw: Option<&RawDuration>, diagnostics: &mut Diagnostics) -> Option<Duration> {
+    let interval = optional_duration(at, raw, diagnostics)?;
+    if interval < defaults::MIN_WATCH_LEASE {
+        diagnostics.invalid(at, duration_as_text(interval), "must be at least 10s");
+    }
+    Some(interval)
 }
 
 fn parameters(

@@ -112,7 +112,10 @@ fn schema_defaults_match_effective_defaults() {
         owner.remove("owner");
     }
     written["seed"]["directory"] = json!("/seed");
+    written["tokenFile"]["role"] = json!("webapp");
+    // A seed has no token.
+    written["tokenFile"]["required"] = json!(false);
     let short = "{vault: {address: 'https://v'}, auth: {role: r}, sources: {a: {path: secret/a}}, mirrors: {m: {}}, \
-                 seed: {directory: /seed}}";
+                 seed: {directory: /seed}, tokenFile: {role: webapp, required: false}}";
     assert!(loaded(&[], Some(&written.to_string())) == loaded(&[], Some(short)), "{written:#}");
 }

@@ -10,6 +10,7 @@ mod pki;
 mod requests;
 mod seed;
 mod settings;
+mod token_file;
 
 use std::collections::HashMap;
 

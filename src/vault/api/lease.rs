@@ -19,7 +19,7 @@ const REVOKE: &str = "sys/leases/revoke";
 pub(in crate::vault) async fn renew(
     api: &Api,
     token: &VaultToken,
-    id: &LeaseId,
+    id: &str,
     increment: Option<Duration>,
 ) -> Result<Lease, VaultError> {
     #[derive(Serialize)]
@@ -35,14 +35,14 @@ pub(in crate::vault) async fn renew(
         #[serde(default)]
         renewable: Option<bool>,
     }
-    let renewal = Renewal { lease_id: &id.0, increment: increment.map(|time| time.as_secs()) };
+    let renewal = Renewal { lease_id: id, increment: increment.map(|time| time.as_secs()) };
     let response = api.send(Call::new(Method::POST, RENEW).token(token).body(body(&renewal))).await?;
-    let action = format!("failed to renew lease {}", id.0);
+    let action = format!("failed to renew lease {id}");
     match response.status {
         StatusCode::OK => {
             let renewed: Renewed = parse(RENEW, &response)?;
             Ok(Lease {
-                id: id.clone(),
+                id: LeaseId::Id(id.to_owned()),
                 duration: renewed.lease_duration.0.unwrap_or_default(),
                 renewable: renewed.renewable.unwrap_or_default(),
             })
@@ -56,26 +56,26 @@ pub(in crate::vault) async fn renew(
 }
 
 /// Looks up a lease. A lease that does not exist is [`VaultError::LeaseLost`].
-pub(in crate::vault) async fn look_up(api: &Api, token: &VaultToken, id: &LeaseId) -> Result<(), VaultError> {
+pub(in crate::vault) async fn look_up(api: &Api, token: &VaultToken, id: &str) -> Result<(), VaultError> {
     call(api, token, LOOK_UP, "look up", id).await
 }
 
 /// Revokes a lease. A lease that does not exist is not an error.
-pub(in crate::vault) async fn revoke(api: &Api, token: &VaultToken, id: &LeaseId) -> Result<(), VaultError> {
+pub(in crate::vault) async fn revoke(api: &Api, token: &VaultToken, id: &str) -> Result<(), VaultError> {
     match call(api, token, REVOKE, "revoke", id).await {
         Err(VaultError::LeaseLost { .. }) => Ok(()),
         result => result,
     }
 }
 
-async fn call(api: &Api, token: &VaultToken, path: &str, verb: &str, id: &LeaseId) -> Result<(), VaultError> {
+async fn call(api: &Api, token: &VaultToken, path: &str, verb: &str, id: &str) -> Result<(), VaultError> {
     #[derive(Serialize)]
     struct Request<'a> {
         lease_id: &'a str,
     }
-    let request = Call::new(Method::POST, path).token(token).body(body(&Request { lease_id: &id.0 }));
+    let request = Call::new(Method::POST, path).token(token).body(body(&Request { lease_id: id }));
     let response = api.send(request).await?;
-    let action = format!("failed to {verb} lease {}", id.0);
+    let action = format!("failed to {verb} lease {id}");
     match response.status {
         StatusCode::OK | StatusCode::NO_CONTENT => Ok(()),
         StatusCode::BAD_REQUEST if errors(&response).to_lowercase().contains("lease") => {

@@ -46,6 +46,8 @@ pub(in crate::vault) struct AuthResponse {
     pub(in crate::vault) token: VaultToken,
     pub(in crate::vault) info: TokenInfo,
     pub(in crate::vault) warnings: Vec<String>,
+    /// Whether it is a batch token, which cannot be renewed or revoked.
+    pub(in crate::vault) is_batch: bool,
 }
 
 /// Sends `login` in `namespace`.
@@ -86,6 +88,8 @@ pub(super) fn auth(path: &str, response: &Response) -> Result<AuthResponse, Vaul
         lease_duration: Seconds,
         #[serde(default)]
         renewable: Option<bool>,
+        #[serde(default)]
+        token_type: Option<&'a str>,
     }
     let body: Body<'_> = parse(path, response)?;
     let token = text(body.auth.client_token).unwrap_or_default();
@@ -93,6 +97,7 @@ pub(super) fn auth(path: &str, response: &Response) -> Result<AuthResponse, Vaul
         token: VaultToken::new(token.expose_str().unwrap_or_default()),
         info: TokenInfo { ttl: body.auth.lease_duration.0, renewable: body.auth.renewable.unwrap_or_default() },
         warnings: body.warnings.unwrap_or_default().iter().map(|warning| clip(warning)).collect(),
+        is_batch: body.auth.token_type == Some("batch"),
     })
 }
 

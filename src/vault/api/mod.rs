@@ -1,5 +1,6 @@
 //! The parts of Vault's HTTP API that keyferry uses: one file per endpoint or family, with its requests and responses.
 
+pub(super) mod child_token;
 pub(super) mod kv;
 pub(super) mod lease;
 pub(super) mod list;

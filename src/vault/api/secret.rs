@@ -35,7 +35,7 @@ pub(in crate::vault) async fn request(
 ) -> Result<Response, VaultError> {
     let call = match source.method {
         RequestMethod::Read => Call::new(Method::GET, &source.path).query(query(parameters)),
-        RequestMethod::Write => {
+        RequestMethod::Write | RequestMethod::CreateToken => {
             let body: serde_json::Map<_, _> =
                 parameters.iter().map(|(name, value)| (name.clone(), json(value))).collect();
             Call::new(Method::POST, &source.path).body(Value::from(body).to_string().into())
@@ -48,7 +48,7 @@ pub(in crate::vault) async fn request(
 pub(in crate::vault) fn request_error(action: &str, source: &Source, response: &Response) -> VaultError {
     let capability = match source.method {
         RequestMethod::Read => "read",
-        RequestMethod::Write => "update",
+        RequestMethod::Write | RequestMethod::CreateToken => "update",
     };
     token_error(action, response, || rule(&source.path, capability))
 }
@@ -130,7 +130,7 @@ impl<'a> Envelope<'a> {
         let lease_duration = self.lease_duration.0.unwrap_or_default();
         if let Some(id) = self.lease_id.clone().filter(|id| !id.is_empty()) {
             let renewable = self.renewable.unwrap_or_default();
-            return Validity::Lease(Lease { id: LeaseId(id), duration: lease_duration, renewable });
+            return Validity::Lease(Lease { id: LeaseId::Id(id), duration: lease_duration, renewable });
         }
         let mount_type = self.mount_type.as_deref();
         // KV version 1 returns the default TTL of the mount. The refresh interval of the source applies instead.

@@ -1,16 +1,16 @@
-//! Lookup, renewal and revocation of the agent's token (<https://developer.hashicorp.com/vault/api-docs/auth/token>), in the
+//! Lookup, renewal, and revocation of a token by itself (<https://developer.hashicorp.com/vault/api-docs/auth/token>), in the
 //! namespace of the token.
 
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::error::VaultError;
 use super::super::http::Response;
-use super::super::json::{MAX_TIME, Seconds};
+use super::super::json::{MAX_TIME, Seconds, body};
 use super::login::auth;
 use super::response::{parse, rule, token_error};
 use super::{Api, Call};
@@ -20,31 +20,62 @@ const LOOKUP: &str = "auth/token/lookup-self";
 const RENEW: &str = "auth/token/renew-self";
 const REVOKE: &str = "auth/token/revoke-self";
 
+/// What messages call the agent's token.
+const WHICH: &str = "the Vault token";
+
 /// `GET auth/token/lookup-self`
 pub(in crate::vault) async fn lookup_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
-    let response = api.send(Call::new(Method::GET, LOOKUP).namespace(token.namespace()).token(token)).await?;
-    match response.status {
-        StatusCode::OK => info(&response),
-        _ => Err(token_error("failed to look up the Vault token", &response, || rule(LOOKUP, "read"))),
-    }
+    look_up(api, token, WHICH).await
 }
 
 /// `POST auth/token/renew-self`, with the default increment.
 pub(in crate::vault) async fn renew_self(api: &Api, token: &VaultToken) -> Result<TokenInfo, VaultError> {
-    let response = api.send(Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token)).await?;
-    match response.status {
-        StatusCode::OK => Ok(auth(RENEW, &response)?.info),
-        _ => Err(token_error("failed to renew the Vault token", &response, || rule(RENEW, "update"))),
-    }
+    renew(api, token, WHICH, None).await
 }
 
 /// `POST auth/token/revoke-self`. Succeeds if the server does not recognize the token.
 pub(in crate::vault) async fn revoke_self(api: &Api, token: &VaultToken) -> Result<(), VaultError> {
+    revoke(api, token, WHICH).await
+}
+
+/// [`lookup_self`] for any token. `which` names it in messages.
+pub(super) async fn look_up(api: &Api, token: &VaultToken, which: &str) -> Result<TokenInfo, VaultError> {
+    let response = api.send(Call::new(Method::GET, LOOKUP).namespace(token.namespace()).token(token)).await?;
+    match response.status {
+        StatusCode::OK => info(&response),
+        _ => Err(token_error(&format!("failed to look up {which}"), &response, || rule(LOOKUP, "read"))),
+    }
+}
+
+/// [`renew_self`] for any token. `increment` counts from now; `None` is the default of the server.
+pub(super) async fn renew(
+    api: &Api,
+    token: &VaultToken,
+    which: &str,
+    increment: Option<Duration>,
+) -> Result<TokenInfo, VaultError> {
+    #[derive(Serialize)]
+    struct Renewal {
+        increment: u64,
+    }
+    let mut call = Call::new(Method::POST, RENEW).namespace(token.namespace()).token(token);
+    if let Some(increment) = increment {
+        call = call.body(body(&Renewal { increment: increment.as_secs() }));
+    }
+    let response = api.send(call).await?;
+    match response.status {
+        StatusCode::OK => Ok(auth(RENEW, &response)?.info),
+        _ => Err(token_error(&format!("failed to renew {which}"), &response, || rule(RENEW, "update"))),
+    }
+}
+
+/// [`revoke_self`] for any token.
+pub(super) async fn revoke(api: &Api, token: &VaultToken, which: &str) -> Result<(), VaultError> {
     let response = api.send(Call::new(Method::POST, REVOKE).namespace(token.namespace()).token(token)).await?;
     if response.status.is_success() {
         return Ok(());
     }
-    match token_error("failed to revoke the Vault token", &response, || rule(REVOKE, "update")) {
+    match token_error(&format!("failed to revoke {which}"), &response, || rule(REVOKE, "update")) {
         VaultError::TokenInvalid { .. } => Ok(()),
         error => Err(error),
     }

@@ -163,7 +163,7 @@ mod tests {
         {
             let body = format!(r#"{{"lease_id":"a/b","lease_duration":{seconds},"renewable":true,"data":{{}}}}"#);
             let lease = validity("a", EngineKind::Unknown, &body).lease().cloned().expect("a lease");
-            assert_eq!((lease.id, lease.duration, lease.renewable), (LeaseId("a/b".into()), expected, true));
+            assert_eq!((lease.id, lease.duration, lease.renewable), (LeaseId::Id("a/b".into()), expected, true));
         }
     }
 

@@ -11,20 +11,20 @@ use crate::proxy::Proxy;
 use crate::setup::{SOON, Setup};
 
 /// A page: its configurations and its policies, in the order of the page.
-struct Page {
-    configurations: Vec<String>,
+pub(super) struct Page {
+    pub(super) configurations: Vec<String>,
     policies: String,
 }
 
 impl Page {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let of = |language| blocks(text, language).into_iter().map(|(_, block)| block).collect::<Vec<_>>();
         Self { configurations: of("yaml"), policies: of("hcl").join("\n") }
     }
 
     /// Gives the case the policies of the page, and runs `keyferry once` with a configuration of the page. Returns the requests
     /// for the sources.
-    async fn publish(&self, setup: &Setup<'_>, configuration: &str) -> Result<Vec<String>> {
+    pub(super) async fn publish(&self, setup: &Setup<'_>, configuration: &str) -> Result<Vec<String>> {
         setup.case.admin.policy(&setup.case.role, &self.policies).await?;
         let proxy = Proxy::counting(setup.servers.vault.address()).await?;
         let url = proxy.url();

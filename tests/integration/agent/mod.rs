@@ -29,5 +29,6 @@ mod requests;
 mod restart;
 mod seed;
 mod static_roles;
+mod token_file;
 mod tokens;
 mod versions;

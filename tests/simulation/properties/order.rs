@@ -7,6 +7,7 @@ use keyferry::agent::{Op, Ticket};
 use keyferry::model::{ConditionStatus, ConditionType};
 
 use super::super::process::{Flight, Process};
+use super::super::server::id_of;
 use super::super::world::World;
 use super::Property;
 
@@ -46,7 +47,7 @@ impl World {
             Op::Revoke { token, .. } => self.check_revocation(token.expose()),
             Op::RevokeLease { settings, source, lease, .. } => {
                 let overlap = settings.sources.get(source).and_then(|source| source.overlap);
-                self.check_lease_revocation(source, &lease.0, overlap);
+                self.check_lease_revocation(source, id_of(lease), overlap);
             }
             Op::ReadSeed { .. } => self.check_seed_read(),
             Op::Mirror { content, .. } => self.check_seed_mirror(content),

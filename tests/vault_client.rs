@@ -35,11 +35,13 @@ mod tls;
 mod tokens;
 #[path = "vault_client/validity.rs"]
 mod validity;
+#[path = "vault_client/wrapped.rs"]
+mod wrapped;
 
 use std::time::Duration;
 
 use keyferry::model::{KvEngine, Parameters, Reading, RequestMethod, Source, Tls, VaultServer, VaultToken};
-use keyferry::vault::{SecretIdCache, Vault};
+use keyferry::vault::{OneTimeSecrets, Vault};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "hvs.planted-token";
@@ -65,13 +67,14 @@ fn vault(address: &str) -> Vault {
 fn vault_at(server: &VaultServer) -> Vault {
     // As main does at startup. Later calls find the provider installed.
     rustls::crypto::ring::default_provider().install_default().ok();
-    Vault::new(server, SecretIdCache::default()).expect("a good address")
+    Vault::new(server, OneTimeSecrets::default()).expect("a good address")
 }
 
 fn source(path: &str) -> Source {
     Source {
         path: path.to_owned(),
         list: None,
+        wrapping_token_file: None,
         mount: None,
         engine: KvEngine::Detect,
         version: None,

@@ -118,10 +118,15 @@ impl Agent {
             && self.parts.store.reading(name).is_some_and(|old| old.data == reading.data);
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
         let before = source.lease_in_use();
+        // Nobody can unwrap it again.
+        let is_unwrapped = source.spec.wrapping_token_file.is_some() && !same;
         if same {
             self.parts.store.confirm(name, Arc::new(reading));
         } else {
             if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
+                if is_unwrapped {
+                    self.parts.saving.request();
+                }
                 if order != Order::Older {
                     // This answer is not older, so the time of a rollback starts again with the next older one.
                     self.update(name, |source| source.older_since = None);
@@ -137,7 +142,9 @@ impl Agent {
             }
             self.parts.publication.sync.request();
         }
-        if before.is_some() || matches!(validity, Validity::Lease(_) | Validity::Expires(_) | Validity::Certificate(_))
+        if before.is_some()
+            || is_unwrapped
+            || matches!(validity, Validity::Lease(_) | Validity::Expires(_) | Validity::Certificate(_))
         {
             self.parts.saving.request();
         }

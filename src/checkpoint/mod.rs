@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::model::{
-    AuthMethod, CHILD_TOKEN_KEY, CertificateTimes, Checkpoint, Lease, LeaseId, Reading, SavedSecretId, SavedSource,
+    AuthMethod, CHILD_TOKEN_KEY, CertificateTimes, Checkpoint, Lease, LeaseId, Reading, SavedSecret, SavedSource,
     SavedToken, SecretBytes, SecretValue, Settings, SourceName, Validity, VaultToken, Version,
 };
 
@@ -37,7 +37,7 @@ struct Content<'a> {
     issuer: Issuer,
     token: Option<TokenEntry<'a>>,
     sources: BTreeMap<String, SourceEntry<'a>>,
-    secret_ids: Vec<SecretIdEntry<'a>>,
+    one_time: Vec<OneTimeEntry<'a>>,
 }
 
 /// The settings that determine which token a login issues.
@@ -97,11 +97,10 @@ struct CertificateEntry {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SecretIdEntry<'a> {
-    role_id_file: PathBuf,
-    secret_id_file: PathBuf,
+struct OneTimeEntry<'a> {
+    files: Vec<PathBuf>,
     digest: Vec<u8>,
-    secret_id: Secret<'a>,
+    secret: Secret<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,15 +146,11 @@ impl Secret<'_> {
     }
 }
 
-/// Encodes a checkpoint and secret IDs.
+/// Encodes a checkpoint and the secrets that cannot be read from their files again.
 ///
 /// # Errors
 /// The reason why they cannot be encoded, for a message.
-pub fn encode(
-    checkpoint: &Checkpoint,
-    secret_ids: &[SavedSecretId],
-    settings: &Settings,
-) -> Result<SecretBytes, String> {
+pub fn encode(checkpoint: &Checkpoint, one_time: &[SavedSecret], settings: &Settings) -> Result<SecretBytes, String> {
     let at = |left: Duration| {
         let ends = SignedDuration::try_from(left).ok().and_then(|left| checkpoint.made.checked_add(left).ok());
         ends.unwrap_or(Timestamp::MAX)
@@ -197,16 +192,12 @@ pub fn encode(
         left: saved.left,
         renewable: saved.renewable,
     });
-    let mut ids = Vec::new();
-    for SavedSecretId { role_id_file, secret_id_file, digest, secret_id } in secret_ids {
-        ids.push(SecretIdEntry {
-            role_id_file: role_id_file.clone(),
-            secret_id_file: secret_id_file.clone(),
-            digest: digest.clone(),
-            secret_id: Secret::Borrowed(secret_id.expose()),
-        });
+    let mut secrets = Vec::new();
+    for SavedSecret { files, digest, secret } in one_time {
+        let secret = Secret::Borrowed(secret.expose());
+        secrets.push(OneTimeEntry { files: files.clone(), digest: digest.clone(), secret });
     }
-    let content = Content { version: VERSION, issuer: issuer(settings), token, sources, secret_ids: ids };
+    let content = Content { version: VERSION, issuer: issuer(settings), token, sources, one_time: secrets };
     SecretBytes::written(|buffer| serde_json::to_writer(buffer, &content)).map_err(|error| error.to_string())
 }
 
@@ -215,7 +206,7 @@ pub struct Decoded {
     /// Token and readings, or the reason why they cannot be used, for a message.
     pub checkpoint: Result<Checkpoint, String>,
     /// Secret IDs, regardless of the login.
-    pub secret_ids: Vec<SavedSecretId>,
+    pub one_time: Vec<SavedSecret>,
 }
 
 /// Decodes a checkpoint that is usable with `settings`. `now` is the wall clock. Omits sources that `settings` does not contain
@@ -238,19 +229,18 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
         return Err(format!("expected format version {VERSION}, found {version}; {SAME_IMAGE}"));
     }
     let content: Content<'_> = serde_json::from_slice(bytes.expose()).map_err(unreadable)?;
-    let secret_id = |entry: &SecretIdEntry<'_>| SavedSecretId {
-        role_id_file: entry.role_id_file.clone(),
-        secret_id_file: entry.secret_id_file.clone(),
+    let saved = |entry: &OneTimeEntry<'_>| SavedSecret {
+        files: entry.files.clone(),
         digest: entry.digest.clone(),
-        secret_id: entry.secret_id.to_bytes(),
+        secret: entry.secret.to_bytes(),
     };
-    let secret_ids = content.secret_ids.iter().map(secret_id).collect();
+    let one_time = content.one_time.iter().map(saved).collect();
     let checkpoint = if content.issuer == issuer(settings) {
         usable(&content, settings, now)
     } else {
         Err("its token was issued for another Vault server, namespace, auth mount or role".into())
     };
-    Ok(Decoded { checkpoint, secret_ids })
+    Ok(Decoded { checkpoint, one_time })
 }
 
 fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<Checkpoint, String> {

@@ -45,12 +45,11 @@ fn checkpoint() -> Checkpoint {
     }
 }
 
-fn secret_id() -> SavedSecretId {
-    SavedSecretId {
-        role_id_file: "/role".into(),
-        secret_id_file: "/secret".into(),
+fn secret_id() -> SavedSecret {
+    SavedSecret {
+        files: vec!["/role".into(), "/secret".into()],
         digest: vec![1, 255],
-        secret_id: "a-planted-secret-id".into(),
+        secret: "a-planted-secret-id".into(),
     }
 }
 
@@ -137,10 +136,10 @@ fn expired_credential_is_omitted() {
 #[test]
 fn secret_ids_are_restored_whatever_the_login() {
     for settings in [settings("", ""), settings("role: webapp", "role: other")] {
-        let found = decoded(&saved(), &settings, now()).secret_ids;
+        let found = decoded(&saved(), &settings, now()).one_time;
         assert_eq!(found.len(), 1);
-        assert_eq!((&found[0].role_id_file, &found[0].digest), (&secret_id().role_id_file, &secret_id().digest));
-        assert!(found[0].secret_id == secret_id().secret_id);
+        assert_eq!((&found[0].files, &found[0].digest), (&secret_id().files, &secret_id().digest));
+        assert!(found[0].secret == secret_id().secret);
     }
 }
 

@@ -158,6 +158,9 @@ pub(super) struct RawSource {
     /// KV: read all secrets below `path` instead of the secret at `path`. The keys are `secret/key`, or `folder/secret/key`. `true` for the secrets in `path` itself, or a section. Requires the capability `list`.
     #[schemars(extend("examples" = [true, {"recursive": true, "exclude": ["**/draft"]}]))]
     pub(super) list: Option<Toggle<RawList>>,
+    /// File with a wrapping token, for a secret that someone has wrapped for this pod. `path` must be the path at which the token was created, as in `vault unwrap`: `secret/data/webapp/config` for KV version 2, or `sys/wrapping/wrap`. The token works once; a new token in the file is a new secret. Nothing is read from `path`.
+    #[schemars(extend("examples" = ["/run/wrapped/webapp"]))]
+    pub(super) wrapping_token_file: Option<String>,
     /// A certificate to request instead of a secret at `path`.
     pub(super) pki: Option<RawPki>,
     /// Mount path of the secrets engine; must be a prefix of `path`. Required only if the mount path contains slashes and the token is not allowed to look it up.

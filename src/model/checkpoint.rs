@@ -58,15 +58,13 @@ pub struct SavedSource {
     pub left: Duration,
 }
 
-/// A secret ID that cannot be read from its file a second time.
+/// A secret that cannot be read from its file a second time: a secret ID, or the content of a wrapped response.
 #[derive(Clone)]
-pub struct SavedSecretId {
-    /// File with the role ID.
-    pub role_id_file: PathBuf,
-    /// File from which the secret ID was read, directly or by unwrapping.
-    pub secret_id_file: PathBuf,
-    /// SHA-256 of the content of that file. Different content means another secret ID.
+pub struct SavedSecret {
+    /// The files that identify the secret. The last one contains it, or the wrapping token for it.
+    pub files: Vec<PathBuf>,
+    /// SHA-256 of the content of that file. Different content means another secret.
     pub digest: Vec<u8>,
-    /// The secret ID.
-    pub secret_id: SecretBytes,
+    /// The secret ID, or the content as JSON text.
+    pub secret: SecretBytes,
 }

@@ -24,7 +24,7 @@ mod text;
 mod token;
 
 pub use certificate::{CertificateRequest, KeyType};
-pub use checkpoint::{Checkpoint, SavedSecretId, SavedSource, SavedToken};
+pub use checkpoint::{Checkpoint, SavedSecret, SavedSource, SavedToken};
 pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEvent};
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource, SeedData};

@@ -155,6 +155,8 @@ pub struct Source {
     pub path: String,
     /// Read the secrets below `path` instead of the secret at `path`.
     pub list: Option<SecretList>,
+    /// File with the wrapping token of the secret, which was created at `path`. Nothing is read from `path`.
+    pub wrapping_token_file: Option<PathBuf>,
     /// Mount path of the secrets engine, a prefix of `path`. `None` detects the mount.
     pub mount: Option<String>,
     /// Secrets engine at the mount path.
@@ -211,6 +213,9 @@ impl Source {
         if let Some(suffix) = &self.previous {
             // Quoted like the text of a parameter. Cannot fail: a `String` accepts every write.
             let _ = write!(text, "#previous={suffix:?}");
+        }
+        if let Some(file) = &self.wrapping_token_file {
+            let _ = write!(text, "#wrappingTokenFile={file:?}");
         }
         if let Some(list) = &self.list {
             text.push_str(&list.request_id());

@@ -17,7 +17,7 @@ use crate::model::{
     PodEvent, Reading, Reason, SeedData, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
     lock,
 };
-use crate::vault::{LoginCredential, SecretIdCache, Vault};
+use crate::vault::{LoginCredential, OneTimeSecrets, Vault};
 use crate::volume::{self, Published, Publisher};
 
 /// Maximum number of Vault clients: for the active configuration, one on trial, and one whose tokens are being revoked.
@@ -26,7 +26,7 @@ const MAX_SERVERS: usize = 3;
 /// The adapters of one agent process.
 pub(super) struct ProductionAdapters {
     servers: Mutex<Servers>,
-    secret_ids: SecretIdCache,
+    one_time: OneTimeSecrets,
     api: Arc<Kubernetes>,
     volume: Arc<Directories>,
     checkpoints: Arc<CheckpointFile>,
@@ -43,13 +43,13 @@ struct Servers {
 
 impl ProductionAdapters {
     pub(super) fn new(checkpoint: Option<PathBuf>) -> Self {
-        let secret_ids = SecretIdCache::default();
+        let one_time = OneTimeSecrets::default();
         Self {
             servers: Mutex::default(),
-            secret_ids: secret_ids.clone(),
+            one_time: one_time.clone(),
             api: Arc::default(),
             volume: Arc::default(),
-            checkpoints: Arc::new(CheckpointFile { path: checkpoint, secret_ids }),
+            checkpoints: Arc::new(CheckpointFile { path: checkpoint, one_time }),
             clock: Arc::new(SystemClock::start()),
         }
     }
@@ -70,7 +70,7 @@ impl Adapters for ProductionAdapters {
             servers.known.insert(0, found);
             return Ok(vault);
         }
-        let vault = Arc::new(Vault::new(&settings.server, self.secret_ids.clone())?);
+        let vault = Arc::new(Vault::new(&settings.server, self.one_time.clone())?);
         servers.known.insert(0, (settings.server.clone(), Arc::clone(&vault)));
         if let Some((_, old)) = servers.known.get(MAX_SERVERS) {
             servers.dropped_requests += old.requests();
@@ -139,6 +139,11 @@ impl Server for Vault {
     }
 
     async fn read(&self, token: &VaultToken, source: &Source) -> Result<Reading, Failure> {
+        if source.wrapping_token_file.is_some() {
+            let (secrets, wanted) = (self.one_time_secrets(), source.clone());
+            let found = blocking("read the wrapping token", move || secrets.read_wrapped(&wanted)).await?;
+            return in_box(self.unwrap(source, found)).await;
+        }
         match &source.certificate {
             Some(wanted) => in_box(self.issue(token, source, wanted, wall())).await,
             None => in_box(Self::read(self, token, source)).await,
@@ -281,10 +286,10 @@ impl Volume for Directories {
     }
 }
 
-/// The checkpoint file. It also contains the secret IDs that cannot be read from their files again.
+/// The checkpoint file. It also contains the secrets that cannot be read from their files again.
 pub(super) struct CheckpointFile {
     path: Option<PathBuf>,
-    secret_ids: SecretIdCache,
+    one_time: OneTimeSecrets,
 }
 
 impl Checkpoints for CheckpointFile {
@@ -292,7 +297,7 @@ impl Checkpoints for CheckpointFile {
         let Some(path) = &self.path else { return Ok(None) };
         let Some(bytes) = volume::read_private_file(path)? else { return Ok(None) };
         let decoded = checkpoint::decode(&bytes, settings, wall()).and_then(|decoded| {
-            self.secret_ids.restore(decoded.secret_ids);
+            self.one_time.restore(decoded.one_time);
             decoded.checkpoint
         });
         decoded.map(|found| Some(Box::new(found))).map_err(|why| {
@@ -304,11 +309,11 @@ impl Checkpoints for CheckpointFile {
 
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure> {
         let Some(path) = &self.path else { return Ok(()) };
-        let secret_ids = self.secret_ids.saved();
-        if checkpoint.is_empty() && secret_ids.is_empty() {
+        let one_time = self.one_time.saved();
+        if checkpoint.is_empty() && one_time.is_empty() {
             return volume::remove_private_file(path);
         }
-        let bytes = checkpoint::encode(checkpoint, &secret_ids, settings).map_err(|why| {
+        let bytes = checkpoint::encode(checkpoint, &one_time, settings).map_err(|why| {
             let message = format!(
                 "failed to encode checkpoint file {}: internal error ({why}); report it with the log",
                 path.display()

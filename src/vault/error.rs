@@ -75,17 +75,17 @@ pub(super) enum VaultError {
     )]
     GivenTokenInvalid,
     #[error(
-        "failed to unwrap the secret ID: expected a wrapping token created by {expected}, found one created by {found}; the \
-         secret ID MAY HAVE BEEN INTERCEPTED and replaced: check Vault's audit log and revoke the secret ID"
+        "failed to unwrap {what}: expected a wrapping token created by {expected}, found one created by {found}; {what} MAY \
+         HAVE BEEN INTERCEPTED and replaced: check Vault's audit log and revoke {what}"
     )]
-    WrongCreationPath { found: String, expected: String },
+    WrongCreationPath { what: &'static str, found: String, expected: String },
     #[error(
         "{action}: {}; the wrapping token has expired or was already used; deliver a new one. An earlier process of this pod \
-         may have used it before a restart. If none did, the secret ID MAY HAVE BEEN INTERCEPTED: check Vault's audit log and \
-         revoke the secret ID",
+         may have used it before a restart. If none did, {what} MAY HAVE BEEN INTERCEPTED: check Vault's audit log and \
+         revoke {what}",
         status_and_errors(*status, errors)
     )]
-    NotUnwrapped { action: String, status: u16, errors: String },
+    NotUnwrapped { action: String, what: &'static str, status: u16, errors: String },
 
     #[error("{action}: {}; keyferry reads the secret again", status_and_errors(*status, errors))]
     LeaseLost { action: String, status: u16, errors: String },

@@ -6,7 +6,8 @@ use super::api::token::lookup_self;
 use super::auth;
 use super::credential::Credential;
 use super::error::VaultError;
-use super::secret_id::{FoundSecretId, SecretIdCache, SecretIdFile};
+use super::one_time::{FoundSecret, OneTimeSecrets};
+use super::secret_id::SecretIdFile;
 use crate::model::{Auth, AuthMethod, Session, TokenInfo, VaultToken};
 
 /// Credentials for one login, as read from their files.
@@ -15,11 +16,11 @@ pub struct LoginCredential(CredentialKind);
 enum CredentialKind {
     Given(VaultToken),
     Request(Login),
-    AppRole { role_id: Credential, secret_id: Option<FoundSecretId> },
+    AppRole { role_id: Credential, secret_id: Option<FoundSecret> },
 }
 
 /// Reads the credentials for one login. Blocks as long as the file system blocks.
-pub(super) fn read(secret_ids: &SecretIdCache, auth: &Auth) -> Result<LoginCredential, VaultError> {
+pub(super) fn read(secret_ids: &OneTimeSecrets, auth: &Auth) -> Result<LoginCredential, VaultError> {
     let namespace = auth.namespace.as_deref();
     Ok(LoginCredential(match &auth.method {
         AuthMethod::AppRole { role_id_file, .. } => {
@@ -47,7 +48,7 @@ pub(super) fn read(secret_ids: &SecretIdCache, auth: &Auth) -> Result<LoginCrede
 /// Logs in with `credential`.
 pub(super) async fn login(
     api: &Api,
-    secret_ids: &SecretIdCache,
+    secret_ids: &OneTimeSecrets,
     auth: &Auth,
     credential: LoginCredential,
 ) -> Result<Session, VaultError> {

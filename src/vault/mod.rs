@@ -25,17 +25,20 @@ mod json;
 mod list;
 mod login;
 mod mounts;
+mod one_time;
 mod previous;
 mod read;
 mod request;
 mod secret_id;
 mod server_text;
+mod wrapped;
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 pub use login::LoginCredential;
-pub use secret_id::SecretIdCache;
+pub use one_time::OneTimeSecrets;
+pub use wrapped::WrappedSecret;
 
 use jiff::Timestamp;
 
@@ -50,16 +53,16 @@ use mounts::MountTable;
 pub struct Vault {
     api: Api,
     mounts: Mutex<MountTable>,
-    secret_ids: SecretIdCache,
+    one_time: OneTimeSecrets,
 }
 
 impl Vault {
-    /// Creates a client for `server`, without I/O. `secret_ids` is the cache that all clients of the process share.
+    /// Creates a client for `server`, without I/O. `one_time` is the cache that all clients of the process share.
     ///
     /// # Errors
     /// `Invalid` if an address is not a URL.
-    pub fn new(server: &VaultServer, secret_ids: SecretIdCache) -> Result<Self, Failure> {
-        Ok(Self { api: Api::new(server)?, mounts: Mutex::default(), secret_ids })
+    pub fn new(server: &VaultServer, one_time: OneTimeSecrets) -> Result<Self, Failure> {
+        Ok(Self { api: Api::new(server)?, mounts: Mutex::default(), one_time })
     }
 
     /// Logs in, or checks a given token. Reads the credential files and changed PEM files. The token belongs to the namespace
@@ -79,7 +82,7 @@ impl Vault {
     /// # Errors
     /// `CredentialUnreadable` or `TlsUnusable`.
     pub fn read_credential(&self, auth: &Auth) -> Result<LoginCredential, Failure> {
-        let credential = login::read(&self.secret_ids, auth)?;
+        let credential = login::read(&self.one_time, auth)?;
         self.api.compare_files();
         self.read_files()?;
         Ok(credential)
@@ -90,7 +93,7 @@ impl Vault {
     /// # Errors
     /// The errors of [`Vault::login`], except those about files.
     pub async fn log_in(&self, auth: &Auth, credential: LoginCredential) -> Result<Session, Failure> {
-        Ok(login::login(&self.api, &self.secret_ids, auth, credential).await?)
+        Ok(login::login(&self.api, &self.one_time, auth, credential).await?)
     }
 
     /// Whether the next request would read PEM files: some are configured, and a connection has failed since the last
@@ -126,7 +129,7 @@ impl Vault {
         Ok(api::token::renew_self(&self.api, token).await?)
     }
 
-    /// Reads `source`, which is not a certificate.
+    /// Reads `source`, which is neither a certificate nor a wrapped secret.
     ///
     /// # Errors
     /// `Missing` with `SecretNotFound` or `SecretDeleted`, `TokenInvalid`, `Forbidden` with the policy rule that allows the
@@ -141,6 +144,21 @@ impl Vault {
         } else {
             request::send(&self.api, &self.mounts, token, source).await?
         })
+    }
+
+    /// The secrets that can be read from their files only once, for [`OneTimeSecrets::read_wrapped`].
+    #[must_use]
+    pub fn one_time_secrets(&self) -> OneTimeSecrets {
+        self.one_time.clone()
+    }
+
+    /// Unwraps the secret of `source`, unless it was cached. Sends 2 requests with the wrapping token, which works once.
+    ///
+    /// # Errors
+    /// `LoginRefused` if the wrapping token has expired, was already used, or was created at another path, and the failures of
+    /// any call.
+    pub async fn unwrap(&self, source: &Source, found: WrappedSecret) -> Result<Reading, Failure> {
+        Ok(wrapped::read(&self.api, &self.one_time, source, found).await?)
     }
 
     /// Requests the certificate `wanted` of `source`, with a new key, and verifies it at `now` (wall clock).

@@ -116,7 +116,7 @@ async fn new_client_reuses_cached_secret_id() {
         approle_login("planted-secret").answer(200, issued(60)),
         approle_login("planted-secret").answer(200, issued(60)),
     ]);
-    let secret_ids = SecretIdCache::default();
+    let secret_ids = OneTimeSecrets::default();
     for seconds in [5, 6] {
         let server = VaultServer { timeout: Duration::from_secs(seconds), ..server(&stub.address()) };
         let vault = Vault::new(&server, secret_ids.clone()).expect("a good address");

@@ -108,6 +108,24 @@ fn unchanged_state_is_not_saved_again() {
 }
 
 #[test]
+fn unwrapped_secret_is_saved_even_if_it_cannot_be_rendered() {
+    let mut settings = settings(&["b"]);
+    settings.sources.get_mut(&name("b")).expect("b").wrapping_token_file = Some("/run/wrapped".into());
+    settings.outputs = vec![super::fixtures::key("b", "password", "password")];
+    let mut d = Driver::with(settings, RUN, None);
+    d.login_ok(HOUR);
+    let saves = d.count(Kind::Save);
+    d.read("b", Ok(issued(Validity::Unlimited, &[("other", "one")])));
+    assert_eq!(d.count(Kind::Save), saves + 1, "a later configuration may render it");
+    d.advance(MINUTE);
+    d.read("b", Ok(issued(Validity::Unlimited, &[("password", "two")])));
+    assert_eq!((d.count(Kind::Save), d.file("password")), (saves + 2, Some("two")));
+    d.advance(MINUTE);
+    d.read("b", Ok(issued(Validity::Unlimited, &[("password", "two")])));
+    assert_eq!(d.count(Kind::Save), saves + 2, "the same secret");
+}
+
+#[test]
 fn killed_process_continues_where_it_was() {
     let mut checkpoint = running().checkpoint.expect("saved");
     for _ in 0..50 {

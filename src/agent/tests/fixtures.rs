@@ -41,6 +41,7 @@ pub(super) fn source(at: &str) -> Source {
     Source {
         path: at.into(),
         list: None,
+        wrapping_token_file: None,
         mount: None,
         engine: KvEngine::Detect,
         version: None,

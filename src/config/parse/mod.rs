@@ -14,6 +14,7 @@ mod server;
 mod sources;
 mod status;
 mod token_file;
+mod wrapped;
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! `sources`
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::defaults;
@@ -10,7 +11,7 @@ use super::super::parameter::{RawParameter, expand};
 use super::super::quantity::{RawDuration, duration_as_text};
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
 use super::auth::is_path;
-use super::{duration, list, optional_duration, pki};
+use super::{duration, list, optional_duration, pki, wrapped};
 use crate::model::{KvEngine, Parameters, RequestMethod, Source, SourceName};
 
 /// Limit for `previous.suffix`, so that most keys with the suffix are valid file names.
@@ -42,6 +43,7 @@ fn source(
         let message = "cannot have this name, which messages use for the section `tokenFile`; choose another one";
         diagnostics.forbidden(&format!("sources.{name}"), message);
     }
+    wrapped::contradictions(&format!("sources.{name}"), &raw, diagnostics);
     let list = list::parse(&format!("sources.{name}"), &raw, diagnostics);
     let refresh = duration(&at("refresh"), raw.refresh.as_ref(), defaults::REFRESH, diagnostics);
     if refresh < defaults::MIN_REFRESH {
@@ -96,6 +98,7 @@ fn source(
         let source = Source {
             path,
             list: None,
+            wrapping_token_file: None,
             mount: None,
             engine: KvEngine::Other,
             version: None,
@@ -124,6 +127,8 @@ fn source(
     if !plain_read && previous.is_some() {
         diagnostics.forbidden(&at("previous"), "cannot be combined with `method: write` or `parameters`; remove it");
     }
+    let wrapping_token_file = raw.wrapping_token_file.take().map(PathBuf::from);
+    let engine = if plain_read && wrapping_token_file.is_none() { engine } else { KvEngine::Other };
     if raw.path.is_none() {
         diagnostics.required(&at("path"), "is missing; set it, or `pki` for a certificate");
     }
@@ -159,8 +164,9 @@ fn source(
     let source = Source {
         path,
         list,
+        wrapping_token_file,
         mount,
-        engine: if plain_read { engine } else { KvEngine::Other },
+        engine,
         version: raw.version,
         previous,
         method,

@@ -80,6 +80,7 @@ pub(super) fn parse(
     let source = Source {
         path: role.map_or_else(|| ENDPOINT.to_owned(), |role| format!("{ENDPOINT}/{role}")),
         list: None,
+        wrapping_token_file: None,
         mount: None,
         engine: KvEngine::Other,
         version: None,

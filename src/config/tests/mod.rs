@@ -11,6 +11,7 @@ mod requests;
 mod seed;
 mod settings;
 mod token_file;
+mod wrapped;
 
 use std::collections::HashMap;
 

@@ -33,7 +33,7 @@ fn token_role_has_placeholders_and_other_settings_apply() {
     );
     let source = &settings.sources[&SourceName::token_file()];
     assert_eq!(source.path, "auth/token/create/shop");
-    assert!(source.request_id().contains(r##"#policies=["shop-app"]#renewable=true#ttl="1200s""##));
+    assert!(source.request_id().contains(r#"#policies=["shop-app"]#renewable=true#ttl="1200s""#));
     assert_eq!((source.overlap.map(|time| time.as_secs()), source.required), (Some(60), false));
     assert_eq!(source.watch_lease.map(|time| time.as_secs()), Some(30));
     let output = settings.outputs.iter().find(|output| output.source.is_token_file()).expect("an output");

@@ -37,7 +37,7 @@ async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
         let (code, agent) = once_with(setup, &auth("")).await?;
         assert_eq!(code, Some(0), "{}", agent.report());
 
-        let wrapped = wrap(setup.servers, &path).await?;
+        let wrapped = wrap(setup.servers, Method::POST, &path).await?;
         setup.case.credential("secret-id", &wrapped)?;
         let (code, agent) =
             once_with(setup, &auth(&format!(", wrappedCreationPath: {path}, removeSecretId: true"))).await?;
@@ -51,7 +51,7 @@ async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
         assert!(agent.log().iter().any(|line| line.contains("INTERCEPTED")), "{}", agent.report());
 
         // A wrapping token that was created at another path: not the expected secret ID.
-        setup.case.credential("secret-id", &wrap(setup.servers, &path).await?)?;
+        setup.case.credential("secret-id", &wrap(setup.servers, Method::POST, &path).await?)?;
         let (code, agent) = once_with(setup, &auth(", wrappedCreationPath: auth/other/role/x/secret-id")).await?;
         assert_eq!(code, Some(77), "{}", agent.report());
         Ok(())
@@ -59,10 +59,10 @@ async fn approle_login_accepts_plain_and_wrapped_secret_id() -> Result<()> {
     .await
 }
 
-/// Creates a secret ID and returns its wrapping token.
-pub async fn wrap(servers: &Servers, path: &str) -> Result<String> {
+/// Sends a request without parameters, such as one for a secret ID, and returns the wrapping token of its response.
+pub async fn wrap(servers: &Servers, method: Method, path: &str) -> Result<String> {
     let url = format!("{}/v1/{path}", servers.vault.address());
-    let request = reqwest::Client::new().post(url).header("x-vault-token", servers.vault.root_token());
+    let request = reqwest::Client::new().request(method, url).header("x-vault-token", servers.vault.root_token());
     let answer: serde_json::Value =
         request.header("x-vault-wrap-ttl", "60s").json(&json!({})).send().await?.json().await?;
     Ok(answer["wrap_info"]["token"].as_str().context("a wrapping token")?.to_owned())

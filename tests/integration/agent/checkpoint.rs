@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::agent::auth::wrap;
@@ -206,7 +207,7 @@ async fn wrapped_secret_id_survives_restart() -> Result<()> {
         let id = admin.get(&format!("auth/{mount}/role/webapp/role-id")).await?;
         let role_id = setup.case.credential("role-id", id["data"]["role_id"].as_str().context("a role ID")?)?;
         let path = format!("auth/{mount}/role/webapp/secret-id");
-        let secret_id = setup.case.credential("secret-id", &wrap(setup.servers, &path).await?)?;
+        let secret_id = setup.case.credential("secret-id", &wrap(setup.servers, Method::POST, &path).await?)?;
         let document = format!(
             "sources: {{app: {{path: {}, refresh: 1s}}}}\nretry: {{base: 200ms, slow: 1s}}\n\
              auth: {{method: approle, mount: {mount}, roleIdFile: {role_id}, secretIdFile: {secret_id}, \

@@ -3,8 +3,10 @@
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::agent::auth::wrap;
 use crate::database::Database;
 use crate::markdown::blocks;
 use crate::proxy::Proxy;
@@ -191,6 +193,55 @@ async fn cubbyhole_page_works() -> Result<()> {
         ensure!(once.wait(SOON).await?.code() == Some(0), "{}", once.report());
         assert_eq!(setup.case.read("bootstrap/key").as_deref(), Some("aus-dem-Versteck"));
         assert!(setup.case.admin.token(&accessor).await?.is_some(), "a supplied token is not revoked");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn wrapped_secret_of_cubbyhole_page_works() -> Result<()> {
+    Setup::shared("pagewrapped", async |setup| {
+        let page = Page::new(include_str!("../../../docs/engines/cubbyhole.md"));
+        let mount = &setup.case.kv_mount;
+        let put = async |value: &str| {
+            setup.case.leaks.plant(value);
+            setup.case.admin.put_kv(mount, "webapp/bootstrap", &json!({"key": value})).await
+        };
+        put("eingewickelt").await?;
+        let path = format!("{mount}/data/webapp/bootstrap");
+        let file = setup.case.credential("wrapped", &wrap(setup.servers, Method::GET, &path).await?)?;
+        let document = page.configurations[1]
+            .replace("secret/data/webapp/bootstrap", &path)
+            .replace("/run/wrapped/token,", &format!("{file}, refresh: 1s,"))
+            .replace("/run/wrapped/token}", &format!("{file}, refresh: 1s}}"));
+        let checkpoint = setup.case.directory.parent().context("a parent")?.join("checkpoint").display().to_string();
+        let environment = [
+            ("KEYFERRY_SECRETS", ""),
+            ("KEYFERRY_MIRROR", ""),
+            ("KEYFERRY_CONFIG_INLINE", document.as_str()),
+            ("KEYFERRY_CHECKPOINT", &checkpoint),
+        ];
+        for _ in 0..2 {
+            // The second process has the secret from the checkpoint.
+            let mut agent = setup.agent(&["run"], &environment)?;
+            setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
+            assert_eq!(setup.case.read("bootstrap/key").as_deref(), Some("eingewickelt"));
+            let is_saved = || async { std::fs::exists(&checkpoint).ok()?.then_some(()) };
+            agent.wait_for("the checkpoint exists", SOON, is_saved).await?;
+            assert!(!agent.report().contains("INTERCEPTED"), "{}", agent.report());
+            agent.kill().await?;
+        }
+        let mut agent = setup.agent(&["run"], &environment)?;
+        put("neu eingewickelt").await?;
+        setup.case.credential("wrapped", &wrap(setup.servers, Method::GET, &path).await?)?;
+        setup.file_is(&mut agent, "bootstrap/key", "neu eingewickelt").await?;
+        // A token that someone else has used.
+        let used = wrap(setup.servers, Method::GET, &path).await?;
+        setup.servers.vault.client(&used)?.put("sys/wrapping/unwrap", json!({})).await?;
+        setup.case.credential("wrapped", &used)?;
+        agent.wait_for_log("the secret MAY HAVE BEEN INTERCEPTED", SOON).await?;
+        assert_eq!(setup.case.read("bootstrap/key").as_deref(), Some("neu eingewickelt"), "the files stay");
+        agent.terminate(SOON).await?;
         Ok(())
     })
     .await

@@ -173,7 +173,7 @@ fn child_token_survives_restart_of_agent() {
     let checkpoint = running(RUN).checkpoint.expect("saved");
     let mut d = Driver::with(with_token_file(&[]), RUN, None);
     let (ticket, _) = d.take(Kind::LogIn, None);
-    d.input(Input::Completed(ticket, Outcome::Restored(Box::new(checkpoint))));
+    d.input(Input::Completed(ticket, Outcome::Restored(Ok(Box::new(checkpoint)))));
     assert_eq!((d.file("vault-token"), d.count(Kind::Read)), (Some("c1"), 0));
     d.serve(secs(71), renews);
     assert_eq!(d.count(Kind::RenewLease), 1);

@@ -98,7 +98,7 @@ reasons! {
     LeaseLost,
     /// The address for probes and metrics is not available.
     ListenFailed,
-    /// Vault rejected the login.
+    /// Vault rejected the login, or a wrapping token.
     LoginRefused,
     /// Another configuration writes the same Secret with other keys or from other sources.
     MirrorConflict,

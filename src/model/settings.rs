@@ -215,7 +215,7 @@ impl Source {
             let _ = write!(text, "#previous={suffix:?}");
         }
         if let Some(file) = &self.wrapping_token_file {
-            let _ = write!(text, "#wrappingTokenFile={file:?}");
+            let _ = write!(text, "#wrappingTokenFile={:?}", file.display().to_string());
         }
         if let Some(list) = &self.list {
             text.push_str(&list.request_id());

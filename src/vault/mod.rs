@@ -2,7 +2,8 @@
 //!
 //! Every call makes **one** attempt and classifies its failure (`error`); only the agent schedules retries. A login sends 1
 //! request, or 3 with a wrapped secret ID. A read sends 1 request, 2 if a known mount denies the read, and up to 3 while the
-//! engine of the mount is unknown, and 1 more with `previous`. A list sends 1 request for each folder and each secret, at most
+//! engine of the mount is unknown, and 1 more with `previous`. A wrapped secret needs 2 requests, and none while its file has the
+//! same wrapping token. A list sends 1 request for each folder and each secret, at most
 //! [`SecretList::CONCURRENCY`](crate::model::SecretList::CONCURRENCY) at a time, and 1 more while the engine of the mount is
 //! unknown. Every other call sends 1 request.
 //!
@@ -10,7 +11,7 @@
 //! `read`, and the facade in this file.
 //!
 //! Never touches: sleeps, retries, Kubernetes, the clock, and any file except the credential files, which are read at each
-//! login, and the PEM files of the connection.
+//! login, those with wrapping tokens, and the PEM files of the connection.
 //!
 //! keyferry's own buffers of requests and responses are zeroed on drop. The buffers of the TLS and HTTP libraries are not.
 
@@ -198,10 +199,11 @@ impl Vault {
     /// # Errors
     /// `Missing` with `LeaseLost` if the lease does not exist, `TokenInvalid`, `Forbidden`, and the failures of any call.
     pub async fn look_up_lease(&self, token: &VaultToken, id: &LeaseId) -> Result<(), Failure> {
-        Ok(match id {
-            LeaseId::Id(id) => api::lease::look_up(&self.api, token, id).await?,
-            LeaseId::Token(child) => api::child_token::look_up(&self.api, child).await?,
-        })
+        let result = match id {
+            LeaseId::Id(id) => api::lease::look_up(&self.api, token, id).await,
+            LeaseId::Token(child) => api::child_token::look_up(&self.api, child).await,
+        };
+        Ok(result?)
     }
 
     /// Revokes a lease, or a child token with itself. Succeeds if the lease does not exist.
@@ -209,10 +211,11 @@ impl Vault {
     /// # Errors
     /// `TokenInvalid`, `Forbidden`, and the failures of any call.
     pub async fn revoke_lease(&self, token: &VaultToken, id: &LeaseId) -> Result<(), Failure> {
-        Ok(match id {
-            LeaseId::Id(id) => api::lease::revoke(&self.api, token, id).await?,
-            LeaseId::Token(child) => api::child_token::revoke(&self.api, child).await?,
-        })
+        let result = match id {
+            LeaseId::Id(id) => api::lease::revoke(&self.api, token, id).await,
+            LeaseId::Token(child) => api::child_token::revoke(&self.api, child).await,
+        };
+        Ok(result?)
     }
 
     /// Revokes `token` and all its leases. Succeeds if Vault does not recognize the token.

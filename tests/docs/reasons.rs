@@ -196,7 +196,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::LoginRefused,
-        meaning: "Vault denied the login.",
+        meaning: "Vault denied the login, or rejected the wrapping token of a secret.",
         example: "failed to log in at …: Vault answered …: …",
         action: "See [Login fails](#login-fails).",
     },

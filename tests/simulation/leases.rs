@@ -22,8 +22,7 @@ impl Server {
         settings: &Settings,
         token: &VaultToken,
         id: &LeaseId,
-        rule: &str,
-        permits: impl Fn(&Role) -> bool,
+        (rule, permits): (&str, fn(&Role) -> bool),
         now: Duration,
         random: &mut Random,
     ) -> Result<(), Failure> {
@@ -41,7 +40,7 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<(), Failure> {
-        self.permitted_for(settings, token, id, "sys/leases/lookup", |role| role.lease_policy, now, random)?;
+        self.permitted_for(settings, token, id, ("sys/leases/lookup", |role| role.lease_policy), now, random)?;
         if self.lease_is_alive(id_of(id), now) { Ok(()) } else { Err(lease_lost()) }
     }
 
@@ -53,7 +52,7 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<(), Failure> {
-        self.permitted_for(settings, token, id, "sys/leases/revoke", |role| role.lease_policy, now, random)?;
+        self.permitted_for(settings, token, id, ("sys/leases/revoke", |role| role.lease_policy), now, random)?;
         self.leases.remove(id_of(id));
         Ok(())
     }
@@ -66,7 +65,7 @@ impl Server {
         now: Duration,
         random: &mut Random,
     ) -> Result<Lease, Failure> {
-        self.permitted_for(settings, token, id, "sys/leases/renew", |role| role.default_policy, now, random)?;
+        self.permitted_for(settings, token, id, ("sys/leases/renew", |role| role.default_policy), now, random)?;
         let alive = self.lease_is_alive(id_of(id), now);
         let lease = self.leases.get_mut(id_of(id)).filter(|_| alive).ok_or_else(lease_lost)?;
         lease.ends = lease.ends.max((now + lease.ttl).min(lease.max));

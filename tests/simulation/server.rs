@@ -341,7 +341,7 @@ impl Server {
                     renewable,
                 };
                 self.leases.insert(lease.clone(), state);
-                let is_child = self.counter % CHILD_EVERY == 0;
+                let is_child = self.counter.is_multiple_of(CHILD_EVERY);
                 let lease = if is_child { LeaseId::Token(VaultToken::new(&lease)) } else { LeaseId::Id(lease) };
                 let validity = Validity::Lease(Lease { id: lease, duration: ttl, renewable });
                 Ok(made(id, Version::default(), shape, validity))

@@ -158,9 +158,7 @@ impl VaultError {
             Self::NotReadable { .. }
             | Self::NotUsable { .. }
             | Self::WriteToKv { .. }
-            | Self::ChildTokenUnusable { .. } => {
-                (Invalid, Reason::InvalidRequest)
-            }
+            | Self::ChildTokenUnusable { .. } => (Invalid, Reason::InvalidRequest),
             Self::CertificateInvalid { .. } => (Invalid, Reason::CertificateInvalid),
             Self::NoKey { .. } => (Local, Reason::Internal),
         }

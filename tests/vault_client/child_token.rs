@@ -82,7 +82,7 @@ async fn unusable_token_is_an_error_that_says_what_to_do() {
     }
     // A login or a lookup has the same shape, but only this request may deliver a token.
     let login = post("/v1/auth/token/create").answer(200, created(CHILD, "service"));
-    let write = Source { method: RequestMethod::Write, ..child_source(path) };
+    let write = Source { method: RequestMethod::Write, engine: KvEngine::Other, ..child_source(path) };
     assert_eq!(failure_of([login], &write).await.reason, Reason::InvalidRequest);
 }
 

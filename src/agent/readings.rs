@@ -118,7 +118,7 @@ impl Agent {
             && self.parts.store.reading(name).is_some_and(|old| old.data == reading.data);
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
         let before = source.lease_in_use();
-        // Nobody can unwrap it again.
+        // It cannot be unwrapped again.
         let is_unwrapped = source.spec.wrapping_token_file.is_some() && !same;
         if same {
             self.parts.store.confirm(name, Arc::new(reading));

@@ -25,6 +25,12 @@ pub(super) trait Server: Send + Sync + 'static {
 
     /// Reads the credential files of a login. May block as long as the file system.
     fn read_credential(&self, auth: &Auth) -> Result<Self::Credential, Failure>;
+    /// Unwraps a credential that works only once. Returns whether it was unwrapped now.
+    fn unwrap_credential(
+        &self,
+        auth: &Auth,
+        credential: Self::Credential,
+    ) -> impl AdapterFuture<(Self::Credential, bool)>;
     fn log_in(&self, auth: &Auth, credential: Self::Credential) -> impl AdapterFuture<Session>;
     /// Whether the PEM files must be read before the next request.
     fn needs_files(&self) -> bool;
@@ -72,6 +78,8 @@ pub(super) trait Checkpoints: Send + Sync + 'static {
     fn load(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure>;
     /// Writes a checkpoint for the next process in place of the previous one. Removes that if there is nothing to save.
     fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure>;
+    /// Adds the credentials that were unwrapped. The other content of the checkpoint stays.
+    fn save_credentials(&self, settings: &Settings) -> Result<(), Failure>;
 }
 
 /// The clocks.

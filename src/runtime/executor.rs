@@ -193,6 +193,13 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
         let server = adapters.server(&settings)?;
         let (reader, wanted) = (Arc::clone(&server), Arc::clone(&settings));
         let credential = blocking("read the credential", move || reader.read_credential(&wanted.auth)).await?;
+        let (credential, is_unwrapped) = server.unwrap_credential(&settings.auth, credential).await?;
+        if is_unwrapped {
+            let (checkpoints, wanted) = (adapters.checkpoints(), Arc::clone(&settings));
+            // A process that is killed from here on does not lose the credential. The login does not depend on it.
+            let saved = blocking("save the credential", move || checkpoints.save_credentials(&wanted)).await;
+            restore_failure = restore_failure.take().or(saved.err());
+        }
         server.log_in(&settings.auth, credential).await
     };
     match with_timeout(limit, "log in to Vault", work).await {

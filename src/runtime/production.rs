@@ -6,16 +6,15 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::adapters::{AdapterFuture, Adapters, ApiServer, Checkpoints, Server, Volume};
+use super::adapters::{AdapterFuture, Adapters, ApiServer, Server, Volume};
+use super::checkpoint_file::CheckpointFile;
 use super::clock::{SystemClock, wall};
 use super::executor::blocking;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
-use crate::checkpoint;
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use crate::model::{
-    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Generation, Lease, LeaseId, ObjectName,
-    PodEvent, Reading, Reason, SeedData, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken,
-    lock,
+    AdoptedSet, Auth, Condition, Directory, Failure, Generation, Lease, LeaseId, ObjectName, PodEvent, Reading,
+    SeedData, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken, lock,
 };
 use crate::vault::{LoginCredential, OneTimeSecrets, Vault};
 use crate::volume::{self, Published, Publisher};
@@ -49,7 +48,7 @@ impl ProductionAdapters {
             one_time: one_time.clone(),
             api: Arc::default(),
             volume: Arc::default(),
-            checkpoints: Arc::new(CheckpointFile { path: checkpoint, one_time }),
+            checkpoints: Arc::new(CheckpointFile::new(checkpoint, one_time)),
             clock: Arc::new(SystemClock::start()),
         }
     }
@@ -112,6 +111,14 @@ impl Server for Vault {
 
     fn read_credential(&self, auth: &Auth) -> Result<LoginCredential, Failure> {
         Self::read_credential(self, auth)
+    }
+
+    async fn unwrap_credential(
+        &self,
+        auth: &Auth,
+        credential: LoginCredential,
+    ) -> Result<(LoginCredential, bool), Failure> {
+        in_box(Self::unwrap_credential(self, auth, credential)).await
     }
 
     async fn log_in(&self, auth: &Auth, credential: LoginCredential) -> Result<Session, Failure> {
@@ -283,43 +290,5 @@ impl Volume for Directories {
     fn retire(&self, directory: &Directory) -> Result<(), Failure> {
         let publisher = lock(&self.0).remove(&directory.path);
         publisher.map_or(Ok(()), Publisher::retire)
-    }
-}
-
-/// The checkpoint file. It also contains the secrets that cannot be read from their files again.
-pub(super) struct CheckpointFile {
-    path: Option<PathBuf>,
-    one_time: OneTimeSecrets,
-}
-
-impl Checkpoints for CheckpointFile {
-    fn load(&self, settings: &Settings) -> Result<Option<Box<Checkpoint>>, Failure> {
-        let Some(path) = &self.path else { return Ok(None) };
-        let Some(bytes) = volume::read_private_file(path)? else { return Ok(None) };
-        let decoded = checkpoint::decode(&bytes, settings, wall()).and_then(|decoded| {
-            self.one_time.restore(decoded.one_time);
-            decoded.checkpoint
-        });
-        decoded.map(|found| Some(Box::new(found))).map_err(|why| {
-            volume::remove_private_file(path).ok();
-            let message = format!("failed to use checkpoint file {}: {why}", path.display());
-            Failure::new(FailureClass::Invalid, Reason::CheckpointRefused, message)
-        })
-    }
-
-    fn save(&self, settings: &Settings, checkpoint: &Checkpoint) -> Result<(), Failure> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let one_time = self.one_time.saved();
-        if checkpoint.is_empty() && one_time.is_empty() {
-            return volume::remove_private_file(path);
-        }
-        let bytes = checkpoint::encode(checkpoint, &one_time, settings).map_err(|why| {
-            let message = format!(
-                "failed to encode checkpoint file {}: internal error ({why}); report it with the log",
-                path.display()
-            );
-            Failure::new(FailureClass::Local, Reason::Internal, message)
-        })?;
-        volume::write_private_file(path, &bytes, settings.directory.allow_disk)
     }
 }

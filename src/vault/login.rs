@@ -45,6 +45,24 @@ pub(super) fn read(secret_ids: &OneTimeSecrets, auth: &Auth) -> Result<LoginCred
     }))
 }
 
+/// Unwraps the secret ID of `credential`, if it is wrapped and was not unwrapped before. Returns whether it was: the wrapping token
+/// works only once.
+pub(super) async fn unwrap(
+    api: &Api,
+    secret_ids: &OneTimeSecrets,
+    auth: &Auth,
+    credential: LoginCredential,
+) -> Result<(LoginCredential, bool), VaultError> {
+    let wrapped = secret_id_file(auth).filter(|file| file.creation_path.is_some());
+    match (credential.0, wrapped) {
+        (CredentialKind::AppRole { role_id, secret_id: Some(found @ FoundSecret::InFile(..)) }, Some(file)) => {
+            let unwrapped = file.resolve(found, api, secret_ids, auth.namespace.as_deref()).await?.into_found();
+            Ok((LoginCredential(CredentialKind::AppRole { role_id, secret_id: Some(unwrapped) }), true))
+        }
+        (credential, _) => Ok((LoginCredential(credential), false)),
+    }
+}
+
 /// Logs in with `credential`.
 pub(super) async fn login(
     api: &Api,

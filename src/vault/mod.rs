@@ -89,6 +89,19 @@ impl Vault {
         Ok(credential)
     }
 
+    /// Unwraps a wrapped secret ID, which works only once, so that the caller can save it before the login. Returns whether it was
+    /// unwrapped now.
+    ///
+    /// # Errors
+    /// The errors of [`Vault::login`] about wrapped secret IDs.
+    pub async fn unwrap_credential(
+        &self,
+        auth: &Auth,
+        credential: LoginCredential,
+    ) -> Result<(LoginCredential, bool), Failure> {
+        Ok(login::unwrap(&self.api, &self.one_time, auth, credential).await?)
+    }
+
     /// Second half of [`Vault::login`]: sends the requests.
     ///
     /// # Errors

@@ -70,6 +70,11 @@ impl SecretIdFile<'_> {
 }
 
 impl SecretId {
+    /// The secret ID for a later login.
+    pub(super) fn into_found(self) -> FoundSecret {
+        FoundSecret::Cached(self.value, self.digest)
+    }
+
     /// Removes the file of the used secret ID, unless the file contains a new one.
     pub(super) fn remove(&self, file: &Path) {
         let Some(used) = &self.digest else { return };

@@ -132,3 +132,23 @@ async fn rejected_secret_id_failure_names_next_step() {
     let failure = failure_of(vault(&stub.address()).login(&plain).await);
     assert!(failure.message.ends_with("if the secret ID was used up or has expired, deliver a new one"), "{failure}");
 }
+
+#[tokio::test]
+async fn wrapped_secret_id_can_be_saved_before_the_login() {
+    let files = Files::new();
+    let (auth, _) = approle(&files, "hvs.wrapping-token", true, true);
+    let stub = Stub::start([
+        lookup(CREATION_PATH),
+        unwrap(),
+        approle_login("planted-secret").answer(200, issued(60)),
+        approle_login("planted-secret").answer(200, issued(60)),
+    ]);
+    let vault = vault(&stub.address());
+    for is_first in [true, false] {
+        let credential = vault.read_credential(&auth).expect("readable");
+        let (credential, is_unwrapped) = vault.unwrap_credential(&auth, credential).await.expect("usable");
+        assert_eq!(is_unwrapped, is_first);
+        assert_eq!((vault.requests(), vault.one_time_secrets().saved().len()), (if is_first { 2 } else { 3 }, 1));
+        accepted(vault.log_in(&auth, credential).await);
+    }
+}

@@ -7,8 +7,8 @@ use keyferry::model::{FailureClass, Parameter, Reason, RequestMethod, Source, Va
 use serde_json::json;
 
 use super::reading::{failure_of, reading_of};
-use super::stub::{get, post};
-use super::{TOKEN, errors, source, text};
+use super::stub::{Stub, get, post};
+use super::{TOKEN, errors, mount, source, text, token, vault};
 
 fn text_of(value: &str) -> Parameter {
     Parameter::Text(value.into())
@@ -72,5 +72,23 @@ async fn response_without_data_is_an_invalid_request() {
         let failure = failure_of([post("/v1/pki/issue/web").answer(status, body)], &issue()).await;
         assert_eq!((failure.class, failure.reason), (FailureClass::Invalid, Reason::InvalidRequest));
         assert!(failure.message.contains(found), "{}", failure.message);
+    }
+}
+
+#[tokio::test]
+async fn write_to_kv_is_refused_after_one_query_of_the_mount() {
+    let write = Source { path: "kv/app".into(), ..issue() };
+    let preflight = || get("/v1/sys/internal/ui/mounts/kv/app").answer(200, mount("kv/", "kv", None));
+    let failure = failure_of([preflight()], &write).await;
+    assert_eq!(failure.reason, Reason::InvalidRequest);
+    assert!(failure.message.contains("mount kv is a KV engine"), "{failure}");
+    // Other engines are queried once.
+    let write = Source { path: "certs/issue/web".into(), ..issue() };
+    let answer = || post("/v1/certs/issue/web").answer(200, json!({"data": {"certificate": "PEM"}}));
+    let described = get("/v1/sys/internal/ui/mounts/certs/issue/web").answer(200, mount("certs/", "pki", None));
+    let stub = Stub::start([described, answer(), answer()]);
+    let vault = vault(&stub.address());
+    for _ in 0..2 {
+        assert!(vault.read(&token(), &write).await.is_ok());
     }
 }

@@ -128,7 +128,9 @@ fn source(
         diagnostics.forbidden(&at("previous"), "cannot be combined with `method: write` or `parameters`; remove it");
     }
     let wrapping_token_file = raw.wrapping_token_file.take().map(PathBuf::from);
-    let engine = if plain_read && wrapping_token_file.is_none() { engine } else { KvEngine::Other };
+    // The engine of a write is detected, because a write to KV would replace the secret.
+    let is_detected = plain_read || method == RequestMethod::Write;
+    let engine = if is_detected && wrapping_token_file.is_none() { engine } else { KvEngine::Other };
     if raw.path.is_none() {
         diagnostics.required(&at("path"), "is missing; set it, or `pki` for a certificate");
     }

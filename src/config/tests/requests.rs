@@ -17,7 +17,7 @@ sources:
         [("VAULT_ADDR", "https://v"), ("KEYFERRY_ROLE", "webapp"), ("POD_NAME", "web-0"), ("POD_NAMESPACE", "shop")];
     let settings = loaded(&environment, Some(document));
     let source = &settings.sources[&SourceName::new("certificate").expect("name")];
-    assert_eq!((source.path.as_str(), source.engine), ("pki/issue/shop", KvEngine::Other));
+    assert_eq!((source.path.as_str(), source.engine), ("pki/issue/shop", KvEngine::Detect));
     let text = |text: &str| Parameter::Text(text.into());
     let expected = [
         ("bits", Parameter::Integer(256)),
@@ -29,7 +29,7 @@ sources:
     assert!(source.parameters.iter().map(|(name, value)| (name.as_str(), value.clone())).eq(expected));
     assert_eq!(
         source.request_id(),
-        "other:pki/issue/shop#method=write#bits=256#cn=true#common_name=\"web-0.shop\"#ttl=\"24h\"\
+        "detect:pki/issue/shop#method=write#bits=256#cn=true#common_name=\"web-0.shop\"#ttl=\"24h\"\
          #uri_sans=[\"spiffe://web-0\",\"b\"]"
     );
 }

@@ -47,7 +47,7 @@ async fn certificate_is_issued_once_for_the_pod() -> Result<()> {
         );
         setup.case.admin.policy(&setup.case.role, &rules).await?;
         let document = format!(
-            "sources:\n  certificate:\n    path: {mount}/issue/web\n    method: write\n    refresh: 1s\n    \
+            "sources:\n  certificate:\n    path: {mount}/issue/web\n    engine: other\n    method: write\n    refresh: 1s\n    \
              parameters: {{common_name: \"${{POD_NAME}}.example.com\", ttl: 12h}}\n  \
              often: {{path: {}/often, refresh: 1s}}\n",
             setup.case.kv_mount

@@ -72,8 +72,7 @@ impl Agent {
         if let Some(settings) = self.abandoned_logins.remove(&ticket) {
             // The token belongs to a configuration that is not active.
             if let Some(saved) = result.ok().and_then(|checkpoint| checkpoint.token) {
-                let token = super::token::Token::restored(0, &saved, settings, now);
-                self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
+                self.parts.sessions.revoke(&settings, &saved.token, &mut self.outbox);
             }
             return;
         }

@@ -7,7 +7,7 @@ use super::journal::Subject;
 use super::sessions::LoginChange;
 use super::source::SourceState;
 use super::time::Now;
-use super::token::{Token, Verdict, with_verdict};
+use super::token::{Verdict, with_verdict};
 use super::{Agent, Parts};
 use crate::model::{Failure, FailureClass, Reason, Session, TokenInfo};
 
@@ -15,11 +15,8 @@ impl Agent {
     pub(super) fn logged_in(&mut self, ticket: Ticket, result: Result<Session, Failure>, now: &Now) {
         if let Some(settings) = self.abandoned_logins.remove(&ticket) {
             // The session belongs to a configuration that is not active.
-            if let Ok(session) = result {
-                let token = Token::new(0, session, settings, now);
-                if token.self_issued {
-                    self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
-                }
+            if let Some(session) = result.ok().filter(|session| session.self_issued) {
+                self.parts.sessions.revoke(&settings, &session.token, &mut self.outbox);
             }
             return;
         }

@@ -316,11 +316,7 @@ impl Agent {
             let status = self.parts.sources.get(&name).map(|source| SourceStatus {
                 stale: seeded.or(source.held.as_ref().map(|_| self.parts.sources.stale().contains(&name))),
                 read: source.held.as_ref().map(|held| held.read_wall),
-                credential_expires_at: source
-                    .held
-                    .as_ref()
-                    .and_then(|held| held.lifetime.grant())
-                    .map(|grant| now.wall_at(grant.expires_at())),
+                credential_expires_at: source.grant().map(|grant| now.wall_at(grant.expires_at())),
                 certificate_expires_at: source.certificate().map(CertificateTerm::expires_at_wall),
                 failure: source.failure.clone(),
             });

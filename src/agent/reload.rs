@@ -118,12 +118,7 @@ impl Agent {
     /// Abandons the configuration on trial and revokes its token.
     fn abandon_trial(&mut self) {
         let Some(trial) = self.trial.take() else { return };
-        if let Some(ticket) = trial.login() {
-            self.abandoned_logins.insert(ticket, Arc::clone(&trial.settings));
-        }
-        if let Some(token) = trial.token.as_ref().filter(|token| token.self_issued) {
-            self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
-        }
+        self.end_session_of(&trial);
         let directory = &trial.settings.directory;
         match trial.publishing() {
             Some(ticket) => self.parts.directories.abandon(ticket, directory),
@@ -132,12 +127,22 @@ impl Agent {
         }
     }
 
+    /// Revokes the token of a trial that is abandoned, also one that a login in flight issues.
+    pub(super) fn end_session_of(&mut self, trial: &Trial) {
+        if let Some(ticket) = trial.login() {
+            self.abandoned_logins.insert(ticket, Arc::clone(&trial.settings));
+        }
+        if let Some(token) = &trial.token {
+            self.parts.sessions.revoke_issued(token, &mut self.outbox);
+        }
+    }
+
     /// Starts the next step of the trial, or activates its configuration.
     pub(super) fn advance_trial(&mut self, now: &Now) {
         let Some(trial) = &mut self.trial else { return };
         let Parts { sessions, sources, publication, directories, .. } = &mut self.parts;
-        if let Some(token) = trial.rejected.take().filter(|token| token.self_issued) {
-            sessions.revoke(&token.settings, &token.value, &mut self.outbox);
+        if let Some(token) = trial.rejected.take() {
+            sessions.revoke_issued(&token, &mut self.outbox);
         }
         let set = |settings: &Settings, store: &Store, readings: &BTreeMap<SourceName, TrialReading>| {
             publication::set(settings, store, sources, |name| readings.contains_key(name))

@@ -183,7 +183,14 @@ impl Sessions {
     /// Stops using a token, and revokes it and its leases if a login of this agent issued it.
     fn discard(&mut self, token: &Token, now: &Now, outbox: &mut Outbox) {
         self.end(token, now);
-        if token.self_issued && !token.has_expired(now.at) {
+        if !token.has_expired(now.at) {
+            self.revoke_issued(token, outbox);
+        }
+    }
+
+    /// Starts the revocation of a token, if a login of this agent issued it.
+    pub(super) fn revoke_issued(&mut self, token: &Token, outbox: &mut Outbox) {
+        if token.self_issued {
             self.revoke(&token.settings, &token.value, outbox);
         }
     }

@@ -236,12 +236,7 @@ impl Agent {
     /// Saves the token, revokes it, or keeps it because of its leases.
     fn release_token(&mut self, code: u8, now: &Now) -> Option<Ticket> {
         if let Some(trial) = self.trial.take() {
-            if let Some(ticket) = trial.login() {
-                self.abandoned_logins.insert(ticket, trial.settings);
-            }
-            if let Some(token) = trial.token.filter(|token| token.self_issued) {
-                self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
-            }
+            self.end_session_of(&trial);
         }
         let is_used = self.keeps_token(code, now);
         let keeps_token = is_used || !self.parts.settings.revoke_on_exit;
@@ -299,7 +294,7 @@ impl Agent {
 
     fn revoke_tokens(&mut self, now: &Now) {
         for token in self.parts.sessions.revocable(now.at) {
-            self.parts.sessions.revoke(&token.settings, &token.value, &mut self.outbox);
+            self.parts.sessions.revoke_issued(&token, &mut self.outbox);
         }
     }
 

@@ -142,6 +142,10 @@ impl SourceState {
     }
 
     /// The certificate of the held reading.
+    pub(super) fn grant(&self) -> Option<&Grant> {
+        self.held.as_ref()?.lifetime.grant()
+    }
+
     pub(super) fn certificate(&self) -> Option<&CertificateTerm> {
         self.held.as_ref()?.lifetime.certificate()
     }

@@ -47,6 +47,14 @@ pub struct Reading {
     pub warnings: Vec<String>,
 }
 
+impl Reading {
+    /// The value of a key; `None` if the key is missing or null.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&SecretValue> {
+        self.data.get(key).filter(|value| !value.is_null())
+    }
+}
+
 /// Version of a reading. Engines without versions set no field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Version {

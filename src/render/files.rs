@@ -130,7 +130,7 @@ pub(super) fn bundled<'a>(
     reading: &'a Reading,
 ) -> Result<Vec<(&'a str, &'a SecretBytes)>, Failure> {
     let value = |key: &'a String| {
-        let value = reading.data.get(key).filter(|value| !value.is_null()).ok_or_else(|| {
+        let value = reading.value(key).ok_or_else(|| {
             let cause = format!("source {} has no key {}", output.source, quoted(key));
             let advice = "add the key to the secret, or change the output's `bundle`";
             failure(FailureClass::Missing, path.as_str(), &format!("{cause}; {advice}"))

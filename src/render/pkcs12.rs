@@ -29,7 +29,7 @@ pub(super) fn pkcs12(
 
 fn password<'a>(path: &FilePath, file: &Pkcs12, reading: &'a Reading) -> Result<&'a str, Failure> {
     let (source, key) = (&file.password.source, quoted(&file.password.key));
-    let Some(value) = reading.data.get(&file.password.key).filter(|value| !value.is_null()) else {
+    let Some(value) = reading.value(&file.password.key) else {
         let cause = format!("source {source} has no key {key}");
         let advice = "add the key to the secret, or change the output's `password.key`";
         return Err(failure(FailureClass::Missing, path.as_str(), &format!("{cause}; {advice}")));

@@ -10,12 +10,11 @@ use std::sync::Mutex;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::api::mount::mount_of;
 use super::api::secret::get;
 use super::api::{Api, rule};
 use super::error::VaultError;
 use super::mounts::{Engine, FolderPaths, Mount, MountTable};
-use super::read::{AttemptResult, Read, rule_with_assumption};
+use super::read::{AttemptResult, Read, described_mount, rule_with_assumption};
 use super::server_text::clip;
 use crate::model::{KvEngine, Reading, SecretList, Source, Validity, VaultToken, Version, lock};
 
@@ -44,7 +43,7 @@ pub(super) async fn read_list(
         }
     }
     // No response shows the engine of a folder, so the mount is queried before the first request.
-    let described = mount_of(api, token, path).await?.and_then(|info| Mount::described(path, &info));
+    let described = described_mount(api, token, path).await?;
     match (described, failed) {
         (Some(mount), failed) => {
             if let Some((known, error)) = failed {

@@ -44,6 +44,11 @@ pub(super) async fn read(
     PreviousVersion { api, token, source, suffix, request_path: &request_path }.add_to(reading).await
 }
 
+/// Queries the mount of `path`. `None` if the server does not report it.
+pub(super) async fn described_mount(api: &Api, token: &VaultToken, path: &str) -> Result<Option<Mount>, VaultError> {
+    Ok(mount_of(api, token, path).await?.and_then(|info| Mount::described(path, &info)))
+}
+
 /// A reading and the path of its request.
 struct Found {
     reading: Reading,
@@ -106,8 +111,7 @@ impl Read<'_> {
             AttemptResult::Forbidden(_) => {}
             AttemptResult::NotFound | AttemptResult::Unexpected(_) => lock(self.mounts).forget(&first.mount.path),
         }
-        let described = mount_of(self.api, self.token, self.path).await?;
-        let Some(mount) = described.and_then(|info| Mount::described(self.path, &info)) else {
+        let Some(mount) = described_mount(self.api, self.token, self.path).await? else {
             return self.read_with_assumed_mount(first, was_known).await;
         };
         lock(self.mounts).forget(&first.mount.path);

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use http::StatusCode;
 
 use super::api::Api;
-use super::api::mount::mount_of;
 use super::api::secret::{EngineKind, Envelope, request, request_error};
 use super::error::VaultError;
 use super::json;
-use super::mounts::{Engine, Mount, MountTable, is_default_path_of_other_engine};
+use super::mounts::{Engine, MountTable, is_default_path_of_other_engine};
+use super::read::described_mount;
 use crate::model::{KvEngine, Reading, RequestMethod, Source, VaultToken, Version, lock};
 
 /// "failed to <verb> <path>"
@@ -37,8 +37,7 @@ async fn require_other_engine(
     let mount = if let Some(mount) = known {
         mount
     } else {
-        let described = mount_of(api, token, path).await?.and_then(|info| Mount::described(path, &info));
-        let Some(mount) = described else { return Ok(()) };
+        let Some(mount) = described_mount(api, token, path).await? else { return Ok(()) };
         lock(mounts).learn(mount.clone());
         mount
     };

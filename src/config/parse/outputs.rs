@@ -217,6 +217,13 @@ impl Section<'_> {
         self.forbid("optional", raw.optional == Some(true), MESSAGE);
     }
 
+    /// Reports the settings that select and rename keys.
+    pub(super) fn forbid_selection(&mut self, raw: &RawOutput, message: &str) {
+        self.forbid("include", raw.include.is_some(), message);
+        self.forbid("exclude", raw.exclude.is_some(), message);
+        self.forbid("rename", raw.rename.is_some(), message);
+    }
+
     /// Reports settings that have no meaning for a certificate, and keys that it does not have.
     fn of_certificate(&mut self, raw: &RawOutput) {
         let is_base64 = raw.encoding == Some(RawEncoding::Base64);
@@ -225,9 +232,7 @@ impl Section<'_> {
         if raw.key.is_none() && raw.format.is_none() {
             const FIXED: &str =
                 "cannot be combined with a certificate, whose files have fixed names; use `key` or `bundle`";
-            self.forbid("include", raw.include.is_some(), FIXED);
-            self.forbid("exclude", raw.exclude.is_some(), FIXED);
-            self.forbid("rename", raw.rename.is_some(), FIXED);
+            self.forbid_selection(raw, FIXED);
         }
         let named = raw.key.iter().map(|key| (self.at("key"), key));
         let bundled = raw.bundle.iter().flatten().enumerate();
@@ -253,11 +258,7 @@ impl Section<'_> {
         );
         let is_base64 = raw.encoding == Some(RawEncoding::Base64);
         self.forbid("encoding", is_base64, "cannot be combined with `bundle`, which writes PEM");
-        for (key, is_set) in
-            [("include", raw.include.is_some()), ("exclude", raw.exclude.is_some()), ("rename", raw.rename.is_some())]
-        {
-            self.forbid(key, is_set, "cannot be combined with `bundle`, which names its keys; remove it");
-        }
+        self.forbid_selection(&raw, "cannot be combined with `bundle`, which names its keys; remove it");
         let file = self.path("file", raw.file.take());
         let Some(path) = file.ok()? else {
             let message = "is missing; set it to the path of the file, like \"tls.pem\"";

@@ -28,11 +28,7 @@ impl Section<'_> {
         );
         let is_base64 = raw.encoding == Some(RawEncoding::Base64);
         self.forbid("encoding", is_base64, "cannot be combined with `pkcs12`, which reads PEM");
-        for (key, is_set) in
-            [("include", raw.include.is_some()), ("exclude", raw.exclude.is_some()), ("rename", raw.rename.is_some())]
-        {
-            self.forbid(key, is_set, "cannot be combined with `pkcs12`, whose keys are in `bundle`; remove it");
-        }
+        self.forbid_selection(&raw, "cannot be combined with `pkcs12`, whose keys are in `bundle`; remove it");
         let password = self.password(raw.password.take(), sources);
         let alias = raw.alias.take().inspect(|alias| self.check_alias(alias));
         let file = self.path("file", raw.file.take());

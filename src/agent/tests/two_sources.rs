@@ -13,7 +13,7 @@ use crate::model::{
 
 const FILE: &str = "keystore.p12";
 
-/// The sources `app`, with a password and a file of its own, and `web`, with key and certificate and the keystore.
+/// The sources `app`, with a password and its own file, and `web`, with key and certificate and the keystore.
 fn with_keystore() -> Settings {
     let password = KeyReference { source: name("app"), key: "pw".into() };
     let file = Pkcs12 { keys: vec!["crt".into(), "key".into()], password, alias: None };

@@ -109,6 +109,7 @@ fn answer(op: &Op) -> Outcome {
             version: Version { number: Some(1), created: Some(jiff::Timestamp::UNIX_EPOCH), ..Version::default() },
             validity: Validity::Unlimited,
             warnings: Vec::new(),
+            ..Reading::default()
         })),
         Op::Publish { .. } => Outcome::Published(Ok(true)),
         Op::RetireDirectory { .. } => Outcome::Retired(Ok(())),

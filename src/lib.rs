@@ -5,8 +5,9 @@
 //! | Module | Owns | Uses |
 //! |---|---|---|
 //! | [`model`] | the domain types: secret bytes, versions, settings, file sets, conditions, reason codes, failures | no module |
-//! | [`config`] | text and environment variables → [`model::Settings`], every default, all errors at once | `model` |
-//! | [`render`] | readings → files, files → data of a Secret; pure | `model` |
+//! | [`config`] | text and environment variables → [`model::Settings`], every default, all errors at once | `model`, `template` |
+//! | [`template`] | templates: their parse tree, their functions, their execution; pure | `model` |
+//! | [`render`] | readings → files, files → data of a Secret; pure | `model`, `template` |
 //! | [`agent`] | all decisions: what to do next and when, and what to report; pure | `model`, `render` |
 //! | [`vault`] | adapter: HTTP to Vault | `model` |
 //! | [`volume`] | adapter: sets of files in a directory, notifications of file changes | `model` |
@@ -28,5 +29,6 @@ pub mod model;
 pub mod render;
 pub mod runtime;
 pub mod telemetry;
+pub mod template;
 pub mod vault;
 pub mod volume;

@@ -283,6 +283,7 @@ fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<
             },
             validity,
             warnings: Vec::new(),
+            ..Reading::default()
         };
         sources.insert(name, SavedSource { reading: Arc::new(reading), left });
     }

@@ -25,7 +25,9 @@ fn checkpoint() -> Checkpoint {
         ("password".to_owned(), value("a \"quoted\"\nline")),
         ("port".to_owned(), SecretValue::Json("1.50".into())),
     ]);
-    let reading = |version, validity| Arc::new(Reading { data: data.clone(), version, validity, warnings: Vec::new() });
+    let reading = |version, validity| {
+        Arc::new(Reading { data: data.clone(), version, validity, warnings: Vec::new(), ..Reading::default() })
+    };
     let db = reading(Version::default(), Validity::Lease(lease));
     let seventh = Version { number: Some(7), created: Some(now()), previous: Some(6), ..Version::default() };
     let app = reading(seventh, Validity::Expires(minutes(30)));
@@ -112,8 +114,10 @@ fn child_token_is_saved_once_and_restored() {
     let lease = Lease { id: LeaseId::Token(VaultToken::new("hvs.child")), duration: minutes(60), renewable: true };
     let data = BTreeMap::from([(CHILD_TOKEN_KEY.to_owned(), SecretValue::Text("hvs.child".into()))]);
     let (version, validity) = (Version::default(), Validity::Lease(lease));
-    let child =
-        SavedSource { reading: Arc::new(Reading { data, version, validity, warnings: Vec::new() }), left: minutes(50) };
+    let child = SavedSource {
+        reading: Arc::new(Reading { data, version, validity, warnings: Vec::new(), ..Reading::default() }),
+        left: minutes(50),
+    };
     let mut before = checkpoint();
     before.sources.insert(SourceName::token_file(), child);
     let bytes = encode(&before, &[], &settings("", "")).unwrap_or_else(|why| panic!("{why}"));

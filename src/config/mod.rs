@@ -35,6 +35,7 @@ mod variables;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, PathBuf};
 
 pub use diagnostics::{ConfigError, Diagnostic};
@@ -43,6 +44,18 @@ pub use schema::{SCHEMA, schema};
 
 use crate::model::Settings;
 use diagnostics::Diagnostics;
+
+/// The content of template files, or the message for one that cannot be read, by path.
+pub type TemplateFiles = BTreeMap<PathBuf, Result<String, String>>;
+
+/// The paths in `outputs[].templateFile` of a configuration file. Empty if the file is not valid.
+#[must_use]
+pub fn template_files(document: Option<&str>) -> BTreeSet<PathBuf> {
+    let mut ignored = Diagnostics::default();
+    let raw = document.map(|text| document::read(text, &mut ignored)).unwrap_or_default();
+    let files = raw.outputs.into_iter().flatten().filter_map(|output| output.template_file);
+    files.filter(|file| file.starts_with('/')).map(PathBuf::from).collect()
+}
 
 /// Where the configuration file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,13 +137,25 @@ pub fn parse_duration(text: &str) -> Result<std::time::Duration, &'static str> {
 /// # Errors
 /// Every error of both. If the file is not valid YAML, only that: its missing keys are unknown then.
 pub fn load(env: &dyn Environment, document: Option<&str>) -> Result<Settings, ConfigError> {
+    load_with(env, document, &TemplateFiles::new())
+}
+
+/// [`load`] of a configuration with template files. `files` has the content of each of [`template_files`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    env: &dyn Environment,
+    document: Option<&str>,
+    files: &TemplateFiles,
+) -> Result<Settings, ConfigError> {
     let mut diagnostics = Diagnostics::default();
     let mut raw = document.map(|text| document::read(text, &mut diagnostics)).unwrap_or_default();
     if diagnostics.is_unreadable() {
         return Err(diagnostics.into_error());
     }
     variables::overlay(env, &mut raw, &mut diagnostics);
-    match parse::settings(raw, env, &mut diagnostics) {
+    match parse::settings(raw, env, files, &mut diagnostics) {
         Some(settings) if diagnostics.is_empty() => Ok(settings),
         _ => Err(diagnostics.into_error()),
     }

@@ -7,12 +7,11 @@ use serde::Deserialize;
 
 use super::text::RawText;
 
-/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`) or PKCS#12 file (`format: pkcs12`), or all keys in one file (`format`). For a certificate, the first form writes `tls.crt`, `tls.key`, and `ca.crt`.
+/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`) or PKCS#12 file (`format: pkcs12`), or all keys in one file (`format`). Or one file of several sources (`template`). For a certificate, the first form writes `tls.crt`, `tls.key`, and `ca.crt`.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("required" = ["source"]))]
 pub(super) struct RawOutput {
-    /// Name of the source, as in `sources`.
+    /// Name of the source, as in `sources`. Required without a template.
     pub(super) source: Option<String>,
     /// Subdirectory for an output with one file for each key.
     #[schemars(extend("examples" = ["db"]))]
@@ -52,6 +51,18 @@ pub(super) struct RawOutput {
     /// Encoding of the values in Vault. With `base64`, values are decoded; use it for binary files. Cannot be combined with `format`.
     #[schemars(extend("default" = "utf-8"))]
     pub(super) encoding: Option<RawEncoding>,
+    /// The content of `file` as a template in the language of Go, with the functions of the Vault Agent. It reads sources by name (`{{ .app.password }}`) or by path (`{{ with secret "secret/app" }}{{ .Data.data.password }}{{ end }}`).
+    #[schemars(extend("examples" = ["password={{ .app.password }}\n"]))]
+    pub(super) template: Option<String>,
+    /// Like `template`, from this file. The agent renders it again when the file changes.
+    #[schemars(extend("examples" = ["/etc/keyferry/app.ini.tmpl"]))]
+    pub(super) template_file: Option<String>,
+    /// Templates: what a missing key does. With `default` it prints `<no value>`, as in the Vault Agent.
+    #[schemars(extend("default" = "error"))]
+    pub(super) missing_key: Option<RawMissingKey>,
+    /// Templates: the left and the right delimiter of an action. Default: `{{` and `}}`.
+    #[schemars(length(min = 2, max = 2), extend("examples" = [["[[", "]]"]]))]
+    pub(super) delimiters: Option<Vec<String>>,
     /// Permission bits in octal, in quotes. Default: `directory.fileMode`.
     #[schemars(regex(pattern = "^(0o?)?[4-7][0-7]{2}$"), extend("examples" = ["0400"]))]
     pub(super) mode: Option<String>,
@@ -66,6 +77,16 @@ pub(super) enum RawEncoding {
     /// Decoded from base64.
     #[serde(rename = "base64")]
     Base64,
+}
+
+/// What a missing key of a template does.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawMissingKey {
+    /// The source fails with `RenderFailed`.
+    Error,
+    /// The value is `<no value>`, which counts as false.
+    Default,
 }
 
 /// A key of a source.

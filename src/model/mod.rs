@@ -20,6 +20,8 @@ mod request;
 mod secret;
 mod selection;
 mod settings;
+mod suggestion;
+mod template;
 mod text;
 mod token;
 
@@ -42,5 +44,7 @@ pub use selection::KeySelection;
 pub use settings::{
     Auth, AuthMethod, Directory, KvEngine, Listener, Retry, Seed, Settings, Source, StatusReport, Tls, VaultServer,
 };
+pub(crate) use suggestion::{nearest, suggestion};
+pub use template::{MissingKey, SecretCall, SecretFunction, Template};
 pub use text::truncated;
 pub use token::{CHILD_TOKEN_KEY, Session, TokenInfo, VaultToken};

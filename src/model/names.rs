@@ -27,6 +27,22 @@ impl SourceName {
         Ok(Self(name.into()))
     }
 
+    /// The name of a source that a template adds: `name` without control characters, and at most 253 bytes.
+    pub(super) fn shortened(name: &str) -> Self {
+        let plain: String = name.chars().filter(|c| !c.is_control()).collect();
+        let mut start = plain.len().saturating_sub(253);
+        while !plain.is_char_boundary(start) {
+            start += 1;
+        }
+        Self(plain[start..].into())
+    }
+
+    /// This name with `suffix`.
+    #[must_use]
+    pub fn with_suffix(&self, suffix: &str) -> Self {
+        Self::shortened(&format!("{self}{suffix}"))
+    }
+
     /// Name of the source of the token file. `config` gives it to no other source.
     #[must_use]
     pub fn token_file() -> Self {

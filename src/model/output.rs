@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{FilePath, JsonPointer, KeySelection, Mode, SourceName};
+use super::{FilePath, JsonPointer, KeySelection, Mode, SourceName, Template};
 
 /// One file, or one file per key, to render from a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,7 @@ impl Output {
     #[must_use]
     pub fn sources(&self) -> BTreeSet<SourceName> {
         let password = match &self.kind {
+            OutputKind::Template { template, .. } => return template.sources().cloned().collect(),
             OutputKind::Pkcs12 { file, .. } => Some(&file.password.source),
             OutputKind::EachKey { .. }
             | OutputKind::Key { .. }
@@ -37,7 +38,8 @@ impl Output {
             OutputKind::Key { path, .. }
             | OutputKind::Whole { path, .. }
             | OutputKind::Bundle { path, .. }
-            | OutputKind::Pkcs12 { path, .. } => Some(vec![path.clone()]),
+            | OutputKind::Pkcs12 { path, .. }
+            | OutputKind::Template { path, .. } => Some(vec![path.clone()]),
             OutputKind::EachKey { prefix, keys, .. } => keys.is_complete_list().then(|| {
                 let path = |name: &str| match prefix {
                     Some(prefix) => FilePath::new(&format!("{prefix}/{name}")),
@@ -96,6 +98,13 @@ pub enum OutputKind {
         path: FilePath,
         /// Content of the file.
         file: Pkcs12,
+    },
+    /// One file with text and values of several sources.
+    Template {
+        /// Path of the file.
+        path: FilePath,
+        /// The text with its actions.
+        template: Box<Template>,
     },
 }
 

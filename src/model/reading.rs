@@ -35,7 +35,7 @@ impl SecretValue {
 }
 
 /// The content of a source at one time.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Reading {
     /// Values by key.
     pub data: BTreeMap<String, SecretValue>,
@@ -45,6 +45,10 @@ pub struct Reading {
     pub validity: Validity,
     /// Warnings in Vault's response. They contain no secret.
     pub warnings: Vec<String>,
+    /// `metadata` of KV version 2, as JSON. `None` for other engines. For templates.
+    pub metadata: Option<SecretBytes>,
+    /// When the agent received it. The agent sets it.
+    pub received: Timestamp,
 }
 
 impl Reading {

@@ -11,6 +11,8 @@ pub enum RequestMethod {
     Read,
     /// `POST`, like `vault write`: the engine issues or computes the content.
     Write,
+    /// `GET` with `list=true`, like `vault list`: the content is the key `keys` with the names below the path.
+    List,
     /// `POST`, like `vault token create`: the content is a child token of the agent's token.
     CreateToken,
 }
@@ -21,6 +23,7 @@ impl RequestMethod {
         match self {
             Self::Read => "",
             Self::Write => "#method=write",
+            Self::List => "#method=list",
             Self::CreateToken => "#method=create-token",
         }
     }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Secrets to read.
     pub sources: BTreeMap<SourceName, Source>,
+    /// The settings of sources that templates add.
+    pub call_defaults: Source,
     /// Files to write, in the configured order.
     pub outputs: Vec<Output>,
     /// Directory for the files.

@@ -16,7 +16,7 @@ use super::selection::{Selected, selected};
 use super::text::{quoted, shortened};
 use crate::model::{
     Failure, FailureClass, FileEntry, FilePath, FileSet, JsonPointer, KeySelection, Output, OutputKind, Reading,
-    Reason, SecretBytes, SecretValue, SourceName, WhenMissing,
+    Reason, SecretBytes, SecretCall, SecretValue, SourceName, WhenMissing,
 };
 
 /// Limit of Linux for the bytes of a path, including the final NUL (`limits.h`).
@@ -29,6 +29,10 @@ const SEPARATE: &str = "give one output its own `prefix` or `file`, or leave the
 pub struct Rendered {
     /// Rendered files.
     pub files: BTreeMap<FilePath, FileEntry>,
+    /// The calls of a template with arguments that depend on secrets: those that it has made.
+    pub calls: BTreeSet<SecretCall>,
+    /// Calls of a template that need a source. It has no files before they are answered.
+    pub needed: BTreeSet<SecretCall>,
     /// Keys that are not valid file names, for a message: at most 100 characters each, with control characters escaped.
     pub left_out: Vec<String>,
 }
@@ -45,6 +49,9 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
             let password = readings.get(&file.password.source);
             let made = pkcs12(output, path, file, [reading, password]);
             rendered.files.extend(made?.map(|bytes| (path.clone(), entry(output, bytes))));
+        }
+        (OutputKind::Template { path, template }, _) => {
+            return super::template::render(output, path, template, readings);
         }
         (_, None) => {}
         (OutputKind::EachKey { prefix, base64, keys }, Some(reading)) => {
@@ -207,7 +214,7 @@ fn value_entry(
     })
 }
 
-fn entry(output: &Output, bytes: SecretBytes) -> FileEntry {
+pub(super) fn entry(output: &Output, bytes: SecretBytes) -> FileEntry {
     FileEntry { bytes: Arc::new(bytes), mode: output.mode, sources: output.sources() }
 }
 

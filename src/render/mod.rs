@@ -11,6 +11,7 @@ mod mirror;
 mod pkcs12;
 mod seed;
 mod selection;
+mod template;
 mod text;
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ impl Server for World {
     async fn read(&self, _: &VaultToken, _: &Source) -> Result<Reading, Failure> {
         let data = std::collections::BTreeMap::from([("a".into(), crate::model::SecretValue::Text("b".into()))]);
         let (version, validity) = (crate::model::Version::default(), crate::model::Validity::Unlimited);
-        Ok(Reading { data, version, validity, warnings: Vec::new() })
+        Ok(Reading { data, version, validity, warnings: Vec::new(), ..Reading::default() })
     }
 
     async fn look_up_lease(&self, _: &VaultToken, _: &LeaseId) -> Result<(), Failure> {

@@ -175,7 +175,13 @@ impl ListRead<'_> {
                 version.secrets.insert(name, secret.version);
             }
         }
-        Ok(Reading { data, version, validity: Validity::Unlimited, warnings: warnings.into_iter().collect() })
+        Ok(Reading {
+            data,
+            version,
+            validity: Validity::Unlimited,
+            warnings: warnings.into_iter().collect(),
+            ..Reading::default()
+        })
     }
 
     fn error(&self, cause: String) -> VaultError {

@@ -21,6 +21,7 @@ mod certificate;
 mod credential;
 mod error;
 mod file;
+mod folder;
 mod http;
 mod json;
 mod list;
@@ -153,6 +154,8 @@ impl Vault {
             list::read_list(&self.api, &self.mounts, token, source, list).await?
         } else if source.is_plain_read() {
             read::read(&self.api, &self.mounts, token, source).await?
+        } else if source.method == RequestMethod::List {
+            folder::read_names(&self.api, &self.mounts, token, source).await?
         } else if source.method == RequestMethod::CreateToken {
             api::child_token::create(&self.api, token, source).await?
         } else {

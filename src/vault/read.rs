@@ -17,7 +17,7 @@ use super::http::Response;
 use super::json;
 use super::mounts::{Engine, Mount, MountTable, below, is_default_path_of_other_engine};
 use super::previous::PreviousVersion;
-use crate::model::{KvEngine, Reading, Source, Validity, VaultToken, Version, lock};
+use crate::model::{KvEngine, Reading, SecretValue, Source, Validity, VaultToken, Version, lock};
 
 /// Reads `source` once.
 pub(super) async fn read(
@@ -201,7 +201,9 @@ impl Read<'_> {
             let Some(object) = found.data else { return Err(self.deleted_error(&found)) };
             let (number, created) = (Some(found.metadata.version), found.metadata.created_time);
             let version = Version { number, created, ..Version::default() };
-            return self.reading(object, version, Validity::Unlimited, envelope.warnings());
+            let metadata = SecretValue::from_json(found.raw_metadata.get()).map(|metadata| metadata.bytes().clone());
+            let reading = self.reading(object, version, Validity::Unlimited, envelope.warnings())?;
+            return Ok(AttemptResult::Found(Reading { metadata, ..reading }));
         }
         if mount.engine == Engine::KvV2 {
             let cause = "expected a response of KV version 2, found another format; check the source's `engine`";
@@ -214,7 +216,7 @@ impl Read<'_> {
             Engine::Unknown => EngineKind::Unknown,
         };
         let validity = envelope.validity(request_path, known, response.date);
-        self.reading(data, Version::default(), validity, envelope.warnings())
+        self.reading(data, Version::default(), validity, envelope.warnings()).map(AttemptResult::Found)
     }
 
     fn reading(
@@ -223,7 +225,7 @@ impl Read<'_> {
         version: Version,
         validity: Validity,
         warnings: Vec<String>,
-    ) -> Result<AttemptResult, VaultError> {
+    ) -> Result<Reading, VaultError> {
         let mut data = json::values(object).ok_or_else(|| {
             self.not_readable_error("expected an object with keys, found other data; check the path".into())
         })?;
@@ -231,7 +233,7 @@ impl Read<'_> {
             // The time until the rotation differs in each response, and a set must change only with the credential.
             data.remove("ttl");
         }
-        Ok(AttemptResult::Found(Reading { data, version, validity, warnings }))
+        Ok(Reading { data, version, validity, warnings, ..Reading::default() })
     }
 
     /// KV version 2 responds with 404 and the metadata if a version is deleted or destroyed.

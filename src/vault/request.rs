@@ -16,7 +16,7 @@ use crate::model::{KvEngine, Reading, RequestMethod, Source, VaultToken, Version
 /// "failed to <verb> <path>"
 fn action(source: &Source) -> String {
     let verb = match source.method {
-        RequestMethod::Read => "read",
+        RequestMethod::Read | RequestMethod::List => "read",
         RequestMethod::Write | RequestMethod::CreateToken => "write",
     };
     format!("failed to {verb} {}", source.path)
@@ -67,5 +67,5 @@ pub(super) async fn send(
     let data = envelope.data.ok_or_else(|| unusable("no data"))?;
     let data = json::values(data).ok_or_else(|| unusable("data without keys"))?;
     let validity = envelope.validity(&source.path, EngineKind::NotKv, response.date);
-    Ok(Reading { data, version: Version::default(), validity, warnings: envelope.warnings() })
+    Ok(Reading { data, version: Version::default(), validity, warnings: envelope.warnings(), ..Reading::default() })
 }

@@ -63,5 +63,5 @@ fn reading(data: &SecretBytes) -> Option<Reading> {
     let object: &RawValue = serde_json::from_slice(data.expose()).ok()?;
     let object = KvV2::recognize(object).map_or(Some(object), |found| found.data)?;
     let (version, validity) = (Version::default(), Validity::Unlimited);
-    Some(Reading { data: json::values(object)?, version, validity, warnings: Vec::new() })
+    Some(Reading { data: json::values(object)?, version, validity, warnings: Vec::new(), ..Reading::default() })
 }

@@ -40,7 +40,7 @@ pub fn issue(id: &str, shape: Shape, life: Duration, faults: &PathFaults, now: D
     let not_before = timestamp(now) - SignedDuration::from_secs(30);
     let times = CertificateTimes { not_before, not_after: timestamp(now + life), ca_not_after: timestamp(ca) };
     let (data, validity) = (values(id, shape), Validity::Certificate(times));
-    Reading { data, version: Version::default(), validity, warnings: Vec::new() }
+    Reading { data, version: Version::default(), validity, warnings: Vec::new(), ..Reading::default() }
 }
 
 /// The time from one point in time to another; zero if it is not later.

@@ -308,7 +308,13 @@ impl Server {
             }
         }
         let made = |id: Rc<str>, version, shape, validity| {
-            let reading = Reading { data: values(&id, shape, &version), version, validity, warnings: Vec::new() };
+            let reading = Reading {
+                data: values(&id, shape, &version),
+                version,
+                validity,
+                warnings: Vec::new(),
+                ..Reading::default()
+            };
             (reading, id)
         };
         self.counter += 1;

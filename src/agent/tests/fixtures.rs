@@ -175,12 +175,12 @@ pub(super) fn reading(number: u64, of: &[(&str, &str)]) -> Reading {
     let hours = i64::try_from(number).unwrap_or_default();
     let created = jiff::Timestamp::from_second(hours * 3600).ok();
     let version = Version { number: Some(number), created, ..Version::default() };
-    Reading { data: data(of), version, validity: Validity::Unlimited, warnings: vec![] }
+    Reading { data: data(of), version, validity: Validity::Unlimited, warnings: vec![], ..Reading::default() }
 }
 
 /// A reading of an engine without versions.
 pub(super) fn issued(validity: Validity, of: &[(&str, &str)]) -> Reading {
-    Reading { data: data(of), version: Version::default(), validity, warnings: vec![] }
+    Reading { data: data(of), version: Version::default(), validity, warnings: vec![], ..Reading::default() }
 }
 
 pub(super) fn lease(id: &str, duration: Duration) -> Lease {

@@ -45,7 +45,8 @@ fn writes_in_directories(output: &Output, sources: &BTreeMap<SourceName, Source>
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
-        | OutputKind::Pkcs12 { path, .. } => path.as_str().contains('/'),
+        | OutputKind::Pkcs12 { path, .. }
+        | OutputKind::Template { path, .. } => path.as_str().contains('/'),
     }
 }
 
@@ -148,7 +149,8 @@ fn can_write(output: &Output, wanted: &FilePath) -> bool {
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
-        | OutputKind::Pkcs12 { path, .. } => path == wanted,
+        | OutputKind::Pkcs12 { path, .. }
+        | OutputKind::Template { path, .. } => path == wanted,
         OutputKind::EachKey { prefix: None, keys, .. } => keys.can_contain(wanted.as_str()),
         OutputKind::EachKey { prefix: Some(prefix), keys, .. } => {
             let name = wanted.as_str().strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/'));

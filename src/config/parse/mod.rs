@@ -13,6 +13,7 @@ mod selection;
 mod server;
 mod sources;
 mod status;
+mod template;
 mod token_file;
 mod wrapped;
 
@@ -20,21 +21,33 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::TemplateFiles;
 use super::defaults;
 use super::diagnostics::Diagnostics;
 use super::environment::Environment;
 use super::quantity::{self, DURATION_FORM, RawDuration, SIZE_FORM, duration_as_text};
 use super::raw::{RawDirectory, RawDocument, RawRetry};
+use super::raw_output::RawOutput;
 use super::variables::given_token;
 use crate::model::{AuthMethod, Directory, Listener, Mode, Retry, Settings, SourceName};
 
 /// Parses all sections. `None` only if an error is reported.
-pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mut Diagnostics) -> Option<Settings> {
+pub(super) fn settings(
+    raw: RawDocument,
+    env: &dyn Environment,
+    files: &TemplateFiles,
+    diagnostics: &mut Diagnostics,
+) -> Option<Settings> {
     let server = server::parse(raw.vault.unwrap_or_default(), diagnostics);
     let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), diagnostics);
     let raw_sources = raw.sources.unwrap_or_default();
-    let mut outputs = outputs::parse(raw.outputs, &raw_sources, diagnostics);
-    let mut sources = sources::parse(raw_sources, raw.token_file.is_some(), env, diagnostics);
+    // A template can read all its sources by path.
+    let needs_no_source = raw.token_file.is_some() || raw.outputs.iter().flatten().any(RawOutput::is_template);
+    let given = template::Given { env, files };
+    let mut outputs = outputs::parse(raw.outputs, &raw_sources, given, diagnostics);
+    let mut sources = sources::parse(raw_sources, needs_no_source, env, diagnostics);
+    let call_defaults = sources::defaults();
+    template::connect(&mut outputs, &mut sources, &call_defaults);
     let directory = directory(raw.directory.unwrap_or_default(), diagnostics);
     let status = status::parse(raw.status.unwrap_or_default(), diagnostics);
     let token = raw.token_file.and_then(|raw| token_file::parse(raw, &outputs, &status, env, diagnostics));
@@ -59,6 +72,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
     Some(Settings {
         server,
         sources,
+        call_defaults,
         outputs,
         directory,
         mirrors,

@@ -10,6 +10,7 @@ use super::super::raw::RawSource;
 use super::super::raw_output::{RawEncoding, RawFormat, RawOutput};
 use super::conflicts;
 use super::selection::{self, Names, RawSelection};
+use super::template::Given;
 use super::{mode, pki};
 use crate::model::{
     FileFormat, FilePath, JsonPointer, KeySelection, NameError, Output, OutputKind, SourceName, WhenMissing,
@@ -28,6 +29,7 @@ const KEY_OF_LIST: &str =
 pub(super) fn parse(
     raw: Option<Vec<RawOutput>>,
     sources: &BTreeMap<String, RawSource>,
+    given: Given<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Output> {
     let Some(raw) = raw.filter(|raw| !raw.is_empty()) else {
@@ -47,7 +49,7 @@ pub(super) fn parse(
         .into_iter()
         .enumerate()
         .flat_map(|(index, raw)| {
-            output(index, raw, sources, diagnostics).into_iter().map(move |output| (index, output))
+            output(index, raw, sources, given, diagnostics).into_iter().map(move |output| (index, output))
         })
         .collect();
     conflicts::check(&numbered, diagnostics);
@@ -58,10 +60,22 @@ fn output(
     index: usize,
     mut raw: RawOutput,
     sources: &BTreeMap<String, RawSource>,
+    given: Given<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Vec<Output> {
     let at = format!("outputs[{index}]");
     let mode = raw.mode.take().and_then(|text| mode(&format!("{at}.mode"), &text, diagnostics));
+    if raw.is_template() {
+        let output = Section { at: &at, diagnostics }.template(raw, sources, given);
+        return output.into_iter().map(|(source, kind)| Output { source, kind, mode }).collect();
+    }
+    let mut section = Section { at: &at, diagnostics };
+    const OF_TEMPLATE: &str = "requires `template` or `templateFile`; set one of them, or remove this";
+    section.forbid("missingKey", raw.missing_key.is_some(), OF_TEMPLATE);
+    section.forbid("delimiters", raw.delimiters.is_some(), OF_TEMPLATE);
+    if raw.source.is_none() {
+        diagnostics.required(&format!("{at}.source"), "is missing");
+    }
     if let Some(name) = &raw.source {
         check_source(&format!("{at}.source"), name, sources, diagnostics);
     }
@@ -371,7 +385,8 @@ pub(super) fn file(output: &Output) -> Option<&FilePath> {
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
-        | OutputKind::Pkcs12 { path, .. } => Some(path),
+        | OutputKind::Pkcs12 { path, .. }
+        | OutputKind::Template { path, .. } => Some(path),
         OutputKind::EachKey { .. } => None,
     }
 }

@@ -19,14 +19,35 @@ const MAX_SUFFIX: usize = 64;
 
 pub(super) fn parse(
     raw: BTreeMap<String, RawSource>,
-    has_token_file: bool,
+    needs_none: bool,
     env: &dyn Environment,
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<SourceName, Source> {
-    if raw.is_empty() && !has_token_file {
+    if raw.is_empty() && !needs_none {
         diagnostics.required("sources", "is missing; configure at least one secret here or in KEYFERRY_SECRETS");
     }
     raw.into_iter().filter_map(|(name, raw)| source(&name, raw, env, diagnostics)).collect()
+}
+
+/// A source with the default of every setting, and without a path.
+pub(super) fn defaults() -> Source {
+    Source {
+        path: String::new(),
+        list: None,
+        wrapping_token_file: None,
+        mount: None,
+        engine: KvEngine::Detect,
+        version: None,
+        previous: None,
+        method: RequestMethod::Read,
+        parameters: Parameters::new(),
+        certificate: None,
+        refresh: defaults::REFRESH,
+        max_stale: defaults::MAX_STALE,
+        overlap: None,
+        watch_lease: None,
+        required: true,
+    }
 }
 
 fn source(

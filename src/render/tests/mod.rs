@@ -42,6 +42,7 @@ fn readings(sources: &[(&str, &[(&str, &str)])]) -> BTreeMap<SourceName, Arc<Rea
         version: Version::default(),
         validity: Validity::Unlimited,
         warnings: Vec::new(),
+        ..Reading::default()
     };
     sources.iter().map(|(name, entries)| (source(name), Arc::new(reading(entries)))).collect()
 }

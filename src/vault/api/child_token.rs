@@ -50,6 +50,7 @@ pub(in crate::vault) async fn create(api: &Api, parent: &VaultToken, source: &So
         version: Version::default(),
         validity: Validity::Lease(lease),
         warnings: created.warnings,
+        ..Reading::default()
     })
 }
 

@@ -6,12 +6,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// One version of a secret.
-#[derive(Deserialize)]
 pub(in crate::vault) struct KvV2<'a> {
     /// Keys and values; `None` if the version is deleted or destroyed.
-    #[serde(borrow)]
     pub(in crate::vault) data: Option<&'a RawValue>,
     pub(in crate::vault) metadata: Metadata,
+    /// `metadata` with all fields.
+    pub(in crate::vault) raw_metadata: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -29,7 +29,16 @@ pub(in crate::vault) struct Metadata {
 impl<'a> KvV2<'a> {
     /// Parses the response of an engine that is known to be KV version 2. Ignores unknown fields.
     pub(in crate::vault) fn parse(data: &'a RawValue) -> Option<Self> {
-        let found: Self = serde_json::from_str(data.get()).ok()?;
+        #[derive(Deserialize)]
+        struct Body<'a> {
+            #[serde(borrow)]
+            data: Option<&'a RawValue>,
+            #[serde(borrow)]
+            metadata: &'a RawValue,
+        }
+        let body: Body<'_> = serde_json::from_str(data.get()).ok()?;
+        let metadata = serde_json::from_str(body.metadata.get()).ok()?;
+        let found = Self { data: body.data, metadata, raw_metadata: body.metadata };
         let object = found.data.is_none_or(|inner| inner.get().starts_with('{'));
         object.then_some(found)
     }

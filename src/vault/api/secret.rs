@@ -34,7 +34,7 @@ pub(in crate::vault) async fn request(
     parameters: &Parameters,
 ) -> Result<Response, VaultError> {
     let call = match source.method {
-        RequestMethod::Read => Call::new(Method::GET, &source.path).query(query(parameters)),
+        RequestMethod::Read | RequestMethod::List => Call::new(Method::GET, &source.path).query(query(parameters)),
         RequestMethod::Write | RequestMethod::CreateToken => {
             let body: serde_json::Map<_, _> =
                 parameters.iter().map(|(name, value)| (name.clone(), json(value))).collect();
@@ -47,7 +47,7 @@ pub(in crate::vault) async fn request(
 /// The error for a response with an error status to [`request`].
 pub(in crate::vault) fn request_error(action: &str, source: &Source, response: &Response) -> VaultError {
     let capability = match source.method {
-        RequestMethod::Read => "read",
+        RequestMethod::Read | RequestMethod::List => "read",
         RequestMethod::Write | RequestMethod::CreateToken => "update",
     };
     token_error(action, response, || rule(&source.path, capability))

@@ -72,7 +72,7 @@ pub(super) async fn issue(
     // Vault says so for each name that the role takes from the signing request. keyferry sends the names in both.
     let is_relevant = |warning: &String| !warning.contains("use_csr_");
     let warnings = envelope.warnings().into_iter().filter(is_relevant).collect();
-    Ok(Reading { data, version: Version::default(), validity, warnings })
+    Ok(Reading { data, version: Version::default(), validity, warnings, ..Reading::default() })
 }
 
 type Data = BTreeMap<String, SecretValue>;

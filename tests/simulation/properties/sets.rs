@@ -21,7 +21,13 @@ fn reading(record: &Record, id: &str) -> Reading {
         Kind::Certificate(_) => pki::values(id, record.shape),
         _ => values(id, record.shape, &record.version),
     };
-    Reading { data, version: record.version.clone(), validity: Validity::Unlimited, warnings: Vec::new() }
+    Reading {
+        data,
+        version: record.version.clone(),
+        validity: Validity::Unlimited,
+        warnings: Vec::new(),
+        ..Reading::default()
+    }
 }
 
 /// The IDs of the readings in a content.

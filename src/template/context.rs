@@ -1,0 +1,106 @@
+//! The state of one execution of a template.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gotmpl::Value;
+use jiff::Timestamp;
+
+use crate::model::{SecretCall, lock};
+
+/// Maximum number of actions that one execution performs. About 0.1 s.
+pub(super) const MAX_STEPS: usize = 100_000;
+
+/// Maximum size of the file in bytes. A Secret and a `ConfigMap` hold 1 MiB.
+pub(super) const MAX_OUTPUT: usize = 4 << 20;
+
+/// Maximum total size in bytes of the text that the functions of one execution return.
+pub(super) const MAX_PRODUCED: usize = 16 << 20;
+
+/// What an execution reads, and what it has done so far. The functions of the engine share it.
+#[derive(Default)]
+pub(super) struct Context {
+    /// The answers to the calls for secrets.
+    pub(super) secrets: BTreeMap<SecretCall, Value>,
+    /// `meta`, by name of the source.
+    pub(super) metadata: BTreeMap<String, Value>,
+    /// Environment variables that the template reads.
+    pub(super) variables: BTreeMap<String, String>,
+    /// The time of `timestamp`.
+    pub(super) now: Timestamp,
+    /// Whether a missing key is an error.
+    pub(super) is_strict: bool,
+    /// Calls with an answer.
+    pub(super) called: Mutex<BTreeSet<SecretCall>>,
+    /// Calls without an answer.
+    pub(super) needed: Mutex<BTreeSet<SecretCall>>,
+    pub(super) scratch: Mutex<BTreeMap<String, Value>>,
+    /// The first error of a function. The errors of the engine can contain values; these do not.
+    pub(super) error: Mutex<Option<String>>,
+    /// The numbers of Vault. In Go they are `json.Number`: text with another type. The engine has no such type, so they are
+    /// recognized by their address, which stays valid because they are held here.
+    pub(super) numbers: Mutex<BTreeMap<usize, Arc<str>>>,
+    /// Byte offset of the action in progress.
+    pub(super) position: AtomicUsize,
+    pub(super) steps: AtomicUsize,
+    pub(super) produced: AtomicUsize,
+}
+
+impl Context {
+    /// A number with the digits of `text`.
+    pub(super) fn number(&self, text: &str) -> Value {
+        let text: Arc<str> = text.into();
+        lock(&self.numbers).insert(address(&text), Arc::clone(&text));
+        Value::String(text)
+    }
+
+    /// Whether `text` is a number of Vault.
+    pub(super) fn is_number(&self, text: &Arc<str>) -> bool {
+        lock(&self.numbers).contains_key(&address(text))
+    }
+
+    /// Records that the action at `offset` begins. Fails after too many actions.
+    pub(super) fn begin(&self, offset: usize) -> Result<(), String> {
+        self.position.store(offset, Ordering::Relaxed);
+        if self.steps.fetch_add(1, Ordering::Relaxed) < MAX_STEPS {
+            return Ok(());
+        }
+        Err(format!("the template performs more than {MAX_STEPS} actions; shorten its loops"))
+    }
+
+    /// Adds the size of a result of a function. Fails if the functions produce too much.
+    pub(super) fn charge(&self, value: &Value) -> Result<(), String> {
+        let size = match value {
+            Value::String(text) => text.len(),
+            Value::List(items) => items.len() * size_of::<Value>(),
+            Value::Map(entries) => entries.len() * size_of::<Value>(),
+            _ => 0,
+        };
+        self.charge_bytes(size)
+    }
+
+    /// [`Self::charge`] for a size in bytes, before a function allocates it.
+    pub(super) fn charge_bytes(&self, size: usize) -> Result<(), String> {
+        let before = self.produced.fetch_add(size, Ordering::Relaxed);
+        if before.saturating_add(size) <= MAX_PRODUCED {
+            return Ok(());
+        }
+        Err(format!("the functions of the template return more than {} MiB", MAX_PRODUCED >> 20))
+    }
+
+    /// Keeps the first error of a function.
+    pub(super) fn fail(&self, message: String) {
+        lock(&self.error).get_or_insert(message);
+    }
+
+    /// Takes the error that [`Self::fail`] kept.
+    pub(super) fn take_error(&self) -> Option<String> {
+        lock(&self.error).take()
+    }
+}
+
+fn address(text: &Arc<str>) -> usize {
+    Arc::as_ptr(text).cast::<u8>().addr()
+}

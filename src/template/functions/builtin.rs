@@ -1,0 +1,76 @@
+//! Functions of Go's `text/template` whose behavior in gotmpl differs, and the functions that `instrument` inserts.
+
+use gotmpl::Value;
+
+use super::super::bytes::from_text;
+use super::super::instrument::{BEGIN, CHARGE, PRINT};
+use super::super::value::text;
+use super::{Arguments, Function};
+
+pub(super) const FUNCTIONS: &[(&str, Function)] =
+    &[(BEGIN, begin), (CHARGE, charge), (PRINT, print), ("index", index), ("len", len)];
+
+fn begin(arguments: &Arguments<'_>) -> Result<Value, String> {
+    let offset = usize::try_from(arguments.integer(0)?).unwrap_or_default();
+    arguments.context.begin(offset)?;
+    Ok(text(""))
+}
+
+/// Returns its argument, whose size the caller adds.
+fn charge(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.value(0).cloned()
+}
+
+fn print(arguments: &Arguments<'_>) -> Result<Value, String> {
+    match arguments.value(0)? {
+        Value::Nil if arguments.context.is_strict => Err("the action has no value (null, or a missing key); test the \
+                                                          value with `if`, or set the output's `missingKey: default`"
+            .to_owned()),
+        Value::Nil => Ok(text("<no value>")),
+        Value::Function(_) => Err("the action returns a function, which cannot be printed".to_owned()),
+        value @ Value::String(_) => Ok(value.clone()),
+        value => Ok(text(&value.to_string())),
+    }
+}
+
+/// The length in bytes, as in Go. Text can contain characters that stand for bytes.
+fn len(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(1)?;
+    let length = match arguments.value(0)? {
+        Value::String(text) => from_text(text).len(),
+        Value::List(items) => items.len(),
+        Value::Map(entries) => entries.len(),
+        other => return Err(arguments.mismatch(0, "text, a list, or a map", other)),
+    };
+    Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
+}
+
+/// The value of a key, or at an index. A missing key is an error if the template is strict. The engine would return nothing.
+fn index(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.between(1, usize::MAX)?;
+    let mut value = arguments.value(0)?.clone();
+    for (place, key) in arguments.values.iter().enumerate().skip(1) {
+        value = match (&value, key) {
+            (Value::Map(entries), Value::String(key)) => match entries.get(key) {
+                Some(found) => found.clone(),
+                None if arguments.context.is_strict => {
+                    return Err(format!(
+                        "the value has no key {:?}; correct the key, or set the output's `missingKey: default`",
+                        crate::model::truncated(key, 100)
+                    ));
+                }
+                None => Value::Nil,
+            },
+            (Value::Nil, _) => return Err("argument 1 is nothing (null, or a missing key)".to_owned()),
+            (Value::List(_) | Value::String(_), Value::Int(at)) => {
+                value.index(key).map_err(|_| format!("index {at} is out of range"))?
+            }
+            (Value::Map(_), other) => return Err(arguments.mismatch(place, "text", other)),
+            (Value::List(_) | Value::String(_), other) => {
+                return Err(arguments.mismatch(place, "a whole number", other));
+            }
+            (other, _) => return Err(arguments.mismatch(0, "a map, a list, or text", other)),
+        };
+    }
+    Ok(value)
+}

@@ -1,0 +1,64 @@
+//! The functions of templates: those of consul-template 0.41 that make sense in a pod, and the pure ones of sprig.
+//! <https://github.com/hashicorp/consul-template/blob/main/docs/templating-language.md>
+//!
+//! The text that a function works on is its last argument. Messages name the function and the types, never a value.
+
+mod arguments;
+mod builtin;
+mod collections;
+mod encoding;
+mod json;
+mod math;
+mod names;
+mod secrets;
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gotmpl::{FuncMap, TemplateError, Value, ValueFunc};
+
+use super::context::Context;
+pub(super) use arguments::Arguments;
+pub(super) use names::{Known, is_constant, known};
+
+/// A function. The error is its message without the name of the function.
+pub(super) type Function = fn(&Arguments<'_>) -> Result<Value, String>;
+
+/// All functions by name, without those that the engine has.
+fn all() -> impl Iterator<Item = (&'static str, Function)> {
+    [
+        builtin::FUNCTIONS,
+        collections::FUNCTIONS,
+        encoding::FUNCTIONS,
+        json::FUNCTIONS,
+        math::FUNCTIONS,
+        secrets::FUNCTIONS,
+        text::FUNCTIONS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+/// The functions for one execution.
+pub(super) fn table(context: &Arc<Context>) -> FuncMap {
+    let bound = |(name, function): (&'static str, Function)| {
+        let context = Arc::clone(context);
+        let bound: ValueFunc = Arc::new(move |values: &[Value]| call(name, function, values, &context));
+        (name.to_owned(), bound)
+    };
+    all().map(bound).collect::<BTreeMap<_, _>>()
+}
+
+fn call(name: &'static str, function: Function, values: &[Value], context: &Context) -> gotmpl::Result<Value> {
+    let result = function(&Arguments { name, values, context }).and_then(|value| {
+        context.charge(&value)?;
+        Ok(value)
+    });
+    result.map_err(|message| {
+        context.fail(if name.contains(' ') { message } else { format!("{name}: {message}") });
+        // The message is in the context: the engine adds its own words, which can contain values.
+        TemplateError::Exec(String::new())
+    })
+}

@@ -1,0 +1,208 @@
+//! Functions on text.
+
+use gotmpl::Value;
+use regex::Regex;
+
+use super::super::value::{list, map, text};
+use super::{Arguments, Function};
+
+pub(super) const FUNCTIONS: &[(&str, Function)] = &[
+    ("indent", indent),
+    ("join", join),
+    ("parseBool", parse_bool),
+    ("parseFloat", parse_float),
+    ("parseInt", parse_int),
+    ("parseUint", parse_uint),
+    ("regexMatch", |arguments| {
+        arguments.exactly(2)?;
+        Ok(Value::Bool(expression(arguments)?.is_match(arguments.text(1)?)))
+    }),
+    ("regexReplaceAll", |arguments| {
+        arguments.exactly(3)?;
+        let replaced = expression(arguments)?.replace_all(arguments.text(2)?, &**arguments.text(1)?);
+        Ok(text(&replaced))
+    }),
+    ("replaceAll", |arguments| {
+        arguments.exactly(3)?;
+        Ok(text(&arguments.text(2)?.replace(&**arguments.text(0)?, arguments.text(1)?)))
+    }),
+    ("split", split),
+    ("splitToMap", split_to_map),
+    ("toLower", |arguments| mapped(arguments, |text| each(text, char::to_lowercase))),
+    ("toTitle", |arguments| mapped(arguments, title)),
+    ("toUpper", |arguments| mapped(arguments, |text| each(text, char::to_uppercase))),
+    ("trim", |arguments| {
+        arguments.exactly(2)?;
+        let cut = arguments.text(0)?;
+        Ok(text(arguments.text(1)?.trim_matches(|c| cut.contains(c))))
+    }),
+    ("trimPrefix", |arguments| {
+        arguments.exactly(2)?;
+        let whole = arguments.text(1)?;
+        Ok(text(whole.strip_prefix(&**arguments.text(0)?).unwrap_or(whole)))
+    }),
+    ("trimSpace", |arguments| mapped(arguments, |text| text.trim().to_owned())),
+    ("trimSuffix", |arguments| {
+        arguments.exactly(2)?;
+        let whole = arguments.text(1)?;
+        Ok(text(whole.strip_suffix(&**arguments.text(0)?).unwrap_or(whole)))
+    }),
+];
+
+fn mapped(arguments: &Arguments<'_>, change: impl Fn(&str) -> String) -> Result<Value, String> {
+    arguments.exactly(1)?;
+    Ok(text(&change(arguments.text(0)?)))
+}
+
+/// Changes the case of each character. Go maps a character to one character, so `ß` stays `ß`.
+pub(super) fn each<I: Iterator<Item = char> + Clone>(text: &str, change: impl Fn(char) -> I) -> String {
+    let one = |c: char| {
+        let mut changed = change(c);
+        match (changed.next(), changed.next()) {
+            (Some(changed), None) => changed,
+            _ => c,
+        }
+    };
+    text.chars().map(one).collect()
+}
+
+/// Changes the first letter of each word to upper case, and keeps the others.
+fn title(text: &str) -> String {
+    let mut in_word = false;
+    let mut characters = text.chars().peekable();
+    let mut result = String::with_capacity(text.len());
+    while let Some(c) = characters.next() {
+        let is_joiner = in_word
+            && matches!(c, '\'' | '\u{2019}' | '.' | ':' | '\u{b7}')
+            && characters.peek().is_some_and(|next| next.is_alphabetic());
+        if c.is_alphanumeric() && !in_word {
+            result.push_str(&each(&c.to_string(), char::to_uppercase));
+        } else {
+            result.push(c);
+        }
+        in_word = c.is_alphanumeric() || c == '_' || is_joiner;
+    }
+    result
+}
+
+/// Indents each line that is not empty.
+pub(super) fn indented(spaces: usize, text: &str, arguments: &Arguments<'_>) -> Result<String, String> {
+    let lines = text.split_inclusive('\n');
+    arguments.context.charge_bytes(text.len().saturating_add(spaces.saturating_mul(lines.clone().count())))?;
+    let prefix = " ".repeat(spaces);
+    Ok(lines.fold(String::new(), |mut result, line| {
+        if line != "\n" {
+            result.push_str(&prefix);
+        }
+        result.push_str(line);
+        result
+    }))
+}
+
+fn indent(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(2)?;
+    let spaces = usize::try_from(arguments.integer(0)?).map_err(|_| "the number of spaces is negative".to_owned())?;
+    indented(spaces, arguments.text(1)?, arguments).map(|indented| text(&indented))
+}
+
+fn join(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(2)?;
+    let separator = arguments.text(0)?;
+    let items = arguments.list(1)?.iter().map(|item| match item {
+        Value::String(item) => Ok(&**item),
+        other => Err(format!("the list contains {}; convert it with `print`", arguments.kind(other))),
+    });
+    Ok(text(&items.collect::<Result<Vec<_>, _>>()?.join(separator)))
+}
+
+/// The parts of `text` between `separator`s. An empty separator separates all characters.
+pub(super) fn parts(separator: &str, text: &str) -> Vec<String> {
+    if separator.is_empty() {
+        return text.chars().map(String::from).collect();
+    }
+    text.split(separator).map(str::to_owned).collect()
+}
+
+fn split(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(2)?;
+    let whole = arguments.text(1)?.trim();
+    if whole.is_empty() {
+        return Ok(list(Vec::new()));
+    }
+    Ok(list(parts(arguments.text(0)?, whole).iter().map(|part| text(part)).collect()))
+}
+
+fn split_to_map(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(3)?;
+    let whole = arguments.text(2)?.trim();
+    let separator = arguments.text(1)?;
+    let pairs = parts(arguments.text(0)?, whole);
+    let pairs = pairs.iter().filter_map(|pair| pair.split_once(&**separator));
+    Ok(map(pairs.map(|(key, value)| (key, text(value)))))
+}
+
+fn parse_bool(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(1)?;
+    match &**arguments.text(0)? {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
+        _ => Err("the text is not true or false".to_owned()),
+    }
+}
+
+fn parse_float(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(1)?;
+    match &**arguments.text(0)? {
+        "" => Ok(Value::Float(0.0)),
+        number => number.parse().map(Value::Float).map_err(|_| "the text is not a number".to_owned()),
+    }
+}
+
+fn parse_int(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(1)?;
+    match &**arguments.text(0)? {
+        "" => Ok(Value::Int(0)),
+        number => number.parse().map(Value::Int).map_err(|_| "the text is not a whole number".to_owned()),
+    }
+}
+
+fn parse_uint(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.exactly(1)?;
+    match &**arguments.text(0)? {
+        "" => Ok(Value::Uint(0)),
+        number if number.starts_with('+') => Err("the text is not a whole number without a sign".to_owned()),
+        number => {
+            number.parse().map(Value::Uint).map_err(|_| "the text is not a whole number without a sign".to_owned())
+        }
+    }
+}
+
+/// The regular expression in the first argument.
+fn expression(arguments: &Arguments<'_>) -> Result<Regex, String> {
+    compiled(arguments.text(0)?)
+}
+
+/// Compiles an expression in the syntax of Go. Its classes such as `\d` contain ASCII only
+/// (<https://pkg.go.dev/regexp/syntax>), those of `regex` all of Unicode.
+pub(super) fn compiled(expression: &str) -> Result<Regex, String> {
+    let mut ascii = String::with_capacity(expression.len());
+    let mut characters = expression.chars();
+    while let Some(c) = characters.next() {
+        if c != '\\' {
+            ascii.push(c);
+            continue;
+        }
+        match characters.next() {
+            Some('d') => ascii.push_str("[0-9]"),
+            Some('D') => ascii.push_str("[^0-9]"),
+            Some('w') => ascii.push_str("[0-9A-Za-z_]"),
+            Some('W') => ascii.push_str("[^0-9A-Za-z_]"),
+            Some('s') => ascii.push_str(r"[\t\n\f\r ]"),
+            Some('S') => ascii.push_str(r"[^\t\n\f\r ]"),
+            Some('b') => ascii.push_str(r"(?-u:\b)"),
+            Some(other) => ascii.extend(['\\', other]),
+            None => ascii.push('\\'),
+        }
+    }
+    Regex::new(&ascii).map_err(|_| "the regular expression is not valid".to_owned())
+}

@@ -24,7 +24,7 @@ fn start() -> Result<ExitCode, ExitCode> {
     };
     let errors = cli::start_log(&command, log, environment)?;
     let source = configuration::find(file, &command, environment).map_err(|message| errors.report(&message))?;
-    let settings = match config::load(&environment, source.text()) {
+    let settings = match config::load_with(&environment, source.text(), source.templates()) {
         Ok(settings) => settings,
         Err(error) => {
             return Err(match command {

@@ -71,9 +71,9 @@ impl Agent {
         let due = publication.sync.is_due(now.at) && !directories.is_busy(&settings.directory.path);
         // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
         let publish = due && (publication.visible().is_some() || self.parts.is_complete(now.at));
-        let Parts { settings, sources, store, publication, mirrors, .. } = &mut self.parts;
+        let Parts { settings, sources, store, publication, mirrors, computed, .. } = &mut self.parts;
         if publish {
-            let set = publication::set(settings, store, sources, |_| false);
+            let set = publication::set(settings, store, sources, &computed.added, |_| false);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.sync.started(self.outbox.start(op));
             publication.started(set, sources.leases());

@@ -22,6 +22,7 @@ mod advance;
 mod certificate;
 mod checkpoints;
 mod complete;
+mod computed;
 mod conditions;
 mod directories;
 mod grant;
@@ -64,6 +65,7 @@ pub use time::{Elapsed, Now};
 
 use crate::model::{Condition, Failure, Generation, ObjectName, Reason, Settings, SourceName};
 use certificate::CertificateTerm;
+use computed::Computed;
 use directories::Directories;
 use journal::{Journal, Subject};
 use lifetime::TokenView;
@@ -163,6 +165,8 @@ struct Parts {
     listen_failure: Option<Failure>,
     /// Keys that cannot be file names, by source.
     left_out: BTreeMap<SourceName, Vec<String>>,
+    /// The calls of templates whose arguments depend on secrets.
+    computed: Computed,
 }
 
 impl Parts {
@@ -206,6 +210,7 @@ impl Agent {
             config_rejected: None,
             listen_failure: None,
             left_out: BTreeMap::new(),
+            computed: Computed::default(),
             settings,
         };
         Self {

@@ -1,6 +1,6 @@
 //! Which set is visible, and when to publish the next one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,17 +132,18 @@ impl Publication {
     }
 }
 
-/// Builds the set of the accepted readings. `verified`: whether a trial has read the source as `settings` configure it.
+/// Builds the set of the accepted readings. `added`: the sources of computed calls. `verified`: whether a trial has read the source as `settings` configure it.
 /// Otherwise, `sources` know the request of the reading.
 pub(super) fn set(
     settings: &Settings,
     store: &Store,
     sources: &Sources,
+    added: &BTreeSet<SourceName>,
     verified: impl Fn(&SourceName) -> bool,
 ) -> Arc<PublishedSet> {
     let files = store.files();
     let mut known = BTreeMap::new();
-    for (name, spec) in &settings.sources {
+    for (name, spec) in settings.sources.iter().filter(|(name, _)| !added.contains(*name)) {
         let held = || sources.get(name).and_then(|source| source.held.as_ref()).map(|held| held.request.clone());
         let request = if verified(name) { Some(spec.request_id()) } else { held() };
         let entry = match (store.reading(name), request) {
@@ -156,7 +157,12 @@ pub(super) fn set(
         };
         known.extend(entry.map(|entry| (name.clone(), entry)));
     }
-    let provenance = files.files.iter().map(|(path, entry)| (path.clone(), entry.sources.clone())).collect();
+    // The next process does not know the sources of computed calls before it renders the template.
+    let provenance = files.files.iter().map(|(path, entry)| {
+        let sources = entry.sources.iter().filter(|name| !added.contains(*name));
+        (path.clone(), sources.cloned().collect())
+    });
+    let provenance = provenance.collect();
     // The next process adopts all files as outdated.
     let layout = (!store.has_outdated()).then(|| layout_id(&settings.outputs));
     let manifest = Manifest { server: settings.server.id(), layout, sources: known, files: provenance };
@@ -165,7 +171,7 @@ pub(super) fn set(
 
 /// Fingerprint of the configured outputs.
 pub(super) fn layout_id(outputs: &[Output]) -> String {
-    let hash = digest(&SHA256, format!("{outputs:?}").as_bytes());
+    let hash = digest(&SHA256, format!("{:?}", outputs.iter().map(Output::configured).collect::<Vec<_>>()).as_bytes());
     hash.as_ref().iter().take(16).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

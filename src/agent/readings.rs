@@ -7,6 +7,7 @@ use super::journal::Subject;
 use super::lifetime::{TokenView, wait_after_unusable};
 use super::replaced::Revocation;
 use super::source::{InFlight, SourceState};
+use super::store::NotAccepted;
 use super::time::{Now, timestamp};
 use super::token::{Verdict, with_verdict};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Order, Reading, Reason, SourceName, Validity, Version};
@@ -58,6 +59,7 @@ impl Agent {
             Ok(reading) => {
                 self.confirm_token(flight.token, now);
                 self.update(name, |source| source.read_with = flight.token);
+                let reading = Reading { received: now.wall, ..reading };
                 self.received(name, flight, reading, now);
             }
             Err(failure) if matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenInvalid) => {
@@ -115,7 +117,11 @@ impl Agent {
         }
         let rolled_back = order == Order::Older || order == Order::Level && held.is_some_and(|held| held.rolled_back);
         let same = held.is_some_and(|held| held.version == reading.version)
-            && self.parts.store.reading(name).is_some_and(|old| old.data == reading.data);
+            && self
+                .parts
+                .store
+                .reading(name)
+                .is_some_and(|old| old.data == reading.data && old.metadata == reading.metadata);
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
         let before = source.lease_in_use();
         // It cannot be unwrapped again.
@@ -123,7 +129,18 @@ impl Agent {
         if same {
             self.parts.store.confirm(name, Arc::new(reading));
         } else {
-            if let Err(failure) = self.parts.store.accept(name, Arc::new(reading)) {
+            let reading = Arc::new(reading);
+            if let Err(error) = self.parts.store.accept(name, Arc::clone(&reading)) {
+                let failure = match error {
+                    NotAccepted::Failed(failure) => failure,
+                    NotAccepted::Needs(needed) => {
+                        let reading = Arc::unwrap_or_clone(reading);
+                        match self.wait_for_calls(name, flight, reading, &needed, now) {
+                            Ok(()) => return,
+                            Err(failure) => failure,
+                        }
+                    }
+                };
                 if is_unwrapped {
                     self.parts.saving.request();
                 }
@@ -158,6 +175,7 @@ impl Agent {
         self.note_skipped_keys(name);
         self.note_expiry(name, now);
         self.note_certificate(name);
+        self.retry_waiting(name, now);
     }
 
     /// Revokes the lease of a reading that no set contains.

@@ -36,6 +36,7 @@ impl Agent {
 
     /// Handles a valid configuration.
     pub(super) fn config_read(&mut self, new: Arc<Settings>, now: &Now) {
+        let new = self.with_calls(new);
         if *new == *self.parts.settings {
             self.abandon_trial();
             if self.parts.config_rejected.take().is_some() {
@@ -109,6 +110,7 @@ impl Agent {
         if let Some(failure) = self.parts.store.render_failure().cloned() {
             self.journal.failed(&Subject::Publication, &failure);
         }
+        self.reset_calls(now);
         for name in new.sources.keys() {
             self.note_skipped_keys(name);
             self.note_certificate(name);
@@ -140,12 +142,12 @@ impl Agent {
     /// Starts the next step of the trial, or activates its configuration.
     pub(super) fn advance_trial(&mut self, now: &Now) {
         let Some(trial) = &mut self.trial else { return };
-        let Parts { sessions, sources, publication, directories, .. } = &mut self.parts;
+        let Parts { sessions, sources, publication, directories, computed, .. } = &mut self.parts;
         if let Some(token) = trial.rejected.take() {
             sessions.revoke_issued(&token, &mut self.outbox);
         }
         let set = |settings: &Settings, store: &Store, readings: &BTreeMap<SourceName, TrialReading>| {
-            publication::set(settings, store, sources, |name| readings.contains_key(name))
+            publication::set(settings, store, sources, &computed.added, |name| readings.contains_key(name))
         };
         let free = !directories.is_busy(&trial.settings.directory.path);
         trial.advance(sessions.live(now.at), free, set, now, &mut self.outbox);

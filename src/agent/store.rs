@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::paths::Paths;
-use crate::model::{AdoptedSet, Failure, FileEntry, FilePath, FileSet, ManifestSource, Output, Reading, SourceName};
+use crate::model::{
+    AdoptedSet, Failure, FileEntry, FilePath, FileSet, ManifestSource, Output, Reading, SecretCall, SourceName,
+};
 use crate::render::{self, Rendered};
 
 type Files = BTreeMap<FilePath, FileEntry>;
@@ -143,10 +145,14 @@ impl Store {
     /// reading.
     ///
     /// # Errors
-    /// The rendering failure or collision.
-    pub(super) fn accept(&mut self, source: &SourceName, reading: Arc<Reading>) -> Result<(), Failure> {
+    /// The rendering failure or collision, or the calls of templates that need other secrets.
+    pub(super) fn accept(&mut self, source: &SourceName, reading: Arc<Reading>) -> Result<(), NotAccepted> {
         let previous = self.readings.insert(source.clone(), reading);
-        let rendered = self.render_outputs_of(source).and_then(|made| self.claim_paths(source, &made).map(|()| made));
+        let rendered = self.render_outputs_of(source).map_err(NotAccepted::Failed);
+        let rendered = rendered.and_then(|made| match needed(&made) {
+            needed if !needed.is_empty() => Err(NotAccepted::Needs(needed)),
+            _ => self.claim_paths(source, &made).map(|()| made).map_err(NotAccepted::Failed),
+        });
         match rendered {
             Ok(made) => {
                 for (index, rendered) in made {
@@ -158,12 +164,12 @@ impl Store {
                 }
                 Ok(())
             }
-            Err(failure) => {
+            Err(error) => {
                 match previous {
                     Some(previous) => _ = self.readings.insert(source.clone(), previous),
                     None => _ = self.readings.remove(source),
                 }
-                Err(failure)
+                Err(error)
             }
         }
     }
@@ -268,6 +274,20 @@ impl Store {
         RenderedOutput { output: output.clone(), rendered, failure }
     }
 
+    /// The calls that the template of an output has made; `None` if it has no content.
+    pub(super) fn calls(&self, index: usize) -> Option<&BTreeSet<SecretCall>> {
+        self.outputs.get(index).map(|made| &made.rendered).filter(|made| !made.files.is_empty()).map(|made| &made.calls)
+    }
+
+    /// Applies outputs that differ only in the sources of their calls, and drops the readings of other sources than `keep`.
+    pub(super) fn set_calls(&mut self, outputs: &[Output], keep: impl Fn(&SourceName) -> bool) {
+        self.readings.retain(|name, _| keep(name));
+        for (made, output) in self.outputs.iter_mut().zip(outputs) {
+            made.output.clone_from(output);
+        }
+        self.by_source = by_source(outputs);
+    }
+
     /// The failure of an output that cannot be rendered after a reload.
     pub(super) fn render_failure(&self) -> Option<&Failure> {
         self.outputs.iter().find_map(|made| made.failure.as_ref())
@@ -292,6 +312,21 @@ impl Store {
             set
         })
     }
+}
+
+/// Why a reading is not accepted.
+#[derive(Debug)]
+pub(super) enum NotAccepted {
+    /// An output cannot be rendered.
+    Failed(Failure),
+    /// Templates need other secrets first: their calls, by index of the output.
+    Needs(BTreeMap<usize, BTreeSet<SecretCall>>),
+}
+
+/// The calls that need a source, by index of the output.
+fn needed(made: &BTreeMap<usize, Rendered>) -> BTreeMap<usize, BTreeSet<SecretCall>> {
+    let calls = made.iter().filter(|(_, rendered)| !rendered.needed.is_empty());
+    calls.map(|(index, rendered)| (*index, rendered.needed.clone())).collect()
 }
 
 /// Indexes of the outputs that depend on each source.

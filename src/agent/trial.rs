@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::io::{Op, Outcome, PublishedSet, Ticket};
 use super::lifetime::wait_after_unusable;
 use super::outbox::Outbox;
-use super::store::Store;
+use super::store::{NotAccepted, Store};
 use super::time::{Backoff, Elapsed, Now};
 use super::token::{Token, Verdict, with_verdict};
 use crate::model::{Failure, FailureClass, Reading, Settings, SourceName};
@@ -256,8 +256,9 @@ impl Trial {
         if let Some(token) = &mut self.token {
             token.confirm(now.at);
         }
-        let reading = Arc::new(reading);
-        if let Err(failure) = self.store.accept(name, Arc::clone(&reading)) {
+        let reading = Arc::new(Reading { received: now.wall, ..reading });
+        // The sources of computed calls are read after the activation.
+        if let Err(NotAccepted::Failed(failure)) = self.store.accept(name, Arc::clone(&reading)) {
             return Err(Failure { retry_after: wait_after_unusable(&reading.validity, now), ..failure });
         }
         self.readings.insert(name.clone(), TrialReading { reading, started: read_started, read: now.at });

@@ -14,12 +14,12 @@ pub(crate) fn find(
     environment: ProcessEnvironment,
 ) -> Result<ConfigSource, String> {
     match config::document_location(&environment, file) {
-        None => Ok(ConfigSource::Fixed(None)),
-        Some(DocumentLocation::Inline(text)) => Ok(ConfigSource::Fixed(Some(text))),
+        None => Ok(ConfigSource::fixed(None)),
+        Some(DocumentLocation::Inline(text)) => Ok(ConfigSource::fixed(Some(text))),
         // `check` also accepts a pipe: keyferry check --config <(helm template ...).
         Some(DocumentLocation::File(path)) if matches!(command, ConfiguredCommand::Check) => {
             std::fs::read_to_string(&path)
-                .map(|text| ConfigSource::Fixed(Some(text)))
+                .map(|text| ConfigSource::fixed(Some(text)))
                 .map_err(|error| format!("failed to read configuration {}: {error}", path.display()))
         }
         Some(DocumentLocation::File(path)) => ConfigSource::read(path),

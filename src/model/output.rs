@@ -30,6 +30,16 @@ impl Output {
         [Some(&self.source), password].into_iter().flatten().cloned().collect()
     }
 
+    /// This output without the calls that the agent has added.
+    #[must_use]
+    pub fn configured(&self) -> Self {
+        let mut configured = self.clone();
+        if let OutputKind::Template { template, .. } = &mut configured.kind {
+            template.computed.clear();
+        }
+        configured
+    }
+
     /// Its files, if the configuration names all of them; some of them can be missing. `None` if they depend on the keys of the
     /// secret.
     #[must_use]

@@ -66,6 +66,8 @@ pub struct SecretCall {
     pub function: SecretFunction,
     /// Path without slashes at either end.
     pub path: String,
+    /// The version of KV version 2 in the query of the path.
+    pub version: Option<u64>,
     /// The arguments after the path, which are `name=value`. With arguments, the call writes.
     pub arguments: BTreeMap<String, String>,
 }
@@ -114,6 +116,17 @@ impl SecretCall {
         if function == SecretFunction::Secrets && !rest.is_empty() {
             return Err(format!("{name} accepts a path and no other arguments"));
         }
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path.to_owned(), Some(query)),
+            None => (path.clone(), None),
+        };
+        let version = query.map(|query| {
+            let number = query.strip_prefix("version=").and_then(|number| number.parse().ok());
+            number.filter(|_| function == SecretFunction::Secret && rest.is_empty()).ok_or_else(|| {
+                format!("{name} accepts no query in the path except a version of KV version 2, like \"?version=3\"")
+            })
+        });
+        let version = version.transpose()?;
         let mut arguments = BTreeMap::new();
         for pair in rest.iter().filter(|pair| !pair.is_empty()) {
             let Some((key, value)) = pair.split_once('=') else {
@@ -131,7 +144,7 @@ impl SecretCall {
                  application with `tokenFile`"
             ));
         }
-        Ok(Self { function, path, arguments })
+        Ok(Self { function, path, version, arguments })
     }
 
     /// The name of its source: the path, and a part of the digest of its arguments.
@@ -140,6 +153,9 @@ impl SecretCall {
         let mut name = self.path.clone();
         if self.function == SecretFunction::Secrets {
             name.push('/');
+        }
+        if let Some(version) = self.version {
+            name.push_str(&format!("?version={version}"));
         }
         if !self.arguments.is_empty() {
             let hash = digest(&SHA256, format!("{:?}", self.arguments).as_bytes());
@@ -159,7 +175,24 @@ impl SecretCall {
         };
         let parameter = |(name, value): (&String, &String)| (name.clone(), Parameter::Text(value.clone()));
         let parameters = self.arguments.iter().map(parameter).collect();
-        Source { path: self.path.clone(), method, parameters, ..defaults.clone() }
+        Source { path: self.path.clone(), version: self.version, method, parameters, ..defaults.clone() }
+    }
+
+    /// The source that answers it, among `sources`. Adds one with `defaults` if there is none with the same request. Returns its
+    /// name, and whether it is new.
+    pub fn find_or_add(&self, sources: &mut BTreeMap<SourceName, Source>, defaults: &Source) -> (SourceName, bool) {
+        let wanted = self.source(defaults);
+        let requests: Vec<String> =
+            self.equal_paths().map(|path| Source { path, ..wanted.clone() }.request_id()).collect();
+        if let Some((name, _)) = sources.iter().find(|(_, source)| requests.contains(&source.request_id())) {
+            return (name.clone(), false);
+        }
+        let mut name = self.source_name();
+        while sources.contains_key(&name) {
+            name = name.with_suffix("#template");
+        }
+        sources.insert(name.clone(), wanted);
+        (name, true)
     }
 
     /// Its path, and the path without the `/data/` of KV version 2 after the first component.

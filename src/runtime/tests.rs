@@ -214,7 +214,7 @@ fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration)
         let (signals, mut term, hup) = SignalStream::for_test().expect("streams");
         let start = Start {
             settings: Arc::new(settings),
-            config: ConfigSource::Fixed(None),
+            config: ConfigSource::fixed(None),
             environment: Box::new(empty),
             work,
             checkpoint: false,

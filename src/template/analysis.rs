@@ -171,6 +171,19 @@ impl Walk<'_> {
                 self.source(key, pos.offset, Dot::Root);
                 rest.iter().for_each(|rest| self.expression(rest, scope));
             }
+            (Some("executeTemplate"), [name, rest @ ..]) => {
+                match name {
+                    Expr::String(pos, name) if !scope.templates.contains(&name.to_string()) => {
+                        self.problem(pos.offset, format!("template {name:?} is not defined; add its `define`"));
+                    }
+                    Expr::String(..) => {}
+                    other => {
+                        let message = "executeTemplate requires the name of a `define` in quotes";
+                        self.problem(other.pos().offset, message);
+                    }
+                }
+                rest.iter().for_each(|rest| self.expression(rest, scope));
+            }
             (Some("meta"), [Expr::String(pos, key)]) => self.source(key, pos.offset, Dot::Root),
             _ => arguments.iter().for_each(|argument| self.expression(argument, scope)),
         }

@@ -1,14 +1,14 @@
 //! The state of one execution of a template.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use gotmpl::Value;
+use gotmpl::parse::ListNode;
 use jiff::Timestamp;
 
-use crate::model::{SecretCall, lock};
+use crate::model::{SecretCall, lock, truncated};
 
 /// Maximum number of actions that one execution performs. About 0.1 s.
 pub(super) const MAX_STEPS: usize = 100_000;
@@ -36,6 +36,12 @@ pub(super) struct Context {
     pub(super) called: Mutex<BTreeSet<SecretCall>>,
     /// Calls without an answer.
     pub(super) needed: Mutex<BTreeSet<SecretCall>>,
+    /// The templates of `define`, for `executeTemplate`.
+    pub(super) defined: BTreeMap<String, ListNode>,
+    /// The context itself, for the functions of a nested execution.
+    pub(super) own: Weak<Context>,
+    /// Nested executions in progress.
+    pub(super) depth: AtomicUsize,
     pub(super) scratch: Mutex<BTreeMap<String, Value>>,
     /// The first error of a function. The errors of the engine can contain values; these do not.
     pub(super) error: Mutex<Option<String>>,
@@ -48,7 +54,27 @@ pub(super) struct Context {
     pub(super) produced: AtomicUsize,
 }
 
+/// Maximum number of nested executions by `executeTemplate`. Each needs several frames of the stack.
+const MAX_DEPTH: usize = 20;
+
 impl Context {
+    /// The output of the template `name` of `define`.
+    pub(super) fn execute(&self, name: &str, dot: &Value) -> Result<String, String> {
+        let Some(own) = self.own.upgrade().filter(|_| self.defined.contains_key(name)) else {
+            return Err(format!("template {:?} is not defined; add its `define`", truncated(name, 100)));
+        };
+        if self.depth.fetch_add(1, Ordering::Relaxed) >= MAX_DEPTH {
+            return Err(format!("executeTemplate is nested more than {MAX_DEPTH} times"));
+        }
+        let result = super::execute::nested(&own, name, dot);
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+        match result {
+            Ok(output) => Ok(output),
+            // An error of a function is kept already.
+            Err(error) => Err(self.take_error().unwrap_or_else(|| super::execute::plain_message(&error))),
+        }
+    }
+
     /// A number with the digits of `text`.
     pub(super) fn number(&self, text: &str) -> Value {
         let text: Arc<str> = text.into();

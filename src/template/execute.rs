@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, PipeNode};
+use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos};
 use gotmpl::{MissingKey as EngineMissingKey, TemplateError, Value};
 use zeroize::Zeroizing;
 
@@ -46,7 +46,7 @@ pub fn execute(template: &Template, readings: &BTreeMap<SourceName, Arc<Reading>
     let parsed = parse(&text, (left, right)).map_err(|problems| first(problems, &text))?;
     let (context, root) = context(template, readings);
     let missing_key = if context.is_strict { EngineMissingKey::Error } else { EngineMissingKey::Invalid };
-    let context = Arc::new(context);
+    let context = Arc::new_cyclic(|own| Context { own: own.clone(), defined: parsed.defined.clone(), ..context });
     let engine = engine(&parsed, missing_key, &context);
     let mut output = Output::default();
     let result = engine.execute_template_fmt(&mut output, MAIN, &root);
@@ -108,6 +108,16 @@ fn engine(parsed: &Parsed, missing_key: EngineMissingKey, context: &Arc<Context>
     parsed.defined.iter().fold(engine, |engine, (name, body)| engine.add_parse_tree(name, instrument(body)))
 }
 
+/// The output of the template `name` of `define`, for a function of the execution with `context`.
+pub(super) fn nested(context: &Arc<Context>, name: &str, dot: &Value) -> Result<String, TemplateError> {
+    let missing_key = if context.is_strict { EngineMissingKey::Error } else { EngineMissingKey::Invalid };
+    let main = ListNode { pos: Pos::new(0, 1), nodes: Vec::new() };
+    let engine = engine(&Parsed { main, defined: context.defined.clone() }, missing_key, context);
+    let mut output = Output::default();
+    engine.execute_template_fmt(&mut output, name, dot)?;
+    Ok(output.text.to_string())
+}
+
 /// The text that `commands` return, which depend on no secret.
 pub(super) fn constant(commands: &[CommandNode], variables: &BTreeMap<String, String>) -> Option<String> {
     let pos = commands.first()?.pos;
@@ -125,13 +135,11 @@ pub(super) fn constant(commands: &[CommandNode], variables: &BTreeMap<String, St
 #[derive(Default)]
 struct Output {
     text: Zeroizing<String>,
-    is_full: bool,
 }
 
 impl fmt::Write for Output {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if self.text.len() + text.len() > MAX_OUTPUT {
-            self.is_full = true;
             return Err(fmt::Error);
         }
         self.text.push_str(text);
@@ -146,6 +154,16 @@ fn describe(error: &TemplateError, offset: usize, parsed: &Parsed, template: &Te
             let origin = origin(&parsed.main, offset, key, None, template);
             let origin = origin.flatten().unwrap_or_else(|| "the value".to_owned());
             format!("{origin} has no key {key:?}; correct the key, or set the output's `missingKey: default`")
+        }
+        other => plain_message(other),
+    }
+}
+
+/// The message for an error that has no origin.
+pub(super) fn plain_message(error: &TemplateError) -> String {
+    match error {
+        TemplateError::MissingKey { key } => {
+            format!("the value has no key {key:?}; correct the key, or set the output's `missingKey: default`")
         }
         TemplateError::IndexOutOfRange { index } => format!("index {index} is out of range"),
         TemplateError::TypeMismatch { expected, got } => format!("expected {expected}, found {got}"),

@@ -14,6 +14,7 @@ mod context;
 mod execute;
 mod functions;
 mod instrument;
+mod print;
 mod syntax;
 #[cfg(test)]
 mod tests;

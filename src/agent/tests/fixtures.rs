@@ -99,6 +99,7 @@ pub(super) fn mirror(keys: &[(&str, &str)]) -> Mirror {
 /// Settings with these required sources, each with its keys as files in a directory.
 pub(super) fn settings(sources: &[&str]) -> Settings {
     Settings {
+        call_defaults: source(""),
         server: VaultServer {
             address: "https://vault:8200".into(),
             redirect_to: vec![],

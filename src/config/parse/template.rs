@@ -8,7 +8,7 @@ use super::super::environment::Environment;
 use super::super::raw::RawSource;
 use super::super::raw_output::{RawMissingKey, RawOutput};
 use super::outputs::Section;
-use crate::model::{MissingKey, Output, OutputKind, SecretCall, Source, SourceName, Template};
+use crate::model::{MissingKey, Output, OutputKind, Source, SourceName, Template};
 use crate::template::{Inspection, inspect};
 
 /// Environment variables that templates must not read.
@@ -165,26 +165,10 @@ pub(super) fn connect(outputs: &mut [Output], sources: &mut BTreeMap<SourceName,
     for output in outputs {
         let OutputKind::Template { template, .. } = &mut output.kind else { continue };
         for (call, name) in &mut template.calls {
-            *name = source_of(call, sources, defaults);
+            *name = call.find_or_add(sources, defaults).0;
         }
         if let Some(first) = template.sources().next() {
             output.source = first.clone();
         }
     }
-}
-
-/// The source that answers `call`. Adds it if there is none.
-fn source_of(call: &SecretCall, sources: &mut BTreeMap<SourceName, Source>, defaults: &Source) -> SourceName {
-    let wanted = call.source(defaults);
-    let requests: Vec<String> = call.equal_paths().map(|path| Source { path, ..wanted.clone() }.request_id()).collect();
-    let same = sources.iter().find(|(_, source)| requests.contains(&source.request_id()));
-    if let Some((name, _)) = same {
-        return name.clone();
-    }
-    let mut name = call.source_name();
-    while sources.contains_key(&name) {
-        name = name.with_suffix("#template");
-    }
-    sources.insert(name.clone(), wanted);
-    name
 }

@@ -4,11 +4,20 @@ use gotmpl::Value;
 
 use super::super::bytes::from_text;
 use super::super::instrument::{BEGIN, CHARGE, PRINT};
+use super::super::print;
 use super::super::value::text;
 use super::{Arguments, Function};
 
-pub(super) const FUNCTIONS: &[(&str, Function)] =
-    &[(BEGIN, begin), (CHARGE, charge), (PRINT, print), ("index", index), ("len", len)];
+pub(super) const FUNCTIONS: &[(&str, Function)] = &[
+    (BEGIN, begin),
+    (CHARGE, charge),
+    (PRINT, print_action),
+    ("executeTemplate", execute_template),
+    ("index", index),
+    ("len", len),
+    ("print", |arguments| Ok(text(&print::sprint(arguments.values)))),
+    ("println", |arguments| Ok(text(&print::sprintln(arguments.values)))),
+];
 
 fn begin(arguments: &Arguments<'_>) -> Result<Value, String> {
     let offset = usize::try_from(arguments.integer(0)?).unwrap_or_default();
@@ -21,7 +30,7 @@ fn charge(arguments: &Arguments<'_>) -> Result<Value, String> {
     arguments.value(0).cloned()
 }
 
-fn print(arguments: &Arguments<'_>) -> Result<Value, String> {
+fn print_action(arguments: &Arguments<'_>) -> Result<Value, String> {
     match arguments.value(0)? {
         Value::Nil if arguments.context.is_strict => Err("the action has no value (null, or a missing key); test the \
                                                           value with `if`, or set the output's `missingKey: default`"
@@ -29,8 +38,19 @@ fn print(arguments: &Arguments<'_>) -> Result<Value, String> {
         Value::Nil => Ok(text("<no value>")),
         Value::Function(_) => Err("the action returns a function, which cannot be printed".to_owned()),
         value @ Value::String(_) => Ok(value.clone()),
-        value => Ok(text(&value.to_string())),
+        value => {
+            let mut printed = String::new();
+            print::append(&mut printed, value);
+            Ok(text(&printed))
+        }
     }
+}
+
+/// The output of a template of `define`. Its name is text in quotes, which `analysis` checks.
+fn execute_template(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.between(1, 2)?;
+    let dot = arguments.values.get(1).unwrap_or(&Value::Nil);
+    arguments.context.execute(arguments.text(0)?, dot).map(|output| text(&output))
 }
 
 /// The length in bytes, as in Go. Text can contain characters that stand for bytes.

@@ -13,20 +13,17 @@ pub(in crate::template) enum Known {
 }
 
 /// Functions of the engine.
-const OF_ENGINE: [&str; 17] = [
-    "and", "call", "eq", "ge", "gt", "html", "js", "le", "lt", "ne", "not", "or", "print", "printf", "println",
-    "slice", "urlquery",
-];
+const OF_ENGINE: [&str; 15] =
+    ["and", "call", "eq", "ge", "gt", "html", "js", "le", "lt", "ne", "not", "or", "printf", "slice", "urlquery"];
 
 /// Functions whose result depends on more than their arguments and the environment.
 const VARIABLE: [&str; 5] = ["meta", "pkiCert", "secret", "secrets", "timestamp"];
 
 /// Functions of consul-template that keyferry does not have, and those of other template languages, with the replacement.
-const REPLACED: [(&str, &str); 71] = [
+const REPLACED: [(&str, &str); 70] = [
     ("writeToFile", "writes a file, which would not be part of the set; add an output for the file"),
     ("file", "reads a file of the container; mount the file in the application instead"),
     ("plugin", "starts a program; the image has none, and a template must not start one"),
-    ("executeTemplate", "runs a template by a computed name; write `template \"NAME\" .` instead"),
     ("sockaddr", "reads network interfaces; set an environment variable from the downward API, and read it with `env`"),
     ("spew_dump", "prints types of Go; use `toJSONPretty`"),
     ("spew_printf", "prints types of Go; use `printf`"),

@@ -30,6 +30,8 @@ pub(super) struct Context {
     pub(super) variables: BTreeMap<String, String>,
     /// The time of `timestamp`.
     pub(super) now: Timestamp,
+    /// What actions print instead of their values.
+    pub(super) mask: Option<String>,
     /// Whether a missing key is an error.
     pub(super) is_strict: bool,
     /// Calls with an answer.

@@ -21,7 +21,7 @@ mod tests;
 mod value;
 
 pub use analysis::{Inspection, inspect};
-pub use execute::{Executed, ExecutionError, execute};
+pub use execute::{Executed, ExecutionError, execute, execute_masked};
 
 /// A mistake at one place of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]

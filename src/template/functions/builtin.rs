@@ -37,6 +37,9 @@ fn print_action(arguments: &Arguments<'_>) -> Result<Value, String> {
             .to_owned()),
         Value::Nil => Ok(text("<no value>")),
         Value::Function(_) => Err("the action returns a function, which cannot be printed".to_owned()),
+        value if arguments.context.mask.is_some() && value.is_truthy() => {
+            Ok(text(arguments.context.mask.as_deref().unwrap_or_default()))
+        }
         value @ Value::String(_) => Ok(value.clone()),
         value => {
             let mut printed = String::new();

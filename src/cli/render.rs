@@ -7,8 +7,7 @@ use std::process::ExitCode;
 
 use keyferry::config::sample_data;
 use keyferry::model::{Settings, SourceName};
-use keyferry::render::ListedFile;
-use keyferry::runtime::{self, exit};
+use keyferry::runtime::{self, ListedFile, exit};
 
 use super::output;
 

@@ -30,6 +30,7 @@ use crate::config::Environment;
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
 pub use crate::agent::{exit, exit_code};
+pub use crate::render::ListedFile;
 pub use preview::{preview, preview_sample};
 pub use refresh::request_refresh;
 pub use reload::ConfigSource;

@@ -120,12 +120,12 @@ fn mistakes_of_templates_are_reported_at_once() {
         ]
     );
     assert_eq!(
-        messages("- file: a\n  template: \"{{ .app.password | quote }}\\n{{ .ap.password }}{{ $x }}{{ toYmal . }}\""),
+        messages("- file: a\n  template: \"{{ .app.password | quote }}\\n{{ .ap.password }}{{ $x }}{{ toJsno . }}\""),
         [
             "outputs[0].template: line 1, column 20: function quote is a function of Helm; use `toJSON` or `sprig_quote`",
             "outputs[0].template: line 2, column 4: .ap must be a name in `sources`; did you mean `.app`?",
-            "outputs[0].template: line 2, column 23: variable $x is not defined; declare it with $x := before its use",
-            "outputs[0].template: line 2, column 31: function toYmal does not exist; did you mean `toYAML`?",
+            "outputs[0].template: line 2, column 22: variable $x is not defined; declare it with $x := before its use",
+            "outputs[0].template: line 2, column 30: function toJsno does not exist; did you mean `toJSON`?",
         ]
     );
 }

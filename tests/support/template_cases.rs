@@ -1,5 +1,7 @@
 //! The cases of `tests/integration/templates`: templates, and what keyferry does with them in comparison to the Vault Agent.
 
+#![allow(dead_code, reason = "each test uses a part")]
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +17,9 @@ const FILES: [(&str, &str); 4] = [
 
 /// The data of the secrets that the cases read, by path.
 const SECRETS: &str = include_str!("../integration/templates/secrets.json");
+
+/// Whether the library has a template engine. Without it, the tests check the side of the Vault Agent alone.
+pub(crate) const ENGINE_EXISTS: bool = false;
 
 /// The variables that the cases read.
 pub(crate) const ENVIRONMENT: [(&str, &str); 1] = [("APP", "app")];
@@ -32,7 +37,7 @@ struct Entry {
     #[serde(default)]
     compare: Option<String>,
     #[serde(default)]
-    agent: Option<String>,
+    agents: Option<String>,
 }
 
 /// What keyferry does.
@@ -46,6 +51,14 @@ pub(crate) enum Expect {
     Error,
 }
 
+/// Which agents get a case. If not all, a comment in the file says why.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Agents {
+    All,
+    Vault,
+    None,
+}
+
 /// A template and the expected outcome.
 pub(crate) struct TemplateCase {
     /// Unique; also a file name.
@@ -57,11 +70,19 @@ pub(crate) struct TemplateCase {
     pub(crate) expect: Expect,
     /// The output has certificates or keys, which differ between two issue calls.
     pub(crate) pem: bool,
-    /// Whether the Vault Agent gets the case, too. If not, the file says why.
-    pub(crate) agent: bool,
+    /// Which agents get the case.
+    agents: Agents,
 }
 
 impl TemplateCase {
+    pub(crate) fn is_for_vault(&self) -> bool {
+        self.agents != Agents::None
+    }
+
+    pub(crate) fn is_for_openbao(&self) -> bool {
+        self.agents == Agents::All
+    }
+
     /// What is compared of an output: all bytes, or PEM blocks without their content.
     pub(crate) fn comparable(&self, output: &[u8]) -> String {
         let text = readable(output);
@@ -90,13 +111,20 @@ pub(crate) fn readable(bytes: &[u8]) -> String {
 pub(crate) fn cases() -> Result<Vec<TemplateCase>> {
     let mut all = Vec::new();
     for (file, text) in FILES {
-        let entries: Vec<Entry> = serde_saphyr::from_str(text).with_context(|| format!("failed to parse {file}.yaml"))?;
+        let entries: Vec<Entry> =
+            serde_saphyr::from_str(text).with_context(|| format!("failed to parse {file}.yaml"))?;
         for (number, entry) in entries.into_iter().enumerate() {
             let expect = match entry.expect.as_deref() {
                 None => Expect::Same,
                 Some("error") => Expect::Error,
                 Some(text) if text.starts_with("stricter: ") => Expect::Stricter,
                 Some(other) => anyhow::bail!("{}: unknown expect {other:?}", entry.name),
+            };
+            let agents = match entry.agents.as_deref() {
+                None => Agents::All,
+                Some("vault") => Agents::Vault,
+                Some("none") => Agents::None,
+                Some(other) => anyhow::bail!("{}: unknown agents {other:?}", entry.name),
             };
             let known = |value: &Option<String>, one: &str| value.as_deref().is_none_or(|value| value == one);
             ensure!(known(&entry.missing_key, "default"), "{}: unknown missingKey", entry.name);
@@ -108,7 +136,7 @@ pub(crate) fn cases() -> Result<Vec<TemplateCase>> {
                 missing_error: entry.missing_key.is_none(),
                 expect,
                 pem: entry.compare.is_some(),
-                agent: entry.agent.is_none(),
+                agents,
             });
         }
     }

@@ -2,6 +2,7 @@
 
 use fastrand::Rng;
 
+use crate::functions::{ANY_TO_TEXT, PATTERNS, REPLACEMENTS, TEXT_TO_TEXT};
 use crate::shape::{Shape, number, quoted, text, value};
 
 /// What an expression can read: a name and its shape.
@@ -12,27 +13,7 @@ pub(crate) struct Known {
 }
 
 /// One argument in this many is of any kind instead of the right one.
-const ILL_TYPED: usize = 60;
-
-const PATTERNS: [&str; 12] =
-    ["a", "[a-z]+", "^a", "b$", "(a)(b)?", "\\\\d+", "\\\\s", "\\\\w+", "[^a-z]", "(?i)H", "x*", "."];
-const REPLACEMENTS: [&str; 7] = ["", "-", "$1", "${0}", "<$0>", "$x", "$$"];
-
-/// Functions from a text to a text, with their other arguments.
-const TEXT_TO_TEXT: [&str; 36] = [
-    "toUpper", "toLower", "toTitle", "trimSpace", "trim \"a \"", "trimPrefix \"a\"", "trimSuffix \"b\"",
-    "replaceAll \"a\" \"<>\"", "replaceAll \"\\n\" \" \"", "base64Encode", "base64URLEncode", "base64Encode | base64Decode",
-    "base64URLEncode | base64URLDecode", "sha256Hex", "md5sum", "hmacSHA256Hex \"key\"", "indent 2", "indent 0",
-    "split \",\" | join \"+\"", "parseJSON", "parseYAML", "sprig_upper", "sprig_trim", "sprig_trunc 3", "sprig_trunc -2",
-    "sprig_repeat 2", "sprig_nindent 2", "sprig_indent 1", "sprig_b64enc", "sprig_sha256sum", "sprig_replace \" \" \"_\"",
-    "sprig_nospace", "sprig_quote", "sprig_squote", "sprig_trimAll \"a\"", "printf \"%-8s|\"",
-];
-
-/// Functions from anything to a text.
-const ANY_TO_TEXT: [&str; 18] = [
-    "toJSON", "toJSON", "toUnescapedJSON", "toJSONPretty", "toUnescapedJSONPretty", "toYAML", "toYAML", "html", "js", "urlquery",
-    "print", "printf \"%v\"", "printf \"%T\"", "sprig_quote", "sprig_toString", "sprig_toJson", "sprig_kindOf", "println",
-];
+const ILL_TYPED: usize = 40;
 
 pub(crate) struct Expressions<'a> {
     pub(crate) rng: &'a mut Rng,
@@ -50,7 +31,9 @@ impl Expressions<'_> {
     /// An operand of this kind: a literal, a name, or a pipeline in parentheses.
     pub(crate) fn operand(&mut self, known: &[Known], want: &Shape, depth: usize) -> String {
         let want = if self.chance(ILL_TYPED) { self.any_kind() } else { want.clone() };
-        if self.rng.usize(0..3) > 0 && let Some(found) = self.path(known, &want) {
+        if self.rng.usize(0..3) > 0
+            && let Some(found) = self.path(known, &want)
+        {
             return found.name;
         }
         if depth == 0 { self.literal(known, &want) } else { format!("({})", self.pipeline(known, &want, depth - 1)) }
@@ -88,7 +71,9 @@ impl Expressions<'_> {
             Shape::Float => self.one_of(&["1.5", "0.0", "-2.25", "1e21", "1.0e-7", "100000000.5"]).to_owned(),
             Shape::Bool => self.rng.bool().to_string(),
             Shape::Texts => format!("(split \",\" {})", quoted(&text(self.rng))),
-            Shape::List(_) => format!("(parseJSON {})", quoted(&format!("[{},{}]", number(self.rng), value(self.rng, 1).0))),
+            Shape::List(_) => {
+                format!("(parseJSON {})", quoted(&format!("[{},{}]", number(self.rng), value(self.rng, 1).0)))
+            }
             Shape::Map(_) => {
                 let json = format!("{{\"k\":{},\"l\":{}}}", value(self.rng, 1).0, number(self.rng));
                 format!("(parseJSON {})", quoted(&json))
@@ -106,8 +91,33 @@ impl Expressions<'_> {
             Shape::List(_) => self.list(known, depth),
             Shape::Texts => self.texts(known, depth),
             Shape::Map(_) => self.map(known, depth),
-            Shape::Number | Shape::Null | Shape::Any => {
-                let kind = if self.rng.bool() { Shape::Any } else { self.any_kind() };
+            Shape::Number | Shape::Null | Shape::Any => self.any(known, depth),
+        }
+    }
+
+    fn any(&mut self, known: &[Known], depth: usize) -> String {
+        match self.rng.usize(0..10) {
+            0 => {
+                let f = self.one_of(&["sprig_first", "sprig_last", "sprig_initial"]);
+                format!("{f} {}", self.operand(known, &Shape::List(Vec::new()), depth))
+            }
+            1 => {
+                let map = self.operand(known, &Shape::Map(Vec::new()), depth);
+                format!(
+                    "{} {map} {}",
+                    self.one_of(&["index", "sprig_get"]),
+                    self.one_of(&["\"a\"", "\"absent\"", "\"x1\""])
+                )
+            }
+            2 => {
+                let (a, b) = (self.operand(known, &Shape::Any, depth), self.operand(known, &Shape::Any, depth));
+                format!("sprig_coalesce {a} {b}")
+            }
+            3 => format!("slice {} 0 1", self.operand(known, &Shape::Texts, depth)),
+            4 => format!("executeTemplate \"part\" {}", self.operand(known, &Shape::Any, depth)),
+            5 | 6 => self.operand(known, &Shape::Any, depth),
+            _ => {
+                let kind = self.any_kind();
                 self.operand(known, &kind, depth)
             }
         }
@@ -120,7 +130,10 @@ impl Expressions<'_> {
                 let parses = f.starts_with("parse");
                 if parses {
                     let json = quoted(&value(self.rng, 2).0);
-                    return format!("{json} | {f} | {}", self.one_of(&["toYAML", "print", "printf \"%v\"", "sprig_toString"]));
+                    return format!(
+                        "{json} | {f} | {}",
+                        self.one_of(&["toYAML", "print", "printf \"%v\"", "sprig_toString"])
+                    );
                 }
                 if f.contains('|') || self.rng.bool() { format!("{from} | {f}") } else { format!("{f} {from}") }
             }
@@ -135,7 +148,10 @@ impl Expressions<'_> {
             }
             15 => {
                 let map = self.operand(known, &Shape::Map(Vec::new()), depth);
-                format!("{map} | {}", self.one_of(&["toTOML", "toYAML", "toJSON", "sprig_toPrettyJson", "sprig_toRawJson"]))
+                format!(
+                    "{map} | {}",
+                    self.one_of(&["toTOML", "toYAML", "toJSON", "sprig_toPrettyJson", "sprig_toRawJson"])
+                )
             }
             16 => {
                 let sort = self.one_of(&["sprig_join \",\"", "sprig_sortAlpha | join \";\"", "toJSON"]);
@@ -144,7 +160,10 @@ impl Expressions<'_> {
             17 => format!("join \"-\" {}", self.operand(known, &Shape::Texts, depth)),
             18 => {
                 let (a, b) = (self.operand(known, &Shape::Any, depth), self.operand(known, &Shape::Any, depth));
-                format!("{} {a} {b}", self.one_of(&["print", "println", "html", "urlquery", "sprig_cat", "sprig_default"]))
+                format!(
+                    "{} {a} {b}",
+                    self.one_of(&["print", "println", "html", "urlquery", "sprig_cat", "sprig_default"])
+                )
             }
             _ => {
                 let (a, b) = (self.operand(known, &Shape::Text, depth), self.operand(known, &Shape::Text, depth));
@@ -156,7 +175,9 @@ impl Expressions<'_> {
     fn printf(&mut self, known: &[Known], depth: usize) -> String {
         let (verb, kind) = match self.rng.usize(0..9) {
             0..=2 => (self.one_of(&["%s", "%q", "%v", "%10s", "%-6s", "%.2s", "%x", "% X", "%+q"]), Shape::Text),
-            3 | 4 => (self.one_of(&["%d", "%5d", "%05d", "%+d", "%x", "%#x", "%o", "%b", "%c", "%v", "%U"]), Shape::Int),
+            3 | 4 => {
+                (self.one_of(&["%d", "%5d", "%05d", "%+d", "%x", "%#x", "%o", "%b", "%c", "%v", "%U"]), Shape::Int)
+            }
             5 => (self.one_of(&["%f", "%.2f", "%8.3f", "%e", "%g", "%v", "%+.1f", "%06.1f"]), Shape::Float),
             6 => (self.one_of(&["%t", "%v", "%5t", "%s"]), Shape::Bool),
             7 => (self.one_of(&["%s", "%v", "%q", "%d", "%5s", "%T", "%f"]), Shape::Number),
@@ -174,14 +195,19 @@ impl Expressions<'_> {
     pub(crate) fn condition(&mut self, known: &[Known], depth: usize) -> String {
         match self.rng.usize(0..12) {
             0..=2 => {
-                let kind = [Shape::Text, Shape::Int, Shape::Number, Shape::Text, Shape::Float][self.rng.usize(0..5)].clone();
+                let kind =
+                    [Shape::Text, Shape::Int, Shape::Number, Shape::Text, Shape::Float][self.rng.usize(0..5)].clone();
                 let operator = self.one_of(&["eq", "ne", "lt", "le", "gt", "ge"]);
                 format!("{operator} {} {}", self.operand(known, &kind, depth), self.operand(known, &kind, depth))
             }
             3 => format!("not {}", self.operand(known, &Shape::Any, depth)),
             4 | 5 => {
                 let operator = self.one_of(&["and", "or"]);
-                format!("{operator} {} {}", self.operand(known, &Shape::Bool, depth), self.operand(known, &Shape::Bool, depth))
+                format!(
+                    "{operator} {} {}",
+                    self.operand(known, &Shape::Bool, depth),
+                    self.operand(known, &Shape::Bool, depth)
+                )
             }
             6 => {
                 let kind = [Shape::Text, Shape::List(Vec::new()), Shape::Texts][self.rng.usize(0..3)].clone();
@@ -206,7 +232,16 @@ impl Expressions<'_> {
                 format!("len {}", self.operand(known, &kind, depth))
             }
             3..=5 => {
-                let f = self.one_of(&["add", "subtract", "multiply", "minimum", "maximum", "sprig_add", "sprig_sub", "sprig_max"]);
+                let f = self.one_of(&[
+                    "add",
+                    "subtract",
+                    "multiply",
+                    "minimum",
+                    "maximum",
+                    "sprig_add",
+                    "sprig_sub",
+                    "sprig_max",
+                ]);
                 format!("{f} {} {}", self.operand(known, &Shape::Int, depth), self.operand(known, &Shape::Int, depth))
             }
             6 => {
@@ -246,7 +281,11 @@ impl Expressions<'_> {
 
     fn texts(&mut self, known: &[Known], depth: usize) -> String {
         match self.rng.usize(0..3) {
-            0 => format!("split {} {}", self.one_of(&["\",\"", "\" \"", "\"\""]), self.operand(known, &Shape::Text, depth)),
+            0 => format!(
+                "split {} {}",
+                self.one_of(&["\",\"", "\" \"", "\"\""]),
+                self.operand(known, &Shape::Text, depth)
+            ),
             1 => format!("sprig_sortAlpha {}", self.operand(known, &Shape::List(Vec::new()), depth)),
             _ => format!("sprig_keys {} | sprig_sortAlpha", self.operand(known, &Shape::Map(Vec::new()), depth)),
         }
@@ -261,9 +300,12 @@ impl Expressions<'_> {
             }
             2 => format!("explodeMap {map}"),
             3 => format!("mergeMap (sprig_deepCopy {map}) {}", self.operand(known, &Shape::Map(Vec::new()), depth)),
-            4 => format!("mergeMapWithOverride (sprig_deepCopy {map}) {}", self.operand(known, &Shape::Map(Vec::new()), depth)),
+            4 => format!(
+                "mergeMapWithOverride (sprig_deepCopy {map}) {}",
+                self.operand(known, &Shape::Map(Vec::new()), depth)
+            ),
             5 => format!("sprig_omit {map} \"a\" \"user\""),
-            _ => format!("{} | splitToMap \",\" \"=\"", self.operand(known, &Shape::Text, depth)),
+            _ => format!("sprig_pick {map} \"a\" \"url\" \"x1\""),
         }
     }
 }

@@ -65,15 +65,14 @@ pub(crate) fn pair(seed: u64) -> Pair {
     let (flat, flat_shape) = map(&mut rng, 1..6, 1);
     let missing_error = rng.usize(0..3) == 0;
     let mut generator = Generator { rng: &mut rng, names: 0, missing_error };
-    let mut nodes = Vec::new();
-    if generator.chance(4) {
-        nodes.push(generator.definition());
-    }
+    let mut nodes = vec![generator.definition()];
     let known = vec![Known { name: "$s.Data.data".to_owned(), shape: app_shape.clone() }];
     let dotted = |shape: &Shape, field: &str| Known { name: format!(".{field}"), shape: shape.clone() };
     match generator.rng.usize(0..4) {
         // The most common form: the secret is the dot.
-        0 | 1 => nodes.push(generator.with("with secret \"secret/data/app\"", vec![dotted(&app_shape, "Data.data")], 4)),
+        0 | 1 => {
+            nodes.push(generator.with("with secret \"secret/data/app\"", vec![dotted(&app_shape, "Data.data")], 4))
+        }
         2 => nodes.push(generator.with("with $s := secret \"secret/data/app\"", known, 4)),
         _ => {
             let flat = Known { name: "$f.Data".to_owned(), shape: flat_shape };
@@ -129,14 +128,20 @@ impl Generator<'_> {
 
     fn plain_text(&mut self) -> Node {
         const TEXTS: [&str; 12] =
-            [" ", "\n", "\n\n", "  \n\t", "key=", "a: ", ", ", "{", "} ", "é\n", "\"", " text with spaces "];
+            [" ", "\n", "\n\n", "  \n\t", "key=", "a: ", ", ", "{ ", "} ", "é\n", "\"", " text with spaces "];
         Node::Leaf(TEXTS[self.rng.usize(0..TEXTS.len())].to_owned())
     }
 
-    /// `{{ define }}`; `statement` uses it.
+    /// `{{ define "part" }}`, for `template` and `executeTemplate`. It has outputs only, so that it does not call itself.
     fn definition(&mut self) -> Node {
-        let known = vec![Known { name: ".".to_owned(), shape: Shape::Any }];
-        let body = self.nodes(&known, None, 1, false);
+        const BODIES: [&str; 5] = [
+            "<{{ . }}>",
+            "{{ . | toJSON }}",
+            "{{- with . }}{{ . | printf \"%v\" }}{{ else }}nothing{{ end -}}",
+            "\n {{ $ }} \n",
+            "",
+        ];
+        let body = vec![Node::Leaf(BODIES[self.rng.usize(0..BODIES.len())].to_owned())];
         self.block("define \"part\"", body)
     }
 
@@ -159,7 +164,7 @@ impl Generator<'_> {
 
     fn statement(&mut self, known: &mut Vec<Known>, count: usize, in_loop: bool) -> Node {
         let nested = count > 0;
-        match self.rng.usize(0..22) {
+        match self.rng.usize(0..23) {
             0..=8 => self.output(known),
             9 | 10 => {
                 let want = self.expressions().any_kind();
@@ -183,8 +188,15 @@ impl Generator<'_> {
             21 => {
                 let dot = self.expressions().operand(known, &Shape::Any, 1);
                 let body = vec![Node::Leaf("[{{ . }}]".to_owned())];
-                let name = format!("b{}", { self.names += 1; self.names });
+                let name = format!("b{}", {
+                    self.names += 1;
+                    self.names
+                });
                 self.block(&format!("block \"{name}\" {dot}"), body)
+            }
+            22 if count < 4 => {
+                let dot = self.expressions().operand(known, &Shape::Any, 1);
+                Node::Leaf(self.action(&format!("template \"part\" {dot}")))
             }
             _ => self.output(known),
         }
@@ -198,7 +210,7 @@ impl Generator<'_> {
         };
         let content = match self.rng.usize(0..10) {
             0..=2 => self.expressions().path(known, &want).map(|found| found.name),
-            3 if !self.missing_error => known.first().map(|root| format!("{}.absent", root.name.trim_end_matches('.'))),
+            3 if !self.missing_error => absent(known),
             _ => None,
         };
         let content = content.unwrap_or_else(|| self.expressions().pipeline(known, &want, 2));
@@ -244,12 +256,15 @@ impl Generator<'_> {
     fn range(&mut self, known: &[Known], count: usize) -> Node {
         let want = [Shape::List(Vec::new()), Shape::Map(Vec::new()), Shape::Texts][self.rng.usize(0..3)].clone();
         let found = match self.rng.usize(0..6) {
-            0 => Known { name: self.expressions().one_of(&["loop 3", "loop 1 4", "2", "loop 0"]).to_owned(), shape: Shape::Int },
+            0 => Known {
+                name: self.expressions().one_of(&["loop 3", "loop 1 4", "2", "loop 0"]).to_owned(),
+                shape: Shape::Int,
+            },
             1 => Known { name: self.expressions().pipeline(known, &want, 1), shape: without_elements(&want) },
-            _ => self.expressions().path(known, &want).unwrap_or_else(|| Known {
-                name: "split \",\" \"a,b,c\"".to_owned(),
-                shape: Shape::Texts,
-            }),
+            _ => self
+                .expressions()
+                .path(known, &want)
+                .unwrap_or_else(|| Known { name: "split \",\" \"a,b,c\"".to_owned(), shape: Shape::Texts }),
         };
         let element = found.shape.element();
         let mut known = known.to_vec();
@@ -304,4 +319,10 @@ fn without_elements(shape: &Shape) -> Shape {
 /// The names that are still known where the dot is another value.
 fn outside(known: &[Known]) -> Vec<Known> {
     known.iter().filter(|k| k.name.starts_with('$')).cloned().collect()
+}
+
+/// A key that the first map does not have.
+fn absent(known: &[Known]) -> Option<String> {
+    let map = known.iter().find(|k| matches!(k.shape, Shape::Map(_)))?;
+    Some(format!("{}.absent", map.name.trim_end_matches('.')))
 }

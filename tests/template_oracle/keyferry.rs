@@ -2,9 +2,6 @@
 
 use crate::testbed::consul_template::Job;
 
-/// Whether the library has an engine. Without it, the tests check consul-template's side alone.
-pub(crate) const EXISTS: bool = false;
-
 /// The output, or the message of the error with which keyferry refuses the template.
 pub(crate) fn render(_job: &Job<'_>) -> Result<Vec<u8>, String> {
     // keyferry::template::render_offline(text, missing_error, &secrets), with secrets: BTreeMap<String, serde_json::Value>.

@@ -28,11 +28,18 @@ pub struct TemplateAgent<'a> {
 
 impl TemplateAgent<'_> {
     /// Renders all templates (by name, which is a file name) with one agent, which exits after that.
-    pub async fn render(&self, templates: &BTreeMap<String, &str>, missing_error: bool) -> Result<BTreeMap<String, Vec<u8>>> {
+    pub async fn render(
+        &self,
+        templates: &BTreeMap<String, &str>,
+        missing_error: bool,
+    ) -> Result<BTreeMap<String, Vec<u8>>> {
         let (work, mut process) = self.start(templates, missing_error, true)?;
         let status = process.wait(DEADLINE).await;
         let log = tail(&work.join("log"), 20);
-        ensure!(status.is_some_and(|status| status.success()), "the agent ended with {status:?}; its log ends with:\n{log}");
+        ensure!(
+            status.is_some_and(|status| status.success()),
+            "the agent ended with {status:?}; its log ends with:\n{log}"
+        );
         let read = |name: &String| {
             let file = work.join(name);
             Ok((name.clone(), std::fs::read(&file).with_context(|| format!("no file {}", file.display()))?))
@@ -41,11 +48,16 @@ impl TemplateAgent<'_> {
     }
 
     /// Lets one agent try templates that it should refuse. Returns the messages in its log, by name. Fails if it renders one.
-    pub async fn refuse(&self, templates: &BTreeMap<String, &str>, missing_error: bool) -> Result<BTreeMap<String, String>> {
+    pub async fn refuse(
+        &self,
+        templates: &BTreeMap<String, &str>,
+        missing_error: bool,
+    ) -> Result<BTreeMap<String, String>> {
         let (work, mut process) = self.start(templates, missing_error, false)?;
         let log = work.join("log");
         let messages = || {
-            let text = std::fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+            let text =
+                std::fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
             let message = |name: &String| {
                 let start = format!("{}: ", work.join(name).with_extension("tmpl").display());
                 let line = text.lines().find_map(|line| line.split_once(&start))?;

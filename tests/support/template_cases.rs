@@ -47,6 +47,8 @@ pub(crate) enum Expect {
     Same,
     /// It refuses what the Vault Agent renders.
     Stricter,
+    /// It renders what the Vault Agent refuses.
+    Lenient,
     /// Both refuse.
     Error,
 }
@@ -72,6 +74,13 @@ pub(crate) struct TemplateCase {
     pub(crate) pem: bool,
     /// Which agents get the case.
     agents: Agents,
+}
+
+impl Expect {
+    /// Whether the Vault Agent renders the template.
+    pub(crate) fn is_rendered_by_agent(self) -> bool {
+        matches!(self, Self::Same | Self::Stricter)
+    }
 }
 
 impl TemplateCase {
@@ -118,6 +127,7 @@ pub(crate) fn cases() -> Result<Vec<TemplateCase>> {
                 None => Expect::Same,
                 Some("error") => Expect::Error,
                 Some(text) if text.starts_with("stricter: ") => Expect::Stricter,
+                Some(text) if text.starts_with("lenient: ") => Expect::Lenient,
                 Some(other) => anyhow::bail!("{}: unknown expect {other:?}", entry.name),
             };
             let agents = match entry.agents.as_deref() {

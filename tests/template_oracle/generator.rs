@@ -132,16 +132,18 @@ impl Generator<'_> {
         Node::Leaf(TEXTS[self.rng.usize(0..TEXTS.len())].to_owned())
     }
 
-    /// `{{ define "part" }}`, for `template` and `executeTemplate`. It has outputs only, so that it does not call itself.
+    /// `{{ define "part" }}`, for `template` and `executeTemplate`. It calls no template, so that there is no recursion. Where a
+    /// missing value is an error, it does not print its dot: a function could hide `<no value>`.
     fn definition(&mut self) -> Node {
         const BODIES: [&str; 5] = [
-            "<{{ . }}>",
             "{{ . | toJSON }}",
             "{{- with . }}{{ . | printf \"%v\" }}{{ else }}nothing{{ end -}}",
-            "\n {{ $ }} \n",
             "",
+            "<{{ . }}>",
+            "\n {{ $ }} \n",
         ];
-        let body = vec![Node::Leaf(BODIES[self.rng.usize(0..BODIES.len())].to_owned())];
+        let count = if self.missing_error { 3 } else { BODIES.len() };
+        let body = vec![Node::Leaf(BODIES[self.rng.usize(0..count)].to_owned())];
         self.block("define \"part\"", body)
     }
 

@@ -50,7 +50,7 @@ fn cases_render_as_consul_template_renders_them() -> Result<()> {
         };
         let theirs = oracle.render(&job)?;
         // Some functions that keyferry refuses need more than the responses of Vault.
-        if case.expect != Expect::Stricter && theirs.is_err() != (case.expect == Expect::Error) {
+        if case.expect != Expect::Stricter && theirs.is_ok() != case.expect.is_rendered_by_agent() {
             writeln!(differences, "{}: the case expects {:?}, but {}", case.name, case.expect, described(&theirs))?;
         }
         if ENGINE_EXISTS && !is_as_expected(&case, &theirs, &keyferry::render(&job)) {
@@ -72,7 +72,7 @@ fn cases_render_as_consul_template_renders_them() -> Result<()> {
 fn is_as_expected(case: &TemplateCase, theirs: &Rendered, ours: &Rendered) -> bool {
     match (case.expect, theirs, ours) {
         (Expect::Same, Ok(theirs), Ok(ours)) => theirs == ours,
-        (Expect::Stricter | Expect::Error, _, Err(_)) => true,
+        (Expect::Stricter | Expect::Error, _, Err(_)) | (Expect::Lenient, _, Ok(_)) => true,
         _ => false,
     }
 }
@@ -129,7 +129,7 @@ fn both(oracle: &mut ConsulTemplate, pair: &Pair, nodes: &[Node]) -> Result<(Ren
 
 /// A value that is not there is an error for keyferry where the Vault Agent writes `<no value>`.
 fn is_stricter(pair: &Pair, theirs: &Rendered, ours: &Rendered) -> bool {
-    let has_no_value = |output: &Vec<u8>| String::from_utf8_lossy(output).contains("<no value>");
+    let has_no_value = |output: &Vec<u8>| String::from_utf8_lossy(output).to_lowercase().contains("<no value>");
     pair.missing_error && ours.is_err() && theirs.as_ref().is_ok_and(has_no_value)
 }
 
@@ -142,20 +142,20 @@ fn agree(pair: &Pair, theirs: &Rendered, ours: &Rendered) -> bool {
     equal || is_stricter(pair, theirs, ours)
 }
 
-/// The smallest template that differs, its data, and both results.
+/// The smallest template that differs in the same way, its data, and both results.
 fn report(oracle: &mut ConsulTemplate, seed: u64, pair: &Pair) -> Result<String> {
     let mut nodes = pair.nodes.clone();
+    let (mut theirs, mut ours) = both(oracle, pair, &nodes)?;
     'smaller: loop {
-        for candidate in smaller(&nodes) {
-            let (theirs, ours) = both(oracle, pair, &candidate)?;
-            if !candidate.is_empty() && !agree(pair, &theirs, &ours) {
-                nodes = candidate;
+        for candidate in smaller(&nodes).into_iter().filter(|candidate| !candidate.is_empty()) {
+            let (one, other) = both(oracle, pair, &candidate)?;
+            if !agree(pair, &one, &other) && kind(&one) == kind(&theirs) && kind(&other) == kind(&ours) {
+                (nodes, theirs, ours) = (candidate, one, other);
                 continue 'smaller;
             }
         }
         break;
     }
-    let (theirs, ours) = both(oracle, pair, &nodes)?;
     Ok(format!(
         "in its smallest form (TEMPLATE_SEED={seed}, missing key is an error: {}):\n\
          template: {:?}\n          {}\ndata:     {} {}\n          {} {}\ntheirs:   {}\nours:     {}",
@@ -169,6 +169,12 @@ fn report(oracle: &mut ConsulTemplate, seed: u64, pair: &Pair) -> Result<String>
         described(&theirs),
         described(&ours)
     ))
+}
+
+/// The message of an error without its place: another message is another difference.
+fn kind(result: &Rendered) -> Option<String> {
+    let letters = |error: &String| error.chars().filter(|c| !c.is_ascii_digit()).collect();
+    result.as_ref().err().map(letters)
 }
 
 fn described(result: &Rendered) -> String {

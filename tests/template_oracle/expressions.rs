@@ -56,7 +56,9 @@ impl Expressions<'_> {
     /// A path to a value of this kind below the names.
     pub(crate) fn path(&mut self, known: &[Known], want: &Shape) -> Option<Known> {
         let mut all = Vec::new();
-        known.iter().for_each(|root| below(root, 4, &mut all));
+        for root in known {
+            below(root, 4, &mut all);
+        }
         let found: Vec<Known> = all.into_iter().filter(|k| *want == Shape::Any || k.shape.is_like(want)).collect();
         if found.is_empty() { None } else { Some(found[self.rng.usize(0..found.len())].clone()) }
     }

@@ -67,16 +67,16 @@ pub(crate) fn pair(seed: u64) -> Pair {
     let mut generator = Generator { rng: &mut rng, names: 0, missing_error };
     let mut nodes = vec![generator.definition()];
     let known = vec![Known { name: "$s.Data.data".to_owned(), shape: app_shape.clone() }];
-    let dotted = |shape: &Shape, field: &str| Known { name: format!(".{field}"), shape: shape.clone() };
     match generator.rng.usize(0..4) {
         // The most common form: the secret is the dot.
         0 | 1 => {
-            nodes.push(generator.with("with secret \"secret/data/app\"", vec![dotted(&app_shape, "Data.data")], 4))
+            let known = Known { name: ".Data.data".to_owned(), shape: app_shape };
+            nodes.push(generator.with("with secret \"secret/data/app\"", &[known], 4));
         }
-        2 => nodes.push(generator.with("with $s := secret \"secret/data/app\"", known, 4)),
+        2 => nodes.push(generator.with("with $s := secret \"secret/data/app\"", &known, 4)),
         _ => {
             let flat = Known { name: "$f.Data".to_owned(), shape: flat_shape };
-            let inner = generator.with("with $f := secret \"kv1/app\"", [known.clone(), vec![flat]].concat(), 4);
+            let inner = generator.with("with $f := secret \"kv1/app\"", &[known.clone(), vec![flat]].concat(), 4);
             let mut body = generator.nodes(&known, None, 1, false);
             body.push(inner);
             nodes.push(generator.block("with $s := secret \"secret/data/app\"", body));
@@ -121,8 +121,8 @@ impl Generator<'_> {
         Node::Block { parts: vec![(head, body)], end: self.action("end") }
     }
 
-    fn with(&mut self, head: &str, known: Vec<Known>, count: usize) -> Node {
-        let body = self.nodes(&known, None, count, false);
+    fn with(&mut self, head: &str, known: &[Known], count: usize) -> Node {
+        let body = self.nodes(known, None, count, false);
         self.block(head, body)
     }
 

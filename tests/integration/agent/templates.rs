@@ -2,12 +2,15 @@
 //!
 //! What keyferry refuses is tested without a server, in `tests/template_oracle`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use serde_json::json;
 
 use crate::setup::{SOON, Setup};
@@ -55,6 +58,9 @@ async fn templates_render_as_vault_agent_renders_them() -> Result<()> {
             for case in &all {
                 compare(case, &from_vault, &from_keyferry, "keyferry", &mut differences)?;
             }
+            for files in [&from_vault, &from_keyferry] {
+                check_key(&all, files)?;
+            }
             agent(&vault).refuse(&of(&refused, TemplateCase::is_for_vault), missing_error).await?;
             let Some(bao) = bao.as_deref() else { continue };
             let from_bao = agent(bao).render(&of(&rendered, TemplateCase::is_for_openbao), missing_error).await?;
@@ -76,6 +82,18 @@ fn compare(case: &TemplateCase, vault: &Files, other: &Files, name: &str, differ
         let (vault, other) = (readable(vault), readable(other));
         writeln!(differences, "{} ({})\n  vault agent: {vault}\n  {name}: {other}", case.name, case.template)?;
     }
+    Ok(())
+}
+
+/// The certificate and the key, which two templates read with equal arguments, are of one issue call.
+fn check_key(all: &[TemplateCase], files: &Files) -> Result<()> {
+    let file = |name: &str| all.iter().find(|case| case.name == name).and_then(|case| files.get(&case.id));
+    let (Some(certificate), Some(key)) = (file("shape 40, certificate"), file("shape 40, its key")) else {
+        return Ok(());
+    };
+    let (chain, key) = (vec![CertificateDer::from_pem_slice(certificate)?], PrivateKeyDer::from_pem_slice(key)?);
+    let provider = rustls::crypto::ring::default_provider();
+    CertifiedKey::from_der(chain, key, &provider).context("the key does not belong to the certificate")?;
     Ok(())
 }
 
@@ -136,13 +154,12 @@ async fn write_secrets(setup: &Setup<'_>) -> Result<String> {
             admin.put_text(&path, body).await?;
         }
     }
-    let passwords = ["p'a\"s $s\\ <&>", "kv1 password", "lease password"];
-    passwords.iter().for_each(|password| setup.case.leaks.plant(password));
-    let paths: BTreeSet<&str> = ["secret/*", "kv1/*", "leased/*", "pki/*", "transit/*"].into();
-    let rules: String = paths
-        .iter()
-        .map(|path| format!("path \"{path}\" {{ capabilities = [\"create\", \"read\", \"update\", \"list\"] }}\n"))
-        .collect();
+    for password in ["p'a\"s $s\\ <&>", "kv1 password", "lease password"] {
+        setup.case.leaks.plant(password);
+    }
+    let allowed =
+        |mount| format!("path \"{mount}/*\" {{ capabilities = [\"create\", \"read\", \"update\", \"list\"] }}\n");
+    let rules: String = ["secret", "kv1", "leased", "pki", "transit"].map(allowed).concat();
     admin.policy(&setup.case.role, &rules).await?;
     Ok(encrypted["data"]["ciphertext"].as_str().context("transit returns a text")?.to_owned())
 }

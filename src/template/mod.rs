@@ -15,6 +15,7 @@ mod execute;
 mod functions;
 mod instrument;
 mod print;
+mod printf;
 mod syntax;
 #[cfg(test)]
 mod tests;

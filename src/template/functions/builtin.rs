@@ -5,6 +5,7 @@ use gotmpl::Value;
 use super::super::bytes::from_text;
 use super::super::instrument::{BEGIN, CHARGE, PRINT};
 use super::super::print;
+use super::super::printf::sprintf;
 use super::super::value::text;
 use super::{Arguments, Function};
 
@@ -16,6 +17,7 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     ("index", index),
     ("len", len),
     ("print", |arguments| Ok(text(&print::sprint(arguments.values)))),
+    ("printf", printf),
     ("println", |arguments| Ok(text(&print::sprintln(arguments.values)))),
 ];
 
@@ -47,6 +49,12 @@ fn print_action(arguments: &Arguments<'_>) -> Result<Value, String> {
             Ok(text(&printed))
         }
     }
+}
+
+fn printf(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.between(1, usize::MAX)?;
+    let is_number = |text: &std::sync::Arc<str>| arguments.context.is_number(text);
+    Ok(text(&sprintf(arguments.text(0)?, &arguments.values[1..], &is_number)))
 }
 
 /// The output of a template of `define`. Its name is text in quotes, which `analysis` checks.

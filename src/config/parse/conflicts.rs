@@ -94,7 +94,10 @@ fn known_files(output: &Output) -> Vec<KnownFile<'_>> {
         OutputKind::Key { key, path, .. } => {
             vec![KnownFile { key: Some(key), path: path.clone(), is_one_of_many: false }]
         }
-        OutputKind::Whole { path, .. } | OutputKind::Bundle { path, .. } | OutputKind::Pkcs12 { path, .. } => {
+        OutputKind::Whole { path, .. }
+        | OutputKind::Bundle { path, .. }
+        | OutputKind::Merged { path, .. }
+        | OutputKind::Pkcs12 { path, .. } => {
             vec![KnownFile { key: None, path: path.clone(), is_one_of_many: false }]
         }
         OutputKind::EachKey { prefix, keys, .. } => {

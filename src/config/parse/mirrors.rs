@@ -45,6 +45,7 @@ fn writes_in_directories(output: &Output, sources: &BTreeMap<SourceName, Source>
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
+        | OutputKind::Merged { path, .. }
         | OutputKind::Pkcs12 { path, .. } => path.as_str().contains('/'),
     }
 }
@@ -148,6 +149,7 @@ fn can_write(output: &Output, wanted: &FilePath) -> bool {
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
+        | OutputKind::Merged { path, .. }
         | OutputKind::Pkcs12 { path, .. } => path == wanted,
         OutputKind::EachKey { prefix: None, keys, .. } => keys.can_contain(wanted.as_str()),
         OutputKind::EachKey { prefix: Some(prefix), keys, .. } => {

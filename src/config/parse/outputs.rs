@@ -62,7 +62,7 @@ fn output(
 ) -> Vec<Output> {
     let at = format!("outputs[{index}]");
     let mode = raw.mode.take().and_then(|text| mode(&format!("{at}.mode"), &text, diagnostics));
-    if let Some(name) = &raw.source {
+    if let Some(name) = raw.source.as_ref().filter(|_| raw.merge.is_none()) {
         check_source(&format!("{at}.source"), name, sources, diagnostics);
     }
     let source = raw.source.take();
@@ -74,10 +74,19 @@ fn output(
         check_key(&at, source.as_deref(), key, sources, diagnostics);
     }
     // These keys determine the kind of the output.
-    if ["key", "bundle", "format"].iter().any(|key| diagnostics.contains(&format!("{at}.{key}"))) {
+    if ["key", "bundle", "format", "merge"].iter().any(|key| diagnostics.contains(&format!("{at}.{key}"))) {
         return Vec::new();
     }
     let mut section = Section { at: &at, diagnostics };
+    if let Some(items) = raw.merge.take() {
+        let format = raw.format.take();
+        raw.source = source;
+        let made = section.merged(items, format, raw, sources);
+        return made.into_iter().map(|(source, kind)| Output { source, kind, mode }).collect();
+    }
+    if source.is_none() {
+        section.diagnostics.required(&section.at("source"), "is missing");
+    }
     if is_certificate {
         section.of_certificate(&raw);
     }
@@ -86,8 +95,7 @@ fn output(
     }
     let format = raw.format.take();
     if !matches!(format, Some(RawFormat::Pkcs12)) {
-        section.forbid("password", raw.password.is_some(), "requires `format: pkcs12`; set it, or remove this");
-        section.forbid("alias", raw.alias.is_some(), "requires `format: pkcs12`; set it, or remove this");
+        section.forbid_settings_of_pkcs12(&raw);
     }
     let kinds = match (raw.key.take(), raw.bundle.take(), format) {
         (Some(_), Some(_), _) => {
@@ -217,6 +225,13 @@ impl Section<'_> {
         self.forbid("optional", raw.optional == Some(true), MESSAGE);
     }
 
+    /// Reports the settings that require `format: pkcs12`.
+    pub(super) fn forbid_settings_of_pkcs12(&mut self, raw: &RawOutput) {
+        const MESSAGE: &str = "requires `format: pkcs12`; set it, or remove this";
+        self.forbid("password", raw.password.is_some(), MESSAGE);
+        self.forbid("alias", raw.alias.is_some(), MESSAGE);
+    }
+
     /// Reports the settings that select and rename keys.
     pub(super) fn forbid_selection(&mut self, raw: &RawOutput, message: &str) {
         self.forbid("include", raw.include.is_some(), message);
@@ -291,7 +306,8 @@ impl Section<'_> {
         let file = self.path("file", raw.file.take());
         let keys = self.selection(raw, Names::Format(format));
         if let Some(suffix) = previous.filter(|_| format == FileFormat::Dotenv) {
-            self.previous_variables(&keys, suffix);
+            let message_at = self.at("format");
+            previous_variables(&message_at, &keys, suffix, self.diagnostics);
         }
         let Some(path) = file.ok()? else {
             let message = "is missing; set it to the path of the file, like \"config.json\"";
@@ -299,21 +315,6 @@ impl Section<'_> {
             return None;
         };
         Some(OutputKind::Whole { path, format, keys })
-    }
-
-    /// Reports keys of the previous version that cannot be shell variables. The output would fail at the first rotation.
-    fn previous_variables(&mut self, keys: &KeySelection, suffix: &str) {
-        let patterns = keys.include.iter().filter_map(|pattern| pattern.as_str().strip_suffix('*'));
-        let starts: Vec<_> = if keys.include.is_empty() { vec![""] } else { patterns.collect() };
-        let mut examples = starts.into_iter().map(|start| format!("{start}KEY{suffix}"));
-        let written = |example: &String| keys.name_of(example).is_some() && !is_variable_name(example);
-        if let Some(example) = examples.find(written) {
-            let message = format!(
-                "cannot be `dotenv`, because \"{example}\" of the previous version is not the name of a shell variable; \
-                 set the source's `previous.suffix` to \"_PREVIOUS\", or add \"*{suffix}\" to `exclude`"
-            );
-            self.diagnostics.forbidden(&self.at("format"), message);
-        }
     }
 
     fn each_key(&mut self, mut raw: RawOutput) -> Option<OutputKind> {
@@ -331,13 +332,30 @@ impl Section<'_> {
     }
 }
 
+/// Reports keys of the previous version that cannot be shell variables. The output would fail at the first rotation.
+pub(super) fn previous_variables(at: &str, keys: &KeySelection, suffix: &str, diagnostics: &mut Diagnostics) {
+    let patterns = keys.include.iter().filter_map(|pattern| pattern.as_str().strip_suffix('*'));
+    let starts: Vec<_> = if keys.include.is_empty() { vec![""] } else { patterns.collect() };
+    let mut examples = starts.into_iter().map(|start| format!("{start}KEY{suffix}"));
+    let written = |example: &String| keys.name_of(example).is_some() && !is_variable_name(example);
+    if let Some(example) = examples.find(written) {
+        let message = format!(
+            "cannot be `dotenv`, because \"{example}\" of the previous version is not the name of a shell variable; \
+             set the source's `previous.suffix` to \"_PREVIOUS\", or add \"*{suffix}\" to `exclude`"
+        );
+        diagnostics.forbidden(at, message);
+    }
+}
+
 /// The format of a file with all keys; `None` for PKCS#12, whose keys are listed.
-const fn file_format(format: RawFormat) -> Option<FileFormat> {
+pub(super) const fn file_format(format: RawFormat) -> Option<FileFormat> {
     match format {
         RawFormat::Dotenv => Some(FileFormat::Dotenv),
+        RawFormat::EnvFile => Some(FileFormat::EnvFile),
         RawFormat::Json => Some(FileFormat::Json),
         RawFormat::Pkcs12 => None,
         RawFormat::Properties => Some(FileFormat::Properties),
+        RawFormat::Toml => Some(FileFormat::Toml),
         RawFormat::Yaml => Some(FileFormat::Yaml),
     }
 }
@@ -371,6 +389,7 @@ pub(super) fn file(output: &Output) -> Option<&FilePath> {
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
+        | OutputKind::Merged { path, .. }
         | OutputKind::Pkcs12 { path, .. } => Some(path),
         OutputKind::EachKey { .. } => None,
     }

@@ -87,7 +87,7 @@ impl World {
             || settings.outputs.iter().filter(|output| output.source == *name).all(|output| match &output.kind {
                 OutputKind::Key { missing, .. } => *missing != WhenMissing::Fail,
                 OutputKind::Bundle { .. } | OutputKind::Pkcs12 { .. } => false,
-                OutputKind::EachKey { .. } | OutputKind::Whole { .. } => true,
+                OutputKind::EachKey { .. } | OutputKind::Whole { .. } | OutputKind::Merged { .. } => true,
             })
     }
 

@@ -187,7 +187,10 @@ pub fn is_variable_name(name: &str) -> bool {
 /// key (`pkg/kubelet/util/env`, Kubernetes 1.37).
 #[must_use]
 pub fn is_env_file_key(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=') && key.trim() == key && !key.starts_with('#')
+    !key.is_empty()
+        && key.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=')
+        && key.trim() == key
+        && !key.starts_with('#')
 }
 
 #[cfg(test)]

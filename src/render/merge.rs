@@ -38,8 +38,6 @@ pub(super) fn merged(
         return Ok(None);
     }
     let made = format::write_document(format, &whole);
-    let made = made.map_err(|(origin, error)| {
-        invalid(path.as_str(), &format!("source {}: {error}", origin.source))
-    })?;
+    let made = made.map_err(|(origin, error)| invalid(path.as_str(), &format!("source {}: {error}", origin.source)))?;
     Ok(Some(made))
 }

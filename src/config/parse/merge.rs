@@ -7,7 +7,8 @@ use super::super::raw_output::{RawEncoding, RawFormat, RawMergeItem, RawOutput};
 use super::outputs::{Section, check_source, file_format, previous_variables};
 use super::selection::{self, Names, RawSelection};
 use crate::model::{
-    FileFormat, JsonPointer, MergeItem, NameError, OutputKind, SourceName, is_env_file_key, is_variable_name, variable_of,
+    FileFormat, JsonPointer, MergeItem, NameError, OutputKind, SourceName, is_env_file_key, is_variable_name,
+    variable_of,
 };
 
 /// Most parts of `under`. Code that walks through mappings is recursive.

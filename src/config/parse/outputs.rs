@@ -85,7 +85,8 @@ fn output(
         return made.into_iter().map(|(source, kind)| Output { source, kind, mode }).collect();
     }
     if source.is_none() {
-        section.diagnostics.required(&section.at("source"), "is missing");
+        let message = "is missing; set it, or `merge` for several sources";
+        section.diagnostics.required(&section.at("source"), message);
     }
     if is_certificate {
         section.of_certificate(&raw);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::raw::RawSource;
 use super::super::raw_output::{RawEncoding, RawFormat, RawMergeItem, RawOutput};
-use super::outputs::{Section, check_source, file_format, previous_variables};
+use super::outputs::{Section, check_source, file_format};
 use super::selection::{self, Names, RawSelection};
 use crate::model::{
     FileFormat, JsonPointer, MergeItem, NameError, OutputKind, SourceName, is_env_file_key, is_variable_name,
@@ -93,7 +93,7 @@ impl Section<'_> {
         let keys = selection::parse(&at, raw, Names::Merged(format, &under), self.diagnostics);
         let previous = sources.get(&source).and_then(RawSource::previous_suffix);
         if let Some(suffix) = previous.filter(|_| format == FileFormat::Dotenv && under.is_empty()) {
-            previous_variables(&format!("{at}.exclude"), &keys, &suffix, self.diagnostics);
+            selection::check_previous(self.at, &keys, &suffix, self.diagnostics);
         }
         Some(MergeItem { source: SourceName::new(&source).ok()?, under, keys })
     }

@@ -13,7 +13,6 @@ use super::selection::{self, Names, RawSelection};
 use super::{mode, pki};
 use crate::model::{
     FileFormat, FilePath, JsonPointer, KeySelection, NameError, Output, OutputKind, SourceName, WhenMissing,
-    is_variable_name,
 };
 
 /// Files of a certificate, by the names in a Secret of type `kubernetes.io/tls`, with their keys
@@ -81,8 +80,8 @@ fn output(
     if let Some(items) = raw.merge.take() {
         let format = raw.format.take();
         raw.source = source;
-        let made = section.merged(items, format, raw, sources);
-        return made.into_iter().map(|(source, kind)| Output { source, kind, mode }).collect();
+        let merged = section.merged(items, format, raw, sources);
+        return merged.into_iter().map(|(source, kind)| Output { source, kind, mode }).collect();
     }
     if source.is_none() {
         let message = "is missing; set it, or `merge` for several sources";
@@ -142,7 +141,7 @@ fn certificate_files(prefix: Option<&FilePath>) -> Vec<OutputKind> {
 
 /// One output and its path in the configuration. Each parser reports all errors of its kind before it returns.
 pub(super) struct Section<'a> {
-    at: &'a str,
+    pub(super) at: &'a str,
     pub(super) diagnostics: &'a mut Diagnostics,
 }
 
@@ -307,8 +306,7 @@ impl Section<'_> {
         let file = self.path("file", raw.file.take());
         let keys = self.selection(raw, Names::Format(format));
         if let Some(suffix) = previous.filter(|_| format == FileFormat::Dotenv) {
-            let message_at = self.at("format");
-            previous_variables(&message_at, &keys, suffix, self.diagnostics);
+            selection::check_previous(self.at, &keys, suffix, self.diagnostics);
         }
         let Some(path) = file.ok()? else {
             let message = "is missing; set it to the path of the file, like \"config.json\"";
@@ -330,21 +328,6 @@ impl Section<'_> {
         let prefix = self.path("prefix", raw.prefix.take());
         let keys = self.selection(raw, Names::Files(prefix.as_ref().ok().and_then(Option::as_ref)));
         Some(OutputKind::EachKey { prefix: prefix.ok()?, base64, keys })
-    }
-}
-
-/// Reports keys of the previous version that cannot be shell variables. The output would fail at the first rotation.
-pub(super) fn previous_variables(at: &str, keys: &KeySelection, suffix: &str, diagnostics: &mut Diagnostics) {
-    let patterns = keys.include.iter().filter_map(|pattern| pattern.as_str().strip_suffix('*'));
-    let starts: Vec<_> = if keys.include.is_empty() { vec![""] } else { patterns.collect() };
-    let mut examples = starts.into_iter().map(|start| format!("{start}KEY{suffix}"));
-    let written = |example: &String| keys.name_of(example).is_some() && !is_variable_name(example);
-    if let Some(example) = examples.find(written) {
-        let message = format!(
-            "cannot be `dotenv`, because \"{example}\" of the previous version is not the name of a shell variable; \
-             set the source's `previous.suffix` to \"_PREVIOUS\", or add \"*{suffix}\" to `exclude`"
-        );
-        diagnostics.forbidden(at, message);
     }
 }
 

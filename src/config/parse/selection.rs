@@ -133,6 +133,22 @@ pub(super) fn parse(at: &str, raw: RawSelection, names: Names<'_>, diagnostics: 
     selection
 }
 
+/// Reports keys of the previous version in a `dotenv` file that cannot be shell variables. The output at `at` would fail at the
+/// first rotation.
+pub(super) fn check_previous(at: &str, keys: &KeySelection, suffix: &str, diagnostics: &mut Diagnostics) {
+    let patterns = keys.include.iter().filter_map(|pattern| pattern.as_str().strip_suffix('*'));
+    let starts: Vec<_> = if keys.include.is_empty() { vec![""] } else { patterns.collect() };
+    let mut examples = starts.into_iter().map(|start| format!("{start}KEY{suffix}"));
+    let written = |example: &String| keys.name_of(example).is_some() && !is_variable_name(example);
+    if let Some(example) = examples.find(written) {
+        let message = format!(
+            "cannot be `dotenv`, because \"{example}\" of the previous version is not the name of a shell variable; \
+             set the source's `previous.suffix` to \"_PREVIOUS\", or add \"*{suffix}\" to `exclude`"
+        );
+        diagnostics.forbidden(&format!("{at}.format"), message);
+    }
+}
+
 /// Reports keys that the configuration names and that cannot be in the output together.
 fn collisions(at: &str, selection: &KeySelection, names: Names<'_>, diagnostics: &mut Diagnostics) {
     let known: Vec<_> = selection.named().collect();

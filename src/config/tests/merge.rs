@@ -101,7 +101,7 @@ fn each_error_has_its_path_and_its_action() {
             "merge[0].rename.y",
             "another name",
         ),
-        ("file: f, format: dotenv, merge: [{source: app}]", "merge[0].exclude", "KEY.previous"),
+        ("file: f, format: dotenv, merge: [{source: app}]", "format", "KEY.previous"),
         ("source: db, format: env-file, file: f, include: ['#a']", "include[0]", "must be a key of an env file"),
         ("source: db, format: env-file, file: f, rename: {a: 'b '}", "rename.a", "must be a key of an env file"),
         ("source: db, format: env-file, file: f, encoding: base64", "encoding", "cannot be combined with `format`"),

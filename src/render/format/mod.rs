@@ -149,6 +149,7 @@ pub(super) fn whole(format: FileFormat, source: &SourceName, data: &Data<'_>) ->
         FileFormat::EnvFile => env_file::write(&texts, out),
         FileFormat::Json => json::write(&texts, out),
         FileFormat::Properties => properties::write(&texts, out),
+        // Returned above.
         FileFormat::Toml => Ok(()),
         FileFormat::Yaml => yaml::write(&texts, out),
     }))

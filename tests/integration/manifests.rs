@@ -324,7 +324,7 @@ fn environment_examples_refer_to_the_env_file_of_the_agent() -> Result<()> {
         let files = settings.outputs.iter().filter(is_env_file).filter_map(Output::known_files).flatten();
         let files: Vec<_> = files.map(|file| format!("sensitive/{file}")).collect();
         assert!(settings.directory.path.ends_with("sensitive"));
-        let references: Vec<_> = pod["spec"]["containers"][0]["env"].as_array().context("variables")?.to_vec();
+        let references = pod["spec"]["containers"][0]["env"].as_array().context("variables")?;
         for reference in references.iter().map(|variable| &variable["valueFrom"]["fileKeyRef"]) {
             assert!(files.contains(&text(&reference["path"])), "{reference}: {files:?}");
             let volumes = pod["spec"]["volumes"].as_array().context("volumes")?;

@@ -11,6 +11,7 @@ mod glob;
 mod json;
 mod list;
 mod lock;
+mod merge;
 mod mirror;
 mod names;
 mod output;
@@ -33,8 +34,9 @@ pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSo
 pub use glob::Glob;
 pub use list::SecretList;
 pub(crate) use lock::lock;
+pub use merge::{MergeItem, variable_of};
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
-pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_variable_name};
+pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_env_file_key, is_variable_name};
 pub use output::{FileFormat, KeyReference, Output, OutputKind, Pkcs12, WhenMissing};
 pub use pointer::JsonPointer;
 pub use reading::{CertificateTimes, Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};

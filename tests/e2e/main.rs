@@ -14,6 +14,7 @@ mod chart;
 mod cluster;
 mod deployment_modes;
 mod dynamic;
+mod environment;
 mod faults;
 mod identity;
 mod leases;

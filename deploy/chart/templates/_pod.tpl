@@ -173,6 +173,21 @@ livenessProbe:
 {{- end }}
 {{- end }}
 
+{{/* Entries for `env` of the application: variables that the kubelet reads from a file of the agent. */}}
+{{- define "keyferry.applicationEnv" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $from := $values.applicationEnv -}}
+{{- $entries := list -}}
+{{- if $values.enabled -}}
+{{- range $name, $key := $from.variables -}}
+{{- $reference := dict "volumeName" "keyferry" "path" (printf "sensitive/%s" $from.file) "key" $key -}}
+{{- if has $name $from.optional }}{{ $_ := set $reference "optional" true }}{{ end -}}
+{{- $entries = append $entries (dict "name" $name "valueFrom" (dict "fileKeyRef" $reference)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $entries }}{{ toYaml . }}{{ end -}}
+{{- end }}
+
 {{/*
 Entries for `annotations` of the pod template. Settings of the login take effect with new pods, which test them before old pods
 terminate. In mode `init` no agent runs next to the application, so all of it takes effect with new pods.

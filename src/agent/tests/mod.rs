@@ -9,6 +9,7 @@ mod driver;
 mod fixtures;
 mod leases;
 mod lists;
+mod merged;
 mod mirrors;
 mod once;
 mod reload;

@@ -4,6 +4,7 @@
 mod auth;
 mod conflicts;
 mod list;
+mod merge;
 mod mirrors;
 mod outputs;
 mod pkcs12;

@@ -5,6 +5,7 @@ mod certificate_rotation;
 mod certificates;
 mod checkpoint;
 mod crash;
+mod documents;
 mod engines;
 mod faults;
 mod isolation;

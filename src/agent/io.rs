@@ -26,8 +26,11 @@ pub enum Input {
     ConfigInvalid(String),
     /// The listener of a reloaded configuration was opened, or could not be and is retried.
     Listening(Result<(), Failure>),
-    /// SIGHUP: read all sources now.
-    Refresh,
+    /// A user requests to read all sources now.
+    Refresh {
+        /// Replace leases, certificates, and tokens too. Otherwise, only sources are read whose read issues nothing.
+        new_leases: bool,
+    },
     /// SIGTERM or SIGINT: stop.
     Terminate,
     /// The time of [`Agent::wake_at`](super::Agent::wake_at) is reached.

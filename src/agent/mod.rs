@@ -15,7 +15,8 @@
 //! - While Vault can issue a new credential, the visible set contains no expired one.
 //! - The number of requests per source and hour is bounded.
 //! - A certificate is requested once for each of its generations: after the start without a checkpoint, for another
-//!   request, login, or server, when its renewal is due, after a failure, or when a user asks for it.
+//!   request, login, or server, when its renewal is due, after a failure, or when a user asks for a new one.
+//! - A refresh that does not ask for new leases issues nothing in Vault.
 //! - After the drain begins, the agent only reports, saves, revokes, and exits.
 
 mod advance;
@@ -34,6 +35,7 @@ mod outbox;
 mod paths;
 mod publication;
 mod readings;
+mod refresh;
 mod reload;
 mod replaced;
 mod report;
@@ -70,6 +72,7 @@ use lifetime::TokenView;
 use mirrors::Mirrors;
 use outbox::Outbox;
 use publication::Publication;
+use refresh::RefreshQueue;
 use replaced::ReplacedLeases;
 use report::Report;
 use seed::SeedState;
@@ -157,6 +160,7 @@ struct Parts {
     mirrors: Mirrors,
     report: Report,
     seed: SeedState,
+    refreshes: RefreshQueue,
     /// Why the latest configuration is not active.
     config_rejected: Option<String>,
     /// Why the listener of the active configuration is not open.
@@ -203,6 +207,7 @@ impl Agent {
             mirrors: Mirrors::new(&settings.mirrors),
             report: Report::default(),
             seed: SeedState::new(now),
+            refreshes: RefreshQueue::default(),
             config_rejected: None,
             listen_failure: None,
             left_out: BTreeMap::new(),
@@ -250,8 +255,8 @@ impl Agent {
                 self.ended(&Subject::Listener, &result);
                 self.parts.listen_failure = result.err();
             }
-            Input::Refresh if self.phase.is_working() => self.refresh(now),
-            Input::ConfigRead(_) | Input::ConfigInvalid(_) | Input::Refresh | Input::TimerFired => {}
+            Input::Refresh { new_leases } if self.phase.is_working() => self.refresh(new_leases, now),
+            Input::ConfigRead(_) | Input::ConfigInvalid(_) | Input::Refresh { .. } | Input::TimerFired => {}
             Input::Terminate => self.terminate(now),
             Input::Completed(ticket, outcome) => self.completed(ticket, outcome, now),
         }

@@ -132,6 +132,7 @@ impl Agent {
                     self.update(name, |source| source.older_since = None);
                 }
                 let retry_after = wait_after_unusable(&validity, now);
+                self.update(name, |source| source.rejected(&validity));
                 self.discard_lease(name, &validity, flight.token, now);
                 self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
                 if self.mode.is_once() && retry_after.is_some() {
@@ -142,10 +143,7 @@ impl Agent {
             }
             self.parts.publication.sync.request();
         }
-        if before.is_some()
-            || is_unwrapped
-            || matches!(validity, Validity::Lease(_) | Validity::Expires(_) | Validity::Certificate(_))
-        {
+        if before.is_some() || is_unwrapped || validity.is_issued() {
             self.parts.saving.request();
         }
         if let Some(lease) = before.filter(|lease| !self.parts.publication.uses_lease(&lease.id)) {

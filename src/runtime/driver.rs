@@ -130,7 +130,7 @@ impl<A: Adapters> Driver<A> {
                     }
                     Signal::Refresh => {
                         tracing::info!("received SIGHUP; reading all sources now");
-                        Input::Refresh
+                        Input::Refresh { new_leases: false }
                     }
                 },
                 read = self.reload.changed() => {

@@ -11,6 +11,7 @@ mod leases;
 mod lists;
 mod mirrors;
 mod once;
+mod refresh;
 mod reload;
 mod replaced;
 mod report;

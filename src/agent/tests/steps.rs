@@ -83,9 +83,14 @@ impl Driver {
         self.complete(Kind::RenewLease, Some(source), Outcome::LeaseRenewed(result));
     }
 
-    /// Sends SIGHUP.
+    /// Requests a refresh, as with SIGHUP.
     pub(super) fn refresh(&mut self) {
-        self.input(Input::Refresh);
+        self.input(Input::Refresh { new_leases: false });
+    }
+
+    /// Requests a refresh with new leases.
+    pub(super) fn refresh_with_new_leases(&mut self) {
+        self.input(Input::Refresh { new_leases: true });
     }
 
     /// Delivers a valid configuration.

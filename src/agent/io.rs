@@ -27,16 +27,22 @@ pub enum Input {
     /// The listener of a reloaded configuration was opened, or could not be and is retried.
     Listening(Result<(), Failure>),
     /// A user requests to read all sources now.
-    Refresh {
-        /// Replace leases, certificates, and tokens too. Otherwise, only sources are read whose read issues nothing.
-        new_leases: bool,
-    },
+    Refresh(RefreshRequest),
     /// SIGTERM or SIGINT: stop.
     Terminate,
     /// The time of [`Agent::wake_at`](super::Agent::wake_at) is reached.
     TimerFired,
     /// An operation ended.
     Completed(Ticket, Outcome),
+}
+
+/// A request to read all sources now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshRequest {
+    /// Replace leases, certificates, and tokens too. Otherwise, only sources are read whose read issues nothing.
+    pub new_leases: bool,
+    /// How it was requested, for the log.
+    pub by: &'static str,
 }
 
 /// How an operation ended.

@@ -59,7 +59,7 @@ use jiff::Timestamp;
 
 pub use io::{
     Action, Input, LogEntry, LogLevel, MirrorRequest, MirrorResult, MirrorStatus, Op, Outcome, PublishedSet,
-    SourceStatus, Ticket,
+    RefreshRequest, SourceStatus, Ticket,
 };
 pub use shutdown::{exit, exit_code};
 pub use time::{Elapsed, Now};
@@ -255,8 +255,8 @@ impl Agent {
                 self.ended(&Subject::Listener, &result);
                 self.parts.listen_failure = result.err();
             }
-            Input::Refresh { new_leases } if self.phase.is_working() => self.refresh(new_leases, now),
-            Input::ConfigRead(_) | Input::ConfigInvalid(_) | Input::Refresh { .. } | Input::TimerFired => {}
+            Input::Refresh(request) if self.phase.is_working() => self.refresh(request, now),
+            Input::ConfigRead(_) | Input::ConfigInvalid(_) | Input::Refresh(_) | Input::TimerFired => {}
             Input::Terminate => self.terminate(now),
             Input::Completed(ticket, outcome) => self.completed(ticket, outcome, now),
         }

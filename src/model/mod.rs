@@ -40,7 +40,8 @@ pub use request::{Parameter, Parameters, RequestMethod};
 pub use secret::{ExactBuffer, SecretBytes};
 pub use selection::KeySelection;
 pub use settings::{
-    Auth, AuthMethod, Directory, KvEngine, Listener, Retry, Seed, Settings, Source, StatusReport, Tls, VaultServer,
+    Auth, AuthMethod, Directory, KvEngine, Listener, RefreshNow, Retry, Seed, Settings, Source, StatusReport, Tls,
+    VaultServer,
 };
 pub use text::truncated;
 pub use token::{CHILD_TOKEN_KEY, Session, TokenInfo, VaultToken};

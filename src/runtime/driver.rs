@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::Work;
 use super::adapters::{Adapters, Clock, Volume};
 use super::executor::{Executor, blocking};
-use super::listener::{self, RunningListener};
+use super::listener::{self, Endpoints, RunningListener};
 use super::observer::Observer;
+use super::refresh::RefreshTriggers;
 use super::reload::Reload;
 use super::signals::{Signal, SignalStream};
 use crate::agent::{Action, Agent, Input, LogEntry, LogLevel, Mode, exit};
@@ -38,6 +39,7 @@ pub(super) struct Driver<A: Adapters> {
     adapters: Arc<A>,
     executor: Executor<A>,
     reload: Reload,
+    refresh: RefreshTriggers,
     observer: Observer,
     listening: Option<(Listener, RunningListener)>,
     /// The retry of a listener that could not be opened after a reload.
@@ -68,6 +70,7 @@ impl<A: Adapters> Driver<A> {
             executor: Executor::new(Arc::clone(&adapters)),
             adapters,
             reload: Reload::new(start.config, start.environment),
+            refresh: RefreshTriggers::new(&start.settings.refresh_now),
             listening: None,
             listen_retry: None,
             exit: None,
@@ -128,11 +131,9 @@ impl<A: Adapters> Driver<A> {
                         tracing::info!("received SIGTERM or SIGINT; finishing the operations in progress");
                         Input::Terminate
                     }
-                    Signal::Refresh => {
-                        tracing::info!("received SIGHUP; reading all sources now");
-                        Input::Refresh { new_leases: false }
-                    }
+                    Signal::Refresh(request) => Input::Refresh(request),
                 },
+                request = self.refresh.next() => Input::Refresh(request),
                 read = self.reload.changed() => {
                     self.observer.config_read(read.is_ok());
                     match read {
@@ -147,6 +148,7 @@ impl<A: Adapters> Driver<A> {
                 }
             };
             self.handle(input);
+            self.refresh.configure(&self.agent.settings().refresh_now);
             let wanted = self.agent.settings().listener;
             let tried = self
                 .listen_retry
@@ -214,7 +216,8 @@ impl<A: Adapters> Driver<A> {
 
     fn serve(&mut self, listener: Listener, bound: tokio::net::TcpListener) {
         let (health, metrics) = self.observer.for_listener();
-        self.listening = Some((listener, RunningListener::start(bound, health, metrics)));
+        let endpoints = Endpoints { health, metrics, refresh: self.refresh.endpoint() };
+        self.listening = Some((listener, RunningListener::start(bound, endpoints)));
     }
 
     /// Opens the configured listener after a reload. A failure does not stop the agent and is retried.

@@ -211,7 +211,7 @@ fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration)
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let started = Instant::now();
     let code = runtime.block_on(async move {
-        let (signals, mut term, hup) = SignalStream::for_test().expect("streams");
+        let (signals, [mut term, hup, usr1]) = SignalStream::for_test().expect("streams");
         let start = Start {
             settings: Arc::new(settings),
             config: ConfigSource::Fixed(None),
@@ -226,7 +226,7 @@ fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration)
             }
             // Keep the sockets open, as the process does.
             std::future::pending::<()>().await;
-            drop((term, hup));
+            drop((term, hup, usr1));
         });
         Driver::new(start, world).drive(signals).await.unwrap_or_else(|failure| panic!("{failure}"))
     });

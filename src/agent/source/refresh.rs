@@ -69,9 +69,8 @@ impl SourceState {
     /// Whether a requested read takes the place of the step that is planned next. While the read fails, a lease that is due is
     /// renewed first, so that the request does not let it expire.
     pub(super) fn is_requested_before(&self, (at, step): &(Elapsed, Step)) -> bool {
-        let renews_first = self.backoff.attempts > 0
-            && matches!(step, Step::RenewLease { .. })
-            && *at <= self.backoff.not_before;
+        let renews_first =
+            self.backoff.attempts > 0 && matches!(step, Step::RenewLease { .. }) && *at <= self.backoff.not_before;
         self.requested.is_some_and(|read| read.new_credential || !self.issues()) && !renews_first
     }
 }

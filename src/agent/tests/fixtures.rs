@@ -10,8 +10,8 @@ use crate::agent::publication::layout_id;
 use crate::model::{
     AdoptedSet, Auth, AuthMethod, Directory, Failure, FailureClass, FileEntry, FilePath, FileSet, KeySelection,
     KvEngine, Lease, LeaseId, Manifest, ManifestSource, Mirror, MirrorKey, ObjectName, OnDrift, Output, OutputKind,
-    Parameters, Reading, Reason, RequestMethod, Retry, SecretType, SecretValue, Session, Settings, Source, SourceName,
-    StatusReport, Tls, TokenInfo, Validity, VaultServer, VaultToken, Version, WhenMissing,
+    Parameters, Reading, Reason, RefreshNow, RequestMethod, Retry, SecretType, SecretValue, Session, Settings, Source,
+    SourceName, StatusReport, Tls, TokenInfo, Validity, VaultServer, VaultToken, Version, WhenMissing,
 };
 
 /// A sidecar without a checkpoint.
@@ -125,6 +125,7 @@ pub(super) fn settings(sources: &[&str]) -> Settings {
             kubeconfig: None,
         },
         listener: None,
+        refresh_now: RefreshNow::default(),
         retry: Retry { base: Duration::from_millis(500), max: MINUTE, slow: MINUTE },
         concurrency: 8,
         revoke_on_exit: true,

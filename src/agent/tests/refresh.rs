@@ -71,6 +71,11 @@ fn refresh_reads_only_sources_whose_read_issues_nothing() {
     let expected = [("kv", "two"), ("lease", "one"), ("role", "two"), ("token", "one"), ("write", "one")];
     assert_eq!(contents(&d), expected);
     assert_eq!(d.count(Kind::Read), 5 + 2);
+    let line = d.log.iter().find(|line| line.operation == "refresh").expect("a line");
+    assert_eq!(
+        line.message,
+        "reading all sources now, except those whose read issues a new credential; requested by a test"
+    );
 }
 
 #[test]

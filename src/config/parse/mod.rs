@@ -8,6 +8,7 @@ mod mirrors;
 mod outputs;
 mod pkcs12;
 mod pki;
+mod refresh_now;
 mod seed;
 mod selection;
 mod server;
@@ -47,7 +48,9 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
         let of = seed::Copied { directory: &directory, sources: &sources, outputs: &outputs, mirrors: &mirrors };
         seed::parse(raw, &of, diagnostics)
     });
+    let listens = raw.listen.is_some() || diagnostics.contains("listen");
     let listener = raw.listen.and_then(|text| listener(&text, diagnostics));
+    let refresh_now = refresh_now::parse(raw.refresh_now.unwrap_or_default(), listens, &directory, diagnostics);
     let retry = retry(raw.retry.unwrap_or_default(), diagnostics);
     let drain = duration("drain", raw.drain.as_ref(), defaults::DRAIN, diagnostics);
     if drain > defaults::MAX_DRAIN {
@@ -65,6 +68,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
         seed,
         status,
         listener,
+        refresh_now,
         retry,
         concurrency: raw.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(defaults::CONCURRENCY),
         // Others may still use a supplied token.

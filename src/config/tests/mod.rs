@@ -7,6 +7,7 @@ mod lists;
 mod outputs;
 mod pkcs12;
 mod pki;
+mod refresh_now;
 mod requests;
 mod seed;
 mod settings;

@@ -7,6 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::super::health::HealthStatus;
 use super::*;
 
+fn endpoints() -> Endpoints {
+    Endpoints { health: Health::default(), metrics: Arc::new(Metrics::new()), refresh: RefreshEndpoint::default() }
+}
+
 async fn get(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -21,7 +25,7 @@ async fn readyz_names_cause_and_livez_ignores_it() {
     let health = Health::default();
     let listener = bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(serve(listener, health.clone(), Arc::new(Metrics::new())));
+    tokio::spawn(serve(listener, Endpoints { health: health.clone(), ..endpoints() }));
     health.set(&HealthStatus { reasons: vec!["Denied: no".into()], ..HealthStatus::default() });
     let answer = get(address, "GET /readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Denied: no"), "{answer}");
@@ -36,7 +40,7 @@ async fn readyz_names_cause_and_livez_ignores_it() {
 }
 
 fn started(listener: TcpListener) -> RunningListener {
-    RunningListener::start(listener, Health::default(), Arc::new(Metrics::new()))
+    RunningListener::start(listener, endpoints())
 }
 
 fn bound(address: impl Into<SocketAddr>) -> (TcpListener, SocketAddr) {
@@ -119,7 +123,7 @@ impl Accept for Exhausted {
 #[tokio::test(start_paused = true)]
 async fn failing_accept_does_not_spin() {
     let tried = Arc::new(AtomicU32::new(0));
-    let serving = serve_from(Exhausted(Arc::clone(&tried)), Health::default(), Arc::new(Metrics::new()));
+    let serving = serve_from(Exhausted(Arc::clone(&tried)), endpoints());
     assert!(tokio::time::timeout(Duration::from_secs(10), serving).await.is_err());
     assert!((5..=11).contains(&tried.load(Ordering::Relaxed)), "{tried:?}");
 }

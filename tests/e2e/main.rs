@@ -22,6 +22,7 @@ mod manifest;
 mod mirror;
 mod outage;
 mod reference_scenario;
+mod refresh;
 mod seed;
 mod setup;
 mod teardown;

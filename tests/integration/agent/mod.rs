@@ -24,6 +24,7 @@ mod outputs;
 mod postgres;
 mod previous;
 mod reference_scenario;
+mod refresh;
 mod reload;
 mod requests;
 mod restart;

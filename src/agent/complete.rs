@@ -95,6 +95,7 @@ impl Agent {
                     self.lease_revoked(&name, &revocation);
                 }
             }
+            Outcome::Unsubscribed(result) => self.unsubscribed(ticket, result, now),
             Outcome::SeedRead(result) => self.seed_read(ticket, result, now),
             Outcome::Published(result) => match self.parts.directories.ended(ticket) {
                 Some(directory) if self.phase.is_working() => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::model::{
     AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror,
-    ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, Session, Settings, SourceName, TokenInfo, VaultToken,
-    Version,
+    ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, ServerEvent, Session, Settings, SourceName,
+    TokenInfo, VaultToken, Version,
 };
 
 /// Identifies one started operation, so that its outcome can be matched and a late outcome ignored. Unique in a
@@ -32,6 +32,8 @@ pub enum Input {
     Terminate,
     /// The time of [`Agent::wake_at`](super::Agent::wake_at) is reached.
     TimerFired,
+    /// An event of the subscription with this ticket.
+    Event(Ticket, ServerEvent),
     /// An operation ended.
     Completed(Ticket, Outcome),
 }
@@ -64,6 +66,8 @@ pub enum Outcome {
     LeaseLookedUp(Result<(), Failure>),
     /// Of [`Op::RevokeLease`].
     LeaseRevoked(Result<(), Failure>),
+    /// Of [`Op::Subscribe`]: the subscription has ended, without a failure if the server closed it.
+    Unsubscribed(Result<(), Failure>),
     /// Of [`Op::ReadSeed`].
     SeedRead(Result<SeedData, Failure>),
     /// Of [`Op::Publish`]; `true` if the visible files changed.
@@ -102,6 +106,8 @@ pub enum MirrorResult {
 pub enum Action {
     /// Start an operation. It ends with [`Input::Completed`] and the same ticket.
     Start(Ticket, Op),
+    /// Cancel an operation. It has no outcome.
+    Cancel(Ticket),
     /// Write a log line.
     Log(LogEntry),
     /// Exit the process.
@@ -185,6 +191,13 @@ pub enum Op {
         source: SourceName,
         /// The lease to revoke.
         lease: LeaseId,
+    },
+    /// Subscribe to the events of the server. Each event arrives as [`Input::Event`], until the operation ends.
+    Subscribe {
+        /// The server.
+        settings: Arc<Settings>,
+        /// Token for the request.
+        token: VaultToken,
     },
     /// Read the files of the seed.
     ReadSeed {

@@ -25,6 +25,7 @@ mod checkpoints;
 mod complete;
 mod conditions;
 mod directories;
+mod events;
 mod grant;
 mod io;
 mod journal;
@@ -67,6 +68,7 @@ pub use time::{Elapsed, Now};
 use crate::model::{Condition, Failure, Generation, ObjectName, Reason, Settings, SourceName};
 use certificate::CertificateTerm;
 use directories::Directories;
+use events::Subscription;
 use journal::{Journal, Subject};
 use lifetime::TokenView;
 use mirrors::Mirrors;
@@ -161,6 +163,7 @@ struct Parts {
     report: Report,
     seed: SeedState,
     refreshes: RefreshQueue,
+    subscription: Subscription,
     /// Why the latest configuration is not active.
     config_rejected: Option<String>,
     /// Why the listener of the active configuration is not open.
@@ -208,6 +211,7 @@ impl Agent {
             report: Report::default(),
             seed: SeedState::new(now),
             refreshes: RefreshQueue::default(),
+            subscription: Subscription::default(),
             config_rejected: None,
             listen_failure: None,
             left_out: BTreeMap::new(),
@@ -256,7 +260,12 @@ impl Agent {
                 self.parts.listen_failure = result.err();
             }
             Input::Refresh(request) if self.phase.is_working() => self.refresh(request, now),
-            Input::ConfigRead(_) | Input::ConfigInvalid(_) | Input::Refresh(_) | Input::TimerFired => {}
+            Input::Event(ticket, event) if self.phase.is_working() => self.event(ticket, &event, now),
+            Input::ConfigRead(_)
+            | Input::ConfigInvalid(_)
+            | Input::Refresh(_)
+            | Input::Event(..)
+            | Input::TimerFired => {}
             Input::Terminate => self.terminate(now),
             Input::Completed(ticket, outcome) => self.completed(ticket, outcome, now),
         }

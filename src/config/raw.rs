@@ -76,6 +76,9 @@ pub(super) struct RawVault {
     /// Timeout for one request, including connection setup.
     #[schemars(extend("default" = duration_as_text(defaults::TIMEOUT)))]
     pub(super) timeout: Option<RawDuration>,
+    /// Vault Enterprise 1.16 and later: subscribe to the events of KV secrets, and read a source as soon as Vault reports a change. Reads after `refresh` stay. The policy must allow `read` on `sys/events/subscribe/kv*`.
+    #[schemars(extend("default" = false))]
+    pub(super) events: Option<bool>,
     /// TLS for connections to Vault. Vault's certificate is always verified.
     pub(super) tls: Option<RawTls>,
 }

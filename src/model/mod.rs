@@ -5,6 +5,7 @@
 mod certificate;
 mod checkpoint;
 mod condition;
+mod event;
 mod failure;
 mod files;
 mod glob;
@@ -26,6 +27,7 @@ mod token;
 pub use certificate::{CertificateRequest, KeyType};
 pub use checkpoint::{Checkpoint, SavedSecret, SavedSource, SavedToken};
 pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEvent};
+pub use event::ServerEvent;
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource, SeedData};
 pub use glob::Glob;

@@ -19,6 +19,8 @@ pub struct Settings {
     pub server: VaultServer,
     /// Login method.
     pub auth: Auth,
+    /// Whether to read sources when Vault reports that they have changed.
+    pub events: bool,
     /// Secrets to read.
     pub sources: BTreeMap<SourceName, Source>,
     /// Files to write, in the configured order.

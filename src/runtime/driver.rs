@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Work;
 use super::adapters::{Adapters, Clock, Volume};
-use super::executor::{Executor, blocking};
+use super::executor::{Executor, Progress, blocking};
 use super::listener::{self, Endpoints, RunningListener};
 use super::observer::Observer;
 use super::refresh::RefreshTriggers;
@@ -111,8 +111,9 @@ impl<A: Adapters> Driver<A> {
             let input = tokio::select! {
                 // Handle completed operations before a signal begins the drain.
                 biased;
-                completed = self.executor.next() => match completed {
-                    Ok(completed) => {
+                progress = self.executor.next() => match progress {
+                    Ok(Progress::Event(ticket, event)) => Input::Event(ticket, event),
+                    Ok(Progress::Completed(completed)) => {
                         self.observer.completed(&completed, self.adapters.requests());
                         Input::Completed(completed.ticket, completed.outcome)
                     }
@@ -169,6 +170,7 @@ impl<A: Adapters> Driver<A> {
         for action in self.agent.handle(input, &now) {
             match action {
                 Action::Start(ticket, op) => self.executor.start(ticket, op),
+                Action::Cancel(ticket) => self.executor.cancel(ticket),
                 Action::Log(entry) => Observer::log(&entry),
                 Action::Exit { code } => self.exit = Some(code),
             }

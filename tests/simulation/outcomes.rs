@@ -148,6 +148,7 @@ fn describe(outcome: &Outcome) -> String {
         | Outcome::Saved(result)
         | Outcome::LeaseLookedUp(result)
         | Outcome::LeaseRevoked(result)
+        | Outcome::Unsubscribed(result)
         | Outcome::Revoked(result) => or(result.as_ref().map(|()| "done".to_owned())),
     }
 }

@@ -111,6 +111,7 @@ pub(super) fn settings(sources: &[&str]) -> Settings {
             namespace: None,
             method: AuthMethod::Kubernetes { role: "app".into(), jwt_file: "/var/run/token".into(), audience: None },
         },
+        events: false,
         sources: sources.iter().map(|of| (name(of), source(&format!("secret/{of}")))).collect(),
         outputs: sources.iter().map(|of| each_key(of)).collect(),
         directory: Directory { path: PathBuf::from("/secrets"), allow_disk: false, file_mode: None, max_bytes: None },

@@ -6,6 +6,7 @@ mod certificates;
 mod checkpoint;
 mod directories;
 mod driver;
+mod events;
 mod fixtures;
 mod leases;
 mod lists;

@@ -31,7 +31,9 @@ use crate::model::{AuthMethod, Directory, Listener, Mode, Retry, Settings, Sourc
 
 /// Parses all sections. `None` only if an error is reported.
 pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mut Diagnostics) -> Option<Settings> {
-    let server = server::parse(raw.vault.unwrap_or_default(), diagnostics);
+    let raw_vault = raw.vault.unwrap_or_default();
+    let events = raw_vault.events.unwrap_or(false);
+    let server = server::parse(raw_vault, diagnostics);
     let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), diagnostics);
     let raw_sources = raw.sources.unwrap_or_default();
     let mut outputs = outputs::parse(raw.outputs, &raw_sources, diagnostics);
@@ -61,6 +63,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
     let own_login = !matches!(auth.method, AuthMethod::Token { .. } | AuthMethod::TokenFile { .. });
     Some(Settings {
         server,
+        events,
         sources,
         outputs,
         directory,

@@ -6,6 +6,7 @@ mod certificates;
 mod checkpoint;
 mod crash;
 mod engines;
+mod events;
 mod faults;
 mod isolation;
 mod keystores;

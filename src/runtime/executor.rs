@@ -37,7 +37,7 @@ pub(super) struct Completed {
 /// What happened to the operations.
 pub(super) enum Progress {
     /// One has ended.
-    Completed(Completed),
+    Completed(Box<Completed>),
     /// A subscription received an event.
     Event(Ticket, ServerEvent),
 }
@@ -108,7 +108,7 @@ impl<A: Adapters> Executor<A> {
             match ended {
                 Some(Ok(completed)) => {
                     self.subscriptions.remove(&completed.ticket);
-                    return Ok(Progress::Completed(completed));
+                    return Ok(Progress::Completed(Box::new(completed)));
                 }
                 Some(Err(error)) if error.is_cancelled() => {}
                 Some(Err(error)) => return Err(error),

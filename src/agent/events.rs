@@ -1,7 +1,7 @@
 //! The subscription to the events of Vault Enterprise. An event only means that a source is read now: reads at their interval
 //! stay, and a source whose read issues something is not read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,10 @@ const SPREAD: Duration = Duration::from_millis(500);
 /// Maximum random delay of a new subscription, because a restarted Vault loses the connections of all pods at once.
 const RECONNECT_SPREAD: Duration = Duration::from_secs(5);
 
+/// Maximum number of further reads if a read after an event returns an earlier version than the event names: a performance
+/// standby can answer that does not have the new one yet.
+const FURTHER_READS: u32 = 5;
+
 /// A subscription that lasted this long has worked, so the next attempt starts with the first delay.
 const WORKED: Duration = Duration::from_secs(60);
 
@@ -32,6 +36,8 @@ pub(super) struct Subscription {
     changed: BTreeSet<SourceName>,
     /// When to read them.
     read_at: Elapsed,
+    /// The version that an event named, and how many further reads wait for it.
+    expected: BTreeMap<SourceName, (u64, u32)>,
 }
 
 #[derive(Clone)]
@@ -112,16 +118,34 @@ impl Agent {
                 self.journal.recovered(&Subject::Events);
                 self.journal.info(&Subject::Events, "subscribed to the events of Vault");
             }
-            ServerEvent::Changed { path } => {
-                let about = sources.iter().filter(|(_, source)| is_about(path, &source.spec));
+            ServerEvent::Changed { path, version } => {
                 let was_empty = subscription.changed.is_empty();
-                subscription.changed.extend(about.map(|(name, _)| name.clone()));
+                for (name, source) in sources.iter().filter(|(_, source)| is_about(path, &source.spec)) {
+                    subscription.changed.insert(name.clone());
+                    let reads_latest = source.spec.version.is_none() && source.spec.list.is_none();
+                    if let Some(version) = version.filter(|_| reads_latest) {
+                        subscription.expected.insert(name.clone(), (version, FURTHER_READS));
+                    }
+                }
                 if was_empty {
                     let spread = now.at.saturating_add(now.share(SPREAD, 0.0, 1.0, 51));
                     subscription.read_at = subscription.read_at.max(spread);
                 }
             }
         }
+    }
+
+    /// Requests another read of a source if the accepted reading is older than an event has said.
+    pub(super) fn compare_with_event(&mut self, name: &SourceName, number: Option<u64>, now: &Now) {
+        let Subscription { changed, read_at, expected, .. } = &mut self.parts.subscription;
+        let Some((version, further)) = expected.get_mut(name) else { return };
+        if *further == 0 || number.is_none_or(|number| number >= *version) {
+            expected.remove(name);
+            return;
+        }
+        *further -= 1;
+        changed.insert(name.clone());
+        *read_at = (*read_at).max(now.at.saturating_add(INTERVAL));
     }
 
     /// Handles the end of a subscription. Nothing depends on it, so a failure is only logged.

@@ -117,6 +117,7 @@ impl Agent {
         let same = held.is_some_and(|held| held.version == reading.version)
             && self.parts.store.reading(name).is_some_and(|old| old.data == reading.data);
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
+        let number = version.number;
         let before = source.lease_in_use();
         // It cannot be unwrapped again.
         let is_unwrapped = source.spec.wrapping_token_file.is_some() && !same;
@@ -153,6 +154,7 @@ impl Agent {
         self.update(name, |source| {
             source.accept(version, &validity, flight.token, flight.started, rolled_back, now);
         });
+        self.compare_with_event(name, number, now);
         self.note_skipped_keys(name);
         self.note_expiry(name, now);
         self.note_certificate(name);

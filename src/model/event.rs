@@ -9,5 +9,7 @@ pub enum ServerEvent {
     Changed {
         /// Path of the secret as in [`Source::path`](super::Source::path): without the `data/` of KV version 2.
         path: String,
+        /// Version that a write of KV version 2 created.
+        version: Option<u64>,
     },
 }

@@ -106,6 +106,9 @@ struct Metadata<'a> {
     /// Path of the request that changed the secret.
     #[serde(borrow)]
     path: Option<std::borrow::Cow<'a, str>>,
+    /// Version of KV version 2 after the change. All metadata is text.
+    #[serde(borrow)]
+    current_version: Option<std::borrow::Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -116,14 +119,17 @@ struct Plugin {
 /// The secret that a message is about. `None` for a message that cannot be parsed: events are only a hint.
 fn parse(message: &[u8]) -> Option<ServerEvent> {
     let Data { event, event_type, plugin_info } = serde_json::from_slice::<Envelope<'_>>(message).ok()?.data;
-    let path = event.metadata.data_path.or(event.metadata.path)?;
+    let Metadata { data_path, path, current_version } = event.metadata;
+    let path = data_path.or(path)?;
     let path = path.trim_matches('/');
     if !event_type.starts_with("kv-v2/") {
-        return Some(ServerEvent::Changed { path: path.to_owned() });
+        return Some(ServerEvent::Changed { path: path.to_owned(), version: None });
     }
     let mount = plugin_info?.mount_path;
     let mount = mount.trim_matches('/');
     // `data/`, or `metadata/`, `delete/`, `undelete/`, or `destroy/` of the request.
     let (_, secret) = path.strip_prefix(mount)?.strip_prefix('/')?.split_once('/')?;
-    Some(ServerEvent::Changed { path: format!("{mount}/{secret}") })
+    let is_write = matches!(event_type.as_str(), "kv-v2/data-write" | "kv-v2/data-patch");
+    let version = current_version.filter(|_| is_write).and_then(|text| text.parse().ok());
+    Some(ServerEvent::Changed { path: format!("{mount}/{secret}"), version })
 }

@@ -31,7 +31,7 @@ fn subscribed(settings: Settings) -> Driver {
 
 fn changed(d: &mut Driver, path: &str) {
     let ticket = subscription(d).expect("a subscription");
-    d.input(Input::Event(ticket, ServerEvent::Changed { path: path.into() }));
+    d.input(Input::Event(ticket, ServerEvent::Changed { path: path.into(), version: None }));
 }
 
 fn lost(d: &mut Driver) {
@@ -100,6 +100,28 @@ fn event_issues_nothing_and_accepts_no_older_version() {
     assert!(!d.is_reading("b"));
     d.read_ok("a", 6, &[("password", "six")]);
     assert_eq!(d.file("a/password"), Some("seven"), "the answer of a standby that lags");
+}
+
+#[test]
+fn earlier_version_than_that_of_the_event_is_read_again_a_few_times() {
+    let written = |d: &mut Driver, version| {
+        let ticket = subscription(d).expect("a subscription");
+        d.input(Input::Event(ticket, ServerEvent::Changed { path: "secret/a".into(), version: Some(version) }));
+    };
+    let mut d = subscribed(with_events());
+    written(&mut d, 2);
+    let mut lag = 2_u32;
+    d.serve(MINUTE, |op| {
+        let Op::Read { .. } = op else { return None };
+        let number = if lag == 0 { 2 } else { 1 };
+        lag = lag.saturating_sub(1);
+        Some(Outcome::Read(Ok(reading(number, &[("password", &format!("v{number}"))]))))
+    });
+    assert_eq!((d.file("a/password"), d.count(Kind::Read)), (Some("v2"), 2 + 3));
+    // A version that never comes.
+    written(&mut d, 9);
+    d.serve(MINUTE, |op| matches!(op, Op::Read { .. }).then(|| Outcome::Read(Ok(reading(2, &[("password", "v2")])))));
+    assert_eq!(d.count(Kind::Read), 5 + 6);
 }
 
 #[test]
@@ -172,7 +194,7 @@ fn another_token_or_configuration_replaces_the_subscription() {
     let second = subscription(&d).expect("with the new token");
     assert_ne!(first, second);
     // A late event of the old one.
-    d.input(Input::Event(first, ServerEvent::Changed { path: "secret/a".into() }));
+    d.input(Input::Event(first, ServerEvent::Changed { path: "secret/a".into(), version: None }));
     d.advance(secs(1));
     assert!(!d.is_reading("a"));
     let mut off = with_events();

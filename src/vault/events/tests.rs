@@ -131,7 +131,7 @@ async fn run(script: Script) -> (Vec<ServerEvent>, Result<(), Failure>) {
 fn paths(events: &[ServerEvent]) -> Vec<&str> {
     let path = |event| match event {
         &ServerEvent::Subscribed => "subscribed",
-        ServerEvent::Changed { path } => path.as_str(),
+        ServerEvent::Changed { path, .. } => path.as_str(),
     };
     events.iter().map(path).collect()
 }
@@ -166,6 +166,8 @@ async fn events_are_delivered_until_the_server_closes() {
     })
     .await;
     assert_eq!(paths(&events), ["subscribed", "secret/foo", "a/kv/x/y", "old/app"]);
+    let version = |event: &ServerEvent| matches!(event, ServerEvent::Changed { version: Some(1), .. });
+    assert_eq!(events.iter().map(version).collect::<Vec<_>>(), [false, true, false, false]);
     assert_eq!(result.map_err(|failure| failure.message), Ok(()));
 }
 

@@ -5,6 +5,7 @@
 mod certificate;
 mod checkpoint;
 mod condition;
+mod event;
 mod failure;
 mod files;
 mod glob;
@@ -29,6 +30,7 @@ mod token;
 pub use certificate::{CertificateRequest, KeyType};
 pub use checkpoint::{Checkpoint, SavedSecret, SavedSource, SavedToken};
 pub use condition::{Condition, ConditionStatus, ConditionType, EventType, PodEvent};
+pub use event::ServerEvent;
 pub use failure::{Failure, FailureClass, Reason};
 pub use files::{AdoptedSet, FileEntry, FileSet, Generation, Manifest, ManifestSource, SeedData};
 pub use glob::Glob;
@@ -44,7 +46,8 @@ pub use request::{Parameter, Parameters, RequestMethod};
 pub use secret::{ExactBuffer, SecretBytes};
 pub use selection::KeySelection;
 pub use settings::{
-    Auth, AuthMethod, Directory, KvEngine, Listener, Retry, Seed, Settings, Source, StatusReport, Tls, VaultServer,
+    Auth, AuthMethod, Directory, KvEngine, Listener, RefreshNow, Retry, Seed, Settings, Source, StatusReport, Tls,
+    VaultServer,
 };
 pub(crate) use suggestion::{nearest, suggestion};
 pub use template::{MissingKey, SecretCall, SecretFunction, Template};

@@ -23,6 +23,7 @@ mod manifest;
 mod mirror;
 mod outage;
 mod reference_scenario;
+mod refresh;
 mod seed;
 mod setup;
 mod teardown;

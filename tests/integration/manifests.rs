@@ -250,6 +250,25 @@ fn kustomize_seed_component_mounts_optional_secret_in_agent_only() -> Result<()>
     Ok(())
 }
 
+#[test]
+fn kustomize_refresh_component_mounts_annotations_in_agent_only() -> Result<()> {
+    let test = "kustomize_refresh_component_mounts_annotations_in_agent_only";
+    let Some(made) = kustomized(test, &["../files", "../refresh"], "")? else { return Ok(()) };
+    let pod = &made["spec"]["template"]["spec"];
+    let agent = &pod["initContainers"][0];
+    let named = |list: &Value, name: &str| list.as_array()?.iter().find(|item| item["name"] == name).cloned();
+    let file = named(&agent["env"], "KEYFERRY_ANNOTATIONS_FILE").context("the variable")?["value"].clone();
+    let mount = named(&agent["volumeMounts"], "keyferry-pod").context("the mount")?;
+    let item = &named(&pod["volumes"], "keyferry-pod").context("the volume")?["downwardAPI"]["items"][0];
+    assert_eq!(item["fieldRef"]["fieldPath"], "metadata.annotations");
+    let mounted =
+        format!("{}/{}", mount["mountPath"].as_str().context("a path")?, item["path"].as_str().context("a path")?);
+    assert_eq!(file, json!(mounted));
+    assert_eq!(mount["subPath"], Value::Null, "the kubelet does not update a file that is mounted by subPath");
+    assert_eq!(named(&pod["containers"][0]["volumeMounts"], "keyferry-pod"), None);
+    Ok(())
+}
+
 /// The agent accepts the arguments and variables of the manifests, up to the first request to Vault.
 #[test]
 fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {

@@ -57,6 +57,12 @@ volumeMounts:
   {{- if $values.seed.secret }}
   - {name: keyferry-seed, mountPath: /etc/keyferry/seed, readOnly: true}
   {{- end }}
+  {{- if and $values.refreshNow.annotations (ne $values.mode "init") }}
+  - {name: keyferry-pod, mountPath: /etc/keyferry/pod, readOnly: true}
+  {{- end }}
+  {{- if and $values.refreshNow.tokenSecret (ne $values.mode "init") }}
+  - {name: keyferry-refresh, mountPath: /etc/keyferry/refresh, readOnly: true}
+  {{- end }}
   {{- with $values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -158,6 +164,15 @@ livenessProbe:
 # Optional: the Secret exists only after the first pod has mirrored its files.
 - name: keyferry-seed
   secret: {secretName: {{ . | quote }}, optional: true}
+{{- end }}
+{{- if and $values.refreshNow.annotations (ne $values.mode "init") }}
+# The kubelet updates this file within a second after `kubectl annotate`.
+- name: keyferry-pod
+  downwardAPI: {items: [{path: annotations, fieldRef: {fieldPath: metadata.annotations}}]}
+{{- end }}
+{{- if and $values.refreshNow.tokenSecret (ne $values.mode "init") }}
+- name: keyferry-refresh
+  secret: {secretName: {{ $values.refreshNow.tokenSecret | quote }}, items: [{key: token, path: token}]}
 {{- end }}
 {{- with $values.extraVolumes }}
 {{ toYaml . }}

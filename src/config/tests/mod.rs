@@ -8,6 +8,7 @@ mod merge;
 mod outputs;
 mod pkcs12;
 mod pki;
+mod refresh_now;
 mod requests;
 mod seed;
 mod settings;

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn comments_become_empty_actions_of_the_same_length() {
         for (text, expected) in [
-            ("a {{- /* é\n{{ x }} */}} b", "a {{- \"\"                }} b"),
+            ("a {{- /* é\n{{ x }} */}} b", "a {{- \"\"              }} b"),
             ("{{/**/ -}}", "{{\"\"   -}}"),
             ("{{ \"{{/* */}}\" }}{{ x }}", "{{ \"{{/* */}}\" }}{{ x }}"),
             ("{{/* open", "{{/* open"),

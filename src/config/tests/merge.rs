@@ -105,7 +105,7 @@ fn each_error_has_its_path_and_its_action() {
         ("source: db, format: env-file, file: f, include: ['#a']", "include[0]", "must be a key of an env file"),
         ("source: db, format: env-file, file: f, rename: {a: 'b '}", "rename.a", "must be a key of an env file"),
         ("source: db, format: env-file, file: f, encoding: base64", "encoding", "cannot be combined with `format`"),
-        ("format: env-file, file: f", "source", "is missing; set it, or `merge` for several sources"),
+        ("format: env-file, file: f", "source", "is missing; set it, or `merge` or `template` for several sources"),
     ] {
         let error = rejected(&[], Some(&document(output)));
         let text = error.to_string();

@@ -10,8 +10,12 @@ mod encoding;
 mod json;
 mod math;
 mod names;
+mod quote;
 mod secrets;
 mod text;
+mod toml;
+mod unicode;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +39,8 @@ fn all() -> impl Iterator<Item = (&'static str, Function)> {
         math::FUNCTIONS,
         secrets::FUNCTIONS,
         text::FUNCTIONS,
+        toml::FUNCTIONS,
+        yaml::FUNCTIONS,
     ]
     .into_iter()
     .flatten()

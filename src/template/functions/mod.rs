@@ -12,6 +12,7 @@ mod math;
 mod names;
 mod quote;
 mod secrets;
+mod sprig;
 mod text;
 mod toml;
 mod unicode;
@@ -45,6 +46,7 @@ fn all() -> impl Iterator<Item = (&'static str, Function)> {
     .into_iter()
     .flatten()
     .copied()
+    .chain(sprig::functions())
 }
 
 /// The functions for one execution.

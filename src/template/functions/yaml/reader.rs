@@ -179,7 +179,6 @@ fn scalar(of: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, Stri
         },
         Some("null") => resolved == Scalar::Null,
         Some("timestamp") => resolved == Scalar::Time,
-        _ if tag == "!" => true,
         _ => return Ok(text(of)),
     };
     if is { Ok(value(of, resolved)) } else { Err("a value of the YAML does not have the type of its tag".to_owned()) }

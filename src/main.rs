@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use keyferry::config::{self, ProcessEnvironment};
 use keyferry::runtime::Work;
 
-use cli::{Arguments, Command, ConfiguredCommand, check, configuration, probe, refresh, run, schema};
+use cli::{Arguments, Command, ConfiguredCommand, check, configuration, probe, refresh, render, run, schema};
 
 fn main() -> ExitCode {
     start().unwrap_or_else(|code| code)
@@ -50,6 +50,7 @@ fn start() -> Result<ExitCode, ExitCode> {
             checkpoint_file(None)?;
             check::run()
         }
+        ConfiguredCommand::Render { data, show } => render::run(settings, data, show),
         ConfiguredCommand::Probe { what } => probe::run(what, settings.listener, &settings.directory.path),
         ConfiguredCommand::Refresh => refresh::run(&settings.directory.path),
     })

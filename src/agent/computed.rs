@@ -86,9 +86,12 @@ impl Agent {
         if let Some((flight, earlier)) = self.parts.computed.waiting.remove(name) {
             self.discard_lease(name, &earlier.validity, flight.token, now);
         }
-        self.drop_unused_calls(now);
         for (name, (flight, reading)) in std::mem::take(&mut self.parts.computed.waiting) {
             self.received(&name, &flight, reading, now);
+        }
+        // The calls of a waiting reading are not made yet.
+        if self.parts.computed.waiting.is_empty() {
+            self.drop_unused_calls(now);
         }
     }
 

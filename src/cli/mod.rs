@@ -5,6 +5,7 @@ pub(crate) mod configuration;
 mod output;
 pub(crate) mod probe;
 pub(crate) mod refresh;
+pub(crate) mod render;
 pub(crate) mod run;
 pub(crate) mod schema;
 
@@ -61,6 +62,15 @@ pub(crate) enum ConfiguredCommand {
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
     },
+    /// List the files without writing them, with masked values; logs in to Vault, reads each secret once, and revokes the token.
+    Render {
+        /// Use this file with sample data instead of Vault, and show the values: a YAML mapping of secrets by source or path.
+        #[arg(long, value_name = "FILE", conflicts_with = "show")]
+        data: Option<PathBuf>,
+        /// Show the values; requires a terminal and a confirmation.
+        #[arg(long)]
+        show: bool,
+    },
     /// Check the configuration without connecting to anything, and report every error.
     Check,
     /// Query a running agent, for images without a shell; exit code 0 if the check passed.
@@ -92,7 +102,7 @@ impl Arguments {
             }
             // The subcommand is unknown here, so every argument that could be one counts.
             let for_person = std::env::args_os()
-                .any(|argument| matches!(argument.to_str(), Some("check" | "schema" | "probe" | "refresh")));
+                .any(|argument| matches!(argument.to_str(), Some("check" | "schema" | "probe" | "refresh" | "render")));
             Errors::new(!for_person, log_format(environment).unwrap_or_default()).report_usage(&error)
         })
     }
@@ -109,6 +119,11 @@ impl ConfiguredCommand {
     const fn is_agent(&self) -> bool {
         matches!(self, Self::Run { .. } | Self::Once { .. })
     }
+}
+
+/// Installs the one TLS provider; rustls does not choose between two. Returns whether there was none.
+pub(crate) fn install_tls_provider() -> bool {
+    rustls::crypto::ring::default_provider().install_default().is_ok()
 }
 
 /// Starts the log and returns the output for errors. `filter` is the value of `--log`.

@@ -13,8 +13,13 @@ const REASON: &str = Reason::ConfigRejected.as_str();
 
 /// Prints to stdout. A closed pipe is no error: the reader of `keyferry schema | head` has all it needs.
 pub(super) fn print(text: &str) -> ExitCode {
+    print_bytes(format!("{text}\n").as_bytes())
+}
+
+/// [`print`] for any bytes.
+pub(super) fn print_bytes(bytes: &[u8]) -> ExitCode {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {

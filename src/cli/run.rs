@@ -26,8 +26,7 @@ pub(crate) fn run(
     if let Some(warning) = config::proxy_warning(&environment) {
         tracing::warn!("{warning}");
     }
-    // The one TLS provider. rustls does not choose between two.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if !super::install_tls_provider() {
         tracing::error!(
             target: telemetry::FINAL, reason = %Reason::Internal, exit_code = exit::INTERNAL,
             "failed to install the TLS provider: one is already installed; report this bug"

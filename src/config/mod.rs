@@ -27,6 +27,7 @@ mod raw_output;
 mod raw_pki;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
 mod raw_token_file;
+mod sample;
 mod schema;
 mod text;
 mod toggle;
@@ -40,6 +41,7 @@ use std::path::{Component, PathBuf};
 
 pub use diagnostics::{ConfigError, Diagnostic};
 pub use environment::{Environment, ProcessEnvironment};
+pub use sample::{SampleData, sample_data};
 pub use schema::{SCHEMA, schema};
 
 use crate::model::Settings;

@@ -57,8 +57,7 @@ pub(super) struct RawOutput {
     /// Like `template`, from this file. The agent renders it again when the file changes.
     #[schemars(extend("examples" = ["/etc/keyferry/app.ini.tmpl"]))]
     pub(super) template_file: Option<String>,
-    /// Templates: what a missing key does. With `default` it prints `<no value>`, as in the Vault Agent.
-    #[schemars(extend("default" = "error"))]
+    /// Templates: what a missing key does. With `error`, the default, the source fails with `RenderFailed`. With `default`, it prints `<no value>`, as in the Vault Agent.
     pub(super) missing_key: Option<RawMissingKey>,
     /// Templates: the left and the right delimiter of an action. Default: `{{` and `}}`.
     #[schemars(length(min = 2, max = 2), extend("examples" = [["[[", "]]"]]))]

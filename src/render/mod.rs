@@ -7,6 +7,7 @@
 mod field;
 mod files;
 mod format;
+mod listing;
 mod mirror;
 mod pkcs12;
 mod seed;
@@ -18,5 +19,6 @@ mod text;
 mod tests;
 
 pub use files::{Rendered, join, render_output};
+pub use listing::{ListedFile, listing, needed_calls};
 pub use mirror::{MirrorData, mirror_data};
 pub use seed::seed_files;

@@ -13,6 +13,7 @@ mod health;
 mod listener;
 mod metrics;
 mod observer;
+mod preview;
 pub mod probe;
 mod production;
 mod refresh;
@@ -29,6 +30,8 @@ use crate::config::Environment;
 use crate::model::{Failure, FailureClass, Reason, Settings};
 
 pub use crate::agent::{exit, exit_code};
+pub use crate::render::ListedFile;
+pub use preview::{preview, preview_sample};
 pub use refresh::request_refresh;
 pub use reload::ConfigSource;
 

@@ -30,6 +30,8 @@ pub(super) struct Context {
     pub(super) variables: BTreeMap<String, String>,
     /// The time of `timestamp`.
     pub(super) now: Timestamp,
+    /// What actions print instead of their values.
+    pub(super) mask: Option<String>,
     /// Whether a missing key is an error.
     pub(super) is_strict: bool,
     /// Calls with an answer.
@@ -64,14 +66,17 @@ impl Context {
             return Err(format!("template {:?} is not defined; add its `define`", truncated(name, 100)));
         };
         if self.depth.fetch_add(1, Ordering::Relaxed) >= MAX_DEPTH {
-            return Err(format!("executeTemplate is nested more than {MAX_DEPTH} times"));
+            return Err(format!("it is nested more than {MAX_DEPTH} times"));
         }
         let result = super::execute::nested(&own, name, dot);
         self.depth.fetch_sub(1, Ordering::Relaxed);
         match result {
             Ok(output) => Ok(output),
-            // An error of a function is kept already.
-            Err(error) => Err(self.take_error().unwrap_or_else(|| super::execute::plain_message(&error))),
+            Err(error) => {
+                // The message of a function that failed is kept already.
+                self.fail(super::execute::plain_message(&error));
+                Err(String::new())
+            }
         }
     }
 

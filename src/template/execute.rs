@@ -41,12 +41,33 @@ pub enum ExecutionError {
 /// # Errors
 /// [`ExecutionError`]. `Needs` takes precedence: the content without these secrets is not final.
 pub fn execute(template: &Template, readings: &BTreeMap<SourceName, Arc<Reading>>) -> Result<Executed, ExecutionError> {
+    run(template, readings, None)
+}
+
+/// [`execute`], but each action prints `mask` instead of its value. The text of the template and its conditions stay.
+///
+/// # Errors
+/// As [`execute`].
+pub fn execute_masked(
+    template: &Template,
+    readings: &BTreeMap<SourceName, Arc<Reading>>,
+    mask: &str,
+) -> Result<Executed, ExecutionError> {
+    run(template, readings, Some(mask))
+}
+
+fn run(
+    template: &Template,
+    readings: &BTreeMap<SourceName, Arc<Reading>>,
+    mask: Option<&str>,
+) -> Result<Executed, ExecutionError> {
     let (left, right) = (template.delimiters.0.as_str(), template.delimiters.1.as_str());
     let text = super::bytes::to_text(template.text.as_bytes());
     let parsed = parse(&text, (left, right)).map_err(|problems| first(problems, &text))?;
     let (context, root) = context(template, readings);
     let missing_key = if context.is_strict { EngineMissingKey::Error } else { EngineMissingKey::Invalid };
-    let context = Arc::new_cyclic(|own| Context { own: own.clone(), defined: parsed.defined.clone(), ..context });
+    let mask = mask.map(str::to_owned);
+    let context = Arc::new_cyclic(|own| Context { own: own.clone(), mask, defined: parsed.defined.clone(), ..context });
     let engine = engine(&parsed, missing_key, &context);
     let mut output = Output::default();
     let result = engine.execute_template_fmt(&mut output, MAIN, &root);
@@ -230,11 +251,16 @@ fn origin_in(pipe: &PipeNode, key: &str, dot: Option<&str>, template: &Template)
 /// `secret PATH`, if a command of `pipe` reads it.
 fn secret_in(pipe: &PipeNode) -> Option<String> {
     pipe.commands.iter().find_map(|command| match &command.args[..] {
-        [Expr::Identifier(_, function), Expr::String(_, path), ..] if SecretFunction::named(function).is_some() => {
+        [Expr::Identifier(_, function), Expr::String(_, path), ..] if is_secret(function) => {
             Some(format!("secret {path}"))
         }
+        [Expr::Identifier(_, function), ..] if is_secret(function) => Some("the secret".to_owned()),
         _ => None,
     })
+}
+
+fn is_secret(function: &str) -> bool {
+    matches!(SecretFunction::named(function), Some(SecretFunction::Secret | SecretFunction::PkiCert))
 }
 
 impl fmt::Display for ExecutionError {

@@ -11,7 +11,7 @@ pub(super) const PRINT: &str = "print action";
 pub(super) const CHARGE: &str = "charge result";
 
 /// The functions of the engine that return new text.
-const RETURN_TEXT: [&str; 4] = ["printf", "html", "js", "urlquery"];
+const RETURN_TEXT: [&str; 3] = ["html", "js", "urlquery"];
 
 /// Inserts [`BEGIN`] before each action, appends [`PRINT`] to each action with a value and [`CHARGE`] to each call of
 /// [`RETURN_TEXT`], and replaces the methods of `scratch` by functions.

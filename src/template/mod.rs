@@ -15,13 +15,14 @@ mod execute;
 mod functions;
 mod instrument;
 mod print;
+mod printf;
 mod syntax;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use analysis::{Inspection, inspect};
-pub use execute::{Executed, ExecutionError, execute};
+pub use execute::{Executed, ExecutionError, execute, execute_masked};
 
 /// A mistake at one place of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]

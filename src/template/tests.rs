@@ -84,3 +84,115 @@ fn offline(
     }
     Err("too deep".to_owned())
 }
+
+/// A secret of KV version 2, and a path with arguments.
+fn responses() -> BTreeMap<String, Box<RawValue>> {
+    let raw = |json: &str| RawValue::from_string(json.to_owned()).expect("JSON");
+    let app = r#"{"data": {"data": {"user": "u", "n": 12345678901234567890, "f": 1.50, "gone": null, "bin": "AP8K",
+        "list": ["a", {"k": [1]}]}, "metadata": {"version": 3}}}"#;
+    let issue =
+        r#"{"data": {"certificate": "C"}, "lease_id": "pki/issue/app/x", "lease_duration": 60, "renewable": false}"#;
+    [("secret/data/app", app), ("pki/issue/app\ncommon_name=a\nttl=1h", issue)]
+        .map(|(path, json)| (path.to_owned(), raw(json)))
+        .into()
+}
+
+fn rendered(text: &str) -> Result<String, String> {
+    let bytes = offline(text, MissingKey::Error, &responses())?;
+    String::from_utf8(bytes).map_err(|error| format!("{:?}", error.into_bytes()))
+}
+
+/// Rendered by consul-template 0.41.1.
+#[test]
+fn values_print_as_in_go() {
+    for (text, expected) in [
+        (r#"{{ with secret "secret/data/app" }}{{ .Data.data.user }} v{{ .Data.metadata.version }}{{ end }}"#, "u v3"),
+        (
+            r#"{{ with secret "secret/data/app" }}{{ .Data.data.n }} {{ .Data.data.f }}{{ end }}"#,
+            "12345678901234567890 1.50",
+        ),
+        (r#"{{ with secret "secret/data/app" }}{{ .Data.data.list }}{{ end }}"#, "[a map[k:[1]]]"),
+        (
+            r#"{{ with secret "secret/data/app" }}{{ toJSON .Data.data.list }} {{ .Data.data.f | toJSON }}{{ end }}"#,
+            r#"["a",{"k":[1]}] 1.50"#,
+        ),
+        (r#"{{ with secret "secret/data/app" }}{{ if eq .Data.data.f "1.50" }}same{{ end }}{{ end }}"#, "same"),
+        (
+            r#"{{ with secret "pki/issue/app" "ttl=1h" "common_name=a" }}{{ .Data.certificate }}{{ .LeaseDuration }}{{ end }}"#,
+            "C60",
+        ),
+        (r#"{{ scratch.MapSet "m" "k" 1 }}{{ (scratch.Get "m").k }}{{ scratch.Key "x" }}"#, "1false"),
+        (r#"{{ define "x" }}<{{ . }}>{{ end }}{{ template "x" 1 }}{{ executeTemplate "x" "a" | toUpper }}"#, "<1><A>"),
+        (
+            r#"{{ print 1 2 "a" 3 }} {{ printf "%5.2f|%-4s|%q|%x" 1.5 "a" "b" "c" }} {{ multiply 1.5 2000000 }}"#,
+            "1 2a3  1.50|a   |\"b\"|63 3e+06",
+        ),
+    ] {
+        assert_eq!(rendered(text).as_deref(), Ok(expected), "{text}");
+    }
+    let binary = offline(
+        r#"{{ with secret "secret/data/app" }}{{ .Data.data.bin | base64Decode }}{{ end }}"#,
+        MissingKey::Error,
+        &responses(),
+    );
+    assert_eq!(binary.as_deref(), Ok(&b"\0\xff\n"[..]));
+}
+
+#[test]
+fn errors_name_the_place_and_no_value() {
+    for (text, expected) in [
+        (
+            "{{ with secret \"secret/data/app\" }}\n {{ .Data.data.usr }}{{ end }}",
+            "line 2, column 5: secret secret/data/app has no key \"usr\"; correct the key, or set the output's `missingKey: \
+             default`",
+        ),
+        (
+            r#"{{ with secret "secret/data/app" }}{{ .Data.data.gone }}{{ end }}"#,
+            "line 1, column 39: the action has no value (null, or a missing key); test the value with `if`, or set the \
+             output's `missingKey: default`",
+        ),
+        (
+            r#"{{ with secret "secret/data/app" }}{{ .Data.data.n | toUpper }}{{ end }}"#,
+            "line 1, column 39: toUpper: argument 1 must be text, not a number of Vault; convert it with `print`",
+        ),
+        (
+            r#"{{ with secret "secret/data/app" }}{{ .Data.data.user.x }}{{ end }}"#,
+            "line 1, column 39: can't evaluate field x in type string",
+        ),
+        (r"{{ range $x := loop 1000000 }}{{ end }}", "line 1, column 4: loop: the loop has more than 100000 steps"),
+        (
+            r#"{{ $x := "aaaaaaaa" }}{{ range loop 60 }}{{ $x = print $x $x }}{{ end }}"#,
+            "line 1, column 45: print: the functions of the template return more than 16 MiB",
+        ),
+        (
+            r#"{{ define "x" }}{{ template "x" }}{{ end }}{{ template "x" }}"#,
+            "line 1, column 20: templates and blocks are nested too deeply",
+        ),
+        (
+            r#"{{ define "x" }}{{ executeTemplate "x" }}{{ end }}{{ executeTemplate "x" }}"#,
+            "line 1, column 20: executeTemplate: it is nested more than 20 times",
+        ),
+    ] {
+        assert_eq!(rendered(text).err().as_deref(), Some(expected), "{text}");
+    }
+}
+
+#[test]
+fn missing_key_has_no_value_if_it_is_not_an_error() {
+    let text = r#"{{ with secret "secret/data/app" }}{{ .Data.data.usr }}{{ if .Data.data.usr }}x{{ end }}{{ end }}"#;
+    assert_eq!(offline(text, MissingKey::Default, &responses()).as_deref(), Ok(&b"<no value>"[..]));
+}
+
+#[test]
+fn template_over_many_sources_is_rendered() {
+    let mut responses = responses();
+    let app = responses["secret/data/app"].clone();
+    let text: String = (0..50)
+        .map(|n| {
+            responses.insert(format!("secret/data/s{n}"), app.clone());
+            format!("{{{{ with secret \"secret/data/s{n}\" }}}}user{n}={{{{ .Data.data.user }}}}\n{{{{ end }}}}")
+        })
+        .collect();
+    let content = offline(&text, MissingKey::Error, &responses).expect("content");
+    assert_eq!(content.iter().filter(|byte| **byte == b'\n').count(), 50);
+}

@@ -51,6 +51,12 @@ use crate::model::{
 use api::Api;
 use mounts::MountTable;
 
+/// Whether `path` is probably in a KV engine: its mount has not the default path of another engine.
+#[must_use]
+pub fn is_probably_kv(path: &str) -> bool {
+    !path.split('/').next().is_some_and(mounts::is_default_path_of_other_engine)
+}
+
 /// Client for one Vault server, with a cache of the server's mounts.
 pub struct Vault {
     api: Api,

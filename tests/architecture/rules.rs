@@ -101,7 +101,7 @@ pub(crate) const MODULES: &[Module] = &[
     },
     Module {
         name: "config",
-        modules: Some(&["model"]),
+        modules: Some(&["model", "template"]),
         crates: None,
         forbidden: &[
             (
@@ -121,7 +121,7 @@ pub(crate) const MODULES: &[Module] = &[
     Module {
         name: "model",
         modules: Some(&[]),
-        crates: Some(&["glob", "jiff", "thiserror", "zeroize"]),
+        crates: Some(&["glob", "jiff", "ring", "strsim", "thiserror", "zeroize"]),
         forbidden: &[ALL_IO, (&["tracing"], "domain types do not log")],
     },
     Module {
@@ -131,8 +131,14 @@ pub(crate) const MODULES: &[Module] = &[
         forbidden: &[ALL_IO, RANDOM, (&["tracing"], "the agent returns log lines as actions; the runtime writes them")],
     },
     Module {
-        name: "render",
+        name: "template",
         modules: Some(&["model"]),
+        crates: Some(&["base64", "gotmpl", "jiff", "md5", "regex", "ring", "serde_json", "serde_saphyr", "zeroize"]),
+        forbidden: &[ALL_IO, RANDOM],
+    },
+    Module {
+        name: "render",
+        modules: Some(&["model", "template"]),
         crates: Some(&[
             "aes",
             "base64",

@@ -4,6 +4,8 @@
 
 #[path = "../support/blocks.rs"]
 mod markdown;
+#[path = "../support/template_cases.rs"]
+mod template_cases;
 #[path = "../testbed/mod.rs"]
 mod testbed;
 

@@ -63,6 +63,14 @@ impl Admin {
         self.ok(Method::PUT, path, body).await
     }
 
+    /// As `put`, with a body as text: numbers keep their digits.
+    pub async fn put_text(&self, path: &str, body: String) -> Result<()> {
+        let request = self.http.put(format!("{}/v1/{path}", self.address)).header("X-Vault-Token", &self.token);
+        let answer = request.body(body).send().await.with_context(|| format!("failed to send PUT {path}"))?;
+        ensure!(answer.status().is_success(), "PUT {path}: Vault answered {}", answer.status());
+        Ok(())
+    }
+
     pub async fn delete(&self, path: &str) -> Result<()> {
         self.ok(Method::DELETE, path, Value::Null).await.map(|_| ())
     }

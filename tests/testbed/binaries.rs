@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::programs::{CHART_PROGRAMS, KUBE, PROGRAMS, Program};
+use super::programs::{CHART_PROGRAMS, KUBE, PROGRAMS, Program, TEMPLATE_PROGRAMS};
 
 /// Oldest Go that the pinned modules accept.
 const GO: (u32, u32) = (1, 26);
@@ -43,9 +43,10 @@ impl Binaries {
     }
 }
 
-/// Finds or builds a program of `PROGRAMS` or `CHART_PROGRAMS`.
+/// Finds or builds a program of `PROGRAMS`, `CHART_PROGRAMS` or `TEMPLATE_PROGRAMS`.
 pub fn find_or_build(name: &str) -> Result<PathBuf> {
-    let program = PROGRAMS.iter().chain(&CHART_PROGRAMS).find(|p| p.name == name).context("no such program")?;
+    let mut all = PROGRAMS.iter().chain(&CHART_PROGRAMS).chain(&TEMPLATE_PROGRAMS);
+    let program = all.find(|p| p.name == name).context("no such program")?;
     if let Some(found) = find(program) {
         return Ok(found);
     }
@@ -84,8 +85,8 @@ fn cached(program: &Program) -> Result<PathBuf> {
         program.tags,
         program.ldflags,
         std::env::consts::ARCH,
-    ]
-    .join("\0");
+    ];
+    let inputs = inputs.into_iter().chain(program.module.main_go).collect::<Vec<_>>().join("\0");
     let digest = ring::digest::digest(&ring::digest::SHA256, inputs.as_bytes());
     let short: String = digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(cache()?.join(format!("{}-{short}", program.name)).join(program.name))
@@ -106,6 +107,9 @@ fn build(program: &Program) -> Result<PathBuf> {
     // Build outside of the checkout: Go reads go.mod files of parent directories and could write there.
     fs::write(modules.join("go.mod"), program.module.go_mod)?;
     fs::write(modules.join("go.sum"), program.module.go_sum)?;
+    if let Some(source) = program.module.main_go {
+        fs::write(modules.join("main.go"), source)?;
+    }
     check_go(&modules)?;
 
     let temporary = directory.join(format!(".{}.{}", program.name, std::process::id()));

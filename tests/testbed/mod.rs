@@ -14,9 +14,11 @@ pub mod agent;
 pub mod binaries;
 pub mod capture;
 pub mod cluster;
+pub mod consul_template;
 pub mod kube;
 pub mod kubeconfig;
 pub mod leaks;
+pub mod openbao;
 pub mod permissions;
 pub mod pki;
 pub mod postgres;
@@ -25,6 +27,7 @@ pub mod reference_scenario;
 pub mod requirements;
 #[path = "../support/skip.rs"]
 mod skip;
+pub mod template_agent;
 pub mod vault;
 pub mod watchdog;
 

@@ -5,26 +5,32 @@ pub struct Module {
     pub name: &'static str,
     pub go_mod: &'static str,
     pub go_sum: &'static str,
+    /// Our own source, `main.go`, if the module is not only a list of pins.
+    pub main_go: Option<&'static str>,
+}
+
+/// A module that pins other modules.
+const fn pins(name: &'static str, go_mod: &'static str, go_sum: &'static str) -> Module {
+    Module { name, go_mod, go_sum, main_go: None }
 }
 
 /// Kubernetes, etcd and containerd. One module, so that they share dependencies.
-pub const KUBE: Module =
-    Module { name: "kube", go_mod: include_str!("go/kube/go.mod"), go_sum: include_str!("go/kube/go.sum") };
-const VAULT: Module =
-    Module { name: "vault", go_mod: include_str!("go/vault/go.mod"), go_sum: include_str!("go/vault/go.sum") };
-const VAULT_PLUGIN: Module = Module {
-    name: "vault-plugin",
-    go_mod: include_str!("go/vault-plugin/go.mod"),
-    go_sum: include_str!("go/vault-plugin/go.sum"),
-};
+pub const KUBE: Module = pins("kube", include_str!("go/kube/go.mod"), include_str!("go/kube/go.sum"));
+const VAULT: Module = pins("vault", include_str!("go/vault/go.mod"), include_str!("go/vault/go.sum"));
+const VAULT_PLUGIN: Module =
+    pins("vault-plugin", include_str!("go/vault-plugin/go.mod"), include_str!("go/vault-plugin/go.sum"));
 
-const HELM: Module =
-    Module { name: "helm", go_mod: include_str!("go/helm/go.mod"), go_sum: include_str!("go/helm/go.sum") };
+const HELM: Module = pins("helm", include_str!("go/helm/go.mod"), include_str!("go/helm/go.sum"));
 /// Separate from Helm: helm-unittest depends on Helm 3 and needs a `replace` directive that would affect both.
-const HELM_UNITTEST: Module = Module {
-    name: "helm-unittest",
-    go_mod: include_str!("go/helm-unittest/go.mod"),
-    go_sum: include_str!("go/helm-unittest/go.sum"),
+const HELM_UNITTEST: Module =
+    pins("helm-unittest", include_str!("go/helm-unittest/go.mod"), include_str!("go/helm-unittest/go.sum"));
+
+/// The template engine of the Vault Agent, with the versions of the libraries that the pinned Vault has.
+const CONSUL_TEMPLATE: Module = Module {
+    name: "consul-template",
+    go_mod: include_str!("go/consul-template/go.mod"),
+    go_sum: include_str!("go/consul-template/go.sum"),
+    main_go: Some(include_str!("go/consul-template/main.go")),
 };
 
 /// A program that can be built.
@@ -120,3 +126,14 @@ pub const CHART_PROGRAMS: [Program; 2] = [
         public: false,
     },
 ];
+
+/// Renders templates with the engine of the Vault Agent, for comparison (`consul_template.rs`).
+pub const TEMPLATE_PROGRAMS: [Program; 1] = [Program {
+    name: "consul-template-oracle",
+    module: &CONSUL_TEMPLATE,
+    package: ".",
+    tags: "",
+    ldflags: STRIP,
+    usual: "1 min",
+    public: false,
+}];

@@ -20,6 +20,7 @@ mod seed;
 mod shutdown;
 mod steps;
 mod supplied_token;
+mod templates;
 mod token_file;
 mod tokens;
 mod trial;

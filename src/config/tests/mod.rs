@@ -10,6 +10,7 @@ mod pki;
 mod requests;
 mod seed;
 mod settings;
+mod templates;
 mod token_file;
 mod wrapped;
 

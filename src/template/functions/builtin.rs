@@ -5,6 +5,7 @@ use gotmpl::Value;
 use super::super::bytes::from_text;
 use super::super::instrument::{BEGIN, CHARGE, PRINT};
 use super::super::print;
+use super::super::printf::sprintf;
 use super::super::value::text;
 use super::{Arguments, Function};
 
@@ -16,6 +17,7 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     ("index", index),
     ("len", len),
     ("print", |arguments| Ok(text(&print::sprint(arguments.values)))),
+    ("printf", printf),
     ("println", |arguments| Ok(text(&print::sprintln(arguments.values)))),
 ];
 
@@ -37,6 +39,9 @@ fn print_action(arguments: &Arguments<'_>) -> Result<Value, String> {
             .to_owned()),
         Value::Nil => Ok(text("<no value>")),
         Value::Function(_) => Err("the action returns a function, which cannot be printed".to_owned()),
+        value if arguments.context.mask.is_some() && value.is_truthy() => {
+            Ok(text(arguments.context.mask.as_deref().unwrap_or_default()))
+        }
         value @ Value::String(_) => Ok(value.clone()),
         value => {
             let mut printed = String::new();
@@ -44,6 +49,12 @@ fn print_action(arguments: &Arguments<'_>) -> Result<Value, String> {
             Ok(text(&printed))
         }
     }
+}
+
+fn printf(arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.between(1, usize::MAX)?;
+    let is_number = |text: &std::sync::Arc<str>| arguments.context.is_number(text);
+    Ok(text(&sprintf(arguments.text(0)?, &arguments.values[1..], &is_number)))
 }
 
 /// The output of a template of `define`. Its name is text in quotes, which `analysis` checks.

@@ -65,6 +65,10 @@ fn call(name: &'static str, function: Function, values: &[Value], context: &Cont
         Ok(value)
     });
     result.map_err(|message| {
+        if message.is_empty() {
+            // A nested execution has kept its message.
+            return TemplateError::Exec(message);
+        }
         context.fail(if name.contains(' ') { message } else { format!("{name}: {message}") });
         // The message is in the context: the engine adds its own words, which can contain values.
         TemplateError::Exec(String::new())

@@ -13,8 +13,8 @@ pub(in crate::template) enum Known {
 }
 
 /// Functions of the engine.
-const OF_ENGINE: [&str; 15] =
-    ["and", "call", "eq", "ge", "gt", "html", "js", "le", "lt", "ne", "not", "or", "printf", "slice", "urlquery"];
+const OF_ENGINE: [&str; 14] =
+    ["and", "call", "eq", "ge", "gt", "html", "js", "le", "lt", "ne", "not", "or", "slice", "urlquery"];
 
 /// Functions whose result depends on more than their arguments and the environment.
 const VARIABLE: [&str; 5] = ["meta", "pkiCert", "secret", "secrets", "timestamp"];

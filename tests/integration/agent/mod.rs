@@ -29,6 +29,7 @@ mod requests;
 mod restart;
 mod seed;
 mod static_roles;
+mod templates;
 mod token_file;
 mod tokens;
 mod versions;

@@ -10,12 +10,10 @@ mod encoding;
 mod json;
 mod math;
 mod names;
-mod quote;
 mod secrets;
 mod sprig;
 mod text;
 mod toml;
-mod unicode;
 mod yaml;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::super::Function;
 use super::super::text::each;
-use super::super::unicode::is_letter;
+use super::super::super::unicode::is_letter;
 use super::text::changed;
 
 pub(super) const FUNCTIONS: &[(&str, Function)] = &[

@@ -3,8 +3,8 @@
 use gotmpl::Value;
 
 use super::super::super::bytes::{from_text, to_text};
+use super::super::super::printf::quoted;
 use super::super::super::value::{list, map, text};
-use super::super::quote::quoted;
 use super::super::text::{each, indented_all, parts};
 use super::super::{Arguments, Function};
 use super::{shown, texts};
@@ -35,7 +35,7 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
         let (one, many) = (arguments.text(0)?, arguments.text(1)?);
         Ok(text(if arguments.integer(2)? == 1 { one } else { many }))
     }),
-    ("sprig_quote", |arguments| Ok(text(&joined(arguments, |value| quoted(&shown(value)))))),
+    ("sprig_quote", |arguments| Ok(text(&joined(arguments, |value| quoted(&shown(value), '"', false))))),
     ("sprig_repeat", repeat),
     ("sprig_replace", |arguments| {
         arguments.exactly(3)?;

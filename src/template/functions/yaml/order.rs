@@ -1,6 +1,6 @@
 //! The order of the keys of a map: numbers in text by value, and letters after other characters.
 
-use super::super::unicode::{is_digit, is_letter};
+use super::super::super::unicode::{is_digit, is_letter};
 
 /// Sorts `items`. Unlike the functions of the standard library, it accepts that [`is_less`] is not transitive.
 pub(super) fn sort<T>(items: Vec<(Vec<char>, T)>) -> Vec<(Vec<char>, T)> {

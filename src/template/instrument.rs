@@ -2,6 +2,8 @@
 
 use gotmpl::parse::{ActionNode, BranchNode, CommandNode, Expr, ListNode, Node, Number, PipeNode, Pos, SmolStr};
 
+use super::mutation;
+
 /// Function that records the position of the next action. A name that no template can contain.
 pub(super) const BEGIN: &str = "begin action";
 /// Function that converts the value of an action to text.
@@ -23,9 +25,23 @@ pub(super) fn instrument(list: &ListNode) -> ListNode {
             Node::Template(template) => Some(template.pos.offset),
             _ => None,
         };
-        offset.map(begin).into_iter().chain([changed(node)])
+        let (changes, node) = extracted(node);
+        offset.map(begin).into_iter().chain(changes).chain([changed(&node)])
     });
     ListNode { pos: list.pos, nodes: nodes.collect() }
+}
+
+/// The actions for the changes of maps in the pipeline of `node`, and `node` without them.
+fn extracted(node: &Node) -> (Vec<Node>, Node) {
+    let mut node = node.clone();
+    let pipe = match &mut node {
+        Node::Action(action) => &mut action.pipe,
+        Node::If(branch) | Node::Range(branch) | Node::With(branch) => &mut branch.pipe,
+        _ => return (Vec::new(), node),
+    };
+    let (changes, rest) = mutation::extract(pipe);
+    *pipe = rest;
+    (changes.iter().map(changed).collect(), node)
 }
 
 fn changed(node: &Node) -> Node {

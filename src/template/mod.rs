@@ -14,11 +14,13 @@ mod context;
 mod execute;
 mod functions;
 mod instrument;
+mod mutation;
 mod print;
 mod printf;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod unicode;
 mod value;
 
 pub use analysis::{Inspection, inspect};

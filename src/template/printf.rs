@@ -8,6 +8,7 @@ use gotmpl::Value;
 
 use super::bytes::{byte_of, from_text};
 use super::print::{append, float};
+use super::unicode::is_print;
 
 /// Maximum width and precision, as in Go.
 const MAX_WIDTH: usize = 1_000_000;
@@ -354,7 +355,7 @@ fn general(number: f64, precision: usize) -> String {
 }
 
 /// `strconv.Quote`: escapes what is not printable, and with `ascii_only` what is not ASCII.
-fn quoted(text: &str, quote: char, ascii_only: bool) -> String {
+pub(super) fn quoted(text: &str, quote: char, ascii_only: bool) -> String {
     let mut out = String::from(quote);
     for c in text.chars() {
         match c {
@@ -370,19 +371,11 @@ fn quoted(text: &str, quote: char, ascii_only: bool) -> String {
             '\u{b}' => out.push_str("\\v"),
             '\0'..='\u{1f}' | '\u{7f}' => _ = write!(out, "\\x{:02x}", u32::from(c)),
             ' '..='~' => out.push(c),
-            _ if !ascii_only && is_printable(c) => out.push(c),
+            _ if !ascii_only && is_print(c) => out.push(c),
             _ if u32::from(c) < 0x10000 => _ = write!(out, "\\u{:04x}", u32::from(c)),
             _ => _ = write!(out, "\\U{:08x}", u32::from(c)),
         }
     }
     out.push(quote);
     out
-}
-
-/// Whether Go prints `c` in quotes: letters, marks, numbers, punctuation, and symbols, but no separators and no formatting
-/// characters. Rust escapes the same characters in `Debug`, and combining marks.
-fn is_printable(c: char) -> bool {
-    let mut escaped = c.escape_debug();
-    let is_mark = matches!(u32::from(c), 0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5bd | 0x1ab0..=0x1aff | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfe20..=0xfe2f);
-    is_mark || escaped.len() == 1 && escaped.next() == Some(c) && c != '\u{a0}' && !c.is_whitespace()
 }

@@ -4,6 +4,7 @@ use gotmpl::Value;
 
 use super::super::bytes::from_text;
 use super::super::instrument::{BEGIN, CHARGE, PRINT};
+use super::super::mutation::PUT;
 use super::super::print;
 use super::super::printf::sprintf;
 use super::super::value::text;
@@ -13,6 +14,7 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     (BEGIN, begin),
     (CHARGE, charge),
     (PRINT, print_action),
+    (PUT, put),
     ("executeTemplate", execute_template),
     ("index", index),
     ("len", len),
@@ -104,4 +106,18 @@ fn index(arguments: &Arguments<'_>) -> Result<Value, String> {
         };
     }
     Ok(value)
+}
+
+/// The first argument with the second one at the path of keys in the others.
+fn put(arguments: &Arguments<'_>) -> Result<Value, String> {
+    fn at(root: &Value, value: &Value, keys: &[Value]) -> Option<Value> {
+        let Some((key, rest)) = keys.split_first() else { return Some(value.clone()) };
+        let (Value::Map(entries), Value::String(key)) = (root, key) else { return None };
+        let mut entries = (**entries).clone();
+        let inner = at(entries.get(key)?, value, rest)?;
+        entries.insert(key.clone(), inner);
+        Some(Value::Map(entries.into()))
+    }
+    let keys = arguments.values.get(2..).unwrap_or_default();
+    at(arguments.value(0)?, arguments.value(1)?, keys).ok_or_else(|| "the map to change does not exist".to_owned())
 }

@@ -97,19 +97,28 @@ fn numbers(arguments: &Arguments<'_>) -> Result<Value, String> {
     Ok(list((start..stop).map(Value::Int).collect()))
 }
 
-/// Merges the second map into the first one, as the Go module `mergo` does: an empty value counts as missing.
 fn merge(arguments: &Arguments<'_>, replaces: bool) -> Result<Value, String> {
-    fn into(target: &mut Entries, source: &Entries, replaces: bool) {
-        for (key, value) in source {
-            match (target.get_mut(key), value) {
-                (Some(Value::Map(target)), Value::Map(source)) => into(Arc::make_mut(target), source, replaces),
-                (Some(present), _) if present.is_truthy() && !(replaces && value.is_truthy()) => {}
-                _ => _ = target.insert(Arc::clone(key), value.clone()),
+    arguments.exactly(2)?;
+    let mut target = (**arguments.map(0)?).clone();
+    merged(&mut target, arguments.map(1)?, replaces);
+    Ok(Value::Map(Arc::new(target)))
+}
+
+/// Merges `source` into `target`, as the Go module `mergo` does: an empty value in `target` counts as missing. With `replaces`,
+/// all values of `source` win, also empty ones.
+pub(super) fn merged(target: &mut Entries, source: &Entries, replaces: bool) {
+    for (key, value) in source {
+        let wins = match (target.get_mut(key), value) {
+            (_, Value::Nil) => replaces,
+            (Some(Value::Map(target)), Value::Map(source)) => {
+                merged(Arc::make_mut(target), source, replaces);
+                false
             }
+            (Some(present), _) => replaces || !present.is_truthy(),
+            (None, _) => true,
+        };
+        if wins {
+            target.insert(Arc::clone(key), value.clone());
         }
     }
-    arguments.exactly(2)?;
-    let mut merged = (**arguments.map(0)?).clone();
-    into(&mut merged, arguments.map(1)?, replaces);
-    Ok(Value::Map(Arc::new(merged)))
 }

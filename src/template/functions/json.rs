@@ -24,11 +24,14 @@ fn parse(arguments: &Arguments<'_>) -> Result<Value, String> {
     if json.is_empty() {
         return Ok(map::<&str>([]));
     }
-    let invalid = || "the text is not JSON".to_owned();
     // The error of the library quotes parts of the value, so it is dropped.
-    let raw: &RawValue = serde_json::from_str(json).map_err(|_| invalid())?;
-    let number = |digits: &str| digits.parse().map_or(Value::Nil, Value::Float);
-    of_json(raw, &number, 0).ok_or_else(invalid)
+    parsed(json).ok_or_else(|| "the text is not JSON".to_owned())
+}
+
+/// The value of JSON text.
+pub(super) fn parsed(json: &str) -> Option<Value> {
+    let raw: &RawValue = serde_json::from_str(json).ok()?;
+    of_json(raw, &|digits: &str| digits.parse().map_or(Value::Nil, Value::Float), 0)
 }
 
 #[derive(Clone, Copy)]

@@ -11,7 +11,10 @@ mod json;
 mod math;
 mod names;
 mod secrets;
+mod sprig;
 mod text;
+mod toml;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,10 +38,13 @@ fn all() -> impl Iterator<Item = (&'static str, Function)> {
         math::FUNCTIONS,
         secrets::FUNCTIONS,
         text::FUNCTIONS,
+        toml::FUNCTIONS,
+        yaml::FUNCTIONS,
     ]
     .into_iter()
     .flatten()
     .copied()
+    .chain(sprig::functions())
 }
 
 /// The functions for one execution.

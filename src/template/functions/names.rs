@@ -95,6 +95,37 @@ const REPLACED: [(&str, &str); 70] = [
 const CONSUL: &str = "reads Consul, which keyferry does not; use a tool for Consul";
 const NOMAD: &str = "reads Nomad, which does not run pods";
 
+/// Functions of sprig that keyferry does not have, without their prefix. consul-template does not have all of them either.
+const LEFT_OUT: [(&[&str], &str); 7] = [
+    (
+        &["ago", "date", "dateInZone", "dateModify", "date_in_zone", "date_modify", "htmlDate", "htmlDateInZone", "now"],
+        "depends on the time of the execution; use `timestamp`, the time at which the secrets were read",
+    ),
+    (
+        &[
+            "duration", "durationRound", "mustDateModify", "mustToDate", "must_date_modify", "toDate", "unixEpoch",
+        ],
+        "works with times of Go, which keyferry does not have; store the text that the application needs",
+    ),
+    (
+        &[
+            "bcrypt", "derivePassword", "encryptAES", "genPrivateKey", "htpasswd", "randAlpha", "randAlphaNum",
+            "randAscii", "randBytes", "randInt", "randNumeric", "shuffle", "uuidv4",
+        ],
+        "returns another value at each execution, so each refresh would change the file; store the value in Vault",
+    ),
+    (
+        &[
+            "buildCustomCert", "genCA", "genCAWithKey", "genSelfSignedCert", "genSelfSignedCertWithKey", "genSignedCert",
+            "genSignedCertWithKey",
+        ],
+        "makes a certificate; use `pkiCert`, which lets Vault issue it",
+    ),
+    (&["decryptAES"], "decrypts with a key in the template; decrypt with the transit engine, with `secret`"),
+    (&["expandenv", "getHostByName"], "reads the environment or the network; use `env` with the name in quotes"),
+    (&["semver", "semverCompare"], "compares versions; store the result, or use `regexMatch`"),
+];
+
 fn names() -> &'static BTreeSet<&'static str> {
     static NAMES: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
         let own = super::all().map(|(name, _)| name).filter(|name| !name.contains(' '));
@@ -109,6 +140,11 @@ pub(in crate::template) fn known(name: &str) -> Known {
         return Known::Yes;
     }
     if let Some((_, what)) = REPLACED.iter().find(|(replaced, _)| *replaced == name) {
+        return Known::No(format!("function {name} {what}"));
+    }
+    if let Some(sprig) = name.strip_prefix("sprig_")
+        && let Some((_, what)) = LEFT_OUT.iter().find(|(names, _)| names.contains(&sprig))
+    {
         return Known::No(format!("function {name} {what}"));
     }
     if name == "scratch" {

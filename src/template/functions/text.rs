@@ -66,21 +66,25 @@ pub(super) fn each<I: Iterator<Item = char> + Clone>(text: &str, change: impl Fn
     text.chars().map(one).collect()
 }
 
-/// Changes the first letter of each word to upper case, and keeps the others.
+/// Changes the first letter of each word to upper case, also after digits, and keeps the others.
 fn title(text: &str) -> String {
-    let mut in_word = false;
+    let (mut in_word, mut has_letter) = (false, false);
     let mut characters = text.chars().peekable();
     let mut result = String::with_capacity(text.len());
     while let Some(c) = characters.next() {
         let is_joiner = in_word
             && matches!(c, '\'' | '\u{2019}' | '.' | ':' | '\u{b7}')
             && characters.peek().is_some_and(|next| next.is_alphabetic());
-        if c.is_alphanumeric() && !in_word {
-            result.push_str(&each(&c.to_string(), char::to_uppercase));
+        if c.is_alphabetic() && !has_letter {
+            // One letter can become several, such as `ß`. Only the first one is in upper case.
+            let mut upper = c.to_uppercase();
+            result.extend(upper.next());
+            result.extend(upper.flat_map(char::to_lowercase));
         } else {
             result.push(c);
         }
         in_word = c.is_alphanumeric() || c == '_' || is_joiner;
+        has_letter = in_word && (has_letter || c.is_alphabetic());
     }
     result
 }
@@ -97,6 +101,14 @@ pub(super) fn indented(spaces: usize, text: &str, arguments: &Arguments<'_>) -> 
         result.push_str(line);
         result
     }))
+}
+
+/// Indents each line, also the empty ones.
+pub(super) fn indented_all(spaces: usize, text: &str, arguments: &Arguments<'_>) -> Result<String, String> {
+    let breaks = text.matches('\n').count();
+    arguments.context.charge_bytes(text.len().saturating_add(spaces.saturating_mul(breaks + 1)))?;
+    let prefix = " ".repeat(spaces);
+    Ok(format!("{prefix}{}", text.replace('\n', &format!("\n{prefix}"))))
 }
 
 fn indent(arguments: &Arguments<'_>) -> Result<Value, String> {

@@ -26,7 +26,9 @@ const FUNCTIONS: [&str; 8] = [
 pub(super) fn extract(pipe: &PipeNode) -> (Vec<Node>, PipeNode) {
     let mut actions = Vec::new();
     let mut rest = pipe.clone();
-    while let Some((end, (root, fields))) = rest.commands.iter().enumerate().find_map(|(at, of)| Some((at + 1, target(of)?))) {
+    while let Some((end, (root, fields))) =
+        rest.commands.iter().enumerate().find_map(|(at, of)| Some((at + 1, target(of)?)))
+    {
         let after = rest.commands.split_off(end);
         let commands = std::mem::take(&mut rest.commands);
         let changed = || Expr::Variable(pipe.pos, SmolStr::new(CHANGED), Vec::new());

@@ -98,25 +98,49 @@ const NOMAD: &str = "reads Nomad, which does not run pods";
 /// Functions of sprig that keyferry does not have, without their prefix. consul-template does not have all of them either.
 const LEFT_OUT: [(&[&str], &str); 7] = [
     (
-        &["ago", "date", "dateInZone", "dateModify", "date_in_zone", "date_modify", "htmlDate", "htmlDateInZone", "now"],
+        &[
+            "ago",
+            "date",
+            "dateInZone",
+            "dateModify",
+            "date_in_zone",
+            "date_modify",
+            "htmlDate",
+            "htmlDateInZone",
+            "now",
+        ],
         "depends on the time of the execution; use `timestamp`, the time at which the secrets were read",
     ),
     (
-        &[
-            "duration", "durationRound", "mustDateModify", "mustToDate", "must_date_modify", "toDate", "unixEpoch",
-        ],
+        &["duration", "durationRound", "mustDateModify", "mustToDate", "must_date_modify", "toDate", "unixEpoch"],
         "works with times of Go, which keyferry does not have; store the text that the application needs",
     ),
     (
         &[
-            "bcrypt", "derivePassword", "encryptAES", "genPrivateKey", "htpasswd", "randAlpha", "randAlphaNum",
-            "randAscii", "randBytes", "randInt", "randNumeric", "shuffle", "uuidv4",
+            "bcrypt",
+            "derivePassword",
+            "encryptAES",
+            "genPrivateKey",
+            "htpasswd",
+            "randAlpha",
+            "randAlphaNum",
+            "randAscii",
+            "randBytes",
+            "randInt",
+            "randNumeric",
+            "shuffle",
+            "uuidv4",
         ],
         "returns another value at each execution, so each refresh would change the file; store the value in Vault",
     ),
     (
         &[
-            "buildCustomCert", "genCA", "genCAWithKey", "genSelfSignedCert", "genSelfSignedCertWithKey", "genSignedCert",
+            "buildCustomCert",
+            "genCA",
+            "genCAWithKey",
+            "genSelfSignedCert",
+            "genSelfSignedCertWithKey",
+            "genSignedCert",
             "genSignedCertWithKey",
         ],
         "makes a certificate; use `pkiCert`, which lets Vault issue it",

@@ -63,7 +63,8 @@ fn is_equal(a: &Value, b: &Value, arguments: &Arguments<'_>) -> bool {
             a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| is_equal(a, b, arguments))
         }
         (Value::Map(a), Value::Map(b)) => {
-            let is_same = |((key, a), (other, b)): ((_, &Value), (_, &Value))| key == other && is_equal(a, b, arguments);
+            let is_same =
+                |((key, a), (other, b)): ((_, &Value), (_, &Value))| key == other && is_equal(a, b, arguments);
             a.len() == b.len() && a.iter().zip(b.iter()).all(is_same)
         }
         _ => a == b,

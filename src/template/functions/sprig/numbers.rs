@@ -197,7 +197,10 @@ fn steps(start: i64, stop: i64, step: i64) -> Result<Vec<i64>, String> {
     if count > MAX_STEPS as u128 {
         return Err(format!("the list has more than {MAX_STEPS} numbers"));
     }
-    Ok((0..).map_while(|index: i64| Some(start + index.checked_mul(step)?)).take(usize::try_from(count).unwrap_or(0)).collect())
+    Ok((0..)
+        .map_while(|index: i64| Some(start + index.checked_mul(step)?))
+        .take(usize::try_from(count).unwrap_or(0))
+        .collect())
 }
 
 /// The numbers from the first to the last argument, like the program `seq`.

@@ -3,9 +3,9 @@
 use gotmpl::Value;
 
 use super::super::super::bytes::{from_text, to_text};
+use super::super::super::unicode::{is_digit, is_letter};
 use super::super::super::value::text;
 use super::super::text::each;
-use super::super::super::unicode::{is_digit, is_letter};
 use super::super::{Arguments, Function};
 use super::text::changed;
 

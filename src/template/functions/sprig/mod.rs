@@ -11,6 +11,7 @@ mod paths;
 mod regex;
 mod text;
 mod types;
+mod url;
 mod words;
 
 use gotmpl::Value;
@@ -30,6 +31,7 @@ pub(super) fn functions() -> impl Iterator<Item = (&'static str, Function)> {
         regex::FUNCTIONS,
         text::FUNCTIONS,
         types::FUNCTIONS,
+        url::FUNCTIONS,
         words::FUNCTIONS,
     ]
     .into_iter()

@@ -85,7 +85,7 @@ fn now(at: Duration) -> Now {
 fn collect(actions: Vec<Action>, pending: &mut VecDeque<(Ticket, Op)>) {
     pending.extend(actions.into_iter().filter_map(|action| match action {
         Action::Start(ticket, op) => Some((ticket, op)),
-        Action::Log(_) | Action::Exit { .. } => None,
+        Action::Cancel(_) | Action::Log(_) | Action::Exit { .. } => None,
     }));
 }
 

@@ -29,7 +29,9 @@ fn start() -> Result<ExitCode, ExitCode> {
         Err(error) => {
             return Err(match command {
                 ConfiguredCommand::Probe { what } => probe::run_without_settings(what, environment, source.text()),
-                ConfiguredCommand::Refresh => refresh::run_without_settings(environment, source.text()),
+                ConfiguredCommand::Refresh { new_leases } => {
+                    refresh::run_without_settings(environment, source.text(), new_leases)
+                }
                 _ => errors.report_all(&error),
             });
         }
@@ -52,6 +54,6 @@ fn start() -> Result<ExitCode, ExitCode> {
         }
         ConfiguredCommand::Render { data, show } => render::run(settings, data, show),
         ConfiguredCommand::Probe { what } => probe::run(what, settings.listener, &settings.directory.path),
-        ConfiguredCommand::Refresh => refresh::run(&settings.directory.path),
+        ConfiguredCommand::Refresh { new_leases } => refresh::run(&settings.directory.path, new_leases),
     })
 }

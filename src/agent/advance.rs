@@ -30,6 +30,8 @@ impl Agent {
             if publish { publication.sync.due() } else { None },
             publication.resync_due(),
             self.seed_due(at),
+            self.parts.refreshes.wake(),
+            self.events_due(at),
             if visible { mirrors.wake() } else { None },
             report.wake(settings),
             self.trial.as_ref().and_then(super::trial::Trial::wake),
@@ -44,6 +46,8 @@ impl Agent {
     /// Starts every operation that is due.
     pub(super) fn advance(&mut self, now: &Now) {
         self.advance_trial(now);
+        self.advance_refresh(now);
+        self.advance_events(now);
         let Parts { settings, sessions, sources, publication, replaced, .. } = &mut self.parts;
         let token_before = sessions.number();
         let held = |number| sources.iter().any(|(_, source)| source.lease().is_some_and(|(.., of)| of == number));

@@ -35,7 +35,7 @@ impl Agent {
             sources.update_all(&tokens, |name, source| {
                 source.adopted = saved(name).map(|saved| saved.version.clone());
                 if !same_server {
-                    source.refresh_whatever_version(now);
+                    source.refresh_from_other_server(now);
                 }
             });
         }
@@ -58,15 +58,6 @@ impl Agent {
         if has_seeded {
             self.journal.warn(&Subject::Seed, Reason::Seeded, "the adopted set contains files of the seed");
         }
-    }
-
-    /// Handles SIGHUP.
-    pub(super) fn refresh(&mut self, now: &Now) {
-        let Parts { sessions, sources, mirrors, .. } = &mut self.parts;
-        let token_expiry = |number| sessions.expiry_of(number);
-        let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
-        sources.update_all(&tokens, |_, source| source.refresh_whatever_version(now));
-        mirrors.request();
     }
 
     pub(super) fn completed(&mut self, ticket: Ticket, outcome: Outcome, now: &Now) {
@@ -104,6 +95,7 @@ impl Agent {
                     self.lease_revoked(&name, &revocation);
                 }
             }
+            Outcome::Unsubscribed(result) => self.unsubscribed(ticket, result, now),
             Outcome::SeedRead(result) => self.seed_read(ticket, result, now),
             Outcome::Published(result) => match self.parts.directories.ended(ticket) {
                 Some(directory) if self.phase.is_working() => {

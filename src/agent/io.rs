@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::model::{
     AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror,
-    ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, Session, Settings, SourceName, TokenInfo, VaultToken,
-    Version,
+    ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, ServerEvent, Session, Settings, SourceName,
+    TokenInfo, VaultToken, Version,
 };
 
 /// Identifies one started operation, so that its outcome can be matched and a late outcome ignored. Unique in a
@@ -26,14 +26,25 @@ pub enum Input {
     ConfigInvalid(String),
     /// The listener of a reloaded configuration was opened, or could not be and is retried.
     Listening(Result<(), Failure>),
-    /// SIGHUP: read all sources now.
-    Refresh,
+    /// A user requests to read all sources now.
+    Refresh(RefreshRequest),
     /// SIGTERM or SIGINT: stop.
     Terminate,
     /// The time of [`Agent::wake_at`](super::Agent::wake_at) is reached.
     TimerFired,
+    /// An event of the subscription with this ticket.
+    Event(Ticket, ServerEvent),
     /// An operation ended.
     Completed(Ticket, Outcome),
+}
+
+/// A request to read all sources now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshRequest {
+    /// Replace leases, certificates, and tokens too. Otherwise, only sources are read whose read issues nothing.
+    pub new_leases: bool,
+    /// How it was requested, for the log.
+    pub by: &'static str,
 }
 
 /// How an operation ended.
@@ -55,6 +66,8 @@ pub enum Outcome {
     LeaseLookedUp(Result<(), Failure>),
     /// Of [`Op::RevokeLease`].
     LeaseRevoked(Result<(), Failure>),
+    /// Of [`Op::Subscribe`]: the subscription has ended, without a failure if the server closed it.
+    Unsubscribed(Result<(), Failure>),
     /// Of [`Op::ReadSeed`].
     SeedRead(Result<SeedData, Failure>),
     /// Of [`Op::Publish`]; `true` if the visible files changed.
@@ -93,6 +106,8 @@ pub enum MirrorResult {
 pub enum Action {
     /// Start an operation. It ends with [`Input::Completed`] and the same ticket.
     Start(Ticket, Op),
+    /// Cancel an operation. It has no outcome.
+    Cancel(Ticket),
     /// Write a log line.
     Log(LogEntry),
     /// Exit the process.
@@ -176,6 +191,13 @@ pub enum Op {
         source: SourceName,
         /// The lease to revoke.
         lease: LeaseId,
+    },
+    /// Subscribe to the events of the server. Each event arrives as [`Input::Event`], until the operation ends.
+    Subscribe {
+        /// The server.
+        settings: Arc<Settings>,
+        /// Token for the request.
+        token: VaultToken,
     },
     /// Read the files of the seed.
     ReadSeed {

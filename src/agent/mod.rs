@@ -15,7 +15,8 @@
 //! - While Vault can issue a new credential, the visible set contains no expired one.
 //! - The number of requests per source and hour is bounded.
 //! - A certificate is requested once for each of its generations: after the start without a checkpoint, for another
-//!   request, login, or server, when its renewal is due, after a failure, or when a user asks for it.
+//!   request, login, or server, when its renewal is due, after a failure, or when a user asks for a new one.
+//! - A refresh that does not ask for new leases issues nothing in Vault.
 //! - After the drain begins, the agent only reports, saves, revokes, and exits.
 
 mod advance;
@@ -25,6 +26,7 @@ mod complete;
 mod computed;
 mod conditions;
 mod directories;
+mod events;
 mod grant;
 mod io;
 mod journal;
@@ -35,6 +37,7 @@ mod outbox;
 mod paths;
 mod publication;
 mod readings;
+mod refresh;
 mod reload;
 mod replaced;
 mod report;
@@ -58,7 +61,7 @@ use jiff::Timestamp;
 
 pub use io::{
     Action, Input, LogEntry, LogLevel, MirrorRequest, MirrorResult, MirrorStatus, Op, Outcome, PublishedSet,
-    SourceStatus, Ticket,
+    RefreshRequest, SourceStatus, Ticket,
 };
 pub use shutdown::{exit, exit_code};
 pub use time::{Elapsed, Now};
@@ -67,11 +70,13 @@ use crate::model::{Condition, Failure, Generation, ObjectName, Reason, Settings,
 use certificate::CertificateTerm;
 use computed::Computed;
 use directories::Directories;
+use events::Subscription;
 use journal::{Journal, Subject};
 use lifetime::TokenView;
 use mirrors::Mirrors;
 use outbox::Outbox;
 use publication::Publication;
+use refresh::RefreshQueue;
 use replaced::ReplacedLeases;
 use report::Report;
 use seed::SeedState;
@@ -159,6 +164,8 @@ struct Parts {
     mirrors: Mirrors,
     report: Report,
     seed: SeedState,
+    refreshes: RefreshQueue,
+    subscription: Subscription,
     /// Why the latest configuration is not active.
     config_rejected: Option<String>,
     /// Why the listener of the active configuration is not open.
@@ -207,6 +214,8 @@ impl Agent {
             mirrors: Mirrors::new(&settings.mirrors),
             report: Report::default(),
             seed: SeedState::new(now),
+            refreshes: RefreshQueue::default(),
+            subscription: Subscription::default(),
             config_rejected: None,
             listen_failure: None,
             left_out: BTreeMap::new(),
@@ -255,8 +264,13 @@ impl Agent {
                 self.ended(&Subject::Listener, &result);
                 self.parts.listen_failure = result.err();
             }
-            Input::Refresh if self.phase.is_working() => self.refresh(now),
-            Input::ConfigRead(_) | Input::ConfigInvalid(_) | Input::Refresh | Input::TimerFired => {}
+            Input::Refresh(request) if self.phase.is_working() => self.refresh(request, now),
+            Input::Event(ticket, event) if self.phase.is_working() => self.event(ticket, &event, now),
+            Input::ConfigRead(_)
+            | Input::ConfigInvalid(_)
+            | Input::Refresh(_)
+            | Input::Event(..)
+            | Input::TimerFired => {}
             Input::Terminate => self.terminate(now),
             Input::Completed(ticket, outcome) => self.completed(ticket, outcome, now),
         }

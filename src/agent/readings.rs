@@ -123,6 +123,7 @@ impl Agent {
                 .reading(name)
                 .is_some_and(|old| old.data == reading.data && old.metadata == reading.metadata);
         let (version, validity) = (reading.version.clone(), reading.validity.clone());
+        let number = version.number;
         let before = source.lease_in_use();
         // It cannot be unwrapped again.
         let is_unwrapped = source.spec.wrapping_token_file.is_some() && !same;
@@ -149,6 +150,7 @@ impl Agent {
                     self.update(name, |source| source.older_since = None);
                 }
                 let retry_after = wait_after_unusable(&validity, now);
+                self.update(name, |source| source.rejected(&validity));
                 self.discard_lease(name, &validity, flight.token, now);
                 self.source_failed(name, &Failure { retry_after, ..failure }, false, now);
                 if self.mode.is_once() && retry_after.is_some() {
@@ -159,10 +161,7 @@ impl Agent {
             }
             self.parts.publication.sync.request();
         }
-        if before.is_some()
-            || is_unwrapped
-            || matches!(validity, Validity::Lease(_) | Validity::Expires(_) | Validity::Certificate(_))
-        {
+        if before.is_some() || is_unwrapped || validity.is_issued() {
             self.parts.saving.request();
         }
         if let Some(lease) = before.filter(|lease| !self.parts.publication.uses_lease(&lease.id)) {
@@ -172,6 +171,7 @@ impl Agent {
         self.update(name, |source| {
             source.accept(version, &validity, flight.token, flight.started, rolled_back, now);
         });
+        self.compare_with_event(name, number, now);
         self.note_skipped_keys(name);
         self.note_expiry(name, now);
         self.note_certificate(name);

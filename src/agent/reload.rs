@@ -210,7 +210,7 @@ impl Agent {
             let usable = |found: &TrialReading| other_server || !older(&found.reading);
             let Some(found) = trial.readings.remove(name).filter(usable) else {
                 self.update(name, |source| {
-                    if other_server { source.refresh_whatever_version(now) } else { source.refresh(now) }
+                    if other_server { source.refresh_from_other_server(now) } else { source.refresh(now) }
                 });
                 continue;
             };

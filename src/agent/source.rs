@@ -1,5 +1,7 @@
 //! One source: its last reading, how long the reading is valid, and the next operation.
 
+mod refresh;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +14,7 @@ use super::replaced::LeaseInUse;
 use super::seed::is_refusal;
 use super::time::{Backoff, Elapsed, MIN_REFRESH, Now};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Reading, Reason, Retry, Source, Validity, Version};
+use refresh::RequestedRead;
 
 /// Jitter of the refresh interval, so that replicas do not read in step. Below 1: `maxStale` may equal `refresh`.
 const REFRESH_FROM: f64 = 0.8;
@@ -82,8 +85,10 @@ pub(super) struct SourceState {
     pub(super) pending_refusal: Option<(u64, Failure)>,
     /// Since when Vault has returned an older version than the held one.
     pub(super) older_since: Option<Elapsed>,
-    /// When a refresh was requested, until a later read succeeds.
-    refresh_requested: Option<Elapsed>,
+    /// A read that was requested before it is due.
+    requested: Option<RequestedRead>,
+    /// Whether the last reading of this request was issued for the agent, so that another read would issue another one.
+    issued: bool,
     /// When the current content was requested, regardless of its version, until a later read succeeds.
     any_version_requested: Option<Elapsed>,
     /// Number of consecutive readings whose lifetime is so short that the minimum interval applies.
@@ -105,7 +110,8 @@ impl SourceState {
             read_with: 0,
             pending_refusal: None,
             older_since: None,
-            refresh_requested: None,
+            requested: None,
+            issued: false,
             any_version_requested: None,
             short_ttls: 0,
             first_failure: None,
@@ -191,9 +197,12 @@ impl SourceState {
         let Some(held) = self.held.as_ref().filter(|_| self.is_current()) else {
             return (Elapsed::ZERO, Step::Read);
         };
-        if self.refresh_requested.is_some() && !matches!(held.lifetime, Lifetime::Lease { .. }) {
-            return (Elapsed::ZERO, Step::Read);
-        }
+        let next = self.scheduled(held, tokens);
+        if self.is_requested_before(&next) { (Elapsed::ZERO, Step::Read) } else { next }
+    }
+
+    /// The next step for the held reading if nobody requests a read.
+    fn scheduled(&self, held: &Held, tokens: &TokenView<'_>) -> (Elapsed, Step) {
         let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
         // Each consecutive short lifetime doubles the minimum wait, up to the refresh interval.
         let doublings = match held.lifetime {
@@ -243,8 +252,8 @@ impl SourceState {
         let mut lifetime = Lifetime::new(validity, self.spec.overlap, token, now);
         lifetime.set_renew_before(self.spec.certificate.as_ref().and_then(|wanted| wanted.renew_before));
         self.short_ttls = if lifetime.is_short() { self.short_ttls.saturating_add(1) } else { 0 };
-        self.refresh_requested.take_if(|asked| *asked <= started);
-        self.any_version_requested.take_if(|asked| *asked <= started);
+        self.issued = validity.is_issued();
+        self.answer_requests(started);
         let request = self.spec.request_id();
         let jitter = now.jitter(22);
         self.held = Some(Held {
@@ -329,32 +338,6 @@ impl SourceState {
         self.backoff.not_before = Elapsed::ZERO;
     }
 
-    /// Requests a read now, except for a source with a lease or certificate: a read would issue another one.
-    pub(super) fn refresh(&mut self, now: &Now) {
-        if self.certificate().is_none() {
-            self.request_read(now);
-        }
-    }
-
-    /// Requests a read now that may return an older version, after SIGHUP or for another server. For a certificate, this
-    /// requests a new one, so that an operator can replace a revoked certificate.
-    pub(super) fn refresh_whatever_version(&mut self, now: &Now) {
-        self.any_version_requested = Some(now.at);
-        self.request_read(now);
-    }
-
-    fn request_read(&mut self, now: &Now) {
-        if self.lease().is_none() {
-            self.refresh_requested = Some(now.at);
-            self.backoff.not_before = self.backoff.not_before.min(now.at);
-        }
-    }
-
-    /// Whether a read that started at `started` may return an older version.
-    pub(super) fn accepts_older(&self, started: Elapsed) -> bool {
-        self.any_version_requested.is_some_and(|asked| asked <= started)
-    }
-
     /// Removes all readings, which belong to another server.
     pub(super) fn reset(&mut self) {
         *self = Self { in_flight: self.in_flight.take(), ..Self::new(self.spec.clone()) };
@@ -365,7 +348,7 @@ impl SourceState {
             self.backoff.reset();
             (self.failure, self.pending_refusal, self.first_failure, self.older_since) = (None, None, None, None);
             (self.short_ttls, self.read_with, self.refused) = (0, 0, false);
-            self.adopted = None;
+            (self.adopted, self.issued) = (None, false);
         } else if spec.refresh < self.spec.refresh || spec.list != self.spec.list {
             // A list may have failed because of a maximum that has changed.
             self.backoff.not_before = self.backoff.not_before.min(now.at);

@@ -78,8 +78,12 @@ pub(crate) enum ConfiguredCommand {
         /// The check to run.
         what: ProbeType,
     },
-    /// Make a running agent read all sources without a lease now, like SIGHUP; for images without a shell.
-    Refresh,
+    /// Make a running agent read all sources now, like SIGHUP; for images without a shell.
+    Refresh {
+        /// Also replace leases, certificates, and tokens. By default, only sources are read whose read issues nothing.
+        #[arg(long)]
+        new_leases: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]

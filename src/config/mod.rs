@@ -26,6 +26,8 @@ mod raw_output;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
 mod raw_pki;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
+mod raw_refresh_now;
+#[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
 mod raw_token_file;
 mod sample;
 mod schema;

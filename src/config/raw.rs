@@ -17,6 +17,7 @@ use super::previous::RawPrevious;
 use super::quantity::{RawDuration, RawSize, duration_as_text};
 use super::raw_output::RawOutput;
 use super::raw_pki::RawPki;
+use super::raw_refresh_now::RawRefreshNow;
 use super::raw_token_file::RawTokenFile;
 use super::toggle::Toggle;
 
@@ -45,6 +46,8 @@ pub(super) struct RawDocument {
     /// IP address and port for probes and metrics. Without an IP address (":8250"), the agent listens on all IPv6 and IPv4 addresses of the pod. Default: no listener.
     #[schemars(extend("examples" = [":8250", "127.0.0.1:8250", "[::]:8250"]))]
     pub(super) listen: Option<String>,
+    /// Ways to make keyferry read all sources now, besides `keyferry refresh` and SIGHUP. Default: none.
+    pub(super) refresh_now: Option<RawRefreshNow>,
     /// Retry policy: exponential backoff with full jitter. The upper limit doubles from `base` to `max`.
     pub(super) retry: Option<RawRetry>,
     /// Maximum number of sources to read concurrently.
@@ -73,6 +76,9 @@ pub(super) struct RawVault {
     /// Timeout for one request, including connection setup.
     #[schemars(extend("default" = duration_as_text(defaults::TIMEOUT)))]
     pub(super) timeout: Option<RawDuration>,
+    /// Vault Enterprise 1.16 and later: subscribe to the events of KV secrets, and read a source as soon as Vault reports a change. Reads after `refresh` stay. The policy must allow `read` on `sys/events/subscribe/kv*`.
+    #[schemars(extend("default" = false))]
+    pub(super) events: Option<bool>,
     /// TLS for connections to Vault. Vault's certificate is always verified.
     pub(super) tls: Option<RawTls>,
 }

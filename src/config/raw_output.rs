@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use super::text::RawText;
 
-/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`) or PKCS#12 file (`format: pkcs12`), or all keys in one file (`format`). Or one file of several sources (`template`). For a certificate, the first form writes `tls.crt`, `tls.key`, and `ca.crt`.
+/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`) or PKCS#12 file (`format: pkcs12`), or all keys in one file (`format`). Or one file of several sources: their keys in a `format` (`merge`), or any text (`template`). For a certificate, the first form writes `tls.crt`, `tls.key`, and `ca.crt`.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["source"]}, {"required": ["merge"]}, {"required": ["template"]}, {"required": ["templateFile"]}]))]
 pub(super) struct RawOutput {
-    /// Name of the source, as in `sources`. Required without a template.
+    /// Name of the source, as in `sources`. Required without `merge` and without a template.
     pub(super) source: Option<String>,
     /// Subdirectory for an output with one file for each key.
     #[schemars(extend("examples" = ["db"]))]
@@ -23,6 +24,9 @@ pub(super) struct RawOutput {
     pub(super) bundle: Option<Vec<String>>,
     /// Write all keys, or with `pkcs12` those in `bundle`, to one file in this format.
     pub(super) format: Option<RawFormat>,
+    /// Merge the keys of these sources into one file in this `format`. Mappings are merged key by key. For anything else, the later item of this list takes precedence.
+    #[schemars(length(min = 1))]
+    pub(super) merge: Option<Vec<RawMergeItem>>,
     /// `key`: write only this part of the value, which must be JSON or text that contains JSON. A JSON Pointer (RFC 6901). Requires `file`.
     #[schemars(extend("examples" = ["/db/0/host"]))]
     pub(super) field: Option<String>,
@@ -45,7 +49,7 @@ pub(super) struct RawOutput {
     /// `format: pkcs12`: name of the entry in the file. Default: none; Java then names the entry `1`.
     #[schemars(length(min = 1), extend("examples" = ["web"]))]
     pub(super) alias: Option<String>,
-    /// Path of the file in the output directory. Requires `key`, `bundle`, or `format`. Default for `key`: the name of the key.
+    /// Path of the file in the output directory. Requires `key`, `bundle`, `format`, or `merge`. Default for `key`: the name of the key.
     #[schemars(extend("examples" = ["db/password", "config.json"]))]
     pub(super) file: Option<String>,
     /// Encoding of the values in Vault. With `base64`, values are decoded; use it for binary files. Cannot be combined with `format`.
@@ -65,6 +69,27 @@ pub(super) struct RawOutput {
     /// Permission bits in octal, in quotes. Default: `directory.fileMode`.
     #[schemars(regex(pattern = "^(0o?)?[4-7][0-7]{2}$"), extend("examples" = ["0400"]))]
     pub(super) mode: Option<String>,
+}
+
+/// A source of a merged file.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("required" = ["source"]))]
+pub(super) struct RawMergeItem {
+    /// Name of the source, as in `sources`.
+    pub(super) source: Option<String>,
+    /// Place of the keys in the file: a JSON Pointer (RFC 6901) with the names of mappings. Default: the top of the file.
+    #[schemars(extend("examples" = ["/spring/datasource"]))]
+    pub(super) under: Option<String>,
+    /// Patterns of the keys to write, as in `outputs[].include`. Default: all keys.
+    #[schemars(extend("examples" = [["db-*"]]))]
+    pub(super) include: Option<Vec<String>>,
+    /// Patterns of the keys to leave out, even if `include` matches.
+    #[schemars(extend("examples" = [["*-old"]]))]
+    pub(super) exclude: Option<Vec<String>>,
+    /// New names of keys in the file. Other keys keep their names.
+    #[schemars(extend("examples" = [{"db-password": "password"}]))]
+    pub(super) rename: Option<BTreeMap<String, String>>,
 }
 
 /// Encoding of the values in Vault.
@@ -105,12 +130,17 @@ pub(super) struct RawKeyReference {
 pub(super) enum RawFormat {
     /// `KEY='value'` lines that a POSIX shell can source.
     Dotenv,
+    /// `KEY='value'` lines that the kubelet can read, for environment variables with `fileKeyRef`.
+    #[serde(rename = "env-file")]
+    EnvFile,
     /// A JSON object.
     Json,
     /// A PKCS#12 file with certificates and their private key, encrypted with `password`. Without a private key, a trust store.
     Pkcs12,
     /// Java properties.
     Properties,
+    /// A TOML table.
+    Toml,
     /// A YAML mapping.
     Yaml,
 }

@@ -52,6 +52,12 @@ pub(super) const VARIABLES: &[Variable] = &[
         "Interval between reads, for each source without its own `refresh`.",
     ),
     variable(
+        "KEYFERRY_ANNOTATIONS_FILE",
+        "refreshNow.annotationsFile",
+        "File with the annotations of the pod, in which `keyferry.dev/refresh` requests a refresh.",
+    ),
+    variable("KEYFERRY_REFRESH_TOKEN_FILE", "refreshNow.tokenFile", "File with the token for `POST /refresh`."),
+    variable(
         "KEYFERRY_CHECKPOINT",
         "",
         "File that keeps the Vault token, its leases, and certificates across restarts of keyferry. `--checkpoint` takes precedence.",
@@ -131,6 +137,11 @@ pub(super) fn overlay(env: &dyn Environment, raw: &mut RawDocument, diagnostics:
         }
     }
     fill(&mut raw.listen, "listen", own(env, "KEYFERRY_LISTEN"), diagnostics);
+    let refresh = raw.refresh_now.get_or_insert_default();
+    let annotations = own(env, "KEYFERRY_ANNOTATIONS_FILE");
+    fill(&mut refresh.annotations_file, "refreshNow.annotationsFile", annotations, diagnostics);
+    let token = own(env, "KEYFERRY_REFRESH_TOKEN_FILE");
+    fill(&mut refresh.token_file, "refreshNow.tokenFile", token, diagnostics);
 
     sources(env, raw, diagnostics);
     if let Some((name, text)) =

@@ -11,6 +11,7 @@ mod annotations;
 mod classify;
 mod client;
 mod digest;
+mod downward_api;
 mod events;
 mod mirror;
 mod ownership;
@@ -31,6 +32,7 @@ use crate::model::{
 };
 
 pub use self::digest::digest;
+pub use self::downward_api::{AnnotationsError, parse_annotations};
 
 /// Name of keyferry as field manager, as reporter of Events, and as value of [`MANAGED_BY`].
 ///

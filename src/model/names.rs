@@ -198,6 +198,17 @@ pub fn is_variable_name(name: &str) -> bool {
     !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && name.bytes().all(valid)
 }
 
+/// Whether an env file of Kubernetes can have this key. A `fileKeyRef` takes printable ASCII without `=` (`IsRelaxedEnvVarName` of
+/// `k8s.io/apimachinery`). The kubelet skips lines that start with `#`, ignores white space before a key, and rejects it after the
+/// key (`pkg/kubelet/util/env`, Kubernetes 1.37).
+#[must_use]
+pub fn is_env_file_key(key: &str) -> bool {
+    !key.is_empty()
+        && key.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=')
+        && key.trim() == key
+        && !key.starts_with('#')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

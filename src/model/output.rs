@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{FilePath, JsonPointer, KeySelection, Mode, SourceName, Template};
+use super::{FilePath, JsonPointer, KeySelection, MergeItem, Mode, SourceName, Template};
 
 /// One file, or one file per key, to render from a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Source of the content. A PKCS#12 file has another one for its password.
+    /// Source of the content. A PKCS#12 file has another one for its password. Of a merged file, the first one.
     pub source: SourceName,
     /// Files and their format.
     pub kind: OutputKind,
@@ -19,15 +19,17 @@ impl Output {
     /// The sources that its files are rendered from.
     #[must_use]
     pub fn sources(&self) -> BTreeSet<SourceName> {
-        let password = match &self.kind {
+        let mut names = BTreeSet::from([self.source.clone()]);
+        match &self.kind {
             OutputKind::Template { template, .. } => return template.sources().cloned().collect(),
-            OutputKind::Pkcs12 { file, .. } => Some(&file.password.source),
+            OutputKind::Pkcs12 { file, .. } => _ = names.insert(file.password.source.clone()),
+            OutputKind::Merged { items, .. } => names.extend(items.iter().map(|item| item.source.clone())),
             OutputKind::EachKey { .. }
             | OutputKind::Key { .. }
             | OutputKind::Whole { .. }
-            | OutputKind::Bundle { .. } => None,
-        };
-        [Some(&self.source), password].into_iter().flatten().cloned().collect()
+            | OutputKind::Bundle { .. } => {}
+        }
+        names
     }
 
     /// This output without the calls that the agent has added.
@@ -48,6 +50,7 @@ impl Output {
             OutputKind::Key { path, .. }
             | OutputKind::Whole { path, .. }
             | OutputKind::Bundle { path, .. }
+            | OutputKind::Merged { path, .. }
             | OutputKind::Pkcs12 { path, .. }
             | OutputKind::Template { path, .. } => Some(vec![path.clone()]),
             OutputKind::EachKey { prefix, keys, .. } => keys.is_complete_list().then(|| {
@@ -94,6 +97,16 @@ pub enum OutputKind {
         format: FileFormat,
         /// Keys to write, and their names in the file.
         keys: KeySelection,
+    },
+    /// One file with the keys of several sources. Mappings are merged key by key; for anything else, the later item replaces the
+    /// value of an earlier one.
+    Merged {
+        /// Path of the file.
+        path: FilePath,
+        /// Format of the file.
+        format: FileFormat,
+        /// The sources, in the order in which they are merged. Not empty.
+        items: Vec<MergeItem>,
     },
     /// One PEM file with the blocks of several keys, in this order, each certificate once.
     Bundle {
@@ -150,15 +163,20 @@ pub enum WhenMissing {
     Default(Vec<u8>),
 }
 
-/// Format of a file with all keys.
+/// Format of a file with several keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
     /// `KEY='value'` lines. A POSIX shell that sources the file gets exactly the bytes.
     Dotenv,
+    /// `KEY='value'` lines that the kubelet reads (`fileKeyRef`,
+    /// <https://kubernetes.io/docs/tasks/inject-data-application/define-environment-variable-via-file/>).
+    EnvFile,
     /// JSON object.
     Json,
     /// Java properties.
     Properties,
+    /// TOML table.
+    Toml,
     /// YAML mapping.
     Yaml,
 }

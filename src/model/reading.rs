@@ -175,6 +175,12 @@ pub enum Validity {
 }
 
 impl Validity {
+    /// Whether the reading was issued for this request, so that reading again issues another one.
+    #[must_use]
+    pub fn is_issued(&self) -> bool {
+        matches!(self, Self::Lease(_) | Self::Expires(_) | Self::Certificate(_))
+    }
+
     /// The lease, if there is one.
     #[must_use]
     pub fn lease(&self) -> Option<&Lease> {

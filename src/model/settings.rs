@@ -19,6 +19,8 @@ pub struct Settings {
     pub server: VaultServer,
     /// Login method.
     pub auth: Auth,
+    /// Whether to read sources when Vault reports that they have changed.
+    pub events: bool,
     /// Secrets to read.
     pub sources: BTreeMap<SourceName, Source>,
     /// The settings of sources that templates add.
@@ -35,6 +37,8 @@ pub struct Settings {
     pub status: StatusReport,
     /// Address for probes and metrics; `None` disables both.
     pub listener: Option<Listener>,
+    /// Ways to request a refresh, besides signals.
+    pub refresh_now: RefreshNow,
     /// Retry schedule for failures.
     pub retry: Retry,
     /// Maximum number of sources to read concurrently.
@@ -287,6 +291,15 @@ pub struct StatusReport {
 pub struct Listener {
     /// Address and port. Port 0 selects a free port.
     pub address: std::net::SocketAddr,
+}
+
+/// Ways to request a refresh, besides signals.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RefreshNow {
+    /// File with the pod's annotations, of a downward API volume. `None`: annotations have no effect.
+    pub annotations_file: Option<PathBuf>,
+    /// File with the bearer token for `POST /refresh`, which is read for each request. `None`: no such endpoint.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Retry schedule: exponential backoff with full jitter. The upper limit of the delay doubles from `base` to `max`.

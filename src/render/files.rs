@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::field::{NotJson, field_of};
 use super::format;
+use super::merge::merged;
 use super::pkcs12::pkcs12;
 use super::selection::{Selected, selected};
 use super::text::{quoted, shortened};
@@ -53,6 +54,10 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
         (OutputKind::Template { path, template }, _) => {
             return super::template::render(output, path, template, readings);
         }
+        (OutputKind::Merged { path, format, items }, _) => {
+            let made = merged(path, *format, items, readings)?;
+            rendered.files.extend(made.map(|bytes| (path.clone(), entry(output, bytes))));
+        }
         (_, None) => {}
         (OutputKind::EachKey { prefix, base64, keys }, Some(reading)) => {
             let below =
@@ -60,7 +65,7 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
             let selected = selected(&reading.data, keys).map_err(|collision| {
                 invalid(&below(&collision.name), &format!("source {}: {collision}", output.source))
             })?;
-            require_selected(output, keys, &selected)?;
+            require_selected(&output.source, keys, &selected)?;
             for (name, Selected { key, value }) in
                 selected.into_iter().filter(|(_, selected)| !selected.value.is_null())
             {
@@ -98,8 +103,8 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
         (OutputKind::Whole { path, format, keys }, Some(reading)) => {
             let fail = |cause: &dyn Display| invalid(path.as_str(), &format!("source {}: {cause}", output.source));
             let selected = selected(&reading.data, keys).map_err(|collision| fail(&collision))?;
-            require_selected(output, keys, &selected)?;
-            let bytes = format::whole(*format, &selected).map_err(|error| fail(&error))?;
+            require_selected(&output.source, keys, &selected)?;
+            let bytes = format::whole(*format, &output.source, &selected).map_err(|error| fail(&error))?;
             rendered.files.insert(path.clone(), entry(output, bytes));
         }
         (OutputKind::Bundle { path, keys }, Some(reading)) => {
@@ -113,15 +118,14 @@ pub fn render_output(output: &Output, readings: &BTreeMap<SourceName, Arc<Readin
 }
 
 /// Fails if `include` matches no key: a pattern with a typing error must not look like a success.
-fn require_selected(
-    output: &Output,
+pub(super) fn require_selected(
+    source: &SourceName,
     keys: &KeySelection,
     selected: &BTreeMap<Cow<'_, str>, Selected<'_>>,
 ) -> Result<(), Failure> {
     if keys.include.is_empty() || !selected.is_empty() {
         return Ok(());
     }
-    let source = &output.source;
     let message = format!(
         "failed to render the files of source {source}: no key of the secret matches `include`; add the keys to the secret, or \
          correct the output's `include`"

@@ -4,10 +4,12 @@
 //! the text of the configuration. Pure: equal input gives equal bytes. Messages name keys, paths and sources, never a value or
 //! a part of one.
 
+mod document;
 mod field;
 mod files;
 mod format;
 mod listing;
+mod merge;
 mod mirror;
 mod pkcs12;
 mod seed;

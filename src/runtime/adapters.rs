@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::Sender;
 
 use crate::agent::{Elapsed, MirrorRequest, MirrorResult, Now, PublishedSet};
 use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, Lease, LeaseId, ObjectName, PodEvent, Reading,
-    SeedData, Session, Settings, Source, TokenInfo, VaultToken,
+    SeedData, ServerEvent, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
 /// The future of an adapter call, which runs in a task.
@@ -43,6 +44,8 @@ pub(super) trait Server: Send + Sync + 'static {
     fn look_up_lease(&self, token: &VaultToken, lease: &LeaseId) -> impl AdapterFuture<()>;
     fn revoke_lease(&self, token: &VaultToken, lease: &LeaseId) -> impl AdapterFuture<()>;
     fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> impl AdapterFuture<Lease>;
+    /// Sends the events of the server to `events`, until the connection ends.
+    fn subscribe(&self, token: &VaultToken, events: &Sender<ServerEvent>) -> impl AdapterFuture<()>;
 }
 
 /// The Kubernetes API server, as the agent's pod uses it.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::Work;
 use super::adapters::{Adapters, Clock, Volume};
-use super::executor::{Executor, blocking};
-use super::listener::{self, RunningListener};
+use super::executor::{Executor, Progress, blocking};
+use super::listener::{self, Endpoints, RunningListener};
 use super::observer::Observer;
+use super::refresh::RefreshTriggers;
 use super::reload::Reload;
 use super::signals::{Signal, SignalStream};
 use crate::agent::{Action, Agent, Input, LogEntry, LogLevel, Mode, exit};
@@ -38,6 +39,7 @@ pub(super) struct Driver<A: Adapters> {
     adapters: Arc<A>,
     executor: Executor<A>,
     reload: Reload,
+    refresh: RefreshTriggers,
     observer: Observer,
     listening: Option<(Listener, RunningListener)>,
     /// The retry of a listener that could not be opened after a reload.
@@ -68,6 +70,7 @@ impl<A: Adapters> Driver<A> {
             executor: Executor::new(Arc::clone(&adapters)),
             adapters,
             reload: Reload::new(start.config, start.environment),
+            refresh: RefreshTriggers::new(&start.settings.refresh_now),
             listening: None,
             listen_retry: None,
             exit: None,
@@ -108,8 +111,9 @@ impl<A: Adapters> Driver<A> {
             let input = tokio::select! {
                 // Handle completed operations before a signal begins the drain.
                 biased;
-                completed = self.executor.next() => match completed {
-                    Ok(completed) => {
+                progress = self.executor.next() => match progress {
+                    Ok(Progress::Event(ticket, event)) => Input::Event(ticket, event),
+                    Ok(Progress::Completed(completed)) => {
                         self.observer.completed(&completed, self.adapters.requests());
                         Input::Completed(completed.ticket, completed.outcome)
                     }
@@ -128,11 +132,9 @@ impl<A: Adapters> Driver<A> {
                         tracing::info!("received SIGTERM or SIGINT; finishing the operations in progress");
                         Input::Terminate
                     }
-                    Signal::Refresh => {
-                        tracing::info!("received SIGHUP; reading all sources now");
-                        Input::Refresh
-                    }
+                    Signal::Refresh(request) => Input::Refresh(request),
                 },
+                request = self.refresh.next() => Input::Refresh(request),
                 read = self.reload.changed() => {
                     self.observer.config_read(read.is_ok());
                     match read {
@@ -147,6 +149,7 @@ impl<A: Adapters> Driver<A> {
                 }
             };
             self.handle(input);
+            self.refresh.configure(&self.agent.settings().refresh_now);
             let wanted = self.agent.settings().listener;
             let tried = self
                 .listen_retry
@@ -167,6 +170,7 @@ impl<A: Adapters> Driver<A> {
         for action in self.agent.handle(input, &now) {
             match action {
                 Action::Start(ticket, op) => self.executor.start(ticket, op),
+                Action::Cancel(ticket) => self.executor.cancel(ticket),
                 Action::Log(entry) => Observer::log(&entry),
                 Action::Exit { code } => self.exit = Some(code),
             }
@@ -214,7 +218,8 @@ impl<A: Adapters> Driver<A> {
 
     fn serve(&mut self, listener: Listener, bound: tokio::net::TcpListener) {
         let (health, metrics) = self.observer.for_listener();
-        self.listening = Some((listener, RunningListener::start(bound, health, metrics)));
+        let endpoints = Endpoints { health, metrics, refresh: self.refresh.endpoint() };
+        self.listening = Some((listener, RunningListener::start(bound, endpoints)));
     }
 
     /// Opens the configured listener after a reload. A failure does not stop the agent and is retried.

@@ -1,14 +1,16 @@
 //! Runs each operation as a task, which makes one attempt and ends with an outcome.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
 use super::adapters::{Adapters, ApiServer, Checkpoints, Clock as _, Server, Volume};
 use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
-use crate::model::{Checkpoint, Failure, FailureClass, Reason, SecretList, Settings};
+use crate::model::{Checkpoint, Failure, FailureClass, Reason, SecretList, ServerEvent, Settings};
 
 /// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount
 /// and then read again.
@@ -32,20 +34,50 @@ pub(super) struct Completed {
     pub(super) restore_failure: Option<Failure>,
 }
 
+/// What happened to the operations.
+pub(super) enum Progress {
+    /// One has ended.
+    Completed(Box<Completed>),
+    /// A subscription received an event.
+    Event(Ticket, ServerEvent),
+}
+
 /// Runs operations concurrently.
 pub(super) struct Executor<A> {
     adapters: Arc<A>,
     tasks: JoinSet<Completed>,
+    /// The subscriptions to events, which can be cancelled.
+    subscriptions: BTreeMap<Ticket, Subscription>,
 }
+
+/// A running subscription.
+struct Subscription {
+    events: mpsc::Receiver<ServerEvent>,
+    task: AbortHandle,
+}
+
+/// Maximum number of events that wait for the agent. The connection is not read while they wait.
+const EVENTS: usize = 16;
 
 impl<A: Adapters> Executor<A> {
     pub(super) fn new(adapters: Arc<A>) -> Self {
-        Self { adapters, tasks: JoinSet::new() }
+        Self { adapters, tasks: JoinSet::new(), subscriptions: BTreeMap::new() }
     }
 
     /// Starts an operation.
     pub(super) fn start(&mut self, ticket: Ticket, op: Op) {
         let adapters = Arc::clone(&self.adapters);
+        if let Op::Subscribe { settings, token } = op {
+            let (sender, events) = mpsc::channel(EVENTS);
+            let task = self.tasks.spawn(async move {
+                let subscribe = async |server: &A::Server| server.subscribe(&token, &sender).await;
+                let result = call_server_without_limit(&adapters, &settings, subscribe).await;
+                let outcome = Outcome::Unsubscribed(result);
+                Completed { ticket, operation: "subscribe", outcome, restore_failure: None }
+            });
+            self.subscriptions.insert(ticket, Subscription { events, task });
+            return;
+        }
         self.tasks.spawn(async move {
             let operation = name(&op);
             let (outcome, restore_failure) = run(&adapters, op).await;
@@ -53,16 +85,48 @@ impl<A: Adapters> Executor<A> {
         });
     }
 
-    /// Waits for the next operation to end; forever if none is running.
+    /// Cancels a subscription. It has no outcome.
+    pub(super) fn cancel(&mut self, ticket: Ticket) {
+        if let Some(subscription) = self.subscriptions.remove(&ticket) {
+            subscription.task.abort();
+        }
+    }
+
+    /// Waits for the next operation to end, or for an event of a subscription; forever if none is running. Cancel safe.
     ///
     /// # Errors
     /// If a bug ended a task without an outcome.
-    pub(super) async fn next(&mut self) -> Result<Completed, tokio::task::JoinError> {
-        match self.tasks.join_next().await {
-            Some(completed) => completed,
-            None => std::future::pending().await,
+    pub(super) async fn next(&mut self) -> Result<Progress, tokio::task::JoinError> {
+        loop {
+            let Self { tasks, subscriptions, .. } = self;
+            let ended = tokio::select! {
+                // The events before the end of their subscription.
+                biased;
+                (ticket, event) = next_event(subscriptions) => return Ok(Progress::Event(ticket, event)),
+                ended = tasks.join_next() => ended,
+            };
+            match ended {
+                Some(Ok(completed)) => {
+                    self.subscriptions.remove(&completed.ticket);
+                    return Ok(Progress::Completed(Box::new(completed)));
+                }
+                Some(Err(error)) if error.is_cancelled() => {}
+                Some(Err(error)) => return Err(error),
+                None => std::future::pending().await,
+            }
         }
     }
+}
+
+/// Waits for an event of a subscription; forever without one. There is one subscription at most, because the agent cancels the
+/// previous one.
+async fn next_event(subscriptions: &mut BTreeMap<Ticket, Subscription>) -> (Ticket, ServerEvent) {
+    if let Some(mut last) = subscriptions.last_entry()
+        && let Some(event) = last.get_mut().events.recv().await
+    {
+        return (*last.key(), event);
+    }
+    std::future::pending().await
 }
 
 /// Name of the operation in metrics.
@@ -76,6 +140,7 @@ fn name(op: &Op) -> &'static str {
         Op::RenewLease { .. } => "renew_lease",
         Op::LookUpLease { .. } => "look_up_lease",
         Op::RevokeLease { .. } => "revoke_lease",
+        Op::Subscribe { .. } => "subscribe",
         Op::ReadSeed { .. } => "read_seed",
         Op::Publish { .. } => "publish",
         Op::RetireDirectory { .. } => "retire_directory",
@@ -144,6 +209,7 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
                 .await,
             )
         }
+        Op::Subscribe { .. } => Outcome::Unsubscribed(Ok(())),
         Op::ReadSeed { directory } => {
             let volume = adapters.volume();
             Outcome::SeedRead(blocking("read the seed", move || volume.read_seed(&directory)).await)
@@ -269,15 +335,20 @@ async fn call_server_within<A: Adapters, T>(
     what: &str,
     work: impl AsyncFnOnce(&A::Server) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    with_timeout(limit, what, call_server_without_limit(adapters, settings, work)).await
+}
+
+async fn call_server_without_limit<A: Adapters, T>(
+    adapters: &Arc<A>,
+    settings: &Settings,
+    work: impl AsyncFnOnce(&A::Server) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let server = adapters.server(settings)?;
-    let work = async {
-        if server.needs_files() {
-            let reader = Arc::clone(&server);
-            blocking("read the PEM files", move || reader.read_files()).await?;
-        }
-        work(&server).await
-    };
-    with_timeout(limit, what, work).await
+    if server.needs_files() {
+        let reader = Arc::clone(&server);
+        blocking("read the PEM files", move || reader.read_files()).await?;
+    }
+    work(&server).await
 }
 
 async fn with_timeout<T>(

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics` on one port.
+//! `/livez`, `/readyz`, `/metrics`, and `POST /refresh` on one port.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::health::Health;
 use super::metrics::Metrics;
+use super::refresh::{Answer, RefreshEndpoint};
 use crate::model::{Failure, FailureClass, Reason};
 
 /// Maximum number of concurrent connections; further ones wait in the kernel's queue. Probes and one scraper need two.
@@ -93,6 +94,14 @@ fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
+/// What the listener serves.
+#[derive(Clone)]
+pub(super) struct Endpoints {
+    pub(super) health: Health,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) refresh: RefreshEndpoint,
+}
+
 /// A listener that serves requests until it is stopped.
 pub(super) struct RunningListener {
     task: JoinHandle<()>,
@@ -100,8 +109,8 @@ pub(super) struct RunningListener {
 
 impl RunningListener {
     /// Starts the task that serves requests.
-    pub(super) fn start(listener: TcpListener, health: Health, metrics: Arc<Metrics>) -> Self {
-        Self { task: tokio::spawn(serve(listener, health, metrics)) }
+    pub(super) fn start(listener: TcpListener, endpoints: Endpoints) -> Self {
+        Self { task: tokio::spawn(serve(listener, endpoints)) }
     }
 
     /// Closes the port, so that it can be bound again. Open connections run until they end.
@@ -124,11 +133,11 @@ impl Accept for TcpListener {
 }
 
 /// Serves until the future is dropped.
-pub(super) async fn serve(listener: TcpListener, health: Health, metrics: Arc<Metrics>) {
-    serve_from(listener, health, metrics).await;
+pub(super) async fn serve(listener: TcpListener, endpoints: Endpoints) {
+    serve_from(listener, endpoints).await;
 }
 
-async fn serve_from(listener: impl Accept, health: Health, metrics: Arc<Metrics>) {
+async fn serve_from(listener: impl Accept, endpoints: Endpoints) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut failing = false;
     loop {
@@ -148,12 +157,9 @@ async fn serve_from(listener: impl Accept, health: Health, metrics: Arc<Metrics>
             }
         };
         failing = false;
-        let (health, metrics) = (health.clone(), Arc::clone(&metrics));
+        let endpoints = endpoints.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let response = respond(&request, &health, &metrics);
-                async move { Ok::<_, Infallible>(response) }
-            });
+            let service = service_fn(async |request| Ok::<_, Infallible>(respond(request, &endpoints).await));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -165,33 +171,69 @@ async fn serve_from(listener: impl Accept, health: Health, metrics: Arc<Metrics>
     }
 }
 
-fn respond(request: &Request<Incoming>, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
-    let response_of = |status, kind: &'static str, text: String| {
-        let mut response = Response::new(Full::new(Bytes::from(text)));
-        *response.status_mut() = status;
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        response
-    };
-    let plain = "text/plain; charset=utf-8";
+/// Content type of messages.
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+fn response(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+async fn respond(request: Request<Incoming>, endpoints: &Endpoints) -> Response<Full<Bytes>> {
+    if request.uri().path() == "/refresh" {
+        return refreshed(&endpoints.refresh.answer(request).await);
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = response_of(StatusCode::METHOD_NOT_ALLOWED, plain, "use GET or HEAD\n".into());
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return response;
+        let response = response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "use GET or HEAD\n");
+        return with_header(response, ALLOW, "GET, HEAD");
     }
     match request.uri().path() {
         // Liveness covers only the agent: a response shows that its only thread runs. An outage of Vault must not
         // restart an agent that keeps the last good set.
-        "/livez" => response_of(StatusCode::OK, plain, "ok\n".into()),
+        "/livez" => response(StatusCode::OK, PLAIN, "ok\n"),
         "/readyz" => {
-            let status = health.get();
+            let status = endpoints.health.get();
             if status.ready {
-                response_of(StatusCode::OK, plain, "ok\n".into())
+                response(StatusCode::OK, PLAIN, "ok\n")
             } else {
-                response_of(StatusCode::SERVICE_UNAVAILABLE, plain, status.reasons.join("\n") + "\n")
+                response(StatusCode::SERVICE_UNAVAILABLE, PLAIN, status.reasons.join("\n") + "\n")
             }
         }
-        "/metrics" => response_of(StatusCode::OK, OPEN_METRICS, metrics.encode()),
-        _ => response_of(StatusCode::NOT_FOUND, plain, "not found; use /livez, /readyz or /metrics\n".into()),
+        "/metrics" => response(StatusCode::OK, OPEN_METRICS, endpoints.metrics.encode()),
+        _ => not_found(),
+    }
+}
+
+fn not_found() -> Response<Full<Bytes>> {
+    response(StatusCode::NOT_FOUND, PLAIN, "not found; use /livez, /readyz or /metrics\n")
+}
+
+fn with_header(mut response: Response<Full<Bytes>>, name: HeaderName, value: &'static str) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    response
+}
+
+/// The response of `POST /refresh`. It contains nothing of the request.
+fn refreshed(answer: &Answer) -> Response<Full<Bytes>> {
+    let (status, text) = match answer {
+        Answer::Accepted => (StatusCode::ACCEPTED, "reading all sources; the log of keyferry shows the result\n"),
+        Answer::BadQuery => (StatusCode::BAD_REQUEST, "use no query, or new-leases=true\n"),
+        Answer::NoToken => (StatusCode::UNAUTHORIZED, "send the token as Authorization: Bearer TOKEN\n"),
+        Answer::WrongToken => (StatusCode::FORBIDDEN, "wrong token\n"),
+        Answer::NotFound => return not_found(),
+        Answer::NotPost => (StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
+        Answer::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 KiB; send none\n"),
+        Answer::Unusable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the token file cannot be used; see the log of keyferry\n")
+        }
+    };
+    let response = response(status, PLAIN, text);
+    match answer {
+        Answer::NoToken => with_header(response, WWW_AUTHENTICATE, "Bearer"),
+        Answer::NotPost => with_header(response, ALLOW, "POST"),
+        _ => response,
     }
 }
 

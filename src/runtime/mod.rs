@@ -21,6 +21,7 @@ mod reload;
 mod signals;
 #[cfg(test)]
 mod tests;
+mod watched_file;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -160,6 +160,7 @@ fn reason_of(outcome: &Outcome) -> Option<Reason> {
         Outcome::SeedRead(result) => result.as_ref().err().map(reason),
         Outcome::Retired(result)
         | Outcome::EventRecorded(result)
+        | Outcome::Unsubscribed(result)
         | Outcome::Saved(result)
         | Outcome::Revoked(result) => result.as_ref().err().map(reason),
     }

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::mpsc::Sender;
+
 use super::adapters::{AdapterFuture, Adapters, ApiServer, Server, Volume};
 use super::checkpoint_file::CheckpointFile;
 use super::clock::{SystemClock, wall};
@@ -14,7 +16,7 @@ use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use crate::model::{
     AdoptedSet, Auth, Condition, Directory, Failure, Generation, Lease, LeaseId, ObjectName, PodEvent, Reading,
-    SeedData, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken, lock,
+    SeedData, ServerEvent, Session, Settings, Source, StatusReport, TokenInfo, VaultServer, VaultToken, lock,
 };
 use crate::vault::{LoginCredential, OneTimeSecrets, Vault};
 use crate::volume::{self, Published, Publisher};
@@ -167,6 +169,10 @@ impl Server for Vault {
 
     async fn renew_lease(&self, token: &VaultToken, lease: &LeaseId, increment: Duration) -> Result<Lease, Failure> {
         in_box(Self::renew_lease(self, token, lease, Some(increment))).await
+    }
+
+    async fn subscribe(&self, token: &VaultToken, events: &Sender<ServerEvent>) -> Result<(), Failure> {
+        in_box(Self::subscribe(self, token, events)).await
     }
 }
 

@@ -1,18 +1,90 @@
-//! `keyferry refresh`: sends SIGHUP to the agent in the same container, for images without a shell.
+//! Requests to read all sources now: an annotation of the pod, and `POST /refresh`. Signals are in `signals`.
 
-use std::path::Path;
+mod annotation;
+mod command;
+mod endpoint;
+#[cfg(test)]
+mod tests;
 
-use rustix::process::{Pid, Signal, kill_process};
+use std::sync::{Arc, Mutex};
 
-use super::probe::running_agent;
+use tokio::sync::Notify;
 
-/// Makes the running agent read all sources without a lease. `directory`: the agent's output directory.
-///
-/// # Errors
-/// Why no agent received the signal, as a message.
-pub fn request_refresh(directory: &Path) -> Result<(), String> {
-    let pid = running_agent(directory)?.pid;
-    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let process = process.ok_or_else(|| format!("failed to signal the agent: its PID {pid} is invalid"))?;
-    kill_process(process, Signal::HUP).map_err(|error| format!("failed to signal the agent with PID {pid}: {error}"))
+pub use command::request_refresh;
+pub(super) use endpoint::{Answer, RefreshEndpoint};
+
+use crate::agent::RefreshRequest;
+use crate::model::{RefreshNow, lock};
+use annotation::AnnotationWatch;
+
+/// The configured ways to request a refresh.
+#[derive(Default)]
+pub(super) struct RefreshTriggers {
+    configured: RefreshNow,
+    annotations: Option<AnnotationWatch>,
+    endpoint: RefreshEndpoint,
+}
+
+impl RefreshTriggers {
+    pub(super) fn new(settings: &RefreshNow) -> Self {
+        let mut triggers = Self::default();
+        triggers.configure(settings);
+        triggers
+    }
+
+    /// Applies the settings, at the start and after a reload. A file that is already watched stays watched.
+    pub(super) fn configure(&mut self, settings: &RefreshNow) {
+        if self.configured.annotations_file != settings.annotations_file {
+            self.annotations = settings.annotations_file.clone().map(AnnotationWatch::new);
+        }
+        if self.configured.token_file != settings.token_file {
+            self.endpoint.set_token_file(settings.token_file.clone());
+        }
+        self.configured.clone_from(settings);
+    }
+
+    /// The endpoint, for the listener.
+    pub(super) fn endpoint(&self) -> RefreshEndpoint {
+        self.endpoint.clone()
+    }
+
+    /// Waits for the next request. Cancel safe.
+    pub(super) async fn next(&mut self) -> RefreshRequest {
+        let annotated = async {
+            match &mut self.annotations {
+                Some(annotations) => annotations.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            request = annotated => request,
+            request = self.endpoint.requested() => request,
+        }
+    }
+}
+
+/// At most one request that was accepted and not yet taken.
+#[derive(Clone, Default)]
+struct Pending(Arc<(Mutex<Option<RefreshRequest>>, Notify)>);
+
+impl Pending {
+    /// Adds a request to the pending one, if there is one.
+    fn add(&self, request: RefreshRequest) {
+        let (pending, changed) = &*self.0;
+        let mut pending = lock(pending);
+        let new_leases = request.new_leases || pending.is_some_and(|pending| pending.new_leases);
+        *pending = Some(RefreshRequest { new_leases, ..request });
+        changed.notify_one();
+    }
+
+    /// Waits for a request. Cancel safe.
+    async fn next(&self) -> RefreshRequest {
+        let (pending, changed) = &*self.0;
+        loop {
+            if let Some(request) = lock(pending).take() {
+                return request;
+            }
+            changed.notified().await;
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc::Sender;
 
 use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
 use super::clock::SystemClock;
@@ -16,7 +17,7 @@ use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit, exit_code};
 use crate::config;
 use crate::model::{
     AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, ObjectName, PodEvent,
-    Reading, Reason, SeedData, Session, Settings, Source, TokenInfo, VaultToken,
+    Reading, Reason, SeedData, ServerEvent, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
 /// The call that blocks.
@@ -106,6 +107,10 @@ impl Server for World {
 
     async fn renew_lease(&self, _: &VaultToken, _: &LeaseId, _: Duration) -> Result<Lease, Failure> {
         refused()
+    }
+
+    async fn subscribe(&self, _: &VaultToken, _: &Sender<ServerEvent>) -> Result<(), Failure> {
+        unreachable!()
     }
 }
 
@@ -211,7 +216,7 @@ fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration)
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let started = Instant::now();
     let code = runtime.block_on(async move {
-        let (signals, mut term, hup) = SignalStream::for_test().expect("streams");
+        let (signals, [mut term, hup, usr1]) = SignalStream::for_test().expect("streams");
         let start = Start {
             settings: Arc::new(settings),
             config: ConfigSource::fixed(None),
@@ -226,7 +231,7 @@ fn run(blocked: Blocked, work: Work, signal: Option<Duration>) -> (u8, Duration)
             }
             // Keep the sockets open, as the process does.
             std::future::pending::<()>().await;
-            drop((term, hup));
+            drop((term, hup, usr1));
         });
         Driver::new(start, world).drive(signals).await.unwrap_or_else(|failure| panic!("{failure}"))
     });

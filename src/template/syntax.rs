@@ -17,7 +17,8 @@ pub(super) struct Parsed {
 
 /// Parses `text`.
 pub(super) fn parse(text: &str, delimiters: (&str, &str)) -> Result<Parsed, Vec<Problem>> {
-    let parser = Parser::new(text, delimiters.0, delimiters.1);
+    let plain = blocks::without_comments(text, delimiters);
+    let parser = Parser::new(&plain, delimiters.0, delimiters.1);
     let (main, definitions) = parser.and_then(Parser::parse).map_err(|error| vec![problem(text, &error)])?;
     let problems = blocks::check(text, delimiters);
     if !problems.is_empty() {

@@ -8,9 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{ExecutionError, execute, inspect};
-use crate::model::{
-    Lease, LeaseId, MissingKey, Reading, SecretCall, SecretFunction, SecretValue, SourceName, Template, Validity,
-};
+use crate::model::{Lease, LeaseId, MissingKey, Reading, SecretValue, SourceName, Template, Validity};
 
 /// The reading of a response of Vault.
 fn reading(raw: &RawValue) -> Reading {

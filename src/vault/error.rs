@@ -182,7 +182,7 @@ fn http(error: &HttpError) -> (FailureClass, Reason) {
         }
         // Certificate errors count as unreachable too: the server's certificate can be replaced at any time.
         HttpError::Unreachable { .. } => (Unreachable, Reason::VaultUnreachable),
-        HttpError::RedirectLoop(_) => (Transient, Reason::ServerError),
+        HttpError::RedirectLoop(_) | HttpError::NotWebSocket(_) => (Transient, Reason::ServerError),
     }
 }
 

@@ -20,6 +20,7 @@ mod auth;
 mod certificate;
 mod credential;
 mod error;
+mod events;
 mod file;
 mod folder;
 mod http;
@@ -43,10 +44,11 @@ pub use one_time::OneTimeSecrets;
 pub use wrapped::WrappedSecret;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::Sender;
 
 use crate::model::{
-    Auth, CertificateRequest, Failure, Lease, LeaseId, Reading, RequestMethod, Session, Source, TokenInfo, VaultServer,
-    VaultToken,
+    Auth, CertificateRequest, Failure, Lease, LeaseId, Reading, RequestMethod, ServerEvent, Session, Source, TokenInfo,
+    VaultServer, VaultToken,
 };
 use api::Api;
 use mounts::MountTable;
@@ -247,6 +249,15 @@ impl Vault {
     /// so. Otherwise the failures of any call.
     pub async fn revoke_self(&self, token: &VaultToken) -> Result<(), Failure> {
         Ok(api::token::revoke_self(&self.api, token).await?)
+    }
+
+    /// Subscribes to the events of KV secrets, and sends them to `events` until the server closes the connection.
+    ///
+    /// # Errors
+    /// `Invalid` if the server has no events, `TokenInvalid`, `Forbidden` with the policy rule that allows the subscription,
+    /// `Unreachable` if the connection is lost, and the failures of any call.
+    pub async fn subscribe(&self, token: &VaultToken, events: &Sender<ServerEvent>) -> Result<(), Failure> {
+        events::subscribe(&self.api, token, events).await
     }
 
     /// Number of HTTP requests sent so far, for metrics.

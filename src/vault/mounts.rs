@@ -151,7 +151,7 @@ impl Mount {
             Engine::KvV2 => {
                 let rest = within(path, &self.path)?;
                 // The path as the API has it.
-                let rest = within(rest, "data").unwrap_or(rest);
+                let rest = within(rest, "data").or_else(|| within(rest, "metadata")).unwrap_or(rest);
                 let slash = if rest.is_empty() { "" } else { "/" };
                 let below = |kind: &str| format!("{}/{kind}{slash}{rest}", self.path);
                 Some(FolderPaths { list: below("metadata"), read: below("data") })
@@ -206,6 +206,7 @@ mod tests {
             ("secret", "secret/metadata", "secret/data"),
             ("secret/team", "secret/metadata/team", "secret/data/team"),
             ("secret/data/team", "secret/metadata/team", "secret/data/team"),
+            ("secret/metadata/team", "secret/metadata/team", "secret/data/team"),
             ("secret/database", "secret/metadata/database", "secret/data/database"),
         ] {
             assert_eq!(paths("secret", Engine::KvV2, path), pair(list, read), "{path}");

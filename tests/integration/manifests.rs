@@ -1,11 +1,12 @@
 //! The shipped manifests: the API server accepts them with strict validation, and Pod Security accepts their Pods.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
+use keyferry::model::{FileFormat, Output, OutputKind};
 use serde_json::{Value, json};
 
 use crate::policies::setup::{APPLY, ApiResult, MOUNTS, STATUS, WRITERS, accepted, denied, send, wait_until_enforced};
@@ -249,11 +250,30 @@ fn kustomize_seed_component_mounts_optional_secret_in_agent_only() -> Result<()>
     Ok(())
 }
 
+#[test]
+fn kustomize_refresh_component_mounts_annotations_in_agent_only() -> Result<()> {
+    let test = "kustomize_refresh_component_mounts_annotations_in_agent_only";
+    let Some(made) = kustomized(test, &["../files", "../refresh"], "")? else { return Ok(()) };
+    let pod = &made["spec"]["template"]["spec"];
+    let agent = &pod["initContainers"][0];
+    let named = |list: &Value, name: &str| list.as_array()?.iter().find(|item| item["name"] == name).cloned();
+    let file = named(&agent["env"], "KEYFERRY_ANNOTATIONS_FILE").context("the variable")?["value"].clone();
+    let mount = named(&agent["volumeMounts"], "keyferry-pod").context("the mount")?;
+    let item = &named(&pod["volumes"], "keyferry-pod").context("the volume")?["downwardAPI"]["items"][0];
+    assert_eq!(item["fieldRef"]["fieldPath"], "metadata.annotations");
+    let mounted =
+        format!("{}/{}", mount["mountPath"].as_str().context("a path")?, item["path"].as_str().context("a path")?);
+    assert_eq!(file, json!(mounted));
+    assert_eq!(mount["subPath"], Value::Null, "the kubelet does not update a file that is mounted by subPath");
+    assert_eq!(named(&pod["containers"][0]["volumeMounts"], "keyferry-pod"), None);
+    Ok(())
+}
+
 /// The agent accepts the arguments and variables of the manifests, up to the first request to Vault.
 #[test]
 fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {
     let mut containers_checked = 0;
-    for file in ["sidecar.yaml", "demo.yaml", "classic.yaml", "job.yaml"] {
+    for file in ["sidecar.yaml", "demo.yaml", "classic.yaml", "job.yaml", "environment.yaml"] {
         let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
         let pod = pod_of(&workload).context("a workload creates Pods")?;
         for container in containers(&pod).filter(|container| container["image"] == "keyferry:0.1.0") {
@@ -276,7 +296,7 @@ fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {
             containers_checked += 1;
         }
     }
-    assert_eq!(containers_checked, 5, "classic.yaml has two containers");
+    assert_eq!(containers_checked, 6, "classic.yaml has two containers");
     Ok(())
 }
 
@@ -284,7 +304,7 @@ fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {
 #[test]
 fn agent_containers_have_equal_resources() -> Result<()> {
     let mut seen = BTreeSet::new();
-    for file in ["demo.yaml", "classic.yaml", "job.yaml", "component/files/deployment.yaml"] {
+    for file in ["demo.yaml", "classic.yaml", "job.yaml", "environment.yaml", "component/files/deployment.yaml"] {
         let workload = objects(&deploy(&format!("manifests/{file}")), "any")?.swap_remove(0);
         let pod = pod_of(&workload).context("a workload creates Pods")?;
         let agents = containers(&pod).filter(|container| container["image"].as_str() == Some("keyferry:0.1.0"));
@@ -294,6 +314,55 @@ fn agent_containers_have_equal_resources() -> Result<()> {
     }
     assert_eq!(seen.len(), 1, "{seen:?}");
     Ok(())
+}
+
+/// The variables of the application refer to the volume of the agent, and to an env file that the agent writes there.
+#[test]
+fn environment_examples_refer_to_the_env_file_of_the_agent() -> Result<()> {
+    if crate::testbed::skipped("environment_examples_refer_to_the_env_file_of_the_agent") {
+        return Ok(());
+    }
+    let example = deploy("manifests/component/environment");
+    let output = Command::new(find_or_build("kubectl")?).arg("kustomize").arg(&example).output()?;
+    ensure!(output.status.success(), "kubectl kustomize: {}", String::from_utf8_lossy(&output.stderr));
+    let kustomized = serde_saphyr::from_str(&String::from_utf8(output.stdout)?)?;
+    let manifest = objects(&deploy("manifests/environment.yaml"), "any")?.swap_remove(0);
+    for workload in [manifest, kustomized] {
+        let pod = pod_of(&workload).context("a workload creates Pods")?;
+        let agent = containers(&pod).find(|container| container["image"] == "keyferry:0.1.0").context("the agent")?;
+        let variables = agent["env"].as_array().context("variables")?.iter();
+        let variables: HashMap<String, String> = variables
+            .map(|one| (text(&one["name"]), one["value"].as_str().unwrap_or("x").to_owned()))
+            .filter(|(name, _)| name != "KEYFERRY_CONFIG_INLINE")
+            .collect();
+        let document = named_value(&agent["env"], "KEYFERRY_CONFIG_INLINE").context("the configuration")?;
+        let settings = keyferry::config::load(&variables, Some(&document))?;
+        assert!(settings.mirrors.is_empty(), "no Secret");
+        let is_env_file =
+            |output: &&Output| matches!(output.kind, OutputKind::Whole { format: FileFormat::EnvFile, .. });
+        let files = settings.outputs.iter().filter(is_env_file).filter_map(Output::known_files).flatten();
+        let files: Vec<_> = files.map(|file| format!("sensitive/{file}")).collect();
+        assert!(settings.directory.path.ends_with("sensitive"));
+        let references = pod["spec"]["containers"][0]["env"].as_array().context("variables")?;
+        for reference in references.iter().map(|variable| &variable["valueFrom"]["fileKeyRef"]) {
+            assert!(files.contains(&text(&reference["path"])), "{reference}: {files:?}");
+            let volumes = pod["spec"]["volumes"].as_array().context("volumes")?;
+            let volume = volumes.iter().find(|volume| volume["name"] == reference["volumeName"]);
+            assert!(volume.context("the volume")?["emptyDir"].is_object());
+        }
+        assert_eq!(references.len(), 2);
+    }
+    Ok(())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The value of the variable `name`.
+fn named_value(env: &Value, name: &str) -> Option<String> {
+    let found = env.as_array()?.iter().find(|variable| variable["name"] == name)?;
+    Some(text(&found["value"]))
 }
 
 #[test]

@@ -49,10 +49,7 @@ impl World {
             58..76 => self.disturb_server(until),
             76..82 => self.disturb_tokens(),
             82..88 => self.edit_config(),
-            88..90 => {
-                self.record_refresh_request();
-                self.input(Input::Refresh, "refresh");
-            }
+            88..90 => self.request_refresh(),
             90..93 if self.config.seed => self.replace_pod(),
             90..93 => self.kill(),
             93..95 => self.terminate_alone(),

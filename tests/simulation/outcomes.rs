@@ -22,9 +22,11 @@ impl World {
             checkpoint.pass(self.now - flight.started);
         }
         self.record_outcome(&flight, &outcome, note);
+        self.record_credential(&flight, &outcome);
         let what =
             if self.tracing { format!("{} {}: {}", ticket.0, flight.what, describe(&outcome)) } else { String::new() };
         self.input(Input::Completed(ticket, outcome), &what);
+        self.outcome_handled();
     }
 
     /// Records an outcome for the checks.
@@ -146,6 +148,7 @@ fn describe(outcome: &Outcome) -> String {
         | Outcome::Saved(result)
         | Outcome::LeaseLookedUp(result)
         | Outcome::LeaseRevoked(result)
+        | Outcome::Unsubscribed(result)
         | Outcome::Revoked(result) => or(result.as_ref().map(|()| "done".to_owned())),
     }
 }

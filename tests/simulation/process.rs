@@ -135,6 +135,7 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
             Some(token),
             Some(settings),
         ),
+        Op::Subscribe { settings, token } => ("events".into(), "subscribe".into(), None, Some(token), Some(settings)),
         Op::ReadSeed { .. } => ("seed".into(), "read seed".into(), None, None, None),
         Op::Publish { directory, .. } => {
             let path = directory.path.display();

@@ -368,6 +368,7 @@ pub fn lost(outcome: &Outcome) -> Outcome {
         Outcome::LeaseRenewed(_) => Outcome::LeaseRenewed(Err(failure())),
         Outcome::LeaseLookedUp(_) => Outcome::LeaseLookedUp(Err(failure())),
         Outcome::LeaseRevoked(_) => Outcome::LeaseRevoked(Err(failure())),
+        Outcome::Unsubscribed(_) => Outcome::Unsubscribed(Err(failure())),
         Outcome::SeedRead(_) => Outcome::SeedRead(Err(failure())),
         Outcome::Published(_) => Outcome::Published(Err(failure())),
         Outcome::Retired(_) => Outcome::Retired(Err(failure())),

@@ -310,6 +310,8 @@ impl World {
                 });
                 self.record_log(&entry);
             }
+            // No world subscribes to events.
+            Action::Cancel(_) => {}
             Action::Exit { code } => self.exit(code),
             Action::Start(ticket, op) => {
                 let flight = flight(&op, self.now);

@@ -19,7 +19,7 @@ const FILES: [(&str, &str); 4] = [
 const SECRETS: &str = include_str!("../integration/templates/secrets.json");
 
 /// Whether the library has a template engine. Without it, the tests check the side of the Vault Agent alone.
-pub(crate) const ENGINE_EXISTS: bool = false;
+pub(crate) const ENGINE_EXISTS: bool = true;
 
 /// The variables that the cases read.
 pub(crate) const ENVIRONMENT: [(&str, &str); 1] = [("APP", "app")];

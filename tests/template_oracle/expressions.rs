@@ -17,6 +17,7 @@ const ILL_TYPED: usize = 40;
 
 pub(crate) struct Expressions<'a> {
     pub(crate) rng: &'a mut Rng,
+    pub(crate) missing_error: bool,
 }
 
 impl Expressions<'_> {
@@ -104,10 +105,11 @@ impl Expressions<'_> {
                 format!("{f} {}", self.operand(known, &Shape::List(Vec::new()), depth))
             }
             1 => {
+                // keyferry refuses `index` with a missing key where a missing key is an error.
                 let map = self.operand(known, &Shape::Map(Vec::new()), depth);
                 format!(
                     "{} {map} {}",
-                    self.one_of(&["index", "sprig_get"]),
+                    if self.missing_error { "sprig_get" } else { self.one_of(&["index", "sprig_get"]) },
                     self.one_of(&["\"a\"", "\"absent\"", "\"x1\""])
                 )
             }

@@ -33,8 +33,12 @@ pub(crate) fn smaller(nodes: &[Node]) -> Vec<Vec<Node>> {
         let with = |replacement: Vec<Node>| [&nodes[..at], &replacement, &nodes[at + 1..]].concat();
         all.push(with(Vec::new()));
         let Node::Block { parts, end } = &nodes[at] else { continue };
-        for (_, body) in parts {
-            all.push(with(body.clone()));
+        for (action, body) in parts {
+            // The body of another action can use its dot, or break out of its loop.
+            if ["if", "else if", "else"].iter().any(|head| action.trim_start_matches(['{', '-', ' ']).starts_with(head))
+            {
+                all.push(with(body.clone()));
+            }
         }
         if parts.len() > 1 {
             all.push(with(vec![Node::Block { parts: parts[..parts.len() - 1].to_vec(), end: end.clone() }]));
@@ -97,7 +101,7 @@ struct Generator<'a> {
 
 impl Generator<'_> {
     fn expressions(&mut self) -> Expressions<'_> {
-        Expressions { rng: self.rng }
+        Expressions { rng: self.rng, missing_error: self.missing_error }
     }
 
     fn chance(&mut self, of: usize) -> bool {

@@ -52,6 +52,12 @@
 {{- with $values.seed.after }}{{ $_ := set $seed "after" . }}{{ end -}}
 {{- $_ := set $document "seed" $seed -}}
 {{- end -}}
+{{- if ne $values.mode "init" -}}
+{{- $refresh := dict -}}
+{{- if $values.refreshNow.annotations }}{{ $_ := set $refresh "annotationsFile" "/etc/keyferry/pod/annotations" }}{{ end -}}
+{{- if $values.refreshNow.tokenSecret }}{{ $_ := set $refresh "tokenFile" "/etc/keyferry/refresh/token" }}{{ end -}}
+{{- if $refresh }}{{ $_ := set $document "refreshNow" $refresh }}{{ end -}}
+{{- end -}}
 {{- $conditions := eq (include "keyferry.conditions" .) "true" -}}
 {{- $events := eq (include "keyferry.events" .) "true" -}}
 {{- $_ := set $document "status" (dict "conditions" $conditions "events" $events) -}}

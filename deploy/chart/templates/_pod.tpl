@@ -57,6 +57,12 @@ volumeMounts:
   {{- if $values.seed.secret }}
   - {name: keyferry-seed, mountPath: /etc/keyferry/seed, readOnly: true}
   {{- end }}
+  {{- if and $values.refreshNow.annotations (ne $values.mode "init") }}
+  - {name: keyferry-pod, mountPath: /etc/keyferry/pod, readOnly: true}
+  {{- end }}
+  {{- if and $values.refreshNow.tokenSecret (ne $values.mode "init") }}
+  - {name: keyferry-refresh, mountPath: /etc/keyferry/refresh, readOnly: true}
+  {{- end }}
   {{- with $values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -159,6 +165,15 @@ livenessProbe:
 - name: keyferry-seed
   secret: {secretName: {{ . | quote }}, optional: true}
 {{- end }}
+{{- if and $values.refreshNow.annotations (ne $values.mode "init") }}
+# The kubelet updates this file within a second after `kubectl annotate`.
+- name: keyferry-pod
+  downwardAPI: {items: [{path: annotations, fieldRef: {fieldPath: metadata.annotations}}]}
+{{- end }}
+{{- if and $values.refreshNow.tokenSecret (ne $values.mode "init") }}
+- name: keyferry-refresh
+  secret: {secretName: {{ $values.refreshNow.tokenSecret | quote }}, items: [{key: token, path: token}]}
+{{- end }}
 {{- with $values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -171,6 +186,21 @@ livenessProbe:
 {{- if $values.enabled -}}
 - {name: keyferry, mountPath: {{ $values.mountPath | quote }}, subPath: sensitive, readOnly: true}
 {{- end }}
+{{- end }}
+
+{{/* Entries for `env` of the application: variables that the kubelet reads from a file of the agent. */}}
+{{- define "keyferry.applicationEnv" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $from := $values.applicationEnv -}}
+{{- $entries := list -}}
+{{- if $values.enabled -}}
+{{- range $name, $key := $from.variables -}}
+{{- $reference := dict "volumeName" "keyferry" "path" (printf "sensitive/%s" $from.file) "key" $key -}}
+{{- if has $name $from.optional }}{{ $_ := set $reference "optional" true }}{{ end -}}
+{{- $entries = append $entries (dict "name" $name "valueFrom" (dict "fileKeyRef" $reference)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $entries }}{{ toYaml . }}{{ end -}}
 {{- end }}
 
 {{/*

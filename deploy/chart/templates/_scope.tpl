@@ -89,6 +89,25 @@ default
 {{- if and $values.readinessGate (not (include "keyferry.conditions" .)) }}
 {{- $wrong = append $wrong "readinessGate waits for a condition that config.status.conditions disables" }}
 {{- end }}
+{{- with $values.applicationEnv }}
+{{- if .variables }}
+{{- $files := list }}
+{{- range $config.outputs | default $values.outputs }}
+{{- if and (eq (.format | default "") "env-file") .file }}{{ $files = append $files .file }}{{ end }}
+{{- end }}
+{{- if not (has .file $files) }}
+{{- $wrong = append $wrong "applicationEnv.file is not the file of an output with format: env-file" }}
+{{- end }}
+{{- if semverCompare "<1.35.0-0" $.Capabilities.KubeVersion.Version }}
+{{- $wrong = append $wrong (printf "applicationEnv needs Kubernetes 1.35 or later, but this cluster runs %s" $.Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- end }}
+{{- range .optional }}
+{{- if not (hasKey $values.applicationEnv.variables .) }}
+{{- $wrong = append $wrong (printf "applicationEnv.optional contains %s, which is not in applicationEnv.variables" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if $wrong }}
 {{- fail (printf "\nkeyferry's values:\n  - %s" (join "\n  - " $wrong)) }}
 {{- end }}

@@ -119,7 +119,10 @@ fn only_a_requested_refresh_issues_early() {
     d.advance(HOUR);
     d.config(with_certificate(None));
     assert!(!d.is_reading("a"));
-    d.input(Input::Refresh);
+    d.refresh();
+    d.advance(MINUTE);
+    assert!(!d.is_reading("a"), "the certificate is valid");
+    d.refresh_with_new_leases();
     assert!(d.is_reading("a"), "to replace a revoked certificate");
 }
 

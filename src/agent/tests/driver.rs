@@ -19,6 +19,7 @@ pub(super) enum Kind {
     RenewLease,
     LookUpLease,
     RevokeLease,
+    Subscribe,
     ReadSeed,
     Publish,
     Retire,
@@ -38,6 +39,7 @@ pub(super) fn kind(op: &Op) -> Kind {
         Op::RenewLease { .. } => Kind::RenewLease,
         Op::LookUpLease { .. } => Kind::LookUpLease,
         Op::RevokeLease { .. } => Kind::RevokeLease,
+        Op::Subscribe { .. } => Kind::Subscribe,
         Op::ReadSeed { .. } => Kind::ReadSeed,
         Op::Publish { .. } => Kind::Publish,
         Op::RetireDirectory { .. } => Kind::Retire,
@@ -93,6 +95,8 @@ pub(super) struct Driver {
     /// Revoked leases, in order.
     pub(super) revoked_leases: Vec<String>,
     pub(super) retired: Vec<String>,
+    /// Cancelled operations, in order.
+    pub(super) cancelled: Vec<Ticket>,
     /// The checkpoint saved last.
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) exit: Option<u8>,
@@ -125,6 +129,7 @@ impl Driver {
             revoked: vec![],
             revoked_leases: vec![],
             retired: vec![],
+            cancelled: vec![],
             checkpoint: None,
             exit: None,
         };
@@ -163,6 +168,10 @@ impl Driver {
                     *self.started.entry(kind(&op)).or_default() += 1;
                     self.open.push((ticket, op));
                 }
+                Action::Cancel(ticket) => {
+                    self.open.retain(|(open, _)| *open != ticket);
+                    self.cancelled.push(ticket);
+                }
                 Action::Log(entry) => self.log.push(entry),
                 Action::Exit { code } => self.exit = Some(code),
             }
@@ -185,6 +194,7 @@ impl Driver {
                     | Kind::Read
                     | Kind::RenewLease
                     | Kind::LookUpLease
+                    | Kind::Subscribe
                     | Kind::ReadSeed
             );
             !supplied && !self.held.contains(&kind)

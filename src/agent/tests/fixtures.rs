@@ -10,8 +10,8 @@ use crate::agent::publication::layout_id;
 use crate::model::{
     AdoptedSet, Auth, AuthMethod, Directory, Failure, FailureClass, FileEntry, FilePath, FileSet, KeySelection,
     KvEngine, Lease, LeaseId, Manifest, ManifestSource, Mirror, MirrorKey, ObjectName, OnDrift, Output, OutputKind,
-    Parameters, Reading, Reason, RequestMethod, Retry, SecretType, SecretValue, Session, Settings, Source, SourceName,
-    StatusReport, Tls, TokenInfo, Validity, VaultServer, VaultToken, Version, WhenMissing,
+    Parameters, Reading, Reason, RefreshNow, RequestMethod, Retry, SecretType, SecretValue, Session, Settings, Source,
+    SourceName, StatusReport, Tls, TokenInfo, Validity, VaultServer, VaultToken, Version, WhenMissing,
 };
 
 /// A sidecar without a checkpoint.
@@ -112,6 +112,7 @@ pub(super) fn settings(sources: &[&str]) -> Settings {
             namespace: None,
             method: AuthMethod::Kubernetes { role: "app".into(), jwt_file: "/var/run/token".into(), audience: None },
         },
+        events: false,
         sources: sources.iter().map(|of| (name(of), source(&format!("secret/{of}")))).collect(),
         outputs: sources.iter().map(|of| each_key(of)).collect(),
         directory: Directory { path: PathBuf::from("/secrets"), allow_disk: false, file_mode: None, max_bytes: None },
@@ -126,6 +127,7 @@ pub(super) fn settings(sources: &[&str]) -> Settings {
             kubeconfig: None,
         },
         listener: None,
+        refresh_now: RefreshNow::default(),
         retry: Retry { base: Duration::from_millis(500), max: MINUTE, slow: MINUTE },
         concurrency: 8,
         revoke_on_exit: true,

@@ -129,16 +129,6 @@ fn failed_lease_renewal_is_retried_before_expiry() {
 }
 
 #[test]
-fn refresh_does_not_read_leased_source() {
-    let mut d = holding(HOUR * 9);
-    for _ in 0..5 {
-        d.refresh();
-        d.advance(secs(1));
-    }
-    assert_eq!(d.count(Kind::Read), 1, "each read would create another database user");
-}
-
-#[test]
 fn lost_lease_is_stale_immediately_and_reread() {
     let mut d = holding(secs(100));
     d.advance(secs(71));

@@ -99,6 +99,7 @@ fn added_output_that_cannot_be_rendered_affects_no_other() {
     d.read_ok("b", 2, &[("password", "two")]);
     d.read_ok("a", 2, &[("password", "two")]);
     assert_eq!((d.file("a/password"), d.file("b/password")), (Some("two"), Some("two")));
+    d.advance(secs(1));
     d.refresh();
     d.read_ok("b", 3, &[("password", "two"), ("absent", "here")]);
     assert_eq!((d.file("extra"), d.fresh().0), (Some("here"), ConditionStatus::True));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::driver::{Driver, Kind, kind, subject};
 use super::fixtures::{failure, reading, session};
-use crate::agent::{Input, LogLevel, Op, Outcome, Ticket};
+use crate::agent::{Input, LogLevel, Op, Outcome, RefreshRequest, Ticket};
 use crate::model::{
     Condition, ConditionStatus, ConditionType, EventType, Failure, FailureClass, Lease, Reading, Reason, Session,
     Settings, TokenInfo,
@@ -83,9 +83,14 @@ impl Driver {
         self.complete(Kind::RenewLease, Some(source), Outcome::LeaseRenewed(result));
     }
 
-    /// Sends SIGHUP.
+    /// Requests a refresh, as with SIGHUP.
     pub(super) fn refresh(&mut self) {
-        self.input(Input::Refresh);
+        self.input(Input::Refresh(RefreshRequest { new_leases: false, by: "a test" }));
+    }
+
+    /// Requests a refresh with new leases.
+    pub(super) fn refresh_with_new_leases(&mut self) {
+        self.input(Input::Refresh(RefreshRequest { new_leases: true, by: "a test" }));
     }
 
     /// Delivers a valid configuration.

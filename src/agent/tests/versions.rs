@@ -52,6 +52,7 @@ fn older_version_is_accepted_after_tolerance() {
 #[test]
 fn requested_refresh_accepts_older_version() {
     let mut d = at_version_seven();
+    d.advance(secs(1));
     d.refresh();
     d.read_ok("a", 6, &[("password", "six")]);
     assert_eq!(d.file("a/password"), Some("six"));

@@ -96,6 +96,7 @@ fn known_files(output: &Output) -> Vec<KnownFile<'_>> {
         }
         OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
+        | OutputKind::Merged { path, .. }
         | OutputKind::Pkcs12 { path, .. }
         | OutputKind::Template { path, .. } => {
             vec![KnownFile { key: None, path: path.clone(), is_one_of_many: false }]

@@ -45,6 +45,7 @@ fn writes_in_directories(output: &Output, sources: &BTreeMap<SourceName, Source>
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
+        | OutputKind::Merged { path, .. }
         | OutputKind::Pkcs12 { path, .. }
         | OutputKind::Template { path, .. } => path.as_str().contains('/'),
     }
@@ -149,6 +150,7 @@ fn can_write(output: &Output, wanted: &FilePath) -> bool {
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
+        | OutputKind::Merged { path, .. }
         | OutputKind::Pkcs12 { path, .. }
         | OutputKind::Template { path, .. } => path == wanted,
         OutputKind::EachKey { prefix: None, keys, .. } => keys.can_contain(wanted.as_str()),

@@ -4,10 +4,12 @@
 mod auth;
 mod conflicts;
 mod list;
+mod merge;
 mod mirrors;
 mod outputs;
 mod pkcs12;
 mod pki;
+mod refresh_now;
 mod seed;
 mod selection;
 mod server;
@@ -38,7 +40,9 @@ pub(super) fn settings(
     files: &TemplateFiles,
     diagnostics: &mut Diagnostics,
 ) -> Option<Settings> {
-    let server = server::parse(raw.vault.unwrap_or_default(), diagnostics);
+    let raw_vault = raw.vault.unwrap_or_default();
+    let events = raw_vault.events.unwrap_or(false);
+    let server = server::parse(raw_vault, diagnostics);
     let auth = auth::parse(raw.auth.unwrap_or_default(), given_token(env), diagnostics);
     let raw_sources = raw.sources.unwrap_or_default();
     // A template can read all its sources by path.
@@ -60,7 +64,9 @@ pub(super) fn settings(
         let of = seed::Copied { directory: &directory, sources: &sources, outputs: &outputs, mirrors: &mirrors };
         seed::parse(raw, &of, diagnostics)
     });
+    let listens = raw.listen.is_some() || diagnostics.contains("listen");
     let listener = raw.listen.and_then(|text| listener(&text, diagnostics));
+    let refresh_now = refresh_now::parse(raw.refresh_now.unwrap_or_default(), listens, &directory, diagnostics);
     let retry = retry(raw.retry.unwrap_or_default(), diagnostics);
     let drain = duration("drain", raw.drain.as_ref(), defaults::DRAIN, diagnostics);
     if drain > defaults::MAX_DRAIN {
@@ -71,6 +77,7 @@ pub(super) fn settings(
     let own_login = !matches!(auth.method, AuthMethod::Token { .. } | AuthMethod::TokenFile { .. });
     Some(Settings {
         server,
+        events,
         sources,
         call_defaults,
         outputs,
@@ -79,6 +86,7 @@ pub(super) fn settings(
         seed,
         status,
         listener,
+        refresh_now,
         retry,
         concurrency: raw.concurrency.and_then(|n| usize::try_from(n).ok()).unwrap_or(defaults::CONCURRENCY),
         // Others may still use a supplied token.

@@ -14,7 +14,6 @@ use super::template::Given;
 use super::{mode, pki};
 use crate::model::{
     FileFormat, FilePath, JsonPointer, KeySelection, NameError, Output, OutputKind, SourceName, WhenMissing,
-    is_variable_name,
 };
 
 /// Files of a certificate, by the names in a Secret of type `kubernetes.io/tls`, with their keys
@@ -73,10 +72,7 @@ fn output(
     const OF_TEMPLATE: &str = "requires `template` or `templateFile`; set one of them, or remove this";
     section.forbid("missingKey", raw.missing_key.is_some(), OF_TEMPLATE);
     section.forbid("delimiters", raw.delimiters.is_some(), OF_TEMPLATE);
-    if raw.source.is_none() {
-        diagnostics.required(&format!("{at}.source"), "is missing");
-    }
-    if let Some(name) = &raw.source {
+    if let Some(name) = raw.source.as_ref().filter(|_| raw.merge.is_none()) {
         check_source(&format!("{at}.source"), name, sources, diagnostics);
     }
     let source = raw.source.take();
@@ -88,10 +84,20 @@ fn output(
         check_key(&at, source.as_deref(), key, sources, diagnostics);
     }
     // These keys determine the kind of the output.
-    if ["key", "bundle", "format"].iter().any(|key| diagnostics.contains(&format!("{at}.{key}"))) {
+    if ["key", "bundle", "format", "merge"].iter().any(|key| diagnostics.contains(&format!("{at}.{key}"))) {
         return Vec::new();
     }
     let mut section = Section { at: &at, diagnostics };
+    if let Some(items) = raw.merge.take() {
+        let format = raw.format.take();
+        raw.source = source;
+        let merged = section.merged(items, format, raw, sources);
+        return merged.into_iter().map(|(source, kind)| Output { source, kind, mode }).collect();
+    }
+    if source.is_none() {
+        let message = "is missing; set it, or `merge` or `template` for several sources";
+        section.diagnostics.required(&section.at("source"), message);
+    }
     if is_certificate {
         section.of_certificate(&raw);
     }
@@ -100,8 +106,7 @@ fn output(
     }
     let format = raw.format.take();
     if !matches!(format, Some(RawFormat::Pkcs12)) {
-        section.forbid("password", raw.password.is_some(), "requires `format: pkcs12`; set it, or remove this");
-        section.forbid("alias", raw.alias.is_some(), "requires `format: pkcs12`; set it, or remove this");
+        section.forbid_settings_of_pkcs12(&raw);
     }
     let kinds = match (raw.key.take(), raw.bundle.take(), format) {
         (Some(_), Some(_), _) => {
@@ -147,7 +152,7 @@ fn certificate_files(prefix: Option<&FilePath>) -> Vec<OutputKind> {
 
 /// One output and its path in the configuration. Each parser reports all errors of its kind before it returns.
 pub(super) struct Section<'a> {
-    at: &'a str,
+    pub(super) at: &'a str,
     pub(super) diagnostics: &'a mut Diagnostics,
 }
 
@@ -231,6 +236,13 @@ impl Section<'_> {
         self.forbid("optional", raw.optional == Some(true), MESSAGE);
     }
 
+    /// Reports the settings that require `format: pkcs12`.
+    pub(super) fn forbid_settings_of_pkcs12(&mut self, raw: &RawOutput) {
+        const MESSAGE: &str = "requires `format: pkcs12`; set it, or remove this";
+        self.forbid("password", raw.password.is_some(), MESSAGE);
+        self.forbid("alias", raw.alias.is_some(), MESSAGE);
+    }
+
     /// Reports the settings that select and rename keys.
     pub(super) fn forbid_selection(&mut self, raw: &RawOutput, message: &str) {
         self.forbid("include", raw.include.is_some(), message);
@@ -305,7 +317,7 @@ impl Section<'_> {
         let file = self.path("file", raw.file.take());
         let keys = self.selection(raw, Names::Format(format));
         if let Some(suffix) = previous.filter(|_| format == FileFormat::Dotenv) {
-            self.previous_variables(&keys, suffix);
+            selection::check_previous(self.at, &keys, suffix, self.diagnostics);
         }
         let Some(path) = file.ok()? else {
             let message = "is missing; set it to the path of the file, like \"config.json\"";
@@ -313,21 +325,6 @@ impl Section<'_> {
             return None;
         };
         Some(OutputKind::Whole { path, format, keys })
-    }
-
-    /// Reports keys of the previous version that cannot be shell variables. The output would fail at the first rotation.
-    fn previous_variables(&mut self, keys: &KeySelection, suffix: &str) {
-        let patterns = keys.include.iter().filter_map(|pattern| pattern.as_str().strip_suffix('*'));
-        let starts: Vec<_> = if keys.include.is_empty() { vec![""] } else { patterns.collect() };
-        let mut examples = starts.into_iter().map(|start| format!("{start}KEY{suffix}"));
-        let written = |example: &String| keys.name_of(example).is_some() && !is_variable_name(example);
-        if let Some(example) = examples.find(written) {
-            let message = format!(
-                "cannot be `dotenv`, because \"{example}\" of the previous version is not the name of a shell variable; \
-                 set the source's `previous.suffix` to \"_PREVIOUS\", or add \"*{suffix}\" to `exclude`"
-            );
-            self.diagnostics.forbidden(&self.at("format"), message);
-        }
     }
 
     fn each_key(&mut self, mut raw: RawOutput) -> Option<OutputKind> {
@@ -346,12 +343,14 @@ impl Section<'_> {
 }
 
 /// The format of a file with all keys; `None` for PKCS#12, whose keys are listed.
-const fn file_format(format: RawFormat) -> Option<FileFormat> {
+pub(super) const fn file_format(format: RawFormat) -> Option<FileFormat> {
     match format {
         RawFormat::Dotenv => Some(FileFormat::Dotenv),
+        RawFormat::EnvFile => Some(FileFormat::EnvFile),
         RawFormat::Json => Some(FileFormat::Json),
         RawFormat::Pkcs12 => None,
         RawFormat::Properties => Some(FileFormat::Properties),
+        RawFormat::Toml => Some(FileFormat::Toml),
         RawFormat::Yaml => Some(FileFormat::Yaml),
     }
 }
@@ -385,6 +384,7 @@ pub(super) fn file(output: &Output) -> Option<&FilePath> {
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }
         | OutputKind::Bundle { path, .. }
+        | OutputKind::Merged { path, .. }
         | OutputKind::Pkcs12 { path, .. }
         | OutputKind::Template { path, .. } => Some(path),
         OutputKind::EachKey { .. } => None,

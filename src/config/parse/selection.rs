@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::super::diagnostics::Diagnostics;
-use crate::model::{FileFormat, FilePath, Glob, KeySelection, NameError, is_variable_name};
+use crate::model::{
+    FileFormat, FilePath, Glob, KeySelection, NameError, is_env_file_key, is_variable_name, variable_of,
+};
 
 /// A selection as the user writes it.
 pub(super) struct RawSelection {
@@ -19,6 +21,8 @@ pub(super) enum Names<'a> {
     Files(Option<&'a FilePath>),
     /// Names in a file of this format.
     Format(FileFormat),
+    /// Names at this place in a merged file of this format.
+    Merged(FileFormat, &'a [String]),
 }
 
 impl Names<'_> {
@@ -26,10 +30,9 @@ impl Names<'_> {
     fn error(self, name: &str) -> Option<String> {
         match self {
             Self::Files(prefix) => file_below(prefix, name).err(),
-            Self::Format(FileFormat::Dotenv) if !is_variable_name(name) => {
-                Some("must be the name of a shell variable: letters, digits, and '_', no digit at the start".to_owned())
-            }
-            Self::Format(_) => name.is_empty().then(|| "must not be empty".to_owned()),
+            Self::Format(_) | Self::Merged(..) if name.is_empty() => Some("must not be empty".to_owned()),
+            Self::Format(format) => format_error(format, name),
+            Self::Merged(format, under) => format_error(format, &below(under, name)),
         }
     }
 
@@ -49,8 +52,30 @@ impl Names<'_> {
                 paths.is_some_and(|(path, other)| path.collides_with(&other))
             }
             Self::Format(_) => name == other,
+            Self::Merged(FileFormat::Dotenv | FileFormat::EnvFile, under) => below(under, name) == below(under, other),
+            Self::Merged(..) => name == other,
         }
     }
+}
+
+/// Why a file of this format cannot contain this name.
+fn format_error(format: FileFormat, name: &str) -> Option<String> {
+    let message = match format {
+        FileFormat::Dotenv if !is_variable_name(name) => {
+            "must be the name of a shell variable: letters, digits, and '_', no digit at the start"
+        }
+        FileFormat::EnvFile if !is_env_file_key(name) => {
+            "must be a key of an env file: printable ASCII characters without '=', no '#' at the start, and no space at \
+             either end"
+        }
+        _ => return None,
+    };
+    Some(message.to_owned())
+}
+
+/// The name of the variable for a key at this place.
+fn below(under: &[String], name: &str) -> String {
+    variable_of(under.iter().map(String::as_str).chain([name]))
 }
 
 /// The path of a file below the prefix of an output.
@@ -106,6 +131,22 @@ pub(super) fn parse(at: &str, raw: RawSelection, names: Names<'_>, diagnostics: 
     }
     collisions(at, &selection, names, diagnostics);
     selection
+}
+
+/// Reports keys of the previous version in a `dotenv` file that cannot be shell variables. The output at `at` would fail at the
+/// first rotation.
+pub(super) fn check_previous(at: &str, keys: &KeySelection, suffix: &str, diagnostics: &mut Diagnostics) {
+    let patterns = keys.include.iter().filter_map(|pattern| pattern.as_str().strip_suffix('*'));
+    let starts: Vec<_> = if keys.include.is_empty() { vec![""] } else { patterns.collect() };
+    let mut examples = starts.into_iter().map(|start| format!("{start}KEY{suffix}"));
+    let written = |example: &String| keys.name_of(example).is_some() && !is_variable_name(example);
+    if let Some(example) = examples.find(written) {
+        let message = format!(
+            "cannot be `dotenv`, because \"{example}\" of the previous version is not the name of a shell variable; \
+             set the source's `previous.suffix` to \"_PREVIOUS\", or add \"*{suffix}\" to `exclude`"
+        );
+        diagnostics.forbidden(&format!("{at}.format"), message);
+    }
 }
 
 /// Reports keys that the configuration names and that cannot be in the output together.

@@ -109,9 +109,9 @@ fn each_error_has_its_path_and_its_action() {
         ("outputs: [{source: db, file: f}]", "outputs[0].file", "requires `key`"),
         ("outputs: [{source: db, format: json}]", "outputs[0].file", "is missing"),
         (
-            "outputs: [{source: db, format: toml, file: f}]",
+            "outputs: [{source: db, format: ini, file: f}]",
             "outputs[0].format",
-            "must be one of dotenv, json, pkcs12, properties, yaml",
+            "must be one of dotenv, env-file, json, pkcs12, properties, toml, yaml",
         ),
         (
             "outputs: [{source: db, format: json, file: f, encoding: base64}]",

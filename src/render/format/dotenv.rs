@@ -9,13 +9,16 @@ use crate::model::is_variable_name;
 
 /// Checks that shell variables can have the keys as names and the values as content.
 pub(super) fn check(data: &Data<'_>) -> Result<(), FormatError> {
-    for (name, Selected { key, value }) in data {
-        if !is_variable_name(name) {
-            return Err(FormatError::NotAVariable(name.to_string()));
-        }
-        if value.bytes().expose().contains(&0) {
-            return Err(FormatError::Nul((*key).to_owned()));
-        }
+    data.iter().try_for_each(|(name, Selected { key, value })| check_one(name, key, value.bytes().expose()))
+}
+
+/// As [`check`], for the value of one key.
+pub(super) fn check_one(name: &str, key: &str, value: &[u8]) -> Result<(), FormatError> {
+    if !is_variable_name(name) {
+        return Err(FormatError::NotAVariable(name.to_owned()));
+    }
+    if value.contains(&0) {
+        return Err(FormatError::Nul(key.to_owned()));
     }
     Ok(())
 }

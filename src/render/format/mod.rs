@@ -1,10 +1,14 @@
 //! Formats of files with several keys of a secret.
 
 mod dotenv;
+mod env_file;
+mod flat;
 mod json;
+mod nested;
 mod pem;
 mod pkcs12;
 mod properties;
+mod toml;
 mod yaml;
 
 use std::borrow::Cow;
@@ -13,12 +17,14 @@ use std::io::{self, Write};
 
 use thiserror::Error;
 
+use super::document::document;
 use super::selection::Selected;
 use super::text::quoted;
+pub(super) use nested::{check_document, write_document};
 pub(super) use pem::bundle;
 pub(super) use pkcs12::{content, file as pkcs12_file};
 
-use crate::model::{FileFormat, SecretBytes, SecretValue};
+use crate::model::{FileFormat, SecretBytes, SecretValue, SourceName};
 
 /// The selected keys and values of a secret by their name in the file, in the order of the file.
 type Data<'a> = BTreeMap<Cow<'a, str>, Selected<'a>>;
@@ -34,8 +40,60 @@ pub(super) enum FormatError {
         quoted(.0)
     )]
     NotAVariable(String),
-    #[error("the value of key {} contains a NUL byte, which a shell variable cannot contain; {}", quoted(.0), OWN_OUTPUT)]
+    #[error(
+        "key {} cannot be in an env file of Kubernetes (printable ASCII characters without '=', no '#' at the start, no space at \
+         either end); give it another name with `rename`, or leave it out with `exclude`",
+        quoted(.0)
+    )]
+    NotAnEnvFileKey(String),
+    #[error("the value of key {} contains a NUL byte, which a variable cannot contain; {}", quoted(.0), OWN_OUTPUT)]
     Nul(String),
+    #[error(
+        "the value of key {} is empty, and Kubernetes treats an empty value in an env file as a missing key; set a value, or \
+         leave the key out with `exclude` and set `optional: true` in the `fileKeyRef`",
+        quoted(.0)
+    )]
+    EmptyInEnvFile(String),
+    #[error(
+        "the value of key {} contains a single quote, for which an env file of Kubernetes has no escape; change the value, or {}",
+        quoted(.0),
+        OWN_OUTPUT
+    )]
+    QuoteInEnvFile(String),
+    #[error(
+        "the value of key {} contains a carriage return before a newline, which Kubernetes removes from an env file; change the \
+         value, or {}",
+        quoted(.0),
+        OWN_OUTPUT
+    )]
+    CarriageReturnInEnvFile(String),
+    #[error(
+        "the value of key {} contains a line that is too long for an env file of Kubernetes (64 KiB with the name of the key); {}",
+        quoted(.0),
+        OWN_OUTPUT
+    )]
+    LongLineInEnvFile(String),
+    #[error(
+        "the value of key {} contains a whole number of more than 64 bits, which TOML cannot contain; store it as text, or use \
+         another `format`",
+        quoted(.0)
+    )]
+    LargeInteger(String),
+    #[error(
+        "the value of key {} contains null in a list, which TOML cannot contain; change the value, or use another `format`",
+        quoted(.0)
+    )]
+    NullInList(String),
+    #[error("the value of key {} has more than 64 levels of mappings and lists; {}", quoted(.0), OWN_OUTPUT)]
+    TooDeep(String),
+    #[error(
+        "key {} and key {}{} both have a value with the name {} in the file; change one of the names with `rename`",
+        quoted(.key),
+        quoted(.other),
+        .of.as_ref().map(|source| format!(" of source {source}")).unwrap_or_default(),
+        quoted(.name)
+    )]
+    SameName { key: String, other: String, of: Option<String>, name: String },
     #[error("the value of key {} is not UTF-8; {}", quoted(.0), OWN_OUTPUT)]
     NotUtf8(String),
     #[error("the value of key {} is not PEM; remove the key from `bundle`", quoted(.0))]
@@ -64,10 +122,15 @@ pub(super) enum FormatError {
     NoCertificate,
 }
 
-/// Renders all of `data` in one format.
-pub(super) fn whole(format: FileFormat, data: &Data<'_>) -> Result<SecretBytes, FormatError> {
-    if format == FileFormat::Dotenv {
-        dotenv::check(data)?;
+/// Renders all of `data`, the selected keys of `source`, in one format.
+pub(super) fn whole(format: FileFormat, source: &SourceName, data: &Data<'_>) -> Result<SecretBytes, FormatError> {
+    match format {
+        FileFormat::Dotenv => dotenv::check(data)?,
+        FileFormat::Toml => {
+            let nested = document(source, data.clone(), &[])?;
+            return write_document(format, &nested).map_err(|(_, error)| error);
+        }
+        FileFormat::EnvFile | FileFormat::Json | FileFormat::Properties | FileFormat::Yaml => {}
     }
     let has_null = matches!(format, FileFormat::Json | FileFormat::Yaml);
     let texts = data
@@ -75,13 +138,19 @@ pub(super) fn whole(format: FileFormat, data: &Data<'_>) -> Result<SecretBytes, 
         .filter(|(_, Selected { value, .. })| has_null || !value.is_null())
         .map(|(name, Selected { key, value })| {
             let text = value.bytes().expose_str().ok_or_else(|| FormatError::NotUtf8((*key).to_owned()))?;
+            if format == FileFormat::EnvFile {
+                env_file::check(name, key, text)?;
+            }
             Ok(Entry { name, text, is_json: matches!(value, SecretValue::Json(_)) })
         })
         .collect::<Result<Vec<_>, FormatError>>()?;
     Ok(exactly(|out| match format {
         FileFormat::Dotenv => dotenv::write(&texts, out),
+        FileFormat::EnvFile => env_file::write(&texts, out),
         FileFormat::Json => json::write(&texts, out),
         FileFormat::Properties => properties::write(&texts, out),
+        // Returned above.
+        FileFormat::Toml => Ok(()),
         FileFormat::Yaml => yaml::write(&texts, out),
     }))
 }

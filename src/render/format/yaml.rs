@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use super::super::document::{Mapping, Node, Value};
 use super::Entry;
 
 /// Limit for a key without `? `. YAML limits it to 1024 characters
@@ -30,6 +31,79 @@ pub(super) fn write(entries: &[Entry<'_>], out: &mut dyn Write) -> io::Result<()
         out.write_all(b"\n")?;
     }
     Ok(())
+}
+
+/// A document, with one line for each value that is not a mapping.
+pub(super) fn write_nested(document: &Mapping<'_>, out: &mut dyn Write) -> io::Result<()> {
+    if document.is_empty() {
+        return out.write_all(b"{}\n");
+    }
+    block(document, 0, out)
+}
+
+/// Writes the keys of a mapping on lines of their own, `depth` levels deep.
+fn block(mapping: &Mapping<'_>, depth: usize, out: &mut dyn Write) -> io::Result<()> {
+    for (name, node) in mapping {
+        indent(depth, out)?;
+        if name.chars().count() > MAX_SIMPLE_KEY {
+            out.write_all(b"? ")?;
+            quoted(name, out)?;
+            out.write_all(b"\n")?;
+            indent(depth, out)?;
+        } else {
+            quoted(name, out)?;
+        }
+        out.write_all(b":")?;
+        match &node.value {
+            Value::Mapping(inner) if !inner.is_empty() => {
+                out.write_all(b"\n")?;
+                block(inner, depth + 1, out)?;
+            }
+            _ => {
+                out.write_all(b" ")?;
+                inline(node, out)?;
+                out.write_all(b"\n")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn indent(depth: usize, out: &mut dyn Write) -> io::Result<()> {
+    (0..depth).try_for_each(|_| out.write_all(b"  "))
+}
+
+/// A value as a YAML flow value.
+fn inline(node: &Node<'_>, out: &mut dyn Write) -> io::Result<()> {
+    match &node.value {
+        Value::Text(text) => quoted(text.as_str(), out),
+        Value::Literal(text) => out.write_all(text.as_bytes()),
+        Value::List(items) => {
+            out.write_all(b"[")?;
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.write_all(b", ")?;
+                }
+                inline(item, out)?;
+            }
+            out.write_all(b"]")
+        }
+        Value::Mapping(mapping) => {
+            out.write_all(b"{")?;
+            for (index, (name, node)) in mapping.iter().enumerate() {
+                if index > 0 {
+                    out.write_all(b", ")?;
+                }
+                if name.chars().count() > MAX_SIMPLE_KEY {
+                    out.write_all(b"? ")?;
+                }
+                quoted(name, out)?;
+                out.write_all(b": ")?;
+                inline(node, out)?;
+            }
+            out.write_all(b"}")
+        }
+    }
 }
 
 fn quoted(text: &str, out: &mut dyn Write) -> io::Result<()> {

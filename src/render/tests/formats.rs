@@ -16,7 +16,7 @@ use crate::model::{FileFormat, KeySelection, SecretBytes, SecretValue};
 fn attempt(format: FileFormat, data: &BTreeMap<String, SecretValue>) -> Result<SecretBytes, String> {
     let keys = KeySelection::default();
     let selected = selected(data, &keys).map_err(|collision| collision.to_string())?;
-    format::whole(format, &selected).map_err(|error| error.to_string())
+    format::whole(format, &super::source("db"), &selected).map_err(|error| error.to_string())
 }
 
 fn whole(format: FileFormat, data: &BTreeMap<String, SecretValue>) -> String {

@@ -1,6 +1,8 @@
 //! Which files there are, and what is refused or left out.
 
+mod env_file;
 mod formats;
+mod merge;
 mod pkcs12;
 mod shape;
 

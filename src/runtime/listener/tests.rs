@@ -7,6 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::super::health::HealthStatus;
 use super::*;
 
+fn endpoints() -> Endpoints {
+    Endpoints { health: Health::default(), metrics: Arc::new(Metrics::new()), refresh: RefreshEndpoint::default() }
+}
+
 async fn get(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("it listens");
     let request = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -21,7 +25,7 @@ async fn readyz_names_cause_and_livez_ignores_it() {
     let health = Health::default();
     let listener = bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(serve(listener, health.clone(), Arc::new(Metrics::new())));
+    tokio::spawn(serve(listener, Endpoints { health: health.clone(), ..endpoints() }));
     health.set(&HealthStatus { reasons: vec!["Denied: no".into()], ..HealthStatus::default() });
     let answer = get(address, "GET /readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Denied: no"), "{answer}");
@@ -35,8 +39,39 @@ async fn readyz_names_cause_and_livez_ignores_it() {
     assert!(!get(address, "HEAD /livez").await.contains("ok\n"));
 }
 
+#[tokio::test]
+async fn refresh_exists_only_with_a_token_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let token_file = directory.path().join("token");
+    std::fs::write(&token_file, "Zugangslosung-0123456789").expect("written");
+    let settings = crate::model::RefreshNow { annotations_file: None, token_file: Some(token_file) };
+    let triggers = super::super::refresh::RefreshTriggers::new(&settings);
+    let with_token_file = Endpoints { refresh: triggers.endpoint(), ..endpoints() };
+    for (endpoints, expected) in [
+        (endpoints(), ["404 Not Found", "404 Not Found", "404 Not Found"]),
+        (with_token_file, ["405 Method Not Allowed", "401 Unauthorized", "202 Accepted"]),
+    ] {
+        let (listener, address) = bound(([127, 0, 0, 1], 0));
+        let _serving = RunningListener::start(listener, endpoints);
+        let right = "POST /refresh?new-leases=true HTTP/1.1\r\nauthorization: Bearer Zugangslosung-0123456789\r\nx:";
+        for (request, status) in ["GET /refresh", "POST /refresh", right].into_iter().zip(expected) {
+            let answer = get(address, request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {answer}");
+            assert!(!answer.contains("Zugangslosung"), "{answer}");
+            let challenge = answer.to_lowercase().contains("www-authenticate: bearer");
+            assert_eq!(challenge, status.starts_with("401"), "{answer}");
+            assert_eq!(answer.to_lowercase().contains("allow: post"), status.starts_with("405"), "{answer}");
+        }
+    }
+    let request = tokio::time::timeout(Duration::from_secs(10), {
+        let mut triggers = triggers;
+        async move { triggers.next().await }
+    });
+    assert!(request.await.expect("a request").new_leases);
+}
+
 fn started(listener: TcpListener) -> RunningListener {
-    RunningListener::start(listener, Health::default(), Arc::new(Metrics::new()))
+    RunningListener::start(listener, endpoints())
 }
 
 fn bound(address: impl Into<SocketAddr>) -> (TcpListener, SocketAddr) {
@@ -119,7 +154,7 @@ impl Accept for Exhausted {
 #[tokio::test(start_paused = true)]
 async fn failing_accept_does_not_spin() {
     let tried = Arc::new(AtomicU32::new(0));
-    let serving = serve_from(Exhausted(Arc::clone(&tried)), Health::default(), Arc::new(Metrics::new()));
+    let serving = serve_from(Exhausted(Arc::clone(&tried)), endpoints());
     assert!(tokio::time::timeout(Duration::from_secs(10), serving).await.is_err());
     assert!((5..=11).contains(&tried.load(Ordering::Relaxed)), "{tried:?}");
 }

@@ -1,10 +1,12 @@
 //! Documents that change, become invalid, are restored, or cannot be read.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use rustix::fs::{CWD, FileType};
-use tokio::time::timeout;
+use rustix::fs::{CWD, FileType, Mode};
+use tokio::time::{Instant, timeout};
 
+use super::super::watched_file::{DEBOUNCE, MAX_DEBOUNCE, POLL_INTERVAL, read_time};
 use super::*;
 
 const VALID: &str = "vault: {address: 'https://v'}\nauth: {role: r}\nsources: {a: {path: secret/a}}\n";

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::super::error::VaultError;
-use super::super::http::{Http, HttpError, Request, Response, body, sensitive_header};
+use super::super::http::{Http, HttpError, Request, Response, Upgrade, body, sensitive_header};
 use crate::model::{SecretBytes, VaultServer, VaultToken};
 
 /// The API of one server.
@@ -25,12 +25,12 @@ pub(in crate::vault) struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// `path` has no `/v1/` and is not percent-encoded.
-    pub(super) fn new(method: Method, path: &'a str) -> Self {
+    pub(in crate::vault) fn new(method: Method, path: &'a str) -> Self {
         Self { method, path, query: Vec::new(), namespace: None, token: None, body: None }
     }
 
     /// Names and values, not percent-encoded.
-    pub(super) fn query(self, query: Vec<(String, String)>) -> Self {
+    pub(in crate::vault) fn query(self, query: Vec<(String, String)>) -> Self {
         Self { query, ..self }
     }
 
@@ -39,7 +39,7 @@ impl<'a> Call<'a> {
         Self { namespace, ..self }
     }
 
-    pub(super) fn token(self, token: &'a VaultToken) -> Self {
+    pub(in crate::vault) fn token(self, token: &'a VaultToken) -> Self {
         Self { token: Some(token), ..self }
     }
 
@@ -75,6 +75,15 @@ impl Api {
 
     /// Sends `call` once.
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Response, VaultError> {
+        Ok(self.http.send(self.request(call)?).await?)
+    }
+
+    /// Sends `call` once, and requests a WebSocket.
+    pub(in crate::vault) async fn upgrade(&self, call: Call<'_>) -> Result<Upgrade, VaultError> {
+        Ok(self.http.upgrade(self.request(call)?).await?)
+    }
+
+    fn request(&self, call: Call<'_>) -> Result<Request, VaultError> {
         let mut headers = HeaderMap::new();
         // Vault Agent and Vault Proxy can require it against SSRF: https://developer.hashicorp.com/vault/api-docs
         headers.insert("x-vault-request", HeaderValue::from_static("true"));
@@ -85,13 +94,12 @@ impl Api {
         if let Some(token) = call.token {
             headers.insert("x-vault-token", sensitive_header(token.expose(), HttpError::Token)?);
         }
-        let request = Request {
+        Ok(Request {
             method: call.method,
             path: format!("v1/{}", call.path),
             query: call.query,
             headers,
             body: call.body.map(body),
-        };
-        Ok(self.http.send(request).await?)
+        })
     }
 }

@@ -16,4 +16,4 @@ mod ssh_certificate;
 mod validity;
 
 pub(super) use call::{Api, Call};
-pub(super) use response::{is_from_vault, joined_errors, rule};
+pub(super) use response::{is_from_vault, joined_errors, rule, token_error};

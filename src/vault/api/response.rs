@@ -54,7 +54,7 @@ pub(super) fn status_error(action: &str, response: &Response) -> VaultError {
 ///
 /// Vault adds "invalid token" (`OpenBao` and older versions: "bad token") to "permission denied" if it does not recognize the
 /// token. A bare "permission denied" can mean both.
-pub(super) fn token_error(action: &str, response: &Response, rule: impl FnOnce() -> String) -> VaultError {
+pub(in crate::vault) fn token_error(action: &str, response: &Response, rule: impl FnOnce() -> String) -> VaultError {
     if response.status != StatusCode::FORBIDDEN || !is_from_vault(response) {
         return status_error(action, response);
     }

@@ -19,13 +19,22 @@ const IDLE: Duration = Duration::from_secs(4 * 60 + 30);
 /// Keeps the connection in NAT tables and detects a dead peer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// Versions of HTTP that a client offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Protocol {
+    /// HTTP/2, or HTTP/1.1 if the server does not support it.
+    Any,
+    /// HTTP/1.1, for a WebSocket.
+    Http1,
+}
+
 /// Clients, and the fingerprint of the PEM files that they were built from. Only redirects lead to more than one client.
 #[derive(Default)]
 pub(super) struct Clients(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    by_origin: BTreeMap<String, Client>,
+    by_origin: BTreeMap<(String, Protocol), Client>,
     files: tls::Fingerprint,
     /// Whether a comparison of the files is due before the next request.
     compare: bool,
@@ -60,14 +69,15 @@ impl Clients {
 
     /// The client for the origin of `url`. Compares the PEM files if a connection has failed or a login has requested it, and
     /// rebuilds the client only if they have changed, so that unchanged files keep the open connection.
-    pub(super) fn get(&self, server: &VaultServer, url: &Url) -> Result<Client, HttpError> {
+    pub(super) fn get(&self, server: &VaultServer, url: &Url, protocol: Protocol) -> Result<Client, HttpError> {
         self.read_files(server)?;
         let mut state = lock(&self.0);
-        let key = origin(url);
+        let key = (origin(url), protocol);
         if let Some(client) = state.by_origin.get(&key) {
             return Ok(client.clone());
         }
         let builder = tls::configure(builder(server.timeout), &server.tls, url)?;
+        let builder = if protocol == Protocol::Http1 { builder.http1_only() } else { builder };
         let client = builder.build().map_err(|error| tls::client_error(&server.tls, url, &error))?;
         state.by_origin.insert(key, client.clone());
         Ok(client)

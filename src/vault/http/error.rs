@@ -55,6 +55,11 @@ pub(in crate::vault) enum HttpError {
         "failed to find the active Vault server: the redirect target {0} redirects again; check whether Vault has a leader"
     )]
     RedirectLoop(String),
+    #[error(
+        "failed to open a WebSocket to Vault at {0}: the response does not match the request; check any proxy or ingress in \
+         front of Vault"
+    )]
+    NotWebSocket(String),
     #[error("failed to read {path}: the response is larger than {} MiB; split the secret", MAX_BYTES / 1024 / 1024)]
     TooLarge { path: String },
 }

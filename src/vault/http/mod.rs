@@ -11,6 +11,7 @@ mod diagnose;
 mod error;
 mod response;
 mod tls;
+mod upgrade;
 mod url;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +22,11 @@ use http::{HeaderMap, Method, StatusCode};
 use reqwest::Url;
 use zeroize::Zeroizing;
 
-use clients::{Clients, connect_timeout};
+use clients::{Clients, Protocol, connect_timeout};
 use diagnose::{RequestContext, diagnose};
 pub(super) use error::HttpError;
 pub(super) use response::Response;
+pub(super) use upgrade::Upgrade;
 use url::origin;
 
 use crate::model::{SecretBytes, VaultServer};
@@ -108,7 +110,7 @@ impl Http {
 
     async fn send_to(&self, to: &Url, request: Request) -> Result<Response, HttpError> {
         let url = url::join(to, &request.path, &request.query)?;
-        let client = self.clients.get(&self.server, &url)?;
+        let client = self.clients.get(&self.server, &url, Protocol::Any)?;
         let url = tls::with_server_name(url, &self.server.tls)?;
         let mut call = client.request(request.method, url).headers(request.headers);
         if let Some(body) = request.body {

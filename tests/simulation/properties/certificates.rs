@@ -7,7 +7,7 @@
 //! - The renewal of the last one is due: after 64 percent of its lifetime, or before `renewBefore` by at most a tenth.
 //! - The last request failed, or its answer was lost. Without another configuration, the next one follows 5 minutes after a
 //!   certificate that does not verify, and half a lifetime after one that no output can be rendered from.
-//! - A user requested a refresh.
+//! - A user requested a refresh with new leases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -118,7 +118,7 @@ impl Certificates {
     }
 }
 
-fn renders(settings: &Settings, source: &SourceName, reading: &Reading) -> bool {
+pub(super) fn renders(settings: &Settings, source: &SourceName, reading: &Reading) -> bool {
     let readings = BTreeMap::from([(source.clone(), Arc::new(reading.clone()))]);
     let outputs = settings.outputs.iter().filter(|output| output.source == *source);
     outputs.into_iter().all(|output| render_output(output, &readings).is_ok())
@@ -144,7 +144,7 @@ impl World {
         let Some(wanted) = &spec.certificate else { return };
         self.activate_certificates();
         let (now, server, id) = (self.now, Self::server_of(settings), spec.request_id());
-        let asked = self.watch.refresh_asked.contains_key(source);
+        let asked = self.watch.refreshes.is_new_lease_asked(source);
         let requests = self.watch.certificates.requests_of(settings, token);
         let last = requests.get(source).filter(|_| !asked);
         let why = last.and_then(|last| last.forbids(server, &id, wanted.renew_before, now));

@@ -5,6 +5,7 @@ mod credentials;
 mod limits;
 mod order;
 mod recovery;
+mod refreshes;
 mod seeds;
 mod sets;
 
@@ -20,6 +21,7 @@ use keyferry::model::{ConditionStatus, ConditionType, FileSet, ObjectName, Setti
 use super::cluster::Data;
 use super::process::Flight;
 use certificates::Certificates;
+use refreshes::Refreshes;
 
 /// A property that must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +43,7 @@ pub enum Property {
     SeedOnlyDuringOutage,
     SeedIsNotMirrored,
     OneIssuePerGeneration,
+    RefreshIssuesNothing,
     CaExpiryIsLogged,
 }
 
@@ -90,6 +93,9 @@ impl Property {
                 "the seed is read only after Vault has not answered for its time, and never after a refusal"
             }
             Self::OneIssuePerGeneration => "a certificate is requested only once for each of its generations",
+            Self::RefreshIssuesNothing => {
+                "a refresh without new leases reads no source that holds a lease, a certificate, or an issued token"
+            }
             Self::CaExpiryIsLogged => "a CA that expires before a certificate is logged",
             Self::SeedIsNotMirrored => "files of the seed are never written to a Secret",
         }
@@ -122,8 +128,7 @@ pub struct Watch {
     /// The newest version that the agent has read, by server and path.
     best: BTreeMap<(String, String), Version>,
     older_since: BTreeMap<(String, String), Duration>,
-    /// When a user requested a refresh that is still pending for a source.
-    refresh_asked: BTreeMap<SourceName, Duration>,
+    refreshes: Refreshes,
     /// Deadline for the next read of a healthy source.
     due: BTreeMap<SourceName, Duration>,
     superseded: BTreeMap<ObjectName, Duration>,
@@ -154,7 +159,7 @@ pub struct Watch {
 impl Watch {
     pub fn process_started(&mut self) {
         self.older_since.clear();
-        self.refresh_asked.clear();
+        self.refreshes = Refreshes::default();
         self.superseded.clear();
         self.certificates = Certificates::default();
         self.configuration_changed();

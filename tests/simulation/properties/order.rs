@@ -43,7 +43,10 @@ impl World {
             return self.violate(Property::SingleFlight, format!("{what} starts after SIGTERM"));
         }
         match op {
-            Op::Read { settings, token, source } => self.check_certificate_request(settings, token.expose(), source),
+            Op::Read { settings, token, source } => {
+                self.check_certificate_request(settings, token.expose(), source);
+                self.check_requested_read(settings, source);
+            }
             Op::Revoke { token, .. } => self.check_revocation(token.expose()),
             Op::RevokeLease { settings, source, lease, .. } => {
                 let overlap = settings.sources.get(source).and_then(|source| source.overlap);

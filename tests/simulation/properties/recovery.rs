@@ -86,8 +86,8 @@ impl World {
         shape != Some(Shape::NoPassword)
             || settings.outputs.iter().filter(|output| output.source == *name).all(|output| match &output.kind {
                 OutputKind::Key { missing, .. } => *missing != WhenMissing::Fail,
-                OutputKind::Bundle { .. } | OutputKind::Pkcs12 { .. } => false,
-                OutputKind::EachKey { .. } | OutputKind::Whole { .. } => true,
+                OutputKind::Bundle { .. } | OutputKind::Template { .. } | OutputKind::Pkcs12 { .. } => false,
+                OutputKind::EachKey { .. } | OutputKind::Whole { .. } | OutputKind::Merged { .. } => true,
             })
     }
 

@@ -176,7 +176,7 @@ impl World {
         let in_force = Arc::clone(process.agent.settings());
         let record = &self.records[id];
         let key = (record.server.to_owned(), record.path.clone());
-        let asked = self.watch.refresh_asked.get(source).is_some_and(|at| *at <= flight.started);
+        let asked = self.watch.refreshes.is_asked(source, flight.started);
         if settings.server.address != in_force.server.address || settings.auth != in_force.auth {
             // On trial: another server or role means another secret.
             return Some(true);
@@ -207,18 +207,9 @@ impl World {
         if renders {
             self.watch.older_since.remove(&key);
             self.watch.best.insert(key, reading.version.clone());
-            if asked {
-                self.watch.refresh_asked.remove(source);
-            }
+            self.watch.refreshes.answered(source, flight.started);
         }
         Some(may_be_older)
-    }
-
-    /// A user requests a refresh.
-    pub fn record_refresh_request(&mut self) {
-        let names = self.process.iter().flat_map(|process| process.agent.settings().sources.keys());
-        let asked: Vec<_> = names.map(|name| (name.clone(), self.now)).collect();
-        self.watch.refresh_asked.extend(asked);
     }
 
     /// Checks a process that starts with a visible set.

@@ -189,9 +189,9 @@ impl Writer<'_> {
                 let folds =
                     can_fold && !in_spaces && self.column > WIDTH && is_inside && text.get(at + 1) != Some(&' ');
                 if folds {
-                    self.line()
+                    self.line();
                 } else {
-                    self.put(c)
+                    self.put(c);
                 }
                 in_spaces = true;
             } else if is_break(c) {

@@ -35,6 +35,7 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
 type Entries = BTreeMap<Arc<str>, Value>;
 
 /// Whether a list contains an item, or text a part. Values of different types are different.
+#[allow(clippy::float_cmp, reason = "Go compares in the same way")]
 fn contains(whole: &Value, part: &Value, arguments: &Arguments<'_>) -> bool {
     let is_number = |text| arguments.context.is_number(text);
     match whole {

@@ -1,7 +1,15 @@
-//! Templates with the content that consul-template 0.41.1 renders. `tests/testbed/go/consul-template` makes the content.
+//! Templates with the content that consul-template 0.41.1 renders for them. They are in files with lines of JSON:
+//!
+//! - `template`: with `missingKey: default`.
+//! - `response`: what `secret "t"` returns; without it, the one in the first line of the file.
+//! - `output`, or `base64` for bytes that are not UTF-8. Without either, consul-template refuses the template.
+//!
+//! The cases are from generators, and the content from the program in `tests/testbed/go/consul-template`.
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use super::offline;
@@ -10,52 +18,52 @@ use crate::model::MissingKey;
 #[derive(serde::Deserialize)]
 struct Case {
     template: String,
-    #[serde(default)]
-    missing_error: bool,
-    #[serde(default)]
-    secrets: BTreeMap<String, Box<RawValue>>,
-    #[serde(default)]
+    response: Option<Box<RawValue>>,
     output: Option<String>,
+    base64: Option<String>,
 }
 
-fn rendered(case: &Case) -> Result<Vec<u8>, String> {
-    let missing_key = if case.missing_error { MissingKey::Error } else { MissingKey::Default };
-    offline(&case.template, missing_key, &case.secrets)
-}
-
-/// Compares the lines of the file in `GOLDEN`, for development.
-#[test]
-fn golden_file_is_the_same() {
-    let Ok(path) = std::env::var("GOLDEN") else { return };
-    let (mut same, mut refused, mut different) = (0, 0, 0);
-    for line in std::fs::read_to_string(path).expect("a file").lines() {
+/// Fails with all cases of a file that differ.
+fn check(lines: &str) {
+    let (first, lines) = lines.split_once('\n').expect("a first line");
+    let default: Box<RawValue> = serde_json::from_str(first).expect("JSON");
+    let mut different = Vec::new();
+    for line in lines.lines() {
         let case: Case = serde_json::from_str(line).expect("a case");
-        let found = rendered(&case);
-        let wanted = case.output.as_deref().map(|output| {
-            use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD.decode(output).expect("base64")
-        });
-        match (&found, &wanted) {
-            (Ok(found), Some(wanted)) if found == wanted => same += 1,
-            (Err(_), None) => refused += 1,
-            _ => {
-                different += 1;
-                let (here, go) = (found.clone().unwrap_or_default(), wanted.clone().unwrap_or_default());
-                let at = here.iter().zip(&go).position(|(a, b)| a != b).unwrap_or(here.len().min(go.len()));
-                let window = |bytes: &[u8]| {
-                    let window = &bytes[at.saturating_sub(60)..bytes.len().min(at + 60)];
-                    format!("{:?}", String::from_utf8_lossy(window))
-                };
-                let data: String = case.secrets.values().map(|value| value.get()).collect();
-                println!(
-                    "--- {}\n  data   {}\n  go     {}\n  here   {}",
-                    case.template,
-                    data.chars().take(200).collect::<String>(),
-                    if wanted.is_none() { "error".to_owned() } else { window(&go) },
-                    found.as_ref().map_or_else(|error| format!("error {error}"), |_| window(&here)),
-                );
-            }
+        let response = case.response.unwrap_or_else(|| default.clone());
+        let responses = BTreeMap::from([("t".to_owned(), response)]);
+        let found = offline(&case.template, MissingKey::Default, &responses);
+        let bytes = case.base64.map(|base64| STANDARD.decode(base64).expect("base64"));
+        let wanted = case.output.map(String::into_bytes).or(bytes);
+        if found.as_ref().ok() != wanted.as_ref() {
+            let shown = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+            different.push(format!("{line}\n  Go:   {:?}\n  here: {:?}\n", wanted.map(shown), found.map(shown)));
         }
     }
-    println!("{same} the same, {refused} refused by both, {different} different");
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.concat());
+}
+
+#[test]
+fn functions_return_what_they_return_in_go() {
+    check(include_str!("golden/functions.jsonl"));
+}
+
+#[test]
+fn functions_that_change_a_map_change_its_variable() {
+    check(include_str!("golden/mutation.jsonl"));
+}
+
+#[test]
+fn yaml_is_read_as_in_go() {
+    check(include_str!("golden/parse_yaml.jsonl"));
+}
+
+#[test]
+fn yaml_is_written_as_in_go() {
+    check(include_str!("golden/to_yaml.jsonl"));
+}
+
+#[test]
+fn toml_is_written_as_in_go() {
+    check(include_str!("golden/to_toml.jsonl"));
 }

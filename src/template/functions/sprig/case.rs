@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::super::super::unicode::is_letter;
 use super::super::Function;
 use super::super::text::each;
-use super::super::super::unicode::is_letter;
 use super::text::changed;
 
 pub(super) const FUNCTIONS: &[(&str, Function)] = &[
@@ -20,8 +20,7 @@ fn is_connector(c: char) -> bool {
 }
 
 fn is_punctuation(c: char) -> bool {
-    static PUNCTUATION: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^\p{P}$").expect("the expression is constant"));
+    static PUNCTUATION: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\p{P}$").expect("the expression is constant"));
     PUNCTUATION.is_match(c.encode_utf8(&mut [0; 4]))
 }
 

@@ -102,7 +102,7 @@ fn base32(bytes: &[u8]) -> String {
 
 fn from_base32(text: &str) -> Option<Vec<u8>> {
     let packed: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
-    if packed.len() % 8 != 0 {
+    if !packed.len().is_multiple_of(8) {
         return None;
     }
     let mut bytes = Vec::new();

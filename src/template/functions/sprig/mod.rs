@@ -11,6 +11,7 @@ mod paths;
 mod regex;
 mod text;
 mod types;
+mod url;
 mod words;
 
 use gotmpl::Value;
@@ -30,6 +31,7 @@ pub(super) fn functions() -> impl Iterator<Item = (&'static str, Function)> {
         regex::FUNCTIONS,
         text::FUNCTIONS,
         types::FUNCTIONS,
+        url::FUNCTIONS,
         words::FUNCTIONS,
     ]
     .into_iter()
@@ -63,7 +65,8 @@ fn is_equal(a: &Value, b: &Value, arguments: &Arguments<'_>) -> bool {
             a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| is_equal(a, b, arguments))
         }
         (Value::Map(a), Value::Map(b)) => {
-            let is_same = |((key, a), (other, b)): ((_, &Value), (_, &Value))| key == other && is_equal(a, b, arguments);
+            let is_same =
+                |((key, a), (other, b)): ((_, &Value), (_, &Value))| key == other && is_equal(a, b, arguments);
             a.len() == b.len() && a.iter().zip(b.iter()).all(is_same)
         }
         _ => a == b,

@@ -187,17 +187,17 @@ fn round(arguments: &Arguments<'_>) -> Result<Value, String> {
     Ok(Value::Float(rounded / power))
 }
 
-/// The numbers from `start` to and without `stop`.
-fn steps(start: i64, stop: i64, step: i64) -> Result<Vec<i64>, String> {
-    let is_down = stop < start;
-    if step == 0 || (step > 0) == is_down {
+/// The numbers from `start` to and without `end`.
+fn steps(start: i64, end: i64, by: i64) -> Result<Vec<i64>, String> {
+    if by == 0 || (by > 0) == (end < start) {
         return Ok(Vec::new());
     }
-    let count = (i128::from(stop) - i128::from(start)).unsigned_abs().div_ceil(u128::from(step.unsigned_abs()));
+    let count = (i128::from(end) - i128::from(start)).unsigned_abs().div_ceil(u128::from(by.unsigned_abs()));
     if count > MAX_STEPS as u128 {
         return Err(format!("the list has more than {MAX_STEPS} numbers"));
     }
-    Ok((0..).map_while(|index: i64| Some(start + index.checked_mul(step)?)).take(usize::try_from(count).unwrap_or(0)).collect())
+    let numbers = std::iter::successors(Some(start), |number| number.checked_add(by));
+    Ok(numbers.take(usize::try_from(count).unwrap_or_default()).collect())
 }
 
 /// The numbers from the first to the last argument, like the program `seq`.

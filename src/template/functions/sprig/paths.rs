@@ -2,7 +2,6 @@
 
 use gotmpl::Value;
 
-use super::super::super::value::text;
 use super::super::{Arguments, Function};
 use super::text::changed;
 
@@ -79,7 +78,7 @@ mod tests {
         ] {
             assert_eq!(clean(path), cleaned, "{path}");
         }
-        assert_eq!(text(&base("a/b/")), text("b"));
+        assert_eq!(base("a/b/"), "b");
         assert_eq!(directory("a/b"), "a");
         assert_eq!(directory("/a"), "/");
     }

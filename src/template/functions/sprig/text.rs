@@ -133,21 +133,21 @@ fn numbered(parts: &[String]) -> Value {
 
 /// At most `count` parts, of which the last one is the rest. All parts if `count` is negative.
 fn first_parts(separator: &str, count: i64, whole: &str) -> Vec<String> {
-    let mut parts = match usize::try_from(count) {
+    let mut first = match usize::try_from(count) {
         Ok(0) => return Vec::new(),
-        Err(_) => return self::parts(separator, whole),
+        Err(_) => return parts(separator, whole),
         Ok(count) if separator.is_empty() => {
             let mut characters = whole.chars();
-            let mut parts: Vec<String> = characters.by_ref().take(count - 1).map(String::from).collect();
-            parts.push(characters.as_str().to_owned());
-            parts
+            let mut first: Vec<String> = characters.by_ref().take(count - 1).map(String::from).collect();
+            first.push(characters.as_str().to_owned());
+            first
         }
         Ok(count) => return whole.splitn(count, separator).map(str::to_owned).collect(),
     };
-    if parts.last().is_some_and(String::is_empty) {
-        parts.pop();
+    if first.last().is_some_and(String::is_empty) {
+        first.pop();
     }
-    parts
+    first
 }
 
 /// The bytes `from` up to and without `to`, like a slice of Go.

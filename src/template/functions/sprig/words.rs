@@ -3,21 +3,21 @@
 use gotmpl::Value;
 
 use super::super::super::bytes::{from_text, to_text};
+use super::super::super::unicode::{is_digit, is_letter};
 use super::super::super::value::text;
 use super::super::text::each;
-use super::super::super::unicode::{is_digit, is_letter};
 use super::super::{Arguments, Function};
 use super::text::changed;
 
 pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     ("sprig_abbrev", |arguments| {
         arguments.exactly(2)?;
-        abbreviated(arguments.text(1)?, 0, arguments.integer(0)?, 4)
+        Ok(text(&abbreviated(arguments.text(1)?, 0, arguments.integer(0)?, 4)))
     }),
     ("sprig_abbrevboth", |arguments| {
         arguments.exactly(3)?;
         let (left, right) = (arguments.integer(0)?, arguments.integer(1)?);
-        abbreviated(arguments.text(2)?, left, right, if left > 0 { 7 } else { 4 })
+        Ok(text(&abbreviated(arguments.text(2)?, left, right, if left > 0 { 7 } else { 4 })))
     }),
     ("sprig_initials", |arguments| changed(arguments, initials)),
     ("sprig_nospace", |arguments| changed(arguments, without_space)),
@@ -37,11 +37,11 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
 ];
 
 /// At most `width` bytes of a text, from about `offset`, with dots for what is left out.
-fn abbreviated(whole: &str, offset: i64, width: i64, least: i64) -> Result<Value, String> {
+fn abbreviated(whole: &str, offset: i64, width: i64, least: i64) -> String {
     let bytes = from_text(whole);
     let (length, mut offset) = (i64::try_from(bytes.len()).unwrap_or(i64::MAX), offset);
     if width < least || length <= width {
-        return Ok(text(whole));
+        return whole.to_owned();
     }
     offset = offset.min(length);
     if length - offset < width - 3 {
@@ -52,16 +52,16 @@ fn abbreviated(whole: &str, offset: i64, width: i64, least: i64) -> Result<Value
         to_text(bytes.get(range).unwrap_or_default()).into_owned()
     };
     if offset <= 4 {
-        return Ok(text(&format!("{}...", part(0, width - 3))));
+        return format!("{}...", part(0, width - 3));
     }
     if width < 7 {
-        return Ok(text(""));
+        return String::new();
     }
     if offset + width - 3 >= length {
-        return Ok(text(&format!("...{}", part(length - (width - 3), length))));
+        return format!("...{}", part(length - (width - 3), length));
     }
     let end = offset + width - 6;
-    Ok(text(&format!("...{}...", part(offset, end))))
+    format!("...{}...", part(offset, end))
 }
 
 /// Like in Go, a byte of a character that is not ASCII counts as a character of Latin-1.

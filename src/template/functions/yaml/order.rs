@@ -13,7 +13,13 @@ pub(super) fn sort<T>(items: Vec<(Vec<char>, T)>) -> Vec<(Vec<char>, T)> {
     let mut sorted = Vec::with_capacity(left.len() + right.len());
     loop {
         let next = match (left.peek(), right.peek()) {
-            (Some(a), Some(b)) => if is_less(&b.0, &a.0) { right.next() } else { left.next() },
+            (Some(a), Some(b)) => {
+                if is_less(&b.0, &a.0) {
+                    right.next()
+                } else {
+                    left.next()
+                }
+            }
             (Some(_), None) => left.next(),
             _ => right.next(),
         };

@@ -136,8 +136,9 @@ impl<'input> Reader<'input, '_> {
                 }
                 // Go has keys of other types, and orders them differently. The engine has text only.
                 _ => {
-                    return Err("a key of the YAML is not text, such as a number, `on`, or `y`; put it in quotes"
-                        .to_owned());
+                    return Err(
+                        "a key of the YAML is not text, such as a number, `on`, or `y`; put it in quotes".to_owned()
+                    );
                 }
             }
         }

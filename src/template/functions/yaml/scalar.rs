@@ -87,8 +87,7 @@ fn is_float(text: &str) -> bool {
 
 /// Whether `text` is a number with base 60, which yaml.v2 writes with quotes for other parsers.
 pub(super) fn is_base_60(text: &str) -> bool {
-    static BASE_60: LazyLock<Regex> =
-        LazyLock::new(|| regex(r"^[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?$"));
+    static BASE_60: LazyLock<Regex> = LazyLock::new(|| regex(r"^[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?$"));
     text.contains(':') && BASE_60.is_match(text)
 }
 

@@ -21,14 +21,8 @@ const WIDTH: usize = 80;
 const MAX_SIMPLE_KEY: usize = 128;
 
 pub(super) fn write(value: &Value, context: &Context) -> Result<String, String> {
-    let mut writer = Writer {
-        out: String::new(),
-        column: 0,
-        indent: None,
-        is_after_space: true,
-        is_indention: true,
-        context,
-    };
+    let mut writer =
+        Writer { out: String::new(), column: 0, indent: None, is_after_space: true, is_indention: true, context };
     writer.node(value, Place::Other)?;
     Ok(writer.out)
 }
@@ -192,8 +186,13 @@ impl Writer<'_> {
         for (at, &c) in text.iter().enumerate() {
             if c == ' ' {
                 let is_inside = !is_quoted || (at > 0 && at + 1 < text.len());
-                let folds = can_fold && !in_spaces && self.column > WIDTH && is_inside && text.get(at + 1) != Some(&' ');
-                if folds { self.line() } else { self.put(c) }
+                let folds =
+                    can_fold && !in_spaces && self.column > WIDTH && is_inside && text.get(at + 1) != Some(&' ');
+                if folds {
+                    self.line();
+                } else {
+                    self.put(c);
+                }
                 in_spaces = true;
             } else if is_break(c) {
                 if !in_breaks && c == '\n' {

@@ -13,6 +13,7 @@ mod list;
 mod lock;
 mod mirror;
 mod names;
+mod notify;
 mod output;
 mod pointer;
 mod reading;
@@ -33,6 +34,10 @@ pub use list::SecretList;
 pub(crate) use lock::lock;
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_variable_name};
+pub use notify::{
+    HeaderSource, HttpTarget, Notification, NotificationName, NotificationRecord, NotificationTarget, ProcessSelector,
+    RestartRecord, SignalName,
+};
 pub use output::{FileFormat, KeyReference, Output, OutputKind, Pkcs12, WhenMissing};
 pub use pointer::JsonPointer;
 pub use reading::{CertificateTimes, Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};

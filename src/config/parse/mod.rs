@@ -5,6 +5,8 @@ mod auth;
 mod conflicts;
 mod list;
 mod mirrors;
+mod notify;
+mod notify_http;
 mod outputs;
 mod pkcs12;
 mod pki;
@@ -47,6 +49,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
         let of = seed::Copied { directory: &directory, sources: &sources, outputs: &outputs, mirrors: &mirrors };
         seed::parse(raw, &of, diagnostics)
     });
+    let notify = notify::parse(raw.notify.unwrap_or_default(), &outputs, &directory, diagnostics);
     let listener = raw.listen.and_then(|text| listener(&text, diagnostics));
     let retry = retry(raw.retry.unwrap_or_default(), diagnostics);
     let drain = duration("drain", raw.drain.as_ref(), defaults::DRAIN, diagnostics);
@@ -62,6 +65,7 @@ pub(super) fn settings(raw: RawDocument, env: &dyn Environment, diagnostics: &mu
         outputs,
         directory,
         mirrors,
+        notify,
         seed,
         status,
         listener,

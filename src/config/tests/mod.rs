@@ -4,6 +4,7 @@ mod diagnostics;
 mod docs;
 mod input;
 mod lists;
+mod notify;
 mod outputs;
 mod pkcs12;
 mod pki;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::model::{
     AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror,
-    Notification, NotificationName, ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, Session, Settings, SourceName, TokenInfo, VaultToken,
-    Version,
+    Notification, NotificationName, ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, Session, Settings,
+    SourceName, TokenInfo, VaultToken, Version,
 };
 
 /// Identifies one started operation, so that its outcome can be matched and a late outcome ignored. Unique in a

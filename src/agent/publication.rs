@@ -16,7 +16,8 @@ use super::store::Store;
 use super::sync::SyncState;
 use super::time::{Elapsed, Now};
 use crate::model::{
-    AdoptedSet, FileSet, Generation, LeaseId, Manifest, ManifestSource, NotificationRecord, Output, Settings, SourceName,
+    AdoptedSet, FileSet, Generation, LeaseId, Manifest, ManifestSource, NotificationRecord, Output, Settings,
+    SourceName,
 };
 
 /// Maximum interval between two comparisons of the output directory with the visible set. An unchanged directory is only

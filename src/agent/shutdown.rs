@@ -333,7 +333,7 @@ impl Agent {
             return code == exit::OK;
         }
         // All containers restart in the same pod, and the next process continues with the token.
-        if code == exit::RESTART_CONTAINERS && self.mode.has_checkpoint() {
+        if code == exit::RESTART_CONTAINERS && self.mode.has_checkpoint() && !self.parts.report.pod_deleting {
             return true;
         }
         if !leased {

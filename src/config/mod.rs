@@ -76,7 +76,15 @@ pub fn checkpoint_file(
     settings: &Settings,
 ) -> Result<Option<PathBuf>, String> {
     let variable = || env.get("KEYFERRY_CHECKPOINT").filter(|text| !text.trim().is_empty()).map(PathBuf::from);
-    let Some(file) = command_line.or_else(variable) else { return Ok(None) };
+    let Some(file) = command_line.or_else(variable) else {
+        let restart = settings.notify.iter().find(|(_, notification)| notification.is_restart());
+        return restart.map_or(Ok(None), |(name, _)| {
+            Err(format!(
+                "notify.{name}.restart: needs a checkpoint, so that a restart causes no login and no new credentials; set \
+                 KEYFERRY_CHECKPOINT, for example to /run/keyferry/checkpoint"
+            ))
+        });
+    };
     let (shown, directory) = (file.display(), &settings.directory.path);
     let plain =
         |path: &std::path::Path| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);

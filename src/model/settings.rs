@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    CertificateRequest, Mirror, Mode, Notification, NotificationName, ObjectName, Output, Parameters, RequestMethod, SecretBytes, SecretList,
-    SourceName,
+    CertificateRequest, Mirror, Mode, Notification, NotificationName, ObjectName, Output, Parameters, RequestMethod,
+    SecretBytes, SecretList, SourceName,
 };
 
 /// The active configuration.

@@ -36,7 +36,8 @@ impl Cgroups {
             .lines()
             .map(|line| {
                 let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-                let parts = path.strip_prefix('/')?.split('/').filter(|part| !part.is_empty()).map(Into::into).collect();
+                let parts =
+                    path.strip_prefix('/')?.split('/').filter(|part| !part.is_empty()).map(Into::into).collect();
                 Some((controllers.to_owned(), parts))
             })
             .collect();

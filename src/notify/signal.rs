@@ -17,7 +17,11 @@ use crate::model::{Failure, FailureClass, ProcessSelector, Reason, SignalName};
 /// `Invalid`/`NotifyFailed` if the processes of the pod cannot be recognized.
 pub fn send_signal(process: &ProcessSelector, signal: SignalName) -> Result<(), Failure> {
     let processes = Processes::of_system().map_err(|why| {
-        Failure::new(FailureClass::Invalid, Reason::NotifyFailed, format!("failed to send SIG{}: {why}", signal.as_str()))
+        Failure::new(
+            FailureClass::Invalid,
+            Reason::NotifyFailed,
+            format!("failed to send SIG{}: {why}", signal.as_str()),
+        )
     })?;
     send(&processes, process, signal)
 }
@@ -32,9 +36,9 @@ fn send(processes: &Processes, selector: &ProcessSelector, signal: SignalName) -
     };
     let not_found = |why: &str| failed(FailureClass::Local, Reason::ProcessNotFound, why);
     let found = match selector {
-        ProcessSelector::Name(name) => processes
-            .named(name)
-            .map_err(|error| failed(FailureClass::Local, Reason::NotifyFailed, &format!("failed to list /proc: {error}")))?,
+        ProcessSelector::Name(name) => processes.named(name).map_err(|error| {
+            failed(FailureClass::Local, Reason::NotifyFailed, &format!("failed to list /proc: {error}"))
+        })?,
         ProcessSelector::PidFile(path) => {
             let bytes = file::read(path).map_err(|why| not_found(&why))?;
             let pid = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());

@@ -8,9 +8,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::adapters::{Adapters, ApiServer, Checkpoints, Clock as _, Notifier as _, Server, Volume};
 use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
-use crate::model::{
-    Checkpoint, Failure, FailureClass, Notification, NotificationTarget, Reason, SecretList, Settings,
-};
+use crate::model::{Checkpoint, Failure, FailureClass, Notification, NotificationTarget, Reason, SecretList, Settings};
 
 /// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount
 /// and then read again.

@@ -353,7 +353,13 @@ mod tests {
     fn reload_removes_series_of_old_configuration() {
         let metrics = all();
         metrics.clear_labelled();
-        assert!(!metrics.encode().contains("=\"a\"") && !metrics.encode().contains("=\"s\"") && !metrics.encode().contains("=\"n\""), "{}", metrics.encode());
+        assert!(
+            !metrics.encode().contains("=\"a\"")
+                && !metrics.encode().contains("=\"s\"")
+                && !metrics.encode().contains("=\"n\""),
+            "{}",
+            metrics.encode()
+        );
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::metrics::Metrics;
 use super::probe::StateFile;
 use crate::agent::{Agent, Elapsed, LogEntry, LogLevel, Now, Outcome};
 use crate::model::{
-    Condition, ConditionStatus, ConditionType, Failure, Generation, NotificationName, ObjectName, Reason, Settings, SourceName,
+    Condition, ConditionStatus, ConditionType, Failure, Generation, NotificationName, ObjectName, Reason, Settings,
+    SourceName,
 };
 use crate::telemetry;
 

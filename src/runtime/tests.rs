@@ -15,8 +15,8 @@ use super::{ConfigSource, Work};
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit, exit_code};
 use crate::config;
 use crate::model::{
-    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, Notification, ObjectName,
-    PodEvent, Reading, Reason, SeedData, Session, Settings, Source, TokenInfo, VaultToken,
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, Notification,
+    ObjectName, PodEvent, Reading, Reason, SeedData, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
 /// The call that blocks.

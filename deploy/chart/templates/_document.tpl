@@ -52,6 +52,7 @@
 {{- with $values.seed.after }}{{ $_ := set $seed "after" . }}{{ end -}}
 {{- $_ := set $document "seed" $seed -}}
 {{- end -}}
+{{- with $values.notify }}{{ $_ := set $document "notify" . }}{{ end -}}
 {{- $conditions := eq (include "keyferry.conditions" .) "true" -}}
 {{- $events := eq (include "keyferry.events" .) "true" -}}
 {{- $_ := set $document "status" (dict "conditions" $conditions "events" $events) -}}
@@ -63,6 +64,16 @@
 {{- end -}}
 {{- end -}}
 {{- $document | toYaml -}}
+{{- end }}
+
+{{/* "true" if a notification restarts all containers. */}}
+{{- define "keyferry.restartsContainers" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $found := "" -}}
+{{- range $name, $notification := merge (deepCopy ($values.config.notify | default dict)) $values.notify -}}
+{{- if $notification.restart }}{{ $found = "true" }}{{ end -}}
+{{- end -}}
+{{- $found -}}
 {{- end }}
 
 {{/*

@@ -85,12 +85,16 @@ fn notification(
         if names.contains(&name) {
             after.extend(NotificationName::new(&name).ok());
         } else {
-            let message = format!("must be a notification in `notify`; {}", suggestion(&name, names.iter().map(String::as_str)));
+            let message =
+                format!("must be a notification in `notify`; {}", suggestion(&name, names.iter().map(String::as_str)));
             diagnostics.invalid(&format!("{}[{index}]", key("after")), name, message);
         }
     }
-    let (jitter, interval) =
-        if is_restart { (defaults::RESTART_JITTER, defaults::RESTART_MIN_INTERVAL) } else { (Duration::ZERO, Duration::ZERO) };
+    let (jitter, interval) = if is_restart {
+        (defaults::RESTART_JITTER, defaults::RESTART_MIN_INTERVAL)
+    } else {
+        (Duration::ZERO, Duration::ZERO)
+    };
     let mut wait = |name: &str, raw, default| {
         let wait = duration(&key(name), raw, default, diagnostics);
         if wait > defaults::MAX_NOTIFY_WAIT {

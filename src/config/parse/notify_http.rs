@@ -24,7 +24,8 @@ pub(super) fn parse(at: &str, raw: RawHttp, diagnostics: &mut Diagnostics) -> Op
     }
     let unix_socket =
         raw.unix_socket.and_then(|path| check_file(&key("unixSocket"), &path, "/run/app/control.sock", diagnostics));
-    let ca_file = raw.ca_file.and_then(|path| check_file(&key("caFile"), &path, "/etc/sensitive/tls/ca.crt", diagnostics));
+    let ca_file =
+        raw.ca_file.and_then(|path| check_file(&key("caFile"), &path, "/etc/sensitive/tls/ca.crt", diagnostics));
     let mut headers = BTreeMap::new();
     for (name, value) in raw.headers.unwrap_or_default() {
         let at = format!("{}.{name}", key("headers"));
@@ -40,7 +41,10 @@ pub(super) fn parse(at: &str, raw: RawHttp, diagnostics: &mut Diagnostics) -> Op
         }
     }
     let Some(url) = raw.url else {
-        diagnostics.required(&key("url"), "is missing; set it to an address in the pod, like \"http://127.0.0.1:8080/reload\"");
+        diagnostics.required(
+            &key("url"),
+            "is missing; set it to an address in the pod, like \"http://127.0.0.1:8080/reload\"",
+        );
         return None;
     };
     let (is_https, addresses) = url_of(&key("url"), &url, diagnostics)?;

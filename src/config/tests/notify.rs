@@ -47,7 +47,9 @@ fn request_has_defaults_and_all_settings() {
     );
     assert_eq!(target.addresses.len(), 2, "both loopback addresses");
     assert!(target.expects(202) && target.expects(409) && !target.expects(200));
-    assert!(matches!(&target.headers["content-type"], HeaderSource::Value(value) if value.expose() == b"application/json"));
+    assert!(
+        matches!(&target.headers["content-type"], HeaderSource::Value(value) if value.expose() == b"application/json")
+    );
     assert!(matches!(&target.headers["authorization"], HeaderSource::File(file) if file.ends_with("auth")));
     assert_eq!((target.server_name.as_deref(), target.method.as_str()), (Some("webapp.shop.svc"), "PUT"));
 
@@ -79,45 +81,49 @@ fn patterns_select_files() {
 fn each_error_of_a_notification_has_its_path_and_its_action() {
     let outputs = "outputs: [{source: db, key: password, file: pw}]\n";
     for (notify, path, part) in [
-        ("{n: {}}", "notify.n", "must contain one of `signal`, `http`, `file`, or `restart`"),
-        ("{n: {file: /run/g, restart: containers}}", "notify.n", "must contain only one of"),
-        ("{N: {file: /run/g}}", "notify.N", "lower-case"),
-        ("{n: {signal: {}}}", "notify.n.signal", "must contain one of `process` and `pidFile`"),
-        ("{n: {signal: {process: a, pidFile: /p}}}", "notify.n.signal", "must contain only one of"),
-        ("{n: {signal: {process: /bin/a}}}", "notify.n.signal.process", "without its directory"),
-        ("{n: {signal: {process: a, name: SIGHUP}}}", "notify.n.signal.name", "must be one of HUP"),
-        ("{n: {signal: {pidFile: app.pid}}}", "notify.n.signal.pidFile", "absolute path"),
-        ("{n: {http: {}}}", "notify.n.http.url", "is missing"),
-        ("{n: {http: {url: 'http://10.0.0.1/'}}}", "notify.n.http.url", "loopback"),
-        ("{n: {http: {url: 'http://webapp.shop.svc/'}}}", "notify.n.http.url", "loopback"),
-        ("{n: {http: {url: 'http://0.0.0.0/'}}}", "notify.n.http.url", "loopback"),
-        ("{n: {http: {url: 'ftp://localhost/'}}}", "notify.n.http.url", "http or https"),
-        ("{n: {http: {url: '/reload'}}}", "notify.n.http.url", "http or https"),
-        ("{n: {http: {url: 'http://a:b@localhost/'}}}", "notify.n.http.url", "headerFiles"),
-        ("{n: {http: {url: 'https://localhost/'}}}", "notify.n.http.caFile", "is missing"),
-        ("{n: {http: {url: 'http://localhost/', caFile: /ca}}}", "notify.n.http.caFile", "without an `https` URL"),
-        ("{n: {http: {url: 'http://localhost/', timeout: 6m}}}", "notify.n.http.timeout", "at most 5m"),
-        ("{n: {http: {url: 'http://localhost/', headers: {Host: a}}}}", "notify.n.http.headers.Host", "itself"),
-        ("{n: {http: {url: 'http://localhost/', headers: {'a b': a}}}}", "notify.n.http.headers.a b", "name of a header"),
+        ("{x: {}}", "notify.x", "must contain one of `signal`, `http`, `file`, or `restart`"),
+        ("{x: {file: /run/g, restart: containers}}", "notify.x", "must contain only one of"),
+        ("{X: {file: /run/g}}", "notify.X", "lower-case"),
+        ("{x: {signal: {}}}", "notify.x.signal", "must contain one of `process` and `pidFile`"),
+        ("{x: {signal: {process: a, pidFile: /p}}}", "notify.x.signal", "must contain only one of"),
+        ("{x: {signal: {process: /bin/a}}}", "notify.x.signal.process", "without its directory"),
+        ("{x: {signal: {process: a, name: SIGHUP}}}", "notify.x.signal.name", "must be one of HUP"),
+        ("{x: {signal: {pidFile: app.pid}}}", "notify.x.signal.pidFile", "absolute path"),
+        ("{x: {http: {}}}", "notify.x.http.url", "is missing"),
+        ("{x: {http: {url: 'http://10.0.0.1/'}}}", "notify.x.http.url", "loopback"),
+        ("{x: {http: {url: 'http://webapp.shop.svc/'}}}", "notify.x.http.url", "loopback"),
+        ("{x: {http: {url: 'http://0.0.0.0/'}}}", "notify.x.http.url", "loopback"),
+        ("{x: {http: {url: 'ftp://localhost/'}}}", "notify.x.http.url", "http or https"),
+        ("{x: {http: {url: '/reload'}}}", "notify.x.http.url", "http or https"),
+        ("{x: {http: {url: 'http://a:b@localhost/'}}}", "notify.x.http.url", "headerFiles"),
+        ("{x: {http: {url: 'https://localhost/'}}}", "notify.x.http.caFile", "is missing"),
+        ("{x: {http: {url: 'http://localhost/', caFile: /ca}}}", "notify.x.http.caFile", "without an `https` URL"),
+        ("{x: {http: {url: 'http://localhost/', timeout: 6m}}}", "notify.x.http.timeout", "at most 5m"),
+        ("{x: {http: {url: 'http://localhost/', headers: {Host: a}}}}", "notify.x.http.headers.Host", "itself"),
         (
-            "{n: {http: {url: 'http://localhost/', headers: {A: b}, headerFiles: {a: /b}}}}",
-            "notify.n.http.headerFiles.a",
+            "{x: {http: {url: 'http://localhost/', headers: {'a b': a}}}}",
+            "notify.x.http.headers.a b",
+            "name of a header",
+        ),
+        (
+            "{x: {http: {url: 'http://localhost/', headers: {A: b}, headerFiles: {a: /b}}}}",
+            "notify.x.http.headerFiles.a",
             "twice",
         ),
-        ("{n: {http: {url: 'http://localhost/', expect: [700]}}}", "notify.n.http.expect[0]", "at most 599"),
-        ("{n: {file: g}}", "notify.n.file", "absolute path"),
-        ("{n: {file: /etc/sensitive/g}}", "notify.n.file", "outside `directory.path`"),
-        ("{a: {file: /run/g}, n: {file: /run/g}}", "notify.n.file", "notification a writes it too"),
-        ("{n: {restart: pod}}", "notify.n.restart", "must be one of containers"),
-        ("{n: {restart: containers, atStart: true}}", "notify.n.atStart", "must not be true"),
-        ("{n: {restart: containers, minInterval: 5s}}", "notify.n.minInterval", "at least 10s"),
-        ("{a: {restart: containers}, n: {restart: containers}}", "notify.n.restart", "notification a"),
-        ("{n: {file: /run/g, debounce: 2d}}", "notify.n.debounce", "at most 1d"),
-        ("{n: {file: /run/g, files: [pv]}}", "notify.n.files[0]", "did you mean `pw`?"),
-        ("{n: {file: /run/g, files: ['{a,b}']}}", "notify.n.files[0]", "several patterns"),
-        ("{n: {file: /run/g, after: [m]}}", "notify.n.after[0]", "must be a notification in `notify`"),
-        ("{n: {file: /run/g, after: [n]}}", "notify.n.after", "cycle"),
-        ("{m: {file: /run/f, after: [n]}, n: {file: /run/g, after: [m]}}", "notify.m.after", "cycle (m, n)"),
+        ("{x: {http: {url: 'http://localhost/', expect: [700]}}}", "notify.x.http.expect[0]", "at most 599"),
+        ("{x: {file: g}}", "notify.x.file", "absolute path"),
+        ("{x: {file: /etc/sensitive/g}}", "notify.x.file", "outside `directory.path`"),
+        ("{a: {file: /run/g}, x: {file: /run/g}}", "notify.x.file", "notification a writes it too"),
+        ("{x: {restart: pod}}", "notify.x.restart", "must be one of containers"),
+        ("{x: {restart: containers, atStart: true}}", "notify.x.atStart", "must not be true"),
+        ("{x: {restart: containers, minInterval: 5s}}", "notify.x.minInterval", "at least 10s"),
+        ("{a: {restart: containers}, x: {restart: containers}}", "notify.x.restart", "notification a"),
+        ("{x: {file: /run/g, debounce: 2d}}", "notify.x.debounce", "at most 1d"),
+        ("{x: {file: /run/g, files: [pv]}}", "notify.x.files[0]", "did you mean `pw`?"),
+        ("{x: {file: /run/g, files: ['{a,b}']}}", "notify.x.files[0]", "several patterns"),
+        ("{x: {file: /run/g, after: [m]}}", "notify.x.after[0]", "must be a notification in `notify`"),
+        ("{x: {file: /run/g, after: [x]}}", "notify.x.after", "cycle"),
+        ("{m: {file: /run/f, after: [x]}, x: {file: /run/g, after: [m]}}", "notify.m.after", "cycle (m, x)"),
     ] {
         let error = rejected(&[], Some(&with(&format!("{outputs}notify: {notify}\n"))));
         let found = error.diagnostics.iter().find(|diagnostic| diagnostic.path == path);
@@ -129,8 +135,8 @@ fn each_error_of_a_notification_has_its_path_and_its_action() {
 #[test]
 fn error_shows_no_header_and_no_url() {
     for notify in [
-        "{n: {http: {url: 'http://10.0.0.1/?token=horse'}}}",
-        "{n: {http: {url: 'http://localhost/', headers: {Authorization: \"horse\\n\"}}}}",
+        "{x: {http: {url: 'http://10.0.0.1/?token=horse'}}}",
+        "{x: {http: {url: 'http://localhost/', headers: {Authorization: \"horse\\n\"}}}}",
     ] {
         let error = rejected(&[], Some(&with(&format!("notify: {notify}\n")))).to_string();
         assert!(!error.contains("horse"), "{error}");

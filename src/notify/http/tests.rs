@@ -70,7 +70,8 @@ fn prometheus_is_reloaded() {
     let (port, server) = serve("500 Internal Server Error");
     let failure = send(target(format!("http://127.0.0.1:{port}/-/reload"))).expect_err("refused");
     assert_eq!((failure.class, failure.reason), (FailureClass::Transient, Reason::NotifyFailed));
-    let expected = format!("failed to send POST http://127.0.0.1:{port}/-/reload: the application responded with status 500");
+    let expected =
+        format!("failed to send POST http://127.0.0.1:{port}/-/reload: the application responded with status 500");
     assert_eq!(failure.message, expected);
     server.join().expect("a request");
 }
@@ -89,7 +90,11 @@ fn spring_is_refreshed_with_the_content_of_a_header_file() {
     let url = format!("http://localhost:{port}/actuator/refresh?token=planted");
     send(HttpTarget { headers: headers.clone(), ..target(url.clone()) }).expect("refreshed");
     let request = server.join().expect("a request");
-    for line in ["POST /actuator/refresh?token=planted HTTP/1.1", "authorization: Bearer planted", "content-type: application/json"] {
+    for line in [
+        "POST /actuator/refresh?token=planted HTTP/1.1",
+        "authorization: Bearer planted",
+        "content-type: application/json",
+    ] {
         assert!(request.contains(line), "{line}: {request}");
     }
 
@@ -202,11 +207,8 @@ fn certificate_of_the_application_is_verified_with_the_given_ca_and_name() {
     let (port, pem, server) = serve_tls("webapp.shop.svc");
     std::fs::write(&ca, pem).expect("written");
     let url = |port| format!("https://localhost:{port}/reload");
-    let wanted = HttpTarget {
-        ca_file: Some(ca.clone()),
-        server_name: Some("webapp.shop.svc".into()),
-        ..target(url(port))
-    };
+    let wanted =
+        HttpTarget { ca_file: Some(ca.clone()), server_name: Some("webapp.shop.svc".into()), ..target(url(port)) };
     send(wanted).expect("reloaded");
     assert!(server.join().expect("no panic").is_some());
 

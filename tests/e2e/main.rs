@@ -20,6 +20,7 @@ mod leases;
 mod lifecycle;
 mod manifest;
 mod mirror;
+mod notify;
 mod outage;
 mod reference_scenario;
 mod seed;

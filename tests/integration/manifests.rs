@@ -249,6 +249,26 @@ fn kustomize_seed_component_mounts_optional_secret_in_agent_only() -> Result<()>
     Ok(())
 }
 
+#[test]
+fn kustomize_components_notify_and_restart_extend_files_component() -> Result<()> {
+    let test = "kustomize_components_notify_and_restart_extend_files_component";
+    let Some(made) = kustomized(test, &["../files", "../notify"], "")? else { return Ok(()) };
+    let pod = &made["spec"]["template"]["spec"];
+    let agent = &pod["initContainers"][0];
+    assert_eq!(pod["shareProcessNamespace"], true);
+    let application = &pod["containers"][0]["securityContext"];
+    assert_eq!(agent["securityContext"]["runAsUser"], application["runAsUser"], "the same UID");
+    assert_eq!(agent["securityContext"]["runAsNonRoot"], true, "the rest of the security context stays");
+
+    let Some(made) = kustomized(test, &["../files", "../restart"], "")? else { return Ok(()) };
+    let agent = &made["spec"]["template"]["spec"]["initContainers"][0];
+    let rule = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]);
+    assert_eq!((&agent["restartPolicyRules"], &agent["restartPolicy"]), (&rule, &json!("Always")));
+    let named = |name: &str| agent["env"].as_array()?.iter().find(|item| item["name"] == name).cloned();
+    assert_eq!(named("KEYFERRY_CHECKPOINT").context("the variable")?["value"], "/run/keyferry/checkpoint");
+    Ok(())
+}
+
 /// The agent accepts the arguments and variables of the manifests, up to the first request to Vault.
 #[test]
 fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {

@@ -68,8 +68,8 @@ pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -
 /// Finds the checkpoint file: `--checkpoint`, else `KEYFERRY_CHECKPOINT`.
 ///
 /// # Errors
-/// If the path is relative, contains `..`, or is below the output directory, which the application can read. Symbolic
-/// links are not resolved.
+/// If there is none although a notification restarts all containers. If the path is relative, contains `..`, or is below
+/// the output directory, which the application can read. Symbolic links are not resolved.
 pub fn checkpoint_file(
     env: &dyn Environment,
     command_line: Option<PathBuf>,

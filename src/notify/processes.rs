@@ -30,7 +30,7 @@ struct Cgroups(BTreeMap<String, Vec<String>>);
 
 impl Cgroups {
     /// Parses `/proc/<pid>/cgroup` (cgroups(7)). In a cgroup namespace, a path is relative to the cgroup of the reader and can
-    /// start with `..` (cgroup_namespaces(7)).
+    /// start with `..` (`cgroup_namespaces(7)`).
     fn parse(text: &str) -> Option<Self> {
         let parsed: Option<BTreeMap<_, _>> = text
             .lines()

@@ -269,6 +269,19 @@ fn kustomize_components_notify_and_restart_extend_files_component() -> Result<()
     Ok(())
 }
 
+#[tokio::test]
+async fn api_server_accepts_the_rule_that_restarts_all_containers() -> Result<()> {
+    let test = "api_server_accepts_the_rule_that_restarts_all_containers";
+    let Some(servers) = Servers::shared(test).await else { return Ok(()) };
+    let Some(mut made) = kustomized(test, &["../files", "../restart"], "")? else { return Ok(()) };
+    let (cluster, namespace) = namespace_with_policies(servers).await?;
+    made["metadata"]["namespace"] = json!(namespace);
+    accepted(test, apply(&cluster, &made, true).await)?;
+    let pod = pod_of(&made).context("a Pod")?;
+    accepted(test, apply(&cluster, &pod, true).await)?;
+    Ok(())
+}
+
 /// The agent accepts the arguments and variables of the manifests, up to the first request to Vault.
 #[test]
 fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {

@@ -7,8 +7,8 @@ use super::driver::{Driver, Kind};
 use super::fixtures::{HOUR, MINUTE, RUN, failure, secs, settings, unreachable};
 use crate::agent::{Mode, Op, Outcome};
 use crate::model::{
-    AdoptedSet, ConditionStatus, ConditionType, FailureClass, Glob, Notification, NotificationName, NotificationTarget,
-    Reason, Settings,
+    AdoptedSet, ConditionStatus, ConditionType, FailureClass, Glob, Notification, NotificationName, NotificationRecord,
+    NotificationTarget, Reason, Settings,
 };
 
 pub(super) fn named(text: &str) -> NotificationName {
@@ -290,7 +290,7 @@ fn reload_keeps_pending_notifications_and_adds_none() {
     d.config(with(&["a"], &[]));
     d.advance(secs(2));
     assert_eq!(condition(&d), (ConditionStatus::Unknown, Reason::NotConfigured));
-    assert_eq!(left_by(&d).manifest.notifications, Default::default());
+    assert_eq!(left_by(&d).manifest.notifications, NotificationRecord::default());
 }
 
 #[test]

@@ -32,12 +32,12 @@ pub(super) fn parse(at: &str, raw: RawHttp, diagnostics: &mut Diagnostics) -> Op
         if HeaderValue::from_str(&value).is_err() {
             diagnostics.invalid_hidden(&at, "must be the value of a header, in one line of visible ASCII characters");
         }
-        add(&mut headers, &at, name, HeaderSource::Value(value.into()), diagnostics);
+        add(&mut headers, &at, &name, HeaderSource::Value(value.into()), diagnostics);
     }
     for (name, path) in raw.header_files.unwrap_or_default() {
         let at = format!("{}.{name}", key("headerFiles"));
         if let Some(file) = check_file(&at, &path, "/etc/sensitive/reload-authorization", diagnostics) {
-            add(&mut headers, &at, name, HeaderSource::File(file), diagnostics);
+            add(&mut headers, &at, &name, HeaderSource::File(file), diagnostics);
         }
     }
     let Some(url) = raw.url else {
@@ -82,7 +82,7 @@ pub(super) fn parse(at: &str, raw: RawHttp, diagnostics: &mut Diagnostics) -> Op
 fn add(
     headers: &mut BTreeMap<String, HeaderSource>,
     at: &str,
-    name: String,
+    name: &str,
     source: HeaderSource,
     diagnostics: &mut Diagnostics,
 ) {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::diagnostics::with;
-use super::{loaded, rejected};
+use super::{environment, loaded, rejected};
+use crate::config::checkpoint_file;
 use crate::model::{
     FilePath, HeaderSource, HttpTarget, Notification, NotificationName, NotificationTarget, ProcessSelector, SignalName,
 };
@@ -141,4 +142,14 @@ fn error_shows_no_header_and_no_url() {
         let error = rejected(&[], Some(&with(&format!("notify: {notify}\n")))).to_string();
         assert!(!error.contains("horse"), "{error}");
     }
+}
+
+#[test]
+fn restart_of_all_containers_requires_a_checkpoint() {
+    let settings = loaded(&[], Some(&with("notify: {restart: {restart: containers}}")));
+    let without = checkpoint_file(&environment(&[]), None, &settings);
+    let message = without.expect_err("rejected");
+    assert!(message.starts_with("notify.restart.restart: needs a checkpoint"), "{message}");
+    let file = checkpoint_file(&environment(&[("KEYFERRY_CHECKPOINT", "/run/keyferry/checkpoint")]), None, &settings);
+    assert!(file.is_ok_and(|file| file.is_some()));
 }

@@ -34,8 +34,7 @@ pub(super) fn sprintf(
     values: &[Value],
     is_number: &dyn Fn(&Arc<str>) -> bool,
 ) -> Result<String, String> {
-    let mut printer =
-        Printer { out: String::new(), values, next: 0, was_reordered: false, is_number, failure: None };
+    let mut printer = Printer { out: String::new(), values, next: 0, was_reordered: false, is_number, failure: None };
     let mut rest = pattern;
     while let Some((text, after)) = rest.split_once('%') {
         printer.out.push_str(text);

@@ -107,7 +107,9 @@ fn generated_templates_render_as_consul_template_renders_them() -> Result<()> {
         }
     }
     ensure!(different == 0, "{different} of {count} pairs differ\n{text}");
-    println!("{count} pairs: {refused} refused by both, {stricter} refused by keyferry alone for a missing value or an error of printf");
+    println!(
+        "{count} pairs: {refused} refused by both, {stricter} refused by keyferry alone for a missing value or an error of printf"
+    );
     ensure!(
         count < 100 || refused * 100 < count * LARGEST_REFUSED,
         "too many templates are refused: {refused} of {count}"

@@ -58,7 +58,7 @@ pub(super) fn table(context: &Arc<Context>) -> FuncMap {
 }
 
 fn call(name: &'static str, function: Function, values: &[Value], context: &Context) -> gotmpl::Result<Value> {
-    let result = function(&Arguments { name, values, context }).and_then(|value| {
+    let result = function(&Arguments { values, context }).and_then(|value| {
         context.charge(&value)?;
         Ok(value)
     });

@@ -9,7 +9,6 @@ use super::super::context::Context;
 
 /// The arguments of a call.
 pub(in crate::template) struct Arguments<'a> {
-    pub(in crate::template) name: &'static str,
     pub(in crate::template) values: &'a [Value],
     pub(in crate::template) context: &'a Context,
 }
@@ -45,14 +44,6 @@ impl<'a> Arguments<'a> {
     pub(in crate::template) fn text(&self, index: usize) -> Result<&'a Arc<str>, String> {
         match self.value(index)? {
             Value::String(text) if !self.context.is_number(text) => Ok(text),
-            other => Err(self.mismatch(index, "text", other)),
-        }
-    }
-
-    /// The text at `index`, or the digits of a number.
-    pub(in crate::template) fn text_or_number(&self, index: usize) -> Result<&'a Arc<str>, String> {
-        match self.value(index)? {
-            Value::String(text) => Ok(text),
             other => Err(self.mismatch(index, "text", other)),
         }
     }

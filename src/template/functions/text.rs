@@ -19,12 +19,11 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("regexReplaceAll", |arguments| {
         arguments.exactly(3)?;
-        let replaced = expression(arguments)?.replace_all(arguments.text(2)?, &**arguments.text(1)?);
-        Ok(text(&replaced))
+        Ok(text(&replaced(&expression(arguments)?, arguments.text(2)?, arguments.text(1)?, arguments)?))
     }),
     ("replaceAll", |arguments| {
         arguments.exactly(3)?;
-        Ok(text(&arguments.text(2)?.replace(&**arguments.text(0)?, arguments.text(1)?)))
+        replace_all(arguments.text(2)?, arguments.text(0)?, arguments.text(1)?, arguments)
     }),
     ("split", split),
     ("splitToMap", split_to_map),
@@ -124,7 +123,9 @@ fn join(arguments: &Arguments<'_>) -> Result<Value, String> {
         Value::String(item) => Ok(&**item),
         other => Err(format!("the list contains {}; convert it with `print`", arguments.kind(other))),
     });
-    Ok(text(&items.collect::<Result<Vec<_>, _>>()?.join(separator)))
+    let items = items.collect::<Result<Vec<_>, _>>()?;
+    arguments.context.charge_bytes(separator.len().saturating_mul(items.len()))?;
+    Ok(text(&items.join(separator)))
 }
 
 /// The parts of `text` between `separator`s. An empty separator separates all characters.
@@ -187,6 +188,32 @@ fn parse_uint(arguments: &Arguments<'_>) -> Result<Value, String> {
             number.parse().map(Value::Uint).map_err(|_| "the text is not a whole number without a sign".to_owned())
         }
     }
+}
+
+/// Replaces all occurrences of text.
+pub(super) fn replace_all(whole: &str, from: &str, to: &str, arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.context.charge_bytes(whole.matches(from).count().saturating_mul(to.len()))?;
+    Ok(text(&whole.replace(from, to)))
+}
+
+/// Replaces all matches. `$1` in the replacement can repeat a match, so the size is limited before it is written.
+pub(super) fn replaced(
+    expression: &Regex,
+    whole: &str,
+    replacement: &str,
+    arguments: &Arguments<'_>,
+) -> Result<String, String> {
+    let groups = replacement.matches('$').count();
+    let (mut result, mut start) = (String::new(), 0);
+    for captures in expression.captures_iter(whole) {
+        let found = captures.get_match();
+        arguments.context.charge_bytes(found.len().saturating_mul(groups).saturating_add(replacement.len()))?;
+        result.push_str(&whole[start..found.start()]);
+        captures.expand(replacement, &mut result);
+        start = found.end();
+    }
+    result.push_str(&whole[start..]);
+    Ok(result)
 }
 
 /// The regular expression in the first argument.

@@ -3,6 +3,7 @@
 use gotmpl::Value;
 use regex::Regex;
 
+use super::super::bytes::byte_of;
 use super::super::value::{list, map, text};
 use super::{Arguments, Function};
 
@@ -53,12 +54,21 @@ fn mapped(arguments: &Arguments<'_>, change: impl Fn(&str) -> String) -> Result<
     Ok(text(&change(arguments.text(0)?)))
 }
 
-/// Changes the case of each character. Go maps a character to one character, so `ß` stays `ß`.
+/// Changes the case of each character. Go maps a character to one character, so `ß` stays `ß`, and a byte that is not UTF-8
+/// to the replacement character.
 pub(super) fn each<I: Iterator<Item = char> + Clone>(text: &str, change: impl Fn(char) -> I) -> String {
     let one = |c: char| {
         let mut changed = change(c);
         match (changed.next(), changed.next()) {
+            _ if byte_of(c).is_some() => char::REPLACEMENT_CHARACTER,
             (Some(changed), None) => changed,
+            // These have a mapping to one character too, which the standard library does not have.
+            (Some('i'), Some(_)) => 'i',
+            (Some(_), Some('\u{399}')) => match u32::from(c) {
+                0x1f80..=0x1f87 | 0x1f90..=0x1f97 | 0x1fa0..=0x1fa7 => char::from_u32(u32::from(c) + 8).unwrap_or(c),
+                0x1fb3 | 0x1fc3 | 0x1ff3 => char::from_u32(u32::from(c) + 9).unwrap_or(c),
+                _ => c,
+            },
             _ => c,
         }
     };

@@ -75,7 +75,7 @@ fn nesting_of_values_has_a_limit() {
     for text in [
         r#"{{ $x := "a" }}{{ range loop 20000 }}{{ $x = sprig_list $x }}{{ end }}"#,
         r#"{{ $x := sprig_dict }}{{ range loop 20000 }}{{ $x = sprig_dict "a" $x }}{{ end }}"#,
-        r#"{{ $x := sprig_list 1 }}{{ range loop 200 }}{{ $x = sprig_list $x $x }}{{ end }}"#,
+        r"{{ $x := sprig_list 1 }}{{ range loop 200 }}{{ $x = sprig_list $x $x }}{{ end }}",
         r#"{{ range loop 20000 }}{{ scratch.MapSet "m" "k" (scratch.Get "m") }}{{ end }}"#,
     ] {
         let error = offline(text, MissingKey::Default, &none).expect_err("an error");

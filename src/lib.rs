@@ -26,6 +26,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod kubernetes;
 pub mod model;
+pub mod notify;
 pub mod render;
 pub mod runtime;
 pub mod telemetry;

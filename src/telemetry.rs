@@ -1,7 +1,7 @@
 //! Logging to stderr, as text on a terminal and as one JSON object per line otherwise, and hardening of the process.
 //!
 //! Events have the path of their module as target (`keyferry::vault`), or [`TARGET`]. The field `reason` has the reason
-//! code, `source` the source, and `output` the mirrored Secret. Secret values cannot be logged, because their type
+//! code, `source` the source, `output` the mirrored Secret, and `notification` the notification. Secret values cannot be logged, because their type
 //! implements neither `Debug` nor `Display`. An HTTP library may log headers with a token at `debug`, so only targets
 //! of keyferry can be logged below `info`, whatever the filter is.
 

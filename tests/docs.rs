@@ -78,6 +78,7 @@ fn troubleshooting_lists_each_condition_and_exit_code() {
         exit::CANNOT_CREATE,
         exit::IO,
         exit::NO_PERMISSION,
+        exit::RESTART_CONTAINERS,
         exit::TERMINATED,
     ];
     let codes: BTreeSet<String> = codes.iter().map(ToString::to_string).collect();

@@ -33,6 +33,7 @@ impl Agent {
             self.parts.refreshes.wake(),
             self.events_due(at),
             if visible { mirrors.wake() } else { None },
+            if visible { self.notifications_wake() } else { None },
             report.wake(settings),
             self.trial.as_ref().and_then(super::trial::Trial::wake),
             self.mode.deadline(),
@@ -72,12 +73,14 @@ impl Agent {
         if publication.resync_due().is_some_and(|at| at <= now.at) {
             publication.sync.resync();
         }
-        let due = publication.sync.is_due(now.at) && !directories.is_busy(&settings.directory.path);
+        let is_free = !directories.is_busy(&settings.directory.path);
+        let due = publication.sync.is_due(now.at) && is_free && !publication.recording.is_busy();
         // Only the first set waits for all sources. Later, a source that a reload added has no files until it is read.
         let publish = due && (publication.visible().is_some() || self.parts.is_complete(now.at));
-        let Parts { settings, sources, store, publication, mirrors, computed, .. } = &mut self.parts;
+        let Parts { settings, sources, store, publication, mirrors, notifications, computed, .. } = &mut self.parts;
         if publish {
-            let set = publication::set(settings, store, sources, &computed.added, |_| false);
+            let notifications = (&*notifications, publication.files());
+            let set = publication::set(settings, store, sources, &computed.added, notifications, |_| false);
             let op = Op::Publish { directory: settings.directory.clone(), set: Arc::clone(&set) };
             publication.sync.started(self.outbox.start(op));
             publication.started(set, sources.leases());
@@ -87,6 +90,10 @@ impl Agent {
             for (name, failure) in failed {
                 self.journal.failed(&Subject::Mirror(name), &failure);
             }
+        }
+        self.advance_notifications(is_free, now);
+        if !self.phase.is_working() {
+            return;
         }
         self.advance_checkpoint(now);
         let desired = conditions::conditions(&self.parts, now);

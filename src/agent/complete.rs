@@ -20,8 +20,9 @@ impl Agent {
         if !once {
             self.parts.report.repeat_later(now);
         }
-        let Parts { settings, sources, store, publication, .. } = &mut self.parts;
+        let Parts { settings, sources, store, publication, notifications, .. } = &mut self.parts;
         let Some(set) = adopted else { return publication.sync.request() };
+        notifications.adopt(set, now);
         // What the manifest has about a source, if it is about the same request.
         let saved = |name: &SourceName| {
             let spec = settings.sources.get(name)?;
@@ -102,6 +103,9 @@ impl Agent {
                     self.parts.directories.retire(&directory, &mut self.outbox);
                 }
                 Some(_) => {}
+                None if self.parts.publication.recording.is_in_flight(ticket) => {
+                    self.notifications_recorded(ticket, result.map(|_| ()), now);
+                }
                 None => self.published(ticket, result, now),
             },
             Outcome::Retired(result) => {
@@ -109,6 +113,7 @@ impl Agent {
                 self.ended(&Subject::Directory, &result);
             }
             Outcome::Mirrored(result) => self.mirrored(ticket, result, now),
+            Outcome::Notified(result) => self.notified(ticket, &result, now),
             Outcome::ConditionsPatched(result) => {
                 let Parts { settings, report, .. } = &mut self.parts;
                 if let Some(result) = report.reported(ticket, result, settings, now) {
@@ -154,14 +159,18 @@ impl Agent {
     }
 
     fn published(&mut self, ticket: Ticket, result: Result<bool, Failure>, now: &Now) {
-        let Parts { settings, sources, publication, replaced, mirrors, .. } = &mut self.parts;
+        let Parts { settings, sources, publication, replaced, mirrors, notifications, .. } = &mut self.parts;
         match result {
             Ok(swapped) => {
                 if publication.sync.succeeded(ticket) {
                     let before = publication.visible().cloned();
                     let new = publication.published(swapped, replaced, now);
-                    let unchanged =
-                        before.zip(publication.visible()).is_some_and(|(old, new)| old.manifest == new.manifest);
+                    if let Some(visible) = publication.files() {
+                        notifications.published(visible, before.as_ref().map(|set| &set.files), now);
+                    }
+                    let unchanged = before
+                        .zip(publication.visible())
+                        .is_some_and(|(old, new)| old.manifest.has_same_sources(&new.manifest));
                     if new || !unchanged {
                         mirrors.request();
                     }

@@ -20,18 +20,18 @@ fn condition(kind: ConditionType, status: ConditionStatus, reason: Reason, messa
 
 /// Returns all conditions, in the order of [`ConditionType::ALL`].
 pub(super) fn conditions(parts: &Parts, now: &Now) -> Vec<Condition> {
-    vec![ready(parts), fresh(parts, now), mirrored(parts)]
+    vec![ready(parts), fresh(parts, now), mirrored(parts), notified(parts, now)]
 }
 
 /// Returns the conditions of a stopping agent.
-pub(super) fn stopped(parts: &Parts) -> Vec<Condition> {
+pub(super) fn stopped(parts: &Parts, now: &Now) -> Vec<Condition> {
     let message = if parts.publication.visible().is_some() {
         "the agent has stopped; the published files remain but are no longer refreshed"
     } else {
         "the agent has stopped before the first set was published"
     };
     let fresh = condition(ConditionType::SecretsFresh, ConditionStatus::False, Reason::AgentStopped, message);
-    vec![ready(parts), fresh, mirrored(parts)]
+    vec![ready(parts), fresh, mirrored(parts), notified(parts, now)]
 }
 
 /// Stays True once a set is visible. A later failure only makes the set stale: a wrong configuration must not remove
@@ -242,6 +242,35 @@ fn mirrored(parts: &Parts) -> Condition {
     // Stays True while a new set is being mirrored, or the condition would flap at each rotation.
     let message = format!("the published set is mirrored to: {}", names(&|_| true));
     condition(kind, ConditionStatus::True, Reason::Mirrored, message)
+}
+
+fn notified(parts: &Parts, now: &Now) -> Condition {
+    let kind = ConditionType::Notified;
+    let notifications = &parts.notifications;
+    if notifications.is_empty() {
+        return condition(kind, ConditionStatus::Unknown, Reason::NotConfigured, "no notification is configured");
+    }
+    if let Some(message) = &notifications.restarting {
+        return condition(kind, ConditionStatus::False, Reason::ContainersRestarting, message);
+    }
+    let failures: Vec<_> = notifications.failures().collect();
+    if let Some((_, first)) = failures.first() {
+        let limit = char_limit(failures.len());
+        let text = joined(failures.iter(), failures.len(), |(name, failure)| {
+            Some(format!("notification {name}: {}", truncated(&failure.message, limit)))
+        });
+        return condition(kind, ConditionStatus::False, first.reason, text);
+    }
+    if parts.publication.visible().is_none() {
+        return condition(kind, ConditionStatus::False, Reason::Pending, "the first set is not published yet");
+    }
+    if let Some(at) = notifications.restart_at() {
+        let at = timestamp(now.wall_at(at));
+        let message = format!("files have changed; all containers are restarted at {at} or later");
+        return condition(kind, ConditionStatus::False, Reason::Pending, message);
+    }
+    // Stays True while a notification is in flight, or the condition would flap at each rotation.
+    condition(kind, ConditionStatus::True, Reason::Notified, "the application was notified of all changed files")
 }
 
 /// Joins the texts of the first few of `items`, and the number of the rest.

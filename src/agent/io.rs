@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::model::{
     AdoptedSet, Checkpoint, Condition, Directory, Failure, FileSet, Generation, Lease, LeaseId, Manifest, Mirror,
-    ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, ServerEvent, Session, Settings, SourceName,
-    TokenInfo, VaultToken, Version,
+    Notification, NotificationName, ObjectName, PodEvent, Reading, Reason, SecretBytes, SeedData, ServerEvent, Session,
+    Settings, SourceName, TokenInfo, VaultToken, Version,
 };
 
 /// Identifies one started operation, so that its outcome can be matched and a late outcome ignored. Unique in a
@@ -76,6 +76,8 @@ pub enum Outcome {
     Retired(Result<(), Failure>),
     /// Of [`Op::Mirror`].
     Mirrored(Result<MirrorResult, Failure>),
+    /// Of [`Op::Notify`].
+    Notified(Result<(), Failure>),
     /// Of [`Op::PatchConditions`]; `true` if the pod is being deleted.
     ConditionsPatched(Result<bool, Failure>),
     /// Of [`Op::RecordEvent`].
@@ -225,6 +227,15 @@ pub enum Op {
         /// Desired content.
         content: Box<MirrorRequest>,
     },
+    /// Notify the application.
+    Notify {
+        /// Name of the notification.
+        name: NotificationName,
+        /// What to do. Never a restart of all containers, which is an exit.
+        notification: Box<Notification>,
+        /// [`NotificationRecord::generation`](crate::model::NotificationRecord::generation) of the visible set.
+        generation: u64,
+    },
     /// Patch the pod's conditions.
     PatchConditions {
         /// Access to the API server.
@@ -312,6 +323,8 @@ pub struct LogEntry {
     pub source: Option<SourceName>,
     /// The mirrored Secret in question.
     pub output: Option<ObjectName>,
+    /// The notification in question.
+    pub notification: Option<NotificationName>,
     /// Text for people. Contains no secret data.
     pub message: String,
 }
@@ -336,4 +349,13 @@ pub struct SourceStatus {
 pub struct MirrorStatus {
     /// Wall-clock time at which the Secret was last confirmed to hold the published set; `None` before the first time.
     pub confirmed: Option<jiff::Timestamp>,
+}
+
+/// Status of one notification.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotificationStatus {
+    /// Whether the application was not notified of the last change yet.
+    pub pending: bool,
+    /// Wall-clock time of the last notification by this process; `None` before the first one.
+    pub succeeded: Option<jiff::Timestamp>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::io::{Action, LogEntry, LogLevel};
-use crate::model::{Failure, ObjectName, Reason, SourceName};
+use crate::model::{Failure, NotificationName, ObjectName, Reason, SourceName};
 
 /// What a log line is about. Failures are counted per subject.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,7 @@ pub(super) enum Subject {
     Listener,
     Login,
     Mirror(ObjectName),
+    Notification(NotificationName),
     Publication,
     Refresh,
     Report,
@@ -43,6 +44,7 @@ impl Subject {
             Self::Listener => "listen",
             Self::Login => "login",
             Self::Mirror(_) => "mirror",
+            Self::Notification(_) => "notify",
             Self::Publication => "publish",
             Self::Refresh => "refresh",
             Self::Report => "report",
@@ -65,7 +67,11 @@ impl Subject {
             Self::Mirror(name) => Some(name.clone()),
             _ => None,
         };
-        LogEntry { level, operation: self.operation(), reason, source, output, message }
+        let notification = match self {
+            Self::Notification(name) => Some(name.clone()),
+            _ => None,
+        };
+        LogEntry { level, operation: self.operation(), reason, source, output, notification, message }
     }
 }
 

@@ -11,8 +11,9 @@
 //! - An older reading replaces a newer one only if the rollback lasts longer than the staleness tolerance of the
 //!   source.
 //! - The seed is used only while Vault is unavailable, and its files are never mirrored.
-//! - A failing source, mirror, or report does not delay the others.
+//! - A failing source, mirror, notification, or report does not delay the others.
 //! - While Vault can issue a new credential, the visible set contains no expired one.
+//! - The application is notified only of visible files, at least once of each change, and not twice by one process.
 //! - The number of requests per source and hour is bounded.
 //! - A certificate is requested once for each of its generations: after the start without a checkpoint, for another
 //!   request, login, or server, when its renewal is due, after a failure, or when a user asks for a new one.
@@ -33,6 +34,8 @@ mod journal;
 mod lifetime;
 mod logins;
 mod mirrors;
+mod notifications;
+mod notify;
 mod outbox;
 mod paths;
 mod publication;
@@ -60,13 +63,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 pub use io::{
-    Action, Input, LogEntry, LogLevel, MirrorRequest, MirrorResult, MirrorStatus, Op, Outcome, PublishedSet,
-    RefreshRequest, SourceStatus, Ticket,
+    Action, Input, LogEntry, LogLevel, MirrorRequest, MirrorResult, MirrorStatus, NotificationStatus, Op, Outcome,
+    PublishedSet, RefreshRequest, SourceStatus, Ticket,
 };
 pub use shutdown::{exit, exit_code};
 pub use time::{Elapsed, Now};
 
-use crate::model::{Condition, Failure, Generation, ObjectName, Reason, Settings, SourceName};
+use crate::model::{Condition, Failure, Generation, NotificationName, ObjectName, Reason, Settings, SourceName};
 use certificate::CertificateTerm;
 use computed::Computed;
 use directories::Directories;
@@ -74,6 +77,7 @@ use events::Subscription;
 use journal::{Journal, Subject};
 use lifetime::TokenView;
 use mirrors::Mirrors;
+use notifications::Notifications;
 use outbox::Outbox;
 use publication::Publication;
 use refresh::RefreshQueue;
@@ -162,6 +166,7 @@ struct Parts {
     replaced: ReplacedLeases,
     directories: Directories,
     mirrors: Mirrors,
+    notifications: Notifications,
     report: Report,
     seed: SeedState,
     refreshes: RefreshQueue,
@@ -212,6 +217,7 @@ impl Agent {
             replaced: ReplacedLeases::default(),
             directories: Directories::default(),
             mirrors: Mirrors::new(&settings.mirrors),
+            notifications: Notifications::new(&settings.notify, mode.is_once()),
             report: Report::default(),
             seed: SeedState::new(now),
             refreshes: RefreshQueue::default(),
@@ -349,5 +355,11 @@ impl Agent {
     pub fn mirrors(&self) -> BTreeMap<ObjectName, MirrorStatus> {
         let status = |mirror: &mirrors::MirrorState| MirrorStatus { confirmed: mirror.confirmed.map(|(_, wall)| wall) };
         self.parts.mirrors.iter().map(|(name, mirror)| (name.clone(), status(mirror))).collect()
+    }
+
+    /// The status of each notification.
+    #[must_use]
+    pub fn notifications(&self) -> BTreeMap<NotificationName, NotificationStatus> {
+        self.parts.notifications.status()
     }
 }

@@ -8,13 +8,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 
-use super::io::PublishedSet;
+use super::io::{PublishedSet, Ticket};
+use super::notifications::Notifications;
 use super::replaced::{LeaseInUse, LeasesInUse, ReplacedLeases};
 use super::sources::Sources;
 use super::store::Store;
 use super::sync::SyncState;
 use super::time::{Elapsed, Now};
-use crate::model::{AdoptedSet, Generation, LeaseId, Manifest, ManifestSource, Output, Settings, SourceName};
+use crate::model::{
+    AdoptedSet, FileSet, Generation, LeaseId, Manifest, ManifestSource, NotificationRecord, Output, Settings,
+    SourceName,
+};
 
 /// Maximum interval between two comparisons of the output directory with the visible set. An unchanged directory is only
 /// read.
@@ -29,6 +33,10 @@ pub(super) struct Publication {
     /// The leases of the visible set.
     leases: LeasesInUse,
     in_flight: Option<(Arc<PublishedSet>, LeasesInUse)>,
+    /// Replacement of the manifest of the visible set, because the state of the notifications changed.
+    pub(super) recording: SyncState,
+    /// The visible set with the new manifest.
+    being_recorded: Option<Arc<PublishedSet>>,
     generation: Option<Generation>,
     /// When the adopted set was published, while it is the visible one.
     adopted: Option<Timestamp>,
@@ -46,6 +54,11 @@ impl Publication {
     /// The visible set, of this process or adopted.
     pub(super) fn visible(&self) -> Option<&Arc<PublishedSet>> {
         self.visible.as_ref()
+    }
+
+    /// The files of the visible set.
+    pub(super) fn files(&self) -> Option<&FileSet> {
+        self.visible.as_ref().map(|set| &set.files)
     }
 
     /// Number of the set that this process published last, counted from 1; `None` for an adopted set.
@@ -99,6 +112,26 @@ impl Publication {
         new
     }
 
+    /// The visible set with this record in its manifest, to be published in place of it.
+    pub(super) fn with_record(&self, record: NotificationRecord) -> Option<Arc<PublishedSet>> {
+        let mut set = PublishedSet::clone(self.visible.as_ref()?);
+        set.manifest.notifications = record;
+        Some(Arc::new(set))
+    }
+
+    /// Records the start of a replacement of the manifest.
+    pub(super) fn recording_started(&mut self, ticket: Ticket, set: Arc<PublishedSet>) {
+        self.recording.started(ticket);
+        self.being_recorded = Some(set);
+    }
+
+    /// Ends the replacement of the manifest with success. The set stays adopted if it was.
+    pub(super) fn recorded(&mut self, ticket: Ticket) {
+        if self.recording.succeeded(ticket) {
+            self.visible = self.being_recorded.take().or(self.visible.take());
+        }
+    }
+
     /// Abandons the set in flight, whose publication failed. Revokes its leases that neither the visible set nor the next one,
     /// with the leases `next`, contains.
     pub(super) fn failed(&mut self, next: &LeasesInUse, replaced: &mut ReplacedLeases, now: &Now) {
@@ -132,16 +165,20 @@ impl Publication {
     }
 }
 
-/// Builds the set of the accepted readings. `added`: the sources of computed calls. `verified`: whether a trial has read the source as `settings` configure it.
-/// Otherwise, `sources` know the request of the reading.
+/// Builds the set of the accepted readings. `added`: the sources of computed calls. `notifications`: with the files of the
+/// visible set. `verified`: whether a trial has read the source as `settings` configure it. Otherwise, `sources` know the
+/// request of the reading.
 pub(super) fn set(
     settings: &Settings,
     store: &Store,
     sources: &Sources,
     added: &BTreeSet<SourceName>,
+    notifications: (&Notifications, Option<&FileSet>),
     verified: impl Fn(&SourceName) -> bool,
 ) -> Arc<PublishedSet> {
     let files = store.files();
+    let (notifications, visible) = notifications;
+    let record = notifications.record_for(&files, visible);
     let mut known = BTreeMap::new();
     for (name, spec) in settings.sources.iter().filter(|(name, _)| !added.contains(*name)) {
         let held = || sources.get(name).and_then(|source| source.held.as_ref()).map(|held| held.request.clone());
@@ -165,7 +202,8 @@ pub(super) fn set(
     let provenance = provenance.collect();
     // The next process adopts all files as outdated.
     let layout = (!store.has_outdated()).then(|| layout_id(&settings.outputs));
-    let manifest = Manifest { server: settings.server.id(), layout, sources: known, files: provenance };
+    let server = settings.server.id();
+    let manifest = Manifest { server, layout, sources: known, files: provenance, notifications: record };
     Arc::new(PublishedSet::new(files, manifest))
 }
 

@@ -71,8 +71,19 @@ impl Agent {
         if old.directory.path != new.directory.path {
             self.parts.directories.retire(&old.directory, &mut self.outbox);
         }
-        let Parts { sessions, saving, sources, store, publication, mirrors, report, left_out, config_rejected, .. } =
-            &mut self.parts;
+        let Parts {
+            sessions,
+            saving,
+            sources,
+            store,
+            publication,
+            mirrors,
+            notifications,
+            report,
+            left_out,
+            config_rejected,
+            ..
+        } = &mut self.parts;
         let token_expiry = |number| sessions.expiry_of(number);
         let tokens = TokenView { token: sessions.number(), token_expiry: &token_expiry };
         if login {
@@ -93,6 +104,7 @@ impl Agent {
             store.drop_seeded();
         }
         mirrors.reconcile(&new.mirrors);
+        notifications.reconcile(&new.notify);
         publication.sync.request();
         saving.request();
         left_out.retain(|name, _| new.sources.contains_key(name));
@@ -105,6 +117,9 @@ impl Agent {
                 self.journal.forget(&subject(name.clone()));
             }
             self.warned.remove(name);
+        }
+        for name in old.notify.keys().filter(|name| !new.notify.contains_key(*name)) {
+            self.journal.forget(&Subject::Notification(name.clone()));
         }
         self.journal.info(&Subject::Config, message);
         if let Some(failure) = self.parts.store.render_failure().cloned() {
@@ -142,17 +157,21 @@ impl Agent {
     /// Starts the next step of the trial, or activates its configuration.
     pub(super) fn advance_trial(&mut self, now: &Now) {
         let Some(trial) = &mut self.trial else { return };
-        let Parts { sessions, sources, publication, directories, computed, .. } = &mut self.parts;
+        let Parts { sessions, sources, publication, directories, notifications, computed, .. } = &mut self.parts;
         if let Some(token) = trial.rejected.take() {
             sessions.revoke_issued(&token, &mut self.outbox);
         }
         let set = |settings: &Settings, store: &Store, readings: &BTreeMap<SourceName, TrialReading>| {
-            publication::set(settings, store, sources, &computed.added, |name| readings.contains_key(name))
+            let notifications = (&*notifications, publication.files());
+            publication::set(settings, store, sources, &computed.added, notifications, |name| {
+                readings.contains_key(name)
+            })
         };
         let free = !directories.is_busy(&trial.settings.directory.path);
         trial.advance(sessions.live(now.at), free, set, now, &mut self.outbox);
         // Activation retires the old directory, so wait for a publication to it.
-        if trial.is_done() && !(trial.checks.directory && publication.sync.is_busy()) {
+        let is_publishing = publication.sync.is_busy() || publication.recording.is_busy();
+        if trial.is_done() && !(trial.checks.directory && is_publishing) {
             self.commit(now);
         }
     }
@@ -192,7 +211,8 @@ impl Agent {
             self.accept_readings(&mut trial, other_server, now);
         }
         if let Some(set) = directory_moved {
-            let Parts { publication, sources, replaced, .. } = &mut self.parts;
+            let Parts { publication, sources, replaced, notifications, .. } = &mut self.parts;
+            notifications.published(&set.files, publication.files(), now);
             publication.moved(set, sources.leases(), replaced, now);
             self.parts.mirrors.request();
         }

@@ -52,6 +52,7 @@ enum EventKey {
     Condition(ConditionType),
     Config,
     Mirror,
+    Restart,
     Token,
 }
 
@@ -80,6 +81,16 @@ impl Report {
     pub(super) fn token_event(&mut self, message: String) {
         let event = PodEvent { kind: EventType::Warning, reason: Reason::TokenExpiring, message };
         self.events.insert(EventKey::Token, event);
+    }
+
+    pub(super) fn restart_event(&mut self, message: String) {
+        let event = PodEvent { kind: EventType::Normal, reason: Reason::ContainersRestarting, message };
+        self.events.insert(EventKey::Restart, event);
+    }
+
+    /// Whether an Event is pending or in flight.
+    pub(super) fn has_events(&self) -> bool {
+        self.recording.is_some() || !self.events.is_empty()
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -113,6 +124,11 @@ impl Report {
         if self.report_due(settings).is_some_and(|at| at <= now.at) {
             self.send(settings, now, outbox);
         }
+        self.record(settings, now, outbox);
+    }
+
+    /// Records the next Event if it is due.
+    pub(super) fn record(&mut self, settings: &Arc<Settings>, now: &Now, outbox: &mut Outbox) {
         if !settings.status.events {
             self.events.clear();
         } else if self.recording.is_none()
@@ -150,6 +166,8 @@ impl Report {
             let silent =
                 matches!(new.reason, Reason::Pending | Reason::NotConfigured | Reason::Published | Reason::Adopted)
                     || (new.reason == Reason::Seeded && new.kind != ConditionType::SecretsFresh)
+                    || (new.reason == Reason::Notified
+                        && old.is_none_or(|old| matches!(old.reason, Reason::Pending | Reason::NotConfigured)))
                     || (new.reason == Reason::Fresh
                         && old.is_none_or(|old| matches!(old.reason, Reason::Pending | Reason::Adopted)));
             if same || silent {

@@ -144,7 +144,8 @@ impl Agent {
         };
         let named: BTreeSet<_> = files.files.values().flat_map(|entry| &entry.sources).collect();
         let sources = named.into_iter().filter_map(of).collect();
-        let manifest = Manifest { server: settings.server.id(), layout: None, sources, files: provenance };
+        let manifest =
+            Manifest { server: settings.server.id(), layout: None, sources, files: provenance, ..Manifest::default() };
         Ok(AdoptedSet { files, manifest, published: now.wall })
     }
 

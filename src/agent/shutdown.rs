@@ -27,6 +27,9 @@ pub mod exit {
     pub const IO: u8 = 74;
     /// A login or a request was denied (`EX_NOPERM`).
     pub const NO_PERMISSION: u8 = 77;
+    /// All containers of the pod are to be restarted, because files have changed. No other failure has this code, which the
+    /// pod maps to the action `RestartAllContainers`.
+    pub const RESTART_CONTAINERS: u8 = 88;
     /// Stopped by SIGTERM before the work was done (128 + 15, as a shell reports it).
     pub const TERMINATED: u8 = 143;
 }
@@ -75,6 +78,8 @@ enum Stage {
     ReleasingToken {
         saving: Option<Ticket>,
     },
+    /// The restart of all containers is being recorded, so that the next process does not repeat it.
+    RecordingRestart,
 }
 
 impl Phase {
@@ -87,7 +92,7 @@ impl Phase {
             Self::Draining(drain) => Some(match drain.stage {
                 Stage::Finishing => drain.finish_by,
                 Stage::Reporting { .. } => drain.report_by,
-                Stage::ReleasingToken { .. } => drain.exit_by,
+                Stage::ReleasingToken { .. } | Stage::RecordingRestart => drain.exit_by,
             }),
             Self::Working | Self::Exited => None,
         }
@@ -96,7 +101,7 @@ impl Phase {
 
 impl Agent {
     /// Begins the shutdown. Operations in flight may take their share of the drain time.
-    fn begin_drain(&mut self, code: u8, now: &Now) {
+    pub(super) fn begin_drain(&mut self, code: u8, now: &Now) {
         self.begin_drain_within(self.parts.settings.drain.mul_f64(FINISH_SHARE), code, now);
     }
 
@@ -185,8 +190,11 @@ impl Agent {
     pub(super) fn advance_drain(&mut self, now: &Now) {
         let Phase::Draining(mut drain) = self.phase.clone() else { return };
         if drain.stage == Stage::Finishing {
+            let is_announcing = self.announce_restart(drain.code, now);
             let parts = &self.parts;
-            let busy = parts.publication.sync.is_busy()
+            let busy = is_announcing
+                || parts.publication.sync.is_busy()
+                || parts.publication.recording.is_busy()
                 || parts.mirrors.is_busy()
                 || parts.sessions.is_logging_in()
                 || parts.report.is_busy()
@@ -214,10 +222,24 @@ impl Agent {
                 // The next container would find no checkpoint, so the exit code of `once` reports a failure.
                 let failed = self.mode.is_once() && saving.is_some() && self.saved != Some(true);
                 let code = if failed && drain.code == exit::OK { exit::IO } else { drain.code };
+                if code == exit::RESTART_CONTAINERS && drain.exit_by > now.at && self.record_restart(now) {
+                    drain.stage = Stage::RecordingRestart;
+                    self.phase = Phase::Draining(drain);
+                    return;
+                }
+                let code = if code == exit::RESTART_CONTAINERS { self.restart_not_recorded() } else { code };
                 self.outbox.push(Action::Exit { code });
                 self.phase = Phase::Exited;
                 return;
             }
+        }
+        if drain.stage == Stage::RecordingRestart
+            && (!self.parts.publication.recording.is_busy() || drain.exit_by <= now.at)
+        {
+            let code = if self.is_restart_recorded() { drain.code } else { self.restart_not_recorded() };
+            self.outbox.push(Action::Exit { code });
+            self.phase = Phase::Exited;
+            return;
         }
         self.phase = Phase::Draining(drain);
     }
@@ -226,7 +248,7 @@ impl Agent {
         let wanted = if self.mode.is_once() {
             conditions::conditions(&self.parts, now)
         } else {
-            conditions::stopped(&self.parts)
+            conditions::stopped(&self.parts, now)
         };
         let parts = &mut self.parts;
         parts.report.desired = wanted;
@@ -309,6 +331,10 @@ impl Agent {
         // The next container continues with the token.
         if self.mode.is_once() && self.mode.has_checkpoint() {
             return code == exit::OK;
+        }
+        // All containers restart in the same pod, and the next process continues with the token.
+        if code == exit::RESTART_CONTAINERS && self.mode.has_checkpoint() && !self.parts.report.pod_deleting {
+            return true;
         }
         if !leased {
             return false;

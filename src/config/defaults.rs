@@ -84,3 +84,26 @@ pub const LIST_DEPTH: u32 = 10;
 
 /// Maximum of [`LIST_DEPTH`].
 pub const LIST_DEPTH_LIMIT: u32 = 32;
+
+/// Time to wait after a change before a notification. Sources that change together, such as two secrets of one rotation, are
+/// often published within a second.
+pub const NOTIFY_DEBOUNCE: Duration = Duration::from_secs(1);
+
+/// Time limit of one HTTP notification. A reload of a large configuration takes seconds.
+pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum of [`NOTIFY_TIMEOUT`].
+pub const MAX_NOTIFY_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Maximum of the waiting times of a notification. Longer ones are probably mistakes.
+pub const MAX_NOTIFY_WAIT: Duration = Duration::from_hours(24);
+
+/// Random delay of a restart of all containers. Replicas read a changed secret within one refresh interval, which already
+/// spreads them; this is for short intervals.
+pub const RESTART_JITTER: Duration = Duration::from_secs(30);
+
+/// Minimum time between two restarts of all containers, enough for most applications to start and to be useful for a while.
+pub const RESTART_MIN_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Minimum of [`RESTART_MIN_INTERVAL`]. The kubelet takes about 5 s for a restart.
+pub const MIN_RESTART_INTERVAL: Duration = Duration::from_secs(10);

@@ -22,6 +22,7 @@ mod quantity;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
 mod raw;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
+mod raw_notify;
 mod raw_output;
 #[allow(clippy::doc_markdown, reason = "the comments are the text of the schema, for readers who do not know Rust")]
 mod raw_pki;
@@ -84,15 +85,23 @@ pub fn document_location(env: &dyn Environment, command_line: Option<PathBuf>) -
 /// Finds the checkpoint file: `--checkpoint`, else `KEYFERRY_CHECKPOINT`.
 ///
 /// # Errors
-/// If the path is relative, contains `..`, or is below the output directory, which the application can read. Symbolic
-/// links are not resolved.
+/// If there is none although a notification restarts all containers. If the path is relative, contains `..`, or is below
+/// the output directory, which the application can read. Symbolic links are not resolved.
 pub fn checkpoint_file(
     env: &dyn Environment,
     command_line: Option<PathBuf>,
     settings: &Settings,
 ) -> Result<Option<PathBuf>, String> {
     let variable = || env.get("KEYFERRY_CHECKPOINT").filter(|text| !text.trim().is_empty()).map(PathBuf::from);
-    let Some(file) = command_line.or_else(variable) else { return Ok(None) };
+    let Some(file) = command_line.or_else(variable) else {
+        let restart = settings.notify.iter().find(|(_, notification)| notification.is_restart());
+        return restart.map_or(Ok(None), |(name, _)| {
+            Err(format!(
+                "notify.{name}.restart: needs a checkpoint, so that a restart causes no login and no new credentials; set \
+                 KEYFERRY_CHECKPOINT, for example to /run/keyferry/checkpoint"
+            ))
+        });
+    };
     let (shown, directory) = (file.display(), &settings.directory.path);
     let plain =
         |path: &std::path::Path| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);

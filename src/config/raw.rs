@@ -15,6 +15,7 @@ use super::owner::RawOwner;
 use super::parameter::RawParameter;
 use super::previous::RawPrevious;
 use super::quantity::{RawDuration, RawSize, duration_as_text};
+use super::raw_notify::RawNotification;
 use super::raw_output::RawOutput;
 use super::raw_pki::RawPki;
 use super::raw_refresh_now::RawRefreshNow;
@@ -39,6 +40,8 @@ pub(super) struct RawDocument {
     pub(super) directory: Option<RawDirectory>,
     /// Kubernetes Secrets to keep as copies of the published files. Each key is the name of a Secret.
     pub(super) mirrors: Option<BTreeMap<String, RawMirror>>,
+    /// How to notify the application when published files have changed. Each key is a name that you choose.
+    pub(super) notify: Option<BTreeMap<String, RawNotification>>,
     /// A copy of the files to start from if Vault is unavailable. Default: a pod waits for Vault.
     pub(super) seed: Option<RawSeed>,
     /// What to report on the pod.

@@ -7,6 +7,8 @@ use super::Reason;
 pub enum ConditionType {
     /// All mirrored Secrets contain the published set.
     Mirrored,
+    /// The application was notified of the published files.
+    Notified,
     /// Every source is within its staleness tolerance.
     SecretsFresh,
     /// All required outputs are published. Meant for the Pod's readiness gate.
@@ -15,13 +17,14 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All condition types, in the order in which they are reported.
-    pub const ALL: [Self; 3] = [Self::SecretsReady, Self::SecretsFresh, Self::Mirrored];
+    pub const ALL: [Self; 4] = [Self::SecretsReady, Self::SecretsFresh, Self::Mirrored, Self::Notified];
 
     /// The name in `status.conditions[].type`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mirrored => "keyferry.dev/Mirrored",
+            Self::Notified => "keyferry.dev/Notified",
             Self::SecretsFresh => "keyferry.dev/SecretsFresh",
             Self::SecretsReady => "keyferry.dev/SecretsReady",
         }

@@ -74,6 +74,8 @@ reasons! {
     ConfigReloaded,
     /// The object in the API server changed concurrently.
     Conflict,
+    /// All containers of the pod are being restarted, because files have changed.
+    ContainersRestarting,
     /// The credential file for the login cannot be read or used.
     CredentialUnreadable,
     /// A policy does not allow the read.
@@ -104,8 +106,12 @@ reasons! {
     MirrorConflict,
     /// The mirrored Secret contains the published set.
     Mirrored,
-    /// No mirror is configured.
+    /// No mirror, or no notification, is configured.
     NotConfigured,
+    /// The application was notified of the published files, or nothing has changed since its start.
+    Notified,
+    /// The application could not be notified of changed files.
+    NotifyFailed,
     /// The Pod or the namespace does not exist.
     ObjectNotFound,
     /// The volume does not have enough free space for a second copy of the set.
@@ -114,6 +120,8 @@ reasons! {
     OlderVersion,
     /// The first set of files is not available yet.
     Pending,
+    /// A process that is to be notified does not run in the pod.
+    ProcessNotFound,
     /// All required outputs are published.
     Published,
     /// Vault's rate limit is exceeded.
@@ -132,6 +140,8 @@ reasons! {
     SecretNotFound,
     /// Vault, or a proxy in front of it, responded with a server error.
     ServerError,
+    /// The kernel does not allow keyferry to send a signal to the process.
+    SignalDenied,
     /// The last good reading of a source is older than its staleness tolerance.
     Stale,
     /// The Secret already contains a newer version, written by another replica.

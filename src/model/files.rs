@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::{FilePath, Mode, SecretBytes, SourceName, Version};
+use super::{FilePath, Mode, NotificationRecord, SecretBytes, SourceName, Version};
 
 /// One file to publish.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,9 +63,18 @@ pub struct Manifest {
     pub sources: BTreeMap<SourceName, ManifestSource>,
     /// The sources of each file.
     pub files: BTreeMap<FilePath, BTreeSet<SourceName>>,
+    /// Which notifications of the application are pending.
+    pub notifications: NotificationRecord,
 }
 
 impl Manifest {
+    /// Whether both describe the same files of the same sources.
+    #[must_use]
+    pub fn has_same_sources(&self, other: &Self) -> bool {
+        let Self { server, layout, sources, files, notifications: _ } = self;
+        (server, layout, sources, files) == (&other.server, &other.layout, &other.sources, &other.files)
+    }
+
     /// The sources whose files are those of the seed.
     pub fn seeded(&self) -> impl Iterator<Item = &SourceName> {
         self.sources.iter().filter(|(_, source)| source.seeded).map(|(name, _)| name)

@@ -15,6 +15,7 @@ mod lock;
 mod merge;
 mod mirror;
 mod names;
+mod notify;
 mod output;
 mod pointer;
 mod reading;
@@ -39,6 +40,10 @@ pub(crate) use lock::lock;
 pub use merge::{MergeItem, variable_of};
 pub use mirror::{Mirror, MirrorKey, MirrorOwner, OnDrift, SecretType};
 pub use names::{FilePath, Mode, NameError, ObjectName, SourceName, is_env_file_key, is_variable_name};
+pub use notify::{
+    HeaderSource, HttpTarget, Notification, NotificationName, NotificationRecord, NotificationTarget, ProcessSelector,
+    RestartRecord, SignalName,
+};
 pub use output::{FileFormat, KeyReference, Output, OutputKind, Pkcs12, WhenMissing};
 pub use pointer::JsonPointer;
 pub use reading::{CertificateTimes, Lease, LeaseId, Order, Reading, SecretValue, Validity, Version};

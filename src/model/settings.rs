@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    CertificateRequest, Mirror, Mode, ObjectName, Output, Parameters, RequestMethod, SecretBytes, SecretList,
-    SourceName,
+    CertificateRequest, Mirror, Mode, Notification, NotificationName, ObjectName, Output, Parameters, RequestMethod,
+    SecretBytes, SecretList, SourceName,
 };
 
 /// The active configuration.
@@ -31,6 +31,8 @@ pub struct Settings {
     pub directory: Directory,
     /// Mirrored Secrets, by name of the Secret.
     pub mirrors: BTreeMap<ObjectName, Mirror>,
+    /// Notifications of the application, by name.
+    pub notify: BTreeMap<NotificationName, Notification>,
     /// The copy to start from if Vault is unavailable.
     pub seed: Option<Seed>,
     /// Conditions and Events to report on the Pod.

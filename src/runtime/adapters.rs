@@ -11,8 +11,8 @@ use tokio::sync::mpsc::Sender;
 
 use crate::agent::{Elapsed, MirrorRequest, MirrorResult, Now, PublishedSet};
 use crate::model::{
-    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, Lease, LeaseId, ObjectName, PodEvent, Reading,
-    SeedData, ServerEvent, Session, Settings, Source, TokenInfo, VaultToken,
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, Lease, LeaseId, Notification, ObjectName, PodEvent,
+    Reading, SeedData, ServerEvent, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
 /// The future of an adapter call, which runs in a task.
@@ -75,6 +75,12 @@ pub(super) trait Volume: Send + Sync + 'static {
     fn retire(&self, directory: &Directory) -> Result<(), Failure>;
 }
 
+/// Notifies the application.
+pub(super) trait Notifier: Send + Sync + 'static {
+    /// Sends one notification. `generation` is that of the visible set.
+    fn notify(&self, notification: &Notification, generation: u64) -> impl AdapterFuture<()>;
+}
+
 /// The checkpoint file. Every call may block as long as the file system.
 pub(super) trait Checkpoints: Send + Sync + 'static {
     /// Reads the checkpoint of an earlier process; `None` if there is none. One that is refused is removed.
@@ -105,6 +111,7 @@ pub(super) trait Adapters: Send + Sync + 'static {
     type Api: ApiServer;
     type Volume: Volume;
     type Checkpoints: Checkpoints;
+    type Notifier: Notifier;
     type Clock: Clock;
 
     /// The server of these settings. Open connections are reused.
@@ -112,6 +119,7 @@ pub(super) trait Adapters: Send + Sync + 'static {
     fn api(&self) -> Arc<Self::Api>;
     fn volume(&self) -> Arc<Self::Volume>;
     fn checkpoints(&self) -> Arc<Self::Checkpoints>;
+    fn notifier(&self) -> Arc<Self::Notifier>;
     fn clock(&self) -> Arc<Self::Clock>;
     /// Number of HTTP requests sent to Vault so far.
     fn requests(&self) -> u64;

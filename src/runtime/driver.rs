@@ -100,6 +100,7 @@ impl<A: Adapters> Driver<A> {
                     reason: Some(Reason::DirectoryUnusable),
                     source: None,
                     output: None,
+                    notification: None,
                     message,
                 });
                 return Ok(exit::IO);

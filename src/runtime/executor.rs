@@ -7,10 +7,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 
-use super::adapters::{Adapters, ApiServer, Checkpoints, Clock as _, Server, Volume};
+use super::adapters::{Adapters, ApiServer, Checkpoints, Clock as _, Notifier as _, Server, Volume};
 use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
-use crate::model::{Checkpoint, Failure, FailureClass, Reason, SecretList, ServerEvent, Settings};
+use crate::model::{
+    Checkpoint, Failure, FailureClass, Notification, NotificationTarget, Reason, SecretList, ServerEvent, Settings,
+};
 
 /// Maximum number of requests of one operation at Vault, as a factor for its timeout. A read may also query its mount
 /// and then read again.
@@ -24,6 +26,9 @@ const MIN_TTL: Duration = Duration::from_secs(3);
 
 /// Timeout of a revocation, which is best effort within the grace period of the pod.
 const REVOKE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Timeout of a notification that is not an HTTP request, and the time for the files of one that is.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A completed operation.
 pub(super) struct Completed {
@@ -145,6 +150,7 @@ fn name(op: &Op) -> &'static str {
         Op::Publish { .. } => "publish",
         Op::RetireDirectory { .. } => "retire_directory",
         Op::Mirror { .. } => "mirror",
+        Op::Notify { .. } => "notify",
         Op::PatchConditions { .. } => "report",
         Op::RecordEvent { .. } => "record",
         Op::Save { .. } => "save",
@@ -224,6 +230,14 @@ async fn run<A: Adapters>(adapters: &Arc<A>, op: Op) -> (Outcome, Option<Failure
         }
         Op::Mirror { settings, name, content } => {
             Outcome::Mirrored(call_api(adapters.api().mirror(&settings, &name, &content)).await)
+        }
+        Op::Notify { name, notification, generation } => {
+            let (notifier, limit) = (adapters.notifier(), notify_timeout(&notification));
+            let work = notifier.notify(&notification, generation);
+            Outcome::Notified(within(limit, work).await.unwrap_or_else(|| {
+                let message = format!("failed to send notification {name}: no result within {}s", limit.as_secs());
+                Err(Failure::new(FailureClass::Unreachable, Reason::NotifyFailed, message))
+            }))
         }
         Op::PatchConditions { settings, conditions } => {
             Outcome::ConditionsPatched(call_api(adapters.api().patch_conditions(&settings, &conditions)).await)
@@ -360,6 +374,13 @@ async fn with_timeout<T>(
         let message = format!("failed to {what}: no answer within {}s", limit.as_secs());
         Err(Failure::new(FailureClass::Unreachable, Reason::VaultUnreachable, message))
     })
+}
+
+fn notify_timeout(notification: &Notification) -> Duration {
+    match &notification.target {
+        NotificationTarget::Http(target) => target.timeout + NOTIFY_TIMEOUT,
+        _ => NOTIFY_TIMEOUT,
+    }
 }
 
 async fn call_api<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

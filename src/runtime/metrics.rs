@@ -40,6 +40,11 @@ struct BySecret {
     secret: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByNotification {
+    notification: String,
+}
+
 /// A gauge without labels, which is absent if its value is unknown.
 #[derive(Debug, Clone, Default)]
 struct Optional(Arc<Mutex<Option<i64>>>);
@@ -81,6 +86,8 @@ pub(super) struct Metrics {
     credential: Family<BySource, Gauge>,
     certificate: Family<BySource, Gauge>,
     mirrored: Family<BySecret, Gauge>,
+    pending: Family<ByNotification, Gauge>,
+    notified: Family<ByNotification, Gauge>,
     conditions: Family<ByCondition, Gauge>,
     reload: Gauge,
     token: Optional,
@@ -127,6 +134,12 @@ impl Metrics {
         let mirrored = Family::default();
         let help = "Unix time at which the Secret was last confirmed to hold the published set";
         registry.register_with_unit("mirror_timestamp", help, Unit::Seconds, Family::clone(&mirrored));
+        let pending = Family::default();
+        let help = "1 if the application was not notified of the last change yet, else 0";
+        registry.register("notification_pending", help, Family::clone(&pending));
+        let notified = Family::default();
+        let help = "Unix time at which the notification last succeeded; absent before";
+        registry.register_with_unit("notification_timestamp", help, Unit::Seconds, Family::clone(&notified));
         let conditions = Family::default();
         let help = "1 if the condition is True, 0 if it is False; absent if it is Unknown";
         registry.register("condition", help, Family::clone(&conditions));
@@ -150,6 +163,8 @@ impl Metrics {
             credential,
             certificate,
             mirrored,
+            pending,
+            notified,
             conditions,
             reload,
             token,
@@ -176,12 +191,14 @@ impl Metrics {
         self.seeded.set(seeded.into());
     }
 
-    /// Removes all series with a source or a Secret as label. After a reload, these may be different ones.
+    /// Removes all series with a source, a Secret, or a notification as label. After a reload, these may be different ones.
     pub(super) fn clear_labelled(&self) {
         for family in [&self.stale, &self.read, &self.credential, &self.certificate] {
             family.clear();
         }
         self.mirrored.clear();
+        self.pending.clear();
+        self.notified.clear();
     }
 
     /// Sets whether a source is stale; `None` before its first read.
@@ -207,6 +224,13 @@ impl Metrics {
     /// Sets the time at which a Secret was last confirmed to hold the published set.
     pub(super) fn mirrored(&self, secret: &str, at: Option<Timestamp>) {
         set(&self.mirrored, &BySecret { secret: secret.to_owned() }, at.map(Timestamp::as_second));
+    }
+
+    /// Sets whether a notification is pending, and when it last succeeded.
+    pub(super) fn notified(&self, notification: &str, pending: bool, at: Option<Timestamp>) {
+        let labels = ByNotification { notification: notification.to_owned() };
+        set(&self.pending, &labels, Some(pending.into()));
+        set(&self.notified, &labels, at.map(Timestamp::as_second));
     }
 
     /// Sets whether a condition is True; `None` if it is Unknown.
@@ -275,6 +299,7 @@ mod tests {
         metrics.credential_expires("a", Some(Timestamp::UNIX_EPOCH));
         metrics.certificate_expires("a", Some(at(200)));
         metrics.mirrored("s", Some(at(101)));
+        metrics.notified("n", true, Some(at(102)));
         metrics.condition("SecretsReady", false);
         metrics.token_ttl(-1);
         metrics
@@ -305,6 +330,8 @@ mod tests {
             "keyferry_credential_expiry_timestamp_seconds{source=\"a\"} 0",
             "keyferry_certificate_not_after_timestamp_seconds{source=\"a\"} 200",
             "keyferry_mirror_timestamp_seconds{secret=\"s\"} 101",
+            "keyferry_notification_pending{notification=\"n\"} 1",
+            "keyferry_notification_timestamp_seconds{notification=\"n\"} 102",
             "keyferry_condition{condition=\"SecretsReady\"} 0",
             "keyferry_token_ttl_seconds -1",
         ] {
@@ -316,16 +343,23 @@ mod tests {
         metrics.credential_expires("a", None);
         metrics.certificate_expires("a", None);
         metrics.mirrored("s", None);
+        metrics.notified("n", false, None);
         metrics.condition("SecretsReady", None);
         metrics.token_ttl(None);
-        assert_eq!(samples(&metrics).len(), 6, "{:#?}", samples(&metrics));
+        assert_eq!(samples(&metrics).len(), 7, "{:#?}", samples(&metrics));
     }
 
     #[test]
     fn reload_removes_series_of_old_configuration() {
         let metrics = all();
         metrics.clear_labelled();
-        assert!(!metrics.encode().contains("=\"a\"") && !metrics.encode().contains("=\"s\""), "{}", metrics.encode());
+        assert!(
+            !metrics.encode().contains("=\"a\"")
+                && !metrics.encode().contains("=\"s\"")
+                && !metrics.encode().contains("=\"n\""),
+            "{}",
+            metrics.encode()
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod executor;
 mod health;
 mod listener;
 mod metrics;
+mod notifier;
 mod observer;
 mod preview;
 pub mod probe;

@@ -8,7 +8,8 @@ use super::metrics::Metrics;
 use super::probe::StateFile;
 use crate::agent::{Agent, Elapsed, LogEntry, LogLevel, Now, Outcome};
 use crate::model::{
-    Condition, ConditionStatus, ConditionType, Failure, Generation, ObjectName, Reason, Settings, SourceName,
+    Condition, ConditionStatus, ConditionType, Failure, Generation, NotificationName, ObjectName, Reason, Settings,
+    SourceName,
 };
 use crate::telemetry;
 
@@ -68,12 +69,13 @@ impl Observer {
 
     /// Writes a log line of the agent.
     pub(super) fn log(entry: &LogEntry) {
-        let LogEntry { level, operation, reason, source, output, message } = entry;
+        let LogEntry { level, operation, reason, source, output, notification, message } = entry;
         let reason = reason.map(Reason::as_str);
+        let notification = notification.as_ref().map(NotificationName::as_str);
         let (source, output) = (source.as_ref().map(SourceName::as_str), output.as_ref().map(ObjectName::as_str));
         match level {
-            LogLevel::Info => tracing::info!(operation, reason, source, output, "{message}"),
-            LogLevel::Warn => tracing::warn!(operation, reason, source, output, "{message}"),
+            LogLevel::Info => tracing::info!(operation, reason, source, output, notification, "{message}"),
+            LogLevel::Warn => tracing::warn!(operation, reason, source, output, notification, "{message}"),
             LogLevel::Error => tracing::error!(target: telemetry::FINAL, operation, reason, "{message}"),
         }
     }
@@ -102,6 +104,9 @@ impl Observer {
             self.metrics.certificate_expires(name.as_str(), status.and_then(|status| status.certificate_expires_at));
         }
         self.metrics.token_ttl(agent.token_expiry(now.at).map(|ends| ends.map_or(-1, |ends| seconds(ends, now.at))));
+        for (name, status) in agent.notifications() {
+            self.metrics.notified(name.as_str(), status.pending, status.succeeded);
+        }
         if agent.conditions() != self.conditions {
             self.update_conditions(agent);
         }
@@ -159,6 +164,7 @@ fn reason_of(outcome: &Outcome) -> Option<Reason> {
         Outcome::Mirrored(result) => result.as_ref().err().map(reason),
         Outcome::SeedRead(result) => result.as_ref().err().map(reason),
         Outcome::Retired(result)
+        | Outcome::Notified(result)
         | Outcome::EventRecorded(result)
         | Outcome::Unsubscribed(result)
         | Outcome::Saved(result)

@@ -12,6 +12,7 @@ use super::adapters::{AdapterFuture, Adapters, ApiServer, Server, Volume};
 use super::checkpoint_file::CheckpointFile;
 use super::clock::{SystemClock, wall};
 use super::executor::blocking;
+use super::notifier::PodNotifier;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};
 use crate::model::{
@@ -31,6 +32,7 @@ pub(super) struct ProductionAdapters {
     api: Arc<Kubernetes>,
     volume: Arc<Directories>,
     checkpoints: Arc<CheckpointFile>,
+    notifier: Arc<PodNotifier>,
     clock: Arc<SystemClock>,
 }
 
@@ -51,6 +53,7 @@ impl ProductionAdapters {
             api: Arc::default(),
             volume: Arc::default(),
             checkpoints: Arc::new(CheckpointFile::new(checkpoint, one_time)),
+            notifier: Arc::new(PodNotifier),
             clock: Arc::new(SystemClock::start()),
         }
     }
@@ -61,6 +64,7 @@ impl Adapters for ProductionAdapters {
     type Api = Kubernetes;
     type Volume = Directories;
     type Checkpoints = CheckpointFile;
+    type Notifier = PodNotifier;
     type Clock = SystemClock;
 
     fn server(&self, settings: &Settings) -> Result<Arc<Vault>, Failure> {
@@ -92,6 +96,10 @@ impl Adapters for ProductionAdapters {
         Arc::clone(&self.checkpoints)
     }
 
+    fn notifier(&self) -> Arc<PodNotifier> {
+        Arc::clone(&self.notifier)
+    }
+
     fn clock(&self) -> Arc<SystemClock> {
         Arc::clone(&self.clock)
     }
@@ -104,7 +112,7 @@ impl Adapters for ProductionAdapters {
 
 /// Moves the future of a request to the heap. These futures are large. On the stack, each of their callers would reserve
 /// the same size again, and touched pages of the stack stay in memory.
-fn in_box<'a, T>(request: impl AdapterFuture<T> + 'a) -> Pin<Box<dyn AdapterFuture<T> + 'a>> {
+pub(super) fn in_box<'a, T>(request: impl AdapterFuture<T> + 'a) -> Pin<Box<dyn AdapterFuture<T> + 'a>> {
     Box::pin(request)
 }
 

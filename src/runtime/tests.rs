@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc::Sender;
 
-use super::adapters::{Adapters, ApiServer, Checkpoints, Server, Volume};
+use super::adapters::{Adapters, ApiServer, Checkpoints, Notifier, Server, Volume};
 use super::clock::SystemClock;
 use super::driver::{Driver, Start};
 use super::executor::blocking;
@@ -16,8 +16,8 @@ use super::{ConfigSource, Work};
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit, exit_code};
 use crate::config;
 use crate::model::{
-    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, ObjectName, PodEvent,
-    Reading, Reason, SeedData, ServerEvent, Session, Settings, Source, TokenInfo, VaultToken,
+    AdoptedSet, Auth, Checkpoint, Condition, Directory, Failure, FailureClass, Lease, LeaseId, Notification,
+    ObjectName, PodEvent, Reading, Reason, SeedData, ServerEvent, Session, Settings, Source, TokenInfo, VaultToken,
 };
 
 /// The call that blocks.
@@ -166,6 +166,12 @@ impl Checkpoints for World {
     }
 }
 
+impl Notifier for World {
+    async fn notify(&self, _: &Notification, _: u64) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
 /// Uses one [`World`] as all adapters.
 struct Shared(Arc<World>);
 
@@ -174,6 +180,7 @@ impl Adapters for Shared {
     type Api = World;
     type Volume = World;
     type Checkpoints = World;
+    type Notifier = World;
     type Clock = SystemClock;
 
     fn server(&self, _: &Settings) -> Result<Arc<World>, Failure> {
@@ -189,6 +196,10 @@ impl Adapters for Shared {
     }
 
     fn checkpoints(&self) -> Arc<World> {
+        Arc::clone(&self.0)
+    }
+
+    fn notifier(&self) -> Arc<World> {
         Arc::clone(&self.0)
     }
 

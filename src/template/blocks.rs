@@ -12,6 +12,10 @@ pub(super) fn check(text: &str, (left, right): (&str, &str)) -> Vec<Problem> {
     for (offset, action) in actions(text, left, right) {
         let word = action.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
         let problem = match word {
+            "define" if !open.is_empty() => {
+                open.push((word, offset));
+                Some("`define` inside a block; move it out of the block")
+            }
             "if" | "range" | "with" | "define" | "block" => {
                 open.push((word, offset));
                 continue;

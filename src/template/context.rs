@@ -50,6 +50,8 @@ pub(super) struct Context {
     /// The numbers of Vault. In Go they are `json.Number`: text with another type. The engine has no such type, so they are
     /// recognized by their address, which stays valid because they are held here.
     pub(super) numbers: Mutex<BTreeMap<usize, Arc<str>>>,
+    /// The list that Go calls nil: it is empty, and its JSON form is null.
+    pub(super) nil_list: NilList,
     /// Byte offset of the action in progress.
     pub(super) position: AtomicUsize,
     pub(super) steps: AtomicUsize,
@@ -129,6 +131,15 @@ impl Context {
     /// Takes the error that [`Self::fail`] kept.
     pub(super) fn take_error(&self) -> Option<String> {
         lock(&self.error).take()
+    }
+}
+
+/// An empty list that is recognized by its address.
+pub(super) struct NilList(pub(super) Arc<[Value]>);
+
+impl Default for NilList {
+    fn default() -> Self {
+        Self(Vec::new().into())
     }
 }
 

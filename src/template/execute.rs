@@ -120,7 +120,9 @@ fn context(template: &Template, readings: &BTreeMap<SourceName, Arc<Reading>>) -
         };
         context.secrets.insert(call.clone(), answer);
     }
-    (context, Value::Map(Arc::new(root)))
+    // Without sources, the root is nothing, as in the Vault Agent.
+    let root = if template.named.is_empty() { Value::Nil } else { Value::Map(Arc::new(root)) };
+    (context, root)
 }
 
 fn engine(parsed: &Parsed, missing_key: EngineMissingKey, context: &Arc<Context>) -> gotmpl::Template {

@@ -9,14 +9,8 @@ pub(super) const BEGIN: &str = "begin action";
 /// Function that converts the value of an action to text.
 pub(super) const PRINT: &str = "print action";
 
-/// Function that adds the size of a result of the engine's own functions.
-pub(super) const CHARGE: &str = "charge result";
-
-/// The functions of the engine that return new text.
-const RETURN_TEXT: [&str; 3] = ["html", "js", "urlquery"];
-
-/// Inserts [`BEGIN`] before each action, appends [`PRINT`] to each action with a value and [`CHARGE`] to each call of
-/// [`RETURN_TEXT`], and replaces the methods of `scratch` by functions.
+/// Inserts [`BEGIN`] before each action, appends [`PRINT`] to each action with a value, and replaces the methods of `scratch`
+/// by functions.
 pub(super) fn instrument(list: &ListNode) -> ListNode {
     let nodes = list.nodes.iter().flat_map(|node| {
         let offset = match node {
@@ -76,11 +70,7 @@ fn branch(branch: &BranchNode) -> BranchNode {
 }
 
 pub(super) fn pipeline(pipe: &PipeNode) -> PipeNode {
-    let commands = pipe.commands.iter().flat_map(|of| {
-        let is_text = matches!(&of.args[..], [Expr::Identifier(_, name), ..] if RETURN_TEXT.contains(&name.as_str()));
-        let charge = is_text.then(|| command(of.pos, vec![identifier(of.pos, CHARGE)]));
-        std::iter::once(command(of.pos, of.args.iter().map(expression).collect())).chain(charge)
-    });
+    let commands = pipe.commands.iter().map(|of| command(of.pos, of.args.iter().map(expression).collect()));
     PipeNode { pos: pipe.pos, decl: pipe.decl.clone(), commands: commands.collect(), is_assign: pipe.is_assign }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gotmpl::Value;
 
 use super::bytes::{byte_of, from_text};
-use super::print::{append, float};
+use super::print::float;
 use super::unicode::is_print;
 
 /// Maximum width and precision, as in Go.
@@ -26,16 +26,25 @@ struct Format {
 }
 
 /// Formats `values`. `is_number` returns whether text is a number of Vault.
-pub(super) fn sprintf(pattern: &str, values: &[Value], is_number: &dyn Fn(&Arc<str>) -> bool) -> String {
-    let mut printer = Printer { out: String::new(), values, next: 0, was_reordered: false, is_number };
+///
+/// # Errors
+/// If a verb does not fit its argument, or if there are too many or too few arguments. Go writes such an error into the output.
+pub(super) fn sprintf(
+    pattern: &str,
+    values: &[Value],
+    is_number: &dyn Fn(&Arc<str>) -> bool,
+) -> Result<String, String> {
+    let mut printer = Printer { out: String::new(), values, next: 0, was_reordered: false, is_number, failure: None };
     let mut rest = pattern;
     while let Some((text, after)) = rest.split_once('%') {
         printer.out.push_str(text);
         rest = printer.verb(after);
     }
     printer.out.push_str(rest);
-    printer.extra();
-    printer.out
+    if !printer.was_reordered && printer.next < values.len() {
+        printer.fail("it has more arguments than verbs".to_owned());
+    }
+    printer.failure.map_or(Ok(printer.out), Err)
 }
 
 struct Printer<'a> {
@@ -44,9 +53,15 @@ struct Printer<'a> {
     next: usize,
     was_reordered: bool,
     is_number: &'a dyn Fn(&Arc<str>) -> bool,
+    /// The first error.
+    failure: Option<String>,
 }
 
 impl Printer<'_> {
+    fn fail(&mut self, message: String) {
+        self.failure.get_or_insert(message);
+    }
+
     /// Prints one verb. Returns the text after it.
     fn verb<'t>(&mut self, text: &'t str) -> &'t str {
         let mut format = Format::default();
@@ -65,23 +80,23 @@ impl Printer<'_> {
         format.zero &= !format.minus;
         let mut is_valid = true;
         rest = self.index(rest, &mut is_valid);
-        (format.width, rest) = self.number(rest, "%!(BADWIDTH)", &mut format.minus);
+        (format.width, rest) = self.number(rest, &mut format.minus);
         if let Some(after) = rest.strip_prefix('.') {
             rest = self.index(after, &mut is_valid);
             let mut is_negative = false;
-            (format.precision, rest) = self.number(rest, "%!(BADPREC)", &mut is_negative);
+            (format.precision, rest) = self.number(rest, &mut is_negative);
             format.precision = if is_negative { None } else { format.precision.or(Some(0)) };
         }
         rest = self.index(rest, &mut is_valid);
         let Some(verb) = rest.chars().next() else {
-            self.out.push_str("%!(NOVERB)");
+            self.fail("the format ends with %; write %% for a percent sign".to_owned());
             return rest;
         };
         let after = &rest[verb.len_utf8()..];
         match (verb, self.values.get(self.next)) {
             ('%', _) => self.out.push('%'),
-            _ if !is_valid => _ = write!(self.out, "%!{verb}(BADINDEX)"),
-            (_, None) => _ = write!(self.out, "%!{verb}(MISSING)"),
+            _ if !is_valid => self.fail(format!("the argument index of verb %{verb} is not valid")),
+            (_, None) => self.fail(format!("verb %{verb} has no argument")),
             (_, Some(value)) => {
                 self.next += 1;
                 self.value(value, verb, format);
@@ -102,7 +117,7 @@ impl Printer<'_> {
     }
 
     /// A width or a precision: digits, or `*` for an argument.
-    fn number<'t>(&mut self, text: &'t str, bad: &str, is_negative: &mut bool) -> (Option<usize>, &'t str) {
+    fn number<'t>(&mut self, text: &'t str, is_negative: &mut bool) -> (Option<usize>, &'t str) {
         if let Some(rest) = text.strip_prefix('*') {
             let number = match self.values.get(self.next) {
                 Some(Value::Int(number)) => {
@@ -115,33 +130,12 @@ impl Printer<'_> {
             let number = number.filter(|number| *number <= MAX_WIDTH);
             self.next += 1;
             if number.is_none() {
-                self.out.push_str(bad);
+                self.fail("a width or precision is not a whole number".to_owned());
             }
             return (number, rest);
         }
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         (text[..end].parse().ok().filter(|number| *number <= MAX_WIDTH), &text[end..])
-    }
-
-    /// The arguments that no verb has used.
-    fn extra(&mut self) {
-        if self.was_reordered || self.next >= self.values.len() {
-            return;
-        }
-        self.out.push_str("%!(EXTRA ");
-        for (index, value) in self.values[self.next..].iter().enumerate() {
-            if index > 0 {
-                self.out.push_str(", ");
-            }
-            match value {
-                Value::Nil => self.out.push_str("<nil>"),
-                value => {
-                    let _ = write!(self.out, "{}=", self.type_of(value));
-                    self.value(value, 'v', Format::default());
-                }
-            }
-        }
-        self.out.push(')');
     }
 
     fn type_of(&self, value: &Value) -> &'static str {
@@ -160,8 +154,8 @@ impl Printer<'_> {
     }
 
     fn value(&mut self, value: &Value, verb: char, format: Format) {
-        if verb == 'T' {
-            return self.pad(self.type_of(value), format);
+        if verb == 'T' || format.sharp && verb == 'v' {
+            return self.fail("it prints types of Go, which the values do not have here; use %v".to_owned());
         }
         match (value, verb) {
             (Value::Nil, 'v') => self.pad("<nil>", format),
@@ -194,12 +188,7 @@ impl Printer<'_> {
                 }
                 self.out.push(']');
             }
-            (Value::Nil, _) => _ = write!(self.out, "%!{verb}(<nil>)"),
-            _ => {
-                let _ = write!(self.out, "%!{verb}({}=", self.type_of(value));
-                append(&mut self.out, value);
-                self.out.push(')');
-            }
+            _ => self.fail(format!("verb %{verb} does not fit an argument of type {}", self.type_of(value))),
         }
     }
 

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::directory::{Access, is_owned};
 use super::file::{self, Attributes};
 use super::names::MANIFEST_FILE;
-use crate::model::{FilePath, FileSet, Manifest, ManifestSource, Mode, SourceName, Version};
+use crate::model::{
+    FilePath, FileSet, Manifest, ManifestSource, Mode, NotificationName, NotificationRecord, RestartRecord, SourceName,
+    Version,
+};
 
 /// The only format version that this agent writes and reads. Increment it with every change of the format, except for a new
 /// optional key: earlier manifests stay readable, and an earlier agent rejects the unknown key.
@@ -34,6 +37,39 @@ struct Wire {
     files: BTreeMap<String, BTreeSet<String>>,
     /// Octal modes of the files with a configured mode.
     modes: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notifications: Option<WireNotifications>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireNotifications {
+    generation: u64,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pending: BTreeSet<String>,
+    /// Time of the last restart of all containers, and how many restarts in a row came early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restart: Option<(Timestamp, u32)>,
+}
+
+impl From<&NotificationRecord> for WireNotifications {
+    fn from(record: &NotificationRecord) -> Self {
+        Self {
+            generation: record.generation,
+            pending: record.pending.iter().map(|name| name.as_str().to_owned()).collect(),
+            restart: record.restart.map(|restart| (restart.at, restart.early)),
+        }
+    }
+}
+
+impl From<WireNotifications> for NotificationRecord {
+    fn from(wire: WireNotifications) -> Self {
+        Self {
+            generation: wire.generation,
+            pending: wire.pending.iter().filter_map(|name| NotificationName::new(name).ok()).collect(),
+            restart: wire.restart.map(|(at, early)| RestartRecord { at, early }),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +142,8 @@ impl SetManifest {
             layout: self.manifest.layout.clone(),
             sources: sources.collect(),
             files: self.manifest.files.iter().map(|(path, from)| (path.as_str().to_owned(), names(from))).collect(),
+            notifications: (self.manifest.notifications != NotificationRecord::default())
+                .then(|| (&self.manifest.notifications).into()),
             modes: self.modes.iter().map(|(path, mode)| (path.as_str().to_owned(), format!("{mode:?}"))).collect(),
         };
         // Cannot fail: the keys are strings.
@@ -131,7 +169,8 @@ impl SetManifest {
         let mode = |text: &str| Mode::new(u32::from_str_radix(text, 8).ok()?).ok();
         let modes = wire.modes.iter().map(|(path, text)| Some((FilePath::new(path).ok()?, mode(text)?)));
         let modes = modes.collect::<Option<_>>()?;
-        let manifest = Manifest { server: wire.server, layout: wire.layout, sources, files };
+        let notifications = wire.notifications.map(Into::into).unwrap_or_default();
+        let manifest = Manifest { server: wire.server, layout: wire.layout, sources, files, notifications };
         Some(Self { manifest, published: wire.published, modes })
     }
 
@@ -182,6 +221,7 @@ mod tests {
                 sources: [(name("all"), all), (name("db"), db), (name("role"), role)].into(),
                 files: [(file("tls/key"), [name("db")].into()), (file("both"), [name("db"), name("role")].into())]
                     .into(),
+                notifications: NotificationRecord::default(),
             },
             published: "2026-11-24T16:05:38Z".parse().expect("timestamp"),
             modes: [(file("tls/key"), Mode::new(0o400).expect("mode"))].into(),
@@ -234,5 +274,18 @@ mod tests {
             assert_eq!(SetManifest::from_bytes(text.replace(from, to).as_bytes()), None, "{from} -> {to}");
         }
         assert_eq!(SetManifest::from_bytes(b""), None);
+    }
+
+    #[test]
+    fn record_of_notifications_round_trips() {
+        let mut manifest = example();
+        let pending = [NotificationName::new("nginx").expect("a name")].into();
+        let restart = Some(RestartRecord { at: "2026-11-24T16:05:39Z".parse().expect("a time"), early: 2 });
+        manifest.manifest.notifications = NotificationRecord { generation: 7, pending, restart };
+        let bytes = manifest.to_bytes();
+        let text = String::from_utf8(bytes.clone()).expect("text");
+        let expected = r#""notifications":{"generation":7,"pending":["nginx"],"restart":["2026-11-24T16:05:39Z",2]}"#;
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(SetManifest::from_bytes(&bytes), Some(manifest));
     }
 }

@@ -12,6 +12,7 @@ mod directory;
 mod file;
 mod lock;
 mod manifest;
+mod marker;
 mod names;
 mod private_file;
 mod publish;
@@ -23,6 +24,7 @@ mod unusable;
 mod watch;
 mod write;
 
+pub use marker::write_marker;
 pub use names::{DATA_LINK, MANIFEST_FILE, STATE_FILE};
 pub use private_file::{read_private_file, remove_private_file, write_private_file};
 pub use publish::{Published, Publisher};

@@ -49,7 +49,7 @@ const WRITES: Ban = (
     ],
     "only volume/ writes files",
 );
-const VAULT_WIRE: Ban = (&["reqwest"], "HTTP to Vault belongs to vault/");
+const VAULT_WIRE: Ban = (&["reqwest"], "HTTP requests belong to vault/ and notify/");
 const CLUSTER_WIRE: Ban = (&["kube", "k8s_openapi"], "the API server belongs to kubernetes/");
 const SERVER: Ban = (&["hyper", "hyper_util", "prometheus_client"], "the listener belongs to runtime/");
 const WATCH: Ban = (&["notify"], "watching the file system belongs to volume/");
@@ -197,6 +197,24 @@ pub(crate) const MODULES: &[Module] = &[
         modules: Some(&["model"]),
         crates: None,
         forbidden: &[VAULT_WIRE, VAULT_WORDS, SERVER, WATCH, RANDOM, CLOCK, TASKS, ENVIRONMENT, WRITES, COMMAND_LINE],
+    },
+    Module {
+        name: "notify",
+        modules: Some(&["model"]),
+        crates: None,
+        forbidden: &[
+            VAULT_WORDS,
+            CLUSTER_WIRE,
+            SERVER,
+            WATCH,
+            RANDOM,
+            CLOCK,
+            TASKS,
+            ENVIRONMENT,
+            WRITES,
+            COMMAND_LINE,
+            (&["std::net::ToSocketAddrs"], "notifications never leave the pod; the configuration has the addresses"),
+        ],
     },
     Module {
         name: "runtime",

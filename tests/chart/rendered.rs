@@ -58,6 +58,7 @@ fn agent_accepts_rendered_configuration() {
                 .args(["check", "--config"])
                 .arg(file.path())
                 .env_clear()
+                .env("KEYFERRY_CHECKPOINT", "/run/keyferry/checkpoint")
                 .env("POD_NAME", "webapp-0")
                 .env("POD_UID", "a2a51b3c-8a2b-4e0c-9a57-6c1fbc3a4f0f")
                 .env("POD_NAMESPACE", "playground")

@@ -123,6 +123,12 @@ const ROWS: &[Row] = &[
         action: "Nothing. keyferry retries.",
     },
     Row {
+        reason: Reason::ContainersRestarting,
+        meaning: "All containers of the pod are being restarted, because files have changed.",
+        example: "restarting all containers of the pod, because files have changed",
+        action: "Nothing.",
+    },
+    Row {
         reason: Reason::CredentialUnreadable,
         meaning: "A credential file cannot be read or used, or the API server rejects the pod's token.",
         example: "failed to use the ServiceAccount token in …: expected audience …, found …",
@@ -220,9 +226,21 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::NotConfigured,
-        meaning: "No mirror is configured.",
+        meaning: "No mirror, or no notification, is configured.",
         example: "no mirror is configured",
         action: "Nothing.",
+    },
+    Row {
+        reason: Reason::Notified,
+        meaning: "The application was notified of the published files, or nothing has changed since its start.",
+        example: "the application was notified of all changed files",
+        action: "Nothing.",
+    },
+    Row {
+        reason: Reason::NotifyFailed,
+        meaning: "The application could not be notified of changed files.",
+        example: "failed to send …: the application responded with status …",
+        action: "See [Application is not notified](#application-is-not-notified).",
     },
     Row {
         reason: Reason::ObjectNotFound,
@@ -238,9 +256,15 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::Pending,
-        meaning: "The first set of files, the first mirror, or a source is not available yet.",
+        meaning: "The first set of files, the first mirror, or a source is not available yet, or a restart of all containers waits for its time.",
         example: "the first set is being read from Vault",
         action: "Wait. If it lasts, read the log.",
+    },
+    Row {
+        reason: Reason::ProcessNotFound,
+        meaning: "The process that is to get a signal does not run in the pod.",
+        example: "no such process runs in the pod; check the name with `ps`, and that the application is running",
+        action: "See [Application is not notified](#application-is-not-notified).",
     },
     Row {
         reason: Reason::Published,
@@ -295,6 +319,12 @@ const ROWS: &[Row] = &[
         meaning: "Vault, or a proxy in front of it, returned an error or an unexpected response.",
         example: "failed to parse the response to … (status …, column …): expected JSON as Vault sends it",
         action: "Check Vault, and that the address is a Vault server.",
+    },
+    Row {
+        reason: Reason::SignalDenied,
+        meaning: "The kernel does not allow keyferry to send a signal to the process.",
+        example: "not permitted, because process … runs as UID … and keyferry as UID …; run both containers with the same UID",
+        action: "Run both containers with the same UID.",
     },
     Row {
         reason: Reason::Stale,

@@ -21,6 +21,7 @@ mod leases;
 mod lifecycle;
 mod manifest;
 mod mirror;
+mod notify;
 mod outage;
 mod reference_scenario;
 mod refresh;

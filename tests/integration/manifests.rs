@@ -269,6 +269,39 @@ fn kustomize_refresh_component_mounts_annotations_in_agent_only() -> Result<()> 
     Ok(())
 }
 
+#[test]
+fn kustomize_components_notify_and_restart_extend_files_component() -> Result<()> {
+    let test = "kustomize_components_notify_and_restart_extend_files_component";
+    let Some(made) = kustomized(test, &["../files", "../notify"], "")? else { return Ok(()) };
+    let pod = &made["spec"]["template"]["spec"];
+    let agent = &pod["initContainers"][0];
+    assert_eq!(pod["shareProcessNamespace"], true);
+    let application = &pod["containers"][0]["securityContext"];
+    assert_eq!(agent["securityContext"]["runAsUser"], application["runAsUser"], "the same UID");
+    assert_eq!(agent["securityContext"]["runAsNonRoot"], true, "the rest of the security context stays");
+
+    let Some(made) = kustomized(test, &["../files", "../restart"], "")? else { return Ok(()) };
+    let agent = &made["spec"]["template"]["spec"]["initContainers"][0];
+    let rule = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]);
+    assert_eq!((&agent["restartPolicyRules"], &agent["restartPolicy"]), (&rule, &json!("Always")));
+    let named = |name: &str| agent["env"].as_array()?.iter().find(|item| item["name"] == name).cloned();
+    assert_eq!(named("KEYFERRY_CHECKPOINT").context("the variable")?["value"], "/run/keyferry/checkpoint");
+    Ok(())
+}
+
+#[tokio::test]
+async fn api_server_accepts_the_rule_that_restarts_all_containers() -> Result<()> {
+    let test = "api_server_accepts_the_rule_that_restarts_all_containers";
+    let Some(servers) = Servers::shared(test).await else { return Ok(()) };
+    let Some(mut made) = kustomized(test, &["../files", "../restart"], "")? else { return Ok(()) };
+    let (cluster, namespace) = namespace_with_policies(servers).await?;
+    made["metadata"]["namespace"] = json!(namespace);
+    accepted(test, apply(&cluster, &made, true).await)?;
+    let pod = pod_of(&made).context("a Pod")?;
+    accepted(test, apply(&cluster, &pod, true).await)?;
+    Ok(())
+}
+
 /// The agent accepts the arguments and variables of the manifests, up to the first request to Vault.
 #[test]
 fn agent_accepts_arguments_and_variables_of_manifests() -> Result<()> {

@@ -68,6 +68,7 @@ fn manifest(set: &FileSet, layout: &str, version: u64) -> Manifest {
         layout: Some(layout.into()),
         sources: files.values().flatten().map(read).collect(),
         files,
+        ..Manifest::default()
     }
 }
 

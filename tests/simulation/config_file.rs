@@ -14,6 +14,9 @@ use super::secrets::PREVIOUS;
 /// Time without an answer after which the seed is used.
 pub const SEED_AFTER: Duration = Duration::from_secs(10);
 
+/// Minimum time between two restarts of all containers.
+pub const RESTART_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Prefix of the paths of lists.
 pub const LISTS: &str = "lists/";
 
@@ -91,6 +94,10 @@ pub struct ConfigFile {
     pub revoke_on_exit: bool,
     /// The first mirror is a seed too.
     pub seed: bool,
+    /// Number of notifications.
+    pub notifications: usize,
+    /// Changes of some files restart all containers.
+    pub restart: bool,
 }
 
 impl ConfigFile {
@@ -197,6 +204,25 @@ impl ConfigFile {
                 }
             }
         }
+        if self.notifications > 0 || self.restart {
+            text += "notify:\n";
+        }
+        for (index, settings) in [
+            "",
+            ", files: ['s0*', 's0/**'], jitter: 3s, debounce: 4s, after: [n0]",
+            ", minInterval: 20s, atStart: true",
+        ]
+        .iter()
+        .enumerate()
+        .take(self.notifications)
+        {
+            let _ = writeln!(text, "  n{index}: {{file: /notify/n{index}{settings}}}");
+        }
+        if self.restart {
+            let interval = RESTART_INTERVAL.as_secs();
+            let files = "files: ['s0*', 's0/**'], jitter: 2s";
+            let _ = writeln!(text, "  restart: {{restart: containers, minInterval: {interval}s, {files}}}");
+        }
         if self.seed {
             let _ = writeln!(text, "seed: {{directory: /seed, mirror: m0, after: {}s}}", SEED_AFTER.as_secs());
         }
@@ -246,6 +272,7 @@ impl ConfigFile {
                 let spec = self.sources.get_mut(random.pick(&names)).expect("a source");
                 spec.layout = *random.pick(&Layout::ALL);
             }
+            5 if random.chance(30) => self.notifications = random.below(4),
             5 => self.mirrors = random.below(3),
             6 => self.concurrency = random.below(6) as u64 + 1,
             7 => {

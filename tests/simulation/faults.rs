@@ -53,7 +53,8 @@ impl World {
             90..93 if self.config.seed => self.replace_pod(),
             90..93 => self.kill(),
             93..95 => self.terminate_alone(),
-            95..97 => {
+            95 => self.disturb_application(until),
+            96 => {
                 self.note(|| "volume is full".into());
                 self.volume.full = until;
             }
@@ -362,6 +363,7 @@ impl World {
         self.note(|| "all faults stop".into());
         let now = self.now;
         self.volume.full = now;
+        (self.application.fails, self.application.hangs) = (now, now);
         self.wall_shift = SignedDuration::ZERO;
         self.cluster.faults = super::cluster::ClusterFaults::default();
         for name in ["a", "b"] {

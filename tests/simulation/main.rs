@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "the soak test reads the clock and the environment")]
 #![allow(missing_docs, unreachable_pub, clippy::cast_precision_loss, reason = "a test")]
 
+mod application;
 mod cluster;
 mod config_edits;
 mod config_file;

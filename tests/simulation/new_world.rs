@@ -58,6 +58,8 @@ impl World {
         let mut world = Self::assemble(random, servers, config, pod);
         let random = &mut world.random;
         world.has_checkpoint = random.chance(50);
+        // A process that restarts the containers needs its checkpoint.
+        world.config.restart = seed % 8 == 7 && pod == Pod::Sidecar && world.has_checkpoint;
         world.fault_gap = SECOND * *random.pick(&[10, 40, 150, 600]);
         world.write_gap = SECOND * *random.pick(&[5, 30, 200]);
         world.exotic = random.chance(60);
@@ -189,5 +191,7 @@ fn config_file(kinds: &[Kind], random: &mut Random) -> ConfigFile {
         drain: *random.pick(&[2, 5, 20]),
         revoke_on_exit: random.chance(85),
         seed: false,
+        notifications: random.below(4),
+        restart: false,
     }
 }

@@ -106,6 +106,7 @@ impl World {
         let before = self.volume.directories.get(path).map(|visible| Arc::clone(&visible.set));
         let result = self.volume.publish(path, set, now, wall);
         if result.is_ok() {
+            self.record_change(path, set, before.as_ref());
             let ids = self.check_set(path, set, before.as_ref());
             let old = self.visible.insert(path.to_owned(), ids);
             for id in old.iter().flatten().map(|(_, id)| id) {
@@ -144,6 +145,7 @@ fn describe(outcome: &Outcome) -> String {
         }
         Outcome::Mirrored(result) => or(result.as_ref().map(|result| format!("{result:?}"))),
         Outcome::Retired(result)
+        | Outcome::Notified(result)
         | Outcome::EventRecorded(result)
         | Outcome::Saved(result)
         | Outcome::LeaseLookedUp(result)

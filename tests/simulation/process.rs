@@ -45,6 +45,8 @@ pub struct Process {
     /// Requests whose last answer was a refusal: the login, or the paths of sources.
     pub refused: BTreeSet<String>,
     pub ready: bool,
+    /// The process is about to exit so that all containers restart.
+    pub restarting: bool,
     /// A credential that `once` has revoked although its files are visible.
     pub revoked_in_use: Option<String>,
 }
@@ -68,6 +70,7 @@ impl Process {
             answered: now,
             refused: BTreeSet::new(),
             ready: false,
+            restarting: false,
             revoked_in_use: None,
         }
     }
@@ -148,6 +151,7 @@ pub fn flight(op: &Op, now: Duration) -> Flight {
         Op::Mirror { name, settings, .. } => {
             (format!("mirror {name}"), format!("mirror {name}"), None, None, Some(settings))
         }
+        Op::Notify { name, .. } => (format!("notify {name}"), format!("notify {name}"), None, None, None),
         Op::PatchConditions { settings, .. } => ("report".into(), "report".into(), None, None, Some(settings)),
         Op::RecordEvent { settings, .. } => ("record".into(), "record".into(), None, None, Some(settings)),
         Op::Save { settings, .. } => ("save".into(), "save".into(), None, None, Some(settings)),

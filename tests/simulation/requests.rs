@@ -46,8 +46,10 @@ impl World {
     /// Executes an operation.
     pub fn serve(&mut self, process: u64, ticket: Ticket, op: Box<Op>, started: Duration) {
         let alive = self.process.as_ref().is_some_and(|now| now.id == process);
-        let local =
-            matches!(*op, Op::ReadSeed { .. } | Op::Publish { .. } | Op::RetireDirectory { .. } | Op::Save { .. });
+        let local = matches!(
+            *op,
+            Op::Notify { .. } | Op::ReadSeed { .. } | Op::Publish { .. } | Op::RetireDirectory { .. } | Op::Save { .. }
+        );
         // A request that was sent is served even if its process has exited; a system call is not.
         if local && !alive {
             return;
@@ -72,6 +74,7 @@ impl World {
                 self.checkpoint = (!checkpoint.is_empty()).then_some((started, settings, *checkpoint));
                 self.answer(process, ticket, Outcome::Saved(Ok(())), Note::default());
             }
+            Op::Notify { .. } => self.serve_notification(process, ticket, &op, started),
             Op::Mirror { .. } | Op::PatchConditions { .. } | Op::RecordEvent { .. } => {
                 self.serve_cluster(process, ticket, &op, started);
             }

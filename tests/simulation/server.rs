@@ -372,6 +372,7 @@ pub fn lost(outcome: &Outcome) -> Outcome {
         Outcome::SeedRead(_) => Outcome::SeedRead(Err(failure())),
         Outcome::Published(_) => Outcome::Published(Err(failure())),
         Outcome::Retired(_) => Outcome::Retired(Err(failure())),
+        Outcome::Notified(_) => Outcome::Notified(Err(failure())),
         Outcome::Mirrored(_) => Outcome::Mirrored(Err(failure())),
         Outcome::ConditionsPatched(_) => Outcome::ConditionsPatched(Err(failure())),
         Outcome::EventRecorded(_) => Outcome::EventRecorded(Err(failure())),

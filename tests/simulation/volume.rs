@@ -32,7 +32,8 @@ impl Volume {
     ) -> Result<bool, Failure> {
         let before = self.directories.get(path);
         let swapped = before.is_none_or(|before| before.set.files != set.files);
-        if swapped && self.full > now {
+        let recorded = |before: &Visible| before.set.manifest.notifications != set.manifest.notifications;
+        if (swapped || before.is_some_and(recorded)) && self.full > now {
             return Err(Failure::new(
                 FailureClass::Local,
                 Reason::NoSpace,

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use keyferry::agent::{Action, Input, Mode, Now, Op, Outcome, Ticket};
-use keyferry::model::{Checkpoint, Settings, SourceName, Version};
+use keyferry::agent::{Action, Input, Mode, Now, Op, Outcome, Ticket, exit};
+use keyferry::model::{Checkpoint, Reason, Settings, SourceName, Version};
 
+use super::application::Application;
 use super::cluster::Cluster;
 use super::config_file::ConfigFile;
 use super::process::{Process, flight};
@@ -96,6 +97,7 @@ pub struct World {
     pub sequence: u64,
     pub servers: BTreeMap<&'static str, Server>,
     pub cluster: Cluster,
+    pub application: Application,
     pub volume: Volume,
     pub checkpoint: Option<(Duration, Arc<Settings>, Checkpoint)>,
     pub config: ConfigFile,
@@ -145,6 +147,7 @@ impl World {
             sequence: 0,
             servers,
             cluster: Cluster::default(),
+            application: Application::default(),
             volume: Volume::default(),
             checkpoint: None,
             working: config.clone(),
@@ -309,6 +312,9 @@ impl World {
                     format!("   log {:?} {}{about}: {}", entry.level, entry.operation, entry.message)
                 });
                 self.record_log(&entry);
+                if let Some(process) = &mut self.process {
+                    process.restarting |= entry.reason == Some(Reason::ContainersRestarting);
+                }
             }
             // No world subscribes to events.
             Action::Cancel(_) => {}
@@ -344,6 +350,7 @@ impl World {
                 Duration::from_millis(300)
             }
             Pod::Once if code == 0 => self.new_pod(),
+            _ if code == exit::RESTART_CONTAINERS => self.restart_containers(),
             _ => {
                 // The kubelet's back-off for a container that exits repeatedly.
                 self.crashes = if self.now > process.started + Duration::from_secs(600) { 0 } else { self.crashes + 1 };
@@ -358,6 +365,7 @@ impl World {
         self.volume.directories.clear();
         self.checkpoint = None;
         self.visible.clear();
+        self.application = Application::default();
         Duration::from_secs(120)
     }
 

@@ -58,6 +58,7 @@
 {{- if $values.refreshNow.tokenSecret }}{{ $_ := set $refresh "tokenFile" "/etc/keyferry/refresh/token" }}{{ end -}}
 {{- if $refresh }}{{ $_ := set $document "refreshNow" $refresh }}{{ end -}}
 {{- end -}}
+{{- with $values.notify }}{{ $_ := set $document "notify" . }}{{ end -}}
 {{- $conditions := eq (include "keyferry.conditions" .) "true" -}}
 {{- $events := eq (include "keyferry.events" .) "true" -}}
 {{- $_ := set $document "status" (dict "conditions" $conditions "events" $events) -}}
@@ -69,6 +70,16 @@
 {{- end -}}
 {{- end -}}
 {{- $document | toYaml -}}
+{{- end }}
+
+{{/* "true" if a notification restarts all containers. */}}
+{{- define "keyferry.restartsContainers" -}}
+{{- $values := (.Subcharts.keyferry | default .).Values -}}
+{{- $found := "" -}}
+{{- range $name, $notification := merge (deepCopy ($values.config.notify | default dict)) $values.notify -}}
+{{- if $notification.restart }}{{ $found = "true" }}{{ end -}}
+{{- end -}}
+{{- $found -}}
 {{- end }}
 
 {{/*

@@ -89,6 +89,15 @@ livenessProbe:
 {{- end }}
 {{- end }}
 
+{{/* The rule by which the agent restarts all containers; needs a `restartPolicy` of the container. */}}
+{{- define "keyferry.restartPolicyRules" -}}
+{{- if include "keyferry.restartsContainers" . -}}
+restartPolicyRules:
+  - action: RestartAllContainers
+    exitCodes: {operator: In, values: [88]}
+{{- end }}
+{{- end }}
+
 {{/* Entry for `initContainers`. Put it first, so that later containers can read the files. */}}
 {{- define "keyferry.initContainer" -}}
 {{- $values := (.Subcharts.keyferry | default .).Values -}}
@@ -98,6 +107,9 @@ livenessProbe:
 - name: {{ eq $values.mode "classic" | ternary "keyferry-init" "keyferry" }}
   {{- if eq $values.mode "sidecar" }}
   restartPolicy: Always
+  {{- with include "keyferry.restartPolicyRules" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
   # The application starts after the first set of files is published.
   startupProbe:
     exec: {command: [/keyferry, probe, startup]}
@@ -124,6 +136,10 @@ livenessProbe:
 {{- if and $values.enabled (eq $values.mode "classic") -}}
 - name: keyferry
   args: [run, --app-container]
+  {{- with include "keyferry.restartPolicyRules" . }}
+  restartPolicy: Always
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with include "keyferry.livenessProbe" . }}
   {{- . | nindent 2 }}
   {{- end }}

@@ -83,6 +83,16 @@ default
 {{- if and (eq $values.mode "sidecar") (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
 {{- $wrong = append $wrong (printf "mode sidecar needs Kubernetes 1.29 or later, but this cluster runs %s; set mode: classic" .Capabilities.KubeVersion.Version) }}
 {{- end }}
+{{- if include "keyferry.restartsContainers" . }}
+{{- if eq $values.mode "init" }}
+{{- $wrong = append $wrong "notify: restart: containers needs mode sidecar or classic, because no agent runs next to the application in mode init" }}
+{{- else if and (eq $values.mode "sidecar") (not $values.checkpoint) }}
+{{- $wrong = append $wrong "notify: restart: containers needs checkpoint: true, so that a restart causes no login and no new credentials" }}
+{{- end }}
+{{- if semverCompare "<1.36.0-0" .Capabilities.KubeVersion.Version }}
+{{- $wrong = append $wrong (printf "notify: restart: containers needs Kubernetes 1.36 or later, but this cluster runs %s" .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- end }}
 {{- if dig "directory" "path" "" $config }}
 {{- $wrong = append $wrong "config.directory.path is fixed, because the volume mounts depend on it; set mountPath for the directory of the application" }}
 {{- end }}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fixtures::{RUN, secs, settings};
-use crate::agent::{Action, Agent, Input, LogEntry, MirrorResult, Mode, Now, Op, Outcome, Ticket};
+use crate::agent::{Action, Agent, Input, LogEntry, MirrorResult, Mode, Now, Op, Outcome, PublishedSet, Ticket};
 use crate::model::{AdoptedSet, Checkpoint, LeaseId, PodEvent, Settings};
 
 /// The kind of an operation.
@@ -24,6 +24,7 @@ pub(super) enum Kind {
     Publish,
     Retire,
     Mirror,
+    Notify,
     PatchConditions,
     RecordEvent,
     Save,
@@ -44,6 +45,7 @@ pub(super) fn kind(op: &Op) -> Kind {
         Op::Publish { .. } => Kind::Publish,
         Op::RetireDirectory { .. } => Kind::Retire,
         Op::Mirror { .. } => Kind::Mirror,
+        Op::Notify { .. } => Kind::Notify,
         Op::PatchConditions { .. } => Kind::PatchConditions,
         Op::RecordEvent { .. } => Kind::RecordEvent,
         Op::Save { .. } => Kind::Save,
@@ -88,6 +90,10 @@ pub(super) struct Driver {
     pub(super) started: BTreeMap<Kind, usize>,
     /// Visible files: content by path.
     pub(super) files: BTreeMap<String, String>,
+    /// The visible set.
+    pub(super) set: Option<Arc<PublishedSet>>,
+    /// Names and generations of the notifications that succeeded, in order.
+    pub(super) notified: Vec<(String, u64)>,
     pub(super) log: Vec<LogEntry>,
     pub(super) events: Vec<PodEvent>,
     /// Revoked tokens, in order.
@@ -114,16 +120,24 @@ impl Driver {
     }
 
     pub(super) fn with(settings: Settings, mode: Mode, adopted: Option<AdoptedSet>) -> Self {
-        let now = Now { at: Duration::ZERO, wall: jiff::Timestamp::UNIX_EPOCH, seed: 0 };
+        Self::starting_at(settings, mode, adopted, Duration::ZERO)
+    }
+
+    /// As [`Driver::with`], at this time of both clocks.
+    pub(super) fn starting_at(settings: Settings, mode: Mode, adopted: Option<AdoptedSet>, at: Duration) -> Self {
+        let wall = jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::try_from(at).expect("a short time");
+        let now = Now { at, wall, seed: 0 };
         let mut driver = Self {
             agent: Agent::new(Arc::new(settings), mode, &now),
-            at: Duration::ZERO,
+            at,
             calls: 0,
             logins: 0,
             open: vec![],
             held: BTreeSet::new(),
             started: BTreeMap::new(),
             files: BTreeMap::new(),
+            set: None,
+            notified: vec![],
             log: vec![],
             events: vec![],
             revoked: vec![],
@@ -211,6 +225,7 @@ impl Driver {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let files = set.files.files.iter().map(|(path, entry)| (path.to_string(), text(entry.bytes.expose())));
                 let before = std::mem::replace(&mut self.files, files.collect());
+                self.set = Some(set);
                 Outcome::Published(Ok(before != self.files))
             }
             Op::RetireDirectory { directory } => {
@@ -218,6 +233,10 @@ impl Driver {
                 Outcome::Retired(Ok(()))
             }
             Op::Mirror { .. } => Outcome::Mirrored(Ok(MirrorResult::Updated)),
+            Op::Notify { name, generation, .. } => {
+                self.notified.push((name.to_string(), generation));
+                Outcome::Notified(Ok(()))
+            }
             Op::PatchConditions { .. } => Outcome::ConditionsPatched(Ok(false)),
             Op::RecordEvent { event, .. } => {
                 self.events.push(event);

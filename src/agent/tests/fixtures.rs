@@ -117,6 +117,7 @@ pub(super) fn settings(sources: &[&str]) -> Settings {
         outputs: sources.iter().map(|of| each_key(of)).collect(),
         directory: Directory { path: PathBuf::from("/secrets"), allow_disk: false, file_mode: None, max_bytes: None },
         mirrors: BTreeMap::new(),
+        notify: BTreeMap::new(),
         seed: None,
         status: StatusReport {
             conditions: true,

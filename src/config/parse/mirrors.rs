@@ -145,7 +145,8 @@ fn mirror_key(
     Some(MirrorKey { key, file: file_path, optional })
 }
 
-fn can_write(output: &Output, wanted: &FilePath) -> bool {
+/// Whether the output can write this file.
+pub(super) fn can_write(output: &Output, wanted: &FilePath) -> bool {
     match &output.kind {
         OutputKind::Key { path, .. }
         | OutputKind::Whole { path, .. }

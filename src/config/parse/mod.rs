@@ -6,6 +6,8 @@ mod conflicts;
 mod list;
 mod merge;
 mod mirrors;
+mod notify;
+mod notify_http;
 mod outputs;
 mod pkcs12;
 mod pki;
@@ -65,6 +67,7 @@ pub(super) fn settings(
         seed::parse(raw, &of, diagnostics)
     });
     let listens = raw.listen.is_some() || diagnostics.contains("listen");
+    let notify = notify::parse(raw.notify.unwrap_or_default(), &outputs, &directory, diagnostics);
     let listener = raw.listen.and_then(|text| listener(&text, diagnostics));
     let refresh_now = refresh_now::parse(raw.refresh_now.unwrap_or_default(), listens, &directory, diagnostics);
     let retry = retry(raw.retry.unwrap_or_default(), diagnostics);
@@ -83,6 +86,7 @@ pub(super) fn settings(
         outputs,
         directory,
         mirrors,
+        notify,
         seed,
         status,
         listener,

@@ -5,6 +5,7 @@ mod docs;
 mod input;
 mod lists;
 mod merge;
+mod notify;
 mod outputs;
 mod pkcs12;
 mod pki;

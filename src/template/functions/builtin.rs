@@ -3,23 +3,26 @@
 use gotmpl::Value;
 
 use super::super::bytes::from_text;
-use super::super::instrument::{BEGIN, CHARGE, PRINT};
+use super::super::instrument::{BEGIN, PRINT};
 use super::super::mutation::PUT;
 use super::super::print;
 use super::super::printf::sprintf;
+use super::super::unicode::is_print;
 use super::super::value::text;
 use super::{Arguments, Function};
 
 pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     (BEGIN, begin),
-    (CHARGE, charge),
     (PRINT, print_action),
     (PUT, put),
     ("executeTemplate", execute_template),
     ("index", index),
     ("len", len),
     ("print", |arguments| Ok(text(&print::sprint(arguments.values)))),
+    ("html", |arguments| escaped(arguments, gotmpl::html_escape)),
+    ("js", |arguments| escaped(arguments, js_escape)),
     ("printf", printf),
+    ("urlquery", |arguments| escaped(arguments, gotmpl::url_encode)),
     ("println", |arguments| Ok(text(&print::sprintln(arguments.values)))),
 ];
 
@@ -27,11 +30,6 @@ fn begin(arguments: &Arguments<'_>) -> Result<Value, String> {
     let offset = usize::try_from(arguments.integer(0)?).unwrap_or_default();
     arguments.context.begin(offset)?;
     Ok(text(""))
-}
-
-/// Returns its argument, whose size the caller adds.
-fn charge(arguments: &Arguments<'_>) -> Result<Value, String> {
-    arguments.value(0).cloned()
 }
 
 fn print_action(arguments: &Arguments<'_>) -> Result<Value, String> {
@@ -53,10 +51,34 @@ fn print_action(arguments: &Arguments<'_>) -> Result<Value, String> {
     }
 }
 
+/// Escapes the arguments, which are joined as by `print`.
+fn escaped<T: AsRef<str>>(arguments: &Arguments<'_>, escape: impl Fn(&str) -> T) -> Result<Value, String> {
+    arguments.between(1, usize::MAX)?;
+    let shown = arguments.values.iter().map(|value| match value {
+        Value::Nil => text("<no value>"),
+        value => value.clone(),
+    });
+    Ok(text(escape(&print::sprint(&shown.collect::<Vec<_>>())).as_ref()))
+}
+
+/// The engine does not escape characters that cannot be printed.
+fn js_escape(text: &str) -> String {
+    let escaped = gotmpl::js_escape(text);
+    let escaped: &str = escaped.as_ref();
+    escaped.chars().fold(String::with_capacity(escaped.len()), |mut out, c| {
+        if c.is_ascii() || is_print(c) {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\u{:04X}", u32::from(c)));
+        }
+        out
+    })
+}
+
 fn printf(arguments: &Arguments<'_>) -> Result<Value, String> {
     arguments.between(1, usize::MAX)?;
     let is_number = |text: &std::sync::Arc<str>| arguments.context.is_number(text);
-    Ok(text(&sprintf(arguments.text(0)?, &arguments.values[1..], &is_number)))
+    sprintf(arguments.text(0)?, &arguments.values[1..], &is_number).map(|printed| text(&printed))
 }
 
 /// The output of a template of `define`. Its name is text in quotes, which `analysis` checks.

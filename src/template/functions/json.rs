@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use std::sync::Arc;
+
 use gotmpl::Value;
 use serde_json::value::RawValue;
 
@@ -62,6 +64,7 @@ pub(super) fn value(
         Value::Float(number) => out.push_str(&float(*number)?),
         Value::String(number) if arguments.context.is_number(number) => out.push_str(number),
         Value::String(text) => string(out, text, style.escapes_html),
+        Value::List(items) if Arc::ptr_eq(items, &arguments.context.nil_list.0) => out.push_str("null"),
         Value::List(items) => {
             out.push('[');
             for (index, item) in items.iter().enumerate() {

@@ -13,8 +13,7 @@ pub(in crate::template) enum Known {
 }
 
 /// Functions of the engine.
-const OF_ENGINE: [&str; 14] =
-    ["and", "call", "eq", "ge", "gt", "html", "js", "le", "lt", "ne", "not", "or", "slice", "urlquery"];
+const OF_ENGINE: [&str; 11] = ["and", "call", "eq", "ge", "gt", "le", "lt", "ne", "not", "or", "slice"];
 
 /// Functions whose result depends on more than their arguments and the environment.
 const VARIABLE: [&str; 5] = ["meta", "pkiCert", "secret", "secrets", "timestamp"];

@@ -159,6 +159,6 @@ fn scratch_map_values(arguments: &Arguments<'_>) -> Result<Value, String> {
     arguments.exactly(1)?;
     Ok(match lock(&arguments.context.scratch).get(&**arguments.text(0)?) {
         Some(Value::Map(entries)) => list(entries.values().cloned().collect()),
-        _ => list(Vec::new()),
+        _ => Value::List(Arc::clone(&arguments.context.nil_list.0)),
     })
 }

@@ -20,6 +20,7 @@ mod messages;
 mod mirror;
 mod mirror_drift;
 mod network;
+mod notify;
 mod once;
 mod outages;
 mod outputs;

@@ -3,6 +3,7 @@
 mod certificates;
 mod credentials;
 mod limits;
+mod notifications;
 mod order;
 mod recovery;
 mod refreshes;
@@ -45,6 +46,10 @@ pub enum Property {
     OneIssuePerGeneration,
     RefreshIssuesNothing,
     CaExpiryIsLogged,
+    NotifiedWhenVisible,
+    NotifiedInTime,
+    NotifiedOnce,
+    PacedRestarts,
 }
 
 impl Property {
@@ -97,6 +102,16 @@ impl Property {
                 "a refresh without new leases reads no source that holds a lease, a certificate, or an issued token"
             }
             Self::CaExpiryIsLogged => "a CA that expires before a certificate is logged",
+            Self::NotifiedWhenVisible => {
+                "a notification starts only after its change is visible, and after the notifications that it comes after"
+            }
+            Self::NotifiedInTime => {
+                "while it works, a target is notified of each visible change in time, also if the agent was killed"
+            }
+            Self::NotifiedOnce => "a process notifies a target only once of each change",
+            Self::PacedRestarts => {
+                "all containers restart only after a change, and not sooner than the minimum interval"
+            }
             Self::SeedIsNotMirrored => "files of the seed are never written to a Secret",
         }
     }

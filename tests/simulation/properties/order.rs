@@ -37,7 +37,8 @@ impl World {
             return self
                 .violate(Property::SingleFlight, format!("{what} ({}) starts while {twin} is in flight", ticket.0));
         }
-        let is_shutdown = matches!(op, Op::PatchConditions { .. } | Op::Save { .. } | Op::Revoke { .. });
+        let is_restart = process.restarting && matches!(op, Op::Publish { .. } | Op::RecordEvent { .. });
+        let is_shutdown = is_restart || matches!(op, Op::PatchConditions { .. } | Op::Save { .. } | Op::Revoke { .. });
         if process.terminated.is_some() && !is_shutdown {
             let what = &flight.what;
             return self.violate(Property::SingleFlight, format!("{what} starts after SIGTERM"));
@@ -53,6 +54,7 @@ impl World {
                 self.check_lease_revocation(source, id_of(lease), overlap);
             }
             Op::ReadSeed { .. } => self.check_seed_read(),
+            Op::Notify { name, generation, .. } => self.check_notification(name, *generation),
             Op::Mirror { content, .. } => self.check_seed_mirror(content),
             Op::Publish { directory, set } => {
                 let seeded = set.manifest.seeded().next().is_some();
@@ -70,7 +72,7 @@ impl World {
             Op::PatchConditions { conditions, .. } => {
                 let statuses: Vec<_> = conditions.iter().map(|condition| (condition.kind, condition.status)).collect();
                 let (changed_at, is_shutdown) =
-                    (process.in_force_since, process.terminated.is_some() || process.is_once());
+                    (process.in_force_since, process.terminated.is_some() || process.is_once() || process.restarting);
                 let last = self.watch.last_report.replace((now, statuses.clone()));
                 let too_soon =
                     last.filter(|(at, last)| *at + REPORT_GAP > now && *last == statuses && *at > changed_at);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyferry::model::{Condition, ObjectName, OutputKind, Settings, Source, SourceName, WhenMissing};
+use keyferry::model::{Condition, ConditionType, ObjectName, OutputKind, Settings, Source, SourceName, WhenMissing};
 
 use super::super::config_file::SourceSpec;
 use super::super::pki::UNUSABLE_CERTIFICATE_RETRY;
@@ -129,6 +129,7 @@ impl World {
     /// Checks after each event.
     pub fn check_always(&mut self) {
         self.check_tokens();
+        self.check_owed();
         let now = self.now;
         let Some(process) = &mut self.process else { return };
         if !Arc::ptr_eq(&process.in_force, process.agent.settings()) {
@@ -138,7 +139,8 @@ impl World {
             self.record_pace();
         }
         let Some(process) = &self.process else { return };
-        if process.terminated.is_some() || process.is_once() || self.phase == Phase::Ending {
+        let is_stopping = process.terminated.is_some() || process.restarting;
+        if is_stopping || process.is_once() || self.phase == Phase::Ending {
             return;
         }
         self.check_known_expiries();
@@ -268,7 +270,9 @@ impl World {
         }
         for condition in process.agent.conditions() {
             use keyferry::model::{ConditionStatus::True, Reason};
-            let fine = condition.status == True || condition.reason == Reason::NotConfigured;
+            // A restart of all containers can wait for an hour.
+            let is_paced = condition.kind == ConditionType::Notified && condition.reason == Reason::Pending;
+            let fine = condition.status == True || condition.reason == Reason::NotConfigured || is_paced;
             if !fine {
                 wrong.push(format!(
                     "{} is {}: {}",

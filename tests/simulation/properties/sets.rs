@@ -252,6 +252,10 @@ impl World {
             return;
         }
         let since = self.watch.superseded.remove(name);
+        if since.is_some() {
+            // The set may have changed since the write started; the next write has its own time.
+            self.watch.mirror_wrong_since.remove(name);
+        }
         let Some(before) = &write.before else { return };
         let Some(settings) = self.process.as_ref().map(|process| Arc::clone(process.agent.settings())) else { return };
         let visible = self.visible.get(&settings.directory.path).cloned().unwrap_or_default();

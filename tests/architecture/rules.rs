@@ -133,7 +133,7 @@ pub(crate) const MODULES: &[Module] = &[
     Module {
         name: "template",
         modules: Some(&["model"]),
-        crates: Some(&["base64", "gotmpl", "jiff", "md5", "regex", "ring", "serde_json", "serde_saphyr", "zeroize"]),
+        crates: Some(&["base64", "gotmpl", "granit_parser", "jiff", "md5", "regex", "ring", "serde_json", "zeroize"]),
         forbidden: &[ALL_IO, RANDOM],
     },
     Module {

@@ -7,7 +7,7 @@ use gotmpl::Value;
 
 use super::super::context::MAX_STEPS;
 use super::super::value::{list, map};
-use super::{Arguments, Function};
+use super::{Arguments, Function, MAX_NESTING};
 use crate::model::truncated;
 
 pub(super) const FUNCTIONS: &[(&str, Function)] = &[
@@ -77,6 +77,9 @@ fn explode(entries: &Entries) -> Result<Value, String> {
     }
     let mut exploded = Entries::new();
     for (key, value) in entries {
+        if key.matches('/').count() > MAX_NESTING {
+            return Err(format!("a key has more than {MAX_NESTING} levels"));
+        }
         insert(&mut exploded, key, value, key)?;
     }
     Ok(Value::Map(Arc::new(exploded)))

@@ -60,6 +60,7 @@ pub(super) fn table(context: &Arc<Context>) -> FuncMap {
 fn call(name: &'static str, function: Function, values: &[Value], context: &Context) -> gotmpl::Result<Value> {
     let result = function(&Arguments { values, context }).and_then(|value| {
         context.charge(&value)?;
+        check_nesting(&value, context)?;
         Ok(value)
     });
     result.map_err(|message| {
@@ -71,4 +72,29 @@ fn call(name: &'static str, function: Function, values: &[Value], context: &Cont
         // The message is in the context: the engine adds its own words, which can contain values.
         TemplateError::Exec(String::new())
     })
+}
+
+/// Maximum nesting of lists and maps. Reading, writing, and dropping a value needs stack for each level.
+pub(super) const MAX_NESTING: usize = 256;
+
+/// Maximum number of values inside of one value. A list can contain another one many times without a copy.
+const MAX_NODES: usize = 1 << 20;
+
+/// Fails for a value with too many levels or values. They count as output, because the check visits all of them.
+fn check_nesting(value: &Value, context: &Context) -> Result<(), String> {
+    fn visit(value: &Value, depth: usize, count: &mut usize) -> bool {
+        *count += 1;
+        depth <= MAX_NESTING
+            && *count <= MAX_NODES
+            && match value {
+                Value::List(items) => items.iter().all(|item| visit(item, depth + 1, count)),
+                Value::Map(entries) => entries.values().all(|entry| visit(entry, depth + 1, count)),
+                _ => true,
+            }
+    }
+    let mut count = 0;
+    if !visit(value, 0, &mut count) {
+        return Err(format!("the value has more than {MAX_NESTING} levels, or {MAX_NODES} values"));
+    }
+    context.charge_bytes(count)
 }

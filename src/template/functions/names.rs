@@ -191,3 +191,20 @@ pub(in crate::template) fn known(name: &str) -> Known {
 pub(in crate::template) fn is_constant(name: &str) -> bool {
     !VARIABLE.contains(&name) && !name.starts_with("scratch") && names().contains(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_that_are_left_out_have_advice() {
+        let of_sprig = LEFT_OUT.iter().flat_map(|(names, _)| names.iter().map(|name| format!("sprig_{name}")));
+        for name in of_sprig.chain(REPLACED.iter().map(|(name, _)| (*name).to_owned())) {
+            match known(&name) {
+                Known::Yes => panic!("{name} exists"),
+                Known::No(message) => assert!(message.starts_with(&format!("function {name} ")), "{message}"),
+            }
+        }
+        assert!(matches!(known("sprig_quote"), Known::Yes));
+    }
+}

@@ -3,6 +3,7 @@
 use gotmpl::Value;
 use regex::Regex;
 
+use super::super::bytes::byte_of;
 use super::super::value::{list, map, text};
 use super::{Arguments, Function};
 
@@ -19,12 +20,11 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("regexReplaceAll", |arguments| {
         arguments.exactly(3)?;
-        let replaced = expression(arguments)?.replace_all(arguments.text(2)?, &**arguments.text(1)?);
-        Ok(text(&replaced))
+        Ok(text(&replaced(&expression(arguments)?, arguments.text(2)?, arguments.text(1)?, arguments)?))
     }),
     ("replaceAll", |arguments| {
         arguments.exactly(3)?;
-        Ok(text(&arguments.text(2)?.replace(&**arguments.text(0)?, arguments.text(1)?)))
+        replace_all(arguments.text(2)?, arguments.text(0)?, arguments.text(1)?, arguments)
     }),
     ("split", split),
     ("splitToMap", split_to_map),
@@ -54,12 +54,21 @@ fn mapped(arguments: &Arguments<'_>, change: impl Fn(&str) -> String) -> Result<
     Ok(text(&change(arguments.text(0)?)))
 }
 
-/// Changes the case of each character. Go maps a character to one character, so `ß` stays `ß`.
+/// Changes the case of each character. Go maps a character to one character, so `ß` stays `ß`, and a byte that is not UTF-8
+/// to the replacement character.
 pub(super) fn each<I: Iterator<Item = char> + Clone>(text: &str, change: impl Fn(char) -> I) -> String {
     let one = |c: char| {
         let mut changed = change(c);
         match (changed.next(), changed.next()) {
+            _ if byte_of(c).is_some() => char::REPLACEMENT_CHARACTER,
             (Some(changed), None) => changed,
+            // These have a mapping to one character too, which the standard library does not have.
+            (Some('i'), Some(_)) => 'i',
+            (Some(_), Some('\u{399}')) => match u32::from(c) {
+                0x1f80..=0x1f87 | 0x1f90..=0x1f97 | 0x1fa0..=0x1fa7 => char::from_u32(u32::from(c) + 8).unwrap_or(c),
+                0x1fb3 | 0x1fc3 | 0x1ff3 => char::from_u32(u32::from(c) + 9).unwrap_or(c),
+                _ => c,
+            },
             _ => c,
         }
     };
@@ -124,7 +133,9 @@ fn join(arguments: &Arguments<'_>) -> Result<Value, String> {
         Value::String(item) => Ok(&**item),
         other => Err(format!("the list contains {}; convert it with `print`", arguments.kind(other))),
     });
-    Ok(text(&items.collect::<Result<Vec<_>, _>>()?.join(separator)))
+    let items = items.collect::<Result<Vec<_>, _>>()?;
+    arguments.context.charge_bytes(separator.len().saturating_mul(items.len()))?;
+    Ok(text(&items.join(separator)))
 }
 
 /// The parts of `text` between `separator`s. An empty separator separates all characters.
@@ -187,6 +198,32 @@ fn parse_uint(arguments: &Arguments<'_>) -> Result<Value, String> {
             number.parse().map(Value::Uint).map_err(|_| "the text is not a whole number without a sign".to_owned())
         }
     }
+}
+
+/// Replaces all occurrences of text.
+pub(super) fn replace_all(whole: &str, from: &str, to: &str, arguments: &Arguments<'_>) -> Result<Value, String> {
+    arguments.context.charge_bytes(whole.matches(from).count().saturating_mul(to.len()))?;
+    Ok(text(&whole.replace(from, to)))
+}
+
+/// Replaces all matches. `$1` in the replacement can repeat a match, so the size is limited before it is written.
+pub(super) fn replaced(
+    expression: &Regex,
+    whole: &str,
+    replacement: &str,
+    arguments: &Arguments<'_>,
+) -> Result<String, String> {
+    let groups = replacement.matches('$').count();
+    let (mut result, mut start) = (String::new(), 0);
+    for captures in expression.captures_iter(whole) {
+        let found = captures.get_match();
+        arguments.context.charge_bytes(found.len().saturating_mul(groups).saturating_add(replacement.len()))?;
+        result.push_str(&whole[start..found.start()]);
+        captures.expand(replacement, &mut result);
+        start = found.end();
+    }
+    result.push_str(&whole[start..]);
+    Ok(result)
 }
 
 /// The regular expression in the first argument.

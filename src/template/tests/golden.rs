@@ -67,3 +67,18 @@ fn yaml_is_written_as_in_go() {
 fn toml_is_written_as_in_go() {
     check(include_str!("golden/to_toml.jsonl"));
 }
+
+/// A value that is too deep would end the process when it is dropped.
+#[test]
+fn nesting_of_values_has_a_limit() {
+    let none = BTreeMap::new();
+    for text in [
+        r#"{{ $x := "a" }}{{ range loop 20000 }}{{ $x = sprig_list $x }}{{ end }}"#,
+        r#"{{ $x := sprig_dict }}{{ range loop 20000 }}{{ $x = sprig_dict "a" $x }}{{ end }}"#,
+        r"{{ $x := sprig_list 1 }}{{ range loop 200 }}{{ $x = sprig_list $x $x }}{{ end }}",
+        r#"{{ range loop 20000 }}{{ scratch.MapSet "m" "k" (scratch.Get "m") }}{{ end }}"#,
+    ] {
+        let error = offline(text, MissingKey::Default, &none).expect_err("an error");
+        assert!(error.contains("more than 256 levels"), "{error}");
+    }
+}

@@ -4,7 +4,7 @@ use gotmpl::Value;
 use regex::{NoExpand, Regex};
 
 use super::super::super::value::{list, text};
-use super::super::text::compiled;
+use super::super::text::{compiled, replaced};
 use super::super::{Arguments, Function};
 
 pub(super) const FUNCTIONS: &[(&str, Function)] = &[
@@ -58,12 +58,15 @@ fn find_all(arguments: &Arguments<'_>) -> Result<Value, String> {
 
 fn replace_all(arguments: &Arguments<'_>) -> Result<Value, String> {
     let expression = expression(arguments, 3)?;
-    Ok(text(&expression.replace_all(arguments.text(1)?, &**arguments.text(2)?)))
+    Ok(text(&replaced(&expression, arguments.text(1)?, arguments.text(2)?, arguments)?))
 }
 
 fn replace_all_literal(arguments: &Arguments<'_>) -> Result<Value, String> {
     let expression = expression(arguments, 3)?;
-    Ok(text(&expression.replace_all(arguments.text(1)?, NoExpand(arguments.text(2)?))))
+    let (whole, replacement) = (arguments.text(1)?, arguments.text(2)?);
+    let count = expression.find_iter(whole).count();
+    arguments.context.charge_bytes(count.saturating_mul(replacement.len()))?;
+    Ok(text(&expression.replace_all(whole, NoExpand(replacement))))
 }
 
 fn split(arguments: &Arguments<'_>) -> Result<Value, String> {

@@ -5,7 +5,7 @@ use gotmpl::Value;
 use super::super::super::bytes::{from_text, to_text};
 use super::super::super::printf::quoted;
 use super::super::super::value::{list, map, text};
-use super::super::text::{each, indented_all, parts};
+use super::super::text::{each, indented_all, parts, replace_all};
 use super::super::{Arguments, Function};
 use super::{shown, texts};
 
@@ -26,7 +26,9 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     ("sprig_indent", |arguments| indent(arguments, "")),
     ("sprig_join", |arguments| {
         arguments.exactly(2)?;
-        Ok(text(&texts(arguments.value(1)?).join(arguments.text(0)?)))
+        let (separator, items) = (arguments.text(0)?, texts(arguments.value(1)?));
+        arguments.context.charge_bytes(separator.len().saturating_mul(items.len()))?;
+        Ok(text(&items.join(separator)))
     }),
     ("sprig_lower", |arguments| changed(arguments, |text| each(text, char::to_lowercase))),
     ("sprig_nindent", |arguments| indent(arguments, "\n")),
@@ -39,9 +41,7 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     ("sprig_repeat", repeat),
     ("sprig_replace", |arguments| {
         arguments.exactly(3)?;
-        let (from, to, whole) = (arguments.text(0)?, arguments.text(1)?, arguments.text(2)?);
-        arguments.context.charge_bytes(whole.len().saturating_mul(1 + to.len()) / from.len().max(1))?;
-        Ok(text(&whole.replace(&**from, to)))
+        replace_all(arguments.text(2)?, arguments.text(0)?, arguments.text(1)?, arguments)
     }),
     ("sprig_sortAlpha", |arguments| {
         arguments.exactly(1)?;

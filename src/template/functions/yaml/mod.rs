@@ -4,9 +4,10 @@ mod order;
 mod reader;
 mod scalar;
 mod style;
+mod text;
 mod writer;
 
-use super::super::value::{map, text};
+use super::super::value::{map, text as to_value};
 use super::Function;
 
 pub(super) const FUNCTIONS: &[(&str, Function)] = &[
@@ -17,6 +18,6 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     }),
     ("toYAML", |arguments| {
         arguments.exactly(1)?;
-        Ok(text(writer::write(arguments.value(0)?, arguments.context)?.trim()))
+        Ok(to_value(writer::write(arguments.value(0)?, arguments.context)?.trim()))
     }),
 ];

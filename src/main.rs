@@ -52,7 +52,7 @@ fn start() -> Result<ExitCode, ExitCode> {
             checkpoint_file(None)?;
             check::run()
         }
-        ConfiguredCommand::Render { data, show } => render::run(settings, data, show),
+        ConfiguredCommand::Render { data, show } => render::run(settings, data.as_deref(), show),
         ConfiguredCommand::Probe { what } => probe::run(what, settings.listener, &settings.directory.path),
         ConfiguredCommand::Refresh { new_leases } => refresh::run(&settings.directory.path, new_leases),
     })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use keyferry::config::sample_data;
@@ -15,20 +15,19 @@ use super::output;
 const ANSWER: &str = "show";
 
 /// Lists the files, from Vault or from the sample `data`.
-pub(crate) fn run(settings: Settings, data: Option<PathBuf>, show: bool) -> ExitCode {
-    let listed = match &data {
-        Some(file) => read(file).and_then(|text| {
+pub(crate) fn run(settings: Settings, data: Option<&Path>, show: bool) -> ExitCode {
+    let listed = if let Some(file) = data {
+        read(file).and_then(|text| {
             let data = sample_data(&text).map_err(|error| format!("{}: {error}", file.display()))?;
             runtime::preview_sample(settings, &data).map_err(|failure| failure.to_string())
-        }),
-        None => {
-            if show && let Err(message) = confirm() {
-                output::print_error(&message);
-                return exit::CONFIG.into();
-            }
-            super::install_tls_provider();
-            runtime::preview(settings, !show).map_err(|failure| failure.to_string())
+        })
+    } else {
+        if show && let Err(message) = confirm() {
+            output::print_error(&message);
+            return exit::CONFIG.into();
         }
+        super::install_tls_provider();
+        runtime::preview(settings, !show).map_err(|failure| failure.to_string())
     };
     match listed {
         Ok(files) => output::print_bytes(&text(&files)),

@@ -155,7 +155,7 @@ impl SecretCall {
             name.push('/');
         }
         if let Some(version) = self.version {
-            name.push_str(&format!("?version={version}"));
+            name.extend(["?version=", &version.to_string()]);
         }
         if !self.arguments.is_empty() {
             let hash = digest(&SHA256, format!("{:?}", self.arguments).as_bytes());

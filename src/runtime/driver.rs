@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Work;
 use super::adapters::{Adapters, Clock, Volume};
-use super::executor::{Executor, Progress, blocking};
+use super::blocking::blocking;
+use super::executor::{Executor, Progress};
 use super::listener::{self, Endpoints, RunningListener};
 use super::observer::Observer;
 use super::refresh::RefreshTriggers;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::adapters::{Adapters, ApiServer, Checkpoints, Clock as _, Notifier as _, Server, Volume};
+use super::blocking::blocking;
 use super::clock::within;
 use crate::agent::{Op, Outcome, Ticket};
 use crate::model::{
@@ -261,7 +262,7 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
         let (checkpoints, wanted) = (adapters.checkpoints(), Arc::clone(&settings));
         match blocking("load the checkpoint", move || checkpoints.load(&wanted)).await {
             Ok(Some(checkpoint)) => match verified(adapters, &settings, checkpoint).await {
-                Verified::Done(outcome, failure) => return (outcome, failure),
+                Verified::Done(outcome, failure) => return (*outcome, failure),
                 Verified::Unknown(failure) => (restore_failure, unverified) = (Some(failure), true),
             },
             Ok(None) => {}
@@ -292,7 +293,7 @@ async fn log_in<A: Adapters>(adapters: &Arc<A>, settings: Arc<Settings>, restore
 /// Whether the server has confirmed the token of a checkpoint.
 enum Verified {
     /// The outcome, and why the token is not used.
-    Done(Outcome, Option<Failure>),
+    Done(Box<Outcome>, Option<Failure>),
     /// The server answered, but not about the token.
     Unknown(Failure),
 }
@@ -301,7 +302,9 @@ enum Verified {
 /// without a token. Without an answer, nothing is restored yet.
 async fn verified<A: Adapters>(adapters: &Arc<A>, settings: &Settings, mut checkpoint: Box<Checkpoint>) -> Verified {
     let loaded = adapters.clock().elapsed();
-    let Some(saved) = &mut checkpoint.token else { return Verified::Done(Outcome::Restored(Ok(checkpoint)), None) };
+    let Some(saved) = &mut checkpoint.token else {
+        return Verified::Done(Box::new(Outcome::Restored(Ok(checkpoint))), None);
+    };
     let what = "look up the Vault token of the checkpoint";
     let found = call_server(adapters, settings, what, async |server: &A::Server| server.look_up(&saved.token).await);
     let why = match found.await {
@@ -309,10 +312,12 @@ async fn verified<A: Adapters>(adapters: &Arc<A>, settings: &Settings, mut check
             // A standby can omit the TTL.
             (saved.left, saved.renewable) = (info.ttl.or(saved.left), info.renewable);
             checkpoint.pass(adapters.clock().elapsed().saturating_sub(loaded));
-            return Verified::Done(Outcome::Restored(Ok(checkpoint)), None);
+            return Verified::Done(Box::new(Outcome::Restored(Ok(checkpoint))), None);
         }
         Ok(_) => "its token expires now".to_owned(),
-        Err(failure) if failure.class.is_retryable() => return Verified::Done(Outcome::Restored(Err(failure)), None),
+        Err(failure) if failure.class.is_retryable() => {
+            return Verified::Done(Box::new(Outcome::Restored(Err(failure))), None);
+        }
         Err(failure) => {
             use FailureClass::{Denied, Forbidden, TokenInvalid};
             let why = format!("its token cannot be used: {failure}");
@@ -324,7 +329,7 @@ async fn verified<A: Adapters>(adapters: &Arc<A>, settings: &Settings, mut check
     };
     checkpoint.token = None;
     checkpoint.pass(adapters.clock().elapsed().saturating_sub(loaded));
-    Verified::Done(Outcome::Restored(Ok(checkpoint)), Some(refused(&why)))
+    Verified::Done(Box::new(Outcome::Restored(Ok(checkpoint))), Some(refused(&why)))
 }
 
 fn refused(why: &str) -> Failure {
@@ -387,15 +392,5 @@ async fn call_api<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T
     within(API_TIMEOUT, work).await.unwrap_or_else(|| {
         let message = format!("failed to reach the API server: no answer within {}s", API_TIMEOUT.as_secs());
         Err(Failure::new(FailureClass::Unreachable, Reason::ApiUnavailable, message))
-    })
-}
-
-pub(super) async fn blocking<T: Send + 'static>(
-    what: &str,
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    spawn_blocking(work).await.unwrap_or_else(|error| {
-        let message = format!("failed to {what}: internal error ({error}); report it with the log");
-        Err(Failure::new(FailureClass::Local, Reason::Internal, message))
     })
 }

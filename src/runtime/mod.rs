@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "this module owns tasks, time and signals")]
 
 mod adapters;
+mod blocking;
 mod checkpoint_file;
 mod clock;
 mod driver;

@@ -1,7 +1,7 @@
 //! Notifications in production.
 
 use super::adapters::Notifier;
-use super::executor::blocking;
+use super::blocking::blocking;
 use super::production::in_box;
 use crate::model::{Failure, FailureClass, HttpTarget, Notification, NotificationTarget, Reason};
 use crate::notify;

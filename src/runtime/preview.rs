@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::adapters::{Adapters as _, Server};
+use super::blocking::blocking;
 use super::clock::wall;
-use super::executor::blocking;
 use super::production::ProductionAdapters;
 use crate::config::SampleData;
 use crate::model::{

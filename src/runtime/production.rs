@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
 use super::adapters::{AdapterFuture, Adapters, ApiServer, Server, Volume};
+use super::blocking::blocking;
 use super::checkpoint_file::CheckpointFile;
 use super::clock::{SystemClock, wall};
-use super::executor::blocking;
 use super::notifier::PodNotifier;
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet};
 use crate::kubernetes::{Cluster, MirrorContent, MirrorOutcome, MirroredVersion, digest};

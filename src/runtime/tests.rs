@@ -8,9 +8,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc::Sender;
 
 use super::adapters::{Adapters, ApiServer, Checkpoints, Notifier, Server, Volume};
+use super::blocking::blocking;
 use super::clock::SystemClock;
 use super::driver::{Driver, Start};
-use super::executor::blocking;
 use super::signals::SignalStream;
 use super::{ConfigSource, Work};
 use crate::agent::{MirrorRequest, MirrorResult, PublishedSet, exit, exit_code};

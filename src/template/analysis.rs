@@ -163,13 +163,13 @@ impl Walk<'_> {
             // `index . "name"` and `meta "name"` read one source.
             (Some("index"), [Expr::Dot(pos), Expr::String(_, key), rest @ ..]) if scope.dot != Dot::Other => {
                 self.source(key, pos.offset, scope.dot);
-                rest.iter().for_each(|rest| self.expression(rest, scope));
+                self.expressions(rest, scope);
             }
             (Some("index"), [Expr::Variable(pos, root, fields), Expr::String(_, key), rest @ ..])
                 if root == "$" && fields.is_empty() =>
             {
                 self.source(key, pos.offset, Dot::Root);
-                rest.iter().for_each(|rest| self.expression(rest, scope));
+                self.expressions(rest, scope);
             }
             (Some("executeTemplate"), [name, rest @ ..]) => {
                 match name {
@@ -182,7 +182,7 @@ impl Walk<'_> {
                         self.problem(other.pos().offset, message);
                     }
                 }
-                rest.iter().for_each(|rest| self.expression(rest, scope));
+                self.expressions(rest, scope);
             }
             (Some("meta"), [Expr::String(pos, key)]) => self.source(key, pos.offset, Dot::Root),
             _ => arguments.iter().for_each(|argument| self.expression(argument, scope)),
@@ -208,6 +208,12 @@ impl Walk<'_> {
         match SecretCall::new(function, &known.iter().map(String::as_str).collect::<Vec<_>>()) {
             Ok(call) => _ = self.found.calls.insert(call),
             Err(message) => self.problem(offset, message),
+        }
+    }
+
+    fn expressions(&mut self, expressions: &[Expr], scope: &mut Scope<'_>) {
+        for expression in expressions {
+            self.expression(expression, scope);
         }
     }
 

@@ -175,7 +175,7 @@ fn describe(error: &TemplateError, offset: usize, parsed: &Parsed, template: &Te
     match error {
         TemplateError::MissingKey { key } => {
             let origin = origin(&parsed.main, offset, key, None, template);
-            let origin = origin.flatten().unwrap_or_else(|| "the value".to_owned());
+            let origin = origin.and_then(|found| found.0).unwrap_or_else(|| "the value".to_owned());
             format!("{origin} has no key {key:?}; correct the key, or set the output's `missingKey: default`")
         }
         other => plain_message(other),
@@ -220,14 +220,19 @@ fn known_message(message: &str) -> String {
     if is_known { message.to_owned() } else { "cannot be evaluated with this value".to_owned() }
 }
 
-/// Where the value comes from that has no `key`, for the action at `offset` in `list`. The outer `None`: it is not in the list.
-fn origin(list: &ListNode, offset: usize, key: &str, dot: Option<&str>, template: &Template) -> Option<Option<String>> {
+/// Where a value comes from; `None` if it is not known.
+struct Origin(Option<String>);
+
+/// Where the value comes from that has no `key`, for the action at `offset`. `None` if the action is not in `list`.
+fn origin(list: &ListNode, offset: usize, key: &str, dot: Option<&str>, template: &Template) -> Option<Origin> {
     list.nodes.iter().find_map(|node| match node {
         Node::List(list) => origin(list, offset, key, dot, template),
-        Node::Action(action) if action.pos.offset == offset => Some(origin_in(&action.pipe, key, dot, template)),
+        Node::Action(action) if action.pos.offset == offset => {
+            Some(Origin(origin_in(&action.pipe, key, dot, template)))
+        }
         Node::If(branch) | Node::Range(branch) | Node::With(branch) => {
             if branch.pos.offset == offset {
-                return Some(origin_in(&branch.pipe, key, dot, template));
+                return Some(Origin(origin_in(&branch.pipe, key, dot, template)));
             }
             let inner = secret_in(&branch.pipe).filter(|_| !matches!(node, Node::If(_)));
             let inner = inner.or_else(|| dot.map(str::to_owned));

@@ -15,6 +15,7 @@ const MAX_WIDTH: usize = 1_000_000;
 
 /// The flags, width, and precision of a verb.
 #[derive(Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of a verb")]
 struct Format {
     plus: bool,
     minus: bool,
@@ -331,9 +332,8 @@ fn shortest(number: f64) -> String {
 fn general(number: f64, precision: usize) -> String {
     let text = exponential(number, precision - 1);
     let exponent: i32 = text.split_once('e').and_then(|(_, exponent)| exponent.parse().ok()).unwrap_or_default();
-    let trimmed = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.to_owned(),
+    let trimmed = |text: &str| {
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
     };
     if exponent < -4 || usize::try_from(exponent).is_ok_and(|exponent| exponent >= precision) {
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "+00"));

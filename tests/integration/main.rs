@@ -12,6 +12,7 @@ mod testbed;
 mod agent;
 mod database;
 mod kubernetes_client;
+mod kustomize;
 mod leased;
 mod manifests;
 mod policies;

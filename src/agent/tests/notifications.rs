@@ -87,6 +87,8 @@ fn unchanged_refresh_is_not_notified() {
     let mut d = running(notification());
     d.refresh();
     d.read_ok("a", 1, &[("password", "one")]);
+    // Requests in quick succession become one.
+    d.advance(secs(2));
     d.refresh();
     d.read_ok("a", 2, &[("password", "one")]);
     d.advance(MINUTE);

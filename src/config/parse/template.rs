@@ -39,7 +39,7 @@ impl Section<'_> {
         if raw.template.is_some() {
             self.forbid("templateFile", raw.template_file.is_some(), "cannot be combined with `template`; remove one");
         }
-        let delimiters = self.delimiters(raw.delimiters.take());
+        let delimiters = self.delimiters(raw.delimiters.as_deref());
         let missing_key = match raw.missing_key {
             None | Some(RawMissingKey::Error) => MissingKey::Error,
             Some(RawMissingKey::Default) => MissingKey::Default,
@@ -106,9 +106,9 @@ impl Section<'_> {
         }
     }
 
-    fn delimiters(&mut self, raw: Option<Vec<String>>) -> (String, String) {
+    fn delimiters(&mut self, raw: Option<&[String]>) -> (String, String) {
         let (left, right) = Template::DELIMITERS;
-        match raw.as_deref() {
+        match raw {
             None => {}
             Some([left, right]) if !left.is_empty() && !right.is_empty() && left != right => {
                 return (left.clone(), right.clone());

@@ -1,5 +1,7 @@
 //! Functions of Go's `text/template` whose behavior in gotmpl differs, and the functions that `instrument` inserts.
 
+use std::fmt::Write as _;
+
 use gotmpl::Value;
 
 use super::super::bytes::from_text;
@@ -69,7 +71,7 @@ fn js_escape(text: &str) -> String {
         if c.is_ascii() || is_print(c) {
             out.push(c);
         } else {
-            out.push_str(&format!("\\u{:04X}", u32::from(c)));
+            let _ = write!(out, "\\u{:04X}", u32::from(c));
         }
         out
     })

@@ -94,6 +94,8 @@ pub struct ConfigFile {
     pub revoke_on_exit: bool,
     /// The first mirror is a seed too.
     pub seed: bool,
+    /// A template with a value of each secret that is neither a list nor a certificate. A seed cannot contain its file.
+    pub template: bool,
     /// Number of notifications.
     pub notifications: usize,
     /// Changes of some files restart all containers.
@@ -189,6 +191,12 @@ impl ConfigFile {
                 }
             }
         }
+        let is_plain = |spec: &SourceSpec| !spec.is_certificate() && !spec.path.starts_with(LISTS);
+        let plain = self.sources.iter().filter(|(_, spec)| is_plain(spec));
+        let values: String = plain.map(|(name, _)| format!("{{{{ index . \"{name}\" \"username\" }}}}\\n")).collect();
+        if self.template && !self.seed && !values.is_empty() {
+            let _ = writeln!(outputs, "  - {{file: all.txt, template: '{values}'}}");
+        }
         text += &sources;
         text += &outputs;
         if self.mirrors > 0 && !files.is_empty() {
@@ -273,6 +281,7 @@ impl ConfigFile {
                 spec.layout = *random.pick(&Layout::ALL);
             }
             5 if random.chance(30) => self.notifications = random.below(4),
+            5 if random.chance(30) => self.template = !self.template,
             5 => self.mirrors = random.below(3),
             6 => self.concurrency = random.below(6) as u64 + 1,
             7 => {

@@ -191,6 +191,7 @@ fn config_file(kinds: &[Kind], random: &mut Random) -> ConfigFile {
         drain: *random.pick(&[2, 5, 20]),
         revoke_on_exit: random.chance(85),
         seed: false,
+        template: random.chance(40),
         notifications: random.below(4),
         restart: false,
     }

@@ -148,7 +148,7 @@ impl Agent {
     }
 
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
-        if signal != Signal::HUP {
+        if !matches!(signal, Signal::HUP | Signal::USR1) {
             self.capture_pages();
         }
         self.process.signal(signal)

@@ -158,8 +158,8 @@ async fn issued_certificate_is_a_tls_secret_with_its_chain() -> Result<()> {
         assert_eq!(metric(&listen, "keyferry_vault_requests_total").await?, 2, "the login and one request");
         assert_eq!(pki.issued(setup).await?, 1);
 
-        // SIGHUP replaces the certificate.
-        agent.signal(rustix::process::Signal::HUP)?;
+        // SIGUSR1 replaces the certificate.
+        agent.signal(rustix::process::Signal::USR1)?;
         certificate_is(setup, &mut agent, "another one", |new| *new != chain[0]).await?;
         key_appears(setup, &mut agent, "tls.key").await?;
         assert_eq!(pki.issued(setup).await?, 2);
@@ -263,13 +263,13 @@ async fn expiring_and_revoked_ca_are_reported() -> Result<()> {
 
         // A new CA.
         let issuer = pki.issuer(setup, "200h").await?;
-        agent.signal(rustix::process::Signal::HUP)?;
+        agent.signal(rustix::process::Signal::USR1)?;
         setup.condition_is(&mut agent, "SecretsFresh", "True", "Fresh").await?;
         key_appears(setup, &mut agent, "tls.key").await?;
         assert_eq!(pki.issued(setup).await?, 1, "the number without the CA certificates and all before them");
 
         setup.case.admin.put(&format!("{}/issuer/{issuer}/revoke", pki.mount), json!({})).await?;
-        agent.signal(rustix::process::Signal::HUP)?;
+        agent.signal(rustix::process::Signal::USR1)?;
         let line = agent.wait_for_log("issuing-certificates", SOON).await?;
         assert!(line.contains("failed to issue a certificate at"), "{line}");
         Ok(())

@@ -82,7 +82,7 @@ async fn keystore_opens_with_its_password_and_changes_with_certificate_and_passw
         assert!(has_entry(setup, "truststore.p12", first, "trustedCertEntry"));
 
         // A new certificate.
-        agent.signal(rustix::process::Signal::HUP)?;
+        agent.signal(rustix::process::Signal::USR1)?;
         let new = agent.wait_for("the keystore has another certificate", SOON, || {
             let opened = open(setup, "keystore.p12", first).filter(|opened| opened.key != key);
             async move { opened }

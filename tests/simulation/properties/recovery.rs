@@ -86,8 +86,12 @@ impl World {
         shape != Some(Shape::NoPassword)
             || settings.outputs.iter().filter(|output| output.source == *name).all(|output| match &output.kind {
                 OutputKind::Key { missing, .. } => *missing != WhenMissing::Fail,
-                OutputKind::Bundle { .. } | OutputKind::Template { .. } | OutputKind::Pkcs12 { .. } => false,
-                OutputKind::EachKey { .. } | OutputKind::Whole { .. } | OutputKind::Merged { .. } => true,
+                OutputKind::Bundle { .. } | OutputKind::Pkcs12 { .. } => false,
+                // The template uses the key `username`, which each secret has.
+                OutputKind::EachKey { .. }
+                | OutputKind::Whole { .. }
+                | OutputKind::Merged { .. }
+                | OutputKind::Template { .. } => true,
             })
     }
 

@@ -47,7 +47,7 @@ impl World {
     ) -> BTreeMap<SourceName, Rc<str>> {
         let mut of: BTreeMap<SourceName, Rc<str>> = BTreeMap::new();
         let mut wrong = None;
-        for (file, entry) in &set.files.files {
+        for (file, entry) in set.files.files.iter().filter(|(_, entry)| entry.sources.len() == 1) {
             let source = entry.sources.first().expect("a file has a source");
             let found = ids(entry.bytes.expose());
             let Some(id) =
@@ -60,6 +60,7 @@ impl World {
                 wrong = Some(format!("files of source {source} contain the readings {other} and {}", id.0));
             }
         }
+        wrong = wrong.or_else(|| self.wrong_template(set, &of));
         if let Some((settings, read)) = self.watch.publishing_by.get(path).cloned() {
             self.watch.published_by.insert(path.to_owned(), Arc::clone(&settings));
             wrong = wrong.or_else(|| self.wrong_files(&settings, &read, set, &of));
@@ -86,6 +87,21 @@ impl World {
         of
     }
 
+    /// A file of several sources that contains another reading of one of them than its other files. An adopted file stays
+    /// until all its sources have been read.
+    fn wrong_template(&self, set: &PublishedSet, of: &BTreeMap<SourceName, Rc<str>>) -> Option<String> {
+        let is_adopted = |source: &SourceName| {
+            let is_seeded = set.manifest.sources.get(source).is_some_and(|found| found.seeded);
+            is_seeded || of.get(source).is_none_or(|id| self.watch.adopted.get(source) == Some(id))
+        };
+        let several = set.files.files.iter().filter(|(_, entry)| entry.sources.len() > 1);
+        several.filter(|(_, entry)| !entry.sources.iter().any(is_adopted)).find_map(|(file, entry)| {
+            let found = ids(entry.bytes.expose());
+            let missing = entry.sources.iter().find(|source| !found.contains(&*of[*source]))?;
+            Some(format!("file {file} contains the readings {found:?}, and source {missing} has {}", of[missing]))
+        })
+    }
+
     /// Renders the outputs whose reading or settings have changed since the last call.
     fn render(&mut self, settings: &Arc<Settings>, of: &BTreeMap<SourceName, Rc<str>>) {
         let Watch { rendered, rendered_for, .. } = &mut self.watch;
@@ -94,14 +110,18 @@ impl World {
             *rendered_for = Some(Arc::clone(settings));
         }
         for (output, known) in settings.outputs.iter().zip(rendered) {
-            let id = of.get(&output.source);
-            if known.as_ref().map(|(id, _)| id) == id {
+            let sources = output.sources();
+            let ids: Option<Vec<_>> = sources.iter().map(|source| of.get(source)).collect();
+            let key: Option<Rc<str>> =
+                ids.as_ref().map(|ids| ids.iter().map(|id| &***id).collect::<Vec<_>>().join(" ").into());
+            if known.as_ref().map(|(id, _)| id) == key.as_ref() {
                 continue;
             }
-            *known = id.and_then(|id| {
-                let readings = BTreeMap::from([(output.source.clone(), Arc::new(reading(&self.records[id], id)))]);
-                let files = render_output(output, &readings).ok()?.files;
-                Some((Rc::clone(id), FileSet { files }))
+            *known = key.zip(ids).and_then(|(key, ids)| {
+                let readings = sources.iter().cloned().zip(ids);
+                let readings = readings.map(|(source, id)| (source, Arc::new(reading(&self.records[id], id))));
+                let files = render_output(output, &readings.collect()).ok()?.files;
+                Some((key, FileSet { files }))
             });
         }
     }

@@ -15,7 +15,9 @@ pub(super) struct RequestedRead {
 impl SourceState {
     /// Whether each read issues something new: a lease, a certificate, a token, or the response of a write.
     pub(in crate::agent) fn issues(&self) -> bool {
-        self.issued || self.spec.certificate.is_some() || self.spec.method != RequestMethod::Read
+        self.issued
+            || self.spec.certificate.is_some()
+            || matches!(self.spec.method, RequestMethod::Write | RequestMethod::CreateToken)
     }
 
     /// Records a reading that cannot be used. Vault may have issued a credential for it.

@@ -102,6 +102,17 @@ fn computed_paths_are_read_in_a_second_round() {
 }
 
 #[test]
+fn refresh_lists_the_names_again() {
+    let mut d = started(with_template(&[], APPS, &["secret/apps"]));
+    d.read("secret/apps/", Ok(names(&["one"])));
+    d.read("secret/apps/one", Ok(reading(1, &[("pw", "1")])));
+    d.refresh();
+    d.read("secret/apps/", Ok(names(&["one", "two"])));
+    d.read("secret/apps/two", Ok(reading(1, &[("pw", "2")])));
+    assert_eq!(d.file(FILE), Some("1;2;"));
+}
+
+#[test]
 fn computed_secret_that_is_missing_keeps_the_file() {
     let mut d = started(with_template(&[], APPS, &["secret/apps"]));
     d.read("secret/apps/", Ok(names(&["one"])));

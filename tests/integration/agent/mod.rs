@@ -33,6 +33,7 @@ mod requests;
 mod restart;
 mod seed;
 mod static_roles;
+mod template_files;
 mod templates;
 mod token_file;
 mod tokens;

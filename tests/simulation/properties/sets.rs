@@ -295,6 +295,10 @@ impl World {
                 let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);
                 return self.violate(Property::NoRollback, detail);
             }
+            // The answer to this write can be lost, and the agent then repeats it, also over a newer write of a replica.
+            if older && let Some(since) = since.filter(|_| long) {
+                self.watch.superseded.insert(name.clone(), since);
+            }
         }
     }
 }

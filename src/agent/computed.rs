@@ -57,7 +57,7 @@ impl Agent {
             if *rounds > MAX_ROUNDS {
                 return Err(too_much(
                     path,
-                    &format!("paths in {MAX_ROUNDS} rounds, each from the secrets of the last one"),
+                    &format!("paths from other secrets in more than {MAX_ROUNDS} rounds"),
                 ));
             }
             for call in calls {

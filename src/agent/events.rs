@@ -165,7 +165,7 @@ impl Agent {
         let rule = failure.missing_rule.as_ref().map(|rule| {
             format!(
                 ": the token needs {rule}, and for each secret the capabilities \"list\" and \"subscribe\" with \
-                 subscribe_event_types = [\"*\"]"
+                 subscribe_event_types = [\"kv*\"]"
             )
         });
         let message = format!("{}{}", failure.message, rule.unwrap_or_default());

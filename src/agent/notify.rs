@@ -130,7 +130,7 @@ impl Agent {
     /// which the kubelet slows down.
     pub(super) fn restart_not_recorded(&mut self) -> u8 {
         let code = exit::IO;
-        let message = format!("the restart of all containers cannot be recorded (exit code {code})");
+        let message = format!("failed to record the restart of all containers (exit code {code})");
         self.journal.error(&Subject::Exit, Reason::WriteFailed, message);
         code
     }

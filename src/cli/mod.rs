@@ -64,7 +64,7 @@ pub(crate) enum ConfiguredCommand {
     },
     /// List the files without writing them, with masked values; logs in to Vault, reads each secret once, and revokes the token.
     Render {
-        /// Use this file with sample data instead of Vault, and show the values: a YAML mapping of secrets by source or path.
+        /// Use sample data from this file instead of Vault, and show the values. The file is a YAML mapping of secrets by source or path.
         #[arg(long, value_name = "FILE", conflicts_with = "show")]
         data: Option<PathBuf>,
         /// Show the values; requires a terminal and a confirmation.
@@ -78,9 +78,9 @@ pub(crate) enum ConfiguredCommand {
         /// The check to run.
         what: ProbeType,
     },
-    /// Make a running agent read all sources now, like SIGHUP; for images without a shell.
+    /// Make a running agent read its sources now, like SIGHUP; for images without a shell.
     Refresh {
-        /// Also replace leases, certificates, and tokens. By default, only sources are read whose read issues nothing.
+        /// Also replace leases, certificates, and tokens. By default, the agent reads only sources whose read issues nothing in Vault.
         #[arg(long)]
         new_leases: bool,
     },

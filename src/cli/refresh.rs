@@ -13,7 +13,7 @@ pub(crate) fn run(directory: &Path, new_leases: bool) -> ExitCode {
     match runtime::request_refresh(directory, new_leases) {
         Ok(pid) => {
             let what = if new_leases { " and replaces leases, certificates, and tokens" } else { "" };
-            output::print(&format!("the agent (PID {pid}) reads all sources now{what}; its log shows the result"))
+            output::print(&format!("the agent (PID {pid}) refreshes its sources now{what}; its log shows the result"))
         }
         Err(reason) => output::exit_code(Err(reason)),
     }

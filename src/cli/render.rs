@@ -45,9 +45,9 @@ fn read(file: &Path) -> Result<String, String> {
 /// Asks for a confirmation. Values are shown only on a terminal, so that no pipe or log collects them by accident.
 fn confirm() -> Result<(), String> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
-        return Err("--show requires a terminal, because it prints secrets; leave it out to mask the values".into());
+        return Err("--show requires a terminal, because it prints secrets; remove it to mask the values".into());
     }
-    let _ = write!(std::io::stderr(), "This prints secrets to the terminal. Type `{ANSWER}` to continue: ");
+    let _ = write!(std::io::stderr(), "`--show` prints secrets to the terminal. Type `{ANSWER}` to continue: ");
     let mut answer = String::new();
     let _ = std::io::stdin().read_line(&mut answer);
     if answer.trim() == ANSWER { Ok(()) } else { Err("not confirmed".into()) }

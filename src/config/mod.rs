@@ -97,7 +97,7 @@ pub fn checkpoint_file(
         let restart = settings.notify.iter().find(|(_, notification)| notification.is_restart());
         return restart.map_or(Ok(None), |(name, _)| {
             Err(format!(
-                "notify.{name}.restart: needs a checkpoint, so that a restart causes no login and no new credentials; set \
+                "notify.{name}.restart: requires a checkpoint, so that a restart causes no login and no new credentials; set \
                  KEYFERRY_CHECKPOINT, for example to /run/keyferry/checkpoint"
             ))
         });

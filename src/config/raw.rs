@@ -49,7 +49,7 @@ pub(super) struct RawDocument {
     /// IP address and port for probes and metrics. Without an IP address (":8250"), the agent listens on all IPv6 and IPv4 addresses of the pod. Default: no listener.
     #[schemars(extend("examples" = [":8250", "127.0.0.1:8250", "[::]:8250"]))]
     pub(super) listen: Option<String>,
-    /// Ways to make keyferry read all sources now, besides `keyferry refresh` and SIGHUP. Default: none.
+    /// Ways to request a refresh, in addition to `keyferry refresh` and SIGHUP. Default: none.
     pub(super) refresh_now: Option<RawRefreshNow>,
     /// Retry policy: exponential backoff with full jitter. The upper limit doubles from `base` to `max`.
     pub(super) retry: Option<RawRetry>,
@@ -79,7 +79,7 @@ pub(super) struct RawVault {
     /// Timeout for one request, including connection setup.
     #[schemars(extend("default" = duration_as_text(defaults::TIMEOUT)))]
     pub(super) timeout: Option<RawDuration>,
-    /// Vault Enterprise 1.16 and later: subscribe to the events of KV secrets, and read a source as soon as Vault reports a change. Reads after `refresh` stay. The policy must allow `read` on `sys/events/subscribe/kv*`.
+    /// Vault Enterprise 1.16 and later: subscribe to the events of KV secrets, and read a source as soon as Vault reports a change. keyferry still reads after each `refresh` interval. The policy must allow `read` on `sys/events/subscribe/kv*`, and `list` and `subscribe` on the secrets.
     #[schemars(extend("default" = false))]
     pub(super) events: Option<bool>,
     /// TLS for connections to Vault. Vault's certificate is always verified.

@@ -22,15 +22,15 @@ pub(super) struct RawNotification {
     /// Write the generation, a number that grows with each published change, to this file. It must be outside the output directory. keyferry creates its directory.
     #[schemars(extend("examples" = ["/run/keyferry/notify/generation"]))]
     pub(super) file: Option<String>,
-    /// Restart all containers of the pod in place: keyferry exits with the code 88, which a rule in `restartPolicyRules` of its container must map to `RestartAllContainers`. Requires a checkpoint.
+    /// Restart all containers of the pod in place: keyferry exits with code 88, and a rule in `restartPolicyRules` of its container must map this code to `RestartAllContainers`. Requires a checkpoint and Kubernetes 1.36 or later.
     pub(super) restart: Option<RawRestart>,
     /// Notify only if one of these files has changed. Paths in the output directory; `*`, `**`, and `?` are wildcards. Default: all files.
     #[schemars(length(min = 1), extend("examples" = [["tls/*", "app.env"]]))]
     pub(super) files: Option<Vec<String>>,
-    /// Notifications that must succeed first if the same change concerns them. Default: notifications are independent.
+    /// Names of notifications that must succeed first, if they are pending for the same change. Default: notifications are independent.
     #[schemars(extend("examples" = [["drain"]]))]
     pub(super) after: Option<Vec<String>>,
-    /// Time to wait after a change for further changes, which need no notification of their own then.
+    /// Time to wait after a change. Further changes in this time are part of the same notification.
     #[schemars(extend("default" = duration_as_text(defaults::NOTIFY_DEBOUNCE)))]
     pub(super) debounce: Option<RawDuration>,
     /// Upper limit of an additional random delay, so that replicas do not act at the same time. Default: 30s for `restart`, otherwise 0s.
@@ -39,7 +39,7 @@ pub(super) struct RawNotification {
     /// Minimum time between two notifications. Default: 5m for `restart`, otherwise 0s. For `restart`, it doubles with each change that comes sooner, up to 1h.
     #[schemars(extend("examples" = [duration_as_text(defaults::RESTART_MIN_INTERVAL)]))]
     pub(super) min_interval: Option<RawDuration>,
-    /// Also notify at the first publication in the pod. At that time the application may not be running yet, and keyferry repeats the notification until it succeeds. Not possible with `restart`.
+    /// Also notify at the first publication in the pod. The application is possibly not running at that time. keyferry repeats the notification until it succeeds. Cannot be combined with `restart`.
     #[schemars(extend("default" = false))]
     pub(super) at_start: Option<bool>,
 }
@@ -57,10 +57,10 @@ pub(super) enum RawRestart {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("anyOf" = [{"required": ["process"]}, {"required": ["pidFile"]}]))]
 pub(super) struct RawSignal {
-    /// Name of the process, as `ps -o comm` prints it. A process whose parent has the same name gets no signal.
+    /// Name of the process, as `ps -o comm` prints it. A process whose parent has the same name receives no signal.
     #[schemars(extend("examples" = ["nginx"]))]
     pub(super) process: Option<String>,
-    /// File with the process ID, instead of a name.
+    /// File with the process ID, instead of `process`.
     #[schemars(extend("examples" = ["/run/app/app.pid"]))]
     pub(super) pid_file: Option<String>,
     /// Name of the signal, without `SIG`.
@@ -109,7 +109,7 @@ pub(super) enum RawSignalName {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("required" = ["url"]))]
 pub(super) struct RawHttp {
-    /// URL with a loopback address or `localhost` as host.
+    /// URL of the request. The host must be a loopback address or `localhost`.
     #[schemars(extend("examples" = ["http://127.0.0.1:9090/-/reload"]))]
     pub(super) url: Option<String>,
     /// Unix socket to connect to instead of the address in `url`.
@@ -132,7 +132,7 @@ pub(super) struct RawHttp {
     /// Time limit of one request. Maximum: 5m.
     #[schemars(extend("default" = duration_as_text(defaults::NOTIFY_TIMEOUT)))]
     pub(super) timeout: Option<RawDuration>,
-    /// PEM file with the trusted CA certificates; no others are trusted. Required for `https`.
+    /// PEM file with the trusted CA certificates. keyferry trusts no others. Required for `https`.
     #[schemars(extend("examples" = ["/etc/sensitive/tls/ca.crt"]))]
     pub(super) ca_file: Option<String>,
     /// DNS name to expect in the certificate. Default: the host of `url`.

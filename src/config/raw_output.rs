@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use super::text::RawText;
 
-/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`) or PKCS#12 file (`format: pkcs12`), or all keys in one file (`format`). Or one file of several sources: their keys in a `format` (`merge`), or any text (`template`). For a certificate, the first form writes `tls.crt`, `tls.key`, and `ca.crt`.
+/// Files of one source: a file for each key (optionally below `prefix`), one `key`, several keys in one PEM file (`bundle`) or PKCS#12 file (`format: pkcs12`), or all keys in one file (`format`). Alternatively, one file of several sources: their keys in a `format` (`merge`), or any text (`template`, `templateFile`). For a certificate, a file for each key means `tls.crt`, `tls.key`, and `ca.crt`.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("anyOf" = [{"required": ["source"]}, {"required": ["merge"]}, {"required": ["template"]}, {"required": ["templateFile"]}]))]
 pub(super) struct RawOutput {
-    /// Name of the source, as in `sources`. Required without `merge` and without a template.
+    /// Name of the source, as in `sources`. Required, except with `merge` or a template.
     pub(super) source: Option<String>,
     /// Subdirectory for an output with one file for each key.
     #[schemars(extend("examples" = ["db"]))]
@@ -49,19 +49,19 @@ pub(super) struct RawOutput {
     /// `format: pkcs12`: name of the entry in the file. Default: none; Java then names the entry `1`.
     #[schemars(length(min = 1), extend("examples" = ["web"]))]
     pub(super) alias: Option<String>,
-    /// Path of the file in the output directory. Requires `key`, `bundle`, `format`, or `merge`. Default for `key`: the name of the key.
+    /// Path of the file in the output directory. Requires `key`, `bundle`, `format`, `merge`, or a template. Default for `key`: the name of the key.
     #[schemars(extend("examples" = ["db/password", "config.json"]))]
     pub(super) file: Option<String>,
     /// Encoding of the values in Vault. With `base64`, values are decoded; use it for binary files. Cannot be combined with `format`.
     #[schemars(extend("default" = "utf-8"))]
     pub(super) encoding: Option<RawEncoding>,
-    /// The content of `file` as a template in the language of Go, with the functions of the Vault Agent. It reads sources by name (`{{ .app.password }}`) or by path (`{{ with secret "secret/app" }}{{ .Data.data.password }}{{ end }}`).
+    /// Content of `file` as a template in the language of Go, with the functions of the Vault Agent. It reads sources by name (`{{ .app.password }}`) or by path (`{{ with secret "secret/app" }}{{ .Data.data.password }}{{ end }}`).
     #[schemars(extend("examples" = ["password={{ .app.password }}\n"]))]
     pub(super) template: Option<String>,
-    /// Like `template`, from this file. The agent renders it again when the file changes.
+    /// File that contains the template, instead of `template`. keyferry renders the template again when the file changes.
     #[schemars(extend("examples" = ["/etc/keyferry/app.ini.tmpl"]))]
     pub(super) template_file: Option<String>,
-    /// Templates: what a missing key does. With `error`, the default, the source fails with `RenderFailed`. With `default`, it prints `<no value>`, as in the Vault Agent.
+    /// Templates: effect of a missing key. With `error`, the source fails with `RenderFailed`. With `default`, the template prints `<no value>`, as in the Vault Agent. Default: `error`.
     pub(super) missing_key: Option<RawMissingKey>,
     /// Templates: the left and the right delimiter of an action. Default: `{{` and `}}`.
     #[schemars(length(min = 2, max = 2), extend("examples" = [["[[", "]]"]]))]
@@ -78,7 +78,7 @@ pub(super) struct RawOutput {
 pub(super) struct RawMergeItem {
     /// Name of the source, as in `sources`.
     pub(super) source: Option<String>,
-    /// Place of the keys in the file: a JSON Pointer (RFC 6901) with the names of mappings. Default: the top of the file.
+    /// Place of the keys in the file: a JSON Pointer (RFC 6901) with the names of mappings. Default: the top level of the file.
     #[schemars(extend("examples" = ["/spring/datasource"]))]
     pub(super) under: Option<String>,
     /// Patterns of the keys to write, as in `outputs[].include`. Default: all keys.
@@ -103,13 +103,13 @@ pub(super) enum RawEncoding {
     Base64,
 }
 
-/// What a missing key of a template does.
+/// Effect of a missing key in a template.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RawMissingKey {
     /// The source fails with `RenderFailed`.
     Error,
-    /// The value is `<no value>`, which counts as false.
+    /// The template prints `<no value>`. In `if`, the value is false.
     Default,
 }
 

@@ -106,7 +106,7 @@ reasons! {
     MirrorConflict,
     /// The mirrored Secret contains the published set.
     Mirrored,
-    /// No mirror, or no notification, is configured.
+    /// No mirror or no notification is configured.
     NotConfigured,
     /// The application was notified of the published files, or nothing has changed since its start.
     Notified,
@@ -120,7 +120,7 @@ reasons! {
     OlderVersion,
     /// The first set of files is not available yet.
     Pending,
-    /// A process that is to be notified does not run in the pod.
+    /// The process that must receive a signal does not run in the pod.
     ProcessNotFound,
     /// All required outputs are published.
     Published,

@@ -16,7 +16,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let cause = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => "the file does not exist; check the path and the volume mounts".to_owned(),
         io::ErrorKind::PermissionDenied => {
-            "permission denied; make the file readable for the UID or fsGroup of keyferry".to_owned()
+            "permission denied; make the file readable by the UID or fsGroup of keyferry".to_owned()
         }
         _ => error.to_string(),
     };

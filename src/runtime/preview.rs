@@ -137,7 +137,7 @@ async fn read_and_list(
             }
         }
     }
-    let message = format!("a template reads paths in {MAX_ROUNDS} rounds, each from the secrets of the last one");
+    let message = format!("a template reads paths from other secrets in {MAX_ROUNDS} rounds; use fewer nested `secret` calls");
     Err(failed(FailureClass::Invalid, Reason::RenderFailed, message))
 }
 

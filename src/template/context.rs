@@ -68,7 +68,7 @@ impl Context {
             return Err(format!("template {:?} is not defined; add its `define`", truncated(name, 100)));
         };
         if self.depth.fetch_add(1, Ordering::Relaxed) >= MAX_DEPTH {
-            return Err(format!("it is nested more than {MAX_DEPTH} times"));
+            return Err(format!("its calls are nested more than {MAX_DEPTH} times"));
         }
         let result = super::execute::nested(&own, name, dot);
         self.depth.fetch_sub(1, Ordering::Relaxed);

@@ -168,7 +168,7 @@ fn errors_name_the_place_and_no_value() {
         ),
         (
             r#"{{ define "x" }}{{ executeTemplate "x" }}{{ end }}{{ executeTemplate "x" }}"#,
-            "line 1, column 20: executeTemplate: it is nested more than 20 times",
+            "line 1, column 20: executeTemplate: its calls are nested more than 20 times",
         ),
     ] {
         assert_eq!(rendered(text).err().as_deref(), Some(expected), "{text}");

@@ -226,7 +226,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::NotConfigured,
-        meaning: "No mirror, or no notification, is configured.",
+        meaning: "No mirror or no notification is configured.",
         example: "no mirror is configured",
         action: "Nothing.",
     },
@@ -262,7 +262,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         reason: Reason::ProcessNotFound,
-        meaning: "The process that is to get a signal does not run in the pod.",
+        meaning: "The process that must receive a signal does not run in the pod.",
         example: "no such process runs in the pod; check the name with `ps`, and that the application is running",
         action: "See [Application is not notified](#application-is-not-notified).",
     },

@@ -85,7 +85,7 @@ async fn kubectl_exec_and_post_refresh_a_pod() -> Result<()> {
 
         setup.put("Nutzername", "per-Befehl").await?;
         let said = setup.kubectl(&["exec", &pod, "--container", "keyferry", "--", "/keyferry", "refresh"])?;
-        ensure!(said.contains("reads all sources now"), "{said}");
+        ensure!(said.contains("refreshes its sources now"), "{said}");
         setup.file_is(&pod, "password", "per-Befehl").await?;
 
         setup.put("Nutzername", "per-Anfrage").await?;

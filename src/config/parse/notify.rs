@@ -44,7 +44,7 @@ pub(super) fn parse(
         if found.is_restart()
             && let Some(other) = restart.replace(name.clone())
         {
-            let message = format!("must not be set twice; add the `files` to notification {other}, which restarts too");
+            let message = format!("must not be set twice; add the `files` to notification {other}, which also restarts all containers");
             diagnostics.forbidden(&format!("{at}.restart"), message);
         }
         all.insert(valid, found);
@@ -66,7 +66,7 @@ fn notification(
     match kinds.iter().filter(|is_set| **is_set).count() {
         0 => diagnostics.required(at, format!("must contain one of {KINDS}")),
         1 => {}
-        _ => diagnostics.forbidden(at, format!("must contain only one of {KINDS}; make a notification of each")),
+        _ => diagnostics.forbidden(at, format!("must contain only one of {KINDS}; use a separate notification for each")),
     }
     let is_restart = raw.restart.is_some();
     if is_restart && raw.at_start == Some(true) {
@@ -106,7 +106,7 @@ fn notification(
     let jitter = wait("jitter", raw.jitter.as_ref(), jitter);
     let min_interval = wait("minInterval", raw.min_interval.as_ref(), interval);
     if is_restart && min_interval < defaults::MIN_RESTART_INTERVAL {
-        let message = "must be at least 10s with `restart`; Kubernetes itself does not slow down repeated restarts";
+        let message = "must be at least 10s with `restart`, because Kubernetes does not delay repeated restarts";
         diagnostics.invalid(&key("minInterval"), duration_as_text(min_interval), message);
     }
     let target = match (signal, http, file) {
@@ -211,7 +211,7 @@ fn check_order(all: &BTreeMap<NotificationName, Notification>, diagnostics: &mut
     }
     if let Some(name) = all.keys().find(|name| !done.contains(name)) {
         let others: Vec<_> = all.keys().filter(|name| !done.contains(name)).map(NotificationName::as_str).collect();
-        let message = format!("must not form a cycle ({}); none of these would ever start", others.join(", "));
+        let message = format!("must not form a cycle ({}), because these notifications wait for each other; remove one of them from `after`", others.join(", "));
         diagnostics.forbidden(&format!("notify.{name}.after"), message);
     }
 }

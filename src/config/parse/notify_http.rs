@@ -92,7 +92,7 @@ fn add(
     } else if RESERVED.contains(&name.as_str()) {
         diagnostics.forbidden(at, "must not be set, because keyferry sets this header itself; remove it");
     } else if headers.insert(name, source).is_some() {
-        diagnostics.forbidden(at, "must not be set twice; names of headers are equal regardless of case");
+        diagnostics.forbidden(at, "must not be set twice; header names are not case-sensitive");
     }
 }
 

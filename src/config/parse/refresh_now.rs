@@ -15,7 +15,7 @@ pub(super) fn parse(
     diagnostics: &mut Diagnostics,
 ) -> RefreshNow {
     if raw.token_file.is_some() && !listens {
-        let message = "is missing; `POST /refresh` of `refreshNow.tokenFile` is served there: set it here or in \
+        let message = "is missing, but `refreshNow.tokenFile` requires it for `POST /refresh`; set it here or in \
                        KEYFERRY_LISTEN, or remove `refreshNow.tokenFile`";
         diagnostics.required("listen", message);
     }
@@ -23,7 +23,7 @@ pub(super) fn parse(
         let (at, path) = (format!("refreshNow.{key}"), path?);
         check_directory(&at, &path, example, diagnostics);
         if Path::new(&path).starts_with(&directory.path) {
-            let message = "must be outside `directory.path`, which keyferry owns; mount its volume at another path";
+            let message = "must be outside `directory.path`, which contains only the published files; mount its volume at another path";
             diagnostics.invalid(&at, path.as_str(), message);
         }
         Some(PathBuf::from(path))

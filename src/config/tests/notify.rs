@@ -149,7 +149,7 @@ fn restart_of_all_containers_requires_a_checkpoint() {
     let settings = loaded(&[], Some(&with("notify: {restart: {restart: containers}}")));
     let without = checkpoint_file(&environment(&[]), None, &settings);
     let message = without.expect_err("rejected");
-    assert!(message.starts_with("notify.restart.restart: needs a checkpoint"), "{message}");
+    assert!(message.starts_with("notify.restart.restart: requires a checkpoint"), "{message}");
     let file = checkpoint_file(&environment(&[("KEYFERRY_CHECKPOINT", "/run/keyferry/checkpoint")]), None, &settings);
     assert!(file.is_ok_and(|file| file.is_some()));
 }

@@ -105,7 +105,7 @@ impl RefreshEndpoint {
             let bytes = SecretBytes::new(read_regular(&path, MAX_TOKEN_FILE).map_err(|error| error.to_string())?);
             let token = bytes.expose().trim_ascii();
             if token.len() < MIN_TOKEN {
-                return Err(format!("it contains less than {MIN_TOKEN} characters"));
+                return Err(format!("it contains fewer than {MIN_TOKEN} characters"));
             }
             Ok(SecretBytes::new(token.to_vec()))
         });

@@ -84,7 +84,7 @@ impl<'a> Arguments<'a> {
     /// The type of a value, for a message.
     pub(in crate::template) fn kind(&self, value: &Value) -> &'static str {
         match value {
-            Value::Nil => "nothing (null, or a missing key)",
+            Value::Nil => "no value (null, or a missing key)",
             Value::Bool(_) => "true or false",
             Value::Int(_) | Value::Uint(_) => "a whole number",
             Value::Float(_) => "a floating-point number",

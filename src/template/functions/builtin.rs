@@ -118,7 +118,7 @@ fn index(arguments: &Arguments<'_>) -> Result<Value, String> {
                 }
                 None => Value::Nil,
             },
-            (Value::Nil, _) => return Err("argument 1 is nothing (null, or a missing key)".to_owned()),
+            (Value::Nil, _) => return Err("argument 1 has no value (null, or a missing key)".to_owned()),
             (Value::List(_) | Value::String(_), Value::Int(at)) => {
                 value.index(key).map_err(|_| format!("index {at} is out of range"))?
             }

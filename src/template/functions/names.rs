@@ -142,9 +142,9 @@ const LEFT_OUT: [(&[&str], &str); 7] = [
             "genSignedCert",
             "genSignedCertWithKey",
         ],
-        "makes a certificate; use `pkiCert`, which lets Vault issue it",
+        "creates a certificate; use `pkiCert`, so that Vault issues the certificate",
     ),
-    (&["decryptAES"], "decrypts with a key in the template; decrypt with the transit engine, with `secret`"),
+    (&["decryptAES"], "decrypts with a key in the template; use the transit engine with `secret`"),
     (&["expandenv", "getHostByName"], "reads the environment or the network; use `env` with the name in quotes"),
     (&["semver", "semverCompare"], "compares versions; store the result, or use `regexMatch`"),
 ];

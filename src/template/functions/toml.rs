@@ -16,7 +16,7 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[("toTOML", |arguments| {
     let value = arguments.value(0)?;
     kind(value)?;
     match value {
-        Value::Nil => return Err("nothing (null, or a missing key) has no TOML form".to_owned()),
+        Value::Nil => return Err("the value is null or a missing key, which has no TOML form".to_owned()),
         Value::Map(entries) => writer.entries(&mut Vec::new(), entries)?,
         value if kind(value)? == Kind::Tables => {
             return Err("a list of maps has no TOML form without a key; use a map that contains it".to_owned());

@@ -107,7 +107,7 @@ async fn only_new_leases_replace_a_lease() -> Result<()> {
             [("KEYFERRY_SECRETS", ""), ("KEYFERRY_MIRROR", ""), ("KEYFERRY_CONFIG_INLINE", document.as_str())];
         let mut plain = setup.agent(&["refresh"], &changes)?;
         assert_eq!(plain.wait(SOON).await?.code(), Some(0), "{}", plain.report());
-        assert!(plain.stdout().concat().contains("reads all sources now; its log shows"), "{:?}", plain.stdout());
+        assert!(plain.stdout().concat().contains("refreshes its sources now; its log shows"), "{:?}", plain.stdout());
         agent.wait_for_log("requested by SIGHUP", SOON).await?;
         assert_eq!(leased.alive(setup).await?, 1, "no other lease");
         assert_eq!(setup.case.read("password").as_deref(), Some("auf-Zeit"));

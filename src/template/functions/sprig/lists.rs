@@ -118,7 +118,7 @@ fn slice(arguments: &Arguments<'_>) -> Result<Value, String> {
     };
     let range = index(1, 0).zip(index(2, items.len()));
     let part = range.and_then(|(start, end)| items.get(start..end));
-    part.map(|part| list(part.to_vec())).ok_or_else(|| "the range is not inside of the list".to_owned())
+    part.map(|part| list(part.to_vec())).ok_or_else(|| "the range is outside the list".to_owned())
 }
 
 fn uniq(arguments: &Arguments<'_>) -> Result<Value, String> {

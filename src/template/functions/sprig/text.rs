@@ -15,7 +15,7 @@ pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     ("sprig_fail", |arguments| {
         arguments.exactly(1)?;
         arguments.text(0)?;
-        Err("the template stops itself".to_owned())
+        Err("the template called this function".to_owned())
     }),
     ("sprig_hasPrefix", |arguments| tested(arguments, |part, whole| whole.starts_with(part))),
     ("sprig_hasSuffix", |arguments| tested(arguments, |part, whole| whole.ends_with(part))),
@@ -155,7 +155,7 @@ fn bytes(of: &str, from: i64, to: i64) -> Result<Value, String> {
     let bytes = from_text(of);
     let range = usize::try_from(from).ok().zip(usize::try_from(to).ok());
     let part = range.and_then(|(from, to)| bytes.get(from..to));
-    part.map(|part| text(&to_text(part))).ok_or_else(|| "the range is not inside of the text".to_owned())
+    part.map(|part| text(&to_text(part))).ok_or_else(|| "the range is outside the text".to_owned())
 }
 
 fn length(text: &str) -> i64 {

@@ -78,7 +78,7 @@ impl<'input> Reader<'input, '_> {
                     _ => {}
                 },
                 Some(Err(error)) => {
-                    return Err(format!("the text is not YAML, see its line {}", error.marker().line()));
+                    return Err(format!("the text is not YAML (line {})", error.marker().line()));
                 }
                 None => return Ok(Event::StreamEnd),
             }

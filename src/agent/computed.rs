@@ -52,15 +52,17 @@ impl Agent {
         let Settings { outputs, sources, call_defaults, .. } = &mut settings;
         for (index, calls) in needed {
             let Some((path, template)) = outputs.get_mut(*index).and_then(template_of) else { continue };
+            let new: Vec<_> = calls.iter().filter(|call| !template.computed.contains_key(*call)).collect();
+            if new.is_empty() {
+                // The others of the round have not been read yet.
+                continue;
+            }
             let rounds = self.parts.computed.rounds.entry(path.clone()).or_default();
             *rounds += 1;
             if *rounds > MAX_ROUNDS {
-                return Err(too_much(
-                    path,
-                    &format!("paths from other secrets in more than {MAX_ROUNDS} rounds"),
-                ));
+                return Err(too_much(path, &format!("paths from other secrets in more than {MAX_ROUNDS} rounds")));
             }
-            for call in calls {
+            for call in new {
                 if template.computed.len() >= MAX_CALLS {
                     return Err(too_much(path, &format!("more than {MAX_CALLS} paths from other secrets")));
                 }

@@ -196,7 +196,7 @@ pub(super) fn set(
     }
     // The next process does not know the sources of computed calls before it renders the template.
     let provenance = files.files.iter().map(|(path, entry)| {
-        let sources = entry.sources.iter().filter(|name| !added.contains(*name));
+        let sources = entry.sources.iter().filter(|name| known.contains_key(*name));
         (path.clone(), sources.cloned().collect())
     });
     let provenance = provenance.collect();

@@ -27,6 +27,8 @@ pub(super) struct Store {
     adopted_files: Files,
     /// As `adopted_files`, but made, or possibly made, from another request or for other outputs than the configured ones.
     outdated_files: Files,
+    /// Files of outputs that a reload has changed, by path, until the new output has content.
+    kept_files: Files,
     /// The paths of all outputs, and of adopted files that are not outdated.
     paths: Paths,
 }
@@ -38,6 +40,14 @@ struct RenderedOutput {
     rendered: Rendered,
     /// Why the output could not be rendered after a reload added it. Other outputs are not affected.
     failure: Option<Failure>,
+}
+
+impl RenderedOutput {
+    /// Whether the output has no content yet, because a source has not been read.
+    fn is_waiting(&self, readings: &BTreeMap<SourceName, Arc<Reading>>) -> bool {
+        !self.rendered.needed.is_empty()
+            || !self.output.configured().sources().iter().all(|name| readings.contains_key(name))
+    }
 }
 
 impl Store {
@@ -101,7 +111,7 @@ impl Store {
 
     /// Whether there are adopted files of another configuration.
     pub(super) fn has_outdated(&self) -> bool {
-        !self.outdated_files.is_empty()
+        !self.outdated_files.is_empty() || !self.kept_files.is_empty()
     }
 
     /// Removes the adopted files of `source`, which does not exist any more. Returns whether there were any.
@@ -158,6 +168,11 @@ impl Store {
                 for (index, rendered) in made {
                     let output = &mut self.outputs[index];
                     (output.rendered, output.failure) = (rendered, None);
+                    if !output.is_waiting(&self.readings) {
+                        for path in output.output.known_files().into_iter().flatten() {
+                            self.kept_files.remove(&path);
+                        }
+                    }
                 }
                 if self.adopted.remove(source).is_some() {
                     self.drop_read_files();
@@ -251,13 +266,33 @@ impl Store {
         self.outdated_files.extend(changed);
         self.by_source = new;
         let old = std::mem::take(&mut self.outputs);
+        let mut before = std::mem::take(&mut self.kept_files);
+        before.extend(old.iter().flat_map(|made| made.rendered.files.clone()));
         for output in outputs {
             let sources = output.sources();
             let unchanged = old.iter().find(|made| made.output == *output && sources.iter().all(&keep));
             let made = unchanged.cloned().unwrap_or_else(|| self.render(output));
             self.outputs.push(made);
         }
+        self.keep_files(before);
         self.index_paths();
+    }
+
+    /// Keeps the files of the previous outputs whose path belongs to a new output without content.
+    fn keep_files(&mut self, mut before: Files) {
+        let without_content =
+            self.outputs.iter().filter(|made| made.failure.is_some() || made.is_waiting(&self.readings));
+        for made in without_content {
+            let sources: BTreeSet<_> =
+                made.output.sources().into_iter().filter(|name| self.readings.contains_key(name)).collect();
+            for path in made.output.known_files().into_iter().flatten() {
+                let is_made = self.outputs.iter().any(|made| made.rendered.files.contains_key(&path));
+                let Some(mut entry) = before.remove(&path).filter(|_| !is_made) else { continue };
+                entry.sources.retain(|name| self.readings.contains_key(name));
+                entry.sources.extend(sources.iter().cloned());
+                self.kept_files.insert(path, entry);
+            }
+        }
     }
 
     /// Renders a new output after the outputs before it.
@@ -301,7 +336,7 @@ impl Store {
     /// All files. `accept` rejects collisions; between outputs that a reload combined, the first output keeps the path.
     pub(super) fn files(&self) -> FileSet {
         let made = self.outputs.iter().map(|made| &made.rendered.files);
-        let parts: Vec<_> = made.chain([&self.adopted_files, &self.outdated_files]).collect();
+        let parts: Vec<_> = made.chain([&self.adopted_files, &self.outdated_files, &self.kept_files]).collect();
         render::join(parts.iter().copied()).unwrap_or_else(|_| {
             let mut set = FileSet::default();
             for (path, entry) in parts.into_iter().flatten() {

@@ -137,7 +137,8 @@ async fn read_and_list(
             }
         }
     }
-    let message = format!("a template reads paths from other secrets in {MAX_ROUNDS} rounds; use fewer nested `secret` calls");
+    let message =
+        format!("a template reads paths from other secrets in {MAX_ROUNDS} rounds; use fewer nested `secret` calls");
     Err(failed(FailureClass::Invalid, Reason::RenderFailed, message))
 }
 

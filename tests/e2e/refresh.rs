@@ -47,7 +47,7 @@ async fn annotated_pod_has_change_within_a_second() -> Result<()> {
 
         // A restarted agent finds the same annotation, and refreshes nothing.
         let seen = setup.pod(&pod).await?.context("the pod")?;
-        setup.kill(&seen, "keyferry")?;
+        setup.kill(&seen, "/keyferry")?;
         setup
             .wait_for("the agent runs again", || async {
                 let pod = setup.pod(&pod).await.ok()??;

@@ -316,6 +316,8 @@ impl Setup {
                 for (which, _) in logs.into_iter().filter(|(_, exists)| *exists) {
                     match self.kubectl(&["logs", &name(&pod), "--container", &agent.name, which]) {
                         Ok(log) => seen.push(Observed::new(format!("log of {}/{}", name(&pod), agent.name), log)),
+                        // The kubelet removes the containers that it restarts by the action RestartAllContainers.
+                        Err(error) if format!("{error:#}").contains("previous terminated container") => {}
                         Err(error) => {
                             // The pod can have been deleted since it was listed.
                             let now = self.pod(&name(&pod)).await?;

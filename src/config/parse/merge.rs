@@ -103,7 +103,11 @@ impl Section<'_> {
         let parts = JsonPointer::new(text).map_err(invalid).map(|pointer| pointer.tokens().to_vec());
         let parts = parts.unwrap_or_default();
         if parts.iter().any(String::is_empty) {
-            self.diagnostics.invalid(at, text, "must not contain an empty name; for the top level of the file, remove `under`");
+            self.diagnostics.invalid(
+                at,
+                text,
+                "must not contain an empty name; for the top level of the file, remove `under`",
+            );
         } else if parts.len() > MAX_UNDER {
             self.diagnostics.invalid_hidden(at, format!("must not have more than {MAX_UNDER} parts"));
         }

@@ -44,7 +44,9 @@ pub(super) fn parse(
         if found.is_restart()
             && let Some(other) = restart.replace(name.clone())
         {
-            let message = format!("must not be set twice; add the `files` to notification {other}, which also restarts all containers");
+            let message = format!(
+                "must not be set twice; add the `files` to notification {other}, which also restarts all containers"
+            );
             diagnostics.forbidden(&format!("{at}.restart"), message);
         }
         all.insert(valid, found);
@@ -66,7 +68,9 @@ fn notification(
     match kinds.iter().filter(|is_set| **is_set).count() {
         0 => diagnostics.required(at, format!("must contain one of {KINDS}")),
         1 => {}
-        _ => diagnostics.forbidden(at, format!("must contain only one of {KINDS}; use a separate notification for each")),
+        _ => {
+            diagnostics.forbidden(at, format!("must contain only one of {KINDS}; use a separate notification for each"))
+        }
     }
     let is_restart = raw.restart.is_some();
     if is_restart && raw.at_start == Some(true) {
@@ -211,7 +215,10 @@ fn check_order(all: &BTreeMap<NotificationName, Notification>, diagnostics: &mut
     }
     if let Some(name) = all.keys().find(|name| !done.contains(name)) {
         let others: Vec<_> = all.keys().filter(|name| !done.contains(name)).map(NotificationName::as_str).collect();
-        let message = format!("must not form a cycle ({}), because these notifications wait for each other; remove one of them from `after`", others.join(", "));
+        let message = format!(
+            "must not form a cycle ({}), because these notifications wait for each other; remove one of them from `after`",
+            others.join(", ")
+        );
         diagnostics.forbidden(&format!("notify.{name}.after"), message);
     }
 }

@@ -37,7 +37,7 @@ fn each_error_has_its_path_and_its_action() {
             "refreshNow.annotationsFile",
             "must be outside `directory.path`",
         ),
-        ("refreshNow: {tokenFile: /t}", "listen", "is missing; `POST /refresh` of `refreshNow.tokenFile`"),
+        ("refreshNow: {tokenFile: /t}", "listen", "is missing, but `refreshNow.tokenFile` requires it"),
         (
             "refreshNow: {tokenFile: /etc/sensitive/token}\nlisten: ':8250'",
             "refreshNow.tokenFile",

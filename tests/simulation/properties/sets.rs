@@ -295,10 +295,14 @@ impl World {
                 let detail = format!("Secret {name}, source {source}: {:?} over a newer one", version.number);
                 return self.violate(Property::NoRollback, detail);
             }
-            // The answer to this write can be lost, and the agent then repeats it, also over a newer write of a replica.
-            if older && let Some(since) = since.filter(|_| long) {
-                self.watch.superseded.insert(name.clone(), since);
-            }
+        }
+        // The answer to this write can be lost. The agent then repeats it, also over a newer write of a replica.
+        let is_newer = request.versions.iter().any(|(source, (id, version))| {
+            let known = before.versions.get(source);
+            known.is_some_and(|(other, written)| other == id && version.order(written) == Order::Newer)
+        });
+        if let Some(since) = since.filter(|_| !is_newer) {
+            self.watch.superseded.insert(name.clone(), since);
         }
     }
 }

@@ -15,12 +15,26 @@ pub(super) struct RequestedRead {
 impl SourceState {
     /// Whether each read issues something new: a lease, a certificate, a token, or the response of a write.
     pub(in crate::agent) fn issues(&self) -> bool {
-        self.issued || self.spec.certificate.is_some() || self.spec.method != RequestMethod::Read
+        self.issued
+            || self.spec.certificate.is_some()
+            || !matches!(self.spec.method, RequestMethod::Read | RequestMethod::List)
     }
 
     /// Records a reading that cannot be used. Vault may have issued a credential for it.
     pub(in crate::agent) fn rejected(&mut self, validity: &Validity) {
         self.issued = validity.is_issued();
+    }
+
+    /// Records a reading that waits for other secrets until `until`, when the source is read again.
+    pub(in crate::agent) fn waits(&mut self, validity: &Validity, until: Elapsed) {
+        (self.issued, self.is_waiting) = (validity.is_issued(), true);
+        self.backoff.not_before = until;
+    }
+
+    /// Reads the source again, because the reading that waits cannot be used.
+    pub(in crate::agent) fn stop_waiting(&mut self) {
+        self.is_waiting = false;
+        self.backoff.reset();
     }
 
     /// Requests a read now, unless it would issue a new credential.

@@ -2,7 +2,8 @@
 //!
 //! A reading with which a template calls for other secrets is not accepted yet. It waits, and each missing secret becomes a
 //! source. When a source is accepted, the waiting readings are tried again. So the files of a set always belong to accepted
-//! readings. Calls that a template does not make any more lose their source.
+//! readings. Calls that a template does not make any more lose their source. A template that a reload has changed keeps its
+//! file until the secrets for which it calls are read, and does not block the readings of its sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use super::journal::Subject;
 use super::lifetime::{TokenView, wait_after_unusable};
 use super::reload::is_other_server;
-use super::source::InFlight;
+use super::source::{InFlight, SourceState};
 use super::time::{Elapsed, Now};
 use super::{Agent, Parts};
 use crate::model::{
@@ -155,7 +156,7 @@ impl Agent {
             if reading.validity.lease().is_some() && flight.token != self.parts.sessions.number() {
                 // Vault revokes the lease with its token.
                 self.discard_lease(other, &reading.validity, flight.token, now);
-                self.update(other, |source| source.stop_waiting());
+                self.update(other, SourceState::stop_waiting);
                 continue;
             }
             self.received(other, &flight, (reading, read), now);
@@ -166,7 +167,8 @@ impl Agent {
     /// Removes the calls that neither a template makes nor a reading waits for, and their sources.
     pub(super) fn drop_unused_calls(&mut self, now: &Now) {
         let Parts { settings, store, computed, .. } = &mut self.parts;
-        if computed.added.is_empty() {
+        let has_calls = |output: &Output| matches!(&output.kind, OutputKind::Template { template, .. } if !template.computed.is_empty());
+        if computed.added.is_empty() && !settings.outputs.iter().any(has_calls) {
             return;
         }
         let is_awaited = |call: &SecretCall| computed.rounds.values().any(|rounds| rounds.calls.contains(call));
@@ -233,7 +235,7 @@ impl Agent {
     pub(super) fn reset_calls(&mut self, now: &Now) {
         for (name, Waiting { flight, reading, .. }) in std::mem::take(&mut self.parts.computed.waiting) {
             self.discard_lease(&name, &reading.validity, flight.token, now);
-            self.update(&name, |source| source.stop_waiting());
+            self.update(&name, SourceState::stop_waiting);
         }
         self.parts.computed.rounds.clear();
         let Parts { settings, computed, .. } = &mut self.parts;

@@ -242,11 +242,7 @@ impl Agent {
                 // For example, a template calls for other secrets with it.
                 self.discard_lease(name, &found.reading.validity, token, now);
                 self.update(name, |source| {
-                    if other_server {
-                        source.refresh_from_other_server(now)
-                    } else {
-                        source.refresh_for_user(true, now)
-                    }
+                    if other_server { source.refresh_from_other_server(now) } else { source.refresh(now) }
                 });
                 continue;
             }

@@ -19,7 +19,7 @@ pub(super) const MAX_OUTPUT: usize = 4 << 20;
 /// Maximum total size in bytes of the text that the functions of one execution return.
 pub(super) const MAX_PRODUCED: usize = 16 << 20;
 
-/// Maximum total size in bytes of the arguments of all functions of one execution. The slowest ones need about 1 s for it.
+/// Maximum total size of the arguments of all functions of one execution, in bytes and items. The slowest ones need about 1 s for it.
 pub(super) const MAX_WORK: usize = 128 << 20;
 
 /// What an execution reads, and what it has done so far. The functions of the engine share it.
@@ -136,10 +136,11 @@ impl Context {
 
     /// Counts the text that a function reads. Fails if the functions read too much, which takes time.
     pub(super) fn charge_work(&self, values: &[Value]) -> Result<(), String> {
+        // Few functions visit each item, so an item counts as little as a byte.
         let size = values.iter().map(|value| match value {
             Value::String(text) => text.len(),
-            Value::List(items) => items.len() * size_of::<Value>(),
-            Value::Map(entries) => entries.len() * size_of::<Value>(),
+            Value::List(items) => items.len(),
+            Value::Map(entries) => entries.len(),
             _ => 0,
         });
         let size = size.sum::<usize>();

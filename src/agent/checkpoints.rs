@@ -110,6 +110,7 @@ impl Agent {
                 self.parts.publication.sync.request();
             }
         }
+        self.call_for_changed_templates(now);
         self.parts.saving.request();
     }
 

@@ -2,21 +2,24 @@
 //!
 //! A reading with which a template calls for other secrets is not accepted yet. It waits, and each missing secret becomes a
 //! source. When a source is accepted, the waiting readings are tried again. So the files of a set always belong to accepted
-//! readings. Calls that a template does not make any more lose their source.
+//! readings. Calls that a template does not make any more lose their source. A template that a reload has changed keeps its
+//! file until the secrets for which it calls are read, and does not block the readings of its sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::journal::Subject;
 use super::lifetime::{TokenView, wait_after_unusable};
-use super::source::InFlight;
-use super::time::Now;
+use super::reload::is_other_server;
+use super::source::{InFlight, SourceState};
+use super::time::{Elapsed, Now};
 use super::{Agent, Parts};
 use crate::model::{
     Failure, FailureClass, FilePath, Output, OutputKind, Reading, Reason, SecretCall, Settings, SourceName, Template,
 };
 
-/// Maximum number of rounds in which a template calls for other secrets before it has content.
+/// Maximum number of rounds in which a reading calls for other secrets before its templates have content.
 const MAX_ROUNDS: u32 = 3;
 
 /// Maximum number of secrets of a template whose paths depend on other secrets.
@@ -30,13 +33,29 @@ const WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Computed {
     /// The sources that calls have added.
     pub(super) added: BTreeSet<SourceName>,
-    waiting: BTreeMap<SourceName, (InFlight, Reading)>,
-    /// Rounds since a template last had content, by its file.
-    rounds: BTreeMap<FilePath, u32>,
+    waiting: BTreeMap<SourceName, Waiting>,
+    /// The rounds of the last reading of each source, until it is accepted.
+    rounds: BTreeMap<SourceName, Rounds>,
+}
+
+/// The rounds in which a reading has called for secrets.
+#[derive(Default)]
+struct Rounds {
+    /// Number of those with a call that no template has made before.
+    count: u32,
+    calls: BTreeSet<SecretCall>,
+}
+
+/// A reading that waits.
+struct Waiting {
+    flight: InFlight,
+    reading: Reading,
+    /// When it was read. Its lifetime began then.
+    read: Elapsed,
 }
 
 impl Agent {
-    /// Adds a source for each call of `needed`, by index of the output. `reading` of `name` waits for them.
+    /// Adds a source for each call of `needed`, by index of the output. `reading` of `name`, of the time `read`, waits for them.
     ///
     /// # Errors
     /// If a template needs too many rounds or secrets.
@@ -44,71 +63,120 @@ impl Agent {
         &mut self,
         name: &SourceName,
         flight: &InFlight,
-        reading: Reading,
+        (reading, read): (Reading, Elapsed),
         needed: &BTreeMap<usize, BTreeSet<SecretCall>>,
         now: &Now,
     ) -> Result<(), Failure> {
+        let added = self.add_calls(needed, now);
+        let rounds = self.parts.computed.rounds.entry(name.clone()).or_default();
+        rounds.calls.extend(needed.values().flatten().cloned());
+        let result = added.and_then(|of_new| {
+            let Some(path) = of_new else { return Ok(()) };
+            rounds.count += 1;
+            let what = || format!("paths in {MAX_ROUNDS} rounds, each from the secrets of the last one");
+            if rounds.count > MAX_ROUNDS { Err(too_much(&path, &what())) } else { Ok(()) }
+        });
+        if result.is_err() {
+            // The next reading begins anew.
+            self.parts.computed.rounds.remove(name);
+        }
+        self.drop_unused_calls(now);
+        result?;
+        let wait = wait_after_unusable(&reading.validity, now).unwrap_or(WAIT);
+        let validity = reading.validity.clone();
+        let earlier =
+            self.parts.computed.waiting.insert(name.clone(), Waiting { flight: flight.clone(), reading, read });
+        if let Some(earlier) = earlier {
+            self.discard_lease(name, &earlier.reading.validity, earlier.flight.token, now);
+        }
+        self.update(name, |source| source.waits(&validity, now.at + wait));
+        Ok(())
+    }
+
+    /// Adds a source for each call of `needed`, by index of the output. Returns the file of the last template that has not made
+    /// all of them before.
+    fn add_calls(
+        &mut self,
+        needed: &BTreeMap<usize, BTreeSet<SecretCall>>,
+        now: &Now,
+    ) -> Result<Option<FilePath>, Failure> {
         let mut settings = (*self.parts.settings).clone();
+        let mut added = self.parts.computed.added.clone();
+        let mut of_new = None;
         let Settings { outputs, sources, call_defaults, .. } = &mut settings;
         for (index, calls) in needed {
             let Some((path, template)) = outputs.get_mut(*index).and_then(template_of) else { continue };
-            let new: Vec<_> = calls.iter().filter(|call| !template.computed.contains_key(*call)).collect();
-            if new.is_empty() {
-                // The others of the round have not been read yet.
-                continue;
-            }
-            let rounds = self.parts.computed.rounds.entry(path.clone()).or_default();
-            *rounds += 1;
-            if *rounds > MAX_ROUNDS {
-                return Err(too_much(path, &format!("paths from other secrets in more than {MAX_ROUNDS} rounds")));
-            }
-            for call in new {
+            for call in calls {
+                if template.computed.contains_key(call) {
+                    continue;
+                }
+                of_new = Some(path.clone());
                 if template.computed.len() >= MAX_CALLS {
                     return Err(too_much(path, &format!("more than {MAX_CALLS} paths from other secrets")));
                 }
                 let (source, is_new) = call.find_or_add(sources, call_defaults);
                 if is_new {
-                    self.parts.computed.added.insert(source.clone());
+                    added.insert(source.clone());
                 }
                 template.computed.insert(call.clone(), source);
             }
         }
-        let wait = wait_after_unusable(&reading.validity, now).unwrap_or(WAIT);
+        self.parts.computed.added = added;
         self.apply_calls(settings, now);
-        let earlier = self.parts.computed.waiting.insert(name.clone(), (flight.clone(), reading));
-        if let Some((flight, earlier)) = earlier {
-            self.discard_lease(name, &earlier.validity, flight.token, now);
-        }
-        self.update(name, |source| source.backoff.not_before = now.at + wait);
-        Ok(())
+        Ok(of_new)
     }
 
-    /// Tries the waiting readings again, after `name` was accepted.
-    pub(super) fn retry_waiting(&mut self, name: &SourceName, now: &Now) {
-        if let Some((flight, earlier)) = self.parts.computed.waiting.remove(name) {
-            self.discard_lease(name, &earlier.validity, flight.token, now);
-        }
-        for (name, (flight, reading)) in std::mem::take(&mut self.parts.computed.waiting) {
-            self.received(&name, &flight, reading, now);
-        }
-        // The calls of a waiting reading are not made yet.
-        if self.parts.computed.waiting.is_empty() {
-            self.drop_unused_calls(now);
-        }
-    }
-
-    /// Removes the calls that templates with content have not made, and their sources.
-    fn drop_unused_calls(&mut self, now: &Now) {
-        let Parts { settings, store, computed, .. } = &mut self.parts;
-        if computed.added.is_empty() && computed.rounds.is_empty() {
+    /// Adds the sources of the calls that changed templates make. Their files stay until these secrets are read.
+    pub(super) fn call_for_changed_templates(&mut self, now: &Now) {
+        let needed = self.parts.store.needed();
+        if needed.is_empty() {
             return;
         }
+        if let Err(failure) = self.add_calls(&needed, now) {
+            self.journal.failed(&Subject::Publication, &failure);
+        }
+    }
+
+    /// A reading has arrived, so its rounds begin.
+    pub(super) fn begin_rounds(&mut self, name: &SourceName) {
+        self.parts.computed.rounds.remove(name);
+    }
+
+    /// Tries the readings again that wait for the same templates, after `name` was accepted.
+    pub(super) fn retry_waiting(&mut self, name: &SourceName, now: &Now) {
+        self.parts.computed.rounds.remove(name);
+        if let Some(earlier) = self.parts.computed.waiting.remove(name) {
+            self.discard_lease(name, &earlier.reading.validity, earlier.flight.token, now);
+        }
+        self.call_for_changed_templates(now);
+        // Each of them stays in the list until its turn: the acceptance of one tries the others, too.
+        let others: Vec<_> = self.parts.computed.waiting.keys().cloned().collect();
+        for other in others.iter().filter(|other| self.parts.store.shares_output(name, other)).collect::<Vec<_>>() {
+            let Some(Waiting { flight, reading, read }) = self.parts.computed.waiting.remove(other) else { continue };
+            if reading.validity.lease().is_some() && flight.token != self.parts.sessions.number() {
+                // Vault revokes the lease with its token.
+                self.discard_lease(other, &reading.validity, flight.token, now);
+                self.update(other, SourceState::stop_waiting);
+                continue;
+            }
+            self.received(other, &flight, (reading, read), now);
+        }
+        self.drop_unused_calls(now);
+    }
+
+    /// Removes the calls that neither a template makes nor a reading waits for, and their sources.
+    pub(super) fn drop_unused_calls(&mut self, now: &Now) {
+        let Parts { settings, store, computed, .. } = &mut self.parts;
+        let has_calls = |output: &Output| matches!(&output.kind, OutputKind::Template { template, .. } if !template.computed.is_empty());
+        if computed.added.is_empty() && !settings.outputs.iter().any(has_calls) {
+            return;
+        }
+        let is_awaited = |call: &SecretCall| computed.rounds.values().any(|rounds| rounds.calls.contains(call));
         let mut changed = (**settings).clone();
         for (index, output) in changed.outputs.iter_mut().enumerate() {
-            let Some((path, template)) = template_of(output) else { continue };
+            let Some((_, template)) = template_of(output) else { continue };
             let Some(made) = store.calls(index) else { continue };
-            computed.rounds.remove(path);
-            template.computed.retain(|call, _| made.contains(call));
+            template.computed.retain(|call, _| made.contains(call) || is_awaited(call));
         }
         let used: BTreeSet<SourceName> = changed.outputs.iter().flat_map(Output::sources).collect();
         changed.sources.retain(|name, _| used.contains(name) || !computed.added.contains(name));
@@ -131,19 +199,32 @@ impl Agent {
         store.set_calls(&settings.outputs, |name| settings.sources.contains_key(name));
     }
 
-    /// `new` with the calls of the active configuration, for templates that are the same in both.
+    /// `new` with the calls of the active configuration, for the templates of the same files. Another server can have other
+    /// secrets.
     pub(super) fn with_calls(&self, new: Arc<Settings>) -> Arc<Settings> {
-        let old = &self.parts.settings;
-        if self.parts.computed.added.is_empty() {
+        let Parts { settings: old, computed, .. } = &self.parts;
+        if computed.added.is_empty() || is_other_server(old, &new) {
             return new;
         }
         let mut extended = (*new).clone();
-        for output in &mut extended.outputs {
-            let Some(same) = old.outputs.iter().find(|old| old.configured() == *output) else { continue };
-            *output = same.clone();
-            for name in same.sources() {
-                if let Some(source) = old.sources.get(&name).filter(|_| self.parts.computed.added.contains(&name)) {
-                    extended.sources.entry(name).or_insert_with(|| source.clone());
+        let old_calls: BTreeMap<&FilePath, &Template> = old
+            .outputs
+            .iter()
+            .filter_map(|output| match &output.kind {
+                OutputKind::Template { path, template } => Some((path, &**template)),
+                _ => None,
+            })
+            .collect();
+        let Settings { outputs, sources, .. } = &mut extended;
+        for (path, template) in outputs.iter_mut().filter_map(template_of) {
+            for (call, name) in old_calls.get(path).into_iter().flat_map(|old| &old.computed) {
+                if template.calls.contains_key(call) {
+                    continue;
+                }
+                let Some(source) = old.sources.get(name) else { continue };
+                // A source of this name can be a configured one.
+                if sources.entry(name.clone()).or_insert_with(|| source.clone()).request_id() == source.request_id() {
+                    template.computed.insert(call.clone(), name.clone());
                 }
             }
         }
@@ -152,13 +233,15 @@ impl Agent {
 
     /// Forgets the readings that wait, because the configuration has changed.
     pub(super) fn reset_calls(&mut self, now: &Now) {
-        for (name, (flight, reading)) in std::mem::take(&mut self.parts.computed.waiting) {
+        for (name, Waiting { flight, reading, .. }) in std::mem::take(&mut self.parts.computed.waiting) {
             self.discard_lease(&name, &reading.validity, flight.token, now);
-            self.update(&name, |source| source.backoff.reset());
+            self.update(&name, SourceState::stop_waiting);
         }
         self.parts.computed.rounds.clear();
-        let sources = &self.parts.settings.sources;
-        self.parts.computed.added.retain(|name| sources.contains_key(name));
+        let Parts { settings, computed, .. } = &mut self.parts;
+        let configured: BTreeSet<SourceName> =
+            settings.outputs.iter().flat_map(|output| output.configured().sources()).collect();
+        computed.added.retain(|name| settings.sources.contains_key(name) && !configured.contains(name));
     }
 }
 

@@ -9,7 +9,7 @@ use super::io::{Action, Op, Ticket};
 use super::journal::Subject;
 use super::time::{Backoff, Elapsed, Now};
 use super::{Agent, Parts};
-use crate::model::{Failure, ServerEvent, Settings, Source, SourceName};
+use crate::model::{Failure, RequestMethod, ServerEvent, Settings, Source, SourceName};
 
 /// Minimum interval between two reads of sources because of events.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ impl Subscription {
 fn is_about(path: &str, source: &Source) -> bool {
     let own = source.path.trim_matches('/');
     let below = || path.strip_prefix(own).is_some_and(|rest| rest.starts_with('/'));
-    path == own || (source.list.is_some() && below())
+    path == own || ((source.list.is_some() || source.method == RequestMethod::List) && below())
 }
 
 impl Agent {

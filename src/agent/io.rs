@@ -270,6 +270,8 @@ pub struct PublishedSet {
     pub leased: BTreeSet<SourceName>,
     /// Sources whose files are those of the seed.
     pub seeded: BTreeSet<SourceName>,
+    /// Sources of the calls of templates that the configuration does not name. The manifest does not contain them.
+    pub computed: BTreeSet<SourceName>,
 }
 
 impl PublishedSet {
@@ -278,7 +280,7 @@ impl PublishedSet {
         let leased =
             manifest.sources.iter().filter(|(_, source)| source.leased).map(|(name, _)| name.clone()).collect();
         let seeded = manifest.seeded().cloned().collect();
-        Self { files, manifest, leased, seeded }
+        Self { files, manifest, leased, seeded, computed: BTreeSet::new() }
     }
 }
 

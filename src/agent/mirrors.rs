@@ -251,7 +251,8 @@ impl MirrorState {
         sources: &Sources,
         now: &Now,
     ) -> Result<Option<MirrorRequest>, Failure> {
-        let has_read = |source: &SourceName| visible.manifest.sources.contains_key(source);
+        let has_read =
+            |source: &SourceName| visible.manifest.sources.contains_key(source) || visible.computed.contains(source);
         let rendered = render::mirror_data(&self.spec, name, &visible.files, &visible.leased, has_read)?;
         if visible.seeded.iter().any(|source| rendered.sources.contains(source)) {
             return Ok(None);
@@ -264,7 +265,9 @@ impl MirrorState {
         if self.spec.keys.is_empty() {
             // The requests of a Secret with all files depend only on the configuration, not on which optional sources
             // exist now: replicas recognize their own configuration by them.
-            let is_copied = |source: &SourceName| !visible.leased.contains(source) && !source.is_token_file();
+            let is_copied = |source: &SourceName| {
+                !visible.leased.contains(source) && !visible.computed.contains(source) && !source.is_token_file()
+            };
             for (source, state) in sources.iter().filter(|(source, _)| is_copied(source)) {
                 // A source without files has a version if it has been read.
                 let absent = || (state.spec.request_id(), Version::default());

@@ -204,7 +204,11 @@ pub(super) fn set(
     let layout = (!store.has_outdated()).then(|| layout_id(&settings.outputs));
     let server = settings.server.id();
     let manifest = Manifest { server, layout, sources: known, files: provenance, notifications: record };
-    Arc::new(PublishedSet::new(files, manifest))
+    let mut set = PublishedSet::new(files, manifest);
+    let is_leased = |name: &&SourceName| store.reading(name).is_some_and(|reading| reading.validity.lease().is_some());
+    set.leased.extend(added.iter().filter(is_leased).cloned());
+    set.computed.clone_from(added);
+    Arc::new(set)
 }
 
 /// Fingerprint of the configured outputs.

@@ -8,7 +8,7 @@ use super::lifetime::{TokenView, wait_after_unusable};
 use super::replaced::Revocation;
 use super::source::{InFlight, SourceState};
 use super::store::NotAccepted;
-use super::time::{Now, timestamp};
+use super::time::{Elapsed, Now, timestamp};
 use super::token::{Verdict, with_verdict};
 use crate::model::{Failure, FailureClass, Lease, LeaseId, Order, Reading, Reason, SourceName, Validity, Version};
 
@@ -60,7 +60,8 @@ impl Agent {
                 self.confirm_token(flight.token, now);
                 self.update(name, |source| source.read_with = flight.token);
                 let reading = Reading { received: now.wall, ..reading };
-                self.received(name, flight, reading, now);
+                self.begin_rounds(name);
+                self.received(name, flight, (reading, now.at), now);
             }
             Err(failure) if matches!(failure.class, FailureClass::Forbidden | FailureClass::TokenInvalid) => {
                 self.request_denied(name, flight, &failure, now);
@@ -89,8 +90,15 @@ impl Agent {
         }
     }
 
-    /// Accepts a reading if it is not older than the held one and every output that depends on it can be rendered.
-    pub(super) fn received(&mut self, name: &SourceName, flight: &InFlight, reading: Reading, now: &Now) {
+    /// Accepts a reading of the time `read` if it is not older than the held one and every output that depends on it can be
+    /// rendered.
+    pub(super) fn received(
+        &mut self,
+        name: &SourceName,
+        flight: &InFlight,
+        (reading, read): (Reading, Elapsed),
+        now: &Now,
+    ) {
         self.log_warnings(name, &reading);
         let Some(source) = self.parts.sources.get(name) else { return };
         let held = source.held.as_ref().filter(|_| source.is_current());
@@ -136,7 +144,7 @@ impl Agent {
                     NotAccepted::Failed(failure) => failure,
                     NotAccepted::Needs(needed) => {
                         let reading = Arc::unwrap_or_clone(reading);
-                        match self.wait_for_calls(name, flight, reading, &needed, now) {
+                        match self.wait_for_calls(name, flight, (reading, read), &needed, now) {
                             Ok(()) => return,
                             Err(failure) => failure,
                         }
@@ -168,8 +176,10 @@ impl Agent {
             self.parts.replaced.discard(name, lease.id, lease.token, now);
         }
         self.journal.recovered(&Subject::Source(name.clone()));
+        // The lifetime starts at the read. The reading may have waited for other secrets since then.
+        let then = Now { at: read, wall: now.wall_at(read), ..*now };
         self.update(name, |source| {
-            source.accept(version, &validity, flight.token, flight.started, rolled_back, now);
+            source.accept(version, &validity, flight.token, flight.started, rolled_back, &then);
         });
         self.compare_with_event(name, number, now);
         self.note_skipped_keys(name);

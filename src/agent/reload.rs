@@ -15,7 +15,7 @@ use super::{Agent, Parts, publication};
 use crate::model::{EventType, Order, Reading, Reason, Settings, SourceName, Validity};
 
 /// Whether the two configurations use different servers or namespaces, whose versions cannot be compared.
-fn is_other_server(old: &Settings, new: &Settings) -> bool {
+pub(super) fn is_other_server(old: &Settings, new: &Settings) -> bool {
     old.server.id() != new.server.id()
 }
 
@@ -126,6 +126,8 @@ impl Agent {
             self.journal.failed(&Subject::Publication, &failure);
         }
         self.reset_calls(now);
+        self.call_for_changed_templates(now);
+        self.drop_unused_calls(now);
         for name in new.sources.keys() {
             self.note_skipped_keys(name);
             self.note_certificate(name);
@@ -209,6 +211,8 @@ impl Agent {
             let token_expiry = |number| sessions.expiry_of(number);
             sources.abandon_all(&TokenView { token: sessions.number(), token_expiry: &token_expiry });
             self.accept_readings(&mut trial, other_server, now);
+            self.call_for_changed_templates(now);
+            self.drop_unused_calls(now);
         }
         if let Some(set) = directory_moved {
             let Parts { publication, sources, replaced, notifications, .. } = &mut self.parts;
@@ -235,7 +239,11 @@ impl Agent {
                 continue;
             };
             if self.parts.store.accept(name, Arc::clone(&found.reading)).is_err() {
+                // For example, a template calls for other secrets with it.
                 self.discard_lease(name, &found.reading.validity, token, now);
+                self.update(name, |source| {
+                    if other_server { source.refresh_from_other_server(now) } else { source.refresh(now) }
+                });
                 continue;
             }
             let validity: &Validity = &found.reading.validity;

@@ -89,6 +89,8 @@ pub(super) struct SourceState {
     requested: Option<RequestedRead>,
     /// Whether the last reading of this request was issued for the agent, so that another read would issue another one.
     issued: bool,
+    /// Whether the last reading waits for other secrets, for which a template calls with it.
+    is_waiting: bool,
     /// When the current content was requested, regardless of its version, until a later read succeeds.
     any_version_requested: Option<Elapsed>,
     /// Number of consecutive readings whose lifetime is so short that the minimum interval applies.
@@ -112,6 +114,7 @@ impl SourceState {
             older_since: None,
             requested: None,
             issued: false,
+            is_waiting: false,
             any_version_requested: None,
             short_ttls: 0,
             first_failure: None,
@@ -161,9 +164,10 @@ impl SourceState {
         self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::RenderFailed)
     }
 
-    /// Whether the last reading was rejected. Vault has issued a credential for it, and would issue the next one.
+    /// Whether the last reading was rejected, or waits. Vault has issued a credential for it, and would issue the next one.
     fn is_rejected(&self) -> bool {
-        self.cannot_be_rendered()
+        self.is_waiting
+            || self.cannot_be_rendered()
             || self.failure.as_ref().is_some_and(|failure| failure.reason == Reason::CertificateInvalid)
     }
 
@@ -311,6 +315,7 @@ impl SourceState {
     }
 
     fn succeeded(&mut self) {
+        self.is_waiting = false;
         self.backoff.reset();
         self.refused = false;
         self.failure = None;
@@ -322,6 +327,7 @@ impl SourceState {
         self.backoff.failed(&failure, retry, now, 23);
         self.first_failure.get_or_insert(now.at);
         self.last_failure = now.at;
+        self.is_waiting = false;
         self.pending_refusal = None;
         self.refused |= is_refusal(&failure);
         self.failure = Some(failure);
@@ -348,7 +354,7 @@ impl SourceState {
             self.backoff.reset();
             (self.failure, self.pending_refusal, self.first_failure, self.older_since) = (None, None, None, None);
             (self.short_ttls, self.read_with, self.refused) = (0, 0, false);
-            (self.adopted, self.issued) = (None, false);
+            (self.adopted, self.issued, self.is_waiting) = (None, false, false);
         } else if spec.refresh < self.spec.refresh || spec.list != self.spec.list {
             // A list may have failed because of a maximum that has changed.
             self.backoff.not_before = self.backoff.not_before.min(now.at);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::paths::Paths;
 use crate::model::{
-    AdoptedSet, Failure, FileEntry, FilePath, FileSet, ManifestSource, Output, Reading, SecretCall, SourceName,
+    AdoptedSet, Failure, FileEntry, FilePath, FileSet, ManifestSource, Output, OutputKind, Reading, SecretCall,
+    SourceName,
 };
 use crate::render::{self, Rendered};
 
@@ -159,9 +160,21 @@ impl Store {
     pub(super) fn accept(&mut self, source: &SourceName, reading: Arc<Reading>) -> Result<(), NotAccepted> {
         let previous = self.readings.insert(source.clone(), reading);
         let rendered = self.render_outputs_of(source).map_err(NotAccepted::Failed);
-        let rendered = rendered.and_then(|made| match needed(&made) {
-            needed if !needed.is_empty() => Err(NotAccepted::Needs(needed)),
-            _ => self.claim_paths(source, &made).map(|()| made).map_err(NotAccepted::Failed),
+        let rendered = rendered.and_then(|mut made| {
+            let mut needed = BTreeMap::new();
+            for (index, rendered) in made.iter_mut().filter(|(_, rendered)| !rendered.needed.is_empty()) {
+                let earlier = &self.outputs[*index].rendered;
+                if earlier.needed.is_empty() {
+                    needed.insert(*index, rendered.needed.clone());
+                } else {
+                    // A reload changed the template. Its file stays, and does not block the reading.
+                    rendered.files.clone_from(&earlier.files);
+                }
+            }
+            if !needed.is_empty() {
+                return Err(NotAccepted::Needs(needed));
+            }
+            self.claim_paths(source, &made).map(|()| made).map_err(NotAccepted::Failed)
         });
         match rendered {
             Ok(made) => {
@@ -271,7 +284,15 @@ impl Store {
         for output in outputs {
             let sources = output.sources();
             let unchanged = old.iter().find(|made| made.output == *output && sources.iter().all(&keep));
-            let made = unchanged.cloned().unwrap_or_else(|| self.render(output));
+            let made = unchanged.cloned().unwrap_or_else(|| {
+                let mut made = self.render(output);
+                let earlier = old.iter().find(|old| is_same_template_file(&old.output, output));
+                if let Some(earlier) = earlier.filter(|_| !made.rendered.needed.is_empty()) {
+                    // The file stays until the other secrets are read.
+                    made.rendered.files.clone_from(&earlier.rendered.files);
+                }
+                made
+            });
             self.outputs.push(made);
         }
         self.keep_files(before);
@@ -309,9 +330,20 @@ impl Store {
         RenderedOutput { output: output.clone(), rendered, failure }
     }
 
-    /// The calls that the template of an output has made; `None` if it has no content.
+    /// The calls that the template of an output has made; `None` if it still calls for other secrets.
     pub(super) fn calls(&self, index: usize) -> Option<&BTreeSet<SecretCall>> {
-        self.outputs.get(index).map(|made| &made.rendered).filter(|made| !made.files.is_empty()).map(|made| &made.calls)
+        self.outputs.get(index).map(|made| &made.rendered).filter(|made| made.needed.is_empty()).map(|made| &made.calls)
+    }
+
+    /// The calls for other secrets of templates that a reload changed, by index of the output.
+    pub(super) fn needed(&self) -> BTreeMap<usize, BTreeSet<SecretCall>> {
+        let made = self.outputs.iter().map(|made| &made.rendered.needed).enumerate();
+        made.filter(|(_, needed)| !needed.is_empty()).map(|(index, needed)| (index, needed.clone())).collect()
+    }
+
+    /// Whether an output depends on both sources.
+    pub(super) fn shares_output(&self, one: &SourceName, other: &SourceName) -> bool {
+        self.outputs_of(one).any(|(_, made)| made.output.sources().contains(other))
     }
 
     /// Applies outputs that differ only in the sources of their calls, and drops the readings of other sources than `keep`.
@@ -319,6 +351,13 @@ impl Store {
         self.readings.retain(|name, _| keep(name));
         for (made, output) in self.outputs.iter_mut().zip(outputs) {
             made.output.clone_from(output);
+            if matches!(output.kind, OutputKind::Template { .. }) {
+                // A source that the template does not call any more can be gone.
+                let sources = output.sources();
+                for entry in made.rendered.files.values_mut() {
+                    entry.sources.retain(|name| sources.contains(name));
+                }
+            }
         }
         self.by_source = by_source(outputs);
     }
@@ -349,6 +388,13 @@ impl Store {
     }
 }
 
+fn is_same_template_file(one: &Output, other: &Output) -> bool {
+    match (&one.kind, &other.kind) {
+        (OutputKind::Template { path, .. }, OutputKind::Template { path: other, .. }) => path == other,
+        _ => false,
+    }
+}
+
 /// Why a reading is not accepted.
 #[derive(Debug)]
 pub(super) enum NotAccepted {
@@ -356,12 +402,6 @@ pub(super) enum NotAccepted {
     Failed(Failure),
     /// Templates need other secrets first: their calls, by index of the output.
     Needs(BTreeMap<usize, BTreeSet<SecretCall>>),
-}
-
-/// The calls that need a source, by index of the output.
-fn needed(made: &BTreeMap<usize, Rendered>) -> BTreeMap<usize, BTreeSet<SecretCall>> {
-    let calls = made.iter().filter(|(_, rendered)| !rendered.needed.is_empty());
-    calls.map(|(index, rendered)| (*index, rendered.needed.clone())).collect()
 }
 
 /// Indexes of the outputs that depend on each source.

@@ -54,6 +54,10 @@ pub fn prepare(target: HttpTarget) -> Result<HttpNotifier, Failure> {
     let mut url = Url::parse(&target.url).map_err(|_| invalid("the URL is invalid"))?;
     if let Some(name) = &target.server_name {
         url.set_host(Some(name)).map_err(|_| invalid("the server name is invalid"))?;
+        if url.domain().is_none() {
+            // It would be used instead of the loopback address.
+            return Err(invalid("the server name is an address"));
+        }
     }
     let method = Method::from_bytes(target.method.as_bytes()).map_err(|_| invalid("the method is invalid"))?;
     Ok(HttpNotifier { target, url, method, headers, ca })

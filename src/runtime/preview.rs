@@ -12,7 +12,7 @@ use super::production::ProductionAdapters;
 use crate::config::SampleData;
 use crate::model::{
     AuthMethod, Failure, FailureClass, KvEngine, OutputKind, Reading, Reason, RequestMethod, SecretBytes, SecretValue,
-    Settings, Source, SourceName, VaultToken,
+    Session, Settings, Source, SourceName, VaultToken,
 };
 use crate::render::{ListedFile, listing, needed_calls};
 use crate::vault::is_probably_kv;
@@ -40,11 +40,16 @@ pub fn preview(settings: Settings, is_masked: bool) -> Result<Vec<ListedFile>, F
         let session = server.log_in(&settings.auth, credential).await?;
         let read = async |source: &Source| server.read(&session.token, source).await;
         let listed = read_and_list(settings.clone(), is_masked, read).await;
-        if settings.revoke_on_exit {
+        if revokes(&settings, &session) {
             revoke(&*server, &session.token).await;
         }
         listed
     }))
+}
+
+/// Whether to revoke the token, with its leases. A token that was supplied is still in use elsewhere.
+fn revokes(settings: &Settings, session: &Session) -> bool {
+    settings.revoke_on_exit && session.self_issued
 }
 
 async fn revoke(server: &impl Server, token: &VaultToken) {
@@ -158,4 +163,28 @@ fn refuse_one_time(settings: &Settings) -> Result<(), Failure> {
 
 fn failed(class: FailureClass, reason: Reason, message: String) -> Failure {
     Failure::new(class, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TokenInfo;
+
+    #[test]
+    fn supplied_token_is_not_revoked() {
+        let text =
+            "{vault: {address: 'https://v'}, auth: {role: r}, sources: {a: {path: secret/a}}, outputs: [{source: a}]}";
+        let none = std::collections::HashMap::<String, String>::new();
+        let mut settings = crate::config::load(&none, Some(text)).unwrap_or_else(|error| panic!("{error}"));
+        let session = |self_issued| Session {
+            token: VaultToken::new("hvs.planted"),
+            info: TokenInfo { ttl: None, renewable: false },
+            self_issued,
+            lookup_denied: false,
+        };
+        assert!(revokes(&settings, &session(true)));
+        assert!(!revokes(&settings, &session(false)));
+        settings.revoke_on_exit = false;
+        assert!(!revokes(&settings, &session(true)));
+    }
 }

@@ -5,6 +5,35 @@ use std::borrow::Cow;
 
 use super::Problem;
 
+/// Maximum number of `else if` and `else with` around one place. The parser and the execution need stack for each, and the
+/// parser of gotmpl 0.6.1 limits only blocks within blocks.
+const MAX_CHAIN: usize = 200;
+
+/// The problem with chains of `else if` in `text` that are too long to be parsed.
+pub(super) fn check_chains(text: &str, (left, right): (&str, &str)) -> Option<Problem> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut total = 0;
+    for (offset, action) in actions(text, left, right) {
+        let mut words = action.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+        match (words.next(), words.next()) {
+            (Some("if" | "range" | "with" | "define" | "block"), _) => open.push(0),
+            (Some("end"), _) => total -= open.pop().unwrap_or_default(),
+            (Some("else"), Some("if" | "with")) => {
+                total += 1;
+                if let Some(count) = open.last_mut() {
+                    *count += 1;
+                }
+                if total > MAX_CHAIN {
+                    let message = format!("more than {MAX_CHAIN} `else if` in a chain; use a map with `index`");
+                    return Some(Problem::at(text, offset, message));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The problems with the blocks of `text`.
 pub(super) fn check(text: &str, (left, right): (&str, &str)) -> Vec<Problem> {
     let mut open: Vec<(&str, usize)> = Vec::new();

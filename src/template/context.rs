@@ -19,9 +19,14 @@ pub(super) const MAX_OUTPUT: usize = 4 << 20;
 /// Maximum total size in bytes of the text that the functions of one execution return.
 pub(super) const MAX_PRODUCED: usize = 16 << 20;
 
+/// Maximum total size of the arguments of all functions of one execution, in bytes and items. The slowest ones need about 1 s for it.
+pub(super) const MAX_WORK: usize = 128 << 20;
+
 /// What an execution reads, and what it has done so far. The functions of the engine share it.
 #[derive(Default)]
 pub(super) struct Context {
+    /// The text of the template.
+    pub(super) text: String,
     /// The answers to the calls for secrets.
     pub(super) secrets: BTreeMap<SecretCall, Value>,
     /// `meta`, by name of the source.
@@ -56,6 +61,7 @@ pub(super) struct Context {
     pub(super) position: AtomicUsize,
     pub(super) steps: AtomicUsize,
     pub(super) produced: AtomicUsize,
+    pub(super) work: AtomicUsize,
 }
 
 /// Maximum number of nested executions by `executeTemplate`. Each needs several frames of the stack.
@@ -121,6 +127,27 @@ impl Context {
             return Ok(());
         }
         Err(format!("the functions of the template return more than {} MiB", MAX_PRODUCED >> 20))
+    }
+
+    /// Whether the template contains `text`, so that a message can contain it.
+    pub(super) fn has_literal(&self, text: &str) -> bool {
+        self.text.contains(text)
+    }
+
+    /// Counts the text that a function reads. Fails if the functions read too much, which takes time.
+    pub(super) fn charge_work(&self, values: &[Value]) -> Result<(), String> {
+        // Few functions visit each item, so an item counts as little as a byte.
+        let size = values.iter().map(|value| match value {
+            Value::String(text) => text.len(),
+            Value::List(items) => items.len(),
+            Value::Map(entries) => entries.len(),
+            _ => 0,
+        });
+        let size = size.sum::<usize>();
+        if self.work.fetch_add(size, Ordering::Relaxed).saturating_add(size) <= MAX_WORK {
+            return Ok(());
+        }
+        Err(format!("the functions of the template read more than {} MiB; shorten its loops", MAX_WORK >> 20))
     }
 
     /// Keeps the first error of a function.

@@ -97,6 +97,7 @@ fn first(problems: Vec<Problem>, text: &str) -> ExecutionError {
 /// The context of an execution, and the root of the data: the sources by name.
 fn context(template: &Template, readings: &BTreeMap<SourceName, Arc<Reading>>) -> (Context, Value) {
     let mut context = Context {
+        text: template.text.clone(),
         variables: template.variables.clone(),
         is_strict: template.missing_key == MissingKey::Error,
         ..Context::default()
@@ -176,7 +177,8 @@ fn describe(error: &TemplateError, offset: usize, parsed: &Parsed, template: &Te
         TemplateError::MissingKey { key } => {
             let origin = origin(&parsed.main, offset, key, None, template);
             let origin = origin.and_then(|found| found.0).unwrap_or_else(|| "the value".to_owned());
-            format!("{origin} has no key {key:?}; correct the key, or set the output's `missingKey: default`")
+            let key = if template.text.contains(&**key) { format!("key {key:?}") } else { "such key".to_owned() };
+            format!("{origin} has no {key}; correct the key, or set the output's `missingKey: default`")
         }
         other => plain_message(other),
     }
@@ -185,10 +187,11 @@ fn describe(error: &TemplateError, offset: usize, parsed: &Parsed, template: &Te
 /// The message for an error that has no origin.
 pub(super) fn plain_message(error: &TemplateError) -> String {
     match error {
-        TemplateError::MissingKey { key } => {
-            format!("the value has no key {key:?}; correct the key, or set the output's `missingKey: default`")
+        TemplateError::MissingKey { .. } => {
+            "the value has no such key; correct the key, or set the output's `missingKey: default`".to_owned()
         }
-        TemplateError::IndexOutOfRange { index } => format!("index {index} is out of range"),
+        // The number can be of a secret.
+        TemplateError::IndexOutOfRange { .. } => "an index is out of range".to_owned(),
         TemplateError::TypeMismatch { expected, got } => format!("expected {expected}, found {got}"),
         TemplateError::ArgCount { name, expected, got } => {
             format!("function {name} requires {expected} arguments, found {got}")

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use gotmpl::Value;
 
 use super::bytes::{byte_of, from_text};
+use super::context::MAX_OUTPUT;
 use super::print::float;
 use super::unicode::is_print;
 
@@ -157,6 +158,10 @@ impl Printer<'_> {
     fn value(&mut self, value: &Value, verb: char, format: Format) {
         if verb == 'T' || format.sharp && verb == 'v' {
             return self.fail("it prints types of Go, which the values do not have here; use %v".to_owned());
+        }
+        // A width applies to each value of a list.
+        if self.out.len() > MAX_OUTPUT {
+            return self.fail(format!("it prints more than {} MiB", MAX_OUTPUT >> 20));
         }
         match (value, verb) {
             (Value::Nil, 'v') => self.pad("<nil>", format),

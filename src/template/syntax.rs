@@ -17,6 +17,9 @@ pub(super) struct Parsed {
 
 /// Parses `text`.
 pub(super) fn parse(text: &str, delimiters: (&str, &str)) -> Result<Parsed, Vec<Problem>> {
+    if let Some(problem) = blocks::check_chains(text, delimiters) {
+        return Err(vec![problem]);
+    }
     let plain = blocks::without_comments(text, delimiters);
     let parser = Parser::new(&plain, delimiters.0, delimiters.1);
     let (main, definitions) = parser.and_then(Parser::parse).map_err(|error| vec![problem(text, &error)])?;

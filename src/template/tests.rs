@@ -86,7 +86,7 @@ fn offline(
 /// A secret of KV version 2, and a path with arguments.
 fn responses() -> BTreeMap<String, Box<RawValue>> {
     let raw = |json: &str| RawValue::from_string(json.to_owned()).expect("JSON");
-    let app = r#"{"data": {"data": {"user": "u", "n": 12345678901234567890, "f": 1.50, "gone": null, "bin": "AP8K",
+    let app = r#"{"data": {"data": {"user": "u", "password": "hunter2", "n": 12345678901234567890, "f": 1.50, "gone": null, "bin": "AP8K",
         "list": ["a", {"k": [1]}]}, "metadata": {"version": 3}}}"#;
     let issue =
         r#"{"data": {"certificate": "C"}, "lease_id": "pki/issue/app/x", "lease_duration": 60, "renewable": false}"#;
@@ -193,4 +193,76 @@ fn template_over_many_sources_is_rendered() {
         .collect();
     let content = offline(&text, MissingKey::Error, &responses).expect("content");
     assert_eq!(String::from_utf8_lossy(&content).lines().count(), 50);
+}
+
+#[test]
+fn errors_contain_no_value_that_is_used_as_a_name() {
+    for call in [
+        "meta $s",
+        "scratch.Set $s 1 }}{{ scratch.MapSet $s `k` 1",
+        "index . $s",
+        "index (sprig_dict `a` 1) $s",
+        "index (slice `abc` 1) (len $s)",
+        "printf $s 1 2 3",
+        "regexMatch (print `(` $s) `x`",
+        "timestamp $s",
+        "parseInt $s",
+        "parseJSON (print `{` $s)",
+        "parseYAML (print `a: [` $s)",
+        "base64Decode (print $s `!`)",
+        "sprig_fail $s",
+        "add $s 1",
+        "secret $s `x`",
+        "secrets $s `x`",
+        "secret (print `?` $s)",
+        "sprig_toDecimal $s",
+        "sprig_atoi $s",
+        "sprig_mustRegexMatch (print `(` $s) `x`",
+        "sprig_urlParse (print `:` $s)",
+        "sprig_duration $s",
+        "sprig_get (sprig_dict) $s | toUpper",
+        "sprig_dig $s `x` (sprig_dict)",
+        "eq $s 1",
+        "slice $s 3 1",
+        "$s.x",
+        "index $s 4711",
+        "hmacSHA256Hex $s",
+        "mustEnv `NONE`",
+        "byKey $s",
+        "join $s 1",
+        "sprig_semverCompare $s $s",
+        "parseBool $s",
+        "parseFloat $s",
+        "parseUint $s",
+        "toTitle 1 $s",
+        "replaceAll $s",
+        "loop $s",
+        "executeTemplate `x` $s",
+    ] {
+        let text = format!(
+            "{{{{ define `x` }}}}{{{{ .a.b }}}}{{{{ end }}}}{{{{ with secret \"secret/data/app\" }}}}\
+             {{{{ $s := .Data.data.password }}}}{{{{ {call} }}}}{{{{ end }}}}"
+        );
+        if let Err(message) = rendered(&text) {
+            assert!(!message.contains("hunter2"), "{call}: {message}");
+        }
+    }
+}
+
+#[test]
+fn template_that_never_ends_is_stopped() {
+    let started = std::time::Instant::now();
+    for text in [
+        "{{ $x := sprig_repeat 1000000 `a` }}{{ range loop 40000 }}{{ if contains `b` $x }}{{ end }}{{ end }}",
+        "{{ $x := sprig_repeat 1000000 `a` }}{{ range loop 40000 }}{{ $y := sha256Hex $x }}{{ end }}",
+        "{{ $x := sprig_repeat 1000000 `a` }}{{ range loop 40000 }}{{ if regexMatch `(a|b)*c` $x }}{{ end }}{{ end }}",
+    ] {
+        let message = rendered(text).expect_err("stopped");
+        assert!(message.contains("read more than 128 MiB"), "{message}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    let wide = "{{ printf `%1000000d` (sprig_list 1 2 3 4 5 6 7 8 9) }}";
+    assert!(rendered(wide).expect_err("too wide").contains("it prints more than 4 MiB"));
+    let chain = format!("{{{{ if false }}}}{}{{{{ end }}}}", "{{ else if false }}".repeat(100_000));
+    assert!(rendered(&chain).expect_err("too long").contains("more than 200 `else if` in a chain"));
 }

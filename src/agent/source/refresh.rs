@@ -25,6 +25,18 @@ impl SourceState {
         self.issued = validity.is_issued();
     }
 
+    /// Records a reading that waits for other secrets until `until`, when the source is read again.
+    pub(in crate::agent) fn waits(&mut self, validity: &Validity, until: Elapsed) {
+        (self.issued, self.is_waiting) = (validity.is_issued(), true);
+        self.backoff.not_before = until;
+    }
+
+    /// Reads the source again, because the reading that waits cannot be used.
+    pub(in crate::agent) fn stop_waiting(&mut self) {
+        self.is_waiting = false;
+        self.backoff.reset();
+    }
+
     /// Requests a read now, unless it would issue a new credential.
     pub(in crate::agent) fn refresh(&mut self, now: &Now) {
         if !self.issues() {

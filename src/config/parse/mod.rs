@@ -55,6 +55,7 @@ pub(super) fn settings(
     let call_defaults = sources::defaults();
     template::connect(&mut outputs, &mut sources, &call_defaults);
     let directory = directory(raw.directory.unwrap_or_default(), diagnostics);
+    template::check_files(&outputs, &directory, diagnostics);
     let status = status::parse(raw.status.unwrap_or_default(), diagnostics);
     let token = raw.token_file.and_then(|raw| token_file::parse(raw, &outputs, &status, env, diagnostics));
     if let Some((source, output)) = token {

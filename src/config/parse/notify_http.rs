@@ -59,7 +59,10 @@ pub(super) fn parse(at: &str, raw: RawHttp, diagnostics: &mut Diagnostics) -> Op
         }
     }
     let server_name = raw.server_name.filter(|name| {
-        let is_valid = name.parse::<http::uri::Authority>().is_ok_and(|parsed| parsed.host() == name);
+        // An address, in any notation that a URL can have, would be used instead of the loopback address.
+        let last = name.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+        let is_address = name.starts_with('[') || last.starts_with(|c: char| c.is_ascii_digit());
+        let is_valid = !is_address && name.parse::<http::uri::Authority>().is_ok_and(|parsed| parsed.host() == name);
         if !is_valid {
             diagnostics.invalid(&key("serverName"), name.as_str(), "must be a DNS name, like \"webapp.shop.svc\"");
         }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::super::TemplateFiles;
+use super::super::diagnostics::Diagnostics;
 use super::super::environment::Environment;
 use super::super::raw::RawSource;
 use super::super::raw_output::{RawMissingKey, RawOutput};
 use super::outputs::Section;
-use crate::model::{MissingKey, Output, OutputKind, Source, SourceName, Template};
+use crate::model::{Directory, MissingKey, Output, OutputKind, Source, SourceName, Template};
 use crate::template::{Inspection, inspect};
 
 /// Environment variables that templates must not read.
@@ -157,6 +158,20 @@ impl Section<'_> {
                 }
             })
             .ok()
+    }
+}
+
+/// Reports template files in the output directory. A template that a template writes would be rendered again and again.
+pub(super) fn check_files(outputs: &[Output], directory: &Directory, diagnostics: &mut Diagnostics) {
+    for output in outputs {
+        let OutputKind::Template { path, template } = &output.kind else { continue };
+        if let Some(file) = template.file.as_ref().filter(|file| file.starts_with(&directory.path)) {
+            let message = format!(
+                "has a templateFile of file {path} that must be outside `directory.path`, which contains only the published \
+                 files"
+            );
+            diagnostics.invalid("outputs", file.display().to_string(), message);
+        }
     }
 }
 

@@ -153,3 +153,12 @@ fn restart_of_all_containers_requires_a_checkpoint() {
     let file = checkpoint_file(&environment(&[("KEYFERRY_CHECKPOINT", "/run/keyferry/checkpoint")]), None, &settings);
     assert!(file.is_ok_and(|file| file.is_some()));
 }
+
+#[test]
+fn server_name_is_no_address() {
+    for address in ["10.0.0.1", "167772161", "0x0a000001", "10.1.", "[fd00::1]"] {
+        let http = format!("{{url: 'https://localhost/', caFile: /etc/ca.crt, serverName: '{address}'}}");
+        let error = rejected(&[], Some(&with(&format!("notify: {{n: {{http: {http}}}}}"))));
+        assert!(error.to_string().contains("notify.n.http.serverName: must be a DNS name"), "{error}");
+    }
+}

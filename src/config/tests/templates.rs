@@ -148,3 +148,11 @@ fn template_file_is_read_by_the_caller() {
     };
     assert!(error.to_string().contains("denied"), "{error}");
 }
+
+#[test]
+fn template_file_is_outside_the_output_directory() {
+    let text = document("- file: a\n  templateFile: /secrets/a\n") + "directory: {path: /secrets}\n";
+    let files: TemplateFiles = [(PathBuf::from("/secrets/a"), Ok("{{ .app.password }}".to_owned()))].into();
+    let Err(error) = load_with(&environment(&[]), Some(&text), &files) else { panic!("its own template") };
+    assert!(error.to_string().contains("must be outside `directory.path`"), "{error}");
+}

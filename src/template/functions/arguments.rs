@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gotmpl::Value;
 
 use super::super::context::Context;
+use crate::model::truncated;
 
 /// The arguments of a call.
 pub(in crate::template) struct Arguments<'a> {
@@ -46,6 +47,11 @@ impl<'a> Arguments<'a> {
             Value::String(text) if !self.context.is_number(text) => Ok(text),
             other => Err(self.mismatch(index, "text", other)),
         }
+    }
+
+    /// `what` with `text`, for a message. Without it if the template does not contain `text`: then it can be of a secret.
+    pub(in crate::template) fn literal(&self, what: &str, text: &str) -> String {
+        if self.context.has_literal(text) { format!("{what} {:?}", truncated(text, 100)) } else { what.to_owned() }
     }
 
     /// The whole number at `index`.

@@ -112,16 +112,16 @@ fn index(arguments: &Arguments<'_>) -> Result<Value, String> {
                 Some(found) => found.clone(),
                 None if arguments.context.is_strict => {
                     return Err(format!(
-                        "the value has no key {:?}; correct the key, or set the output's `missingKey: default`",
-                        crate::model::truncated(key, 100)
+                        "the value has no {}; correct the key, or set the output's `missingKey: default`",
+                        arguments.literal("key", key)
                     ));
                 }
                 None => Value::Nil,
             },
             (Value::Nil, _) => return Err("argument 1 has no value (null, or a missing key)".to_owned()),
-            (Value::List(_) | Value::String(_), Value::Int(at)) => {
-                value.index(key).map_err(|_| format!("index {at} is out of range"))?
-            }
+            (Value::List(_) | Value::String(_), Value::Int(at)) => value.index(key).map_err(|_| {
+                format!("{} is out of range", arguments.literal("index", &at.to_string()).replace('"', ""))
+            })?,
             (Value::Map(_), other) => return Err(arguments.mismatch(place, "text", other)),
             (Value::List(_) | Value::String(_), other) => {
                 return Err(arguments.mismatch(place, "a whole number", other));

@@ -58,11 +58,12 @@ pub(super) fn table(context: &Arc<Context>) -> FuncMap {
 }
 
 fn call(name: &'static str, function: Function, values: &[Value], context: &Context) -> gotmpl::Result<Value> {
-    let result = function(&Arguments { values, context }).and_then(|value| {
-        context.charge(&value)?;
-        check_nesting(&value, context)?;
-        Ok(value)
-    });
+    let result =
+        context.charge_work(values).and_then(|()| function(&Arguments { values, context })).and_then(|value| {
+            context.charge(&value)?;
+            check_nesting(&value, context)?;
+            Ok(value)
+        });
     result.map_err(|message| {
         if message.is_empty() {
             // A nested execution has kept its message.
@@ -97,4 +98,59 @@ fn check_nesting(value: &Value, context: &Context) -> Result<(), String> {
         return Err(format!("the value has more than {MAX_NESTING} levels, or {MAX_NODES} values"));
     }
     context.charge_bytes(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::{list, map, text};
+    use super::*;
+
+    /// A panic would end the agent.
+    #[test]
+    fn no_function_panics() {
+        let values = [
+            Value::Nil,
+            Value::Bool(true),
+            Value::Int(0),
+            Value::Int(-1),
+            Value::Int(3),
+            Value::Int(i64::MIN),
+            Value::Int(i64::MAX),
+            Value::Uint(u64::MAX),
+            Value::Float(f64::NAN),
+            Value::Float(-1e308),
+            text(""),
+            text("é1"),
+            text("-9223372036854775808"),
+            text("a: [b, {c: d}]"),
+            list(Vec::new()),
+            list(vec![text("b"), Value::Int(1), Value::Nil]),
+            map::<&str>([]),
+            map([("é", Value::Int(1))]),
+        ];
+        let mut panics = std::collections::BTreeSet::new();
+        let mut run = |name: &str, function: Function, arguments: &[Value]| {
+            let context = Context::default();
+            let call = || function(&Arguments { values: arguments, context: &context }).is_ok();
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
+                panics.insert(format!("{name} {arguments:?}"));
+            }
+        };
+        std::panic::set_hook(Box::new(|_| {}));
+        for (name, function) in all() {
+            run(name, function, &[]);
+            for first in &values {
+                run(name, function, std::slice::from_ref(first));
+                for second in &values {
+                    run(name, function, &[first.clone(), second.clone()]);
+                    for third in &values {
+                        run(name, function, &[first.clone(), second.clone(), third.clone()]);
+                    }
+                }
+            }
+        }
+        let _ = std::panic::take_hook();
+        let shown: Vec<_> = panics.iter().take(20).collect();
+        assert!(panics.is_empty(), "{}: {shown:?}", panics.len());
+    }
 }

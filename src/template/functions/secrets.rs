@@ -6,7 +6,7 @@ use gotmpl::Value;
 
 use super::super::value::{list, map, text};
 use super::{Arguments, Function};
-use crate::model::{SecretCall, SecretFunction, lock, truncated};
+use crate::model::{SecretCall, SecretFunction, lock};
 
 pub(super) const FUNCTIONS: &[(&str, Function)] = &[
     ("env", env),
@@ -49,7 +49,7 @@ fn meta(arguments: &Arguments<'_>) -> Result<Value, String> {
     arguments.exactly(1)?;
     let name = arguments.text(0)?;
     arguments.context.metadata.get(&**name).cloned().ok_or_else(|| {
-        format!("the template does not read a source {:?}; use a name in `sources`", truncated(name, 100))
+        format!("the template does not read {}; use a name in `sources`", arguments.literal("a source", name))
     })
 }
 
@@ -70,7 +70,7 @@ fn must_env(arguments: &Arguments<'_>) -> Result<Value, String> {
     let name = arguments.text(0)?;
     match arguments.context.variables.get(&**name) {
         Some(value) if !value.is_empty() => Ok(text(value)),
-        _ => Err(format!("environment variable {} is not set; set it in the container", truncated(name, 100))),
+        _ => Err(format!("{} is not set; set it in the container", arguments.literal("environment variable", name))),
     }
 }
 
@@ -147,7 +147,7 @@ fn scratch_map_set(arguments: &Arguments<'_>, replaces: bool) -> Result<Value, S
     let mut scratch = lock(&arguments.context.scratch);
     let entry = scratch.entry(key.to_string()).or_insert_with(|| map::<&str>([]));
     let Value::Map(entries) = entry else {
-        return Err(format!("{:?} is not a map", truncated(key, 100)));
+        return Err(format!("{} is not a map", arguments.literal("the value of the key", key)));
     };
     if replaces || !entries.contains_key(field) {
         Arc::make_mut(entries).insert(Arc::clone(field), value);

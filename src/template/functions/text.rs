@@ -101,7 +101,7 @@ fn title(text: &str) -> String {
 /// Indents each line that is not empty.
 pub(super) fn indented(spaces: usize, text: &str, arguments: &Arguments<'_>) -> Result<String, String> {
     let lines = text.split_inclusive('\n');
-    arguments.context.charge_bytes(text.len().saturating_add(spaces.saturating_mul(lines.clone().count())))?;
+    arguments.context.charge_bytes(text.len().saturating_add(spaces.saturating_mul(lines.clone().count().max(1))))?;
     let prefix = " ".repeat(spaces);
     Ok(lines.fold(String::new(), |mut result, line| {
         if line != "\n" {

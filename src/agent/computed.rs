@@ -73,7 +73,7 @@ impl Agent {
         let result = added.and_then(|of_new| {
             let Some(path) = of_new else { return Ok(()) };
             rounds.count += 1;
-            let what = || format!("paths in {MAX_ROUNDS} rounds, each from the secrets of the last one");
+            let what = || format!("paths from other secrets in more than {MAX_ROUNDS} rounds");
             if rounds.count > MAX_ROUNDS { Err(too_much(&path, &what())) } else { Ok(()) }
         });
         if result.is_err() {

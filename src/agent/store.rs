@@ -284,15 +284,7 @@ impl Store {
         for output in outputs {
             let sources = output.sources();
             let unchanged = old.iter().find(|made| made.output == *output && sources.iter().all(&keep));
-            let made = unchanged.cloned().unwrap_or_else(|| {
-                let mut made = self.render(output);
-                let earlier = old.iter().find(|old| is_same_template_file(&old.output, output));
-                if let Some(earlier) = earlier.filter(|_| !made.rendered.needed.is_empty()) {
-                    // The file stays until the other secrets are read.
-                    made.rendered.files.clone_from(&earlier.rendered.files);
-                }
-                made
-            });
+            let made = unchanged.cloned().unwrap_or_else(|| self.render(output));
             self.outputs.push(made);
         }
         self.keep_files(before);
@@ -349,6 +341,9 @@ impl Store {
     /// Applies outputs that differ only in the sources of their calls, and drops the readings of other sources than `keep`.
     pub(super) fn set_calls(&mut self, outputs: &[Output], keep: impl Fn(&SourceName) -> bool) {
         self.readings.retain(|name, _| keep(name));
+        for entry in self.kept_files.values_mut() {
+            entry.sources.retain(&keep);
+        }
         for (made, output) in self.outputs.iter_mut().zip(outputs) {
             made.output.clone_from(output);
             if matches!(output.kind, OutputKind::Template { .. }) {
@@ -385,13 +380,6 @@ impl Store {
             }
             set
         })
-    }
-}
-
-fn is_same_template_file(one: &Output, other: &Output) -> bool {
-    match (&one.kind, &other.kind) {
-        (OutputKind::Template { path, .. }, OutputKind::Template { path: other, .. }) => path == other,
-        _ => false,
     }
 }
 

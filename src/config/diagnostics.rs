@@ -117,7 +117,11 @@ impl Diagnostics {
 
     fn push(&mut self, path: &str, value: Option<String>, message: String) {
         let path = self.origin(path).unwrap_or(path).to_owned();
-        self.list.push(Diagnostic { path, value, message });
+        let diagnostic = Diagnostic { path, value, message };
+        // One variable can set a value for several sources.
+        if !self.list.contains(&diagnostic) {
+            self.list.push(diagnostic);
+        }
     }
 
     /// The environment variable that set `path` or the nearest key above it.

@@ -61,6 +61,9 @@ pub(super) struct RawDocument {
     /// Maximum total time for the work at shutdown: the last report and the revocation of the token. Maximum: 5m.
     #[schemars(extend("default" = duration_as_text(defaults::DRAIN)))]
     pub(super) drain: Option<RawDuration>,
+    /// `refresh` of the sources that templates add, from the environment.
+    #[serde(skip)]
+    pub(super) call_refresh: Option<RawDuration>,
 }
 
 /// How to reach Vault or OpenBao.

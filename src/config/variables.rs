@@ -49,7 +49,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable(
         "KEYFERRY_REFRESH",
         "sources.<name>.refresh",
-        "Interval between reads, for each source without its own `refresh`.",
+        "Interval between reads, for each source without its own `refresh` and for the sources that templates add.",
     ),
     variable(
         "KEYFERRY_ANNOTATIONS_FILE",
@@ -207,6 +207,9 @@ fn vault(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagnos
     }
 }
 
+/// Path of the sources that templates add, in messages.
+pub(super) const CALLS: &str = "sources.<template>";
+
 fn sources(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagnostics) {
     if let Some((variable, text)) =
         own(env, "KEYFERRY_SECRETS").filter(|_| raw.sources.as_ref().is_none_or(BTreeMap::is_empty))
@@ -228,11 +231,15 @@ fn sources(env: &dyn Environment, raw: &mut RawDocument, diagnostics: &mut Diagn
         }
         raw.sources = Some(sources);
     }
-    if let (Some((variable, text)), Some(sources)) = (own(env, "KEYFERRY_REFRESH"), &mut raw.sources) {
-        for (name, source) in sources.iter_mut().filter(|(_, source)| source.refresh.is_none()) {
+    if let Some((variable, text)) = own(env, "KEYFERRY_REFRESH") {
+        let refresh = || Some(RawDuration(Scalar::Text(text.clone())));
+        let sources = raw.sources.iter_mut().flatten();
+        for (name, source) in sources.filter(|(_, source)| source.refresh.is_none()) {
             diagnostics.set_origin(&format!("sources.{name}.refresh"), &variable);
-            source.refresh = Some(RawDuration(Scalar::Text(text.clone())));
+            source.refresh = refresh();
         }
+        diagnostics.set_origin(&format!("{CALLS}.refresh"), &variable);
+        raw.call_refresh = refresh();
     }
 }
 

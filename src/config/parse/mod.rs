@@ -52,7 +52,7 @@ pub(super) fn settings(
     let given = template::Given { env, files };
     let mut outputs = outputs::parse(raw.outputs, &raw_sources, given, diagnostics);
     let mut sources = sources::parse(raw_sources, needs_no_source, env, diagnostics);
-    let call_defaults = sources::defaults();
+    let call_defaults = sources::of_calls(raw.call_refresh.as_ref(), diagnostics);
     template::connect(&mut outputs, &mut sources, &call_defaults);
     let directory = directory(raw.directory.unwrap_or_default(), diagnostics);
     template::check_files(&outputs, &directory, diagnostics);

@@ -10,6 +10,7 @@ use super::super::environment::Environment;
 use super::super::parameter::{RawParameter, expand};
 use super::super::quantity::{RawDuration, duration_as_text};
 use super::super::raw::{RawEngine, RawRequestMethod, RawSource};
+use super::super::variables::CALLS;
 use super::auth::is_path;
 use super::{duration, list, optional_duration, pki, wrapped};
 use crate::model::{KvEngine, Parameters, RequestMethod, Source, SourceName};
@@ -29,8 +30,9 @@ pub(super) fn parse(
     raw.into_iter().filter_map(|(name, raw)| source(&name, raw, env, diagnostics)).collect()
 }
 
-/// A source with the default of every setting, and without a path.
-pub(super) fn defaults() -> Source {
+/// The source of a template's `secret` call, without its path. `refresh` is from the environment.
+pub(super) fn of_calls(refresh: Option<&RawDuration>, diagnostics: &mut Diagnostics) -> Source {
+    let (refresh, max_stale) = times(CALLS, refresh, None, diagnostics);
     Source {
         path: String::new(),
         list: None,
@@ -42,12 +44,36 @@ pub(super) fn defaults() -> Source {
         method: RequestMethod::Read,
         parameters: Parameters::new(),
         certificate: None,
-        refresh: defaults::REFRESH,
-        max_stale: defaults::MAX_STALE,
+        refresh,
+        max_stale,
         overlap: None,
         watch_lease: None,
         required: true,
     }
+}
+
+/// `refresh` and `maxStale` of the source at a path of the document.
+fn times(
+    at: &str,
+    refresh: Option<&RawDuration>,
+    max_stale: Option<&RawDuration>,
+    diagnostics: &mut Diagnostics,
+) -> (Duration, Duration) {
+    let (refresh_at, stale_at) = (format!("{at}.refresh"), format!("{at}.maxStale"));
+    let refresh = duration(&refresh_at, refresh, defaults::REFRESH, diagnostics);
+    if refresh < defaults::MIN_REFRESH {
+        diagnostics.invalid(&refresh_at, duration_as_text(refresh), "must be at least 1s");
+    }
+    let default_stale = defaults::MAX_STALE.max(refresh.saturating_mul(defaults::MAX_STALE_REFRESHES));
+    let max_stale = duration(&stale_at, max_stale, default_stale, diagnostics);
+    if max_stale < refresh {
+        let message = format!(
+            "must be at least `refresh` ({}); otherwise files become stale before the next read",
+            duration_as_text(refresh)
+        );
+        diagnostics.invalid(&stale_at, duration_as_text(max_stale), message);
+    }
+    (refresh, max_stale)
 }
 
 fn source(
@@ -66,19 +92,8 @@ fn source(
     }
     wrapped::contradictions(&format!("sources.{name}"), &raw, diagnostics);
     let list = list::parse(&format!("sources.{name}"), &raw, diagnostics);
-    let refresh = duration(&at("refresh"), raw.refresh.as_ref(), defaults::REFRESH, diagnostics);
-    if refresh < defaults::MIN_REFRESH {
-        diagnostics.invalid(&at("refresh"), duration_as_text(refresh), "must be at least 1s");
-    }
-    let default_stale = defaults::MAX_STALE.max(refresh.saturating_mul(defaults::MAX_STALE_REFRESHES));
-    let max_stale = duration(&at("maxStale"), raw.max_stale.as_ref(), default_stale, diagnostics);
-    if max_stale < refresh {
-        let message = format!(
-            "must be at least `refresh` ({}); otherwise files become stale before the next read",
-            duration_as_text(refresh)
-        );
-        diagnostics.invalid(&at("maxStale"), duration_as_text(max_stale), message);
-    }
+    let (refresh, max_stale) =
+        times(&format!("sources.{name}"), raw.refresh.as_ref(), raw.max_stale.as_ref(), diagnostics);
     let overlap = optional_duration(&at("overlap"), raw.overlap.as_ref(), diagnostics);
     let watch_lease = watch_lease(&at("watchLease"), raw.watch_lease.as_ref(), diagnostics);
     let engine = match raw.engine {

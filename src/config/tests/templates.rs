@@ -156,3 +156,16 @@ fn template_file_is_outside_the_output_directory() {
     let Err(error) = load_with(&environment(&[]), Some(&text), &files) else { panic!("its own template") };
     assert!(error.to_string().contains("must be outside `directory.path`"), "{error}");
 }
+
+#[test]
+fn refresh_of_the_environment_applies_to_the_sources_that_a_template_adds() {
+    let document =
+        document("- {file: a, template: '{{ with secret \"secret/data/other\" }}{{ end }}{{ .app.password }}'}");
+    let settings = loaded(&[("KEYFERRY_REFRESH", "2h")], Some(&document));
+    assert!(
+        settings.sources.values().all(|source| source.refresh.as_secs() == 7200 && source.max_stale >= source.refresh)
+    );
+    assert_eq!(settings.call_defaults.refresh.as_secs(), 7200);
+    let error = rejected(&[("KEYFERRY_REFRESH", "fast")], Some(&document));
+    assert_eq!(error.diagnostics.len(), 1, "{error}");
+}

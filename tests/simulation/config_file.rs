@@ -79,6 +79,7 @@ impl SourceSpec {
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one section of the file")]
 pub struct ConfigFile {
     pub address: &'static str,
     pub authority: &'static str,

@@ -69,7 +69,8 @@ fn notification(
         0 => diagnostics.required(at, format!("must contain one of {KINDS}")),
         1 => {}
         _ => {
-            diagnostics.forbidden(at, format!("must contain only one of {KINDS}; use a separate notification for each"))
+            let message = format!("must contain only one of {KINDS}; use a separate notification for each");
+            diagnostics.forbidden(at, message);
         }
     }
     let is_restart = raw.restart.is_some();

@@ -43,7 +43,8 @@ impl Agent {
             left: token.expires_at().map(|ends| ends.saturating_sub(now.at)),
             renewable: token.grant.as_ref().is_some_and(Grant::is_renewable),
         });
-        Checkpoint { made: now.wall, token, sources }
+        let calls = self.calls_of(&sources);
+        Checkpoint { made: now.wall, token, sources, calls }
     }
 
     /// When to save the checkpoint of `run`, if it has changed. `once` saves only at its end.
@@ -96,9 +97,11 @@ impl Agent {
         self.update_all(|_, _| {});
         // Also during the shutdown, which must know the leases to keep their token.
         let token = self.parts.sessions.number();
+        self.restore_calls(&checkpoint.calls, now);
         for (name, saved) in &checkpoint.sources {
             // A reload during the login may have changed the request.
-            let request = asked.sources.get(name).map(Source::request_id);
+            let added = self.parts.settings.sources.get(name).filter(|_| self.parts.computed.added.contains(name));
+            let request = asked.sources.get(name).or(added).map(Source::request_id);
             let idle = |source: &SourceState| source.held.is_none() && source.in_flight.is_none();
             let wanted = |source: &SourceState| idle(source) && request == Some(source.spec.request_id());
             let usable = checkpoint.token.is_some() || saved.reading.validity.lease().is_none();

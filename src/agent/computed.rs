@@ -16,7 +16,8 @@ use super::source::{InFlight, SourceState};
 use super::time::{Elapsed, Now};
 use super::{Agent, Parts};
 use crate::model::{
-    Failure, FailureClass, FilePath, Output, OutputKind, Reading, Reason, SecretCall, Settings, SourceName, Template,
+    Failure, FailureClass, FilePath, Output, OutputKind, Reading, Reason, SavedSource, SecretCall, Settings,
+    SourceName, Template,
 };
 
 /// Maximum number of rounds in which a reading calls for other secrets before its templates have content.
@@ -36,6 +37,8 @@ pub(super) struct Computed {
     waiting: BTreeMap<SourceName, Waiting>,
     /// The rounds of the last reading of each source, until it is accepted.
     rounds: BTreeMap<SourceName, Rounds>,
+    /// The calls of the previous process, by file, until the template has content.
+    restored: BTreeMap<FilePath, BTreeSet<SecretCall>>,
 }
 
 /// The rounds in which a reading has called for secrets.
@@ -137,6 +140,36 @@ impl Agent {
         }
     }
 
+    /// The calls whose source is in `saved`, by file of the template, for the next process.
+    pub(super) fn calls_of(
+        &self,
+        saved: &BTreeMap<SourceName, SavedSource>,
+    ) -> BTreeMap<FilePath, BTreeSet<SecretCall>> {
+        let mut calls: BTreeMap<FilePath, BTreeSet<SecretCall>> = BTreeMap::new();
+        for output in &self.parts.settings.outputs {
+            let OutputKind::Template { path, template } = &output.kind else { continue };
+            for (call, _) in template.computed.iter().filter(|(_, source)| saved.contains_key(*source)) {
+                calls.entry(path.clone()).or_default().insert(call.clone());
+            }
+        }
+        calls
+    }
+
+    /// Adds the sources of the calls of the previous process, so that its leases are used. Calls that a template does not
+    /// make any more are dropped after its other sources are read.
+    pub(super) fn restore_calls(&mut self, saved: &BTreeMap<FilePath, BTreeSet<SecretCall>>, now: &Now) {
+        let of = |output: &Output| match &output.kind {
+            OutputKind::Template { path, .. } => saved.get(path).cloned(),
+            _ => None,
+        };
+        let outputs = self.parts.settings.outputs.iter().enumerate();
+        let needed: BTreeMap<_, _> = outputs.filter_map(|(index, output)| Some((index, of(output)?))).collect();
+        self.parts.computed.restored.clone_from(saved);
+        if let Err(failure) = self.add_calls(&needed, now) {
+            self.journal.failed(&Subject::Publication, &failure);
+        }
+    }
+
     /// A reading has arrived, so its rounds begin.
     pub(super) fn begin_rounds(&mut self, name: &SourceName) {
         self.parts.computed.rounds.remove(name);
@@ -174,9 +207,13 @@ impl Agent {
         let is_awaited = |call: &SecretCall| computed.rounds.values().any(|rounds| rounds.calls.contains(call));
         let mut changed = (**settings).clone();
         for (index, output) in changed.outputs.iter_mut().enumerate() {
-            let Some((_, template)) = template_of(output) else { continue };
+            let Some((path, template)) = template_of(output) else { continue };
+            if !store.is_waiting(index) {
+                computed.restored.remove(path);
+            }
+            let is_restored = |call: &SecretCall| computed.restored.get(path).is_some_and(|calls| calls.contains(call));
             let Some(made) = store.calls(index) else { continue };
-            template.computed.retain(|call, _| made.contains(call) || is_awaited(call));
+            template.computed.retain(|call, _| made.contains(call) || is_awaited(call) || is_restored(call));
         }
         let used: BTreeSet<SourceName> = changed.outputs.iter().flat_map(Output::sources).collect();
         changed.sources.retain(|name, _| used.contains(name) || !computed.added.contains(name));

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +20,18 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::model::{
-    AuthMethod, CHILD_TOKEN_KEY, CertificateTimes, Checkpoint, Lease, LeaseId, Reading, SavedSecret, SavedSource,
-    SavedToken, SecretBytes, SecretValue, Settings, SourceName, Validity, VaultToken, Version,
+    AuthMethod, CHILD_TOKEN_KEY, CertificateTimes, Checkpoint, FilePath, Lease, LeaseId, Reading, SavedSecret,
+    SavedSource, SavedToken, SecretBytes, SecretCall, SecretFunction, SecretValue, Settings, Source, SourceName,
+    Validity, VaultToken, Version,
 };
 
 /// Version of the format. Increment it with each change.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 const SAME_IMAGE: &str = "run both containers from the same image";
+
+/// Calls of templates that depend on other secrets, by file.
+type Calls = BTreeMap<FilePath, BTreeSet<SecretCall>>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +41,7 @@ struct Content<'a> {
     issuer: Issuer,
     token: Option<TokenEntry<'a>>,
     sources: BTreeMap<String, SourceEntry<'a>>,
+    calls: Vec<CallEntry>,
     one_time: Vec<OneTimeEntry<'a>>,
 }
 
@@ -77,6 +82,18 @@ struct SourceEntry<'a> {
     lease: Option<LeaseEntry>,
     certificate: Option<CertificateEntry>,
     values: BTreeMap<String, Value<'a>>,
+}
+
+/// A call of a template that depends on other secrets.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallEntry {
+    /// File of the template.
+    file: String,
+    function: String,
+    path: String,
+    version: Option<u64>,
+    arguments: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -197,7 +214,9 @@ pub fn encode(checkpoint: &Checkpoint, one_time: &[SavedSecret], settings: &Sett
         let secret = Secret::Borrowed(secret.expose());
         secrets.push(OneTimeEntry { files: files.clone(), digest: digest.clone(), secret });
     }
-    let content = Content { version: VERSION, issuer: issuer(settings), token, sources, one_time: secrets };
+    let calls = checkpoint.calls.iter().flat_map(|(file, calls)| calls.iter().map(|call| call_entry(file, call)));
+    let calls = calls.collect();
+    let content = Content { version: VERSION, issuer: issuer(settings), token, sources, calls, one_time: secrets };
     SecretBytes::written(|buffer| serde_json::to_writer(buffer, &content)).map_err(|error| error.to_string())
 }
 
@@ -245,9 +264,10 @@ pub fn decode(bytes: &SecretBytes, settings: &Settings, now: Timestamp) -> Resul
 
 fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<Checkpoint, String> {
     let mut sources = BTreeMap::new();
+    let (calls, requested) = calls(&content.calls, settings)?;
     for (name, entry) in &content.sources {
         let Ok(name) = SourceName::new(name) else { return Err("it contains an invalid source name".into()) };
-        if settings.sources.get(&name).is_none_or(|source| source.request_id() != entry.request) {
+        if requested.get(&name).is_none_or(|source| source.request_id() != entry.request) {
             continue;
         }
         // A clock that was set back must not extend a TTL beyond the original one.
@@ -293,7 +313,31 @@ fn usable(content: &Content<'_>, settings: &Settings, now: Timestamp) -> Result<
         let TokenEntry { first_ttl, left, renewable, .. } = *entry;
         Ok::<_, String>(SavedToken { token, first_ttl, left, renewable })
     });
-    Ok(Checkpoint { made: now, token: token.transpose()?, sources })
+    Ok(Checkpoint { made: now, token: token.transpose()?, sources, calls })
+}
+
+fn call_entry(file: &FilePath, call: &SecretCall) -> CallEntry {
+    CallEntry {
+        file: file.to_string(),
+        function: call.function.as_str().to_owned(),
+        path: call.path.clone(),
+        version: call.version,
+        arguments: call.arguments.clone(),
+    }
+}
+
+/// The calls by file, and the sources of `settings` with those of the calls.
+fn calls(entries: &[CallEntry], settings: &Settings) -> Result<(Calls, BTreeMap<SourceName, Source>), String> {
+    let mut sources = settings.sources.clone();
+    let mut calls = Calls::new();
+    for CallEntry { file, function, path, version, arguments } in entries {
+        let function = SecretFunction::named(function).ok_or("it contains a call of an unknown function")?;
+        let file = FilePath::new(file).map_err(|_| "it contains an invalid file name")?;
+        let call = SecretCall { function, path: path.clone(), version: *version, arguments: arguments.clone() };
+        call.find_or_add(&mut sources, &settings.call_defaults);
+        calls.entry(file).or_default().insert(call);
+    }
+    Ok((calls, sources))
 }
 
 /// The child token among the values of a reading.

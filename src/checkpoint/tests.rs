@@ -44,6 +44,7 @@ fn checkpoint() -> Checkpoint {
             (name("db"), SavedSource { reading: db, left: minutes(50) }),
             (name("app"), SavedSource { reading: app, left: minutes(20) }),
         ]),
+        calls: Calls::new(),
     }
 }
 
@@ -165,9 +166,9 @@ fn decode_rejects_unusable_checkpoint_without_quoting_secrets() {
     let planted = STANDARD.encode("hvs.planted");
     let table = [
         (
-            "\"version\":5",
+            "\"version\":6",
             "\"version\":4",
-            "expected format version 5, found 4; run both containers from the same image",
+            "expected format version 6, found 4; run both containers from the same image",
         ),
         ("\"renewable\":true", "\"renewable\":\"hvs.planted\"", "line 1"),
         ("\"renewable\":true", "\"renewable\":true,\"more\":1", "line 1"),
@@ -186,4 +187,20 @@ fn decode_omits_source_with_changed_path() {
     let moved = decoded(&saved(), &settings("secret/webapp", "secret/moved"), now());
     let restored = moved.checkpoint.unwrap_or_else(|why| panic!("{why}"));
     assert_eq!(restored.sources.keys().map(SourceName::as_str).collect::<Vec<_>>(), ["db"]);
+}
+
+#[test]
+fn source_of_a_call_is_restored_with_the_call() {
+    let call = SecretCall::new(SecretFunction::PkiCert, &["pki/issue/webapp", "common_name=app"]).expect("a call");
+    let mut with_call = settings("", "");
+    let (name, _) = call.find_or_add(&mut with_call.sources, &with_call.call_defaults);
+    let mut before = checkpoint();
+    let saved = before.sources.values().next().expect("a source").clone();
+    before.sources.insert(name.clone(), saved);
+    let file = FilePath::new("app.pem").expect("a path");
+    before.calls = Calls::from([(file, BTreeSet::from([call]))]);
+    let bytes = encode(&before, &[], &with_call).unwrap_or_else(|why| panic!("{why}"));
+    let after = decoded(&bytes, &settings("", ""), now()).checkpoint.unwrap_or_else(|why| panic!("{why}"));
+    assert_eq!(after.calls, before.calls);
+    assert_eq!(after.sources[&name].left, before.sources[&name].left);
 }

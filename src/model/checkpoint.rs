@@ -1,13 +1,13 @@
 //! State that one agent process saves for the next one in the same pod.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Reading, SecretBytes, SourceName, VaultToken};
+use super::{FilePath, Reading, SecretBytes, SecretCall, SourceName, VaultToken};
 
 /// A token, and the readings whose credentials another read would issue again. Durations count from `made` when a checkpoint
 /// is saved, and from the time at which it is loaded afterwards.
@@ -19,6 +19,8 @@ pub struct Checkpoint {
     pub token: Option<SavedToken>,
     /// The last good reading of each source with a lease of that token or with its own TTL.
     pub sources: BTreeMap<SourceName, SavedSource>,
+    /// The calls of templates that depend on other secrets and whose source is in `sources`, by file of the template.
+    pub calls: BTreeMap<FilePath, BTreeSet<SecretCall>>,
 }
 
 impl Checkpoint {

@@ -11,6 +11,11 @@ impl Store {
         self.outputs.get(index).map(|made| &made.rendered).filter(|made| made.needed.is_empty()).map(|made| &made.calls)
     }
 
+    /// Whether an output waits for the first reading of a source.
+    pub(in crate::agent) fn is_waiting(&self, index: usize) -> bool {
+        self.outputs.get(index).is_none_or(|made| made.is_waiting(&self.readings))
+    }
+
     /// The calls for other secrets of templates that a reload changed, by index of the output.
     pub(in crate::agent) fn needed(&self) -> BTreeMap<usize, BTreeSet<SecretCall>> {
         let made = self.outputs.iter().map(|made| &made.rendered.needed).enumerate();

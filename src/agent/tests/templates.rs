@@ -1,8 +1,8 @@
 //! Templates over several sources, and calls whose paths depend on other secrets.
 
 use super::driver::{Driver, Kind, subject};
-use super::fixtures::{MINUTE, RUN, mirror, name, object, path, reading, secs, settings};
-use crate::agent::Op;
+use super::fixtures::{MINUTE, RUN, leased, mirror, name, object, path, reading, secs, settings};
+use crate::agent::{Input, Mode, Op, Outcome};
 use crate::model::{
     Failure, FailureClass, MissingKey, Output, OutputKind, Reading, Reason, SecretCall, SecretFunction, SecretValue,
     Settings, Template,
@@ -288,7 +288,7 @@ fn refresh_reads_lists_and_leaves_a_waiting_credential_alone() {
 
     let mut d = started(with_template(&["a"], TWO, &[]));
     let with_lease = |id: &str| {
-        let validity = super::fixtures::leased(id, secs(3600)).validity;
+        let validity = leased(id, secs(3600)).validity;
         Reading { validity, ..reading(1, &[("next", "x")]) }
     };
     d.read("a", Ok(with_lease("one")));
@@ -300,7 +300,7 @@ fn refresh_reads_lists_and_leaves_a_waiting_credential_alone() {
 #[test]
 fn lease_of_a_waiting_reading_begins_with_its_read() {
     let mut d = started(with_template(&["a"], TWO, &[]));
-    let validity = super::fixtures::leased("one", secs(60)).validity;
+    let validity = leased("one", secs(60)).validity;
     d.read("a", Ok(Reading { validity, ..reading(1, &[("next", "x")]) }));
     d.advance(secs(29));
     d.read("kv/x", Ok(reading(1, &[("pw", "1")])));
@@ -380,7 +380,33 @@ fn mirror_of_a_template_knows_its_computed_secrets() {
     d.release(Kind::Mirror);
     d.advance(MINUTE);
     d.hold(Kind::Mirror);
-    let validity = super::fixtures::leased("lease", secs(3600)).validity;
+    let validity = leased("lease", secs(3600)).validity;
     d.read("secret/apps/one", Ok(Reading { validity, ..reading(2, &[("pw", "2")]) }));
     assert!(requested(&d).data.is_empty(), "a leased credential is not mirrored");
+}
+
+#[test]
+fn leases_of_computed_secrets_are_restored() {
+    let text = r#"{{ with secret (printf "database/creds/%s" .a.role) }}{{ .Data.password }}{{ end }}"#;
+    let made = with_template(&["a"], text, &[]);
+    let saving = Mode::Run { checkpoint: true, app_container: false };
+    let mut d = Driver::with(made.clone(), saving, None);
+    d.login_ok(secs(3600));
+    d.read("a", Ok(reading(1, &[("role", "app")])));
+    d.read("database/creds/app", Ok(leased("l1", secs(600))));
+    assert_eq!(d.file(FILE), Some("l1"));
+    let checkpoint = d.checkpoint.clone().expect("a checkpoint");
+    assert_eq!(checkpoint.calls.len(), 1);
+
+    let mut d = Driver::with(made, saving, None);
+    let (ticket, _) = d.take(Kind::LogIn, None);
+    d.input(Input::Completed(ticket, Outcome::Restored(Ok(Box::new(checkpoint)))));
+    d.read("a", Ok(reading(1, &[("role", "app")])));
+    assert_eq!(d.file(FILE), Some("l1"));
+    assert_eq!(d.started[&Kind::Read], 1, "no other credential is issued");
+    // The role changes, so the restored lease is not needed any more.
+    d.advance(MINUTE);
+    d.read("a", Ok(reading(2, &[("role", "other")])));
+    d.read("database/creds/other", Ok(leased("l2", secs(600))));
+    assert!(!d.agent.settings().sources.contains_key(&name("database/creds/app")));
 }

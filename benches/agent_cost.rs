@@ -121,6 +121,8 @@ fn answer(op: &Op) -> Outcome {
         | Op::LookUpLease { .. }
         | Op::RevokeLease { .. }
         | Op::Mirror { .. }
-        | Op::ReadSeed { .. } => unreachable!("no leases, mirrors, or seed here"),
+        | Op::ReadSeed { .. }
+        | Op::Subscribe { .. }
+        | Op::Notify { .. } => unreachable!("no leases, mirrors, seed, events, or notifications here"),
     }
 }

@@ -126,8 +126,10 @@ async fn read_and_list(
         for (name, source, result) in results {
             match result {
                 Ok(reading) => _ = readings.insert(name, Arc::new(Reading { received: wall(), ..reading })),
-                Err(failure) if !source.required && failure.class == FailureClass::Missing => {}
-                Err(failure) => return Err(failure),
+                Err(failure) if !source.required && failure.class == FailureClass::Missing => {
+                    tracing::warn!("optional source {name} is left out: {failure}");
+                }
+                Err(failure) => return Err(with_rule(failure)),
             }
         }
         let needed = needed_calls(&settings.outputs, &readings)?;
@@ -145,6 +147,13 @@ async fn read_and_list(
     let message =
         format!("a template reads paths from other secrets in {MAX_ROUNDS} rounds; use fewer nested `secret` calls");
     Err(failed(FailureClass::Invalid, Reason::RenderFailed, message))
+}
+
+/// Adds the policy rule that would allow a denied read.
+fn with_rule(failure: Failure) -> Failure {
+    let Some(rule) = &failure.missing_rule else { return failure };
+    let message = format!("{}: the path is wrong, or this policy rule is missing: {rule}", failure.message);
+    Failure { message, ..failure }
 }
 
 /// Fails if the configuration uses credentials that work only once: the agent would not have them any more.

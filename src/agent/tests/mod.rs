@@ -4,6 +4,7 @@ mod acceptance;
 mod adoption;
 mod certificates;
 mod checkpoint;
+mod computed;
 mod directories;
 mod driver;
 mod events;

@@ -22,8 +22,11 @@ fn main() {
         let Cost { input, start } = measure(sources);
         println!("{sources:>8} {:>16} {:>26}", input.as_nanos(), start.as_nanos());
     }
+    let sources = 50;
+    println!("one rendering of a template over {sources} sources: {} µs", render_template(sources).as_micros());
 }
 
+/// Settings with outputs for each source.
 fn settings(sources: usize) -> Arc<Settings> {
     let mut text =
         "vault: {address: 'https://vault:8200'}\nauth: {method: kubernetes, role: web}\nsources:\n".to_owned();
@@ -34,8 +37,45 @@ fn settings(sources: usize) -> Arc<Settings> {
     for source in 0..sources {
         let _ = writeln!(text, "  - {{source: s{source}, key: password, file: p{source}}}");
     }
+    load(&text)
+}
+
+/// Settings with one template over all sources, which reads each by name and by path.
+fn with_template(sources: usize) -> Arc<Settings> {
+    let mut text =
+        "vault: {address: 'https://vault:8200'}\nauth: {method: kubernetes, role: web}\nsources:\n".to_owned();
+    for source in 0..sources {
+        let _ = writeln!(text, "  s{source}: {{path: secret/s{source}}}");
+    }
+    text.push_str("outputs:\n- file: all\n  template: |\n");
+    for source in 0..sources {
+        let by_path = format!("{{{{ with secret \"secret/s{source}\" }}}}{{{{ .Data.password }}}}{{{{ end }}}}");
+        let _ = writeln!(text, "    s{source}={{{{ .s{source}.password | toJSON }}}} {by_path}");
+    }
+    load(&text)
+}
+
+/// The time of one rendering: the longest input until the set is published. Only the last reading renders the template.
+fn render_template(sources: usize) -> Duration {
+    let at = Duration::from_secs(1);
+    let mode = Mode::Run { checkpoint: false, app_container: false };
+    let mut agent = Agent::new(with_template(sources), mode, &now(at));
+    let mut pending: VecDeque<(Ticket, Op)> = VecDeque::new();
+    collect(agent.handle(Input::Started(None), &now(at)), &mut pending);
+    let mut longest = Duration::ZERO;
+    while !agent.is_ready() {
+        let (ticket, op) = pending.pop_front().expect("an operation until the set is published");
+        let start = Instant::now();
+        let actions = agent.handle(Input::Completed(ticket, answer(&op)), &now(at));
+        longest = longest.max(start.elapsed());
+        collect(actions, &mut pending);
+    }
+    longest
+}
+
+fn load(text: &str) -> Arc<Settings> {
     let environment: HashMap<String, String> = HashMap::new();
-    Arc::new(keyferry::config::load(&environment, Some(&text)).expect("a valid configuration"))
+    Arc::new(keyferry::config::load(&environment, Some(text)).expect("a valid configuration"))
 }
 
 struct Cost {

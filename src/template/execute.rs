@@ -177,8 +177,16 @@ fn describe(error: &TemplateError, offset: usize, parsed: &Parsed, template: &Te
         TemplateError::MissingKey { key } => {
             let origin = origin(&parsed.main, offset, key, None, template);
             let origin = origin.and_then(|found| found.0).unwrap_or_else(|| "the value".to_owned());
-            let key = if template.text.contains(&**key) { format!("key {key:?}") } else { "such key".to_owned() };
-            format!("{origin} has no {key}; correct the key, or set the output's `missingKey: default`")
+            let shown = if template.text.contains(&**key) { format!("key {key:?}") } else { "such key".to_owned() };
+            let of_secret = origin.starts_with("secret ");
+            let remedy = if of_secret && &**key == "data" {
+                "if the path is not of KV version 2, write `.Data.KEY`".to_owned()
+            } else if of_secret && origin.contains("/data/") && template.text.contains(&format!(".Data.{key}")) {
+                format!("the keys of KV version 2 are in `.Data.data`: write `.Data.data.{key}`")
+            } else {
+                "correct the key, or set the output's `missingKey: default`".to_owned()
+            };
+            format!("{origin} has no {shown}; {remedy}")
         }
         other => plain_message(other),
     }
@@ -219,6 +227,9 @@ fn known_message(message: &str) -> String {
         "nil is not a command",
         "cannot assign",
     ];
+    if message.starts_with("can't evaluate field") && message.ends_with("in type string") {
+        return format!("{message}; if the text is JSON, convert it with `parseJSON`");
+    }
     let is_known = KNOWN.iter().any(|known| message.starts_with(known));
     if is_known { message.to_owned() } else { "cannot be evaluated with this value".to_owned() }
 }

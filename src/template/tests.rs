@@ -155,7 +155,12 @@ fn errors_name_the_place_and_no_value() {
         ),
         (
             r#"{{ with secret "secret/data/app" }}{{ .Data.data.user.x }}{{ end }}"#,
-            "line 1, column 39: can't evaluate field x in type string",
+            "line 1, column 39: can't evaluate field x in type string; if the text is JSON, convert it with `parseJSON`",
+        ),
+        (
+            r#"{{ with secret "secret/data/app" }}{{ .Data.user }}{{ end }}"#,
+            "line 1, column 39: secret secret/data/app has no key \"user\"; the keys of KV version 2 are in `.Data.data`: \
+             write `.Data.data.user`",
         ),
         (r"{{ range $x := loop 1000000 }}{{ end }}", "line 1, column 4: loop: the loop has more than 100000 steps"),
         (

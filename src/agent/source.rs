@@ -205,7 +205,7 @@ impl SourceState {
         if self.is_requested_before(&next) { (Elapsed::ZERO, Step::Read) } else { next }
     }
 
-    /// The next step for the held reading if nobody requests a read.
+    /// The next step for the held reading without a requested read.
     fn scheduled(&self, held: &Held, tokens: &TokenView<'_>) -> (Elapsed, Step) {
         let refresh = self.spec.refresh.mul_f64(REFRESH_FROM + (REFRESH_TO - REFRESH_FROM) * held.jitter);
         // Each consecutive short lifetime doubles the minimum wait, up to the refresh interval.

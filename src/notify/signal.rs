@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// A child of the test under a name of its own, in the cgroup of the test.
+    /// A child of the test with a different name, in the cgroup of the test.
     fn child(name: &str) -> (tempfile::TempDir, Child) {
         let directory = tempfile::tempdir().expect("a directory");
         let program = directory.path().join(name);

@@ -54,7 +54,7 @@ pub(super) async fn subscribe(api: &Api, token: &VaultToken, events: &Sender<Ser
         if let Some(event) = event.take()
             && events.send(event).await.is_err()
         {
-            // Nobody waits for events any more.
+            // The receiver of the events is closed.
             return Ok(());
         }
         match stream.next().await {

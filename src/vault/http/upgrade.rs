@@ -22,7 +22,7 @@ pub(in crate::vault) enum Upgrade {
 }
 
 impl Http {
-    /// Sends `request` once over a connection of its own, and requests a WebSocket. Follows redirects as [`Http::send`] does.
+    /// Sends `request` once over a separate connection, and requests a WebSocket. Follows redirects as [`Http::send`] does.
     /// The timeout applies until the response arrives.
     pub(in crate::vault) async fn upgrade(&self, request: Request) -> Result<Upgrade, HttpError> {
         let upgrade = self.upgrade_at(&self.base, request.clone()).await?;

@@ -26,14 +26,19 @@ fn main() {
     println!("one rendering of a template over {sources} sources: {} µs", render_template(sources).as_micros());
 }
 
-/// Settings with outputs for each source.
-fn settings(sources: usize) -> Arc<Settings> {
+/// A configuration with sources, without outputs.
+fn with_sources(sources: usize) -> String {
     let mut text =
         "vault: {address: 'https://vault:8200'}\nauth: {method: kubernetes, role: web}\nsources:\n".to_owned();
     for source in 0..sources {
         let _ = writeln!(text, "  s{source}: {{path: secret/s{source}, refresh: 60s}}");
     }
-    text.push_str("outputs:\n");
+    text + "outputs:\n"
+}
+
+/// Settings with an output for each source.
+fn settings(sources: usize) -> Arc<Settings> {
+    let mut text = with_sources(sources);
     for source in 0..sources {
         let _ = writeln!(text, "  - {{source: s{source}, key: password, file: p{source}}}");
     }
@@ -42,12 +47,8 @@ fn settings(sources: usize) -> Arc<Settings> {
 
 /// Settings with one template over all sources, which reads each by name and by path.
 fn with_template(sources: usize) -> Arc<Settings> {
-    let mut text =
-        "vault: {address: 'https://vault:8200'}\nauth: {method: kubernetes, role: web}\nsources:\n".to_owned();
-    for source in 0..sources {
-        let _ = writeln!(text, "  s{source}: {{path: secret/s{source}}}");
-    }
-    text.push_str("outputs:\n- file: all\n  template: |\n");
+    let mut text = with_sources(sources);
+    text.push_str("- file: all\n  template: |\n");
     for source in 0..sources {
         let by_path = format!("{{{{ with secret \"secret/s{source}\" }}}}{{{{ .Data.password }}}}{{{{ end }}}}");
         let _ = writeln!(text, "    s{source}={{{{ .s{source}.password | toJSON }}}} {by_path}");

@@ -20,9 +20,6 @@ use crate::model::{
     SourceName, Template,
 };
 
-/// Maximum number of rounds in which a reading calls for other secrets before its templates have content.
-const MAX_ROUNDS: u32 = 3;
-
 /// Maximum number of secrets of a template whose paths depend on other secrets.
 const MAX_CALLS: usize = 100;
 
@@ -76,11 +73,11 @@ impl Agent {
         let result = added.and_then(|of_new| {
             let Some(path) = of_new else { return Ok(()) };
             rounds.count += 1;
-            let what = || format!("paths from other secrets in more than {MAX_ROUNDS} rounds");
-            if rounds.count > MAX_ROUNDS { Err(too_much(&path, &what())) } else { Ok(()) }
+            let what = || format!("paths from other secrets in more than {} rounds", SecretCall::MAX_ROUNDS);
+            if rounds.count > SecretCall::MAX_ROUNDS { Err(too_much(&path, &what())) } else { Ok(()) }
         });
         if result.is_err() {
-            // The next reading begins anew.
+            // The rounds of the next reading start at zero.
             self.parts.computed.rounds.remove(name);
         }
         self.drop_unused_calls(now);
@@ -132,10 +129,14 @@ impl Agent {
     /// Adds the sources of the calls that changed templates make. Their files stay until these secrets are read.
     pub(super) fn call_for_changed_templates(&mut self, now: &Now) {
         let needed = self.parts.store.needed();
-        if needed.is_empty() {
-            return;
+        if !needed.is_empty() {
+            self.try_add_calls(&needed, now);
         }
-        if let Err(failure) = self.add_calls(&needed, now) {
+    }
+
+    /// As [`Self::add_calls`], for calls without a reading that waits for them.
+    fn try_add_calls(&mut self, needed: &BTreeMap<usize, BTreeSet<SecretCall>>, now: &Now) {
+        if let Err(failure) = self.add_calls(needed, now) {
             self.journal.failed(&Subject::Publication, &failure);
         }
     }
@@ -165,9 +166,7 @@ impl Agent {
         let outputs = self.parts.settings.outputs.iter().enumerate();
         let needed: BTreeMap<_, _> = outputs.filter_map(|(index, output)| Some((index, of(output)?))).collect();
         self.parts.computed.restored.clone_from(saved);
-        if let Err(failure) = self.add_calls(&needed, now) {
-            self.journal.failed(&Subject::Publication, &failure);
-        }
+        self.try_add_calls(&needed, now);
     }
 
     /// A reading has arrived, so its rounds begin.

@@ -225,6 +225,9 @@ impl Agent {
     /// Accepts the readings of the trial. Versions of another server cannot be compared with the held ones.
     fn accept_readings(&mut self, trial: &mut Trial, other_server: bool, now: &Now) {
         let token = self.parts.sessions.number();
+        let refresh = |source: &mut SourceState| {
+            if other_server { source.refresh_from_other_server(now) } else { source.refresh(now) }
+        };
         for name in trial.settings.sources.keys() {
             let outdated = trial.is_outdated(name, now);
             let known = self.parts.sources.get(name).and_then(SourceState::known_version);
@@ -233,17 +236,13 @@ impl Agent {
             // A lagging node may have answered the trial: ignore its older version and read again.
             let usable = |found: &TrialReading| other_server || !older(&found.reading);
             let Some(found) = trial.readings.remove(name).filter(usable) else {
-                self.update(name, |source| {
-                    if other_server { source.refresh_from_other_server(now) } else { source.refresh(now) }
-                });
+                self.update(name, refresh);
                 continue;
             };
             if self.parts.store.accept(name, Arc::clone(&found.reading)).is_err() {
                 // For example, a template calls for other secrets with it.
                 self.discard_lease(name, &found.reading.validity, token, now);
-                self.update(name, |source| {
-                    if other_server { source.refresh_from_other_server(now) } else { source.refresh(now) }
-                });
+                self.update(name, refresh);
                 continue;
             }
             let validity: &Validity = &found.reading.validity;

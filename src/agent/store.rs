@@ -161,17 +161,11 @@ impl Store {
     pub(super) fn accept(&mut self, source: &SourceName, reading: Arc<Reading>) -> Result<(), NotAccepted> {
         let previous = self.readings.insert(source.clone(), reading);
         let rendered = self.render_outputs_of(source).map_err(NotAccepted::Failed);
-        let rendered = rendered.and_then(|mut made| {
-            let mut needed = BTreeMap::new();
-            for (index, rendered) in made.iter_mut().filter(|(_, rendered)| !rendered.needed.is_empty()) {
-                let earlier = &self.outputs[*index].rendered;
-                if earlier.needed.is_empty() {
-                    needed.insert(*index, rendered.needed.clone());
-                } else {
-                    // A reload changed the template. Its file stays, and does not block the reading.
-                    rendered.files.clone_from(&earlier.files);
-                }
-            }
+        let rendered = rendered.and_then(|made| {
+            // A template that a reload changed does not block the reading. Its file is kept.
+            let blocks = |index: &usize| self.outputs[*index].rendered.needed.is_empty();
+            let blocking = made.iter().filter(|(index, rendered)| !rendered.needed.is_empty() && blocks(index));
+            let needed: BTreeMap<_, _> = blocking.map(|(index, rendered)| (*index, rendered.needed.clone())).collect();
             if !needed.is_empty() {
                 return Err(NotAccepted::Needs(needed));
             }

@@ -102,6 +102,9 @@ impl SecretFunction {
 }
 
 impl SecretCall {
+    /// Maximum number of rounds in which a template reads secrets whose paths depend on other secrets.
+    pub const MAX_ROUNDS: u32 = 3;
+
     /// The call of `function` with these arguments.
     ///
     /// # Errors

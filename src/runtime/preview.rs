@@ -11,14 +11,11 @@ use super::clock::wall;
 use super::production::ProductionAdapters;
 use crate::config::SampleData;
 use crate::model::{
-    AuthMethod, Failure, FailureClass, KvEngine, OutputKind, Reading, Reason, RequestMethod, SecretBytes, SecretValue,
-    Session, Settings, Source, SourceName, VaultToken,
+    AuthMethod, Failure, FailureClass, KvEngine, OutputKind, Reading, Reason, RequestMethod, SecretBytes, SecretCall,
+    SecretValue, Session, Settings, Source, SourceName, VaultToken,
 };
 use crate::render::{ListedFile, listing, needed_calls};
 use crate::vault::is_probably_kv;
-
-/// Maximum number of rounds for secrets whose paths depend on other secrets.
-const MAX_ROUNDS: usize = 4;
 
 type Readings = BTreeMap<SourceName, Arc<Reading>>;
 
@@ -118,7 +115,8 @@ async fn read_and_list(
     read: impl AsyncFn(&Source) -> Result<Reading, Failure>,
 ) -> Result<Vec<ListedFile>, Failure> {
     let mut readings = Readings::new();
-    for _ in 0..MAX_ROUNDS {
+    // The first round reads the sources of the configuration.
+    for _ in 0..=SecretCall::MAX_ROUNDS {
         let unread: Vec<_> = settings.sources.iter().filter(|(name, _)| !readings.contains_key(*name)).collect();
         let read = &read;
         let reads = unread.into_iter().map(|(name, source)| async move { (name.clone(), source, read(source).await) });
@@ -144,8 +142,10 @@ async fn read_and_list(
             }
         }
     }
-    let message =
-        format!("a template reads paths from other secrets in {MAX_ROUNDS} rounds; use fewer nested `secret` calls");
+    let most = SecretCall::MAX_ROUNDS;
+    let message = format!(
+        "a template reads paths from other secrets in more than {most} rounds; use fewer nested `secret` calls"
+    );
     Err(failed(FailureClass::Invalid, Reason::RenderFailed, message))
 }
 

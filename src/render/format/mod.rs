@@ -163,6 +163,22 @@ struct Entry<'a> {
     is_json: bool,
 }
 
+/// Writes each item with `write`, and `separator` between them.
+fn separated<T>(
+    items: impl IntoIterator<Item = T>,
+    separator: &[u8],
+    out: &mut dyn Write,
+    write: impl Fn(T, &mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.write_all(separator)?;
+        }
+        write(item, out)?;
+    }
+    Ok(())
+}
+
 /// The output of `write` in a buffer of its exact size.
 fn exactly(write: impl Fn(&mut dyn Write) -> io::Result<()>) -> SecretBytes {
     let written = SecretBytes::written(|buffer| write(buffer));

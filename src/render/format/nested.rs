@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::super::document::{Mapping, Node, Origin, Value};
 use super::flat::{Naming, flat};
-use super::{Entry, FormatError, dotenv, env_file, exactly, properties, toml, yaml};
+use super::{Entry, FormatError, dotenv, env_file, exactly, properties, separated, toml, yaml};
 use crate::model::{FileFormat, SecretBytes};
 
 /// Checks that the format can represent the document.
@@ -56,14 +56,11 @@ pub(in super::super) fn write_document<'a>(
 /// A JSON object without white space.
 fn json(mapping: &Mapping<'_>, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"{")?;
-    for (index, (name, node)) in mapping.iter().enumerate() {
-        if index > 0 {
-            out.write_all(b",")?;
-        }
+    separated(mapping, b",", out, |(name, node), out| {
         serde_json::to_writer(&mut *out, name)?;
         out.write_all(b":")?;
-        json_value(node, out)?;
-    }
+        json_value(node, out)
+    })?;
     out.write_all(b"}")
 }
 
@@ -74,12 +71,7 @@ fn json_value(node: &Node<'_>, out: &mut dyn Write) -> io::Result<()> {
         Value::Mapping(mapping) => json(mapping, out),
         Value::List(items) => {
             out.write_all(b"[")?;
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.write_all(b",")?;
-                }
-                json_value(item, out)?;
-            }
+            separated(items, b",", out, json_value)?;
             out.write_all(b"]")
         }
     }

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::super::document::{Mapping, Node, Origin, Text, Value};
-use super::FormatError;
+use super::{FormatError, separated};
 
 /// Checks that TOML can represent each value.
 pub(super) fn check<'a>(mapping: &Mapping<'a>) -> Result<(), (Origin<'a>, FormatError)> {
@@ -53,12 +53,7 @@ fn table<'m>(
         // The header of a table with only subtables is implied by theirs.
         if inner.is_empty() || !members(inner).all(|(_, node)| is_table(node)) {
             out.write_all(if *is_first { b"[" } else { b"\n[" })?;
-            for (index, name) in path.iter().enumerate() {
-                if index > 0 {
-                    out.write_all(b".")?;
-                }
-                key(name, out)?;
-            }
+            separated(path.iter(), b".", out, |name, out| key(name, out))?;
             out.write_all(b"]\n")?;
             *is_first = false;
         }
@@ -82,12 +77,7 @@ fn value(node: &Node<'_>, out: &mut dyn Write) -> io::Result<()> {
         Value::Literal(text) => out.write_all(text.as_bytes()),
         Value::List(items) => {
             out.write_all(b"[")?;
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.write_all(b", ")?;
-                }
-                value(item, out)?;
-            }
+            separated(items, b", ", out, value)?;
             out.write_all(b"]")
         }
         Value::Mapping(mapping) => {

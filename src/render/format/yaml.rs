@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use super::super::document::{Mapping, Node, Value};
-use super::Entry;
+use super::{Entry, separated};
 
 /// Limit for a key without `? `. YAML limits it to 1024 characters
 /// (<https://yaml.org/spec/1.2.2/#rule-ns-s-implicit-yaml-key>), and an escape has at most ten.
@@ -41,7 +41,7 @@ pub(super) fn write_nested(document: &Mapping<'_>, out: &mut dyn Write) -> io::R
     block(document, 0, out)
 }
 
-/// Writes the keys of a mapping on lines of their own, `depth` levels deep.
+/// Writes the keys of a mapping on separate lines, `depth` levels deep.
 fn block(mapping: &Mapping<'_>, depth: usize, out: &mut dyn Write) -> io::Result<()> {
     for (name, node) in mapping {
         indent(depth, out)?;
@@ -80,27 +80,19 @@ fn inline(node: &Node<'_>, out: &mut dyn Write) -> io::Result<()> {
         Value::Literal(text) => out.write_all(text.as_bytes()),
         Value::List(items) => {
             out.write_all(b"[")?;
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.write_all(b", ")?;
-                }
-                inline(item, out)?;
-            }
+            separated(items, b", ", out, inline)?;
             out.write_all(b"]")
         }
         Value::Mapping(mapping) => {
             out.write_all(b"{")?;
-            for (index, (name, node)) in mapping.iter().enumerate() {
-                if index > 0 {
-                    out.write_all(b", ")?;
-                }
+            separated(mapping, b", ", out, |(name, node), out| {
                 if name.chars().count() > MAX_SIMPLE_KEY {
                     out.write_all(b"? ")?;
                 }
                 quoted(name, out)?;
                 out.write_all(b": ")?;
-                inline(node, out)?;
-            }
+                inline(node, out)
+            })?;
             out.write_all(b"}")
         }
     }

@@ -62,6 +62,11 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// The whole number at `index`, which counts `what` and is not negative.
+    pub(in crate::template) fn count(&self, index: usize, what: &str) -> Result<usize, String> {
+        usize::try_from(self.integer(index)?).map_err(|_| format!("the number of {what} is negative"))
+    }
+
     /// The list at `index`.
     pub(in crate::template) fn list(&self, index: usize) -> Result<&'a Arc<[Value]>, String> {
         match self.value(index)? {

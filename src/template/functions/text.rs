@@ -122,7 +122,7 @@ pub(super) fn indented_all(spaces: usize, text: &str, arguments: &Arguments<'_>)
 
 fn indent(arguments: &Arguments<'_>) -> Result<Value, String> {
     arguments.exactly(2)?;
-    let spaces = usize::try_from(arguments.integer(0)?).map_err(|_| "the number of spaces is negative".to_owned())?;
+    let spaces = arguments.count(0, "spaces")?;
     indented(spaces, arguments.text(1)?, arguments).map(|indented| text(&indented))
 }
 

@@ -114,13 +114,13 @@ fn joined(arguments: &Arguments<'_>, show: impl Fn(&Value) -> String) -> String 
 /// Indents each line, also the empty ones.
 fn indent(arguments: &Arguments<'_>, before: &str) -> Result<Value, String> {
     arguments.exactly(2)?;
-    let spaces = usize::try_from(arguments.integer(0)?).map_err(|_| "the number of spaces is negative".to_owned())?;
+    let spaces = arguments.count(0, "spaces")?;
     Ok(text(&format!("{before}{}", indented_all(spaces, arguments.text(1)?, arguments)?)))
 }
 
 fn repeat(arguments: &Arguments<'_>) -> Result<Value, String> {
     arguments.exactly(2)?;
-    let count = usize::try_from(arguments.integer(0)?).map_err(|_| "the number of times is negative".to_owned())?;
+    let count = arguments.count(0, "times")?;
     let part = arguments.text(1)?;
     arguments.context.charge_bytes(part.len().saturating_mul(count))?;
     Ok(text(&part.repeat(count)))
